@@ -1,0 +1,53 @@
+"""The one error family of the project: every refusal is a `PotLabError` that names the rule it broke.
+
+A message says what was refused; `seen` is the offending value and `wanted` what would have passed.
+Subclasses are the rules' names, so `code` travels over the wire and comes back as the same class.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SHOWN_CHARACTERS = 200
+
+
+class PotLabError(Exception):
+    """A rule was broken.
+
+    Args:
+        message: what was refused, in one readable sentence without a full stop.
+        seen: the value that broke the rule.
+        wanted: what would have been accepted.
+    """
+
+    def __init__(self, message: str, *, seen: Any = None, wanted: Any = None) -> None:
+        self.message = message
+        self.seen = seen
+        self.wanted = wanted
+        super().__init__(message)
+
+    @property
+    def code(self) -> str:
+        """The rule's name: the class name, stable on the wire."""
+        return type(self).__name__
+
+    def __str__(self) -> str:
+        parts = [f"{name}: {_shown(value)}" for name, value in (("seen", self.seen), ("wanted", self.wanted)) if value is not None]
+        return f"{self.message} ({', '.join(parts)})" if parts else self.message
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bytes | bytearray | memoryview):
+        raw = bytes(value[:32])
+        text = "0x" + raw.hex() + ("…" if len(value) > len(raw) else "")
+    else:
+        text = str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+class Malformed(PotLabError):
+    """Bytes from outside do not have the shape that the rule asks for."""
+
+
+class Oversize(PotLabError):
+    """Something from outside is larger than its limit; refused before it was parsed."""
