@@ -1,0 +1,1 @@
+"""PoT Lab: order a training from a notebook, pay whoever returns the best model."""

@@ -1,0 +1,70 @@
+"""Canonical bytes: one value, one encoding, one hash.
+
+Records are msgpack arrays of `msgspec.Struct` fields in declared order (protocol.md, "Records"). Decoding refuses every byte
+string that is not exactly what `encode` would have written, so a hash over bytes is a hash over the value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, TypeVar
+
+import msgspec
+from Crypto.Hash import keccak
+
+from pot_lab.errors import Malformed, Oversize
+
+T = TypeVar("T")
+
+HASH_BYTES = 32
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of everything that is hashed, signed or sent: an immutable struct encoded as an array."""
+
+
+def encode(value: Any) -> bytes:
+    """Return the canonical msgpack bytes of `value` (structs, tuples, dicts, integers, bytes, str, None)."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes, type_: type[T], *, limit_bytes: int) -> T:
+    """Decode canonical bytes from outside into `type_`.
+
+    Raises:
+        Oversize: `data` is longer than `limit_bytes`; nothing was parsed.
+        Malformed: `data` is no encoding of `type_`, or not the canonical one.
+    """
+    if len(data) > limit_bytes:
+        raise Oversize(f"{type_.__name__} record is too large", seen=f"{len(data)} bytes", wanted=f"at most {limit_bytes} bytes")
+    try:
+        value = msgspec.msgpack.decode(data, type=type_)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise Malformed(f"bytes are no {type_.__name__}: {error}", seen=data) from error
+    if encode(value) != data:
+        raise Malformed(f"bytes are not the canonical encoding of this {type_.__name__}", seen=data)
+    return value
+
+
+def tagged_hash(tag: str, *parts: bytes) -> bytes:
+    """SHA-256 of `parts` under a domain tag; every part is length-prefixed, so no two inputs share bytes.
+
+    Returns: 32 bytes.
+    """
+    name = tag.encode()
+    digest = hashlib.sha256(len(name).to_bytes(1, "big") + name)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+def sha256(data: bytes) -> bytes:
+    """Plain SHA-256 of `data` (32 bytes): the name of a blob in a store."""
+    return hashlib.sha256(data).digest()
+
+
+def keccak256(data: bytes) -> bytes:
+    """Keccak-256 of `data` (32 bytes), the EVM's hash."""
+    return keccak.new(data=data, digest_bits=256).digest()

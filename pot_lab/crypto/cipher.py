@@ -1,0 +1,58 @@
+"""Encryption of test data: ChaCha20-Poly1305 in chunks (the STREAM construction), so a large file needs little memory.
+
+Format: magic, then chunks of 1 MiB plaintext, each with its 16-byte tag. The nonce is the chunk's number and a last-chunk flag,
+so chunks cannot be dropped, reordered or appended. A key encrypts one file only (protocol.md, "Test data").
+"""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from pot_lab.errors import Malformed, PotLabError
+
+KEY_BYTES = 32
+CHUNK_BYTES = 1 << 20
+_TAG_BYTES = 16
+_MAGIC = b"pot-lab/cipher/1\n"
+
+
+class CannotDecrypt(PotLabError):
+    """Ciphertext was changed, cut, or made with another key."""
+
+
+def _nonce(number: int, last: bool) -> bytes:
+    return number.to_bytes(11, "big") + bytes([last])
+
+
+def _aead(key: bytes) -> ChaCha20Poly1305:
+    if len(key) != KEY_BYTES:
+        raise Malformed("an encryption key has the wrong length", seen=f"{len(key)} bytes", wanted=f"{KEY_BYTES} bytes")
+    return ChaCha20Poly1305(key)
+
+
+def encrypt(key: bytes, plaintext: bytes) -> bytes:
+    """Encrypt `plaintext` under the fresh 32-byte `key`."""
+    aead, view = _aead(key), memoryview(plaintext)
+    starts = range(0, max(len(view), 1), CHUNK_BYTES)
+    chunks = [aead.encrypt(_nonce(i, start == starts[-1]), view[start : start + CHUNK_BYTES], _MAGIC) for i, start in enumerate(starts)]
+    return _MAGIC + b"".join(chunks)
+
+
+def decrypt(key: bytes, ciphertext: bytes) -> bytes:
+    """Decrypt what `encrypt` made.
+
+    Raises:
+        CannotDecrypt: another key, or changed, cut or lengthened ciphertext.
+    """
+    aead = _aead(key)
+    if not ciphertext.startswith(_MAGIC):
+        raise CannotDecrypt("bytes are no encrypted file of this kind", seen=ciphertext, wanted=_MAGIC.decode().strip())
+    view = memoryview(ciphertext)[len(_MAGIC) :]
+    starts = range(0, max(len(view), 1), CHUNK_BYTES + _TAG_BYTES)
+    try:
+        return b"".join(
+            aead.decrypt(_nonce(i, start == starts[-1]), view[start : start + CHUNK_BYTES + _TAG_BYTES], _MAGIC) for i, start in enumerate(starts)
+        )
+    except InvalidTag as error:
+        raise CannotDecrypt("the ciphertext does not open with this key") from error

@@ -1,0 +1,109 @@
+"""One secp256k1 identity per account: it signs transactions, votes and settlements, and is known by its EVM address.
+
+Signatures are 65 bytes `r || s || v` with low s and v in {0, 1}; the signer is recovered from the signature, as `ecrecover`
+does, so an equivocation can be shown to a contract (protocol.md, "Who may say what").
+"""
+
+from __future__ import annotations
+
+import os
+
+import coincurve
+
+from pot_lab.crypto.canonical import keccak256
+from pot_lab.errors import Malformed, PotLabError
+
+ADDRESS_BYTES = 20
+SIGNATURE_BYTES = 65
+_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+
+
+class BadSignature(PotLabError):
+    """A signature does not have the required form, or was not made by the account it names."""
+
+
+class BadKey(PotLabError):
+    """Bytes offered as a secret key are none."""
+
+
+class Identity:
+    """A secret key and the address it answers to.
+
+    Args:
+        secret: 32 bytes, the secp256k1 scalar.
+    Raises:
+        BadKey: the scalar is zero, too large or not 32 bytes.
+    """
+
+    __slots__ = ("_key", "address", "public_key")
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != 32:
+            raise BadKey("a secret key has the wrong length", seen=f"{len(secret)} bytes", wanted="32 bytes")
+        try:
+            self._key = coincurve.PrivateKey(secret)
+        except ValueError as error:
+            raise BadKey("a secret key is out of range", wanted="1 .. group order - 1") from error
+        self.public_key: bytes = self._key.public_key.format(compressed=True)
+        self.address: bytes = _address_of(self._key.public_key)
+
+    @classmethod
+    def generate(cls) -> Identity:
+        """Make a new identity from the operating system's randomness."""
+        return cls(coincurve.PrivateKey(os.urandom(32)).secret)
+
+    @property
+    def secret(self) -> bytes:
+        """The 32-byte secret scalar. Keep it out of logs."""
+        return self._key.secret
+
+    def sign(self, digest: bytes) -> bytes:
+        """Sign a 32-byte digest; returns 65 bytes r || s || v. Deterministic (RFC 6979)."""
+        return self._key.sign_recoverable(digest, hasher=None)
+
+    def __repr__(self) -> str:
+        return f"Identity({format_address(self.address)})"
+
+
+def recover(digest: bytes, signature: bytes) -> bytes:
+    """Return the 20-byte address that signed the 32-byte `digest`.
+
+    Raises:
+        BadSignature: wrong length, high s (a second form of the same signature), or no key gives it.
+    """
+    if len(signature) != SIGNATURE_BYTES:
+        raise BadSignature("a signature has the wrong length", seen=f"{len(signature)} bytes", wanted=f"{SIGNATURE_BYTES} bytes")
+    if int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
+        raise BadSignature("a signature is not in its canonical low-s form")
+    try:
+        return _address_of(coincurve.PublicKey.from_signature_and_message(signature, digest, hasher=None))
+    except Exception as error:  # coincurve raises bare Exception for an unrecoverable signature
+        raise BadSignature("no key gives this signature", seen=signature) from error
+
+
+def _address_of(key: coincurve.PublicKey) -> bytes:
+    return keccak256(key.format(compressed=False)[1:])[-ADDRESS_BYTES:]
+
+
+def format_address(address: bytes) -> str:
+    """Write a 20-byte address as checksummed hex (EIP-55)."""
+    digits = address.hex()
+    checksum = keccak256(digits.encode()).hex()
+    return "0x" + "".join(d.upper() if int(c, 16) >= 8 else d for d, c in zip(digits, checksum, strict=False))
+
+
+def parse_address(text: str) -> bytes:
+    """Read `0x…` hex into 20 bytes; a mixed-case text must carry the right EIP-55 checksum.
+
+    Raises:
+        Malformed: not an address, or its checksum is wrong (a mistyped digit).
+    """
+    try:
+        raw = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raw = b""
+    if len(raw) != ADDRESS_BYTES or not text.startswith("0x"):
+        raise Malformed("text is no account address", seen=text, wanted="0x and 40 hex digits")
+    if text not in (text.lower(), "0x" + text[2:].upper()) and text != format_address(raw):
+        raise Malformed("an account address has a wrong checksum", seen=text, wanted=format_address(raw))
+    return raw
