@@ -26,7 +26,7 @@ def save_keystore(path: Path, identity: Identity, password: str, *, work_factor:
     Raises:
         FileExistsError: `path` is there already; a key is never lost to a second one.
     """
-    from eth_keyfile import create_keyfile_json
+    from eth_keyfile.keyfile import create_keyfile_json
 
     content = create_keyfile_json(identity.secret, password.encode(), version=3, kdf="scrypt", iterations=work_factor)
     content["address"] = format_address(identity.address)
@@ -44,7 +44,7 @@ def load_keystore(path: Path, password: str) -> Identity:
         Malformed: the file is no version 3 keystore.
         WrongPassword: the password does not open it.
     """
-    from eth_keyfile import decode_keyfile_json
+    from eth_keyfile.keyfile import decode_keyfile_json
 
     with path.open("rb") as file:
         raw = file.read(KEYSTORE_LIMIT_BYTES + 1)

@@ -11,7 +11,7 @@ from pot_lab.errors import Malformed
 URI_LIMIT_CHARACTERS = 512
 
 
-class Link(Record):
+class Link(Record, frozen=True):
     """`digest` is the blob's SHA-256 (32 bytes), `size_bytes` its exact length, `uri` an fsspec address to try."""
 
     digest: bytes

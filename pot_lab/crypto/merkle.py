@@ -27,7 +27,7 @@ class BadTree(PotLabError):
     """A tree cannot be built, or has no such leaf."""
 
 
-class MerkleProof(Record):
+class MerkleProof(Record, frozen=True):
     """Where a leaf stands (`index` of `count`) and the hashes beside its way up."""
 
     index: int
@@ -59,14 +59,14 @@ def merkle_proof(leaves: Sequence[bytes], index: int) -> MerkleProof:
     return MerkleProof(index, len(leaves), tuple(_siblings(levels, index)))
 
 
-class SumNode(Record):
+class SumNode(Record, frozen=True):
     """A node of a Merkle-sum tree: its hash (32 bytes) and the sum of the leaves below it."""
 
     hash: bytes
     total: int
 
 
-class SumProof(Record):
+class SumProof(Record, frozen=True):
     """Where a value stands (`index` of `count`) and the nodes beside its way up."""
 
     index: int

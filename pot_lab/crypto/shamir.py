@@ -16,7 +16,7 @@ class BadShares(PotLabError):
     """Shares cannot be made or put together as asked."""
 
 
-class Share(Record):
+class Share(Record, frozen=True):
     """One share: the point `index` (1..255) and one byte of `value` for each byte of the secret."""
 
     index: int
