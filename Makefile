@@ -1,0 +1,53 @@
+# `make demo` and `make test` are all that a newcomer needs; both begin with `make install`.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FRONT_END := $(shell find labextension -type f -not -path '*/node_modules/*' -not -path '*/lib/*' -not -name '*.tsbuildinfo' 2>/dev/null)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install chromium demo test test-long bench lint clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) chromium ## the venv with everything that demo and tests need, and the JupyterLab extension
+
+$(STAMP): pyproject.toml constraints.txt hatch_build.py jupyter-config/pot_lab.json $(FRONT_END)
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+chromium: # for the browser tests; they are skipped, with this reason, where it cannot be had
+	@if command -v chromium chromium-browser google-chrome >/dev/null; then :; \
+	elif command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then \
+		as_root=$$([ "$$(id -u)" = 0 ] || echo "sudo -n"); \
+		{ $$as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -qq -y --no-install-recommends chromium; } \
+			</dev/null >/dev/null 2>&1 || echo "chromium could not be installed; the browser tests will be skipped"; \
+	else echo "no chromium here; the browser tests will be skipped"; fi
+
+demo: install ## one whole order on a local testnet, from a notebook to a payout
+	$(BIN)/pot-lab demo
+
+lint: install ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint ## lint and the whole suite (at most 25 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+test-long: lint ## the whole suite and the long tests
+	$(BIN)/python -m pytest -m "long or not long"
+
+bench: install ## every figure of docs/benchmarks.md
+	@set -e; for program in benchmarks/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program" --json; done
+
+clean: ## everything that was made, the venv too
+	rm -rf $(VENV) build dist pot_lab/labextension labextension/lib labextension/node_modules labextension/*.tsbuildinfo
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache test-results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,24 @@
+"""What every test shares: Jupyter's server fixtures, one hypothesis profile, and skips for hardware that is not there."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ("pytest_jupyter.jupyter_server",)
+
+# No test depends on how fast this machine is, so no example has a deadline.
+settings.register_profile("pot-lab", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pot-lab")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip `gpu` tests, with the reason, where torch sees no CUDA device."""
+    wanting = [item for item in items if item.get_closest_marker("gpu")]
+    if not wanting:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in wanting:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
