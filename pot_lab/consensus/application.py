@@ -1,0 +1,96 @@
+"""What the replicas agree about: the one door between consensus and whatever state it orders (the ledger, in PoT Lab).
+
+The replica knows the ledger only through `Application`: it asks whether a request may be queued, hands over agreed batches,
+and compares the digests that come back. Nothing here may know what a request means. An application is deterministic: two of
+them that executed the same batches return equal replies, events and digests, on any machine. It reads no clock (time is
+`Batch.time_ms`), no randomness, no socket and no file.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pot_lab.crypto.canonical import Record
+
+
+class RequestId(Record, frozen=True):
+    """Who asked, and which of its requests this is.
+
+    Attributes:
+        account: the 20-byte address whose signature the request carries.
+        nonce: the account's own counter; the application refuses one that does not grow.
+        digest: 32 bytes that name the request for its author (the application's choice).
+    """
+
+    account: bytes
+    nonce: int
+    digest: bytes
+
+
+class Batch(Record, frozen=True):
+    """One agreed step: requests in their agreed order at one agreed time.
+
+    Attributes:
+        sequence: 1 for the first batch, then without gaps.
+        time_ms: milliseconds since the Unix epoch, never before the previous batch's.
+        requests: raw requests, each of which passed `Application.validate` at a quorum of replicas; may be empty.
+    """
+
+    sequence: int
+    time_ms: int
+    requests: tuple[bytes, ...]
+
+
+class Execution(Record, frozen=True):
+    """What a batch did.
+
+    Attributes:
+        replies: one for each request of the batch, in its order; a refused request's reply says why.
+        events: what happened, for subscribers and duties, in order.
+        digest: 32 bytes, the application's state after the batch.
+    """
+
+    replies: tuple[bytes, ...]
+    events: tuple[bytes, ...]
+    digest: bytes
+
+
+class Application(Protocol):
+    """The state machine that a set of replicas keeps equal."""
+
+    def validate(self, request: bytes) -> RequestId:
+        """Admit a request to the queue: size, shape and signature only, nothing that depends on the state.
+
+        Raises:
+            PotLabError: the rule that the request breaks; it is then never ordered.
+        """
+        ...
+
+    def execute(self, batch: Batch) -> Execution:
+        """Apply an agreed batch. Never raises for what a request asks: its reply says why it was refused.
+
+        The replica leaves out requests that it ran recently; older repetitions are the application's to refuse (by nonce).
+        """
+        ...
+
+    def due_ms(self) -> int | None:
+        """The earliest time at which the state wants a batch even if nobody asks for anything, or None."""
+        ...
+
+    def query(self, name: str, arguments: bytes) -> bytes:
+        """Read the state; not ordered, answered by one replica alone.
+
+        Clients believe an answer that f+1 replicas give in equal bytes, so an answer depends on nothing but the state.
+
+        Raises:
+            PotLabError: unknown name or bad arguments.
+        """
+        ...
+
+    def snapshot(self) -> bytes:
+        """The whole state as bytes; equal states give equal bytes."""
+        ...
+
+    def restore(self, snapshot: bytes) -> None:
+        """Replace the state by a snapshot's."""
+        ...
