@@ -1,4 +1,4 @@
-"""What every test shares: Jupyter's server fixtures, one hypothesis profile, and skips for hardware that is not there."""
+"""What every test shares: Jupyter's server fixtures, one hypothesis profile, skips for hardware that is not there."""
 
 from __future__ import annotations
 

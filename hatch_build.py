@@ -1,8 +1,9 @@
 """Builds the JupyterLab extension into `pot_lab/labextension` whenever the package is built or installed.
 
-One command (`pip install`) must give a researcher the kernel package, the server extension and the front end together, so the
-build hook runs npm. It rebuilds only when a digest over the front end's sources changes, asks PyPI for Node.js only where the
-machine has none that is new enough, and must not touch anything outside `labextension/` and `pot_lab/labextension/`.
+One command (`pip install`) must give a researcher the kernel package, the server extension and the front end together,
+so the build hook runs npm. It rebuilds only when a digest over the front end's sources changes, asks PyPI for Node.js
+only where the machine has none that is new enough, and must not touch anything outside `labextension/` and
+`pot_lab/labextension/`.
 
 Environment: `POT_LAB_SKIP_LABEXTENSION=1` leaves the front end out (the package works without it).
 """
@@ -46,7 +47,7 @@ def node_is_usable() -> bool:
     return version is not None and int(version[1]) >= OLDEST_NODE
 
 
-class LabextensionHook(BuildHookInterface):
+class LabextensionHook(BuildHookInterface[Any]):
     """hatchling's door to the front end's build."""
 
     PLUGIN_NAME = "custom"
@@ -78,7 +79,9 @@ class LabextensionHook(BuildHookInterface):
             return
         npm = shutil.which("npm")
         if npm is None:
-            raise RuntimeError(f"npm not found: install Node.js {OLDEST_NODE} or newer, or set POT_LAB_SKIP_LABEXTENSION=1")
+            raise RuntimeError(
+                f"npm not found: install Node.js {OLDEST_NODE} or newer, or set POT_LAB_SKIP_LABEXTENSION=1"
+            )
         lock, installed = source / "package-lock.json", source / "node_modules" / ".package-lock.json"
         if not installed.is_file() or installed.stat().st_mtime < lock.stat().st_mtime:
             subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=source, check=True)

@@ -1,0 +1,360 @@
+"""The testnet's blob server: content-addressed PUT, GET and HEAD over HTTP/1.1 on loopback, in one light process.
+
+A blob's path is its SHA-256 in hex; a PUT whose bytes hash to anything else is refused, so whoever may write can only
+add, never change. Sizes are checked before a body is read. There is no listing of names, no deletion and no account: it
+serves one host's testnet, and listens elsewhere only when told so. Uses the standard library alone, for memory's sake.
+
+    python -m pot_lab.store.server --root DIR [--port N] [--port-file FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import fcntl
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pot_lab.errors import PotLabError
+from pot_lab.store.errors import PortTaken, StoreBusy, UnusableAddress
+
+BLOB_LIMIT_BYTES = 1 << 30
+TOTAL_LIMIT_BYTES = 16 << 30
+CONNECTION_LIMIT = 64
+IDLE_TIMEOUT_S = 30.0
+CHUNK_BYTES = 1 << 18
+LINGER_BYTES = 64 << 20
+_NAME = re.compile(r"/([0-9a-f]{64})\Z")
+_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})\Z")
+
+
+class BlobServer(ThreadingHTTPServer):
+    """Serves one folder of blobs.
+
+    Args:
+        root: the folder; made if missing. One server at a time (a lock file says so).
+        host, port: where to listen; port 0 takes a free one.
+        blob_limit_bytes, total_limit_bytes: caps on one blob and on all.
+        allow_remote: listen on an address that is not loopback.
+
+    Raises:
+        PortTaken, StoreBusy, UnusableAddress.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        blob_limit_bytes: int = BLOB_LIMIT_BYTES,
+        total_limit_bytes: int = TOTAL_LIMIT_BYTES,
+        allow_remote: bool = False,
+    ) -> None:
+        if not allow_remote and not ipaddress.ip_address(host).is_loopback:
+            raise UnusableAddress(
+                "the blob server listens on loopback only", seen=host, wanted="127.0.0.1, or --allow-remote"
+            )
+        self.root = root.resolve()
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.blob_limit_bytes = blob_limit_bytes
+        self.total_limit_bytes = total_limit_bytes
+        self._room = threading.Lock()
+        self._slots = threading.BoundedSemaphore(CONNECTION_LIMIT)
+        self._lock_file = open(self.root / ".lock", "w")  # noqa: SIM115 - held as long as the server lives
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock_file.close()
+            raise StoreBusy("another server serves this folder", seen=str(self.root)) from error
+        for stale in self.root.glob(".*.tmp"):
+            stale.unlink(missing_ok=True)
+        self.blobs = 0
+        self.used_bytes = 0
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    self.blobs += 1
+                    self.used_bytes += entry.stat().st_size
+        try:
+            super().__init__((host, port), _Handler)
+        except OSError as error:
+            self._lock_file.close()
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                raise PortTaken("the blob server's port is taken", seen=f"{host}:{port}") from error
+            raise
+
+    @property
+    def port(self) -> int:
+        """The port that the server listens on."""
+        return int(self.server_address[1])
+
+    def reserve(self, size_bytes: int) -> bool:
+        """Take room for a blob; False when there is none."""
+        with self._room:
+            if self.used_bytes + size_bytes > self.total_limit_bytes:
+                return False
+            self.used_bytes += size_bytes
+            self.blobs += 1
+            return True
+
+    def release(self, size_bytes: int) -> None:
+        """Give back the room of a blob that did not come to be."""
+        with self._room:
+            self.used_bytes -= size_bytes
+            self.blobs -= 1
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._slots.acquire(blocking=False):
+            try:
+                request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            except OSError:
+                pass
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._lock_file.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: BlobServer
+    protocol_version = "HTTP/1.1"
+    server_version = "pot-lab-store"
+    sys_version = ""
+    timeout = IDLE_TIMEOUT_S
+    disable_nagle_algorithm = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not logged: blobs' names say who trains what."""
+
+    # ------------------------------------------------------------------------------------------ answers
+
+    def _answer(self, status: int, text: str, *, content_type: str = "text/plain; charset=utf-8") -> None:
+        body = text.encode() + b"\n"
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _refuse_body(self, status: int, text: str) -> None:
+        """Answer before the body is read, then swallow a bounded rest of it, lest a reset eats the answer."""
+        self.close_connection = True
+        self._answer(status, text)
+        self.wfile.flush()
+        self.connection.settimeout(2.0)
+        swallowed = 0
+        deadline = time.monotonic() + 10.0
+        try:
+            while swallowed < LINGER_BYTES and time.monotonic() < deadline:
+                data = self.rfile.read1(CHUNK_BYTES)
+                if not data:
+                    break
+                swallowed += len(data)
+        except OSError:
+            pass
+
+    # ------------------------------------------------------------------------------------------ methods
+
+    def do_HEAD(self) -> None:
+        self._get()
+
+    def do_GET(self) -> None:
+        self._get()
+
+    def _get(self) -> None:
+        if self.path == "/":
+            state = {
+                "blobs": self.server.blobs,
+                "used_bytes": self.server.used_bytes,
+                "total_limit_bytes": self.server.total_limit_bytes,
+                "blob_limit_bytes": self.server.blob_limit_bytes,
+            }
+            return self._answer(200, json.dumps(state), content_type="application/json")
+        name = _NAME.match(self.path)
+        if name is None:
+            return self._answer(404, "a blob's path is its SHA-256 in hex")
+        try:
+            file = open(self.server.root / name[1], "rb")  # noqa: SIM115 - closed below
+        except FileNotFoundError:
+            return self._answer(404, "no such blob")
+        with file:
+            self._send(name[1], file)
+        return None
+
+    def _send(self, name: str, file: BinaryIO) -> None:
+        size = os.fstat(file.fileno()).st_size
+        first, end, status = 0, size, 200
+        wanted = self.headers.get("Range")
+        asked = _RANGE.match(wanted) if wanted else None
+        if asked is not None and (asked[1] or asked[2]):
+            if asked[1]:
+                first = int(asked[1])
+                end = min(size, int(asked[2]) + 1) if asked[2] else size
+            else:
+                first = max(0, size - int(asked[2]))
+            if first >= end:
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{size}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            status = 206
+        self.send_response(status)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(end - first))
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", f'"{name}"')
+        self.send_header("Cache-Control", "public, max-age=31536000, immutable")
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {first}-{end - 1}/{size}")
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        file.seek(first)
+        rest = end - first
+        while rest > 0:
+            data = file.read(min(CHUNK_BYTES, rest))
+            if not data:
+                self.close_connection = True  # the file shrank below us: the reader sees a short body
+                return
+            self.wfile.write(data)
+            rest -= len(data)
+
+    def do_PUT(self) -> None:
+        name = _NAME.match(self.path)
+        length = self.headers.get("Content-Length", "")
+        if name is None:
+            return self._refuse_body(404, "a blob's path is its SHA-256 in hex")
+        if not re.fullmatch(r"\d{1,15}", length) or self.headers.get("Transfer-Encoding"):
+            return self._refuse_body(411, "a body needs its Content-Length")
+        size = int(length)
+        if size > self.server.blob_limit_bytes:
+            return self._refuse_body(413, f"a blob has at most {self.server.blob_limit_bytes} bytes")
+        path = self.server.root / name[1]
+        if path.exists():
+            return self._refuse_body(200, "already here") if size else self._answer(200, "already here")
+        if not self.server.reserve(size):
+            return self._refuse_body(507, f"the store is full at {self.server.total_limit_bytes} bytes")
+        try:
+            outcome = self._receive(path, name[1], size)
+        except OSError as error:
+            self.server.release(size)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            return self._refuse_body(507, "the store's disk is full")
+        if outcome is None or outcome[0] != 201:
+            self.server.release(size)
+        if outcome is None:
+            self.close_connection = True
+        else:
+            self._answer(*outcome)
+        return None
+
+    def _receive(self, path: Path, name: str, size: int) -> tuple[int, str] | None:
+        """Read the body into the folder; returns the answer to give, or None when the sender hung up."""
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.send_response_only(100)
+            self.end_headers()
+        temporary = path.with_name(f".{name[:16]}.{secrets.token_hex(8)}.tmp")
+        total = hashlib.sha256()
+        rest = size
+        try:
+            with open(temporary, "xb") as file:
+                while rest > 0:
+                    data = self.rfile.read(min(CHUNK_BYTES, rest))
+                    if not data:
+                        return None
+                    total.update(data)
+                    file.write(data)
+                    rest -= len(data)
+                if total.hexdigest() != name:
+                    return 422, f"the bytes hash to {total.hexdigest()}"
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(temporary, path)  # unlike a rename it never replaces, so two writers count once
+            except FileExistsError:
+                return 200, "already here"
+            return 201, "kept"
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="pot_lab.store.server", description="Serve a folder of content-addressed blobs."
+    )
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--port-file", type=Path, help="where to write the port, once listening")
+    parser.add_argument("--blob-limit-bytes", type=int, default=BLOB_LIMIT_BYTES)
+    parser.add_argument("--total-limit-bytes", type=int, default=TOTAL_LIMIT_BYTES)
+    parser.add_argument("--allow-remote", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        server = BlobServer(
+            options.root,
+            host=options.host,
+            port=options.port,
+            blob_limit_bytes=options.blob_limit_bytes,
+            total_limit_bytes=options.total_limit_bytes,
+            allow_remote=options.allow_remote,
+        )
+    except (PotLabError, OSError, ValueError) as error:
+        print(f"pot-lab store: {error}", file=sys.stderr)
+        return 1
+
+    def stop(signum: int, frame: object) -> None:
+        threading.Thread(target=server.shutdown, daemon=True).start()  # shutdown waits for the loop that we interrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    if options.port_file is not None:
+        temporary = options.port_file.with_name(options.port_file.name + ".tmp")
+        temporary.write_text(f"{server.port}\n")
+        os.replace(temporary, options.port_file)
+    try:
+        server.serve_forever(poll_interval=0.2)
+    finally:
+        server.server_close()
+        if options.port_file is not None:
+            options.port_file.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""A real blob server in its own process, and an HTTP server that misbehaves as told."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+class ServerProcess:
+    """`python -m pot_lab.store.server` with a folder of its own."""
+
+    def __init__(self, root: Path, *arguments: str, preexec: Callable[[], None] | None = None) -> None:
+        self.root = root
+        self.port_file = root.with_name(root.name + ".port")
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "pot_lab.store.server",
+                "--root",
+                str(root),
+                "--port-file",
+                str(self.port_file),
+                *arguments,
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=preexec,
+        )
+        while not self.port_file.exists():
+            if self.process.poll() is not None:
+                raise RuntimeError(self.process.stderr.read() if self.process.stderr else "")
+            time.sleep(0.02)
+        self.port = int(self.port_file.read_text())
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, bytes, dict[str, str]]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
+            response = connection.getresponse()
+            return response.status, response.read(), dict(response.getheaders())
+        finally:
+            connection.close()
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.process.wait(30)
+        if self.process.stderr:
+            self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    running: list[ServerProcess] = []
+
+    def start(*arguments: str, root: Path | None = None, preexec: Callable[[], None] | None = None) -> ServerProcess:
+        server = ServerProcess(root or tmp_path / f"blobs{len(running)}", *arguments, preexec=preexec)
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+class Liar:
+    """A socket server that answers each connection with the next script: bytes to send, seconds to wait, or a hang-up.
+
+    The last script serves all further connections. What clients asked stands in `requests`.
+    """
+
+    def __init__(self, *scripts: list[bytes | float]) -> None:
+        self.scripts = list(scripts)
+        self.requests: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/blob"
+        self._stopped = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
+            threading.Thread(target=self._answer, args=(connection, script), daemon=True).start()
+
+    def _answer(self, connection: socket.socket, script: list[bytes | float]) -> None:
+        with connection:
+            try:
+                head = b""
+                while b"\r\n\r\n" not in head and (data := connection.recv(4096)):
+                    head += data
+                self.requests.append(head)
+                for step in script:
+                    if isinstance(step, bytes):
+                        connection.sendall(step)
+                    elif self._stopped.wait(step):
+                        return
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._socket.close()
+
+
+@pytest.fixture
+def liar() -> Iterator[Callable[..., Liar]]:
+    made: list[Liar] = []
+
+    def start(*scripts: list[bytes | float]) -> Liar:
+        made.append(Liar(*scripts))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
