@@ -1,9 +1,9 @@
 """What the replicas agree about: the one door between consensus and whatever state it orders (the ledger, in PoT Lab).
 
-The replica knows the ledger only through `Application`: it asks whether a request may be queued, hands over agreed batches,
-and compares the digests that come back. Nothing here may know what a request means. An application is deterministic: two of
-them that executed the same batches return equal replies, events and digests, on any machine. It reads no clock (time is
-`Batch.time_ms`), no randomness, no socket and no file.
+The replica knows the ledger only through `Application`: it asks whether a request may be queued, hands over agreed
+batches, and compares the digests that come back. Nothing here may know what a request means. An application is
+deterministic: two of them that executed the same batches return equal replies, events and digests, on any machine. It
+reads no clock (time is `Batch.time_ms`), no randomness, no socket and no file.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Application(Protocol):
     def execute(self, batch: Batch) -> Execution:
         """Apply an agreed batch. Never raises for what a request asks: its reply says why it was refused.
 
-        The replica leaves out requests that it ran recently; older repetitions are the application's to refuse (by nonce).
+        The replica leaves out requests that it ran recently; older repetitions are the application's to refuse (by
+        nonce).
         """
         ...
 

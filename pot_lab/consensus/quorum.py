@@ -1,8 +1,8 @@
 """How many replicas make a decision, for every size of the set.
 
-n replicas tolerate f = floor((n-1)/3) faulty ones. A quorum is q = ceil((n+f+1)/2): any two quorums then share at least f+1
-replicas, so one of them is correct, and the n-f correct ones alone can form one. The paper's 2f+1 is the same number only
-where n = 3f+1: at n=30 two quorums of 19 may share just 8, all of them faulty.
+n replicas tolerate f = floor((n-1)/3) faulty ones. A quorum is q = ceil((n+f+1)/2): any two quorums then share at least
+f+1 replicas, so one of them is correct, and the n-f correct ones alone can form one. The paper's 2f+1 is the same
+number only where n = 3f+1: at n=30 two quorums of 19 may share just 8, all of them faulty.
 """
 
 from __future__ import annotations

@@ -1,0 +1,126 @@
+"""What goes into a replica's step and what comes out of it, as data.
+
+The runtime turns sockets, clock and disk into inputs and carries effects out: it writes every `Persist` and, when one
+of them is urgent, syncs the disk before anything that came after it is sent. The simulator does the same in virtual
+time.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pot_lab.consensus.application import Execution
+from pot_lab.consensus.evidence import Equivocation
+from pot_lab.consensus.messages import Message
+from pot_lab.consensus.records import LogRecord
+from pot_lab.errors import PotLabError
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A message from a replica; `sender` is its index as the channel proved it."""
+
+    sender: int
+    message: Message
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """A client's request; with `spread` the client says that it sent it to every replica."""
+
+    request: bytes
+    spread: bool = False
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """The replica's own clock, milliseconds since the Unix epoch; never goes back within a process."""
+
+    now_ms: int
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """Records of this replica's log, in order, in as many parts as the runtime likes; the first input of all.
+
+    A new replica gets one final part without records.
+    """
+
+    records: tuple[LogRecord, ...]
+    final: bool = True
+
+
+Input = Received | Submitted | Tick | Recovered
+
+
+class Persist(msgspec.Struct, frozen=True):
+    """Append to the log; an urgent record must be on disk before any later effect leaves the process."""
+
+    record: LogRecord
+    urgent: bool
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send to one replica."""
+
+    to: int
+    message: Message
+
+
+class Broadcast(msgspec.Struct, frozen=True):
+    """Send to every other replica."""
+
+    message: Message
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A request was executed (now, or before: a retry); whoever asked for it may know."""
+
+    digest: bytes
+    sequence: int
+    time_ms: int
+    reply: bytes
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """A request was not even queued."""
+
+    digest: bytes
+    error: PotLabError
+
+
+class Executed(msgspec.Struct, frozen=True):
+    """A batch was executed; `state` is the replica's state digest after it."""
+
+    sequence: int
+    time_ms: int
+    requests: int
+    execution: Execution
+    state: bytes
+    replayed: bool
+
+
+class ServeDecisions(msgspec.Struct, frozen=True):
+    """Read executed batches `first` to `last` back from the log and send them to a replica as `Decisions`."""
+
+    to: int
+    first: int
+    last: int
+
+
+class SetTimer(msgspec.Struct, frozen=True):
+    """Step a `Tick` no later than at this time; replaces the timer set before. None: no need to."""
+
+    at_ms: int | None
+
+
+class Accuse(msgspec.Struct, frozen=True):
+    """A replica equivocated; the runtime hands the evidence to whoever brings it to the ledger."""
+
+    accused: int
+    evidence: Equivocation
+
+
+class Halt(msgspec.Struct, frozen=True):
+    """This replica must stop: going on could only spread its fault."""
+
+    error: PotLabError
+
+
+Effect = Persist | Send | Broadcast | Reply | Refuse | Executed | ServeDecisions | SetTimer | Accuse | Halt
