@@ -32,7 +32,11 @@ class PotLabError(Exception):
         return type(self).__name__
 
     def __str__(self) -> str:
-        parts = [f"{name}: {_shown(value)}" for name, value in (("seen", self.seen), ("wanted", self.wanted)) if value is not None]
+        parts = [
+            f"{name}: {_shown(value)}"
+            for name, value in (("seen", self.seen), ("wanted", self.wanted))
+            if value is not None
+        ]
         return f"{self.message} ({', '.join(parts)})" if parts else self.message
 
 

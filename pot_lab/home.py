@@ -1,6 +1,7 @@
 """Where a host keeps its networks and jobs: `$POT_LAB_HOME`, by default `~/.pot-lab`.
 
-There is no daemon: whoever comes later (kernel, Lab after a restart, CLI) discovers what runs from these folders (jupyter.md, "Processes").
+There is no daemon: whoever comes later (kernel, Lab after a restart, CLI) discovers what runs from these folders
+(jupyter.md, "Processes").
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """Canonical bytes: one value, one encoding, one hash.
 
-Records are msgpack arrays of `msgspec.Struct` fields in declared order (protocol.md, "Records"). Decoding refuses every byte
-string that is not exactly what `encode` would have written, so a hash over bytes is a hash over the value.
+Records are msgpack arrays of `msgspec.Struct` fields in declared order (protocol.md, "Records"). Decoding refuses every
+byte string that is not exactly what `encode` would have written, so a hash over bytes is a hash over the value.
+
+Maps keep the order in which their entries were made, which is equal on all replicas of one history; no record that comes
+from outside has a map.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from pot_lab.errors import Malformed, Oversize
 T = TypeVar("T")
 
 HASH_BYTES = 32
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encoder = msgspec.msgpack.Encoder()
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -37,7 +40,9 @@ def decode(data: bytes, type_: type[T], *, limit_bytes: int) -> T:
         Malformed: `data` is no encoding of `type_`, or not the canonical one.
     """
     if len(data) > limit_bytes:
-        raise Oversize(f"{type_.__name__} record is too large", seen=f"{len(data)} bytes", wanted=f"at most {limit_bytes} bytes")
+        raise Oversize(
+            f"{type_.__name__} record is too large", seen=f"{len(data)} bytes", wanted=f"at most {limit_bytes} bytes"
+        )
     try:
         value = msgspec.msgpack.decode(data, type=type_)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError, OverflowError) as error:

@@ -1,7 +1,8 @@
 """Encryption of test data: ChaCha20-Poly1305 in chunks (the STREAM construction), so a large file needs little memory.
 
-Format: magic, then chunks of 1 MiB plaintext, each with its 16-byte tag. The nonce is the chunk's number and a last-chunk flag,
-so chunks cannot be dropped, reordered or appended. A key encrypts one file only (protocol.md, "Test data").
+Format: magic, then chunks of 1 MiB plaintext, each with its 16-byte tag. The nonce is the chunk's number and a
+    last-chunk flag, so chunks cannot be dropped, reordered or appended. A key encrypts one file only (protocol.md,
+    "Test data").
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def encrypt(key: bytes, plaintext: bytes) -> bytes:
     """Encrypt `plaintext` under the fresh 32-byte `key`."""
     aead, view = _aead(key), memoryview(plaintext)
     starts = range(0, max(len(view), 1), CHUNK_BYTES)
-    chunks = [aead.encrypt(_nonce(i, start == starts[-1]), view[start : start + CHUNK_BYTES], _MAGIC) for i, start in enumerate(starts)]
+    chunks = [
+        aead.encrypt(_nonce(i, start == starts[-1]), view[start : start + CHUNK_BYTES], _MAGIC)
+        for i, start in enumerate(starts)
+    ]
     return _MAGIC + b"".join(chunks)
 
 
@@ -52,7 +56,8 @@ def decrypt(key: bytes, ciphertext: bytes) -> bytes:
     starts = range(0, max(len(view), 1), CHUNK_BYTES + _TAG_BYTES)
     try:
         return b"".join(
-            aead.decrypt(_nonce(i, start == starts[-1]), view[start : start + CHUNK_BYTES + _TAG_BYTES], _MAGIC) for i, start in enumerate(starts)
+            aead.decrypt(_nonce(i, start == starts[-1]), view[start : start + CHUNK_BYTES + _TAG_BYTES], _MAGIC)
+            for i, start in enumerate(starts)
         )
     except InvalidTag as error:
         raise CannotDecrypt("the ciphertext does not open with this key") from error

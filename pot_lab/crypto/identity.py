@@ -1,7 +1,7 @@
 """One secp256k1 identity per account: it signs transactions, votes and settlements, and is known by its EVM address.
 
-Signatures are 65 bytes `r || s || v` with low s and v in {0, 1}; the signer is recovered from the signature, as `ecrecover`
-does, so an equivocation can be shown to a contract (protocol.md, "Who may say what").
+Signatures are 65 bytes `r || s || v` with low s and v in {0, 1}; the signer is recovered from the signature, as
+`ecrecover` does, so an equivocation can be shown to a contract (protocol.md, "Who may say what").
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def recover(digest: bytes, signature: bytes) -> bytes:
         BadSignature: wrong length, high s (a second form of the same signature), or no key gives it.
     """
     if len(signature) != SIGNATURE_BYTES:
-        raise BadSignature("a signature has the wrong length", seen=f"{len(signature)} bytes", wanted=f"{SIGNATURE_BYTES} bytes")
+        raise BadSignature(
+            "a signature has the wrong length", seen=f"{len(signature)} bytes", wanted=f"{SIGNATURE_BYTES} bytes"
+        )
     if int.from_bytes(signature[32:64], "big") > _HALF_ORDER:
         raise BadSignature("a signature is not in its canonical low-s form")
     try:

@@ -55,7 +55,9 @@ def load_keystore(path: Path, password: str) -> Identity:
         if content["version"] != 3 or "crypto" not in content:
             raise ValueError("not version 3")
     except (ValueError, KeyError, TypeError) as error:
-        raise Malformed(f"file is no keystore: {error}", seen=path.name, wanted="an encrypted JSON keystore, version 3") from error
+        raise Malformed(
+            f"file is no keystore: {error}", seen=path.name, wanted="an encrypted JSON keystore, version 3"
+        ) from error
     try:
         return Identity(decode_keyfile_json(content, password.encode()))
     except ValueError as error:

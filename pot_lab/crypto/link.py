@@ -21,8 +21,14 @@ class Link(Record, frozen=True):
     def check(self) -> None:
         """Raise Malformed when a field cannot be right."""
         if len(self.digest) != HASH_BYTES:
-            raise Malformed("a link's digest has the wrong length", seen=f"{len(self.digest)} bytes", wanted=f"{HASH_BYTES} bytes")
+            raise Malformed(
+                "a link's digest has the wrong length", seen=f"{len(self.digest)} bytes", wanted=f"{HASH_BYTES} bytes"
+            )
         if not 0 <= self.size_bytes < 1 << 50:
             raise Malformed("a link's size is impossible", seen=self.size_bytes, wanted="0 .. 2^50 - 1 bytes")
         if not 0 < len(self.uri) <= URI_LIMIT_CHARACTERS or not self.uri.isprintable():
-            raise Malformed("a link's address is unusable", seen=self.uri, wanted=f"1 .. {URI_LIMIT_CHARACTERS} printable characters")
+            raise Malformed(
+                "a link's address is unusable",
+                seen=self.uri,
+                wanted=f"1 .. {URI_LIMIT_CHARACTERS} printable characters",
+            )

@@ -1,9 +1,9 @@
 """Merkle trees (which bytes) and Merkle-sum trees (which integers, and what they add up to).
 
-A test set's root names its examples; a transcript's sum root binds the total of a score, so a wrong total is impossible and a
-wrong leaf is provable alone (protocol.md, "Validators and scores"). Leaves and nodes are hashed under different first bytes, the
-root binds the kind of tree and the number of leaves, so no proof of one tree reads as a proof of another. An odd node moves up
-unchanged.
+A test set's root names its examples; a transcript's sum root binds the total of a score, so a wrong total is impossible
+and a wrong leaf is provable alone (protocol.md, "Validators and scores"). Leaves and nodes are hashed under different
+first bytes, the root binds the kind of tree and the number of leaves, so no proof of one tree reads as a proof of
+another. An odd node moves up unchanged.
 """
 
 from __future__ import annotations
@@ -164,7 +164,9 @@ def _siblings(levels: list[list[Node]], index: int) -> list[Node]:
     return found
 
 
-def _climb(node: Node, index: int, count: int, siblings: Sequence[Node], join: Callable[[Node, Node], Node]) -> Node | None:
+def _climb(
+    node: Node, index: int, count: int, siblings: Sequence[Node], join: Callable[[Node, Node], Node]
+) -> Node | None:
     if not 0 <= index < count or count >= 1 << 40:
         return None
     remaining, width = list(reversed(siblings)), count

@@ -1,7 +1,8 @@
 """Sealed boxes: bytes that only the holder of one X25519 key can open.
 
-Used to hand each aggregator its share of an order's test-data key (protocol.md, "Test data"). An ephemeral X25519 key, HKDF-SHA256
-and ChaCha20-Poly1305; the context (network and order) is authenticated, so a box cannot be replayed into another order.
+Used to hand each aggregator its share of an order's test-data key (protocol.md, "Test data"). An ephemeral X25519 key,
+HKDF-SHA256 and ChaCha20-Poly1305; the context (network and order) is authenticated, so a box cannot be replayed into
+another order.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class SealingKey:
     def from_secret(cls, secret: bytes) -> SealingKey:
         """Read a 32-byte secret key."""
         if len(secret) != KEY_BYTES:
-            raise Malformed("a sealing key has the wrong length", seen=f"{len(secret)} bytes", wanted=f"{KEY_BYTES} bytes")
+            raise Malformed(
+                "a sealing key has the wrong length", seen=f"{len(secret)} bytes", wanted=f"{KEY_BYTES} bytes"
+            )
         return cls(X25519PrivateKey.from_private_bytes(secret))
 
     @property
@@ -56,7 +59,9 @@ class SealingKey:
             CannotOpen: it was sealed for another key or context, or was changed.
         """
         if len(box) < OVERHEAD_BYTES:
-            raise CannotOpen("a sealed box is too short", seen=f"{len(box)} bytes", wanted=f"at least {OVERHEAD_BYTES} bytes")
+            raise CannotOpen(
+                "a sealed box is too short", seen=f"{len(box)} bytes", wanted=f"at least {OVERHEAD_BYTES} bytes"
+            )
         ephemeral = box[:KEY_BYTES]
         try:
             shared = self._key.exchange(X25519PublicKey.from_public_bytes(ephemeral))

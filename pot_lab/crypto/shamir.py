@@ -1,7 +1,9 @@
-"""Shamir's secret sharing over GF(2^8): any `threshold` of `count` shares give the secret back, fewer say nothing about it.
+"""Shamir's secret sharing over GF(2^8): any `threshold` of `count` shares give the secret back, fewer say nothing about
+it.
 
-An order's test-data key is split f+1-of-n among the aggregators (protocol.md, "Test data"). Source: Shamir, "How to Share a
-Secret" (1979). The field is AES's (x^8 + x^4 + x^3 + x + 1). Tables are public; the secret exists on the client's machine only.
+An order's test-data key is split f+1-of-n among the aggregators (protocol.md, "Test data"). Source: Shamir, "How to
+Share a Secret" (1979). The field is AES's (x^8 + x^4 + x^3 + x + 1). Tables are public; the secret exists on the
+client's machine only.
 """
 
 from __future__ import annotations
@@ -53,7 +55,11 @@ def split(secret: bytes, threshold: int, count: int, random_bytes: Callable[[int
         BadShares: not 1 <= threshold <= count <= 255, or an empty secret.
     """
     if not 1 <= threshold <= count <= 255 or not secret:
-        raise BadShares("a secret cannot be split this way", seen=f"{threshold} of {count}, {len(secret)} bytes", wanted="1 <= threshold <= count <= 255")
+        raise BadShares(
+            "a secret cannot be split this way",
+            seen=f"{threshold} of {count}, {len(secret)} bytes",
+            wanted="1 <= threshold <= count <= 255",
+        )
     higher = [random_bytes(len(secret)) for _ in range(threshold - 1)]
     shares = []
     for index in range(1, count + 1):
@@ -75,7 +81,11 @@ def combine(shares: Sequence[Share]) -> bytes:
     indexes = [share.index for share in shares]
     lengths = {len(share.value) for share in shares}
     if not shares or len(set(indexes)) != len(indexes) or len(lengths) != 1 or not all(1 <= i <= 255 for i in indexes):
-        raise BadShares("these shares do not belong together", seen=f"indexes {indexes}, lengths {sorted(lengths)}", wanted="distinct indexes, one length")
+        raise BadShares(
+            "these shares do not belong together",
+            seen=f"indexes {indexes}, lengths {sorted(lengths)}",
+            wanted="distinct indexes, one length",
+        )
     secret = bytearray(lengths.pop())
     for share in shares:
         weight = 1

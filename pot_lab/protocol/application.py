@@ -1,0 +1,70 @@
+"""The ledger as consensus sees it: bytes in, bytes out.
+
+Implements `consensus.application.Application` by its shape alone, so that neither room imports the other's rules.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from pot_lab.consensus.application import Batch, Execution, RequestId
+from pot_lab.crypto.canonical import encode
+from pot_lab.protocol import views
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.state import Genesis
+from pot_lab.protocol.transactions import Transaction, open_transaction
+
+_REMEMBERED_TRANSACTIONS = 8_192
+
+
+class LedgerApplication:
+    """The replicated state machine of one network.
+
+    A transaction's signature is checked when it is admitted and remembered, so that it is not checked again when it is
+    executed.
+    """
+
+    def __init__(self, genesis: Genesis) -> None:
+        self.ledger = Ledger(genesis)
+        self._network_id = genesis.network_id
+        self._opened: OrderedDict[bytes, Transaction] = OrderedDict()
+
+    def validate(self, request: bytes) -> RequestId:
+        """Authenticate a transaction: size, shape, network, signature; raises PotLabError with the rule that it breaks.
+        """
+        transaction = self._open(request)
+        return RequestId(transaction.account, transaction.nonce, transaction.digest)
+
+    def execute(self, batch: Batch) -> Execution:
+        """Apply an agreed batch; every request in it passed `validate`."""
+        transactions = [self._open(request) for request in batch.requests]
+        replies, events = self.ledger.execute(batch.sequence, batch.time_ms, transactions)
+        return Execution(
+            tuple(encode(reply) for reply in replies),
+            tuple(encode(event) for event in events),
+            self.ledger.state.digest,
+        )
+
+    def due_ms(self) -> int | None:
+        """When a batch is wanted even if nobody asks for anything."""
+        return self.ledger.due_ms()
+
+    def query(self, name: str, arguments: bytes) -> bytes:
+        """Answer a read; see `views`."""
+        return views.query(self.ledger, name, arguments)
+
+    def snapshot(self) -> bytes:
+        """The whole state in canonical bytes."""
+        return self.ledger.snapshot()
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over a snapshot's state."""
+        self.ledger.restore(snapshot)
+
+    def _open(self, request: bytes) -> Transaction:
+        found = self._opened.get(request)
+        if found is None:
+            found = self._opened[request] = open_transaction(request, self._network_id)
+            if len(self._opened) > _REMEMBERED_TRANSACTIONS:
+                self._opened.popitem(last=False)
+        return found

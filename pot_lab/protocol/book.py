@@ -1,0 +1,200 @@
+"""The ledger's book: its state at one moment of one batch, and the few primitive moves that every rule is made of.
+
+Money moves only here, always from one pot to another, so conservation (protocol.md, "Money") holds by construction;
+`check_conservation` asserts it from running totals after every transaction, and `audit` from the entries themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pot_lab.protocol.cycle import TABLE, Phase, VoidReason
+from pot_lab.protocol.errors import InsufficientStake, NotAllowed, UnknownOrder
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.state import Account, Escrow, Event, LedgerState, OrderState, Payout, Stake
+
+
+class Book:
+    """State, the batch's time, and the events that the batch has caused so far."""
+
+    def __init__(self, state: LedgerState) -> None:
+        self.state = state
+        self.events: list[Event] = []
+        self.members: dict[bytes, int] = {member.address: index for index, member in enumerate(state.genesis.members)}
+        self.network_id: bytes = state.genesis.network_id
+
+    # --- who -------------------------------------------------------------------------------------------------
+    @property
+    def now_ms(self) -> int:
+        """The batch's agreed time."""
+        return self.state.time_ms
+
+    @property
+    def faulty(self) -> int:
+        """f = floor((n-1)/3): how many aggregators may be faulty."""
+        return (len(self.members) - 1) // 3
+
+    @property
+    def quorum(self) -> int:
+        """q = ceil((n+f+1)/2)."""
+        return (len(self.members) + self.faulty + 2) // 2
+
+    def account(self, address: bytes) -> Account:
+        """The account's entry, made when it is first needed."""
+        return self.state.accounts.setdefault(address, Account())
+
+    def stake(self, address: bytes, role: Role) -> Stake:
+        """The account's stake in a role; all zero for a stranger, whose entry is not made."""
+        known = self.state.accounts.get(address)
+        return known.stakes[role] if known else Stake()
+
+    def require_active(self, address: bytes, role: Role) -> None:
+        """Raise NotAllowed unless the account is registered in this role."""
+        known = self.state.accounts.get(address)
+        if not known or not known.active[role]:
+            raise NotAllowed(
+                f"the account is not registered as a {role.name.lower()}",
+                wanted=f"stake on the chain, then register as a {role.name.lower()}",
+            )
+
+    def require_member(self, address: bytes) -> int:
+        """The aggregator's index; raises NotAllowed for anybody else."""
+        if address not in self.members:
+            raise NotAllowed("only an aggregator of this network may say this")
+        return self.members[address]
+
+    def require_order(self, order_id: bytes) -> OrderState:
+        """The order in full; raises UnknownOrder."""
+        order = self.state.orders.get(order_id)
+        if order is None:
+            raise UnknownOrder("the ledger has no such order", seen=order_id)
+        return order
+
+    def live_orders(self, client: bytes) -> int:
+        """How many orders of this client have not ended."""
+        return sum(
+            order.order.client == client and TABLE[order.window].phase is not Phase.ENDED
+            for order in self.state.orders.values()
+        )
+
+    def emit(self, kind: str, order: bytes = b"", account: bytes = b"", **detail: Any) -> None:
+        """Tell subscribers what happened."""
+        self.events.append(Event(kind, order, account, detail))
+
+    # --- stakes ----------------------------------------------------------------------------------------------
+    def free(self, address: bytes, role: Role) -> int:
+        """Stake in grains that is not promised to a live order."""
+        stake = self.stake(address, role)
+        return max(0, stake.bonded - stake.locked)
+
+    def require_free(self, address: bytes, role: Role, grains: int) -> None:
+        """Raise InsufficientStake unless that much is free."""
+        free = self.free(address, role)
+        if free < grains:
+            raise InsufficientStake(
+                f"the account's free stake as a {role.name.lower()} is too small",
+                seen=f"{free} grains",
+                wanted=f"at least {grains} grains",
+            )
+
+    def lock(self, address: bytes, role: Role, grains: int) -> None:
+        """Promise stake to a live order; the caller has checked that it is free."""
+        self.account(address).stakes[role].locked += grains
+
+    def unlock(self, address: bytes, role: Role, grains: int) -> None:
+        """Give promised stake back."""
+        stake = self.account(address).stakes[role]
+        assert stake.locked >= grains, "more stake was unlocked than was locked"
+        stake.locked -= grains
+
+    def slash(self, address: bytes, role: Role, grains: int, why: str) -> None:
+        """Take up to `grains` of an account's stake; the treasury gets it when the settlement's slash leaf is applied
+        on the chain.
+        """
+        stake = self.account(address).stakes[role]
+        bonded = min(grains, stake.bonded)
+        unbonding = min(grains - bonded, stake.unbonding)
+        taken = bonded + unbonding
+        if taken:
+            stake.bonded -= bonded
+            stake.unbonding -= unbonding
+            stake.slashed += taken
+            self.state.staked_grains -= taken
+            self.state.slashed_grains += taken
+            self.emit("slashed", account=address, role=int(role), grains=taken, why=why)
+        self.drop_if_below_minimum(address, role)
+
+    def drop_if_below_minimum(self, address: bytes, role: Role) -> None:
+        """An account whose stake fell under the minimum is no longer registered in that role."""
+        account = self.account(address)
+        if account.active[role] and account.stakes[role].bonded < self.state.parameters.min_stake_grains[role]:
+            account.active[role] = False
+            self.emit("unregistered", account=address, role=int(role))
+
+    # --- escrows and earnings --------------------------------------------------------------------------------
+    def add_escrow(self, order_id: bytes, escrow: Escrow) -> None:
+        """The chain holds money for an order."""
+        self.state.escrows[order_id] = escrow
+        self.state.escrowed_grains += escrow.total_grains
+        self.state.deposited_grains += escrow.total_grains
+
+    def remove_escrow(self, order_id: bytes) -> Escrow | None:
+        """The chain gave an order's money back to its client."""
+        escrow = self.state.escrows.pop(order_id, None)
+        if escrow:
+            self.state.escrowed_grains -= escrow.total_grains
+            self.state.withdrawn_grains += escrow.total_grains
+        return escrow
+
+    def pay_out(self, order_id: bytes, payouts: list[Payout]) -> None:
+        """Turn an order's escrow into earnings; the payouts must add up to it."""
+        escrow = self.state.escrows.pop(order_id)
+        assert sum(payout.grains for payout in payouts) == escrow.total_grains, "payouts differ from the escrow"
+        self.state.escrowed_grains -= escrow.total_grains
+        self.state.earned_grains += escrow.total_grains
+        for payout in payouts:
+            self.account(payout.account).earned_grains += payout.grains
+        self.state.unsettled.append(order_id)
+
+    def take_back(self, order_id: bytes, order: OrderState) -> None:
+        """Undo `pay_out` of an order that is not settled, because the chain gave its escrow back."""
+        total = sum(payout.grains for payout in order.payouts)
+        for payout in order.payouts:
+            self.account(payout.account).earned_grains -= payout.grains
+        self.state.earned_grains -= total
+        self.state.withdrawn_grains += total
+        self.state.unsettled.remove(order_id)
+        order.payouts = []
+        order.void_reason = VoidReason.REFUNDED
+
+    # --- conservation ----------------------------------------------------------------------------------------
+    def check_conservation(self) -> None:
+        """Assert that no grain appeared or vanished: deposited = withdrawn + stakes + escrows + earned + slashed."""
+        state = self.state
+        pots = (
+            state.withdrawn_grains,
+            state.staked_grains,
+            state.escrowed_grains,
+            state.earned_grains,
+            state.slashed_grains,
+        )
+        assert min(pots) >= 0 and state.deposited_grains == sum(pots), (
+            f"money is not conserved: deposited {state.deposited_grains}, pots {pots}"
+        )
+
+    def audit(self) -> None:
+        """Assert that the running totals are what the entries add up to; linear in the ledger's size."""
+        state = self.state
+        stakes = [stake for account in state.accounts.values() for stake in account.stakes]
+        assert state.staked_grains == sum(stake.bonded + stake.unbonding for stake in stakes), (
+            "stakes differ from their total"
+        )
+        assert state.slashed_grains == sum(stake.slashed for stake in stakes), "slashes differ from their total"
+        assert state.escrowed_grains == sum(escrow.total_grains for escrow in state.escrows.values()), (
+            "escrows differ from their total"
+        )
+        assert state.earned_grains == sum(account.earned_grains for account in state.accounts.values()), (
+            "earnings differ from their total"
+        )
+        assert all(stake.locked >= 0 for stake in stakes)
+        self.check_conservation()

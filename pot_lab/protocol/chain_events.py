@@ -1,0 +1,80 @@
+"""How the ledger learns what happened on the chain: f+1 aggregators attest the same event, in the chain's order.
+
+No replica trusts another's word for a chain event (chain.md, "Ledger and chain"). Events are numbered from the
+contracts' first, so each is applied exactly once and in order, whoever reports it and however often.
+"""
+
+from __future__ import annotations
+
+from pot_lab.crypto.canonical import decode, encode
+from pot_lab.protocol import epochs, orders
+from pot_lab.protocol.book import Book
+from pot_lab.protocol.errors import TooEarly
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import ChainEvent
+from pot_lab.protocol.state import Escrow
+from pot_lab.protocol.transactions import Attest
+
+MAX_AHEAD = 4_096
+"""How far ahead of the last applied event an attestation may reach, so that memory is bounded."""
+_EVENT_LIMIT_BYTES = 1_024
+
+
+def on_attest(book: Book, aggregator: bytes, body: Attest) -> bytes:
+    """Count an aggregator's attestations and apply, in order, every event that f+1 of them agree on."""
+    book.require_member(aggregator)
+    state = book.state
+    if not body.first >= 0 or body.first + len(body.events) > state.next_chain_event + MAX_AHEAD:
+        raise TooEarly(
+            "attested events reach too far ahead",
+            seen=body.first,
+            wanted=f"at most {state.next_chain_event + MAX_AHEAD}",
+        )
+    for number, event in enumerate(body.events, body.first):
+        if number >= state.next_chain_event:
+            votes = state.attestations.setdefault(number, {})
+            if not any(aggregator in voters for voters in votes.values()):
+                votes.setdefault(encode(event), []).append(aggregator)
+    while votes := state.attestations.get(state.next_chain_event, {}):
+        agreed = next((raw for raw, voters in votes.items() if len(voters) > book.faulty), None)
+        if agreed is None:
+            break
+        del state.attestations[state.next_chain_event]
+        state.next_chain_event += 1
+        _apply(book, decode(agreed, ChainEvent, limit_bytes=_EVENT_LIMIT_BYTES))
+    return b""
+
+
+def _apply(book: Book, event: ChainEvent) -> None:
+    state = book.state
+    amount = event.amount_grains
+    match event.kind:
+        case "staked":
+            added = event.detail[0]
+            book.account(event.account).stakes[event.role].bonded += added
+            state.staked_grains += added
+            state.deposited_grains += added
+        case "unstake_requested":
+            stake = book.account(event.account).stakes[event.role]
+            moved = min(amount, stake.bonded)
+            stake.bonded -= moved
+            stake.unbonding += moved
+            book.drop_if_below_minimum(event.account, Role(event.role))
+        case "withdrawn":
+            stake = book.account(event.account).stakes[event.role]
+            moved = min(amount, stake.unbonding)
+            stake.unbonding -= moved
+            state.staked_grains -= moved
+            state.withdrawn_grains += moved
+        case "order_placed":
+            fee, bond, seal_by_s, _nonce = event.detail
+            book.add_escrow(event.subject, Escrow(event.account, amount, fee, bond, seal_by_s))
+            orders.start_if_funded(book, event.subject)
+        case "order_refunded":
+            orders.refund(book, event.subject)
+            epochs.cancel_if_names(book, event.subject)
+        case "settled":
+            epochs.confirm(book, event.subject, event.detail[0])
+        case _:  # `slashed` only carries out what the ledger decided; `funded` adds nothing to anybody's account here
+            pass
+    book.emit("chain_event", event.subject, event.account, what=event.kind, role=event.role, grains=amount)

@@ -1,0 +1,124 @@
+"""The task cycle: which window follows which, what each accepts, and what each costs those who miss it.
+
+Carries out Equations 1-3 of the paper and the table "Task cycle" of protocol.md. The table below is the only place that
+knows the order of the windows; the ledger walks it, and `diagram()` draws it for the docs.
+
+A window opens at the time of the batch that closed the one before, and is half-open: a transaction at its closing time
+is late. It opens at that batch rather than at the earlier window's nominal end, so that after an outage of the
+aggregators everyone still gets each window whole.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Window(StrEnum):
+    """Where an order stands."""
+
+    WAITING = "waiting"
+    COMMIT = "commit"
+    REVEAL = "reveal"
+    RELEASE = "release"
+    SCORE = "score"
+    OPEN_SCORES = "open_scores"
+    CHALLENGE = "challenge"
+    OPEN_CHALLENGES = "open_challenges"
+    JUDGE = "judge"
+    FINALIZATION = "finalization"
+    SETTLED = "settled"
+    VOID = "void"
+
+
+class Phase(StrEnum):
+    """The paper's four phases (Fig. 2), and the two ends."""
+
+    POOL = "POOL"
+    TRAINING = "TRAINING"
+    VALIDATION = "VALIDATION"
+    CHALLENGE = "CHALLENGE"
+    FINALIZATION = "FINALIZATION"
+    ENDED = "ENDED"
+
+
+class VoidReason(StrEnum):
+    """Why an order ended without a winner; each has its refund rule in `rewards`."""
+
+    NO_ESCROW = "no escrow arrived"
+    NO_CLAIMS = "no claims"
+    NOTHING_REVEALED = "nothing revealed"
+    NOT_RELEASED = "test data not released"
+    NO_QUORUM = "no quorum of validations"
+    NO_IMPROVEMENT = "no improvement"
+    WITHDRAWN = "client withdrew"
+    REFUNDED = "client took the escrow back"
+    WRONG_ESCROW = "escrow does not match the order"
+
+
+class Rule(NamedTuple):
+    """One line of the table: the window's phase, its duration's name in `Windows`, whether it closes when all have
+    acted, the next window.
+    """
+
+    phase: Phase
+    duration: str | None
+    closes_early: bool
+    next: Window | None
+    accepts: tuple[str, ...]
+    missing_costs: str
+
+
+TABLE: dict[Window, Rule] = {
+    Window.WAITING: Rule(Phase.POOL, None, True, Window.COMMIT, ("withdraw",), "the order expires"),
+    Window.COMMIT: Rule(Phase.TRAINING, "train_ms", False, Window.REVEAL, ("claim", "withdraw"), "nothing"),
+    Window.REVEAL: Rule(Phase.TRAINING, "reveal_ms", True, Window.RELEASE, ("reveal_model",), "the claim and its bond"),
+    Window.RELEASE: Rule(
+        Phase.VALIDATION,
+        "release_ms",
+        True,
+        Window.SCORE,
+        ("release_share", "release_key"),
+        "order void, client bond pays the revealers",
+    ),
+    Window.SCORE: Rule(
+        Phase.VALIDATION, "score_ms", True, Window.OPEN_SCORES, ("commit_scores",), "the assignment and a small penalty"
+    ),
+    Window.OPEN_SCORES: Rule(
+        Phase.VALIDATION, "open_scores_ms", True, Window.CHALLENGE, ("open_scores",), "10 % of the stake on it"
+    ),
+    Window.CHALLENGE: Rule(Phase.CHALLENGE, "challenge_ms", False, Window.OPEN_CHALLENGES, (), "-"),
+    Window.OPEN_CHALLENGES: Rule(Phase.CHALLENGE, "open_challenges_ms", True, Window.JUDGE, (), "challenge bond"),
+    Window.JUDGE: Rule(Phase.CHALLENGE, "judge_ms", True, Window.FINALIZATION, (), "downtime mark"),
+    Window.FINALIZATION: Rule(Phase.FINALIZATION, None, False, Window.SETTLED, (), "-"),
+    Window.SETTLED: Rule(Phase.ENDED, None, False, None, (), "-"),
+    Window.VOID: Rule(Phase.ENDED, None, False, None, (), "-"),
+}
+
+PLACES: dict[Window, int] = {window: place for place, window in enumerate(TABLE)}
+"""Each window's place in the cycle, so that a rule can say "too early" or "too late"."""
+
+
+def window_accepting(kind: str) -> Window:
+    """The (last) window in which transactions of this kind are accepted."""
+    return next(window for window in reversed(TABLE) if kind in TABLE[window].accepts)
+
+
+def diagram() -> str:
+    """The cycle as a Mermaid state diagram, drawn from the table."""
+    lines = ["stateDiagram-v2", f"    [*] --> {Window.WAITING}"]
+    for window, rule in TABLE.items():
+        if rule.next is not None:
+            how = "all have acted, or time is up" if rule.closes_early else "time is up"
+            lines.append(f"    {window} --> {rule.next}: {', '.join(rule.accepts) or '-'} ({how})")
+    lines += [
+        f"    {window} --> {Window.VOID}"
+        for window, rule in TABLE.items()
+        if rule.phase not in (Phase.ENDED, Phase.FINALIZATION)
+    ]
+    lines += [
+        f"    {Window.FINALIZATION} --> {Window.VOID}: {VoidReason.REFUNDED}",
+        f"    {Window.SETTLED} --> [*]",
+        f"    {Window.VOID} --> [*]",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,186 @@
+"""Settlement epochs: when the ledger's payouts go to the chain, and what the aggregators sign.
+
+Every `update_ms` the ledger makes a tree of cumulative earnings and slashes; its members sign the EIP-712 digest as
+ledger transactions; with a quorum any of them sends it; the chain's confirmation comes back as an attested event. An
+epoch that is not confirmed is signed again under a new round, and being cumulative can never pay twice (protocol.md,
+"Settlement"; chain.md, "Ledger and chain").
+"""
+
+from __future__ import annotations
+
+from pot_lab.crypto.identity import BadSignature, recover
+from pot_lab.protocol.book import Book
+from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.errors import BadEpoch
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.settlement import PayoutTree, Settlement, orders_hash, reward_leaf, settlement_digest, slash_leaf
+from pot_lab.protocol.state import Confirmed, Header, OrderState, PendingEpoch
+from pot_lab.protocol.transactions import SignEpoch
+
+MAX_ORDERS_PER_EPOCH = 200
+"""Orders sealed by one chain transaction, so that it stays far under a block's gas."""
+
+
+def due_ms(book: Book) -> int | None:
+    """When the next epoch, or the next round of the pending one, is due; None while there is nothing to settle."""
+    state = book.state
+    if state.pending is not None:
+        return state.pending.opened_ms + state.parameters.settlement_timeout_ms
+    return max(state.next_update_ms, state.time_ms) if state.unsettled else None
+
+
+def advance(book: Book) -> None:
+    """Open an epoch, or a new round of the pending one, if it is due."""
+    state = book.state
+    due = due_ms(book)
+    if due is None or due > book.now_ms:
+        return
+    if state.pending is None:
+        order_ids = state.unsettled[:MAX_ORDERS_PER_EPOCH]
+        rewards = {
+            address: account.earned_grains
+            for address, account in sorted(state.accounts.items())
+            if account.earned_grains
+        }
+        slashes = {
+            address: [stake.slashed for stake in account.stakes]
+            for address, account in sorted(state.accounts.items())
+            if any(stake.slashed for stake in account.stakes)
+        }
+        if len(order_ids) < len(state.unsettled):  # the tree may promise no more than this epoch brings to the chain
+            for order_id in state.unsettled[MAX_ORDERS_PER_EPOCH:]:
+                for payout in state.orders[order_id].payouts:
+                    rewards[payout.account] -= payout.grains
+            rewards = {address: grains for address, grains in rewards.items() if grains}
+        root = payout_tree(rewards, slashes).root
+        settlement = Settlement(
+            state.confirmed.epoch + 1,
+            1,
+            state.signer_set_id,
+            root,
+            sum(rewards.values()),
+            orders_hash(order_ids),
+            state.digest,
+        )
+        state.pending = PendingEpoch(settlement, order_ids, book.now_ms, rewards, slashes)
+        state.next_update_ms = book.now_ms + state.parameters.update_ms
+    else:
+        old = state.pending.settlement
+        state.pending.settlement = Settlement(
+            old.epoch,
+            old.round + 1,
+            state.signer_set_id,
+            old.root,
+            old.cumulative_total,
+            old.orders_hash,
+            old.ledger_hash,
+        )
+        state.pending.signatures = {}
+        state.pending.opened_ms = book.now_ms
+    settlement = state.pending.settlement
+    book.emit(
+        "epoch_opened",
+        epoch=settlement.epoch,
+        round=settlement.round,
+        orders=state.pending.order_ids,
+        total_grains=settlement.cumulative_total,
+    )
+
+
+def on_sign_epoch(book: Book, aggregator: bytes, body: SignEpoch) -> bytes:
+    """Take an aggregator's signature of the pending settlement; the q-th one completes it."""
+    book.require_member(aggregator)
+    pending = book.state.pending
+    waiting = (pending.settlement.epoch, pending.settlement.round) if pending else None
+    if pending is None or (body.epoch, body.round) != waiting:
+        raise BadEpoch("no such settlement waits for signatures", seen=(body.epoch, body.round), wanted=waiting)
+    genesis = book.state.genesis
+    try:
+        signer = recover(
+            settlement_digest(genesis.chain_id, genesis.settlement_contract, pending.settlement), body.signature
+        )
+    except BadSignature as error:
+        raise BadEpoch("the settlement's signature cannot be read", seen=body.signature) from error
+    if signer != aggregator:
+        raise BadEpoch("the settlement was not signed by this aggregator's key", seen=signer, wanted=aggregator)
+    before = len(pending.signatures)
+    pending.signatures[aggregator] = body.signature
+    if before < book.quorum <= len(pending.signatures):
+        book.emit("epoch_signed", epoch=body.epoch, round=body.round)
+    return b""
+
+
+def confirm(book: Book, root: bytes, epoch: int) -> None:
+    """The chain has applied a settlement: its orders are settled and its leaves can be claimed."""
+    state, pending = book.state, book.state.pending
+    if pending is None or pending.settlement.epoch != epoch or pending.settlement.root != root:
+        return
+    state.confirmed = Confirmed(epoch, root, pending.settlement.cumulative_total, pending.rewards, pending.slashes)
+    state.pending = None
+    book.emit("epoch_settled", epoch=epoch, root=root, total_grains=state.confirmed.total_grains)
+    for order_id in pending.order_ids:
+        state.unsettled.remove(order_id)
+        order = state.orders[order_id]
+        order.epoch = epoch
+        if order.window is Window.FINALIZATION:
+            order.timeline[-1].closed_ms = order.ended_ms = book.now_ms
+            order.window = Window.SETTLED
+        book.emit("order_settled", order_id, order.winner, epoch=epoch)
+    _prune(book)
+
+
+def cancel_if_names(book: Book, order_id: bytes) -> None:
+    """Forget a pending epoch that counts on an escrow which the chain has given back; the next one is made without it.
+    """
+    if book.state.pending is not None and order_id in book.state.pending.order_ids:
+        book.state.pending = None
+
+
+def payout_tree(rewards: dict[bytes, int], slashes: dict[bytes, list[int]]) -> PayoutTree:
+    """The tree of cumulative rewards and slashes, in grains by account (and by role); slashed stake goes to the
+    registry's treasury.
+    """
+    leaves = [reward_leaf(address, grains) for address, grains in rewards.items()]
+    leaves += [
+        slash_leaf(address, role, by_role[role], SLASHED_TO)
+        for address, by_role in slashes.items()
+        for role in Role
+        if by_role[role]
+    ]
+    return PayoutTree(leaves)
+
+
+SLASHED_TO = bytes(20)
+"""Zero: the stake registry then pays its treasury."""
+
+
+def _prune(book: Book) -> None:
+    """Keep only the header of orders that ended long ago (the paper's Append-Remove ledger)."""
+    state = book.state
+    unsettled = set(state.unsettled)
+    for order_id, order in list(state.orders.items()):
+        if (
+            TABLE[order.window].phase is Phase.ENDED
+            and order_id not in unsettled
+            and order.ended_ms + order.parameters.retention_ms <= book.now_ms
+        ):
+            state.headers[order_id] = header(order)
+            del state.orders[order_id]
+
+
+def header(order: OrderState) -> Header:
+    """What is kept of an order for good."""
+    winning = order.claims.get(order.winner)
+    spec = order.order
+    return Header(
+        spec.client,
+        spec.title,
+        spec.spec_hash,
+        order.window,
+        order.winner,
+        winning.mid if winning else b"",
+        winning.agreed if winning else None,
+        order.void_reason,
+        order.epoch,
+        order.ended_ms,
+    )

@@ -1,0 +1,93 @@
+"""The rules' names: one class for each reason why the ledger refuses a transaction.
+
+A refusal travels as `(code, message, seen, wanted)` in a reply and is raised again as the same class at the client
+(protocol.md, "Who may say what").
+"""
+
+from __future__ import annotations
+
+from pot_lab.errors import PotLabError
+
+
+class Refused(PotLabError):
+    """Base of every refusal by the ledger; a refused transaction changes nothing but its account's nonce."""
+
+
+class WrongNetwork(Refused):
+    """A transaction or record was made for another network."""
+
+
+class UnknownKind(Refused):
+    """No rule handles this kind of transaction."""
+
+
+class StaleNonce(Refused):
+    """The account has used this nonce or a later one already: a replay."""
+
+
+class NotAllowed(Refused):
+    """The account does not have the role, or may not act on its own work."""
+
+
+class UnknownOrder(Refused):
+    """The ledger has no such order."""
+
+
+class OrderExists(Refused):
+    """The order is in the ledger already."""
+
+
+class TooManyOrders(Refused):
+    """The account has as many live orders as it may."""
+
+
+class BadOrder(Refused):
+    """A field of the order cannot be accepted."""
+
+
+class BadWindows(Refused):
+    """The order's windows are too short, too long, or do not end before the escrow may be refunded."""
+
+
+class UnknownScoreFunction(Refused):
+    """The order asks for a score function or version that the network does not have."""
+
+
+class RewardTooSmall(Refused):
+    """Reward, fee or bond is under the network's minimum."""
+
+
+class TooEarly(Refused):
+    """The window for this transaction has not opened."""
+
+
+class TooLate(Refused):
+    """The window for this transaction has closed."""
+
+
+class UnknownClaim(Refused):
+    """The account, or the model named, has no claim on this order."""
+
+
+class BadCommitment(Refused):
+    """What was revealed does not open the commitment that was made."""
+
+
+class AlreadyDone(Refused):
+    """This was done before and cannot be done again."""
+
+
+class InsufficientStake(Refused):
+    """The account's free stake in this role is under what is needed."""
+
+
+class NotAssigned(Refused):
+    """The validator was not drawn for this model."""
+
+
+class BadShare(Refused):
+    """A key share does not open the order's commitment to it."""
+
+
+class BadEpoch(Refused):
+    """A signature names no epoch that waits for signatures, or does not sign it."""

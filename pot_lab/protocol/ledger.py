@@ -1,0 +1,143 @@
+"""The ledger: one function from (state, batch) to (state, replies, events), and the owner of every rule.
+
+`execute` first lets time pass (windows that are due end, epochs open), then applies each transaction: nonce, body,
+handler. A handler checks first and changes second; a refused transaction changes nothing but its nonce. Money
+conservation is asserted after each (protocol.md). The same code runs in production, in the simulator and in the tests;
+it knows no clock, socket or disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pot_lab.crypto.canonical import decode, encode, tagged_hash
+from pot_lab.errors import PotLabError
+from pot_lab.protocol import chain_events, epochs, members, orders
+from pot_lab.protocol.book import Book
+from pot_lab.protocol.errors import StaleNonce
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.state import Event, Genesis, LedgerState
+from pot_lab.protocol.transactions import Reply, Transaction, open_body
+
+SNAPSHOT_LIMIT_BYTES = 1 << 32
+
+Handler = Callable[[Book, bytes, Any], bytes]
+
+HANDLERS: dict[str, Handler] = {
+    "register": members.on_register,
+    "unregister": members.on_unregister,
+    "put": orders.on_put,
+    "withdraw": orders.on_withdraw,
+    "claim": orders.on_claim,
+    "reveal_model": orders.on_reveal_model,
+    "release_share": orders.on_release_share,
+    "release_key": orders.on_release_key,
+    "commit_scores": orders.on_commit_scores,
+    "open_scores": orders.on_open_scores,
+    "attest": chain_events.on_attest,
+    "sign_epoch": epochs.on_sign_epoch,
+}
+"""Which rule handles which kind of transaction."""
+
+
+class Ledger:
+    """The global ledger L of one network.
+
+    Args:
+        genesis: what the network begins with; its parameters are checked.
+    """
+
+    def __init__(self, genesis: Genesis) -> None:
+        genesis.parameters.check()
+        state = LedgerState(genesis, genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id))
+        self.book = Book(state)
+        for member in genesis.members:
+            self.book.account(member.address).active[Role.AGGREGATOR] = True
+
+    @property
+    def state(self) -> LedgerState:
+        """The state, for reading."""
+        return self.book.state
+
+    def execute(
+        self, sequence: int, time_ms: int, transactions: Sequence[Transaction]
+    ) -> tuple[list[Reply], list[Event]]:
+        """Apply one ordered batch.
+
+        Args:
+            sequence: the batch's number; follows the last one without a gap.
+            time_ms: the batch's agreed time, not before the last one's.
+            transactions: authenticated by `open_transaction` before they were ordered.
+        Returns: one reply for each transaction, and what happened.
+        """
+        state = self.book.state
+        assert sequence == state.sequence + 1 and time_ms >= state.time_ms, "batches out of order"
+        state.sequence, state.time_ms = sequence, time_ms
+        self.book.events = []
+        self._let_time_pass()
+        replies = [self._apply(transaction) for transaction in transactions]
+        epochs.advance(self.book)
+        events = self.book.events
+        state.digest = tagged_hash(
+            "pot-lab/ledger/1", state.digest, encode((sequence, time_ms)), encode(replies), encode(events)
+        )
+        return replies, events
+
+    def due_ms(self) -> int | None:
+        """When the next window or epoch is due, so that a batch is wanted even if nobody asks for anything."""
+        times = [order.closes_ms for order in self.state.orders.values() if order.closes_ms]
+        if (epoch := epochs.due_ms(self.book)) is not None:
+            times.append(epoch)
+        return min(times, default=None)
+
+    def snapshot(self) -> bytes:
+        """The whole state in canonical bytes."""
+        return encode(self.state)
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take over a snapshot's state after auditing its money; raises Malformed for bytes that are none."""
+        book = Book(decode(snapshot, LedgerState, limit_bytes=SNAPSHOT_LIMIT_BYTES))
+        book.audit()
+        self.book = book
+
+    def _let_time_pass(self) -> None:
+        now_ms = self.state.time_ms
+        due = sorted(
+            (order.closes_ms, order_id)
+            for order_id, order in self.state.orders.items()
+            if 0 < order.closes_ms <= now_ms
+        )
+        for _closes_ms, order_id in due:
+            orders.close(self.book, order_id, self.state.orders[order_id])
+        epochs.advance(self.book)
+        self.book.check_conservation()
+
+    def _apply(self, transaction: Transaction) -> Reply:
+        book, state = self.book, self.state
+        try:
+            known = state.accounts.get(transaction.account)
+            last = known.nonce if known else 0
+            if transaction.nonce <= last:
+                raise StaleNonce(
+                    "the account has used this nonce or a later one already",
+                    seen=transaction.nonce,
+                    wanted=f"at least {last + 1}",
+                )
+            if known:
+                known.nonce = transaction.nonce
+            result = HANDLERS[transaction.kind](book, transaction.account, open_body(transaction))
+            book.account(transaction.account).nonce = transaction.nonce
+            reply = Reply(True, state.sequence, state.time_ms, result=result)
+        except PotLabError as error:
+            reply = Reply(
+                False, state.sequence, state.time_ms, error.code, error.message, _text(error.seen), _text(error.wanted)
+            )
+        book.check_conservation()
+        return reply
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return "0x" + value.hex() if isinstance(value, bytes) else str(value)[:200]

@@ -1,0 +1,130 @@
+"""What the network's members may set, and the hard bounds that no vote can leave.
+
+An order is judged by the parameters in force at its t0: it keeps a copy, so a later vote changes no live order
+(protocol.md, "Records"). Shares are basis points (10,000 = all), money is grains, time is milliseconds.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from pot_lab.crypto.canonical import Record
+from pot_lab.errors import PotLabError
+
+GRAINS_PER_POT = 10**9
+BASIS_POINTS = 10_000
+BURN_ADDRESS = bytes.fromhex("000000000000000000000000000000000000dead")
+
+
+class Role(IntEnum):
+    """What an account may register as; the numbers are the stake contract's."""
+
+    PROVIDER = 0
+    VALIDATOR = 1
+    VERIFIER = 2
+    AGGREGATOR = 3
+
+
+class Direction(IntEnum):
+    """Whether more or less of a score is better."""
+
+    HIGHER = 1
+    LOWER = -1
+
+
+SCORE_FUNCTIONS: dict[tuple[str, int], Direction] = {
+    ("accuracy", 1): Direction.HIGHER,
+    ("cross_entropy", 1): Direction.LOWER,
+}
+"""Score functions that an order may name, with their version (scoring.md): clients choose, never supply code."""
+
+
+class BadParameter(PotLabError):
+    """A parameter lies outside its hard bounds."""
+
+
+class Parameters(Record, frozen=True):
+    """The network's settings in force."""
+
+    # windows an order may ask for
+    min_train_ms: int = 1_000
+    max_train_ms: int = 30 * 86_400_000
+    min_window_ms: int = 500
+    max_window_ms: int = 7 * 86_400_000
+    min_challenge_ms: int = 1_000
+    # how long things may wait
+    pool_ms: int = 600_000
+    update_ms: int = 60_000
+    settlement_timeout_ms: int = 60_000
+    retention_ms: int = 86_400_000
+    seal_margin_ms: int = 60_000
+    # money
+    min_reward_grains: int = GRAINS_PER_POT // 100
+    min_fee_grains: int = GRAINS_PER_POT // 100
+    min_bond_grains: int = GRAINS_PER_POT // 100
+    min_stake_grains: tuple[int, int, int, int] = (
+        10 * GRAINS_PER_POT,
+        20 * GRAINS_PER_POT,
+        5 * GRAINS_PER_POT,
+        100 * GRAINS_PER_POT,
+    )
+    min_claim_bond_grains: int = GRAINS_PER_POT
+    min_validation_stake_grains: int = GRAINS_PER_POT
+    # shares of the reward
+    winner_bp: int = 8_000
+    validators_bp: int = 1_500
+    aggregators_bp: int = 500
+    # penalties
+    unopened_bp: int = 1_000
+    absence_bp: int = 10
+    # people
+    validators_per_model: int = 7
+    max_live_orders_per_account: int = 64
+    max_claims_per_order: int = 256
+    treasury: bytes = BURN_ADDRESS
+
+    def check(self) -> None:
+        """Raise BadParameter for the first value outside its bounds."""
+        for name, low, high in _BOUNDS:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise BadParameter(f"parameter {name} is out of bounds", seen=value, wanted=f"{low} .. {high}")
+        shares = self.winner_bp + self.validators_bp + self.aggregators_bp
+        if shares > BASIS_POINTS:
+            raise BadParameter(
+                "the shares of the reward add up to more than all of it", seen=shares, wanted=f"at most {BASIS_POINTS}"
+            )
+        if any(not 0 <= stake <= 10**18 for stake in self.min_stake_grains) or len(self.min_stake_grains) != len(Role):
+            raise BadParameter(
+                "a minimum stake is out of bounds", seen=self.min_stake_grains, wanted="0 .. 10^18 grains for each role"
+            )
+        if len(self.treasury) != 20:
+            raise BadParameter("the treasury is no account", seen=self.treasury, wanted="20 bytes")
+
+
+_DAY_MS = 86_400_000
+_BOUNDS = (
+    ("min_train_ms", 100, _DAY_MS),
+    ("max_train_ms", 1_000, 365 * _DAY_MS),
+    ("min_window_ms", 100, _DAY_MS),
+    ("max_window_ms", 1_000, 60 * _DAY_MS),
+    ("min_challenge_ms", 100, _DAY_MS),
+    ("pool_ms", 1_000, 7 * _DAY_MS),
+    ("update_ms", 500, 30 * _DAY_MS),
+    ("settlement_timeout_ms", 1_000, 7 * _DAY_MS),
+    ("retention_ms", 0, 3650 * _DAY_MS),
+    ("seal_margin_ms", 0, 30 * _DAY_MS),
+    ("min_reward_grains", 1, 10**18),
+    ("min_fee_grains", 0, 10**18),
+    ("min_bond_grains", 0, 10**18),
+    ("min_claim_bond_grains", 0, 10**18),
+    ("min_validation_stake_grains", 0, 10**18),
+    ("winner_bp", 5_000, BASIS_POINTS),
+    ("validators_bp", 0, 5_000),
+    ("aggregators_bp", 0, 2_000),
+    ("unopened_bp", 0, BASIS_POINTS),
+    ("absence_bp", 0, 1_000),
+    ("validators_per_model", 1, 64),
+    ("max_live_orders_per_account", 1, 10_000),
+    ("max_claims_per_order", 1, 10_000),
+)

@@ -1,0 +1,290 @@
+"""The records of Table 1: orders, claims, validations, challenges, and chain events, with their ids and commitments.
+
+Every id and commitment is a domain-tagged hash over canonical bytes and names the network, so nothing made for one
+network, order or account can be used in another (protocol.md, "Records"). No state and no rule about time lives here.
+"""
+
+from __future__ import annotations
+
+from pot_lab.crypto.canonical import HASH_BYTES, Record, encode, keccak256, sha256, tagged_hash
+from pot_lab.crypto.identity import ADDRESS_BYTES
+from pot_lab.crypto.link import Link
+from pot_lab.crypto.shamir import Share
+from pot_lab.protocol.errors import BadOrder, BadWindows, RewardTooSmall, UnknownScoreFunction, WrongNetwork
+from pot_lab.protocol.parameters import SCORE_FUNCTIONS, Parameters
+from pot_lab.protocol.settlement import abi_word_address, abi_word_bytes32, abi_word_uint
+
+ORDER_LIMIT_BYTES = 65_536
+MICRO = 1_000_000
+MAX_GRAINS = 10**18
+_TITLE_CHARACTERS, _TAGS, _TAG_CHARACTERS = 120, 8, 32
+
+
+class Windows(Record, frozen=True):
+    """How long each window of the task cycle lasts, in milliseconds (protocol.md, "Task cycle")."""
+
+    train_ms: int
+    reveal_ms: int
+    release_ms: int
+    score_ms: int
+    open_scores_ms: int
+    challenge_ms: int
+    open_challenges_ms: int
+    judge_ms: int
+
+    @property
+    def longest_ms(self) -> int:
+        """The longest that a cycle can take, with the one extension of the score windows, before it is sealed."""
+        return (
+            self.train_ms
+            + self.reveal_ms
+            + self.release_ms
+            + 2 * (self.score_ms + self.open_scores_ms)
+            + self.challenge_ms
+            + self.open_challenges_ms
+            + self.judge_ms
+        )
+
+    def check(self, parameters: Parameters) -> None:
+        """Raise BadWindows for a window outside the network's bounds."""
+        limits = dict.fromkeys(self.__struct_fields__, (parameters.min_window_ms, parameters.max_window_ms))
+        limits["train_ms"] = (parameters.min_train_ms, parameters.max_train_ms)
+        limits["challenge_ms"] = (parameters.min_challenge_ms, parameters.max_window_ms)
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                what = name.removesuffix("_ms").replace("_", " ")
+                raise BadWindows(
+                    f"the {what} window is too {'short' if getattr(self, name) < low else 'long'}",
+                    seen=f"{getattr(self, name)} ms",
+                    wanted=f"{low} .. {high} ms",
+                )
+
+
+class ScoreSpec(Record, frozen=True):
+    """Which score function, in which version of the arithmetic (scoring.md)."""
+
+    name: str
+    version: int
+
+
+class TestData(Record, frozen=True):
+    """The sealed test set: ciphertext, what it must open to, and the key in shares (protocol.md, "Test data").
+
+    `root` is the Merkle root over the plaintext's examples, `plain_digest` and `plain_bytes` its SHA-256 and length,
+    `examples` how many; `share_commitments` and `sealed_shares` have one entry for each aggregator, in the network's
+    order.
+    """
+
+    __test__ = False  # not a test class, whatever its name says to pytest
+
+    link: Link
+    root: bytes
+    plain_digest: bytes
+    plain_bytes: int
+    examples: int
+    key_commitment: bytes
+    share_commitments: tuple[bytes, ...]
+    sealed_shares: tuple[bytes, ...]
+
+
+class Order(Record, frozen=True):
+    """A training order O = (reward, type, time, link) of Table 1, complete."""
+
+    network_id: bytes
+    client: bytes
+    nonce: int
+    seal_by_s: int
+    reward_grains: int
+    fee_grains: int
+    bond_grains: int
+    model: Link
+    weights: Link
+    train: Link
+    test: TestData
+    score: ScoreSpec
+    windows: Windows
+    claim_bond_grains: int
+    baseline_total: int
+    baseline_count: int
+    margin_micro: int
+    title: str = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def spec_hash(self) -> bytes:
+        """SHA-256 of the record (32 bytes), which the escrow contract commits to."""
+        return sha256(encode(self))
+
+    @property
+    def id(self) -> bytes:
+        """OID: the escrow contract's id, so that ledger and chain name an order alike (32 bytes)."""
+        return order_id(self.client, self.nonce, self.seal_by_s, self.spec_hash)
+
+    def check(self, network_id: bytes, aggregators: int, parameters: Parameters) -> None:
+        """Check every field that can be checked without the ledger's state.
+
+        Raises:
+            WrongNetwork, BadOrder, BadWindows, RewardTooSmall, UnknownScoreFunction: the rule that is broken.
+            Malformed: a link cannot be right.
+        """
+        if self.network_id != network_id:
+            raise WrongNetwork("the order was made for another network", seen=self.network_id, wanted=network_id)
+        _check_length("client", self.client, ADDRESS_BYTES)
+        for name, low in (
+            ("reward", parameters.min_reward_grains),
+            ("fee", parameters.min_fee_grains),
+            ("bond", parameters.min_bond_grains),
+        ):
+            value = getattr(self, f"{name}_grains")
+            if not low <= value <= MAX_GRAINS:
+                raise RewardTooSmall(
+                    f"the {name} is out of bounds", seen=f"{value} grains", wanted=f"{low} .. {MAX_GRAINS} grains"
+                )
+        if not parameters.min_claim_bond_grains <= self.claim_bond_grains <= MAX_GRAINS:
+            raise RewardTooSmall(
+                "the bond asked of claims is out of bounds",
+                seen=f"{self.claim_bond_grains} grains",
+                wanted=f"at least {parameters.min_claim_bond_grains} grains",
+            )
+        if not 0 <= self.nonce < 1 << 63 or not 0 <= self.seal_by_s < 1 << 40:
+            raise BadOrder("the order's nonce or escrow deadline is impossible", seen=(self.nonce, self.seal_by_s))
+        self.windows.check(parameters)
+        if (self.score.name, self.score.version) not in SCORE_FUNCTIONS:
+            known = ", ".join(f"{name} (version {version})" for name, version in SCORE_FUNCTIONS)
+            raise UnknownScoreFunction(
+                "the network has no such score function",
+                seen=f"{self.score.name} (version {self.score.version})",
+                wanted=known,
+            )
+        for link in (self.model, self.weights, self.train, self.test.link):
+            link.check()
+        for name in ("root", "plain_digest", "key_commitment"):
+            _check_length(f"test {name}", getattr(self.test, name), HASH_BYTES)
+        if not 0 < self.test.examples < 1 << 40 or not 0 < self.test.plain_bytes < 1 << 50:
+            raise BadOrder(
+                "the test set's size is impossible",
+                seen=(self.test.examples, self.test.plain_bytes),
+                wanted="at least one example",
+            )
+        if len(self.test.share_commitments) != aggregators or len(self.test.sealed_shares) != aggregators:
+            raise BadOrder(
+                "the test key is not split among this network's aggregators",
+                seen=f"{len(self.test.sealed_shares)} shares",
+                wanted=f"{aggregators} shares",
+            )
+        for commitment in self.test.share_commitments:
+            _check_length("share commitment", commitment, HASH_BYTES)
+        if any(len(box) > 256 for box in self.test.sealed_shares):
+            raise BadOrder("a sealed key share is too large", wanted="at most 256 bytes")
+        if (
+            not 0 <= self.baseline_count < 1 << 40
+            or abs(self.baseline_total) >= 1 << 62
+            or not 0 <= self.margin_micro < 1 << 40
+        ):
+            raise BadOrder(
+                "the baseline or margin is impossible",
+                seen=(self.baseline_total, self.baseline_count, self.margin_micro),
+            )
+        if (
+            len(self.title) > _TITLE_CHARACTERS
+            or len(self.tags) > _TAGS
+            or any(len(tag) > _TAG_CHARACTERS for tag in self.tags)
+        ):
+            raise BadOrder(
+                "title or tags are too long",
+                seen=self.title,
+                wanted=f"a title of {_TITLE_CHARACTERS}, {_TAGS} tags of {_TAG_CHARACTERS} characters",
+            )
+
+
+class Score(Record, frozen=True):
+    """An exact score: an integer total over `count` examples; an invalid one ranks last (scoring.md)."""
+
+    total: int
+    count: int
+    valid: bool
+
+
+class ChainEvent(Record, frozen=True):
+    """Something that happened on the chain, as an aggregator's watcher read it and attests it (chain.md, "Ledger and
+    chain").
+
+    `kind` is one of staked, unstake_requested, withdrawn, slashed, order_placed, order_refunded, settled, funded.
+    `role` is -1 where none is meant. `subject` is an order id or a root; `detail` holds the kind's further integers.
+    """
+
+    kind: str
+    block: int
+    log_index: int
+    account: bytes
+    role: int
+    amount_grains: int
+    subject: bytes
+    detail: tuple[int, ...]
+
+
+def order_id(client: bytes, nonce: int, seal_by_s: int, spec_hash: bytes) -> bytes:
+    """OID as the escrow contract computes it: keccak256(abi.encode(client, nonce, sealBy, specHash)), 32 bytes."""
+    return keccak256(
+        abi_word_address(client) + abi_word_uint(nonce, 64) + abi_word_uint(seal_by_s, 64) + abi_word_bytes32(spec_hash)
+    )
+
+
+def model_id(graph_digest: bytes, weights_digest: bytes) -> bytes:
+    """MID of the model with this graph (SHA-256 of its JSON) and these weights (SHA-256 of their safetensors): 32
+    bytes.
+    """
+    return tagged_hash("pot-lab/model/1", graph_digest, weights_digest)
+
+
+def claim_commitment(network_id: bytes, order_id: bytes, provider: bytes, mid: bytes, salt: bytes) -> bytes:
+    """What a provider commits to before the deadline; hides the model until it is opened (section 2.5, "Commitment
+    Scheme").
+    """
+    return tagged_hash("pot-lab/claim/1", network_id, order_id, provider, mid, salt)
+
+
+def validation_commitment(
+    network_id: bytes,
+    order_id: bytes,
+    mid: bytes,
+    validator: bytes,
+    score: Score,
+    transcript_root: bytes,
+    stake_grains: int,
+    salt: bytes,
+) -> bytes:
+    """What a validator commits to before scores are opened; salted, because a score has few values and would be
+    guessed.
+    """
+    return tagged_hash(
+        "pot-lab/validation/1",
+        network_id,
+        order_id,
+        mid,
+        validator,
+        encode(score),
+        transcript_root,
+        stake_grains.to_bytes(16, "big"),
+        salt,
+    )
+
+
+def key_commitment(network_id: bytes, test_root: bytes, key: bytes) -> bytes:
+    """What an order says about its test-data key before the key is known."""
+    return tagged_hash("pot-lab/test-key/1", network_id, test_root, key)
+
+
+def share_commitment(network_id: bytes, test_root: bytes, share: Share) -> bytes:
+    """What an order says about one key share, so a false share is refused when it is released."""
+    return tagged_hash("pot-lab/key-share/1", network_id, test_root, encode(share))
+
+
+def share_context(network_id: bytes, test_root: bytes, index: int) -> bytes:
+    """What a sealed share is bound to: network, test set, and the aggregator's place."""
+    return tagged_hash("pot-lab/sealed-share/1", network_id, test_root, index.to_bytes(2, "big"))
+
+
+def _check_length(name: str, value: bytes, wanted: int) -> None:
+    if len(value) != wanted:
+        raise BadOrder(f"the order's {name} has the wrong length", seen=f"{len(value)} bytes", wanted=f"{wanted} bytes")

@@ -1,0 +1,108 @@
+"""Who gets what when an order ends: the split of section 5.2, and the refund rule of each way to end void.
+
+Integers only; what rounding leaves goes to the treasury. Every split gives away exactly the escrow, which is asserted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pot_lab.protocol.cycle import VoidReason
+from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Parameters
+from pot_lab.protocol.records import MICRO, Score
+from pot_lab.protocol.state import Escrow, Payout
+
+
+def share_out(amount: int, weights: Mapping[bytes, int]) -> dict[bytes, int]:
+    """Split `amount` by weight, rounding down; the remainder is left to the caller. Zero weights get nothing."""
+    total = sum(weights.values())
+    return (
+        {address: amount * weight // total for address, weight in sorted(weights.items()) if weight > 0}
+        if total
+        else {}
+    )
+
+
+def sealed_payouts(
+    escrow: Escrow,
+    parameters: Parameters,
+    winner: bytes,
+    winning_stakes: Mapping[bytes, int],
+    other_validations: Mapping[bytes, int],
+    aggregators: Sequence[bytes],
+) -> list[Payout]:
+    """Payouts of an order that has a winner.
+
+    Args:
+        winner: the provider's address.
+        winning_stakes: stake in grains of each validator that agrees on the winning model.
+        other_validations: how many agreeing validations of other models each validator has; paid from the fee.
+    Returns: payouts that add up to the escrow; the client gets its bond back, and the fee where no other model was
+        scored.
+    """
+    payouts = [Payout(winner, escrow.reward_grains * parameters.winner_bp // BASIS_POINTS, "winner")]
+    validators = escrow.reward_grains * parameters.validators_bp // BASIS_POINTS
+    payouts += _named(share_out(validators, winning_stakes), "validator")
+    aggregated = escrow.reward_grains * parameters.aggregators_bp // BASIS_POINTS
+    payouts += _named(share_out(aggregated, dict.fromkeys(aggregators, 1)), "aggregator")
+    payouts += _named(share_out(escrow.fee_grains, other_validations), "validation fee")
+    if not other_validations:
+        payouts.append(Payout(escrow.client, escrow.fee_grains, "fee back"))
+    payouts.append(Payout(escrow.client, escrow.bond_grains, "bond back"))
+    return _complete(payouts, escrow, parameters)
+
+
+def void_payouts(
+    escrow: Escrow,
+    parameters: Parameters,
+    reason: VoidReason,
+    revealers: Sequence[bytes],
+    validations: Mapping[bytes, int],
+) -> list[Payout]:
+    """Payouts of an order that ended without a winner: the reward always goes back to the client.
+
+    Args:
+        revealers: providers whose models are known; they share the client's bond where the test data was not released.
+        validations: how many validations each validator opened; they share the fee where scoring was done.
+    """
+    payouts = [Payout(escrow.client, escrow.reward_grains, "reward back")]
+    if reason is VoidReason.NOT_RELEASED and revealers:
+        payouts += _named(share_out(escrow.bond_grains, dict.fromkeys(revealers, 1)), "client's bond")
+    else:
+        payouts.append(Payout(escrow.client, escrow.bond_grains, "bond back"))
+    if reason in (VoidReason.NO_IMPROVEMENT, VoidReason.NO_QUORUM) and validations:
+        payouts += _named(share_out(escrow.fee_grains, validations), "validation fee")
+    else:
+        payouts.append(Payout(escrow.client, escrow.fee_grains, "fee back"))
+    return _complete(payouts, escrow, parameters)
+
+
+def better(a: Score, b: Score, direction: Direction) -> bool:
+    """Whether score `a` beats `b`; compares integers only, an invalid score beats nothing, a tie is not a win."""
+    if not a.valid or not b.valid:
+        return a.valid and not b.valid
+    return (a.total * b.count - b.total * a.count) * direction > 0
+
+
+def beats_baseline(
+    score: Score, baseline_total: int, baseline_count: int, margin_micro: int, direction: Direction
+) -> bool:
+    """Whether a score is at least `margin_micro` millionths per example better than the baseline; always, when the
+    order has none.
+    """
+    if not score.valid or score.count <= 0:
+        return False
+    if baseline_count == 0:
+        return True
+    gain = (score.total * baseline_count - baseline_total * score.count) * direction
+    return gain > 0 and gain * MICRO >= margin_micro * score.count * baseline_count
+
+
+def _named(amounts: Mapping[bytes, int], reason: str) -> list[Payout]:
+    return [Payout(account, grains, reason) for account, grains in amounts.items()]
+
+
+def _complete(payouts: list[Payout], escrow: Escrow, parameters: Parameters) -> list[Payout]:
+    rest = escrow.total_grains - sum(payout.grains for payout in payouts)
+    assert rest >= 0, "an order paid out more than its escrow"
+    return [payout for payout in [*payouts, Payout(parameters.treasury, rest, "rounding")] if payout.grains]

@@ -1,0 +1,247 @@
+"""What the ledger remembers: L = (models, txPool, table, nInfo) of Table 1, plus accounts, money, epochs and
+parameters.
+
+Plain data, changed only by `ledger.py` and its rules, encoded canonically for snapshots. Nothing derived is stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pot_lab.crypto.canonical import Record, encode, tagged_hash
+from pot_lab.crypto.link import Link
+from pot_lab.protocol.cycle import VoidReason, Window
+from pot_lab.protocol.parameters import Parameters, Role
+from pot_lab.protocol.records import Order, Score
+from pot_lab.protocol.settlement import Settlement
+
+
+class State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """Base of everything in the ledger that changes."""
+
+
+class Member(Record, frozen=True):
+    """One aggregator: its account, and the X25519 key to which shares are sealed."""
+
+    address: bytes
+    sealing_public: bytes
+
+
+class Genesis(Record, frozen=True):
+    """What a network begins with; its hash is the network's id."""
+
+    name: str
+    chain_id: int
+    settlement_contract: bytes
+    members: tuple[Member, ...]
+    parameters: Parameters
+
+    @property
+    def network_id(self) -> bytes:
+        """32 bytes that every signature names."""
+        return tagged_hash("pot-lab/network/1", encode(self))
+
+
+class Stake(State):
+    """An account's stake in one role, in grains: `bonded` counts, `unbonding` can still be slashed, `locked` is
+    promised to live orders.
+    """
+
+    bonded: int = 0
+    unbonding: int = 0
+    locked: int = 0
+    slashed: int = 0
+
+
+class Reputation(State):
+    """Counts shown to others; they order lists and never decide truth."""
+
+    wins: int = 0
+    claims: int = 0
+    agreeing_validations: int = 0
+    wrong_validations: int = 0
+    forfeits: int = 0
+    absences: int = 0
+
+
+class Account(State):
+    """One account of nInfo: last nonce, stake in each role, roles in use, reputation, and everything it ever earned
+    (cumulative grains).
+    """
+
+    nonce: int = 0
+    stakes: list[Stake] = msgspec.field(default_factory=lambda: [Stake() for _ in Role])
+    active: list[bool] = msgspec.field(default_factory=lambda: [False for _ in Role])
+    reputation: Reputation = msgspec.field(default_factory=Reputation)
+    earned_grains: int = 0
+
+
+class Escrow(State):
+    """What the chain holds for one order."""
+
+    client: bytes
+    reward_grains: int
+    fee_grains: int
+    bond_grains: int
+    seal_by_s: int
+
+    @property
+    def total_grains(self) -> int:
+        """Everything under the order's id."""
+        return self.reward_grains + self.fee_grains + self.bond_grains
+
+
+class ClaimState(State):
+    """A provider's claim; `place` is its order among all claims of the ledger and decides ties."""
+
+    provider: bytes
+    commitment: bytes
+    place: int
+    committed_ms: int
+    bond_grains: int
+    mid: bytes = b""
+    weights: Link | None = None
+    salt: bytes = b""
+    revealed_ms: int = 0
+    assigned: list[bytes] = msgspec.field(default_factory=list)
+    agreed: Score | None = None
+    agreed_root: bytes = b""
+
+
+class ValidationState(State):
+    """One validator's score of one model, first committed, then opened."""
+
+    validator: bytes
+    mid: bytes
+    commitment: bytes
+    committed_ms: int
+    stake_grains: int
+    score: Score | None = None
+    transcript_root: bytes = b""
+    transcript: Link | None = None
+    opened_ms: int = 0
+
+
+class Span(State):
+    """One window that the order has been through or is in; `closed_ms` is 0 while it is open."""
+
+    window: str
+    opened_ms: int
+    closed_ms: int = 0
+
+
+class Payout(State):
+    """Money that an order's end credited to an account, and why."""
+
+    account: bytes
+    grains: int
+    reason: str
+
+
+class OrderState(State):
+    """One order and its task cycle data."""
+
+    order: Order
+    window: Window
+    put_ms: int
+    closes_ms: int
+    parameters: Parameters
+    t0_ms: int = 0
+    timeline: list[Span] = msgspec.field(default_factory=list)
+    claims: dict[bytes, ClaimState] = msgspec.field(default_factory=dict)
+    shares: dict[int, bytes] = msgspec.field(default_factory=dict)
+    test_key: bytes = b""
+    validations: list[ValidationState] = msgspec.field(default_factory=list)
+    extended: bool = False
+    winner: bytes = b""
+    void_reason: VoidReason | None = None
+    payouts: list[Payout] = msgspec.field(default_factory=list)
+    epoch: int = 0
+    ended_ms: int = 0
+
+    def claim_of(self, mid: bytes) -> ClaimState | None:
+        """The revealed claim of this model."""
+        return next((claim for claim in self.claims.values() if claim.mid == mid), None) if mid else None
+
+    def revealed(self) -> list[ClaimState]:
+        """Claims whose model is known, in their places."""
+        return sorted((claim for claim in self.claims.values() if claim.mid), key=lambda claim: claim.place)
+
+
+class Header(State):
+    """What is kept of an order for good: its roots and its outcome (the paper's Append-Remove ledger)."""
+
+    client: bytes
+    title: str
+    spec_hash: bytes
+    window: Window
+    winner: bytes
+    winner_mid: bytes
+    score: Score | None
+    void_reason: VoidReason | None
+    epoch: int
+    ended_ms: int
+
+
+class PendingEpoch(State):
+    """A settlement that waits for signatures, then for the chain."""
+
+    settlement: Settlement
+    order_ids: list[bytes]
+    opened_ms: int
+    rewards: dict[bytes, int]
+    slashes: dict[bytes, list[int]]
+    signatures: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+
+
+class Confirmed(State):
+    """The last settlement that the chain has confirmed; its leaves are what members may claim now."""
+
+    epoch: int = 0
+    root: bytes = b""
+    total_grains: int = 0
+    rewards: dict[bytes, int] = msgspec.field(default_factory=dict)
+    slashes: dict[bytes, list[int]] = msgspec.field(default_factory=dict)
+
+
+class LedgerState(State):
+    """Everything; equal ledgers have equal canonical bytes."""
+
+    genesis: Genesis
+    parameters: Parameters
+    sequence: int = 0
+    time_ms: int = 0
+    digest: bytes = b""
+    claim_places: int = 0
+    accounts: dict[bytes, Account] = msgspec.field(default_factory=dict)
+    orders: dict[bytes, OrderState] = msgspec.field(default_factory=dict)
+    headers: dict[bytes, Header] = msgspec.field(default_factory=dict)
+    escrows: dict[bytes, Escrow] = msgspec.field(default_factory=dict)
+    next_chain_event: int = 0
+    attestations: dict[int, dict[bytes, list[bytes]]] = msgspec.field(default_factory=dict)
+    deposited_grains: int = 0
+    withdrawn_grains: int = 0
+    staked_grains: int = 0
+    escrowed_grains: int = 0
+    earned_grains: int = 0
+    slashed_grains: int = 0
+    pending: PendingEpoch | None = None
+    unsettled: list[bytes] = msgspec.field(default_factory=list)
+    confirmed: Confirmed = msgspec.field(default_factory=Confirmed)
+    next_update_ms: int = 0
+    signer_set_id: int = 1
+
+
+class Event(Record, frozen=True):
+    """Something that happened in the ledger, for subscribers, duties and histories.
+
+    `kind` names it, `order` and `account` say whose it is (empty where nobody's), `detail` holds the rest under
+    readable names.
+    """
+
+    kind: str
+    order: bytes = b""
+    account: bytes = b""
+    detail: dict[str, Any] = msgspec.field(default_factory=dict)

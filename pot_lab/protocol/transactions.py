@@ -1,0 +1,249 @@
+"""Transactions: who says what, signed.
+
+Every transaction is `{kind, body, account, nonce, signature}` (protocol.md, "Who may say what"). The signature covers
+the network, so nothing signed for one network means anything in another. The body's type is found by the kind, and both
+are size-limited before they are parsed.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from pot_lab.crypto.canonical import HASH_BYTES, Record, decode, encode, tagged_hash
+from pot_lab.crypto.identity import ADDRESS_BYTES, BadSignature, Identity, format_address, recover
+from pot_lab.crypto.link import Link
+from pot_lab.crypto.shamir import Share
+from pot_lab.errors import Malformed
+from pot_lab.protocol.errors import UnknownKind, WrongNetwork
+from pot_lab.protocol.records import ORDER_LIMIT_BYTES, ChainEvent, Order, Score
+
+TRANSACTION_LIMIT_BYTES = ORDER_LIMIT_BYTES + 512
+MAX_ITEMS = 256
+"""The most claims, validations or chain events that one transaction may carry."""
+
+Body = TypeVar("Body", bound=Record)
+
+
+class Transaction(Record, frozen=True):
+    """A signed statement by `account`; `nonce` must be above the account's last one."""
+
+    network_id: bytes
+    kind: str
+    account: bytes
+    nonce: int
+    body: bytes
+    signature: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """What is signed, and the transaction's id (32 bytes); the signature itself is not part of it."""
+        return transaction_digest(self.network_id, self.kind, self.account, self.nonce, self.body)
+
+
+class Register(Record, frozen=True):
+    """The account takes up a role, for which it has staked on the chain."""
+
+    role: int
+
+
+class Unregister(Record, frozen=True):
+    """The account gives up a role: it is drawn no more; what it has promised stays due."""
+
+    role: int
+
+
+class Put(Record, frozen=True):
+    """A client brings an order's record to the ledger (section 3.1.1, Put)."""
+
+    order: Order
+
+
+class Withdraw(Record, frozen=True):
+    """A client takes back an order to which nobody has committed."""
+
+    order_id: bytes
+
+
+class Claim(Record, frozen=True):
+    """A provider commits to a model before the deadline; a later claim by the same provider replaces the earlier
+    (PoT.Claim, t1).
+    """
+
+    order_id: bytes
+    commitment: bytes
+
+
+class RevealModel(Record, frozen=True):
+    """A provider opens its commitment (PoT.Claim, t2): which weights, and where they are."""
+
+    order_id: bytes
+    mid: bytes
+    weights: Link
+    salt: bytes
+
+
+class ReleaseShare(Record, frozen=True):
+    """An aggregator publishes its share of an order's test-data key after the reveal window."""
+
+    order_id: bytes
+    share: Share
+
+
+class ReleaseKey(Record, frozen=True):
+    """The client publishes the whole test-data key itself."""
+
+    order_id: bytes
+    key: bytes
+
+
+class ScoreCommitment(Record, frozen=True):
+    """One model's hidden score."""
+
+    mid: bytes
+    commitment: bytes
+
+
+class CommitScores(Record, frozen=True):
+    """A validator commits to its scores of models it was drawn for (PoT.Validate, t4)."""
+
+    order_id: bytes
+    items: tuple[ScoreCommitment, ...]
+
+
+class OpenedScore(Record, frozen=True):
+    """One model's score, the Merkle-sum root of its per-example results, and where the whole transcript is."""
+
+    mid: bytes
+    score: Score
+    transcript_root: bytes
+    transcript: Link
+    stake_grains: int
+    salt: bytes
+
+
+class OpenScores(Record, frozen=True):
+    """A validator opens its scores (PoT.Validate, t5)."""
+
+    order_id: bytes
+    items: tuple[OpenedScore, ...]
+
+
+class Attest(Record, frozen=True):
+    """An aggregator reports chain events in the chain's order; `first` numbers the first of them since the contracts
+    were made.
+    """
+
+    first: int
+    events: tuple[ChainEvent, ...]
+
+
+class SignEpoch(Record, frozen=True):
+    """An aggregator signs the settlement that the ledger has made: 65 bytes over its EIP-712 digest."""
+
+    epoch: int
+    round: int
+    signature: bytes
+
+
+BODIES: dict[str, type[Record]] = {
+    "register": Register,
+    "unregister": Unregister,
+    "put": Put,
+    "withdraw": Withdraw,
+    "claim": Claim,
+    "reveal_model": RevealModel,
+    "release_share": ReleaseShare,
+    "release_key": ReleaseKey,
+    "commit_scores": CommitScores,
+    "open_scores": OpenScores,
+    "attest": Attest,
+    "sign_epoch": SignEpoch,
+}
+"""Every kind of transaction and what its body says."""
+
+_KINDS = {body: kind for kind, body in BODIES.items()}
+
+
+def transaction_digest(network_id: bytes, kind: str, account: bytes, nonce: int, body: bytes) -> bytes:
+    """What the account signs (32 bytes)."""
+    return tagged_hash("pot-lab/transaction/1", network_id, kind.encode(), account, nonce.to_bytes(8, "big"), body)
+
+
+def sign(network_id: bytes, body: Record, identity: Identity, nonce: int) -> bytes:
+    """Make the canonical bytes of a transaction that says `body` in `identity`'s name."""
+    kind, raw = _KINDS[type(body)], encode(body)
+    signature = identity.sign(transaction_digest(network_id, kind, identity.address, nonce, raw))
+    return encode(Transaction(network_id, kind, identity.address, nonce, raw, signature))
+
+
+def open_transaction(data: bytes, network_id: bytes) -> Transaction:
+    """Read and authenticate a transaction from outside; says nothing about the ledger's rules.
+
+    Raises:
+        Oversize, Malformed: its bytes are not a transaction's.
+        WrongNetwork: it was signed for another network.
+        UnknownKind: no rule handles it.
+        BadSignature: the account it names did not sign it.
+    """
+    transaction = decode(data, Transaction, limit_bytes=TRANSACTION_LIMIT_BYTES)
+    if transaction.network_id != network_id:
+        raise WrongNetwork(
+            "the transaction was signed for another network", seen=transaction.network_id, wanted=network_id
+        )
+    if transaction.kind not in BODIES:
+        raise UnknownKind("no rule handles this kind of transaction", seen=transaction.kind, wanted=", ".join(BODIES))
+    if len(transaction.account) != ADDRESS_BYTES or not 0 < transaction.nonce < 1 << 63:
+        raise Malformed(
+            "a transaction's account or nonce is impossible", seen=(transaction.account.hex(), transaction.nonce)
+        )
+    signer = recover(transaction.digest, transaction.signature)
+    if signer != transaction.account:
+        raise BadSignature(
+            "the transaction was not signed by its account",
+            seen=format_address(signer),
+            wanted=format_address(transaction.account),
+        )
+    return transaction
+
+
+def open_body(transaction: Transaction) -> Record:
+    """Decode a transaction's body by its kind.
+
+    Raises:
+        Malformed: it is not what the kind asks for, has too many items or a hash of a wrong length.
+    """
+    body = decode(transaction.body, BODIES[transaction.kind], limit_bytes=TRANSACTION_LIMIT_BYTES)
+    for name in body.__struct_fields__:
+        value = getattr(body, name)
+        if name in _HASHES and len(value) != HASH_BYTES:
+            raise Malformed(
+                f"a {transaction.kind}'s {name} has the wrong length",
+                seen=f"{len(value)} bytes",
+                wanted=f"{HASH_BYTES} bytes",
+            )
+        if isinstance(value, tuple) and not 0 < len(value) <= MAX_ITEMS:
+            raise Malformed(
+                f"a {transaction.kind} has no items or too many", seen=len(value), wanted=f"1 .. {MAX_ITEMS}"
+            )
+    return body
+
+
+_HASHES = frozenset({"order_id", "commitment", "mid", "salt", "key", "transcript_root"})
+
+
+class Reply(Record, frozen=True):
+    """What the ledger says to a transaction: accepted with a result, or refused with the rule's name."""
+
+    accepted: bool
+    sequence: int
+    time_ms: int
+    code: str = ""
+    message: str = ""
+    seen: str = ""
+    wanted: str = ""
+    result: bytes = b""
+
+
+REPLY_DECODER = msgspec.msgpack.Decoder(Reply)

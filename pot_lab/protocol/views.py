@@ -1,0 +1,423 @@
+"""What the ledger tells those who ask: typed views, equal on every aggregator that has the same state.
+
+A client believes a view that f+1 aggregators answer in equal bytes, so a view depends on nothing but the state it shows
+(section 3.1.1, Get and FetchOrders). Views are for reading only and hold no rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cmp_to_key
+
+from pot_lab.crypto.canonical import Record, decode, encode
+from pot_lab.crypto.link import Link
+from pot_lab.errors import PotLabError
+from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.epochs import SLASHED_TO, payout_tree
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.parameters import Parameters, Role
+from pot_lab.protocol.records import Order, Score
+from pot_lab.protocol.settlement import Settlement, reward_leaf, slash_leaf
+from pot_lab.protocol.state import Account, Genesis, Header, OrderState
+
+ARGUMENT_LIMIT_BYTES = 1_024
+MAX_LISTED = 500
+
+
+class UnknownQuery(PotLabError):
+    """There is no such query."""
+
+
+class ClaimView(Record, frozen=True):
+    """A claim as others see it: the model's id and link are empty until it is revealed."""
+
+    provider: bytes
+    place: int
+    committed_ms: int
+    revealed_ms: int
+    mid: bytes
+    weights: Link | None
+    assigned: tuple[bytes, ...]
+    agreed: Score | None
+    agreed_root: bytes
+
+
+class ValidationView(Record, frozen=True):
+    """A validation as others see it: score and transcript are empty until it is opened."""
+
+    validator: bytes
+    mid: bytes
+    committed_ms: int
+    opened_ms: int
+    stake_grains: int
+    score: Score | None
+    transcript_root: bytes
+    transcript: Link | None
+
+
+class SpanView(Record, frozen=True):
+    """One window of the timeline; `closed_ms` is 0 while it is open."""
+
+    name: str
+    opened_ms: int
+    closed_ms: int
+
+
+class PayoutView(Record, frozen=True):
+    """Money credited by the order's end."""
+
+    account: bytes
+    grains: int
+    reason: str
+
+
+class OrderView(Record, frozen=True):
+    """One order and everything public about its task cycle."""
+
+    id: bytes
+    order: Order
+    window: Window
+    phase: Phase
+    put_ms: int
+    t0_ms: int
+    closes_ms: int
+    timeline: tuple[SpanView, ...]
+    claims: tuple[ClaimView, ...]
+    validations: tuple[ValidationView, ...]
+    test_key: bytes
+    winner: bytes
+    void_reason: str
+    payouts: tuple[PayoutView, ...]
+    epoch: int
+    ended_ms: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether the order has reached SETTLED or VOID."""
+        return self.phase is Phase.ENDED
+
+    def claim_by(self, provider: bytes) -> ClaimView | None:
+        """The provider's claim, if it has one."""
+        return next((claim for claim in self.claims if claim.provider == provider), None)
+
+
+class OrderSummary(Record, frozen=True):
+    """One line of an order list."""
+
+    id: bytes
+    client: bytes
+    title: str
+    window: Window
+    phase: Phase
+    t0_ms: int
+    closes_ms: int
+    reward_grains: int
+    train_ms: int
+    score_name: str
+    claims: int
+    leader: bytes
+    leader_score: Score | None
+    void_reason: str
+    ended_ms: int
+
+
+class StakeView(Record, frozen=True):
+    """Stake of one role, in grains."""
+
+    role: int
+    active: bool
+    bonded_grains: int
+    unbonding_grains: int
+    locked_grains: int
+    slashed_grains: int
+
+
+class SlashView(Record, frozen=True):
+    """A slash that anybody may carry out on the chain."""
+
+    node: bytes
+    role: int
+    cumulative_grains: int
+    to: bytes
+    proof: tuple[bytes, ...]
+
+
+class AccountView(Record, frozen=True):
+    """One account: what it has at stake, what it earned in all, and what it may claim on the chain now, with the proof.
+    """
+
+    address: bytes
+    nonce: int
+    stakes: tuple[StakeView, ...]
+    wins: int
+    claims: int
+    agreeing_validations: int
+    wrong_validations: int
+    forfeits: int
+    absences: int
+    earned_grains: int
+    claimable_epoch: int
+    claimable_cumulative_grains: int
+    claim_proof: tuple[bytes, ...]
+
+
+class EpochView(Record, frozen=True):
+    """The pending settlement with the signatures it has so far, and the last confirmed one."""
+
+    settlement: Settlement | None
+    order_ids: tuple[bytes, ...]
+    signers: tuple[bytes, ...]
+    signatures: tuple[bytes, ...]
+    quorum: int
+    confirmed_epoch: int
+    confirmed_root: bytes
+    confirmed_total_grains: int
+    slashes: tuple[SlashView, ...]
+
+
+class NetworkView(Record, frozen=True):
+    """The network as a whole; `orders_live` counts those that have not ended."""
+
+    genesis: Genesis
+    parameters: Parameters
+    next_chain_event: int
+    orders_live: int
+    providers: int
+    validators: int
+    verifiers: int
+    deposited_grains: int
+
+
+class OrderQuery(Record, frozen=True):
+    """Arguments of `order`."""
+
+    order_id: bytes
+
+
+class OrdersQuery(Record, frozen=True):
+    """Arguments of `orders` (newest first; empty client: everybody's) and of `fetch_orders`."""
+
+    limit: int = 100
+    client: bytes = b""
+
+
+class AccountQuery(Record, frozen=True):
+    """Arguments of `account`."""
+
+    address: bytes
+
+
+def query(ledger: Ledger, name: str, arguments: bytes) -> bytes:
+    """Answer a read from outside.
+
+    Raises:
+        UnknownQuery: no such name.
+        Oversize, Malformed: bad arguments.
+    """
+    if name not in _QUERIES:
+        raise UnknownQuery("there is no such query", seen=name, wanted=", ".join(_QUERIES))
+    return _QUERIES[name](ledger, arguments)
+
+
+def order_view(order_id: bytes, state: OrderState) -> OrderView:
+    """Everything public about one order."""
+    claims = tuple(
+        ClaimView(
+            c.provider,
+            c.place,
+            c.committed_ms,
+            c.revealed_ms,
+            c.mid,
+            c.weights,
+            tuple(c.assigned),
+            c.agreed,
+            c.agreed_root,
+        )
+        for c in sorted(state.claims.values(), key=lambda claim: claim.place)
+    )
+    validations = tuple(
+        ValidationView(
+            v.validator, v.mid, v.committed_ms, v.opened_ms, v.stake_grains, v.score, v.transcript_root, v.transcript
+        )
+        for v in state.validations
+    )
+    return OrderView(
+        order_id,
+        state.order,
+        state.window,
+        TABLE[state.window].phase,
+        state.put_ms,
+        state.t0_ms,
+        state.closes_ms,
+        tuple(SpanView(span.window, span.opened_ms, span.closed_ms) for span in state.timeline),
+        claims,
+        validations,
+        state.test_key,
+        state.winner,
+        state.void_reason or "",
+        tuple(PayoutView(p.account, p.grains, p.reason) for p in state.payouts),
+        state.epoch,
+        state.ended_ms,
+    )
+
+
+def _summary(order_id: bytes, state: OrderState) -> OrderSummary:
+    spec, winning = state.order, state.claims.get(state.winner)
+    return OrderSummary(
+        order_id,
+        spec.client,
+        spec.title,
+        state.window,
+        TABLE[state.window].phase,
+        state.t0_ms,
+        state.closes_ms,
+        spec.reward_grains,
+        spec.windows.train_ms,
+        spec.score.name,
+        len(state.claims),
+        state.winner,
+        winning.agreed if winning else None,
+        state.void_reason or "",
+        state.ended_ms,
+    )
+
+
+def _order(ledger: Ledger, arguments: bytes) -> bytes:
+    order_id = decode(arguments, OrderQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).order_id
+    return encode(order_view(order_id, ledger.book.require_order(order_id)))
+
+
+def _orders(ledger: Ledger, arguments: bytes) -> bytes:
+    asked = decode(arguments, OrdersQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
+    found = [
+        (order_id, state)
+        for order_id, state in ledger.state.orders.items()
+        if not asked.client or state.order.client == asked.client
+    ]
+    found.sort(key=lambda item: (-item[1].put_ms, item[0]))
+    return encode([_summary(order_id, state) for order_id, state in found[: min(max(asked.limit, 0), MAX_LISTED)]])
+
+
+def _fetch_orders(ledger: Ledger, arguments: bytes) -> bytes:
+    """FetchOrders(n): open orders by reward per unit of training time, compared without division."""
+    asked = decode(arguments, OrdersQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
+    found = [(order_id, state) for order_id, state in ledger.state.orders.items() if state.window is Window.COMMIT]
+
+    def compare(a: tuple[bytes, OrderState], b: tuple[bytes, OrderState]) -> int:
+        ours, theirs = a[1].order, b[1].order
+        left, right = ours.reward_grains * theirs.windows.train_ms, theirs.reward_grains * ours.windows.train_ms
+        return (left < right) - (left > right) or (a[0] > b[0]) - (a[0] < b[0])
+
+    found.sort(key=cmp_to_key(compare))
+    return encode([order_view(order_id, state) for order_id, state in found[: min(max(asked.limit, 0), MAX_LISTED)]])
+
+
+def _account(ledger: Ledger, arguments: bytes) -> bytes:
+    address = decode(arguments, AccountQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).address
+    known, confirmed = ledger.state.accounts.get(address), ledger.state.confirmed
+    stakes = tuple(
+        StakeView(
+            int(role),
+            known.active[role],
+            known.stakes[role].bonded,
+            known.stakes[role].unbonding,
+            known.stakes[role].locked,
+            known.stakes[role].slashed,
+        )
+        for role in Role
+        if known
+    )
+    cumulative = confirmed.rewards.get(address, 0)
+    proof = (
+        tuple(payout_tree(confirmed.rewards, confirmed.slashes).proof(reward_leaf(address, cumulative)))
+        if cumulative
+        else ()
+    )
+    known = known or Account()
+    r = known.reputation
+    return encode(
+        AccountView(
+            address,
+            known.nonce,
+            stakes,
+            r.wins,
+            r.claims,
+            r.agreeing_validations,
+            r.wrong_validations,
+            r.forfeits,
+            r.absences,
+            known.earned_grains,
+            confirmed.epoch,
+            cumulative,
+            proof,
+        )
+    )
+
+
+def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
+    state, pending = ledger.state, ledger.state.pending
+    signed = sorted(pending.signatures.items()) if pending else []
+    confirmed = state.confirmed
+    tree = payout_tree(confirmed.rewards, confirmed.slashes) if confirmed.slashes else None
+    slashes = tuple(
+        SlashView(
+            node,
+            int(role),
+            by_role[role],
+            SLASHED_TO,
+            tuple(tree.proof(slash_leaf(node, role, by_role[role], SLASHED_TO))),
+        )
+        for node, by_role in sorted(confirmed.slashes.items())
+        for role in Role
+        if tree and by_role[role]
+    )
+    return encode(
+        EpochView(
+            pending.settlement if pending else None,
+            tuple(pending.order_ids) if pending else (),
+            tuple(address for address, _ in signed),
+            tuple(signature for _, signature in signed),
+            ledger.book.quorum,
+            confirmed.epoch,
+            confirmed.root,
+            confirmed.total_grains,
+            slashes,
+        )
+    )
+
+
+def _network(ledger: Ledger, arguments: bytes) -> bytes:
+    state = ledger.state
+    providers, validators, verifiers, _aggregators = (
+        sum(account.active[role] for account in state.accounts.values()) for role in Role
+    )
+    live = sum(TABLE[order.window].phase is not Phase.ENDED for order in state.orders.values())
+    return encode(
+        NetworkView(
+            state.genesis,
+            state.parameters,
+            state.next_chain_event,
+            live,
+            providers,
+            validators,
+            verifiers,
+            state.deposited_grains,
+        )
+    )
+
+
+def _header(ledger: Ledger, arguments: bytes) -> bytes:
+    order_id = decode(arguments, OrderQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).order_id
+    found: Header | None = ledger.state.headers.get(order_id)
+    return encode(found)
+
+
+_QUERIES: dict[str, Callable[[Ledger, bytes], bytes]] = {
+    "order": _order,
+    "orders": _orders,
+    "fetch_orders": _fetch_orders,
+    "account": _account,
+    "epoch": _epoch,
+    "network": _network,
+    "header": _header,
+}

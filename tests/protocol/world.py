@@ -1,0 +1,260 @@
+"""A small world for ledger tests: a network of identities, and one call for each thing that people do in it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pot_lab.crypto.canonical import Record, sha256
+from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.link import Link
+from pot_lab.crypto.merkle import SumTree
+from pot_lab.crypto.sealed_box import SealingKey, seal
+from pot_lab.crypto.shamir import Share, split
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
+from pot_lab.protocol.records import (
+    ChainEvent,
+    Order,
+    Score,
+    ScoreSpec,
+    TestData,
+    Windows,
+    claim_commitment,
+    key_commitment,
+    model_id,
+    share_commitment,
+    validation_commitment,
+)
+from pot_lab.protocol.settlement import settlement_digest
+from pot_lab.protocol.state import Event, Genesis, Member, OrderState
+from pot_lab.protocol.transactions import (
+    Attest,
+    Claim,
+    CommitScores,
+    OpenedScore,
+    OpenScores,
+    Put,
+    Register,
+    ReleaseShare,
+    Reply,
+    RevealModel,
+    ScoreCommitment,
+    SignEpoch,
+    open_transaction,
+    sign,
+)
+
+POT = GRAINS_PER_POT
+START_MS = 1_800_000_000_000
+WINDOWS = Windows(10_000, 5_000, 5_000, 5_000, 5_000, 3_000, 2_000, 2_000)
+
+
+def key(name: str) -> Identity:
+    """An identity that is the same in every run."""
+    return Identity(hashlib.sha256(name.encode()).digest())
+
+
+def deterministic_bytes(name: str):
+    """A source of bytes for `split` that is the same in every run."""
+    counter = iter(range(1 << 30))
+    return lambda count: hashlib.shake_256(f"{name}{next(counter)}".encode()).digest(count)
+
+
+class World:
+    """A ledger, its people, and a clock that the test turns."""
+
+    def __init__(self, aggregators: int = 4, parameters: Parameters | None = None) -> None:
+        self.aggregators = [key(f"aggregator {i}") for i in range(aggregators)]
+        self.sealing = [
+            SealingKey.from_secret(hashlib.sha256(f"seal {i}".encode()).digest()) for i in range(aggregators)
+        ]
+        members = tuple(Member(a.address, s.public) for a, s in zip(self.aggregators, self.sealing, strict=True))
+        self.parameters = parameters or Parameters(update_ms=1_000, treasury=key("treasury").address)
+        self.genesis = Genesis("test", 1337, b"\x07" * 20, members, self.parameters)
+        self.network_id = self.genesis.network_id
+        self.ledger = Ledger(self.genesis)
+        self.now_ms = START_MS
+        self.nonces: dict[bytes, int] = {}
+        self.chain_events = 0
+        self.events: list[Event] = []
+        self.client = key("client")
+        self.keys: dict[bytes, bytes] = {}
+        self.shares: dict[bytes, list[Share]] = {}
+
+    # --- batches ----------------------------------------------------------------------------------------------
+    def batch(self, *said: tuple[Identity, Record]) -> list[Reply]:
+        """Order what was said in one batch now."""
+        transactions = []
+        for identity, body in said:
+            nonce = self.nonces[identity.address] = self.nonces.get(identity.address, 0) + 1
+            transactions.append(open_transaction(sign(self.network_id, body, identity, nonce), self.network_id))
+        replies, events = self.ledger.execute(self.ledger.state.sequence + 1, self.now_ms, transactions)
+        self.events += events
+        self.ledger.book.audit()
+        return replies
+
+    def say(self, identity: Identity, body: Record) -> Reply:
+        """One transaction in its own batch."""
+        return self.batch((identity, body))[0]
+
+    def must(self, identity: Identity, body: Record) -> Reply:
+        """One transaction that has to be accepted."""
+        reply = self.say(identity, body)
+        assert reply.accepted, f"{reply.code}: {reply.message} (seen {reply.seen}, wanted {reply.wanted})"
+        return reply
+
+    def wait(self, milliseconds: int) -> None:
+        """Let time pass as a network does: a batch at each deadline on the way."""
+        end_ms = self.now_ms + milliseconds
+        while (due := self.ledger.due_ms()) is not None and due <= end_ms:
+            self.now_ms = max(due, self.now_ms)
+            before = self.ledger.state.digest
+            self.batch()
+            assert self.ledger.state.digest != before
+        self.now_ms = end_ms
+        self.batch()
+
+    def wait_for(self, order_id: bytes, window: str) -> None:
+        """Let time pass until the order is in this window."""
+        for _ in range(40):
+            if self.order(order_id).window == window:
+                return
+            due = self.ledger.due_ms()
+            assert due is not None, f"nothing is due, but the order is in {self.order(order_id).window}"
+            self.now_ms = max(due, self.now_ms)
+            self.batch()
+        raise AssertionError(f"the order never came to {window}")
+
+    def order(self, order_id: bytes) -> OrderState:
+        """The order's state."""
+        return self.ledger.state.orders[order_id]
+
+    # --- chain ------------------------------------------------------------------------------------------------
+    def chain(self, *events: ChainEvent, witnesses: int | None = None) -> None:
+        """f+1 (or `witnesses`) aggregators attest chain events."""
+        first = self.chain_events
+        count = self.ledger.book.faulty + 1 if witnesses is None else witnesses
+        for aggregator in self.aggregators[:count]:
+            self.must(aggregator, Attest(first, events))
+        if count > self.ledger.book.faulty:
+            self.chain_events += len(events)
+
+    def stake(self, identity: Identity, role: Role, grains: int = 200 * POT) -> None:
+        """Stake on the chain and register."""
+        self.chain(ChainEvent("staked", 1, 0, identity.address, int(role), grains, b"", (grains,)))
+        self.must(identity, Register(int(role)))
+
+    def escrow(self, order: Order) -> None:
+        """Place the order's money on the chain."""
+        detail = (order.fee_grains, order.bond_grains, order.seal_by_s, order.nonce)
+        self.chain(ChainEvent("order_placed", 2, 0, order.client, -1, order.reward_grains, order.id, detail))
+
+    # --- orders -----------------------------------------------------------------------------------------------
+    def new_order(self, **changes: Any) -> Order:
+        """A complete order; `changes` replace fields."""
+        nonce = changes.pop("nonce", len(self.shares) + 1)
+        client = changes.pop("client", self.client.address)
+        secret = sha256(b"test key %d" % nonce)
+        root = sha256(b"root %d" % nonce)
+        shares = split(secret, self.ledger.book.faulty + 1, len(self.aggregators), deterministic_bytes(f"{nonce}"))
+        test = TestData(
+            link("test"), root, sha256(b"plain"), 1_000, 100, key_commitment(self.network_id, root, secret),
+            tuple(share_commitment(self.network_id, root, share) for share in shares),
+            tuple(seal(s.public, b"share", b"context") for s in self.sealing),
+        )  # fmt: skip
+        fields: dict[str, Any] = {
+            "network_id": self.network_id, "client": client, "nonce": nonce, "seal_by_s": self.now_ms // 1000 + 100_000,
+            "reward_grains": 25 * POT, "fee_grains": POT, "bond_grains": 2 * POT, "model": link("graph"), "weights": link("weights"),
+            "train": link("train"), "test": test, "score": ScoreSpec("accuracy", 1), "windows": WINDOWS, "claim_bond_grains": POT,
+            "baseline_total": 0, "baseline_count": 0, "margin_micro": 0, "title": "digits",
+        }  # fmt: skip
+        order = Order(**{**fields, **changes})
+        self.keys[order.id], self.shares[order.id] = secret, shares
+        return order
+
+    def start(self, **changes: Any) -> tuple[bytes, Order]:
+        """Put an order and fund it."""
+        order = self.new_order(**changes)
+        self.must(self.client, Put(order))
+        self.escrow(order)
+        assert self.order(order.id).window == "commit"
+        return order.id, order
+
+    def claim(self, order_id: bytes, provider: Identity, model: str) -> Reply:
+        """Commit to a model, named by a word."""
+        mid = self.mid(order_id, model)
+        return self.say(
+            provider, Claim(order_id, claim_commitment(self.network_id, order_id, provider.address, mid, salt(model)))
+        )
+
+    def reveal(self, order_id: bytes, provider: Identity, model: str) -> Reply:
+        """Open a claim."""
+        return self.say(provider, RevealModel(order_id, self.mid(order_id, model), link(model), salt(model)))
+
+    def mid(self, order_id: bytes, model: str) -> bytes:
+        """The model's id."""
+        return model_id(self.order(order_id).order.model.digest, link(model).digest)
+
+    def release(self, order_id: bytes, count: int | None = None) -> None:
+        """Aggregators release their shares."""
+        for index in range(self.ledger.book.faulty + 1 if count is None else count):
+            self.must(self.aggregators[index], ReleaseShare(order_id, self.shares[order_id][index]))
+
+    def opened(self, order_id: bytes, validator: Identity, model: str, total: int, count: int = 100) -> OpenedScore:
+        """What a validator says about a model that got `total` of `count`."""
+        root = SumTree([1] * total + [0] * (count - total)).root
+        return OpenedScore(
+            self.mid(order_id, model), Score(total, count, True), root, link("transcript"), POT, salt(model)
+        )
+
+    def commit_scores(self, order_id: bytes, validator: Identity, scores: dict[str, int]) -> Reply:
+        """Commit to scores of models by name."""
+        items = []
+        for model, total in scores.items():
+            o = self.opened(order_id, validator, model, total)
+            commitment = validation_commitment(
+                self.network_id, order_id, o.mid, validator.address, o.score, o.transcript_root, o.stake_grains, o.salt
+            )
+            items.append(ScoreCommitment(o.mid, commitment))
+        return self.say(validator, CommitScores(order_id, tuple(items)))
+
+    def open_scores(self, order_id: bytes, validator: Identity, scores: dict[str, int]) -> Reply:
+        """Open scores of models by name."""
+        return self.say(
+            validator,
+            OpenScores(order_id, tuple(self.opened(order_id, validator, model, t) for model, t in scores.items())),
+        )
+
+    def assigned(self, order_id: bytes, validator: Identity) -> list[bytes]:
+        """Models that the validator was drawn for."""
+        return [c.mid for c in self.order(order_id).claims.values() if validator.address in c.assigned]
+
+    def sign_epoch(self, count: int | None = None) -> None:
+        """Aggregators sign the pending settlement."""
+        pending = self.ledger.state.pending
+        assert pending is not None
+        digest = settlement_digest(self.genesis.chain_id, self.genesis.settlement_contract, pending.settlement)
+        for aggregator in self.aggregators[: self.ledger.book.quorum if count is None else count]:
+            self.must(
+                aggregator, SignEpoch(pending.settlement.epoch, pending.settlement.round, aggregator.sign(digest))
+            )
+
+    def settle(self) -> None:
+        """The chain confirms the pending settlement."""
+        pending = self.ledger.state.pending
+        assert pending is not None
+        s = pending.settlement
+        self.chain(
+            ChainEvent("settled", 9, 0, b"", -1, s.cumulative_total, s.root, (s.epoch, s.round, s.signer_set_id))
+        )
+
+
+def salt(model: str) -> bytes:
+    """A salt that is the same in every run."""
+    return sha256(b"salt" + model.encode())
+
+
+def link(name: str) -> Link:
+    """A link to a blob that nobody needs to have."""
+    return Link(sha256(name.encode()), 1_000, f"https://example.org/{name}")
