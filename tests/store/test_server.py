@@ -1,4 +1,4 @@
-"""The blob server keeps what hashes right, within its caps, and nothing else; also when stopped, also on a full disk."""
+"""The blob server keeps what hashes right, within its caps, and nothing else; also when stopped or out of disk."""
 
 from __future__ import annotations
 

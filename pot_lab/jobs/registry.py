@@ -1,0 +1,232 @@
+"""A job on disk: everything that anyone may know of it stands in its folder, so any process finds it, whoever started
+it.
+
+    jobs/<id>/job.json      what was asked: kind, parameters, environment; written once
+              state.json    where it stands: running, done, failed or cancelled, since when and why
+              pid           the process that runs it, or ran it
+              lock          held by the job's process for as long as it lives, and freed by the kernel of the system at
+              its death events.jsonl  what happened, one JSON object a line input.ipynb, output.ipynb, log.txt
+
+A state of `running` whose lock is free is a job that died without a word: `lost`. No process id is believed alone,
+since ids are used again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pot_lab.jobs.errors import StillRunning, UnknownJob
+
+JobState = Literal["running", "done", "failed", "cancelled", "lost"]
+FINAL_STATES: tuple[JobState, ...] = ("done", "failed", "cancelled", "lost")
+EVENT_LIMIT_BYTES = 1 << 16
+POLL_S = 0.05
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
+
+
+class EventLog:
+    """Appends events to a JSONL file; every line is written whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def emit(self, kind: str, **data: Any) -> None:
+        """Write one event. `time_ms` and `kind` come first; an event that is too large keeps only those."""
+        head = {"time_ms": time.time_ns() // 1_000_000, "kind": kind}
+        line = json.dumps({**head, **data}, separators=(",", ":"), default=str)
+        if len(line) > EVENT_LIMIT_BYTES:
+            line = json.dumps({**head, "oversize_bytes": len(line)}, separators=(",", ":"))
+        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, line.encode() + b"\n")
+        finally:
+            os.close(handle)
+
+
+class Job:
+    """A job of this host, as its folder tells it.
+
+    Args:
+        directory: the job's folder.
+
+    Raises:
+        UnknownJob: there is no job in it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.id = directory.name
+        try:
+            spec = json.loads((directory / "job.json").read_text())
+        except (OSError, ValueError) as error:
+            raise UnknownJob("there is no such job", seen=str(directory)) from error
+        self.kind: str = spec["kind"]
+        self.parameters: dict[str, Any] = spec["parameters"]
+        self.created_ms: int = spec["created_ms"]
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}: {self.state}>"
+
+    @property
+    def output(self) -> Path:
+        """The executed notebook; grows while the job runs."""
+        return self.directory / "output.ipynb"
+
+    @property
+    def log(self) -> Path:
+        """What the notebook and its supervisor printed."""
+        return self.directory / "log.txt"
+
+    @property
+    def state(self) -> JobState:
+        """`running`, or the true end: `done`, `failed`, `cancelled`, `lost` (died without a word)."""
+        state = self.record()["state"]
+        if state == "running" and not is_locked(self.directory):
+            state = self.record()["state"]  # it may have ended between the two looks
+            return "lost" if state == "running" else state
+        return state
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """Of a failed job: `name`, `message` and the `cell`'s index (None when no cell was at fault)."""
+        return self.record().get("error")
+
+    @property
+    def pid(self) -> int | None:
+        """The supervisor's process while it runs, else None."""
+        if self.state != "running":
+            return None
+        try:
+            return int((self.directory / "pid").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """All events so far, oldest first, or those of one kind. A line still being written is left for later."""
+        return [event for event in self._events() if kind is None or event["kind"] == kind]
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        try:
+            raw = (self.directory / "events.jsonl").read_bytes()
+        except FileNotFoundError:
+            return
+        for line in raw.split(b"\n")[:-1]:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # torn by a power cut or a full disk
+            if isinstance(event, dict) and "kind" in event:
+                yield event
+
+    def wait(self, timeout_s: float | None = None) -> JobState:
+        """Wait for the end and return it.
+
+        Raises:
+            StillRunning: the time was up first.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (state := self.state) == "running":
+            if deadline is not None and time.monotonic() >= deadline:
+                raise StillRunning("the job has not ended", seen=self.id, wanted=f"an end within {timeout_s} s")
+            time.sleep(POLL_S)
+        return state
+
+    def cancel(self) -> None:
+        """Ask the job to stop and return at once: the kernel is interrupted, the notebook saved, the state `cancelled`.
+
+        A job that has ended stays as it is. A kernel that does not heed the interrupt is killed after a while.
+        """
+        pid = self.pid
+        if pid is None:
+            return
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+
+    def record(self) -> dict[str, Any]:
+        """What stands in `state.json`: state, attempt, started_ms, ended_ms, error."""
+        record: dict[str, Any] = json.loads((self.directory / "state.json").read_text())
+        return record
+
+
+def find(home: Path) -> list[Job]:
+    """All jobs of a home, oldest first."""
+    folder = home / "jobs"
+    if not folder.is_dir():
+        return []
+    found = []
+    for directory in folder.iterdir():
+        try:
+            if (directory / "state.json").is_file():
+                found.append(Job(directory))
+        except UnknownJob:
+            continue  # being made, or not a job
+    return sorted(found, key=lambda job: (job.created_ms, job.id))
+
+
+def get(home: Path, job_id: str) -> Job:
+    """The job of this id.
+
+    Raises:
+        UnknownJob: no such job, or an id that no job can have.
+    """
+    if not is_job_id(job_id):
+        raise UnknownJob("this is no job id", seen=job_id, wanted=_ID.pattern)
+    return Job(home / "jobs" / job_id)
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a job may be called so (a plain file name)."""
+    return _ID.match(text) is not None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a small JSON file so that readers see the old or the new one whole; readable by its owner only."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(value, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether the job's process lives."""
+    try:
+        handle = os.open(directory / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+
+
+def take_lock(directory: Path) -> int | None:
+    """Take a job's lock and return its file descriptor, or None when another process has it."""
+    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    for _ in range(40):  # a reader who only looks holds it for an instant
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            time.sleep(POLL_S / 2)
+    os.close(handle)
+    return None

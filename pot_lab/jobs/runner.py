@@ -1,0 +1,228 @@
+"""Start and resume jobs: each is a detached process with a folder of its own, so closing Lab or a terminal stops none.
+
+The process (`run_notebook`) is started in its own session and inherits the job's lock, already taken, so there is no
+moment in which a started job looks dead. The runner keeps nothing in memory; `registry` reads it all back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pot_lab.jobs import registry
+from pot_lab.jobs.errors import BadParameters, JobDone, JobExists, JobRunning, NotebookUnusable
+from pot_lab.jobs.registry import Job, write_json
+
+NOTEBOOK_LIMIT_BYTES = 32 << 20
+CANCEL_GRACE_S = 10.0
+
+
+class JobRunner:
+    """Runs notebooks as jobs of one home.
+
+    Args:
+        home: `$POT_LAB_HOME`; jobs live in `home/jobs/<id>/`.
+        cancel_grace_s: how long an interrupted kernel may take to end before it is killed.
+    """
+
+    def __init__(self, home: Path | str, *, cancel_grace_s: float = CANCEL_GRACE_S) -> None:
+        self.home = Path(home)
+        self.cancel_grace_s = cancel_grace_s
+
+    def jobs(self) -> list[Job]:
+        """All jobs of this home, oldest first, whoever started them."""
+        return registry.find(self.home)
+
+    def get(self, job_id: str) -> Job:
+        """The job of this id. Raises `UnknownJob`."""
+        return registry.get(self.home, job_id)
+
+    def start(
+        self,
+        notebook: Path | str,
+        parameters: Mapping[str, Any],
+        *,
+        kind: str,
+        job_id: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Job:
+        """Run a copy of a notebook in a new process and return at once.
+
+        Args:
+            notebook: the recipe; its cell tagged `parameters` is overridden.
+            parameters: JSON values by Python name.
+            kind: what the job is for, as in `provider`.
+            job_id: a name for it, else one is made from kind and time.
+            env: more environment for the notebook, also when it is resumed. It stands in the job's folder, so no
+            secrets
+                in it. The notebook finds its folder in `POT_LAB_JOB_DIR`, and starts in it.
+
+        Raises:
+            BadParameters, NotebookUnusable: what was given cannot be run; nothing was made.
+            JobExists: the id is in use.
+        """
+        parameters = _checked_parameters(parameters)
+        source = _checked_notebook(Path(notebook))
+        created_ms = time.time_ns() // 1_000_000
+        if job_id is None:
+            stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(created_ms / 1000))
+            job_id = f"{kind}-{stamp}-{secrets.token_hex(3)}"
+        if not registry.is_job_id(job_id):
+            raise BadParameters("a job's id must be a plain file name", seen=job_id)
+        directory = self.home / "jobs" / job_id
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(mode=0o700)
+        except FileExistsError as error:
+            raise JobExists("there is a job of this id", seen=job_id) from error
+        try:
+            lock = registry.take_lock(directory)
+            assert lock is not None, "nobody else knows this folder yet"
+            (directory / "input.ipynb").write_bytes(source)
+            write_json(
+                directory / "job.json",
+                {
+                    "kind": kind,
+                    "parameters": parameters,
+                    "created_ms": created_ms,
+                    "notebook": str(notebook),
+                    "env": dict(env or {}),
+                },
+            )
+        except OSError:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        return self._spawn(directory, lock, attempt=1)
+
+    def resume(self, job_id: str) -> Job:
+        """Run a job that was lost, failed or cancelled once more: same folder, notebook, parameters and environment.
+
+        The notebook finds what its last run left behind (its checkpoints). What remains of the old kernel is ended
+        first.
+
+        Raises:
+            UnknownJob, JobRunning, JobDone.
+        """
+        job = self.get(job_id)
+        lock = registry.take_lock(job.directory)
+        if lock is None:
+            raise JobRunning("the job still runs", seen=job_id)
+        try:
+            if job.record()["state"] == "done":
+                raise JobDone("the job came to its end already", seen=job_id)
+            _end_kernels(job)
+            attempt = int(job.record().get("attempt", 1))
+            if job.output.exists():
+                job.output.rename(job.directory / f"output-{attempt}.ipynb")
+        except BaseException:
+            os.close(lock)
+            raise
+        return self._spawn(job.directory, lock, attempt=attempt + 1)
+
+    def _spawn(self, directory: Path, lock: int, *, attempt: int) -> Job:
+        spec = json.loads((directory / "job.json").read_text())
+        record = {"state": "running", "attempt": attempt, "started_ms": time.time_ns() // 1_000_000}
+        mask: set[int] | None = None
+        try:
+            write_json(directory / "state.json", record)
+            environment = {
+                **os.environ,
+                "POT_LAB_HOME": str(self.home),
+                **spec["env"],
+                "POT_LAB_JOB_DIR": str(directory.resolve()),
+                "POT_LAB_JOB_ID": directory.name,
+            }
+            # Blocked signals stay blocked in the new process until it is ready for them, so its start loses no cancel.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+            with open(directory / "log.txt", "ab") as log:
+                process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        "-m",
+                        "pot_lab.jobs.run_notebook",
+                        str(directory.resolve()),
+                        str(lock),
+                        str(self.cancel_grace_s),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    pass_fds=(lock,),
+                    start_new_session=True,
+                )
+            write_json(directory / "pid", process.pid)
+        finally:
+            if mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(lock)  # the child's copy keeps it
+        threading.Thread(target=process.wait, name="pot-lab-job-reaper", daemon=True).start()
+        return Job(directory)
+
+
+def _checked_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    for name in parameters:
+        if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+            raise BadParameters("a parameter's name must be a Python name", seen=name)
+    for name, value in parameters.items():
+        where = _not_json(value)
+        if where is not None:
+            raise BadParameters(f"parameter {name!r} is not a JSON value", seen=where, wanted="JSON")
+    return dict(parameters)
+
+
+def _not_json(value: Any) -> str | None:
+    """The first thing in `value` that JSON cannot hold, or None."""
+    if value is None or isinstance(value, bool | int | str):
+        return None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else repr(value)
+    if isinstance(value, list | tuple):
+        return next((where for item in value if (where := _not_json(item)) is not None), None)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                return f"key {key!r}"
+            if (where := _not_json(item)) is not None:
+                return where
+        return None
+    return type(value).__name__
+
+
+def _checked_notebook(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > NOTEBOOK_LIMIT_BYTES:
+            raise NotebookUnusable("the notebook is too large", seen=size, wanted=f"{NOTEBOOK_LIMIT_BYTES} bytes")
+        source = path.read_bytes()
+        content = json.loads(source)
+    except (OSError, ValueError) as error:
+        raise NotebookUnusable("the notebook cannot be read", seen=f"{path}: {error}") from error
+    if not isinstance(content, dict) or content.get("nbformat") != 4 or not isinstance(content.get("cells"), list):
+        raise NotebookUnusable("this is no notebook", seen=str(path), wanted="nbformat 4")
+    return source
+
+
+def _end_kernels(job: Job) -> None:
+    """Kill kernels that outlived their supervisor; a kernel is known by its process id and its start time together."""
+    import psutil
+
+    for event in job.events("kernel_started"):
+        try:
+            process = psutil.Process(event["pid"])
+            if abs(process.create_time() - event["created_s"]) < 0.01:
+                os.killpg(event["pid"], signal.SIGKILL)
+                process.wait(30)
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
