@@ -28,7 +28,7 @@ _VOTE_TAG = "pot-lab/consensus/vote/1"
 _BATCH_TAG = "pot-lab/consensus/batch/1"
 _REQUEST_TAG = "pot-lab/consensus/request/1"
 
-Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=65, max_length=65)]
 Hashes = Annotated[tuple[Hash, ...], msgspec.Meta(max_length=MAX_BATCH_REQUESTS)]

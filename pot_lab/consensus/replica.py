@@ -196,6 +196,7 @@ class Replica:
         self._slots: dict[int, Slot] = {}
         self._wanted: dict[bytes, set[int]] = {}
         self._states: OrderedDict[int, bytes] = OrderedDict({0: self.state})
+        self._commits: dict[int, Commit] = {}
         self._claims: dict[int, int] = {}
         self._diverging: dict[int, set[int]] = {}
         self._stash = Stash(limits.in_flight * 4)
@@ -671,6 +672,10 @@ class Replica:
             execution.digest,
         )
         self._states[sequence] = self.state
+        slot = self._slots.get(sequence)
+        if slot is not None and self.index in slot.commits:
+            self._commits[sequence] = slot.commits[self.index]
+        self._commits.pop(sequence - self.parameters.window, None)
         while len(self._states) > 2 * self.parameters.window:
             self._states.popitem(last=False)
         self._forget_below(sequence)
@@ -726,23 +731,35 @@ class Replica:
 
     def _on_status(self, sender: int, message: Status) -> None:
         self._vouch(sender, message.executed, message.state)
-        if message.ask and not self.halted:
+        if self.halted:
+            return
+        if message.ask:
             self._send(sender, Status(self.view, self.executed, self.state, False))
+        for sequence in range(message.executed + 1, min(message.executed + _RESEND_SLOTS, self.executed) + 1):
+            commit = self._commits.get(sequence)
+            if commit is not None:
+                self._send(sender, commit)
 
     def _decided_elsewhere(self) -> int:
-        """The highest sequence that f+1 other replicas say they executed, so that a correct one did."""
+        """The highest sequence that others executed: as f+1 of them say, or after a longer wait as any one says.
+
+        One may lie, but only to the price of a question: an answer counts by its proof.
+        """
         claims = sorted(self._claims.values(), reverse=True)
-        return claims[self.f] if len(claims) > self.f else 0
+        if len(claims) > self.f and claims[self.f] > self.executed:
+            return claims[self.f]
+        quiet_ms = self.now_ms - (self.now_ms if self._behind_since_ms is None else self._behind_since_ms)
+        return claims[0] if quiet_ms >= self.parameters.resend_ms else 0
 
     def _catch_up(self) -> int | None:
         """Ask for decisions if the others have been ahead for a while; returns when to look again."""
         if not any(claim > self.executed for claim in self._claims.values()):
             return None
-        target = self._decided_elsewhere()
-        if target <= self.executed:
-            return None
         if self._behind_since_ms is None:
             self._behind_since_ms = self.now_ms
+        target = self._decided_elsewhere()
+        if target <= self.executed:
+            return self._behind_since_ms + self.parameters.resend_ms
         if self._asked is None:
             ask_ms = self._behind_since_ms + self.parameters.catch_up_delay_ms
             if self.now_ms < ask_ms and target - self.executed <= self.parameters.window // 2:

@@ -1,0 +1,283 @@
+"""A set of replicas in virtual time: one seed decides every delay, loss, duplicate and crash.
+
+The application is a per-account register, so what was executed, and how often, can be read back from every replica.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+
+from pot_lab.consensus.application import Batch, Execution, RequestId
+from pot_lab.consensus.messages import Decisions, decode_message, encode_message, request_digest
+from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.records import Accepted, Decided, Fetched, LogRecord, decided_batch, decode_record, encode_record
+from pot_lab.consensus.replica import Membership, Replica
+from pot_lab.consensus.steps import (
+    Accuse,
+    Broadcast,
+    Effect,
+    Executed,
+    Halt,
+    Input,
+    Persist,
+    Received,
+    Recovered,
+    Refuse,
+    Reply,
+    Send,
+    ServeDecisions,
+    SetTimer,
+    Submitted,
+    Tick,
+)
+from pot_lab.crypto.canonical import encode, sha256, tagged_hash
+from pot_lab.crypto.identity import Identity
+from pot_lab.errors import Malformed, PotLabError
+
+NETWORK_ID = bytes(range(32))
+START_MS = 1_700_000_000_000
+ACCOUNT_BYTES, NONCE_BYTES = 20, 8
+
+
+def make_request(account: int, nonce: int, payload: bytes = b"") -> bytes:
+    """A request of the register: account, nonce, payload."""
+    return account.to_bytes(ACCOUNT_BYTES, "big") + nonce.to_bytes(NONCE_BYTES, "big") + payload
+
+
+class Register:
+    """Counts each account's requests and remembers their order; wants an empty batch at each time in `wanted_ms`."""
+
+    def __init__(self) -> None:
+        self.executed: list[bytes] = []
+        self.times_ms: list[int] = []
+        self.last_nonce: dict[bytes, int] = {}
+        self.wanted_ms: list[int] = []
+        self.salt = b""
+
+    def validate(self, request: bytes) -> RequestId:
+        if len(request) < ACCOUNT_BYTES + NONCE_BYTES or request.endswith(b"invalid"):
+            raise Malformed("no register request", seen=request)
+        nonce = int.from_bytes(request[ACCOUNT_BYTES : ACCOUNT_BYTES + NONCE_BYTES], "big")
+        return RequestId(request[:ACCOUNT_BYTES], nonce, sha256(request))
+
+    def execute(self, batch: Batch) -> Execution:
+        replies = []
+        for request in batch.requests:
+            id_ = self.validate(request)
+            if id_.nonce <= self.last_nonce.get(id_.account, -1):
+                replies.append(b"stale nonce")
+                continue
+            self.last_nonce[id_.account] = id_.nonce
+            self.executed.append(request)
+            replies.append(b"done %d" % len(self.executed))
+        self.times_ms.append(batch.time_ms)
+        self.wanted_ms = [at_ms for at_ms in self.wanted_ms if at_ms > batch.time_ms]
+        return Execution(tuple(replies), tuple(b"event " + r for r in batch.requests), self._digest())
+
+    def _digest(self) -> bytes:
+        return tagged_hash("register", self.salt, encode((tuple(self.executed), tuple(self.times_ms))))
+
+    def due_ms(self) -> int | None:
+        return min(self.wanted_ms, default=None)
+
+    def query(self, name: str, arguments: bytes) -> bytes:
+        raise PotLabError("the register answers no queries", seen=name)
+
+    def snapshot(self) -> bytes:
+        return encode((tuple(self.executed), tuple(self.times_ms)))
+
+    def restore(self, snapshot: bytes) -> None:
+        raise NotImplementedError
+
+
+class Node:
+    """One replica with its disk; `up` is whether its process runs."""
+
+    def __init__(self, cluster: Cluster, index: int) -> None:
+        self.cluster, self.index = cluster, index
+        self.disk: list[bytes] = []
+        self.unsynced: list[bytes] = []
+        self.skew_ms = 0
+        self.up = False
+        self.life = 0
+        self.effects: list[Effect] = []
+        self.start()
+
+    def start(self, make_application: Callable[[], Register] | None = None) -> None:
+        self.up, self.life, self.timer_ms = True, self.life + 1, None
+        self.application = (make_application or self.cluster.make_application)()
+        membership = Membership(NETWORK_ID, self.cluster.addresses, self.index)
+        identity = self.cluster.identities[self.index]
+        self.replica = Replica(membership, identity, self.application, self.cluster.parameters)
+        self.step(Tick(self.now_ms))
+        records = [decode_record(data) for data in self.disk]
+        middle = len(records) // 2
+        self.step(Recovered(tuple(records[:middle]), final=False))
+        self.step(Recovered(tuple(records[middle:])))
+
+    def crash(self, *, keep_unsynced: int = 0) -> None:
+        """End the process: of what was not synced, the disk keeps the first records at most."""
+        self.up = False
+        self.disk += self.unsynced[:keep_unsynced]
+        self.unsynced = []
+
+    @property
+    def now_ms(self) -> int:
+        return self.cluster.now_ms + self.skew_ms
+
+    def step(self, input_: Input) -> None:
+        self.replica.step(Tick(self.now_ms)) if False else None
+        for effect in self.replica.step(input_):
+            self.carry_out(effect)
+
+    def carry_out(self, effect: Effect) -> None:
+        cluster = self.cluster
+        self.effects.append(effect)
+        if isinstance(effect, Persist):
+            self.unsynced.append(encode_record(effect.record))
+            if effect.urgent:
+                self.disk += self.unsynced
+                self.unsynced = []
+        elif isinstance(effect, Send):
+            cluster.send(self.index, effect.to, encode_message(effect.message))
+        elif isinstance(effect, Broadcast):
+            data = encode_message(effect.message)
+            for other in cluster.nodes:
+                if other.index != self.index:
+                    cluster.send(self.index, other.index, data)
+        elif isinstance(effect, ServeDecisions):
+            batches = self.read_decisions(effect.first, effect.last)
+            cluster.send(self.index, effect.to, encode_message(Decisions(tuple(batches))))
+        elif isinstance(effect, Executed):
+            cluster.on_executed(self, effect)
+        elif isinstance(effect, Reply):
+            cluster.on_reply(self, effect)
+        elif isinstance(effect, SetTimer):
+            self.timer_ms = effect.at_ms
+            if effect.at_ms is not None:
+                life = self.life
+                cluster.at(max(effect.at_ms - self.skew_ms, cluster.now_ms + 1), lambda: self.fire(life, effect.at_ms))
+        elif isinstance(effect, Accuse):
+            cluster.accusations.append(effect)
+        elif isinstance(effect, Halt):
+            cluster.halts.append((self.index, effect.error))
+            self.up = False
+        else:
+            assert isinstance(effect, Refuse)
+            cluster.refusals.append(effect)
+
+    def fire(self, life: int, at_ms: int | None) -> None:
+        if self.up and life == self.life and at_ms == self.timer_ms:
+            self.timer_ms = None
+            self.step(Tick(self.now_ms))
+            if self.timer_ms is None:  # the replica still counts on the timer that has just fired
+                self.cluster.after(10, lambda: self.poke(life))
+
+    def poke(self, life: int) -> None:
+        if self.up and life == self.life:
+            self.step(Tick(self.now_ms))
+
+    def read_decisions(self, first: int, last: int) -> list:
+        accepted: dict[int, Accepted] = {}
+        found = {}
+        for data in self.disk + self.unsynced:
+            record: LogRecord = decode_record(data)
+            if isinstance(record, Accepted):
+                accepted[record.proposal.sequence] = record
+            elif isinstance(record, Decided):
+                found[record.sequence] = decided_batch(accepted[record.sequence], record)
+            elif isinstance(record, Fetched):
+                found[record.batch.sequence] = record.batch
+        return [found[sequence] for sequence in range(first, last + 1)]
+
+
+class Cluster:
+    """n replicas, the links between them, and what is checked after each step."""
+
+    def __init__(self, n: int = 4, seed: int = 0, parameters: Parameters | None = None, delay_ms: int = 2) -> None:
+        self.random = random.Random(seed)
+        self.parameters = parameters or Parameters()
+        self.now_ms = START_MS
+        self.delay_ms, self.jitter_ms = delay_ms, 0
+        self.loss = self.duplication = 0.0
+        self.cut: Callable[[int, int], bool] = lambda sender, to: False
+        self.tamper: Callable[[int, int, bytes], bytes | None] = lambda sender, to, data: data
+        self.identities = [Identity(sha256(b"replica %d" % i)) for i in range(n)]
+        self.addresses = tuple(identity.address for identity in self.identities)
+        self.make_application: Callable[[], Register] = Register
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._ticket = 0
+        self.decided: dict[int, tuple[bytes, int]] = {}
+        self.replies: dict[bytes, dict[int, Reply]] = {}
+        self.accusations: list[Accuse] = []
+        self.halts: list[tuple[int, PotLabError]] = []
+        self.refusals: list[Refuse] = []
+        self.nodes: list[Node] = []
+        for i in range(n):
+            self.nodes.append(Node(self, i))
+
+    def at(self, at_ms: int, action: Callable[[], None]) -> None:
+        self._ticket += 1
+        heapq.heappush(self._queue, (at_ms, self._ticket, action))
+
+    def after(self, delay_ms: int, action: Callable[[], None]) -> None:
+        self.at(self.now_ms + delay_ms, action)
+
+    def send(self, sender: int, to: int, data: bytes) -> None:
+        if self.cut(sender, to) or self.random.random() < self.loss:
+            return
+        changed = self.tamper(sender, to, data)
+        if changed is None:
+            return
+        for _ in range(2 if self.random.random() < self.duplication else 1):
+            self.after(self.delay_ms + self.random.randint(0, self.jitter_ms), lambda: self.deliver(sender, to, changed))
+
+    def deliver(self, sender: int, to: int, data: bytes) -> None:
+        node = self.nodes[to]
+        if node.up:
+            node.step(Tick(node.now_ms))
+            node.step(Received(sender, decode_message(data, limit_bytes=1 << 24)))
+
+    def submit(self, request: bytes, to: list[int] | None = None, *, spread: bool | None = None) -> None:
+        targets = [node for node in self.nodes if node.up and (to is None or node.index in to)]
+        for node in targets:
+            node.step(Tick(node.now_ms))
+            node.step(Submitted(request, to is None if spread is None else spread))
+
+    def run(self, duration_ms: int) -> None:
+        """Let virtual time pass."""
+        until_ms = self.now_ms + duration_ms
+        while self._queue and self._queue[0][0] <= until_ms:
+            at_ms, _, action = heapq.heappop(self._queue)
+            self.now_ms = max(self.now_ms, at_ms)
+            action()
+        self.now_ms = until_ms
+
+    def run_until(self, condition: Callable[[], bool], limit_ms: int = 60_000) -> None:
+        """Let time pass until something holds; fails when it does not in time."""
+        until_ms = self.now_ms + limit_ms
+        while not condition():
+            assert self._queue and self.now_ms < until_ms, f"not within {limit_ms} ms"
+            at_ms, _, action = heapq.heappop(self._queue)
+            self.now_ms = max(self.now_ms, at_ms)
+            action()
+
+    def on_executed(self, node: Node, effect: Executed) -> None:
+        """Agreement: whoever executes a sequence ends in the state that the first to execute it ended in."""
+        expected = self.decided.setdefault(effect.sequence, (effect.state, effect.time_ms))
+        assert expected == (effect.state, effect.time_ms), f"replica {node.index} disagrees at {effect.sequence}"
+
+    def on_reply(self, node: Node, effect: Reply) -> None:
+        known = self.replies.setdefault(effect.digest, {})
+        for other in known.values():
+            assert (other.reply, other.sequence) == (effect.reply, effect.sequence)
+        known[node.index] = effect
+
+    def answered(self, request: bytes) -> bool:
+        """Whether f+1 replicas gave the same reply."""
+        return len(self.replies.get(request_digest(request), {})) >= self.nodes[0].replica.f + 1
+
+    def heights(self) -> list[int]:
+        return [node.replica.executed for node in self.nodes]
