@@ -1,0 +1,84 @@
+"""What can go wrong between processes, each with the name a user can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pot_lab.errors import PotLabError
+
+
+class BadConfig(PotLabError):
+    """A `network.toml` does not describe a network."""
+
+
+class BadKeyFile(PotLabError):
+    """A file that should hold an aggregator's CURVE key does not, or holds another's."""
+
+
+class PortTaken(PotLabError):
+    """Another process listens where this one should."""
+
+
+class DataDirLocked(PotLabError):
+    """Another process works in this data directory."""
+
+
+class DiskFull(PotLabError):
+    """The disk took no more; what was acknowledged before is safe, and nothing after it was acknowledged."""
+
+
+class LogCorrupt(PotLabError):
+    """A log is damaged before its end, where votes were already sent: going on without them could contradict them."""
+
+
+class Busy(PotLabError):
+    """An aggregator has no room for this client's request now; the client tries again later."""
+
+
+class CallTimeout(PotLabError):
+    """A call's result was not there in time; the call itself goes on."""
+
+
+class ClientClosed(PotLabError):
+    """A client was closed, or belongs to another process (it does not survive a fork)."""
+
+
+class Unreachable(PotLabError):
+    """Too few aggregators answered.
+
+    Attributes:
+        reasons: what is known of each aggregator, by index.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[int, str] | None = None) -> None:
+        self.reasons = dict(reasons or {})
+        super().__init__(message)
+
+
+class WrongServerKey(Unreachable):
+    """Something answers at an aggregator's address, but not with the key that `network.toml` names."""
+
+
+class NoAgreement(Unreachable):
+    """Enough aggregators answered, but no f+1 of them the same."""
+
+
+class RemoteError(PotLabError):
+    """f+1 aggregators refused for a reason whose name this program does not know."""
+
+
+def error_from_wire(code: str, message: str) -> PotLabError:
+    """Turn a refusal that f+1 aggregators gave into the error class of that name."""
+    known = _subclasses(PotLabError).get(code)
+    if known is None or known.__init__ is not PotLabError.__init__:
+        error: PotLabError = RemoteError(f"{code}: {message}")
+    else:
+        error = known(message)
+    return error
+
+
+def _subclasses(root: type[PotLabError]) -> dict[str, type[PotLabError]]:
+    found = {root.__name__: root}
+    for child in root.__subclasses__():
+        found.update(_subclasses(child))
+    return found

@@ -1,0 +1,150 @@
+"""What clients and aggregators say to each other: one tagged union each way, sizes checked before anything is parsed.
+
+An aggregator believes nothing that a client says about itself: a request carries its account's signature, and answers
+go back on the connection that asked. A client believes nothing that fewer than f+1 aggregators say in equal bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from pot_lab.consensus.messages import Hash, Number
+from pot_lab.crypto.canonical import Record
+from pot_lab.errors import Malformed, Oversize
+
+MAX_PEER_FRAME_BYTES = 8 * 1024 * 1024
+MAX_CLIENT_FRAME_BYTES = 512 * 1024
+MAX_ANSWER_FRAME_BYTES = 32 * 1024 * 1024
+MAX_CREDIT = 256
+
+Name = Annotated[str, msgspec.Meta(max_length=64)]
+Text = Annotated[str, msgspec.Meta(max_length=2_000)]
+
+
+class Submit(Record, frozen=True, tag=1):
+    """Please order this request; with `spread` the client sends it to every aggregator itself."""
+
+    request: bytes
+    spread: bool
+
+
+class Query(Record, frozen=True, tag=2):
+    """Please read the state. `call` comes back with the answer."""
+
+    call: Number
+    name: Name
+    arguments: bytes
+
+
+class Follow(Record, frozen=True, tag=3):
+    """Please push executed batches from `next_sequence` on, `credit` of them; a new `Follow` replaces the stream's
+    last.
+
+    Sent again from time to time: a stream whose client went silent ends.
+    """
+
+    stream: Number
+    next_sequence: Number
+    credit: Annotated[int, msgspec.Meta(ge=1, le=MAX_CREDIT)]
+
+
+class Unfollow(Record, frozen=True, tag=4):
+    """End a stream."""
+
+    stream: Number
+
+
+class AskStatus(Record, frozen=True, tag=5):
+    """Please say how you are."""
+
+    call: Number
+
+
+Question = Submit | Query | Follow | Unfollow | AskStatus
+
+
+class Answered(Record, frozen=True, tag=1):
+    """A request was executed; `digest` is the replicas' name of it."""
+
+    digest: Hash
+    sequence: Number
+    time_ms: Number
+    reply: bytes
+
+
+class Refused(Record, frozen=True, tag=2):
+    """A request was not queued; `code` is the error's class name."""
+
+    digest: Hash
+    code: Name
+    message: Text
+
+
+class QueryAnswered(Record, frozen=True, tag=3):
+    """The state's answer."""
+
+    call: Number
+    answer: bytes
+
+
+class QueryRefused(Record, frozen=True, tag=4):
+    """The state gives no such answer."""
+
+    call: Number
+    code: Name
+    message: Text
+
+
+class Pushed(Record, frozen=True, tag=5):
+    """An executed batch's events."""
+
+    stream: Number
+    sequence: Number
+    time_ms: Number
+    events: tuple[bytes, ...]
+
+
+class StatusAnswered(Record, frozen=True, tag=6):
+    """How an aggregator is: where its replica stands, and what it counted."""
+
+    call: Number
+    view: Number
+    primary: Number
+    executed: Number
+    time_ms: Number
+    state: Hash
+    counters: dict[str, int]
+
+
+Answer = Answered | Refused | QueryAnswered | QueryRefused | Pushed | StatusAnswered
+
+T = TypeVar("T")
+_encoder = msgspec.msgpack.Encoder()
+_questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)
+_answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+
+def encode_frame(message: Question | Answer) -> bytes:
+    """A message's frame."""
+    return _encoder.encode(message)
+
+
+def decode_question(frame: bytes | memoryview) -> Question:
+    """Read a client's frame; raises Oversize (unparsed) or Malformed."""
+    return _decode(frame, _questions, MAX_CLIENT_FRAME_BYTES)
+
+
+def decode_answer(frame: bytes | memoryview) -> Answer:
+    """Read an aggregator's frame; raises Oversize (unparsed) or Malformed."""
+    return _decode(frame, _answers, MAX_ANSWER_FRAME_BYTES)
+
+
+def _decode(frame: bytes | memoryview, decoder: msgspec.msgpack.Decoder[T], limit_bytes: int) -> T:
+    if len(frame) > limit_bytes:
+        raise Oversize("a frame is too large", seen=f"{len(frame)} bytes", wanted=f"at most {limit_bytes} bytes")
+    try:
+        return decoder.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise Malformed(f"a frame holds no message: {error}") from error
