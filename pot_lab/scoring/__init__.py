@@ -1,0 +1,52 @@
+"""Scores equal to the bit on every machine: models as data, exact arithmetic, score functions, transcripts.
+
+Knows no ledger and no network. Importing this package imports torch.
+"""
+
+from pot_lab.scoring.dataset import (
+    Dataset,
+    check_dataset,
+    dataset_proof,
+    dataset_root,
+    example_leaf,
+    pack_dataset,
+    unpack_dataset,
+)
+from pot_lab.scoring.evaluate import ExactModel, ExampleScore, Score, exact_model, score, score_example, unusable_score
+from pot_lab.scoring.export import ModelArtifact, export_model
+from pot_lab.scoring.functions import FUNCTIONS, ScoreFunction, score_function
+from pot_lab.scoring.graph import ModelGraph, load_graph, load_weights, model_id
+from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
+from pot_lab.scoring.trainable import TrainableModel
+from pot_lab.scoring.transcript import Transcript, parse_transcript
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "FUNCTIONS",
+    "Dataset",
+    "ExactModel",
+    "ExampleScore",
+    "Limits",
+    "ModelArtifact",
+    "ModelGraph",
+    "Score",
+    "ScoreFunction",
+    "TrainableModel",
+    "Transcript",
+    "check_dataset",
+    "dataset_proof",
+    "dataset_root",
+    "exact_model",
+    "example_leaf",
+    "export_model",
+    "load_graph",
+    "load_weights",
+    "model_id",
+    "pack_dataset",
+    "parse_transcript",
+    "score",
+    "score_example",
+    "score_function",
+    "unpack_dataset",
+    "unusable_score",
+]

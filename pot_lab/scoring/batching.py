@@ -1,0 +1,316 @@
+"""Which axis of a value is the batch, and the rules that keep one example from seeing another.
+
+A score is defined on one example at a time; batches are only a quicker way there (specification version 1, "Batches"). A value
+either depends on no example (`axis` None) or has one axis of size batch x k whose outermost factor is the example. Every
+operator has one rule below, which gives the axis of its result or raises `BatchMixing`. A rule must be strict: what it cannot prove it refuses.
+
+Rules see shapes only, never numbers, and never run the operator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from pot_lab.scoring.errors import BatchMixing
+
+Axis = int | None
+UNBOUNDED = (1 << 63) - 1
+"""The end of a slice that has none."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A value without numbers: a meta tensor and its batch axis."""
+
+    tensor: Tensor
+    axis: Axis
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    @property
+    def rank(self) -> int:
+        return self.tensor.dim()
+
+
+@dataclass(frozen=True)
+class TracedInt:
+    """A whole number computed from shapes; `batched` if it depends on the batch's size."""
+
+    value: int
+    batched: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operator call on traced values: arguments by parameter name, the result's meta tensors, the batch's size."""
+
+    operator: str
+    arguments: dict[str, Any]
+    outputs: tuple[Tensor, ...]
+    batch: int
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    @property
+    def output(self) -> Tensor:
+        return self.outputs[0]
+
+    def tensors(self) -> list[Traced]:
+        """All tensor arguments, those inside lists too."""
+        found: list[Traced] = []
+        for value in self.arguments.values():
+            found += [v for v in (value if isinstance(value, list | tuple) else [value]) if isinstance(v, Traced)]
+        return found
+
+    def mixing(self, reason: str) -> BatchMixing:
+        return BatchMixing(f"operator {self.operator} would mix examples: {reason}")
+
+
+Rule = Callable[[Call], Axis]
+
+
+def elementwise(call: Call) -> Axis:
+    """Every result element depends on the elements at its own place, with broadcasting."""
+    return broadcast(call, call.tensors(), call.output.dim())
+
+
+def broadcast(call: Call, operands: Sequence[Traced], rank: int) -> Axis:
+    """Batch axis of a broadcast of `operands` to `rank` dimensions."""
+    axis: Axis = None
+    for t in operands:
+        if t.axis is not None:
+            aligned = t.axis + rank - t.rank
+            if axis is not None and axis != aligned:
+                raise call.mixing(f"two arguments have their batch at different axes, {axis} and {aligned}")
+            axis = aligned
+    if axis is None:
+        return None
+    for t in operands:
+        place = axis - (rank - t.rank)
+        if t.axis is None and place >= 0 and t.shape[place] != 1:
+            raise call.mixing(f"a fixed tensor of shape {t.shape} would meet the batch axis, where its size must be 1")
+    return axis
+
+
+def _only_data_is_batched(call: Call, data: str) -> Axis:
+    for name, value in call.arguments.items():
+        if name != data and isinstance(value, Traced) and value.axis is not None:
+            raise call.mixing(f"its argument {name!r} depends on the examples")
+    axis: Axis = call[data].axis
+    return axis
+
+
+def batch_first(rank: int) -> Rule:
+    """Convolutions, pools, batch norm: data of `rank` dimensions (0: any, at least 2) with the batch in front."""
+
+    def rule(call: Call) -> Axis:
+        axis = _only_data_is_batched(call, "x")
+        if rank and call["x"].rank != rank:
+            raise call.mixing(
+                f"its data must have {rank} dimensions, with the batch in front, and has shape {call['x'].shape}"
+            )
+        if call["x"].rank < 2 or axis not in (0, None):
+            raise call.mixing(f"the batch must be its first axis, and is axis {axis}")
+        return axis
+
+    return rule
+
+
+def linear(call: Call) -> Axis:
+    axis = _only_data_is_batched(call, "x")
+    if axis == call["x"].rank - 1:
+        raise call.mixing("it would sum over the batch axis")
+    return axis
+
+
+def embedding(call: Call) -> Axis:
+    return _only_data_is_batched(call, "indices")
+
+
+def matmul(call: Call) -> Axis:
+    """a [..., M, K] @ b [..., K, N]."""
+    a, b = call["a"], call["b"]
+    if a.rank < 2 or b.rank < 2:
+        raise call.mixing("its operands must have two dimensions or more; use unsqueeze")
+    if (a.axis is not None and a.axis == a.rank - 1) or (b.axis is not None and b.axis == b.rank - 2):
+        raise call.mixing("it would sum over the batch axis")
+    rank = call.output.dim()
+    if a.axis == a.rank - 2 and a.axis is not None:
+        if b.axis is not None:
+            raise call.mixing("rows of one operand are examples, and the other depends on the examples too")
+        return rank - 2
+    if b.axis == b.rank - 1 and b.axis is not None:
+        if a.axis is not None:
+            raise call.mixing("columns of one operand are examples, and the other depends on the examples too")
+        return rank - 1
+    return broadcast(call, [a, b], rank)
+
+
+def along(dims: Callable[[Call], Sequence[int]]) -> Rule:
+    """Rows along `dims` are treated as wholes and keep their shape, such as softmax or layer norm."""
+
+    def rule(call: Call) -> Axis:
+        axis = _only_data_is_batched(call, "x")
+        rank = call["x"].rank
+        if axis is not None and axis in {d % rank for d in dims(call)}:
+            raise call.mixing(f"it works along axis {axis}, which is the batch")
+        return axis
+
+    return rule
+
+
+def reduction(call: Call) -> Axis:
+    """Sums and means over the dimensions `dims` (None or none: all)."""
+    x = call["x"]
+    if x.axis is None:
+        return None
+    dims = {d % x.rank for d in call["dims"]} if call["dims"] else set(range(x.rank))
+    if x.axis in dims:
+        raise call.mixing("it would reduce the batch axis; name the dimensions to reduce")
+    return x.axis if call["keepdim"] else x.axis - sum(d < x.axis for d in dims)
+
+
+def reshape(call: Call) -> Axis:
+    """The batch must stay the outermost factor of one axis, behind the same elements as before."""
+    x, shape = call["x"], tuple(call.output.shape)
+    if x.axis is None:
+        _no_batched_sizes(call)
+        return None
+    return regrouped(call, x.shape, x.axis, shape)
+
+
+def regrouped(call: Call, before: Sequence[int], axis: int, after: Sequence[int]) -> int:
+    """Axis of the batch after a reshape; with a batch of one any first fit stands, for there is nothing to mix."""
+    front = math.prod(before[:axis])
+    for place, size in enumerate(after):
+        if math.prod(after[:place]) == front and size % call.batch == 0:
+            return place
+    raise call.mixing(
+        f"the batch axis {axis} of shape {tuple(before)} would be torn apart by the new shape {tuple(after)}"
+    )
+
+
+def _no_batched_sizes(call: Call) -> None:
+    for value in call.arguments.values():
+        if isinstance(value, list | tuple) and any(isinstance(v, TracedInt) and v.batched for v in value):
+            raise call.mixing("a fixed tensor would be given a shape that depends on the batch's size")
+
+
+def permute(call: Call) -> Axis:
+    x = call["x"]
+    return None if x.axis is None else [d % x.rank for d in call["dims"]].index(x.axis)
+
+
+def transpose(call: Call) -> Axis:
+    x = call["x"]
+    if x.axis is None:
+        return None
+    first, second = call["first"] % x.rank, call["second"] % x.rank
+    swapped = {first: second, second: first}
+    return swapped.get(x.axis, x.axis)
+
+
+def matrix_transpose(call: Call) -> Axis:
+    x = call["x"]
+    return x.axis if x.axis is None or x.rank < 2 else 1 - x.axis
+
+
+def unsqueeze(call: Call) -> Axis:
+    x = call["x"]
+    return None if x.axis is None else x.axis + (call["dim"] % (x.rank + 1) <= x.axis)
+
+
+def squeeze(call: Call) -> Axis:
+    x = call["x"]
+    if x.axis is None:
+        return None
+    gone = {d % x.rank for d in (call["dims"] if isinstance(call["dims"], list | tuple) else [call["dims"]])}
+    if x.axis in gone:
+        raise call.mixing("it would drop the batch axis when the batch is one example")
+    return x.axis - sum(d < x.axis and x.shape[d] == 1 for d in gone)
+
+
+def expand(call: Call) -> Axis:
+    x, rank = call["x"], call.output.dim()
+    if x.axis is not None:
+        return x.axis + rank - x.rank
+    grown = [i for i, size in enumerate(call["sizes"]) if isinstance(size, TracedInt) and size.batched]
+    if not grown:
+        return None
+    place = grown[0] - (rank - x.rank)
+    if len(grown) > 1 or (place >= 0 and x.shape[place] != 1):
+        raise call.mixing("only one axis of size 1 may be expanded to the batch")
+    return grown[0]
+
+
+def concatenation(call: Call) -> Axis:
+    """cat: all parts hold the batch at one axis, and are joined along another."""
+    parts = call["parts"]
+    axes = {t.axis for t in parts}
+    if axes == {None}:
+        return None
+    if len(axes) > 1:
+        raise call.mixing(
+            "some of the joined tensors depend on the examples and others do not; expand those to the batch first"
+        )
+    axis: int = parts[0].axis
+    if call["dim"] % parts[0].rank == axis:
+        raise call.mixing("it would join along the batch axis")
+    return axis
+
+
+def stack(call: Call) -> Axis:
+    parts = call["parts"]
+    axes = {t.axis for t in parts}
+    if axes == {None}:
+        return None
+    if len(axes) > 1:
+        raise call.mixing(
+            "some of the stacked tensors depend on the examples and others do not; expand those to the batch first"
+        )
+    axis: int = parts[0].axis
+    return axis + (call["dim"] % (parts[0].rank + 1) <= axis)
+
+
+def _not_the_batch(call: Call) -> int | None:
+    x = call["x"]
+    if x.axis is not None and call["dim"] % x.rank == x.axis:
+        raise call.mixing("it would cut the batch axis")
+    axis: int | None = x.axis
+    return axis
+
+
+def cut(call: Call) -> Axis:
+    """chunk, split: along any axis but the batch."""
+    return _not_the_batch(call)
+
+
+def slicing(call: Call) -> Axis:
+    """slice: along any axis but the batch, or the whole of it, as `x[:, 1]` asks for."""
+    whole = call["start"] in (None, 0) and call["end"] in (None, UNBOUNDED) and call["step"] == 1
+    if whole:
+        axis: Axis = call["x"].axis
+        return axis
+    return _not_the_batch(call)
+
+
+def select(call: Call) -> Axis:
+    axis = _not_the_batch(call)
+    return axis if axis is None else axis - (call["dim"] % call["x"].rank < axis)
+
+
+def padding(call: Call) -> Axis:
+    """Pads count from the last axis, two numbers each."""
+    x = call["x"]
+    if x.axis is not None and x.rank - x.axis <= len(call["pads"]) // 2:
+        raise call.mixing("it would pad the batch axis")
+    axis: Axis = x.axis
+    return axis

@@ -1,0 +1,245 @@
+"""Scores: exact integers, the same on every machine, for any batch size and any number of threads.
+
+Examples are streamed in batches, so memory does not grow with the test set. A score is defined example by example; that a batch may be taken at
+once is proved for the batch sizes in use (`ModelGraph.check_batch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pot_lab.scoring.arithmetic import Arithmetic
+from pot_lab.scoring.dataset import check_dataset, check_inputs
+from pot_lab.scoring.errors import BadDataset, DtypeMismatch
+from pot_lab.scoring.export import ModelArtifact, export_model
+from pot_lab.scoring.functions import ScoreFunction, score_function
+from pot_lab.scoring.graph import ModelGraph, load_graph, load_weights, references, resolve
+from pot_lab.scoring.operators import WHOLE_NUMBERS
+from pot_lab.scoring.transcript import Transcript
+
+BATCH_ELEMENTS = 1 << 21
+"""Elements (float64) that the largest tensor of a batch should have when no batch size is given."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score, to be compared with others of the same function and test set only.
+
+    Attributes:
+        total: sum over the examples, or the number of examples without a finite result if not `valid`.
+        count: examples.
+        valid: False ranks below every valid score.
+        digest: names the transcript's bytes, 32 bytes.
+        root: Merkle-sum root over the examples, 32 bytes; binds `total` and `count`.
+        transcript: the per-example numbers.
+    """
+
+    total: int
+    count: int
+    valid: bool
+    digest: bytes
+    root: bytes
+    transcript: Transcript = field(repr=False, compare=False)
+
+    @property
+    def function(self) -> ScoreFunction:
+        return self.transcript.function
+
+    def better_than(self, other: Score) -> bool:
+        """Whether this ranks strictly above `other`; integers only."""
+        if self.valid != other.valid or not self.valid:
+            return self.valid and not other.valid
+        ours, theirs = self.total * other.count, other.total * self.count
+        return ours > theirs if self.function.higher_is_better else ours < theirs
+
+    @classmethod
+    def of(cls, transcript: Transcript) -> Score:
+        return cls(transcript.total, transcript.count, transcript.valid, transcript.digest, transcript.root, transcript)
+
+
+@dataclass(frozen=True)
+class ExampleScore:
+    """One example's result: `value` counts only where not `invalid`."""
+
+    value: int
+    invalid: bool
+
+    def leaf(self, valid: bool) -> int:
+        """What a transcript that calls the score `valid` (or not) must hold for this example; -1 where it cannot call it valid."""
+        if valid:
+            return -1 if self.invalid else self.value
+        return int(self.invalid)
+
+
+class ExactModel:
+    """A graph with weights in exact arithmetic. Weights are quantised once; `run` may be called often.
+
+    Args:
+        graph: from `load_graph`.
+        weights: safetensors bytes that fit the graph.
+        backend: how products are computed, "float64" or "int64"; no bit depends on it.
+    Raises: BadWeights, DtypeMismatch, ShapeMismatch.
+    """
+
+    def __init__(
+        self, graph: ModelGraph, weights: bytes, *, backend: str = "float64", device: torch.device | str = "cpu"
+    ) -> None:
+        self.graph = graph
+        self.arithmetic = Arithmetic(backend, device)
+        self._proved: set[int] = {1, 2, 3}
+        tensors = load_weights(graph, weights)
+        with torch.no_grad():
+            fixed = [self.arithmetic.fix(self._entering(tensors[s.name])) for s in graph.state]
+            self._fixed: list[Any] = [*fixed, *[None] * (len(graph.inputs) + len(graph.nodes))]
+            self._steps: list[tuple[int, Any]] = []
+            self._fold()
+
+    def _entering(self, tensor: Tensor) -> Tensor:
+        tensor = tensor.to(self.arithmetic.device)
+        return tensor.to(torch.float64) if tensor.dtype.is_floating_point else tensor
+
+    def _fold(self) -> None:
+        """Compute once what depends on no example."""
+        first = len(self.graph.state) + len(self.graph.inputs)
+        depends = [False] * len(self.graph.state) + [True] * len(self.graph.inputs)
+        for number, node in enumerate(self.graph.nodes):
+            live = any(depends[i] for i in references([*node.args, *node.kwargs.values()]))
+            depends.append(live)
+            if live:
+                self._steps.append((number, node))
+                continue
+            value = self._call(node, self._fixed)
+            for tensor in value if isinstance(value, tuple | list) else [value]:
+                if isinstance(tensor, Tensor):
+                    self.arithmetic.fix(tensor)
+            self._fixed[first + number] = value
+
+    def _call(self, node: Any, values: Sequence[Any]) -> Any:
+        args = [resolve(a, values) for a in node.args]
+        if node.op == "get":
+            return args[0][args[1]]
+        if node.operator is None:
+            return WHOLE_NUMBERS[node.op](*args)
+        return node.operator.kernel(
+            self.arithmetic, *args, **{name: resolve(value, values) for name, value in node.kwargs.items()}
+        )
+
+    def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Outputs, float64 [batch, ...], of inputs [batch, ...].
+
+        Raises: BatchMixing or CostLimit where the batch's size cannot be proved harmless.
+        """
+        batch = int(inputs[0].shape[0])
+        if batch not in self._proved:
+            self.graph.check_batch(batch)
+            self._proved.add(batch)
+        first = len(self.graph.state) + len(self.graph.inputs)
+        with torch.inference_mode(), torch.autocast(self.arithmetic.device.type, enabled=False):
+            values = list(self._fixed)
+            for place, tensor in enumerate(inputs, len(self.graph.state)):
+                values[place] = self._entering(tensor)
+            for number, node in self._steps:
+                values[first + number] = self._call(node, values)
+                for index in self.graph.last_uses[number]:
+                    values[index] = None
+            return tuple(values[r.index] for r in self.graph.results)
+
+    def default_batch_size(self) -> int:
+        return max(1, min(1024, BATCH_ELEMENTS // max(1, self.graph.cost.largest_elements)))
+
+    def results(self, inputs: Tensor, targets: Tensor, function: ScoreFunction) -> tuple[Tensor, Tensor]:
+        """(values int64 [batch], marks of examples without a finite result bool [batch])."""
+        (outputs,) = self.run(inputs)
+        with torch.inference_mode():
+            invalid = ~torch.isfinite(outputs).flatten(1).all(1)
+            values = function.evaluate(
+                outputs.masked_fill(invalid.reshape(-1, *[1] * (outputs.dim() - 1)), 0.0), targets.to(outputs.device)
+            )
+            return values.cpu(), invalid.cpu()
+
+
+Model = ExactModel | ModelArtifact | nn.Module | tuple[bytes, bytes]
+
+
+def exact_model(model: Model, inputs: Tensor, *, device: str | None = None) -> ExactModel:
+    """A model in exact arithmetic, from any of its forms: an `ExactModel`, an artifact, (graph bytes, weights bytes), or an `nn.Module`."""
+    if isinstance(model, ExactModel):
+        return model
+    if isinstance(model, nn.Module):
+        model = export_model(model, (inputs[:2],))
+    graph, weights = (model.graph, model.weights) if isinstance(model, ModelArtifact) else model
+    return load_graph(graph).exact(weights, device=device or "cpu")
+
+
+def score(
+    model: Model,
+    inputs: Tensor,
+    targets: Tensor,
+    function: str | ScoreFunction = "accuracy",
+    *,
+    batch_size: int | None = None,
+    device: str | None = None,
+) -> Score:
+    """Score a model on a test set.
+
+    Args:
+        model: an `nn.Module`, an artifact, (graph bytes, weights bytes) or an `ExactModel`.
+        inputs, targets: the examples, first axis; sliced batch by batch, so they may be memory-mapped.
+        function: `accuracy`, `cross_entropy`, or an identifier with a version such as `accuracy/1`.
+        batch_size: examples at once; no bit of the result depends on it.
+    Raises: ShapeMismatch, DtypeMismatch, BadDataset, BadWeights, HostileGraph, UnsupportedOperator, UnknownScoreFunction.
+    """
+    chosen = score_function(function)
+    inputs, targets = _tensor(inputs, "inputs"), _tensor(targets, "targets")
+    exact = exact_model(model, inputs, device=device)
+    check_dataset(exact.graph, inputs, targets, chosen)
+    step = batch_size or exact.default_batch_size()
+    if step < 1:
+        raise BadDataset("a batch needs an example", seen=batch_size, wanted="at least 1")
+    count = int(inputs.shape[0])
+    values, invalid = np.empty(count, dtype=np.int64), np.empty(count, dtype=bool)
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        some, marks = exact.results(inputs[start:stop], targets[start:stop], chosen)
+        values[start:stop], invalid[start:stop] = some.numpy(), marks.numpy()
+    return Score.of(Transcript.of(chosen, values, invalid))
+
+
+def score_example(
+    model: Model,
+    inputs: Tensor,
+    targets: Tensor,
+    function: str | ScoreFunction = "accuracy",
+    *,
+    index: int,
+    device: str | None = None,
+) -> ExampleScore:
+    """Score one example of a test set, as a dispute does; costs one example."""
+    chosen = score_function(function)
+    inputs, targets = _tensor(inputs, "inputs"), _tensor(targets, "targets")
+    if not 0 <= index < inputs.shape[0]:
+        raise BadDataset("no such example", seen=index, wanted=f"0 to {inputs.shape[0] - 1}")
+    exact = exact_model(model, inputs, device=device)
+    one, target = inputs[index : index + 1], targets[index : index + 1]
+    check_inputs(exact.graph, one)
+    check_dataset(exact.graph, one, target, chosen)
+    values, invalid = exact.results(one, target, chosen)
+    return ExampleScore(int(values[0]), bool(invalid[0]))
+
+
+def unusable_score(function: str | ScoreFunction, count: int) -> Score:
+    """The score of a model whose files cannot be loaded: invalid, every example without a result."""
+    return Score.of(Transcript.unusable(score_function(function), count))
+
+
+def _tensor(data: Any, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(data)
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise DtypeMismatch(f"{name} are no tensor of numbers", seen=type(data).__name__) from problem

@@ -1,0 +1,158 @@
+"""Matrix products and convolutions as integer mathematics, so that their result does not depend on the order of addition.
+
+Specification version 1, section "Products": each row (left), column (right), sample (convolution input) or output channel
+(convolution weight) goes to integers of 20 bits on a power-of-two grid of its own; sums of at most 4096 products of such integers stay within
+2**52, where float64 holds every integer, so any order, blocking, thread count or library gives the same sum. Longer sums are cut into
+chunks of 4096, added in order.
+
+A grid may see one row, column, sample or channel, never the batch. A row with a value that is not finite, or of 2**200 or more,
+gets the scale NaN, so everything computed from it is NaN and its example ends as invalid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pot_lab.scoring.elementwise import power_of_two
+
+GRID_BITS = 20
+CHUNK = 4096
+LARGEST_EXPONENT = 200
+
+
+class Grid(NamedTuple):
+    """`integers * scale` is the quantised tensor: integers are float64 whole numbers of at most 2**20."""
+
+    integers: Tensor
+    scale: Tensor
+
+
+def grid_exponent(x: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Exponent e with max|x| < 2**e over `dims` (kept), clamped to ±200, and where the grid is bad (NaN, infinite, too large)."""
+    largest = torch.maximum(x.amax(tuple(dims), keepdim=True), -x.amin(tuple(dims), keepdim=True)).abs()
+    exponent = ((largest.contiguous().view(torch.int64) >> 52) & 0x7FF) - 1022
+    return exponent.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT), exponent > LARGEST_EXPONENT
+
+
+def to_grid(x: Tensor, dims: Sequence[int], bits: int = GRID_BITS) -> Grid:
+    """Round x to whole numbers of `bits` bits, one power-of-two scale for each index outside `dims`."""
+    exponent, bad = grid_exponent(x, dims)
+    integers = torch.mul(x, power_of_two(bits - exponent)).round_()
+    scale = power_of_two(exponent - bits).masked_fill_(bad, float("nan"))
+    return Grid(integers, scale)
+
+
+class Backend(Protocol):
+    """A way to compute exact integer products; all ways give the same integers."""
+
+    name: str
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor: ...
+
+    def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor: ...
+
+
+class Float64Backend:
+    """float64 BLAS and convolutions over whole numbers."""
+
+    name = "float64"
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.matmul(a, b)
+
+    def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
+        # On the CPU float64 never goes to oneDNN; cuDNN might choose an inexact algorithm.
+        with torch.backends.cudnn.flags(enabled=False) if x.is_cuda else contextlib.nullcontext():
+            return F.conv2d(x, w, None, list(stride), [0, 0], list(dilation), groups)
+
+
+class Int64Backend:
+    """int64 arithmetic: slow, obviously exact, used as the oracle."""
+
+    name = "int64"
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.matmul(self._whole(a), self._whole(b)).to(torch.float64)
+
+    def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
+        examples, channels, height, width = x.shape
+        kernel = w.shape[2:]
+        out = [(x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+        columns = F.unfold(x, list(kernel), list(dilation), 0, list(stride)).reshape(
+            examples, groups, -1, out[0] * out[1]
+        )
+        product = self.matmul(w.reshape(1, groups, w.shape[0] // groups, -1), columns)
+        return product.reshape(examples, w.shape[0], *out)
+
+    @staticmethod
+    def _whole(x: Tensor) -> Tensor:
+        bound = float(1 << GRID_BITS)
+        return x.nan_to_num(0.0, 0.0, 0.0).clamp(-bound, bound).to(torch.int64)
+
+
+BACKENDS: dict[str, Callable[[], Backend]] = {"float64": Float64Backend, "int64": Int64Backend}
+
+
+def row_grid(a: Tensor) -> Grid:
+    """Grid of a left operand [..., M, K]: one scale for each row."""
+    return to_grid(a, (-1,))
+
+
+def column_grid(b: Tensor) -> Grid:
+    """Grid of a right operand [..., K, N]: one scale for each column."""
+    return to_grid(b, (-2,))
+
+
+def product(backend: Backend, a: Grid, b: Grid) -> Tensor:
+    """a [..., M, K] times b [..., K, N] as float64, from `row_grid` and `column_grid`."""
+    length = a.integers.shape[-1]
+    total = backend.matmul(a.integers[..., :CHUNK], b.integers[..., :CHUNK, :])
+    for start in range(CHUNK, length, CHUNK):
+        stop = min(start + CHUNK, length)
+        total = total + backend.matmul(a.integers[..., start:stop], b.integers[..., start:stop, :])
+    return total * a.scale * b.scale
+
+
+def sample_grid(x: Tensor) -> Grid:
+    """Grid of a convolution's input [N, C, ...]: one scale for each sample."""
+    return to_grid(x, tuple(range(1, x.dim())))
+
+
+def channel_grid(w: Tensor) -> Grid:
+    """Grid of a convolution's weight [O, I/groups, ...]: one scale for each output channel."""
+    return to_grid(w, tuple(range(1, w.dim())))
+
+
+def convolution(
+    backend: Backend,
+    x: Grid,
+    w: Grid,
+    stride: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """2-d cross-correlation of x [N, C, H, W] with w [O, C/groups, kh, kw]; `padding` is (before, after) for H and W.
+
+    The sum over one kernel window is cut by input channels of a group: as many whole channels as fit into 4096 products.
+    """
+    (top, bottom), (left, right) = padding
+    padded = F.pad(x.integers, (left, right, top, bottom)) if any((top, bottom, left, right)) else x.integers
+    per_group, area = w.integers.shape[1], w.integers.shape[2] * w.integers.shape[3]
+    step = max(1, CHUNK // area)
+    if step >= per_group:
+        total = backend.conv2d(padded, w.integers, stride, dilation, groups)
+    else:
+        grouped = padded.reshape(padded.shape[0], groups, per_group, *padded.shape[2:])
+        total = None
+        for start in range(0, per_group, step):
+            part = grouped[:, :, start : start + step].flatten(1, 2)
+            partial = backend.conv2d(part, w.integers[:, start : start + step], stride, dilation, groups)
+            total = partial if total is None else total + partial
+    return total * x.scale * w.scale.reshape(1, -1, 1, 1)

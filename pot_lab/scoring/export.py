@@ -1,0 +1,402 @@
+"""From a researcher's `nn.Module` to a model graph and a weights file.
+
+`torch.export` in train mode gives the operators with their whole meaning (dropout, batch norm); they are written down one to one.
+Changes in place are turned into new values, so the graph has no aliasing; where that cannot be done safely, export refuses. An
+operator without an exact rule is named together with the line of the user's code that asked for it.
+"""
+
+from __future__ import annotations
+
+import linecache
+import math
+import operator as python_operator
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pot_lab.scoring.batching import UNBOUNDED
+from pot_lab.scoring.errors import (
+    BatchMixing,
+    DtypeMismatch,
+    ExportFailed,
+    HostileGraph,
+    ShapeMismatch,
+    UnsupportedOperator,
+)
+from pot_lab.scoring.graph import FORMAT, LARGEST_INT, VERSION, encode_graph, load_graph, tensor_sha256
+from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
+from pot_lab.scoring.operators import REGISTRY, Operator
+from pot_lab.scoring.tensor_file import DTYPES, dtype_name, write_tensors
+
+_WHOLE_NUMBERS = {
+    python_operator.add: "int.add",
+    python_operator.sub: "int.sub",
+    python_operator.mul: "int.mul",
+    python_operator.floordiv: "int.floordiv",
+}
+_SAME_BUT_FOR_NAME = {
+    "aten.add.Scalar": "aten.add.Tensor",
+    "aten.sub.Scalar": "aten.sub.Tensor",
+    "aten.mul.Scalar": "aten.mul.Tensor",
+    "aten.div.Scalar": "aten.div.Tensor",
+    "aten._unsafe_view.default": "aten.view.default",
+}
+_MAY_ALIAS = frozenset(
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "permute",
+        "transpose",
+        "t",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "select",
+        "slice",
+        "chunk",
+        "split",
+        "split_with_sizes",
+        "contiguous",
+        "detach",
+        "alias",
+        "to",
+        "dropout",
+        "feature_dropout",
+        "alpha_dropout",
+        "pad",
+    ]
+)
+_HINTS = {
+    "aten.lstm.input": "recurrent layers are not in this version yet",
+    "aten.gru.input": "recurrent layers are not in this version yet",
+    "aten.cumsum.default": "running sums have no exact rule",
+    "aten.squeeze.default": "name the dimension: squeeze(dim)",
+    "aten.mean.default": "name the dimensions: mean(dim=...), without the batch",
+    "aten.sum.default": "name the dimensions: sum(dim=...), without the batch",
+}
+
+
+@dataclass(frozen=True)
+class ModelArtifact:
+    """A model as two files: `graph`, canonical JSON, and `weights`, safetensors."""
+
+    graph: bytes
+    weights: bytes
+
+
+def export_model(
+    module: nn.Module, example_inputs: Tensor | Sequence[Tensor], limits: Limits = DEFAULT_LIMITS
+) -> ModelArtifact:
+    """Turn a module into a graph and its present weights. The module is left as it was.
+
+    Args:
+        module: any `nn.Module` whose forward takes tensors [batch, ...] and uses operators of the whitelist.
+        example_inputs: tensors with the batch in front; their other sizes become fixed.
+    Raises: UnsupportedOperator, ExportFailed, BatchMixing, HostileGraph (too large), ShapeMismatch, DtypeMismatch.
+    """
+    examples = _examples(example_inputs)
+    program = _exported(module, examples)
+    writer = _Writer(program, module, examples)
+    graph = encode_graph(writer.document())
+    try:
+        load_graph(graph, limits)
+    except (BatchMixing, HostileGraph, ShapeMismatch, UnsupportedOperator) as problem:
+        place = writer.place(str(problem))
+        if place:
+            problem.message += f", at {place}"
+        raise
+    return ModelArtifact(graph, write_tensors(writer.tensors))
+
+
+def _examples(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    examples = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    if not examples:
+        raise ShapeMismatch("export needs an example of each input")
+    for place, example in enumerate(examples):
+        if not isinstance(example, Tensor) or example.dim() == 0 or example.numel() == 0:
+            raise ShapeMismatch(
+                f"example input {place} must be a tensor with the batch in front",
+                seen=getattr(example, "shape", type(example).__name__),
+            )
+        if dtype_name(example.dtype) not in DTYPES:
+            raise DtypeMismatch(
+                f"example input {place} has a number type that models may not take",
+                seen=example.dtype,
+                wanted=", ".join(DTYPES),
+            )
+    # torch.export takes sizes of 0 and 1 for fixed, so two examples stand for "any number".
+    return tuple(torch.cat([e, e])[:2].detach() if e.shape[0] == 1 else e.detach() for e in examples)
+
+
+def _exported(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
+    modes = [(m, m.training) for m in module.modules()]
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        module.train()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, examples, dynamic_shapes=tuple({0: batch} for _ in examples))
+    except Exception as problem:
+        raise ExportFailed(f"the module cannot be turned into a graph: {_reason(problem)}") from problem
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _reason(problem: Exception) -> str:
+    text = str(problem)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "batch" in text and ("onstraint" in text or "specializ" in text):
+        return "its forward fixes the batch's size; use sizes of the inputs or -1 instead of numbers. " + (
+            lines[0] if lines else ""
+        )
+    place = user_line(text)
+    first = lines[0] if lines else type(problem).__name__
+    return f"{type(problem).__name__}: {first}" + (f", at {place}" if place else "")
+
+
+def user_line(stack_trace: str | None) -> str:
+    """The innermost line of a stack trace that is not torch's own, as `file:line in function: text`."""
+    found = re.findall(r'File "([^"\n]+)", line (\d+)(?:, in (\S+))?', stack_trace or "")
+    torch_home = str(Path(torch.__file__).parent)
+    for file, line, function in reversed(found):
+        if not file.startswith(torch_home):
+            text = linecache.getline(file, int(line)).strip()
+            return f"{Path(file).name}:{line}" + (f" in {function}" if function else "") + (f": {text}" if text else "")
+    return ""
+
+
+class _Writer:
+    """Writes an exported program as a graph document. `tensors` are the weights under their names."""
+
+    def __init__(self, program: Any, module: nn.Module, examples: tuple[Tensor, ...]) -> None:
+        self.fx = list(program.graph.nodes)
+        self.order = {node: i for i, node in enumerate(self.fx)}
+        self.examples = examples
+        self.tensors: dict[str, Tensor] = {}
+        self.places: list[str] = []
+        self._program, self._module = program, module
+        self._nodes: list[dict[str, Any]] = []
+        self._identity: dict[Any, Any] = {}
+        self._family: dict[Any, Any] = {}
+        self._index: dict[Any, int] = {}
+        self._first = 0
+
+    def place(self, message: str) -> str:
+        """The user's line for a message that says `node N` or `value N`."""
+        found = re.search(r"\b(node|value) (\d+)", message)
+        if not found:
+            return next((p for p in reversed(self.places) if p), "") if "operator" in message else ""
+        number = int(found[2]) - (self._first if found[1] == "value" else 0)
+        return self.places[number] if 0 <= number < len(self.places) else ""
+
+    def document(self) -> dict[str, Any]:
+        signature = self._program.graph_signature
+        state_nodes, input_nodes = [], []
+        for node in self.fx:
+            if node.op == "placeholder":
+                (input_nodes if node.name in signature.user_inputs else state_nodes).append(node)
+        counters = self._counters(state_nodes)
+        state = [self._state(node, counters) for node in state_nodes if node.users or node in counters]
+        for place, node in enumerate([n for n in state_nodes if n.users or n in counters] + input_nodes):
+            self._value(node, place)
+        self._first = len(state) + len(input_nodes)
+        inputs = [{"dtype": dtype_name(e.dtype), "shape": [None, *e.shape[1:]]} for e in self.examples]
+        if len(input_nodes) != len(inputs):
+            raise ExportFailed("every input must be a tensor of its own", seen=len(input_nodes), wanted=len(inputs))
+        for node in self.fx:
+            if node.op == "call_function" and not (
+                node.args and node.args[0] in counters and node.target is torch.ops.aten.add_.Tensor
+            ):
+                self._call(node)
+        outputs = [self._reference(value)["$"] for value in self._outputs(signature)]
+        aliases = self._aliases([entry["name"] for entry in state if entry["kind"] == "parameter"])
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "inputs": inputs,
+            "state": state,
+            "aliases": aliases,
+            "nodes": self._nodes,
+            "outputs": outputs,
+        }
+
+    def _outputs(self, signature: Any) -> list[Any]:
+        wanted = signature.user_outputs
+        (output,) = [n for n in self.fx if n.op == "output"]
+        found = {getattr(v, "name", None): v for v in output.args[0]}
+        if not wanted or any(not isinstance(name, str) or name not in found for name in wanted):
+            raise ExportFailed("the module must return a tensor or a tuple of tensors", seen=wanted)
+        return [found[name] for name in wanted]
+
+    def _counters(self, state_nodes: Sequence[Any]) -> dict[Any, int]:
+        """Buffers that forward only counts up, as batch norm's number of batches, with their step."""
+        found = {}
+        for node in state_nodes:
+            steps = [
+                u
+                for u in node.users
+                if u.target is torch.ops.aten.add_.Tensor
+                and u.args[0] is node
+                and type(u.args[1]) is int
+                and not u.kwargs
+            ]
+            if steps and len(steps) == len(node.users) and not any(u.users for u in steps):
+                found[node] = sum(u.args[1] for u in steps)
+        return found
+
+    def _state(self, node: Any, counters: dict[Any, int]) -> dict[str, Any]:
+        signature = self._program.graph_signature
+        parameters, buffers = signature.inputs_to_parameters, signature.inputs_to_buffers
+        name = (
+            parameters.get(node.name)
+            or buffers.get(node.name)
+            or signature.inputs_to_lifted_tensor_constants[node.name]
+        )
+        lookup = {**self._program.state_dict, **self._program.constants}
+        tensor = lookup[name].detach()
+        entry: dict[str, Any] = {"name": name, "dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
+        if entry["dtype"] not in DTYPES:
+            raise DtypeMismatch(
+                f"state {name!r} has a number type that is not accepted", seen=tensor.dtype, wanted=", ".join(DTYPES)
+            )
+        if node in counters:
+            entry |= {"kind": "counter", "step": counters[node]}
+        elif node.name in parameters:
+            entry["kind"] = "parameter"
+        elif node.name in buffers and name in self._program.state_dict and name not in signature.non_persistent_buffers:
+            entry["kind"] = "buffer"
+        else:
+            entry |= {"kind": "constant", "sha256": tensor_sha256(tensor)}
+        self.tensors[name] = tensor
+        return entry
+
+    def _aliases(self, parameters: Sequence[str]) -> dict[str, str]:
+        """Second names of shared parameters in the module's state_dict."""
+        by_identity = {
+            id(p): name for name, p in self._module.named_parameters(remove_duplicate=False) if name in parameters
+        }
+        return {
+            name: by_identity[id(p)]
+            for name, p in self._module.named_parameters(remove_duplicate=False)
+            if name not in parameters and id(p) in by_identity
+        }
+
+    # One fx node, one tensor object in Python; an in-place operator returns its first argument's object. `_identity` names that
+    # object, `_index` its newest value in the graph, `_family` the storage it may share with others.
+
+    def _value(self, node: Any, index: int, same_as: Any = None, family: Any = None) -> None:
+        self._identity[node] = identity = node if same_as is None else self._identity[same_as]
+        self._index[identity] = index
+        self._family[node] = node if family is None else self._family[family]
+
+    def _emit(self, entry: dict[str, Any], node: Any) -> int:
+        self._nodes.append(entry)
+        self.places.append(user_line(node.meta.get("stack_trace")))
+        return self._first + len(self._nodes) - 1
+
+    def _call(self, node: Any) -> None:
+        if node.target is python_operator.getitem:
+            index = self._emit({"op": "get", "args": [self._reference(node.args[0]), node.args[1]], "kwargs": {}}, node)
+            self._value(node, index, family=node.args[0])
+            return
+        if node.target in _WHOLE_NUMBERS:
+            args = [self._encode(a, node) for a in node.args]
+            self._value(node, self._emit({"op": _WHOLE_NUMBERS[node.target], "args": args, "kwargs": {}}, node))
+            return
+        name = _full_name(node.target)
+        name = _SAME_BUT_FOR_NAME.get(name, name)
+        in_place = bool(re.fullmatch(r"aten\.[a-z0-9_]*[a-z0-9]_\.\w+", name))
+        if in_place:
+            base, overload = name.removeprefix("aten.").rsplit(".", 1)
+            name = f"aten.{base[:-1]}.{overload}"
+            name = _SAME_BUT_FOR_NAME.get(name, name)
+            self._check_in_place(node)
+        operator = REGISTRY.get(name)
+        if operator is None:
+            shown = _full_name(node.target)
+            raise UnsupportedOperator(shown, _HINTS.get(shown, ""), where=user_line(node.meta.get("stack_trace")))
+        index = self._emit(self._entry(operator, node), node)
+        first = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
+        if in_place:
+            self._value(node, index, same_as=first, family=first)
+        else:
+            self._value(node, index, family=first if name.split(".")[1] in _MAY_ALIAS else None)
+
+    def _entry(self, operator: Operator, node: Any) -> dict[str, Any]:
+        schema = node.target._schema.arguments
+        names = [p.name for p in operator.parameters]
+        args, kwargs = [], {}
+        for parameter, value in zip(operator.parameters, node.args, strict=False):
+            args.append(None if parameter.kind.startswith("Ignored") else self._encode(value, node))
+        aten_names = [a.name for a in schema]
+        for name, value in node.kwargs.items():
+            place = aten_names.index(name)
+            if place >= len(names):
+                raise UnsupportedOperator(
+                    operator.name, f"argument {name}", where=user_line(node.meta.get("stack_trace"))
+                )
+            if not operator.parameters[place].kind.startswith("Ignored"):
+                kwargs[names[place]] = self._encode(value, node)
+        if len(node.args) > len(names):
+            raise UnsupportedOperator(
+                operator.name, "with so many arguments", where=user_line(node.meta.get("stack_trace"))
+            )
+        for place, name in enumerate(names):
+            if name in ("cudnn_enabled", "cudnn_enable") and place < len(args):
+                args[place] = True
+        return {"op": operator.name, "args": args, "kwargs": kwargs}
+
+    def _check_in_place(self, node: Any) -> None:
+        """Refuse a change in place that another name of the same storage would see."""
+        target = node.args[0]
+        root = self._family[target]
+        where = user_line(node.meta.get("stack_trace"))
+        if root.op == "placeholder":
+            raise UnsupportedOperator(
+                _full_name(node.target), "forward may not change inputs, parameters or buffers", where=where
+            )
+        for other, family in self._family.items():
+            if family is root and self._identity[other] is not self._identity[target]:
+                if any(self.order[user] > self.order[node] for user in other.users):
+                    raise UnsupportedOperator(
+                        _full_name(node.target),
+                        "it changes a tensor that is also used through a view; use the form that is not in place",
+                        where=where,
+                    )
+
+    def _reference(self, node: Any) -> dict[str, Any]:
+        if not isinstance(node, torch.fx.Node) or node not in self._identity:
+            raise ExportFailed("a value of the module is no tensor", seen=node)
+        return {"$": self._index[self._identity[node]]}
+
+    def _encode(self, value: Any, node: Any) -> Any:
+        if isinstance(value, torch.fx.Node):
+            return self._reference(value)
+        if isinstance(value, list | tuple):
+            return [self._encode(v, node) for v in value]
+        if isinstance(value, torch.dtype):
+            return {"dtype": dtype_name(value)}
+        if isinstance(value, float) and not math.isfinite(value):
+            return {"float": repr(value)}
+        if isinstance(value, int) and not isinstance(value, bool) and value >= LARGEST_INT:
+            return UNBOUNDED
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise UnsupportedOperator(
+            _full_name(node.target),
+            f"an argument of type {type(value).__name__}",
+            where=user_line(node.meta.get("stack_trace")),
+        )
+
+
+def _full_name(target: Any) -> str:
+    return str(target) if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))

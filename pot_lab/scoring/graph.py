@@ -1,0 +1,783 @@
+"""Models as data: a canonical JSON graph that says what is computed, read strictly, and never by running code.
+
+Format (version 1), one JSON object, keys sorted, no spaces, ASCII:
+
+    {"format": "pot-lab-graph", "version": 1,
+     "inputs": [{"dtype": "float32", "shape": [null, 1, 8, 8]}],          null is the batch, always first
+     "state": [{"name": "net.0.weight", "kind": "parameter", "dtype": "float32", "shape": [128, 64]}],
+     "aliases": {"head.weight": "embed.weight"},
+     "nodes": [{"op": "aten.linear.default", "args": [{"$": 4}, {"$": 0}, {"$": 1}], "kwargs": {}}],
+     "outputs": [9]}
+
+Values are numbered: state, then inputs, then the results of nodes, so a reference points backwards or is refused. Kinds of state:
+`parameter`; `buffer`; `counter`, an int64 that training raises by `step` each time; `constant`, fixed by its SHA-256. Arguments are
+null, booleans, numbers, strings, lists, `{"$": value}`, `{"dtype": name}` or `{"float": "inf" | "-inf" | "nan"}`, each checked against the
+signature of the operator's kernel. A file that is not byte for byte what `encode_graph` would write is refused, so one graph has one hash.
+
+The loader then traces shapes on meta tensors for batches of 1, 2 and 3: work and memory stay under the limits, no example sees another
+(`batching`), and every shape grows with the batch as it must.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pot_lab.crypto.canonical import tagged_hash
+from pot_lab.errors import Oversize
+from pot_lab.scoring.batching import UNBOUNDED, Axis, Call, Traced, TracedInt
+from pot_lab.scoring.errors import (
+    BadWeights,
+    BatchMixing,
+    CostLimit,
+    DtypeMismatch,
+    HostileGraph,
+    ShapeMismatch,
+    UnsupportedOperator,
+)
+from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
+from pot_lab.scoring.operators import LARGEST_PIECES, REGISTRY, WHOLE_NUMBERS, Operator, Parameter, traced_size
+from pot_lab.scoring.tensor_file import DTYPES, dtype_name, read_header, read_tensors
+
+if TYPE_CHECKING:
+    from pot_lab.scoring.evaluate import ExactModel
+    from pot_lab.scoring.trainable import TrainableModel
+
+FORMAT, VERSION = "pot-lab-graph", 1
+KINDS = ("parameter", "buffer", "counter", "constant")
+LARGEST_INT = 1 << 31
+LARGEST_LIST = 4096
+_NAME = re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100}){0,31}")
+_MODEL_TAG = "pot-lab/model/1"
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A reference to an earlier value."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class State:
+    """One tensor of the weights file. `step`: what training adds to a counter. `sha256`: fixed content of a constant, hex."""
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    step: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One argument of the model: [batch, *shape]."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator call; `operator` None is `get` (an item of a tuple) or whole-number arithmetic."""
+
+    op: str
+    operator: Operator | None
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Shape and number type of one result for one example (the batch axis is in front of `shape`)."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one example asks for: `work` in multiply-adds and element steps, the largest tensor and the sum of all tensors in elements."""
+
+    work: int
+    largest_elements: int
+    total_elements: int
+
+
+@dataclass(frozen=True)
+class ModelGraph:
+    """A checked graph. Make it with `load_graph`.
+
+    Attributes:
+        sha256: hash of the graph file, 32 bytes.
+        inputs, outputs: shapes and types of arguments and results for one example.
+        cost: what scoring one example takes.
+    """
+
+    data: bytes = field(repr=False)
+    sha256: bytes
+    inputs: tuple[Input, ...]
+    state: tuple[State, ...] = field(repr=False)
+    aliases: Mapping[str, str] = field(repr=False)
+    nodes: tuple[Node, ...] = field(repr=False)
+    results: tuple[Ref, ...] = field(repr=False)
+    outputs: tuple[Output, ...]
+    cost: Cost
+    last_uses: tuple[tuple[int, ...], ...] = field(repr=False)
+    limits: Limits = field(repr=False)
+
+    @property
+    def parameters_count(self) -> int:
+        return sum(math.prod(s.shape) for s in self.state if s.kind == "parameter")
+
+    def operators(self) -> set[str]:
+        """Full names of the operators in use."""
+        return {n.op for n in self.nodes}
+
+    def check_batch(self, batch: int) -> None:
+        """Prove that scoring `batch` examples at once gives each the result it has alone.
+
+        Raises: BatchMixing, CostLimit.
+        """
+        if batch > 3:
+            _check_growth(_trace(self, 1), _trace(self, batch), batch)
+
+    def trainable(self, weights: bytes | None = None) -> TrainableModel:
+        """An ordinary `torch.nn.Module` with these weights (zeros without), see `TrainableModel`."""
+        from pot_lab.scoring.trainable import TrainableModel
+
+        return TrainableModel(self, weights)
+
+    def exact(self, weights: bytes, *, backend: str = "float64", device: str = "cpu") -> ExactModel:
+        """The model in exact arithmetic, see `ExactModel`."""
+        from pot_lab.scoring.evaluate import ExactModel
+
+        return ExactModel(self, weights, backend=backend, device=device)
+
+
+def model_id(graph_sha256: bytes, weights: bytes) -> bytes:
+    """MID, 32 bytes: names a graph and a weights file together."""
+    return tagged_hash(_MODEL_TAG, graph_sha256, hashlib.sha256(weights).digest())
+
+
+def encode_graph(document: Mapping[str, Any]) -> bytes:
+    """Canonical bytes of a graph document."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode(
+        "ascii"
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------------- reading
+
+
+def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
+    """Read and check a graph file from a stranger.
+
+    Raises:
+        Oversize: longer than `limits.graph_bytes`.
+        HostileGraph: it breaks the format; `CostLimit` where it asks for too much.
+        UnsupportedOperator: an operator that is not in the whitelist.
+        BatchMixing: examples would see one another.
+    """
+    document = _parse(data, limits)
+    state = tuple(_state(entry) for entry in _list(document, "state", limits.state_tensors))
+    names = {s.name for s in state}
+    if len(names) != len(state):
+        raise HostileGraph("two state entries have the same name")
+    _check_scopes(names | set(document["aliases"] if isinstance(document["aliases"], dict) else ()))
+    declared = sum(math.prod(s.shape) * DTYPES[s.dtype].itemsize for s in state)
+    if declared > limits.weights_bytes:
+        raise CostLimit(
+            "the graph declares too many weights",
+            seen=f"{declared} bytes",
+            wanted=f"at most {limits.weights_bytes} bytes",
+        )
+    inputs = tuple(_input(entry) for entry in _list(document, "inputs", 16))
+    if not inputs:
+        raise HostileGraph("a graph needs an input")
+    aliases = _aliases(document["aliases"], state)
+    kinds = ["tensor"] * (len(state) + len(inputs))
+    nodes = []
+    for entry in _list(document, "nodes", limits.nodes):
+        node, kind = _node(entry, kinds, len(nodes))
+        nodes.append(node)
+        kinds.append(kind)
+    results = tuple(Ref(_index(value, kinds, "tensor", "an output")) for value in _list(document, "outputs", 16))
+    if not results:
+        raise HostileGraph("a graph needs an output")
+    graph = ModelGraph(
+        data=data,
+        sha256=hashlib.sha256(data).digest(),
+        inputs=inputs,
+        state=state,
+        aliases=aliases,
+        nodes=tuple(nodes),
+        results=results,
+        outputs=(),
+        cost=Cost(0, 0, 0),
+        last_uses=_last_uses(nodes, results, len(state) + len(inputs)),
+        limits=limits,
+    )
+    alone = _trace(graph, 1)
+    for batch in (2, 3):
+        _check_growth(alone, _trace(graph, batch), batch)
+    outputs = tuple(Output(dtype_name(v.tensor.dtype), v.shape[1:]) for v in alone.results)
+    object.__setattr__(graph, "outputs", outputs)
+    object.__setattr__(graph, "cost", alone.cost)
+    return graph
+
+
+def _parse(data: bytes, limits: Limits) -> dict[str, Any]:
+    if len(data) > limits.graph_bytes:
+        raise Oversize(
+            "the graph file is too large", seen=f"{len(data)} bytes", wanted=f"at most {limits.graph_bytes} bytes"
+        )
+    if data[:2] == b"PK" or data[:1] == b"\x80":
+        raise HostileGraph("this is a pickle or a torch archive; only JSON graphs are accepted", seen=data[:8])
+    depth = 0
+    for bracket in re.finditer(rb"[\[\]{}]", data):
+        depth += 1 if bracket[0] in b"[{" else -1
+        if depth > limits.depth:
+            raise HostileGraph("the graph file is nested too deeply", wanted=f"at most {limits.depth} levels")
+    try:
+        document = json.loads(data.decode("ascii"), parse_int=_small_int, parse_constant=_no_constant)
+        canonical = encode_graph(document)
+    except (ValueError, RecursionError) as problem:
+        raise HostileGraph(f"the graph file is no canonical JSON: {problem}") from problem
+    if not isinstance(document, dict) or set(document) != {
+        "format",
+        "version",
+        "inputs",
+        "state",
+        "aliases",
+        "nodes",
+        "outputs",
+    }:
+        raise HostileGraph("the graph file has the wrong keys")
+    if document["format"] != FORMAT or document["version"] != VERSION or type(document["version"]) is not int:
+        raise HostileGraph("the graph file has another format or version", wanted=f"{FORMAT} {VERSION}")
+    if canonical != data:
+        raise HostileGraph("the graph file is not in canonical form")
+    return document
+
+
+def _small_int(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError("a number is too long")
+    return int(text)
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _list(document: Mapping[str, Any], key: str, limit: int) -> list[Any]:
+    value = document[key]
+    if not isinstance(value, list):
+        raise HostileGraph(f"{key!r} must be a list", seen=type(value).__name__)
+    if len(value) > limit:
+        raise CostLimit(f"the graph has too many {key}", seen=len(value), wanted=f"at most {limit}")
+    return value
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > 8 or not all(type(n) is int and 0 < n < LARGEST_INT for n in value):
+        raise HostileGraph("a bad shape", seen=value, wanted="at most 8 sizes of at least 1")
+    return tuple(value)
+
+
+def _dtype(value: Any) -> str:
+    if not isinstance(value, str) or value not in DTYPES:
+        raise HostileGraph("a number type that is not accepted", seen=value, wanted=", ".join(DTYPES))
+    return value
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise HostileGraph("a bad state name", seen=value, wanted="ASCII words joined by dots")
+    return value
+
+
+def _state(entry: Any) -> State:
+    extra = {"counter": {"step"}, "constant": {"sha256"}}
+    if not isinstance(entry, dict) or entry.get("kind") not in KINDS:
+        raise HostileGraph("a bad state entry", seen=entry)
+    if set(entry) != {"name", "kind", "dtype", "shape"} | extra.get(entry["kind"], set()):
+        raise HostileGraph("a state entry has the wrong keys", seen=entry)
+    state = State(
+        _name(entry["name"]),
+        entry["kind"],
+        _dtype(entry["dtype"]),
+        _shape(entry["shape"]),
+        entry.get("step", 0),
+        entry.get("sha256", ""),
+    )
+    if state.kind == "parameter" and not DTYPES[state.dtype].is_floating_point:
+        raise HostileGraph("a parameter must be floating point", seen=f"{state.name}: {state.dtype}")
+    if state.kind == "counter" and (
+        state.dtype != "int64" or state.shape or type(state.step) is not int or not 0 < state.step < 1000
+    ):
+        raise HostileGraph("a counter must be one int64 with a small step", seen=entry)
+    if state.kind == "constant" and (
+        not isinstance(state.sha256, str) or not re.fullmatch("[0-9a-f]{64}", state.sha256)
+    ):
+        raise HostileGraph("a constant must carry its SHA-256", seen=entry)
+    return state
+
+
+def _check_scopes(names: set[str]) -> None:
+    """A name may not be both a tensor and the scope of others, and none may hide a part of nn.Module."""
+    for name in names:
+        parts = name.split(".")
+        for i, part in enumerate(parts):
+            if hasattr(torch.nn.Module, part) or part in _MODULE_ATTRIBUTES:
+                raise HostileGraph("a state name would hide a part of nn.Module", seen=name)
+            if i and ".".join(parts[:i]) in names:
+                raise HostileGraph("a state name is also the scope of another", seen=name)
+
+
+_MODULE_ATTRIBUTES = frozenset(torch.nn.Module().__dict__)
+
+
+def _aliases(value: Any, state: Sequence[State]) -> dict[str, str]:
+    known = {s.name for s in state if s.kind == "parameter"}
+    taken = {s.name for s in state}
+    if not isinstance(value, dict) or len(value) > len(state) + 1000:
+        raise HostileGraph("'aliases' must map names to parameters")
+    for name, target in value.items():
+        if _name(name) in taken or target not in known:
+            raise HostileGraph("a bad alias", seen=f"{name}: {target}")
+    return value
+
+
+def _input(entry: Any) -> Input:
+    if (
+        not isinstance(entry, dict)
+        or set(entry) != {"dtype", "shape"}
+        or not isinstance(entry["shape"], list)
+        or entry["shape"][:1] != [None]
+    ):
+        raise HostileGraph(
+            "a bad input entry", seen=entry, wanted="a dtype, and a shape that begins with null for the batch"
+        )
+    return Input(_dtype(entry["dtype"]), _shape(entry["shape"][1:]))
+
+
+def _node(entry: Any, kinds: Sequence[str], number: int) -> tuple[Node, str]:
+    if not isinstance(entry, dict) or set(entry) != {"op", "args", "kwargs"}:
+        raise HostileGraph(f"node {number} has the wrong keys", seen=entry)
+    op, args, kwargs = entry["op"], entry["args"], entry["kwargs"]
+    if not isinstance(op, str) or not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise HostileGraph(f"node {number} is no operator call", seen=entry)
+    if op == "get":
+        if kwargs or len(args) != 2 or type(args[1]) is not int or not 0 <= args[1] < LARGEST_PIECES:
+            raise HostileGraph(f"node {number}: get takes a tuple and a place", seen=args)
+        return Node(op, None, (Ref(_index(args[0], kinds, "tensors", f"node {number}")), args[1]), {}), "tensor"
+    if op in WHOLE_NUMBERS:
+        if kwargs or len(args) != 2:
+            raise HostileGraph(f"node {number}: {op} takes two whole numbers", seen=args)
+        return Node(op, None, tuple(_whole_number(a, kinds, number) for a in args), {}), "int"
+    operator = REGISTRY.get(op)
+    if operator is None:
+        raise UnsupportedOperator(op, f"node {number} of the graph is not in the whitelist of specification version 1")
+    checked: list[Any] = []
+    if len(args) > len(operator.parameters):
+        raise HostileGraph(f"node {number}: {op} takes at most {len(operator.parameters)} arguments", seen=len(args))
+    for parameter, value in zip(operator.parameters, args, strict=False):
+        checked.append(check_argument(op, parameter, value, kinds))
+    named = {}
+    rest = {p.name: p for p in operator.parameters[len(args) :]}
+    for name, value in kwargs.items():
+        if name not in rest:
+            raise HostileGraph(f"node {number}: {op} has no such argument left", seen=name)
+        named[name] = check_argument(op, rest.pop(name), value, kinds)
+    missing = [p.name for p in rest.values() if p.required]
+    if missing:
+        raise HostileGraph(f"node {number}: {op} lacks arguments", seen=", ".join(missing))
+    return Node(op, operator, tuple(checked), named), operator.returns
+
+
+def _index(value: Any, kinds: Sequence[str], kind: str, where: str) -> int:
+    """The number in a reference `{"$": n}` (or a bare number among the outputs) to an earlier value of the wanted kind."""
+    index = (
+        value.get("$") if isinstance(value, dict) and set(value) == {"$"} else value if where == "an output" else None
+    )
+    if type(index) is not int:
+        raise HostileGraph(f"{where} needs a reference to a {kind}", seen=value)
+    if not 0 <= index < len(kinds):
+        raise HostileGraph(
+            f"{where} refers to a value that does not come before it", seen=index, wanted=f"0 to {len(kinds) - 1}"
+        )
+    if kinds[index] != kind:
+        raise HostileGraph(f"{where} refers to a value of the wrong kind", seen=kinds[index], wanted=kind)
+    return index
+
+
+def _whole_number(value: Any, kinds: Sequence[str], number: int) -> Any:
+    if type(value) is int and abs(value) < LARGEST_INT:
+        return value
+    return Ref(_index(value, kinds, "int", f"node {number}"))
+
+
+def check_argument(op: str, parameter: Parameter, value: Any, kinds: Sequence[str]) -> Any:
+    """One argument against its parameter's annotation; returns it with references and literals decoded.
+
+    Raises: HostileGraph.
+    """
+    where = f"{op}, argument {parameter.name!r}"
+    kind, _, optional = parameter.kind.partition(" | ")
+    if value is None and (optional or kind == "Ignored"):
+        return None
+    check = _CHECKS.get(kind)
+    if check is None:
+        raise AssertionError(f"{where} has no check for {parameter.kind}")
+    return check(where, value, kinds)
+
+
+def _bad(where: str, value: Any, wanted: str) -> HostileGraph:
+    return HostileGraph(f"{where} has the wrong type or value", seen=repr(value), wanted=wanted)
+
+
+def _check_tensor(where: str, value: Any, kinds: Sequence[str]) -> Ref:
+    return Ref(_index(value, kinds, "tensor", where))
+
+
+def _check_tensors(where: str, value: Any, kinds: Sequence[str]) -> list[Ref]:
+    if not isinstance(value, list) or not 0 < len(value) <= LARGEST_LIST:
+        raise _bad(where, value, "a list of tensors")
+    return [_check_tensor(where, v, kinds) for v in value]
+
+
+def _check_number(where: str, value: Any, kinds: Sequence[str]) -> float | int:
+    if isinstance(value, dict) and set(value) == {"float"} and value["float"] in ("inf", "-inf", "nan"):
+        return float(value["float"])
+    if type(value) not in (int, float) or not math.isfinite(value) or (type(value) is int and abs(value) > 1 << 53):
+        raise _bad(where, value, "a finite number")
+    number: float | int = value
+    return number
+
+
+def _check_operand(where: str, value: Any, kinds: Sequence[str]) -> Any:
+    return (
+        _check_tensor(where, value, kinds)
+        if isinstance(value, dict) and set(value) == {"$"}
+        else _check_number(where, value, kinds)
+    )
+
+
+def _check_int(where: str, value: Any, kinds: Sequence[str], low: int = -LARGEST_INT) -> int:
+    if isinstance(value, dict) and set(value) == {"$"}:
+        raise BatchMixing(f"{where}: the batch's size may only be used in shapes")
+    if type(value) is int and value == UNBOUNDED and low < 0:
+        return value
+    if type(value) is not int or not low <= value < LARGEST_INT:
+        raise _bad(where, value, f"a whole number of at least {low}")
+    return value
+
+
+def _ints(low: int) -> Callable[[str, Any, Sequence[str]], list[int]]:
+    def check(where: str, value: Any, kinds: Sequence[str]) -> list[int]:
+        if not isinstance(value, list) or len(value) > LARGEST_LIST:
+            raise _bad(where, value, "a list of whole numbers")
+        return [_check_int(where, v, kinds, low) for v in value]
+
+    return check
+
+
+def _check_sizes(where: str, value: Any, kinds: Sequence[str]) -> list[int | Ref]:
+    if not isinstance(value, list) or len(value) > 16:
+        raise _bad(where, value, "a list of sizes")
+    return [
+        Ref(_index(v, kinds, "int", where)) if isinstance(v, dict) else _check_int(where, v, kinds, -1) for v in value
+    ]
+
+
+def _check_bool(where: str, value: Any, kinds: Sequence[str]) -> bool:
+    if type(value) is not bool:
+        raise _bad(where, value, "true or false")
+    return value
+
+
+def _check_dtype(where: str, value: Any, kinds: Sequence[str]) -> torch.dtype:
+    if not isinstance(value, dict) or set(value) != {"dtype"} or not isinstance(value["dtype"], str):
+        raise _bad(where, value, "a number type")
+    dtype = DTYPES.get(value["dtype"])
+    if dtype is None or not dtype.is_floating_point:
+        raise _bad(where, value, "a floating-point type")
+    return dtype
+
+
+_TEXTS = {"approximate": ("none", "tanh"), "padding": ("same", "valid"), "mode": ("constant",)}
+
+
+def _check_text(where: str, value: Any, kinds: Sequence[str]) -> str:
+    choices = _TEXTS[where.rsplit("'", 2)[1]]
+    if not isinstance(value, str) or value not in choices:
+        raise _bad(where, value, " or ".join(choices))
+    return value
+
+
+def _check_exponent(where: str, value: Any, kinds: Sequence[str]) -> float | int:
+    number = _check_number(where, value, kinds)
+    if abs(number) != 0.5 and not (1 <= abs(number) <= 8 and number == int(number)):
+        raise _bad(where, value, "a whole number from 1 to 8, its negative, 0.5 or -0.5")
+    return number
+
+
+def _check_probability(where: str, value: Any, kinds: Sequence[str]) -> float | int:
+    number = _check_number(where, value, kinds)
+    if not 0 <= number <= 1:
+        raise _bad(where, value, "0 to 1")
+    return number
+
+
+def _check_ignored(where: str, value: Any, kinds: Sequence[str]) -> None:
+    raise _bad(where, value, "null")
+
+
+_CHECKS: dict[str, Callable[[str, Any, Sequence[str]], Any]] = {
+    "Tensor": _check_tensor,
+    "Tensors": _check_tensors,
+    "Operand": _check_operand,
+    "float": _check_number,
+    "int": _check_int,
+    "Positive": lambda where, value, kinds: _check_int(where, value, kinds, 1),
+    "Ints": _ints(-LARGEST_INT),
+    "Positives": _ints(1),
+    "Naturals": _ints(0),
+    "Sizes": _check_sizes,
+    "bool": _check_bool,
+    "Dtype": _check_dtype,
+    "Text": _check_text,
+    "Exponent": _check_exponent,
+    "Probability": _check_probability,
+    "Ignored": _check_ignored,
+}
+
+
+def references(value: Any) -> Iterator[int]:
+    """Indices of the values that an argument refers to."""
+    if isinstance(value, Ref):
+        yield value.index
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from references(item)
+
+
+def _last_uses(nodes: Sequence[Node], results: Sequence[Ref], first: int) -> tuple[tuple[int, ...], ...]:
+    """For each node, the node results that are needed for the last time there."""
+    last: dict[int, int] = {}
+    for number, node in enumerate(nodes):
+        last[first + number] = number
+        for index in references([*node.args, *node.kwargs.values()]):
+            last[index] = number
+    kept = {r.index for r in results}
+    free: list[list[int]] = [[] for _ in nodes]
+    for index, number in last.items():
+        if index >= first and index not in kept:
+            free[number].append(index)
+    return tuple(tuple(f) for f in free)
+
+
+def resolve(value: Any, values: Sequence[Any]) -> Any:
+    """An argument with its references replaced by values."""
+    if isinstance(value, Ref):
+        return values[value.index]
+    return [resolve(v, values) for v in value] if isinstance(value, list) else value
+
+
+# ----------------------------------------------------------------------------------------------------------------- tracing
+
+
+@dataclass
+class _Trace:
+    """Shapes of all values of a graph for one batch size, and their batch axes, which a batch of one does not need."""
+
+    values: list[Any]
+    results: list[Traced]
+    cost: Cost
+
+
+def _trace(graph: ModelGraph, batch: int) -> _Trace:
+    values: list[Any] = [Traced(torch.empty(s.shape, dtype=DTYPES[s.dtype], device="meta"), None) for s in graph.state]
+    values += [Traced(torch.empty((batch, *i.shape), dtype=DTYPES[i.dtype], device="meta"), 0) for i in graph.inputs]
+    work, largest, total = 0, max((math.prod((batch, *i.shape)) for i in graph.inputs), default=0), 0
+    limit_elements, limit_work = graph.limits.tensor_elements * batch, graph.limits.work * batch
+    for number, node in enumerate(graph.nodes):
+        value, call = _trace_node(node, number, values, batch)
+        values.append(value)
+        if call is None:
+            continue
+        elements = sum(t.numel() for t in call.outputs)
+        assert node.operator is not None
+        work += node.operator.work(call)
+        largest, total = max(largest, elements), total + elements
+        if largest > limit_elements:
+            raise CostLimit(
+                f"node {number}, {node.op}, makes too large a tensor",
+                seen=f"{largest} elements",
+                wanted=f"at most {limit_elements}",
+            )
+        if work > limit_work:
+            raise CostLimit(
+                "the graph asks for too much work", seen=work, wanted=f"at most {limit_work} for {batch} examples"
+            )
+    results = [values[r.index] for r in graph.results]
+    for result in results:
+        if result.shape[:1] != (batch,) or (batch > 1 and result.axis != 0):
+            raise BatchMixing(
+                "an output does not keep the batch as its first axis",
+                seen=f"shape {result.shape} for a batch of {batch}",
+            )
+    return _Trace(values, results, Cost(work, largest, total))
+
+
+def _trace_node(node: Node, number: int, values: list[Any], batch: int) -> tuple[Any, Call | None]:
+    args = [resolve(a, values) for a in node.args]
+    if node.operator is None:
+        if node.op == "get":
+            if args[1] >= len(args[0]):
+                raise HostileGraph(
+                    f"node {number}: get has no such place", seen=args[1], wanted=f"below {len(args[0])}"
+                )
+            return args[0][args[1]], None
+        return _trace_whole_number(node.op, number, args), None
+    operator = node.operator
+    kwargs = {name: resolve(value, values) for name, value in node.kwargs.items()}
+    bound = {p.name: p.default for p in operator.parameters}
+    bound.update(zip(bound, args, strict=False))
+    bound.update(kwargs)
+    if operator.returns == "int":
+        return traced_size(bound["x"], _checked_dim(bound["x"], bound["dim"], number)), None
+    if operator.pieces is not None and not 0 < operator.pieces(bound) <= LARGEST_PIECES:
+        raise CostLimit(f"node {number}, {node.op}, gives too many pieces", wanted=f"1 to {LARGEST_PIECES}")
+    if operator.mode is not None:
+        args = [False if i == operator.mode_index else a for i, a in enumerate(args)]
+        kwargs = {name: False if name == operator.mode else value for name, value in kwargs.items()}
+    _refuse_small_types(node, number, bound)
+    try:
+        out = operator.native(
+            *_bare(args), **{operator_keyword(operator, name): _bare(value) for name, value in kwargs.items()}
+        )
+    except Exception as problem:
+        raise ShapeMismatch(
+            f"node {number}, {node.op}, does not fit its arguments: {str(problem).splitlines()[0]}",
+            seen=", ".join(f"{name} {v.shape}" for name, v in bound.items() if isinstance(v, Traced)),
+        ) from problem
+    outputs = tuple(out) if isinstance(out, tuple | list) else (out,)
+    call = Call(node.op, bound, outputs, batch)
+    axis: Axis = operator.batch(call) if batch > 1 else None
+    if operator.returns == "tensors":
+        return [Traced(t, axis) for t in outputs], call
+    return Traced(outputs[0], axis), call
+
+
+def _bare(value: Any) -> Any:
+    if isinstance(value, Traced):
+        return value.tensor
+    if isinstance(value, TracedInt):
+        return value.value
+    return [_bare(v) for v in value] if isinstance(value, list) else value
+
+
+def operator_keyword(operator: Operator, name: str) -> str:
+    """ATen's own name of a parameter."""
+    place = [p.name for p in operator.parameters].index(name)
+    found: str = operator.native._schema.arguments[place].name
+    return found
+
+
+def _checked_dim(x: Traced, dim: int, number: int) -> int:
+    if not -x.rank <= dim < x.rank:
+        raise HostileGraph(f"node {number}: no such dimension", seen=dim, wanted=f"{-x.rank} to {x.rank - 1}")
+    return dim
+
+
+def _refuse_small_types(node: Node, number: int, bound: Mapping[str, Any]) -> None:
+    """A whole number below int64 wraps around in training and not in scoring; a graph converts it to floating point first."""
+    if node.op in ("aten.to.dtype", "aten.embedding.default"):
+        return
+    for name, value in bound.items():
+        if isinstance(value, Traced) and value.tensor.dtype in (torch.uint8, torch.int32, torch.bool):
+            raise HostileGraph(
+                f"node {number}, {node.op}: argument {name!r} must be floating point or int64; convert it first",
+                seen=value.tensor.dtype,
+            )
+
+
+def _trace_whole_number(op: str, number: int, args: Sequence[Any]) -> TracedInt:
+    plain = [a.value if isinstance(a, TracedInt) else a for a in args]
+    if op == "int.floordiv" and plain[1] == 0:
+        raise HostileGraph(f"node {number} divides by zero")
+    value = WHOLE_NUMBERS[op](plain[0], plain[1])
+    if abs(value) >= LARGEST_INT:
+        raise HostileGraph(f"node {number} makes too large a number", seen=value)
+    return TracedInt(value, any(isinstance(a, TracedInt) and a.batched for a in args))
+
+
+def _check_growth(alone: _Trace, together: _Trace, batch: int) -> None:
+    """Every value for a batch has the shape it has for one example, but for its batch axis, which is `batch` times as long."""
+    for number, (one, many) in enumerate(zip(_flat(alone.values), _flat(together.values), strict=True)):
+        if isinstance(many, TracedInt):
+            if not many.batched and one.value != many.value:
+                raise BatchMixing(f"value {number}: a number changes with the batch's size")
+            continue
+        expected = tuple(n * batch if i == many.axis else n for i, n in enumerate(one.shape))
+        if many.shape != expected:
+            raise BatchMixing(f"value {number}: a shape does not grow with the batch", seen=many.shape, wanted=expected)
+
+
+def _flat(values: Sequence[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list):
+            yield from value
+        else:
+            yield value
+
+
+# ----------------------------------------------------------------------------------------------------------------- weights
+
+
+def load_weights(graph: ModelGraph, weights: bytes) -> dict[str, Tensor]:
+    """State tensors by name, checked against the graph: the same names, types and shapes, constants as declared.
+
+    Values may be anything, also NaN: such a model gets an invalid score, not an error.
+
+    Raises: BadWeights (also for pickles), DtypeMismatch, ShapeMismatch, Oversize.
+    """
+    header = read_header(weights, limit_bytes=graph.limits.weights_bytes, what="weights file", error=BadWeights)
+    wanted = {s.name: s for s in graph.state}
+    if set(header) != set(wanted):
+        lacking, extra = sorted(set(wanted) - set(header)), sorted(set(header) - set(wanted))
+        raise BadWeights(
+            "the weights file does not have the graph's tensors", seen=f"lacking {lacking[:5]}, unknown {extra[:5]}"
+        )
+    for name, (dtype, shape) in header.items():
+        if dtype != wanted[name].dtype:
+            raise DtypeMismatch(
+                f"weight {name!r} has another number type than in the graph", seen=dtype, wanted=wanted[name].dtype
+            )
+        if shape != wanted[name].shape:
+            raise ShapeMismatch(
+                f"weight {name!r} has another shape than in the graph", seen=shape, wanted=wanted[name].shape
+            )
+    tensors = read_tensors(weights, limit_bytes=graph.limits.weights_bytes, what="weights file", error=BadWeights)
+    for state in graph.state:
+        if state.kind == "constant" and tensor_sha256(tensors[state.name]) != state.sha256:
+            raise BadWeights("a constant of the model was changed", seen=state.name)
+    return tensors
+
+
+def tensor_sha256(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's little-endian elements, hex."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return hashlib.sha256(flat.view(torch.uint8).numpy().tobytes()).hexdigest()

@@ -1,0 +1,122 @@
+"""Sums, means, variances, softmax and average pools: integers too, so their order is free.
+
+Specification version 1, section "Reductions": a sum of n values takes them to whole numbers of 52 - ceil(log2 n) bits on one
+power-of-two grid for each result (for pools: for each sample), adds those exactly, and scales back. Nothing here sees the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pot_lab.scoring import elementwise
+from pot_lab.scoring.elementwise import divide
+from pot_lab.scoring.exact_product import to_grid
+
+SUM_BITS = 52
+
+
+def sum_bits(count: int) -> int:
+    """Bits of each addend so that `count` of them stay within 2**52."""
+    return SUM_BITS - max(0, (count - 1).bit_length())
+
+
+def normal_dims(dims: Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    """Dimensions counted from the front; None or an empty list means all, as in ATen."""
+    return tuple(sorted({d % rank for d in dims})) if dims else tuple(range(rank))
+
+
+def exact_sum(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> Tensor:
+    dims = normal_dims(dims, x.dim())
+    if not dims:
+        return x.to(torch.float64)
+    grid = to_grid(x.to(torch.float64), dims, sum_bits(math.prod(x.shape[d] for d in dims)))
+    total = torch.sum(grid.integers, dims, keepdim=True) * grid.scale
+    return total if keepdim else total.squeeze(dims)
+
+
+def exact_mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> Tensor:
+    over = normal_dims(dims, x.dim())
+    return divide(exact_sum(x, over, keepdim), math.prod(x.shape[d] for d in over))
+
+
+def softmax(x: Tensor, dim: int) -> Tensor:
+    """Softmax; a row of nothing but -inf gives zeros."""
+    e = elementwise.exp(_centred(x, dim))
+    s = exact_sum(e, (dim,), True)
+    return torch.div(e, torch.where(s == 0, torch.ones_like(s), s))
+
+
+def log_softmax(x: Tensor, dim: int) -> Tensor:
+    d = _centred(x, dim)
+    return d - elementwise.log(exact_sum(elementwise.exp(d), (dim,), True))
+
+
+def _centred(x: Tensor, dim: int) -> Tensor:
+    largest = x.amax(dim, keepdim=True)
+    return x - largest.masked_fill(largest == -math.inf, 0.0)
+
+
+def normalised(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) over `dims`, biased variance, two passes."""
+    d = x - exact_mean(x, dims, True)
+    return d * elementwise.rsqrt(exact_mean(d * d, dims, True) + eps)
+
+
+def average_pool(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_padding: bool,
+) -> Tensor:
+    """Average pool of x [N, C, H, W]; one grid for each sample.
+
+    The divisor of a window is the number of its places inside the data, with `count_padding` inside data and padding.
+    """
+    grid = to_grid(x, tuple(range(1, x.dim())), sum_bits(kernel[0] * kernel[1]))
+    sums = F.avg_pool2d(grid.integers, list(kernel), list(stride), list(padding), ceil_mode, True, 1) * grid.scale
+    places = [
+        _window_places(x.shape[2 + i], sums.shape[2 + i], kernel[i], stride[i], padding[i], count_padding)
+        for i in (0, 1)
+    ]
+    counts = torch.tensor(
+        [[rows * columns for columns in places[1]] for rows in places[0]], dtype=torch.float64, device=x.device
+    )
+    return torch.div(sums, counts)
+
+
+def _window_places(length: int, windows: int, kernel: int, stride: int, padding: int, count_padding: bool) -> list[int]:
+    low, high = (-padding, length + padding) if count_padding else (0, length)
+    return [min(i * stride - padding + kernel, high) - max(i * stride - padding, low) for i in range(windows)]
+
+
+def adaptive_average_pool(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Average pool of x [N, C, H, W] to `size`; output cell i of n covers floor(i L / n) up to ceil((i + 1) L / n)."""
+    edges = [
+        [((i * length) // n, -((-(i + 1) * length) // n)) for i in range(n)]
+        for length, n in zip(x.shape[2:], size, strict=True)
+    ]
+    largest = math.prod(max(stop - start for start, stop in side) for side in edges)
+    grid = to_grid(x, tuple(range(1, x.dim())), sum_bits(largest))
+    rows = []
+    for top, bottom in edges[0]:
+        cells = []
+        for left, right in edges[1]:
+            window = grid.integers[:, :, top:bottom, left:right].sum((2, 3), keepdim=True)
+            cells.append(divide(window * grid.scale, (bottom - top) * (right - left)))
+        rows.append(torch.cat(cells, 3))
+    return torch.cat(rows, 2)
+
+
+def lowest_argmax(x: Tensor, dim: int) -> Tensor:
+    """Index of the largest value along `dim`; ties take the lowest index."""
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    index = torch.arange(x.shape[dim], device=x.device).reshape(shape)
+    return torch.where(x == x.amax(dim, keepdim=True), index, x.shape[dim]).amin(dim)

@@ -1,0 +1,138 @@
+"""Reading and writing safetensors, the only tensor file this project opens.
+
+The header is checked against a size limit and a whitelist of number types before any tensor is made. Pickles, zip archives and other
+formats are named in the refusal; nothing here can run code from a file.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as _load
+from safetensors.torch import save as _save
+from torch import Tensor
+
+from pot_lab.errors import Oversize, PotLabError
+
+HEADER_LIMIT_BYTES = 16 << 20
+DTYPES: dict[str, torch.dtype] = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+}
+"""Number types that files may hold, by the name that graphs use."""
+
+_FILE_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+_MAGIC = (
+    (b"PK\x03\x04", "a zip archive, as torch.save writes it, with a pickle inside"),
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x03", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x80\x05", "a pickle"),
+    (b"\x93NUMPY", "a numpy file"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x1f\x8b", "a gzip file"),
+)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def write_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """Safetensors bytes of `tensors`, on the CPU, contiguous."""
+    return bytes(_save({name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}, metadata))
+
+
+def read_tensors(data: bytes, *, limit_bytes: int, what: str, error: type[PotLabError]) -> dict[str, Tensor]:
+    """Tensors of a safetensors file from outside.
+
+    Args:
+        what: how to call the file in messages, such as "weights file".
+        error: class of the refusals.
+    Raises:
+        Oversize: the file is longer than `limit_bytes`.
+        error: a pickle, another format, a broken or ambiguous header, a number type that is not allowed.
+    """
+    read_header(data, limit_bytes=limit_bytes, what=what, error=error)
+    try:
+        tensors: dict[str, Tensor] = _load(data)
+    except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError, OverflowError) as problem:
+        raise error(f"the {what} is no valid safetensors file: {problem}") from problem
+    return tensors
+
+
+def read_header(
+    data: bytes, *, limit_bytes: int, what: str, error: type[PotLabError]
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (number type, shape) of each tensor; checks as `read_tensors`, makes no tensor."""
+    if len(data) > limit_bytes:
+        raise Oversize(f"the {what} is too large", seen=f"{len(data)} bytes", wanted=f"at most {limit_bytes} bytes")
+    for magic, name in _MAGIC:
+        if data.startswith(magic):
+            raise error(f"the {what} is {name}; only safetensors are accepted", seen=data[:8])
+    if len(data) < 8:
+        raise error(f"the {what} is no safetensors file: it is too short", seen=f"{len(data)} bytes")
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > min(HEADER_LIMIT_BYTES, len(data) - 8):
+        raise error(
+            f"the {what} is no safetensors file: its header does not fit",
+            seen=length,
+            wanted=f"at most {len(data) - 8}",
+        )
+    try:
+        header = json.loads(
+            data[8 : 8 + length].decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as problem:
+        raise error(f"the {what} is no safetensors file: bad header: {problem}") from problem
+    if not isinstance(header, dict):
+        raise error(f"the {what} is no safetensors file: its header is no object")
+    found = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise error(f"the {what} has a bad header entry", seen=name)
+        if entry["dtype"] not in _FILE_DTYPES:
+            raise error(
+                f"the {what} holds a number type that is not accepted",
+                seen=f"{name}: {entry['dtype']}",
+                wanted=", ".join(_FILE_DTYPES),
+            )
+        shape = entry["shape"]
+        if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape):
+            raise error(f"the {what} has a bad shape", seen=f"{name}: {shape}")
+        found[name] = (_FILE_DTYPES[entry["dtype"]], tuple(shape))
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        raise ValueError("a name stands twice")
+    return names
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")

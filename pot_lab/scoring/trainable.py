@@ -1,0 +1,125 @@
+"""The trainable face of a model graph: an ordinary `torch.nn.Module` that runs ATen operators on any device.
+
+It behaves as the module it was exported from: the same `state_dict` keys, the same numbers in eval mode, dropout and batch-norm updates in
+train mode, under autocast, DDP or an optimizer as usual. Python is interpreted node by node; nothing is generated or evaluated.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pot_lab.scoring.errors import ShapeMismatch
+from pot_lab.scoring.graph import ModelGraph, Node, State, load_weights, operator_keyword, resolve
+from pot_lab.scoring.operators import WHOLE_NUMBERS
+from pot_lab.scoring.tensor_file import DTYPES, write_tensors
+
+Step = Callable[[list[Any]], Any]
+
+
+class _Scope(nn.Module):
+    """A level of dotted names."""
+
+
+class TrainableModel(nn.Module):
+    """A graph with weights, to be trained.
+
+    Args:
+        graph: from `load_graph`.
+        weights: safetensors bytes that fit the graph; None leaves zeros (ones for batch-norm variances would be a guess).
+    Raises: BadWeights, DtypeMismatch, ShapeMismatch.
+    """
+
+    def __init__(self, graph: ModelGraph, weights: bytes | None = None) -> None:
+        super().__init__()
+        self.graph = graph
+        tensors = load_weights(graph, weights) if weights is not None else {}
+        self._owners: list[tuple[dict[str, Any], str]] = []
+        for state in graph.state:
+            tensor = tensors.get(state.name)
+            if tensor is None:
+                tensor = torch.zeros(state.shape, dtype=DTYPES[state.dtype])
+            self._owners.append(self._register(state.name, state, tensor))
+        owners = {s.name: o for s, o in zip(graph.state, self._owners, strict=True)}
+        for alias, target in graph.aliases.items():
+            table, key = owners[target]
+            scope, leaf = self._scope(alias)
+            scope.register_parameter(leaf, table[key])
+        self._counters = [(o, s.step) for s, o in zip(graph.state, self._owners, strict=True) if s.kind == "counter"]
+        self._steps = [self._step(node) for node in graph.nodes]
+
+    def _scope(self, name: str) -> tuple[nn.Module, str]:
+        *path, leaf = name.split(".")
+        scope: nn.Module = self
+        for part in path:
+            if part not in scope._modules:
+                scope.add_module(part, _Scope())
+            scope = scope.get_submodule(part)
+        return scope, leaf
+
+    def _register(self, name: str, state: State, tensor: Tensor) -> tuple[dict[str, Any], str]:
+        """Put a tensor under its dotted name; returns the table it lies in, so that later replacements are seen."""
+        scope, leaf = self._scope(name)
+        if state.kind == "parameter":
+            scope.register_parameter(leaf, nn.Parameter(tensor))
+            return scope._parameters, leaf
+        scope.register_buffer(leaf, tensor, persistent=state.kind != "constant")
+        return scope._buffers, leaf
+
+    def _step(self, node: Node) -> Step:
+        if node.op == "get":
+            return lambda values: values[node.args[0].index][node.args[1]]
+        if node.operator is None:
+            whole = WHOLE_NUMBERS[node.op]
+            return lambda values: whole(*(resolve(a, values) for a in node.args))
+        operator, native = node.operator, node.operator.native
+        args, kwargs = list(node.args), {operator_keyword(operator, name): value for name, value in node.kwargs.items()}
+        if node.op == "aten.batch_norm.default":
+            args[-1] = torch.backends.cudnn.enabled
+        if operator.mode is None or not args[operator.mode_index]:
+            return functools.partial(_call, native, args, kwargs)
+        mode = operator.mode_index
+        frozen = [*args[:mode], False, *args[mode + 1 :]]
+        return lambda values: _call(native, args if self.training else frozen, kwargs, values)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """Args: one tensor [batch, *shape] for each input of the graph. Returns the output, or a tuple where there are several."""
+        if len(inputs) != len(self.graph.inputs):
+            raise ShapeMismatch(
+                "the model takes another number of inputs", seen=len(inputs), wanted=len(self.graph.inputs)
+            )
+        values: list[Any] = [table[key] for table, key in self._owners]
+        values += inputs
+        if self.training:
+            with torch.no_grad():
+                for (table, key), step in self._counters:
+                    table[key].add_(step)
+        for step_, unneeded in zip(self._steps, self.graph.last_uses, strict=True):
+            values.append(step_(values))
+            for index in unneeded:
+                values[index] = None
+        results = tuple(values[r.index] for r in self.graph.results)
+        return results[0] if len(results) == 1 else results
+
+    def to_weights(self) -> bytes:
+        """The weights file (safetensors) that goes with the graph."""
+        return write_tensors(
+            {s.name: table[key] for s, (table, key) in zip(self.graph.state, self._owners, strict=True)}
+        )
+
+    def load_weights(self, weights: bytes) -> None:
+        """Take over the numbers of a weights file, in place. Raises as the constructor does."""
+        tensors = load_weights(self.graph, weights)
+        with torch.no_grad():
+            for state, (table, key) in zip(self.graph.state, self._owners, strict=True):
+                table[key].copy_(tensors[state.name])
+
+
+def _call(native: Any, args: Sequence[Any], kwargs: dict[str, Any], values: list[Any]) -> Any:
+    return native(
+        *[resolve(a, values) for a in args], **{name: resolve(value, values) for name, value in kwargs.items()}
+    )

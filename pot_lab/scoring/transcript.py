@@ -1,0 +1,135 @@
+"""What a validator shows for a score: one whole number for each example, and the Merkle-sum root that binds their total.
+
+protocol.md, "Validators and scores": the root makes a wrong total impossible, and a wrong example can be shown alone.
+
+A model that gives a value that is not finite for some example is invalid, and ranks last. Then the leaves say where: 1 for each example
+without a finite result, 0 for the others, so the claim "invalid" is also shown by one example. See docs/scoring-spec.md, "Transcript".
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pot_lab.crypto.canonical import Record, decode, encode, tagged_hash
+from pot_lab.crypto.merkle import SumProof, SumTree
+from pot_lab.errors import Malformed
+from pot_lab.scoring.errors import BadTranscript
+from pot_lab.scoring.functions import ScoreFunction, score_function
+
+TRANSCRIPT_VERSION = 1
+_TAG = "pot-lab/transcript/1"
+_WIDTHS = (1, 2, 4, 8)
+_HEADER_BYTES = 256
+
+
+class _Body(Record, frozen=True):
+    version: Literal[1]
+    function: str
+    valid: bool
+    count: int
+    width_bytes: int
+    values: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Transcript:
+    """Per-example results of one score.
+
+    Attributes:
+        function: the score function.
+        valid: whether every example had a finite result.
+        values: uint64 [count]: results, or where the score is invalid 1 for each example without a result.
+    """
+
+    function: ScoreFunction
+    valid: bool
+    values: NDArray[np.uint64]
+
+    @classmethod
+    def of(
+        cls,
+        function: ScoreFunction,
+        values: Sequence[int] | NDArray[np.integer],
+        invalid: Sequence[bool] | NDArray[np.bool_],
+    ) -> Transcript:
+        """From results and the marks of examples without one."""
+        marks = np.asarray(invalid, dtype=bool)
+        if marks.any():
+            return cls(function, False, marks.astype(np.uint64))
+        return cls(function, True, np.asarray(values, dtype=np.uint64))
+
+    @classmethod
+    def unusable(cls, function: ScoreFunction, count: int) -> Transcript:
+        """Of a model that cannot be loaded at all: every example is without a result."""
+        return cls(function, False, np.ones(count, dtype=np.uint64))
+
+    @property
+    def count(self) -> int:
+        return int(self.values.shape[0])
+
+    @functools.cached_property
+    def tree(self) -> SumTree:
+        return SumTree(self.values.tolist())
+
+    @property
+    def total(self) -> int:
+        """Sum of the values: the score, or the number of examples without a result."""
+        return self.tree.total
+
+    @property
+    def root(self) -> bytes:
+        return self.tree.root
+
+    @functools.cached_property
+    def data(self) -> bytes:
+        """Canonical bytes: values little-endian in the fewest of 1, 2, 4 or 8 bytes each that hold the largest."""
+        largest = int(self.values.max(initial=0))
+        width = next(w for w in _WIDTHS if largest < 1 << (8 * w))
+        packed = self.values.astype(f"<u{width}").tobytes()
+        return encode(_Body(TRANSCRIPT_VERSION, self.function.identifier, self.valid, self.count, width, packed))
+
+    @property
+    def digest(self) -> bytes:
+        return tagged_hash(_TAG, self.data)
+
+    def proof(self, index: int) -> SumProof:
+        """Proof of one example's value under the root."""
+        return self.tree.proof(index)
+
+
+def parse_transcript(data: bytes, *, count: int) -> Transcript:
+    """Read transcript bytes from outside; `count` is the number of examples in the test set.
+
+    Raises: BadTranscript, Oversize, Malformed, UnknownScoreFunction.
+    """
+    body = decode(data, _Body, limit_bytes=_HEADER_BYTES + 8 * count)
+    if body.count != count or count < 1:
+        raise BadTranscript("a transcript has the wrong number of examples", seen=body.count, wanted=count)
+    if body.width_bytes not in _WIDTHS or len(body.values) != body.width_bytes * count:
+        raise BadTranscript(
+            "a transcript's values do not have their width",
+            seen=f"{len(body.values)} bytes for width {body.width_bytes}",
+        )
+    function = score_function(body.function)
+    if function.identifier != body.function:
+        raise BadTranscript("a transcript must name its function's version", seen=body.function)
+    values = np.frombuffer(body.values, dtype=f"<u{body.width_bytes}").astype(np.uint64)
+    transcript = Transcript(function, body.valid, values)
+    if transcript.data != data:
+        raise Malformed("a transcript's values could be shorter", seen=body.width_bytes)
+    largest = int(values.max())
+    if largest > (function.largest if body.valid else 1):
+        raise BadTranscript(
+            "a transcript has a value that no example can have",
+            seen=largest,
+            wanted=f"at most {function.largest if body.valid else 1}",
+        )
+    if not body.valid and largest == 0:
+        raise BadTranscript("a transcript calls a score invalid, and shows no example without a result")
+    return transcript
