@@ -17,6 +17,7 @@ from pot_lab.scoring.export import ModelArtifact, export_model
 from pot_lab.scoring.functions import FUNCTIONS, ScoreFunction, score_function
 from pot_lab.scoring.graph import ModelGraph, load_graph, load_weights, model_id
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
+from pot_lab.scoring.self_test import run_self_test
 from pot_lab.scoring.trainable import TrainableModel
 from pot_lab.scoring.transcript import Transcript, parse_transcript
 
@@ -44,6 +45,7 @@ __all__ = [
     "model_id",
     "pack_dataset",
     "parse_transcript",
+    "run_self_test",
     "score",
     "score_example",
     "score_function",

@@ -1,8 +1,9 @@
 """Which axis of a value is the batch, and the rules that keep one example from seeing another.
 
-A score is defined on one example at a time; batches are only a quicker way there (specification version 1, "Batches"). A value
-either depends on no example (`axis` None) or has one axis of size batch x k whose outermost factor is the example. Every
-operator has one rule below, which gives the axis of its result or raises `BatchMixing`. A rule must be strict: what it cannot prove it refuses.
+A score is defined on one example at a time; batches are only a quicker way there (specification version 1,
+"Batches"). A value either depends on no example (`axis` None) or has one axis of size batch x k whose outermost
+factor is the example. Every operator has one rule below, which gives the axis of its result or raises `BatchMixing`.
+A rule must be strict: what it cannot prove it refuses.
 
 Rules see shapes only, never numbers, and never run the operator.
 """

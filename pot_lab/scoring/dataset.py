@@ -1,8 +1,8 @@
 """Data sets as safetensors with two tensors, `inputs` and `targets`, whose first axes are the examples.
 
-Train data are named by the hash of their blob. Test data are named by the Merkle root over their examples, which stands in the order before
-anyone has seen them (protocol.md, "Test data"). Floating-point data must be finite: NaN or infinity in data is the client's error
-and is refused here, so an invalid score is always the model's.
+Train data are named by the hash of their blob. Test data are named by the Merkle root over their examples, which
+stands in the order before anyone has seen them (protocol.md, "Test data"). Floating-point data must be finite: NaN or
+infinity in data is the client's error and is refused here, so an invalid score is always the model's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Dataset(NamedTuple):
     targets: Tensor
 
     @property
-    def count(self) -> int:
+    def examples(self) -> int:
         return int(self.inputs.shape[0])
 
 
@@ -77,11 +77,11 @@ def _check(pair: Dataset, limits: Limits) -> None:
             "inputs and targets have different numbers of examples",
             seen=f"{pair.inputs.shape[0]} and {pair.targets.shape[0]}",
         )
-    if pair.count > limits.examples:
-        raise BadDataset("too many examples", seen=pair.count, wanted=f"at most {limits.examples}")
+    if pair.examples > limits.examples:
+        raise BadDataset("too many examples", seen=pair.examples, wanted=f"at most {limits.examples}")
     for name, tensor in pair._asdict().items():
         if tensor.dtype.is_floating_point:
-            for start in range(0, pair.count, _CHECKED_ROWS):
+            for start in range(0, pair.examples, _CHECKED_ROWS):
                 finite = torch.isfinite(tensor[start : start + _CHECKED_ROWS]).flatten(1 if tensor.dim() > 1 else 0)
                 if not bool(finite.all()):
                     row = start + int((~(finite.all(1) if finite.dim() > 1 else finite)).nonzero()[0])

@@ -1,9 +1,10 @@
 """Elementary functions in float64 that give the same bits on every IEEE-754 machine.
 
-Specification version 1, section "Elementwise": only `+ - * /`, comparisons, round-half-even and int64 bit operations, each in
-a torch kernel of its own, so that nothing can be contracted or reassociated. Division is always tensor by tensor, since CUDA turns a
-division by a scalar into a product. exp, log, erf and the rest are fixed polynomials and Newton steps over these; torch's own
-`sqrt exp log tanh erf` are not used, for their bits differ between instruction sets.
+Specification version 1, section "Elementwise": only `+ - * /`, comparisons, round-half-even and int64 bit operations,
+each in a torch kernel of its own, so that nothing can be contracted or reassociated. Division is always tensor by
+tensor, since CUDA turns a division by a scalar into a product. exp, log, erf and the rest are fixed polynomials and
+Newton steps over these; torch's own `sqrt exp log tanh erf` are not used, for their bits differ between instruction
+sets.
 
 Nothing here may look across elements, so cutting a tensor into tiles changes no bit.
 """
@@ -93,7 +94,8 @@ def _horner(t: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 
 def tiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Apply a function of single elements to tiles that stay in the cache (CPU); the bits are the same without tiles."""
+    """Apply a function of single elements to tiles that stay in the cache (CPU); the bits are the same without
+    tiles."""
 
     def apply(x: Tensor) -> Tensor:
         x = x.to(torch.float64)

@@ -1,6 +1,7 @@
 """What the scoring room refuses, and under which rule.
 
-Every error is a `PotLabError`, so its code travels over the wire. The texts are for the person who wrote the model or the
+Every error is a `PotLabError`, so its code travels over the wire. The texts are for the person who wrote the model or
+the
 data: they name the argument, the two shapes or types, and where known the line of the user's code.
 """
 
@@ -37,7 +38,8 @@ class HostileGraph(PotLabError):
 
 
 class CostLimit(HostileGraph):
-    """A graph asks for more work or memory than the limits allow; found on shapes alone, before anything was allocated."""
+    """A graph asks for more work or memory than the limits allow; found on shapes alone, before anything was
+    allocated."""
 
 
 class BadWeights(PotLabError):

@@ -1,7 +1,7 @@
 """Scores: exact integers, the same on every machine, for any batch size and any number of threads.
 
-Examples are streamed in batches, so memory does not grow with the test set. A score is defined example by example; that a batch may be taken at
-once is proved for the batch sizes in use (`ModelGraph.check_batch`).
+Examples are streamed in batches, so memory does not grow with the test set. A score is defined example by example;
+that a batch may be taken at once is proved for the batch sizes in use (`ModelGraph.check_batch`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class ExampleScore:
     invalid: bool
 
     def leaf(self, valid: bool) -> int:
-        """What a transcript that calls the score `valid` (or not) must hold for this example; -1 where it cannot call it valid."""
+        """What a transcript that calls the score `valid` (or not) must hold for this example; -1 where it cannot call
+        it valid."""
         if valid:
             return -1 if self.invalid else self.value
         return int(self.invalid)
@@ -168,7 +169,8 @@ Model = ExactModel | ModelArtifact | nn.Module | tuple[bytes, bytes]
 
 
 def exact_model(model: Model, inputs: Tensor, *, device: str | None = None) -> ExactModel:
-    """A model in exact arithmetic, from any of its forms: an `ExactModel`, an artifact, (graph bytes, weights bytes), or an `nn.Module`."""
+    """A model in exact arithmetic, from any of its forms: an `ExactModel`, an artifact, (graph bytes, weights bytes),
+    or an `nn.Module`."""
     if isinstance(model, ExactModel):
         return model
     if isinstance(model, nn.Module):
@@ -193,7 +195,8 @@ def score(
         inputs, targets: the examples, first axis; sliced batch by batch, so they may be memory-mapped.
         function: `accuracy`, `cross_entropy`, or an identifier with a version such as `accuracy/1`.
         batch_size: examples at once; no bit of the result depends on it.
-    Raises: ShapeMismatch, DtypeMismatch, BadDataset, BadWeights, HostileGraph, UnsupportedOperator, UnknownScoreFunction.
+    Raises: ShapeMismatch, DtypeMismatch, BadDataset, BadWeights, HostileGraph, UnsupportedOperator,
+    UnknownScoreFunction.
     """
     chosen = score_function(function)
     inputs, targets = _tensor(inputs, "inputs"), _tensor(targets, "targets")

@@ -1,12 +1,13 @@
-"""Matrix products and convolutions as integer mathematics, so that their result does not depend on the order of addition.
+"""Matrix products and convolutions as integer mathematics, so that their result does not depend on the order of
+addition.
 
-Specification version 1, section "Products": each row (left), column (right), sample (convolution input) or output channel
-(convolution weight) goes to integers of 20 bits on a power-of-two grid of its own; sums of at most 4096 products of such integers stay within
-2**52, where float64 holds every integer, so any order, blocking, thread count or library gives the same sum. Longer sums are cut into
-chunks of 4096, added in order.
+Specification version 1, section "Products": each row (left), column (right), sample (convolution input) or output
+channel (convolution weight) goes to integers of 20 bits on a power-of-two grid of its own; sums of at most 4096
+products of such integers stay within 2**52, where float64 holds every integer, so any order, blocking, thread count
+or library gives the same sum. Longer sums are cut into chunks of 4096, added in order.
 
-A grid may see one row, column, sample or channel, never the batch. A row with a value that is not finite, or of 2**200 or more,
-gets the scale NaN, so everything computed from it is NaN and its example ends as invalid.
+A grid may see one row, column, sample or channel, never the batch. A row with a value that is not finite, or of
+2**200 or more, gets the scale NaN, so everything computed from it is NaN and its example ends as invalid.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Grid(NamedTuple):
 
 
 def grid_exponent(x: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Exponent e with max|x| < 2**e over `dims` (kept), clamped to ±200, and where the grid is bad (NaN, infinite, too large)."""
+    """Exponent e with max|x| < 2**e over `dims` (kept), clamped to ±200, and where the grid is bad (NaN, infinite,
+    too large)."""
     largest = torch.maximum(x.amax(tuple(dims), keepdim=True), -x.amin(tuple(dims), keepdim=True)).abs()
     exponent = ((largest.contiguous().view(torch.int64) >> 52) & 0x7FF) - 1022
     return exponent.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT), exponent > LARGEST_EXPONENT
@@ -81,14 +83,13 @@ class Int64Backend:
         return torch.matmul(self._whole(a), self._whole(b)).to(torch.float64)
 
     def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
-        examples, channels, height, width = x.shape
         kernel = w.shape[2:]
         out = [(x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
         columns = F.unfold(x, list(kernel), list(dilation), 0, list(stride)).reshape(
-            examples, groups, -1, out[0] * out[1]
+            x.shape[0], groups, -1, out[0] * out[1]
         )
         product = self.matmul(w.reshape(1, groups, w.shape[0] // groups, -1), columns)
-        return product.reshape(examples, w.shape[0], *out)
+        return product.reshape(x.shape[0], w.shape[0], *out)
 
     @staticmethod
     def _whole(x: Tensor) -> Tensor:
@@ -140,7 +141,8 @@ def convolution(
 ) -> Tensor:
     """2-d cross-correlation of x [N, C, H, W] with w [O, C/groups, kh, kw]; `padding` is (before, after) for H and W.
 
-    The sum over one kernel window is cut by input channels of a group: as many whole channels as fit into 4096 products.
+    The sum over one kernel window is cut by input channels of a group: as many whole channels as fit into 4096
+    products.
     """
     (top, bottom), (left, right) = padding
     padded = F.pad(x.integers, (left, right, top, bottom)) if any((top, bottom, left, right)) else x.integers

@@ -1,8 +1,9 @@
 """From a researcher's `nn.Module` to a model graph and a weights file.
 
-`torch.export` in train mode gives the operators with their whole meaning (dropout, batch norm); they are written down one to one.
-Changes in place are turned into new values, so the graph has no aliasing; where that cannot be done safely, export refuses. An
-operator without an exact rule is named together with the line of the user's code that asked for it.
+`torch.export` in train mode gives the operators with their whole meaning (dropout, batch norm); they are written down
+one to one. Changes in place are turned into new values, so the graph has no aliasing; where that cannot be done
+safely, export refuses. An operator without an exact rule is named together with the line of the user's code that
+asked for it.
 """
 
 from __future__ import annotations
@@ -200,7 +201,8 @@ class _Writer:
 
     def document(self) -> dict[str, Any]:
         signature = self._program.graph_signature
-        state_nodes, input_nodes = [], []
+        state_nodes: list[Any] = []
+        input_nodes: list[Any] = []
         for node in self.fx:
             if node.op == "placeholder":
                 (input_nodes if node.name in signature.user_inputs else state_nodes).append(node)
@@ -290,8 +292,8 @@ class _Writer:
             if name not in parameters and id(p) in by_identity
         }
 
-    # One fx node, one tensor object in Python; an in-place operator returns its first argument's object. `_identity` names that
-    # object, `_index` its newest value in the graph, `_family` the storage it may share with others.
+    # One fx node, one tensor object in Python; an in-place operator returns its first argument's object. `_identity`
+    # names that object, `_index` its newest value in the graph, `_family` the storage it may share with others.
 
     def _value(self, node: Any, index: int, same_as: Any = None, family: Any = None) -> None:
         self._identity[node] = identity = node if same_as is None else self._identity[same_as]
@@ -365,13 +367,10 @@ class _Writer:
                 _full_name(node.target), "forward may not change inputs, parameters or buffers", where=where
             )
         for other, family in self._family.items():
-            if family is root and self._identity[other] is not self._identity[target]:
-                if any(self.order[user] > self.order[node] for user in other.users):
-                    raise UnsupportedOperator(
-                        _full_name(node.target),
-                        "it changes a tensor that is also used through a view; use the form that is not in place",
-                        where=where,
-                    )
+            another = family is root and self._identity[other] is not self._identity[target]
+            if another and any(self.order[user] > self.order[node] for user in other.users):
+                reason = "it changes a tensor that is also used through a view; use the form that is not in place"
+                raise UnsupportedOperator(_full_name(node.target), reason, where=where)
 
     def _reference(self, node: Any) -> dict[str, Any]:
         if not isinstance(node, torch.fx.Node) or node not in self._identity:

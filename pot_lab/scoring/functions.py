@@ -1,7 +1,7 @@
 """Score functions: what clients may choose. They never supply code.
 
-Each turns a model's exact outputs and the targets into one whole number of at least 0 for each example; a score is their sum. Names and
-versions are part of an order, so what a released version computes never changes.
+Each turns a model's exact outputs and the targets into one whole number of at least 0 for each example; a score is
+their sum. Names and versions are part of an order, so what a released version computes never changes.
 """
 
 from __future__ import annotations

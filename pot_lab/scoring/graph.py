@@ -9,13 +9,14 @@ Format (version 1), one JSON object, keys sorted, no spaces, ASCII:
      "nodes": [{"op": "aten.linear.default", "args": [{"$": 4}, {"$": 0}, {"$": 1}], "kwargs": {}}],
      "outputs": [9]}
 
-Values are numbered: state, then inputs, then the results of nodes, so a reference points backwards or is refused. Kinds of state:
-`parameter`; `buffer`; `counter`, an int64 that training raises by `step` each time; `constant`, fixed by its SHA-256. Arguments are
-null, booleans, numbers, strings, lists, `{"$": value}`, `{"dtype": name}` or `{"float": "inf" | "-inf" | "nan"}`, each checked against the
-signature of the operator's kernel. A file that is not byte for byte what `encode_graph` would write is refused, so one graph has one hash.
+Values are numbered: state, then inputs, then the results of nodes, so a reference points backwards or is refused.
+Kinds of state: `parameter`; `buffer`; `counter`, an int64 that training raises by `step` each time; `constant`, fixed
+by its SHA-256. Arguments are null, booleans, numbers, strings, lists, `{"$": value}`, `{"dtype": name}` or `{"float":
+"inf" | "-inf" | "nan"}`, each checked against the signature of the operator's kernel. A file that is not byte for
+byte what `encode_graph` would write is refused, so one graph has one hash.
 
-The loader then traces shapes on meta tensors for batches of 1, 2 and 3: work and memory stay under the limits, no example sees another
-(`batching`), and every shape grows with the batch as it must.
+The loader then traces shapes on meta tensors for batches of 1, 2 and 3: work and memory stay under the limits, no
+example sees another (`batching`), and every shape grows with the batch as it must.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class Ref:
 
 @dataclass(frozen=True)
 class State:
-    """One tensor of the weights file. `step`: what training adds to a counter. `sha256`: fixed content of a constant, hex."""
+    """One tensor of the weights file. `step`: what training adds to a counter. `sha256`: fixed content of a constant,
+    hex."""
 
     name: str
     kind: str
@@ -106,7 +108,8 @@ class Output:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one example asks for: `work` in multiply-adds and element steps, the largest tensor and the sum of all tensors in elements."""
+    """What one example asks for: `work` in multiply-adds and element steps, the largest tensor and the sum of all
+    tensors in elements."""
 
     work: int
     largest_elements: int
@@ -176,7 +179,7 @@ def encode_graph(document: Mapping[str, Any]) -> bytes:
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------- reading
+# -------------------------------------------------------------------------------------------- reading
 
 
 def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
@@ -206,7 +209,7 @@ def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
         raise HostileGraph("a graph needs an input")
     aliases = _aliases(document["aliases"], state)
     kinds = ["tensor"] * (len(state) + len(inputs))
-    nodes = []
+    nodes: list[Node] = []
     for entry in _list(document, "nodes", limits.nodes):
         node, kind = _node(entry, kinds, len(nodes))
         nodes.append(node)
@@ -407,7 +410,8 @@ def _node(entry: Any, kinds: Sequence[str], number: int) -> tuple[Node, str]:
 
 
 def _index(value: Any, kinds: Sequence[str], kind: str, where: str) -> int:
-    """The number in a reference `{"$": n}` (or a bare number among the outputs) to an earlier value of the wanted kind."""
+    """The number in a reference `{"$": n}` (or a bare number among the outputs) to an earlier value of the wanted
+    kind."""
     index = (
         value.get("$") if isinstance(value, dict) and set(value) == {"$"} else value if where == "an output" else None
     )
@@ -595,7 +599,7 @@ def resolve(value: Any, values: Sequence[Any]) -> Any:
     return [resolve(v, values) for v in value] if isinstance(value, list) else value
 
 
-# ----------------------------------------------------------------------------------------------------------------- tracing
+# -------------------------------------------------------------------------------------------- tracing
 
 
 @dataclass
@@ -703,7 +707,8 @@ def _checked_dim(x: Traced, dim: int, number: int) -> int:
 
 
 def _refuse_small_types(node: Node, number: int, bound: Mapping[str, Any]) -> None:
-    """A whole number below int64 wraps around in training and not in scoring; a graph converts it to floating point first."""
+    """A whole number below int64 wraps around in training and not in scoring; a graph converts it to floating point
+    first."""
     if node.op in ("aten.to.dtype", "aten.embedding.default"):
         return
     for name, value in bound.items():
@@ -725,7 +730,8 @@ def _trace_whole_number(op: str, number: int, args: Sequence[Any]) -> TracedInt:
 
 
 def _check_growth(alone: _Trace, together: _Trace, batch: int) -> None:
-    """Every value for a batch has the shape it has for one example, but for its batch axis, which is `batch` times as long."""
+    """Every value for a batch has the shape it has for one example, but for its batch axis, which is `batch` times as
+    long."""
     for number, (one, many) in enumerate(zip(_flat(alone.values), _flat(together.values), strict=True)):
         if isinstance(many, TracedInt):
             if not many.batched and one.value != many.value:
@@ -744,7 +750,7 @@ def _flat(values: Sequence[Any]) -> Iterator[Any]:
             yield value
 
 
-# ----------------------------------------------------------------------------------------------------------------- weights
+# -------------------------------------------------------------------------------------------- weights
 
 
 def load_weights(graph: ModelGraph, weights: bytes) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """How much a model or a data set from outside may ask for, before anything is allocated.
 
-All honest scorers must refuse the same files, so these numbers and the way work is counted belong to the specification's version.
+All honest scorers must refuse the same files, so these numbers and the way work is counted belong to the
+specification's version.
 """
 
 from __future__ import annotations

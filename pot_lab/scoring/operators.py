@@ -1,11 +1,11 @@
 """Every operator that a scored model may use: its exact rule, its typed schema, its batch rule and its work.
 
-Each entry is named by the ATen overload it replaces, and its kernel's signature is the schema that a graph's arguments are
-checked against (a test holds it to ATen's own). Exact kernels follow the specification; `native` is the ordinary ATen operator,
-used for training and, on meta tensors, for shapes. What is not here cannot be in a graph.
+Each entry is named by the ATen overload it replaces, and its kernel's signature is the schema that a graph's
+arguments are checked against (a test holds it to ATen's own). Exact kernels follow the specification; `native` is the
+ordinary ATen operator, used for training and, on meta tensors, for shapes. What is not here cannot be in a graph.
 
-Adding an operator: write the kernel over `elementwise`, `exact_product` and `reductions` (or a native operator that only moves
-or compares numbers), name its batch rule, and give it a test against the second implementation.
+Adding an operator: write the kernel over `elementwise`, `exact_product` and `reductions` (or a native operator that
+only moves or compares numbers), name its batch rule, and give it a test against the second implementation.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Operator:
         returns: "tensor", "tensors" or "int".
         batch: batch rule.
         work: multiply-adds and element steps of one call, from shapes.
-        mode: name of the flag that says "training", if any; it is and-ed with the module's own mode and is False when scoring.
+        mode: name of the flag that says "training", if any; it is and-ed with the module's own mode and is False when
+            scoring.
         pieces: number of results that a call would give, checked before anything runs.
     """
 
@@ -112,7 +113,7 @@ def operator(
     return add
 
 
-# ---------------------------------------------------------------------------------------------------------------- products
+# ------------------------------------------------------------------------------------------- products
 
 
 def _linear_work(call: Call) -> int:
@@ -223,7 +224,7 @@ def embedding(
     return F.embedding(indices, weight)
 
 
-# ------------------------------------------------------------------------------------------------------------------- norms
+# ---------------------------------------------------------------------------------------------- norms
 
 
 @operator("aten.batch_norm.default", batch=batching.batch_first(0), mode="training")
@@ -308,7 +309,7 @@ def log_softmax(arithmetic: Arithmetic, x: Tensor, dim: int, dtype: Dtype | None
     return reductions.log_softmax(x.to(torch.float64), dim)
 
 
-# ------------------------------------------------------------------------------------------------------------------- pools
+# ---------------------------------------------------------------------------------------------- pools
 
 
 def _max_pool(
@@ -381,7 +382,7 @@ def adaptive_max_pool1d(arithmetic: Arithmetic, x: Tensor, output_size: Positive
     return F.adaptive_max_pool1d(x, list(output_size), return_indices=True)
 
 
-# ------------------------------------------------------------------------------------------------- functions of one element
+# --------------------------------------------------------------------------- functions of one element
 
 
 def _one(name: str, function: Callable[[Tensor], Tensor]) -> None:
@@ -455,7 +456,7 @@ def power(arithmetic: Arithmetic, x: Tensor, exponent: Exponent) -> Tensor:
 Exponent = float
 """A whole number from 1 to 8, its negative, 0.5 or -0.5."""
 
-# -------------------------------------------------------------------------------------------------------------- arithmetic
+# ----------------------------------------------------------------------------------------- arithmetic
 
 
 @operator("aten.add.Tensor", batch=batching.elementwise)
@@ -512,7 +513,7 @@ def amax(arithmetic: Arithmetic, x: Tensor, dims: Ints = (), keepdim: bool = Fal
     return torch.amax(x, tuple(dims), keepdim)
 
 
-# ------------------------------------------------------------------------------------------------------------------ shapes
+# --------------------------------------------------------------------------------------------- shapes
 
 
 @operator("aten.view.default", "aten.reshape.default", batch=batching.reshape)
@@ -588,12 +589,12 @@ def chunk(arithmetic: Arithmetic, x: Tensor, chunks: Positive, dim: int = 0) -> 
 
 @operator("aten.split.Tensor", batch=batching.cut, returns="tensors", pieces=_split_pieces)
 def split(arithmetic: Arithmetic, x: Tensor, split_size: Positive, dim: int = 0) -> Tensors:
-    return x.split(split_size, dim)
+    return torch.split(x, split_size, dim)
 
 
 @operator("aten.split_with_sizes.default", batch=batching.cut, returns="tensors")
 def split_with_sizes(arithmetic: Arithmetic, x: Tensor, split_sizes: Naturals, dim: int = 0) -> Tensors:
-    return x.split(list(split_sizes), dim)
+    return torch.split(x, list(split_sizes), dim)
 
 
 @operator("aten.select.int", batch=batching.select)
@@ -630,7 +631,7 @@ def size(arithmetic: Arithmetic, x: Tensor, dim: int) -> int:
     return x.shape[dim]
 
 
-# ---------------------------------------------------------------------------------- nothing, as far as a score is concerned
+# ------------------------------------------------------------ nothing, as far as a score is concerned
 
 
 @operator("aten.contiguous.default", "aten.clone.default", batch=batching.elementwise)

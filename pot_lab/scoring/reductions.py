@@ -1,7 +1,8 @@
 """Sums, means, variances, softmax and average pools: integers too, so their order is free.
 
-Specification version 1, section "Reductions": a sum of n values takes them to whole numbers of 52 - ceil(log2 n) bits on one
-power-of-two grid for each result (for pools: for each sample), adds those exactly, and scales back. Nothing here sees the batch.
+Specification version 1, section "Reductions": a sum of n values takes them to whole numbers of 52 - ceil(log2 n) bits
+on one power-of-two grid for each result (for pools: for each sample), adds those exactly, and scales back. Nothing
+here sees the batch.
 """
 
 from __future__ import annotations

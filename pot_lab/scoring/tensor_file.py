@@ -1,7 +1,7 @@
 """Reading and writing safetensors, the only tensor file this project opens.
 
-The header is checked against a size limit and a whitelist of number types before any tensor is made. Pickles, zip archives and other
-formats are named in the refusal; nothing here can run code from a file.
+The header is checked against a size limit and a whitelist of number types before any tensor is made. Pickles, zip
+archives and other formats are named in the refusal; nothing here can run code from a file.
 """
 
 from __future__ import annotations

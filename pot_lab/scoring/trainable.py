@@ -1,7 +1,8 @@
 """The trainable face of a model graph: an ordinary `torch.nn.Module` that runs ATen operators on any device.
 
-It behaves as the module it was exported from: the same `state_dict` keys, the same numbers in eval mode, dropout and batch-norm updates in
-train mode, under autocast, DDP or an optimizer as usual. Python is interpreted node by node; nothing is generated or evaluated.
+It behaves as the module it was exported from: the same `state_dict` keys, the same numbers in eval mode, dropout and
+batch-norm updates in train mode, under autocast, DDP or an optimizer as usual. Python is interpreted node by node;
+nothing is generated or evaluated.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class TrainableModel(nn.Module):
 
     Args:
         graph: from `load_graph`.
-        weights: safetensors bytes that fit the graph; None leaves zeros (ones for batch-norm variances would be a guess).
+        weights: safetensors bytes that fit the graph; None leaves zeros (ones for batch-norm variances would be a
+            guess).
     Raises: BadWeights, DtypeMismatch, ShapeMismatch.
     """
 
@@ -87,7 +89,8 @@ class TrainableModel(nn.Module):
         return lambda values: _call(native, args if self.training else frozen, kwargs, values)
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Args: one tensor [batch, *shape] for each input of the graph. Returns the output, or a tuple where there are several."""
+        """Args: one tensor [batch, *shape] for each input of the graph. Returns the output, or a tuple where there
+        are several."""
         if len(inputs) != len(self.graph.inputs):
             raise ShapeMismatch(
                 "the model takes another number of inputs", seen=len(inputs), wanted=len(self.graph.inputs)

@@ -1,9 +1,11 @@
-"""What a validator shows for a score: one whole number for each example, and the Merkle-sum root that binds their total.
+"""What a validator shows for a score: one whole number for each example, and the Merkle-sum root that binds their
+total.
 
 protocol.md, "Validators and scores": the root makes a wrong total impossible, and a wrong example can be shown alone.
 
-A model that gives a value that is not finite for some example is invalid, and ranks last. Then the leaves say where: 1 for each example
-without a finite result, 0 for the others, so the claim "invalid" is also shown by one example. See docs/scoring-spec.md, "Transcript".
+A model that gives a value that is not finite for some example is invalid, and ranks last. Then the leaves say where:
+1 for each example without a finite result, 0 for the others, so the claim "invalid" is also shown by one example. See
+docs/scoring-spec.md, "Transcript".
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from pot_lab.errors import Malformed
 from pot_lab.scoring.errors import BadTranscript
 from pot_lab.scoring.functions import ScoreFunction, score_function
 
-TRANSCRIPT_VERSION = 1
 _TAG = "pot-lab/transcript/1"
 _WIDTHS = (1, 2, 4, 8)
 _HEADER_BYTES = 256
@@ -92,7 +93,7 @@ class Transcript:
         largest = int(self.values.max(initial=0))
         width = next(w for w in _WIDTHS if largest < 1 << (8 * w))
         packed = self.values.astype(f"<u{width}").tobytes()
-        return encode(_Body(TRANSCRIPT_VERSION, self.function.identifier, self.valid, self.count, width, packed))
+        return encode(_Body(1, self.function.identifier, self.valid, self.count, width, packed))
 
     @property
     def digest(self) -> bytes:
