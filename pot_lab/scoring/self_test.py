@@ -1,7 +1,7 @@
 """Known answers that a machine must compute before it may score.
 
-A library, processor or flag that breaks the arithmetic (flush-to-zero, fused multiply-add across kernels, an emulated or
-reduced-precision product, a wrong rounding) is found here, and not by a lost stake. The answers are part of
+A library, processor or flag that breaks the arithmetic (flush-to-zero, fused multiply-add across kernels, an emulated
+or reduced-precision product, a wrong rounding) is found here, and not by a lost stake. The answers are part of
 specification version 1: whoever changes one has changed the specification.
 """
 

@@ -108,18 +108,23 @@ class TrainableModel(nn.Module):
         results = tuple(values[r.index] for r in self.graph.results)
         return results[0] if len(results) == 1 else results
 
-    def to_weights(self) -> bytes:
-        """The weights file (safetensors) that goes with the graph."""
-        return write_tensors(
-            {s.name: table[key] for s, (table, key) in zip(self.graph.state, self._owners, strict=True)}
-        )
+    def canonical_tensors(self) -> dict[str, Tensor]:
+        """The state under the graph's names, each tensor once: what a weights file holds. Not copied."""
+        return {s.name: table[key].detach() for s, (table, key) in zip(self.graph.state, self._owners, strict=True)}
 
-    def load_weights(self, weights: bytes) -> None:
-        """Take over the numbers of a weights file, in place. Raises as the constructor does."""
-        tensors = load_weights(self.graph, weights)
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take over numbers under the graph's names, in place."""
         with torch.no_grad():
             for state, (table, key) in zip(self.graph.state, self._owners, strict=True):
                 table[key].copy_(tensors[state.name])
+
+    def to_weights(self) -> bytes:
+        """The weights file (safetensors) that goes with the graph."""
+        return write_tensors(self.canonical_tensors())
+
+    def load_weights(self, weights: bytes) -> None:
+        """Take over the numbers of a weights file, in place. Raises as the constructor does."""
+        self.load_tensors(load_weights(self.graph, weights))
 
 
 def _call(native: Any, args: Sequence[Any], kwargs: dict[str, Any], values: list[Any]) -> Any:

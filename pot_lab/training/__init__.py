@@ -1,0 +1,18 @@
+"""Training model graphs: the default trainer, its devices and its checkpoints. Knows no network."""
+
+from pot_lab.training.devices import Device, pick_device
+from pot_lab.training.errors import BadCheckpoint, BadSettings, TrainingDiverged
+from pot_lab.training.settings import TrainerSettings
+from pot_lab.training.trainer import Progress, Trained, Trainer
+
+__all__ = [
+    "BadCheckpoint",
+    "BadSettings",
+    "Device",
+    "Progress",
+    "Trained",
+    "Trainer",
+    "TrainerSettings",
+    "TrainingDiverged",
+    "pick_device",
+]
