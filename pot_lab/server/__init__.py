@@ -1,0 +1,15 @@
+"""The Jupyter Server extension: what the sidebar of JupyterLab sees of networks, orders and jobs.
+
+REST for one look and a websocket for following, both fed by one background thread that starts at the first request. It
+reads and never signs, and it imports nothing of the notebook.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    from pot_lab.server.application import PotLabApp
+
+    return [{"module": "pot_lab.server", "app": PotLabApp}]

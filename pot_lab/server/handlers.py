@@ -1,0 +1,70 @@
+"""The two doors of the extension: one look over REST, and a websocket to follow.
+
+Both want the server's token or cookie; neither takes anything in. A websocket and not server-sent events, since those
+would hold one of the browser's six connections for each tab.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import tornado.web
+from jupyter_server.auth.decorator import authorized, ws_authenticated
+from jupyter_server.base.handlers import APIHandler, JupyterHandler
+from jupyter_server.base.websocket import WebSocketMixin
+from jupyter_server.extension.handler import ExtensionHandlerMixin
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from pot_lab.server.feed import Listener, NetworkFeed
+
+FEED = "pot_lab_feed"
+
+
+class SnapshotHandler(ExtensionHandlerMixin, APIHandler):
+    """GET /pot-lab/snapshot: network, orders and jobs as they are now."""
+
+    auth_resource = "pot_lab"
+
+    @tornado.web.authenticated
+    @authorized
+    async def get(self) -> None:
+        feed: NetworkFeed = self.settings[FEED]
+        self.finish(json.dumps(await feed.snapshot()))
+
+
+class StreamHandler(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, JupyterHandler):
+    """GET /pot-lab/stream: the snapshot on connecting, and again whenever it changes."""
+
+    auth_resource = "pot_lab"
+    _listener: Listener | None = None
+    _pump: asyncio.Task[None] | None = None
+
+    @ws_authenticated
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        await super().get(*args, **kwargs)
+
+    def open(self, *args: Any, **kwargs: Any) -> None:
+        super().open(*args, **kwargs)
+        feed: NetworkFeed = self.settings[FEED]
+        self._listener = feed.listen()
+        self._pump = asyncio.create_task(self._send(self._listener))
+
+    async def _send(self, listener: Listener) -> None:
+        try:
+            while (snapshot := await listener.next()) is not None:
+                await self.write_message(json.dumps(snapshot))
+            self.close(1001, "the server stops")
+        except WebSocketClosedError:
+            pass
+
+    def on_message(self, message: str | bytes) -> None:
+        """Nothing is taken in; a front end has nothing to say here."""
+
+    def on_close(self) -> None:
+        if self._listener is not None:
+            self.settings[FEED].leave(self._listener)
+        if self._pump is not None:
+            self._pump.cancel()
+        super().on_close()

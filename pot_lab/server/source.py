@@ -1,0 +1,145 @@
+"""Where the sidebar's data comes from: the network that runs on this host, through its ledger's typed client.
+
+One `Source` is one connection to one network. It gives plain JSON values, since a browser is its reader; money goes as
+decimal strings because JavaScript's numbers end at 2^53.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pot_lab import home
+
+if TYPE_CHECKING:
+    from pot_lab.network.client import AggregatorStatus
+    from pot_lab.network.config import NetworkConfig
+    from pot_lab.protocol.views import OrderSummary
+
+NETWORK_FILE = "network.toml"
+PROBE_TIMEOUT_S = 0.5
+STATUS_TIMEOUT_S = 3.0
+QUERY_TIMEOUT_S = 10.0
+ORDERS_LIMIT = 50
+
+
+class Source(Protocol):
+    """A connection to one network."""
+
+    name: str
+
+    def network(self) -> dict[str, Any]:
+        """Name, chain of batches and the state of every aggregator."""
+        ...
+
+    def orders(self) -> list[dict[str, Any]]:
+        """Orders, newest first."""
+        ...
+
+    def on_change(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called, from any thread, whenever the ledger changed."""
+        ...
+
+    def close(self) -> None:
+        """Let the connection go."""
+        ...
+
+
+class LedgerSource:
+    """The real source: aggregators asked over ZeroMQ, believed when f+1 answer alike."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        from pot_lab.network.ledger_client import LedgerClient
+
+        self._client = LedgerClient(config)
+        self.name = config.name
+
+    def network(self) -> dict[str, Any]:
+        aggregators = [_aggregator(one) for one in self._client.status(STATUS_TIMEOUT_S)]
+        reached = [one for one in aggregators if one["reachable"]]
+        return {
+            "name": self.name,
+            "aggregators": aggregators,
+            "height": max((one["height"] for one in reached), default=0),
+            "time_ms": max((one["time_ms"] for one in reached), default=0),
+        }
+
+    def orders(self) -> list[dict[str, Any]]:
+        return [_order(one) for one in self._client.orders(ORDERS_LIMIT)]
+
+    def on_change(self, wake: Callable[[], None]) -> None:
+        self._client.follow(lambda sequence, time_ms, events: wake(), self._newest() + 1)
+
+    def _newest(self) -> int:
+        return max((one.height for one in self._client.status(STATUS_TIMEOUT_S) if one.reachable), default=0)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def find_network() -> Source | None:
+    """Connect to the network of this host that answers: `$POT_LAB_NETWORK`, else the newest; None when none does."""
+    from pot_lab.network.config import NetworkConfig
+
+    for path in network_files():
+        config = NetworkConfig.load(path)
+        if _answers(config):
+            return LedgerSource(config)
+    return None
+
+
+def network_files() -> list[Path]:
+    """The `network.toml` files of this host's home, newest first, or only that of `$POT_LAB_NETWORK`."""
+    wanted = os.environ.get("POT_LAB_NETWORK")
+    files = []
+    for path in home.networks().glob(f"*/{NETWORK_FILE}"):
+        try:
+            if wanted is None or path.parent.name == wanted:
+                files.append((path.stat().st_mtime_ns, path))
+        except OSError:
+            continue  # the network was just taken down
+    return [path for _, path in sorted(files, reverse=True)]
+
+
+def _answers(config: NetworkConfig) -> bool:
+    for one in config.aggregators:
+        try:
+            socket.create_connection((one.host, one.client_port), PROBE_TIMEOUT_S).close()
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def _aggregator(one: AggregatorStatus) -> dict[str, Any]:
+    return {
+        "index": one.index,
+        "reachable": one.reachable,
+        "view": one.view,
+        "primary": one.primary,
+        "height": one.height,
+        "lag": one.lag,
+        "time_ms": one.time_ms,
+    }
+
+
+def _order(one: OrderSummary) -> dict[str, Any]:
+    score = one.leader_score
+    return {
+        "id": one.id.hex(),
+        "title": one.title,
+        "client": "0x" + one.client.hex(),
+        "phase": one.phase.value,
+        "window": one.window.value,
+        "closes_ms": one.closes_ms,
+        "reward_grains": str(one.reward_grains),
+        "claims": one.claims,
+        "score_name": one.score_name,
+        "leader": "0x" + one.leader.hex() if one.leader else "",
+        "leader_score": {"total": str(score.total), "count": score.count} if score is not None else None,
+        "void_reason": one.void_reason,
+        "ended_ms": one.ended_ms,
+    }

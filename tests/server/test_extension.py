@@ -1,0 +1,193 @@
+"""The extension in a real Jupyter Server: who may look, what is seen, and what a follower gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tornado.httpclient
+
+from pot_lab.errors import PotLabError
+from pot_lab.server.feed import NetworkFeed
+from pot_lab.server.handlers import FEED
+from pot_lab.server.source import find_network
+
+PATIENCE_S = 60
+
+
+class Unreachable(PotLabError):
+    """As the network's client raises it."""
+
+
+class ScriptedSource:
+    """A source whose ledger the test writes: the feed's counterpart, so that its every turn can be had at will."""
+
+    def __init__(self) -> None:
+        self.name = "scripted"
+        self.height = 1
+        self.order_list: list[dict[str, Any]] = []
+        self.failure: Exception | None = None
+        self.wake: Callable[[], None] = lambda: None
+        self.closed = 0
+
+    def network(self) -> dict[str, Any]:
+        if self.failure is not None:
+            raise self.failure
+        return {"name": self.name, "aggregators": [], "height": self.height, "time_ms": 0}
+
+    def orders(self) -> list[dict[str, Any]]:
+        return self.order_list
+
+    def on_change(self, wake: Callable[[], None]) -> None:
+        self.wake = wake
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def jp_server_config(jp_server_config: dict[str, Any]) -> dict[str, Any]:
+    return {"ServerApp": {"jpserver_extensions": {"pot_lab.server": True}, "allow_unauthenticated_access": False}}
+
+
+@pytest.fixture
+def source() -> ScriptedSource:
+    return ScriptedSource()
+
+
+@pytest.fixture
+def feed(jp_serverapp, source: ScriptedSource, tmp_path: Path) -> Iterator[NetworkFeed]:
+    made = NetworkFeed(lambda: source, home_folder=tmp_path, interval_s=3600)  # it moves only when the source says so
+    jp_serverapp.web_app.settings[FEED] = made
+    yield made
+    made.stop()
+
+
+async def read(ws) -> dict[str, Any]:
+    message = await asyncio.wait_for(ws.read_message(), PATIENCE_S)
+    assert message is not None, "the server closed the stream"
+    return json.loads(message)
+
+
+async def test_the_installed_extension_is_enabled_by_its_own_config(jp_serverapp) -> None:
+    import pot_lab.server
+
+    assert "pot_lab.server" in jp_serverapp.extension_manager.extensions
+    assert pot_lab.server._jupyter_server_extension_points()[0]["app"].name == "pot_lab"
+
+
+async def test_one_look_shows_the_network(feed, source, jp_fetch) -> None:
+    source.order_list = [{"id": "aa", "phase": "TRAINING"}]
+    snapshot = json.loads((await jp_fetch("pot-lab", "snapshot")).body)
+    assert snapshot["network"]["name"] == "scripted"
+    assert snapshot["orders"] == source.order_list
+    assert snapshot["problem"] == ""
+    assert snapshot["jobs"] == []
+
+
+async def test_nobody_looks_without_the_token(feed, http_server_client, jp_base_url) -> None:
+    with pytest.raises(tornado.httpclient.HTTPClientError) as refused:
+        await http_server_client.fetch(f"{jp_base_url}pot-lab/snapshot")
+    assert refused.value.code == 403
+
+
+async def test_nobody_follows_without_the_token(feed, http_server_client, jp_base_url, jp_http_port) -> None:
+    import tornado.websocket
+
+    url = f"ws://localhost:{jp_http_port}{jp_base_url}pot-lab/stream"
+    with pytest.raises(tornado.httpclient.HTTPClientError) as refused:
+        await tornado.websocket.websocket_connect(url)
+    assert refused.value.code == 403
+
+
+async def test_a_follower_gets_the_snapshot_and_then_every_change(feed, source, jp_ws_fetch) -> None:
+    ws = await jp_ws_fetch("pot-lab", "stream")
+    assert (await read(ws))["network"]["height"] == 1
+    source.height = 2
+    source.wake()
+    assert (await read(ws))["network"]["height"] == 2
+    late = await jp_ws_fetch("pot-lab", "stream")
+    assert (await read(late))["network"]["height"] == 2
+    ws.close()
+    late.close()
+
+
+async def test_when_the_network_is_gone_the_last_view_stays_and_says_so(feed, source, jp_ws_fetch) -> None:
+    ws = await jp_ws_fetch("pot-lab", "stream")
+    await read(ws)
+    source.failure = Unreachable("too few aggregators answered", seen=0, wanted=2)
+    source.wake()
+    stale = await read(ws)
+    assert stale["problem"] == "too few aggregators answered (seen: 0, wanted: 2)"
+    assert stale["network"]["height"] == 1
+    assert source.closed == 1
+    source.failure, source.height = None, 7
+    feed._wake.set()
+    assert (await read(ws))["network"]["height"] == 7
+    ws.close()
+
+
+async def test_a_failure_nobody_foresaw_is_logged_and_survived(feed, source, jp_ws_fetch) -> None:
+    ws = await jp_ws_fetch("pot-lab", "stream")
+    await read(ws)
+    source.failure = KeyError("a secret detail")
+    source.wake()
+    problem = (await read(ws))["problem"]
+    assert "log" in problem
+    assert "secret" not in problem
+    source.failure = None
+    feed._wake.set()
+    assert (await read(ws))["problem"] == ""
+    ws.close()
+
+
+async def test_a_slow_follower_loses_the_oldest_and_never_the_newest(source, tmp_path) -> None:
+    feed = NetworkFeed(lambda: source, home_folder=tmp_path)
+    listener = feed.listen()
+    for number in range(100):
+        listener.offer({"number": number})
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    got = [(await listener.next())["number"] for _ in range(4)]
+    assert got == [96, 97, 98, 99] or got[-1] == 99
+    feed.stop()
+
+
+async def test_stopping_the_server_ends_the_stream(feed, jp_ws_fetch) -> None:
+    ws = await jp_ws_fetch("pot-lab", "stream")
+    await read(ws)
+    feed.stop()
+    assert await asyncio.wait_for(ws.read_message(), PATIENCE_S) is None
+
+
+async def test_without_a_network_the_hint_says_how_to_start_one(jp_serverapp, jp_fetch, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
+    jp_serverapp.web_app.settings[FEED] = feed = NetworkFeed(find_network)
+    snapshot = json.loads((await jp_fetch("pot-lab", "snapshot")).body)
+    feed.stop()
+    assert snapshot["network"] is None
+    assert "pot-lab testnet up" in snapshot["problem"]
+
+
+async def test_jobs_of_this_host_are_listed_with_their_progress(jp_serverapp, jp_fetch, tmp_path) -> None:
+    from pot_lab.jobs.registry import EventLog, write_json
+
+    folder = tmp_path / "jobs" / "mine"
+    folder.mkdir(parents=True)
+    write_json(folder / "job.json", {"kind": "provider", "parameters": {}, "created_ms": 5})
+    write_json(folder / "state.json", {"state": "running"})
+    EventLog(folder / "events.jsonl").emit("progress", cell=1, data={"step": 3, "total": 9})
+    jp_serverapp.web_app.settings[FEED] = feed = NetworkFeed(lambda: None, home_folder=tmp_path)
+    (job,) = json.loads((await jp_fetch("pot-lab", "snapshot")).body)["jobs"]
+    feed.stop()
+    assert job == {
+        "id": "mine",
+        "kind": "provider",
+        "state": "lost",  # no process holds its lock
+        "created_ms": 5,
+        "progress": {"step": 3, "total": 9},
+    }
