@@ -23,6 +23,10 @@ class DataDirLocked(PotLabError):
     """Another process works in this data directory."""
 
 
+class BadDataDir(PotLabError):
+    """A data directory cannot be made or used."""
+
+
 class DiskFull(PotLabError):
     """The disk took no more; what was acknowledged before is safe, and nothing after it was acknowledged."""
 
@@ -67,13 +71,22 @@ class RemoteError(PotLabError):
     """f+1 aggregators refused for a reason whose name this program does not know."""
 
 
-def error_from_wire(code: str, message: str) -> PotLabError:
+MAX_TEXT = 2_000
+
+
+def error_to_wire(error: PotLabError) -> tuple[str, str, str, str]:
+    """An error as code, message, seen and wanted: four texts of bounded length."""
+    values = (value.hex() if isinstance(value, bytes) else value for value in (error.seen, error.wanted))
+    seen, wanted = ("" if value is None else str(value)[:MAX_TEXT] for value in values)
+    return error.code, error.message[:MAX_TEXT], seen, wanted
+
+
+def error_from_wire(code: str, message: str, seen: str, wanted: str) -> PotLabError:
     """Turn a refusal that f+1 aggregators gave into the error class of that name."""
     known = _subclasses(PotLabError).get(code)
-    if known is None or known.__init__ is not PotLabError.__init__:
-        error: PotLabError = RemoteError(f"{code}: {message}")
-    else:
-        error = known(message)
+    error = PotLabError.__new__(known or RemoteError)
+    text = message if known is not None else f"{code}: {message}"
+    PotLabError.__init__(error, text, seen=seen or None, wanted=wanted or None)
     return error
 
 

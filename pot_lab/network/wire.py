@@ -80,6 +80,8 @@ class Refused(Record, frozen=True, tag=2):
     digest: Hash
     code: Name
     message: Text
+    seen: Text
+    wanted: Text
 
 
 class QueryAnswered(Record, frozen=True, tag=3):
@@ -95,6 +97,8 @@ class QueryRefused(Record, frozen=True, tag=4):
     call: Number
     code: Name
     message: Text
+    seen: Text
+    wanted: Text
 
 
 class Pushed(Record, frozen=True, tag=5):

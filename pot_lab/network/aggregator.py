@@ -1,0 +1,506 @@
+"""The aggregator process: one replica, its log, its sockets and its duties, in one thread.
+
+Each turn of the loop drains the sockets, steps the replica with everything that came, writes the log once (one wait
+for the disk, however many votes), and only then sends. So nothing leaves that a power cut could take back, and the
+busier it gets, the more each wait for the disk carries. Nothing from outside raises: what is malformed, stale,
+oversize or wrongly signed is counted and dropped. What stops the process is a fault of its own: a full disk, a
+damaged log, a state that diverged.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import zmq
+
+from pot_lab.consensus.application import Application
+from pot_lab.consensus.messages import Decisions, Message, decode_message, encode_message, request_digest
+from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.replica import Membership, Replica
+from pot_lab.consensus.steps import (
+    Accuse,
+    Broadcast,
+    Effect,
+    Executed,
+    Halt,
+    Input,
+    Persist,
+    Received,
+    Recovered,
+    Refuse,
+    Reply,
+    Send,
+    ServeDecisions,
+    SetTimer,
+    Submitted,
+    Tick,
+)
+from pot_lab.crypto.canonical import tagged_hash
+from pot_lab.crypto.identity import Identity
+from pot_lab.errors import Oversize, PotLabError
+from pot_lab.network.config import NetworkConfig
+from pot_lab.network.desk import FairQueue, Streams, Waiting
+from pot_lab.network.errors import BadConfig, BadDataDir, BadKeyFile, DataDirLocked, error_to_wire
+from pot_lab.network.history import History, HistoryRow
+from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.logs import EventLog, log_to_stderr
+from pot_lab.network.replica_log import ReplicaLog
+from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, listen, receive
+from pot_lab.network.wire import (
+    MAX_ANSWER_FRAME_BYTES,
+    MAX_CLIENT_FRAME_BYTES,
+    MAX_PEER_FRAME_BYTES,
+    Answer,
+    Answered,
+    AskStatus,
+    Follow,
+    Pushed,
+    Query,
+    QueryAnswered,
+    QueryRefused,
+    Refused,
+    StatusAnswered,
+    Submit,
+    Unfollow,
+    decode_question,
+    encode_frame,
+)
+
+_PEER_FRAMES_A_TURN = 2_000
+_CLIENT_FRAMES_A_TURN = 256
+_DUTY_POLL_MS = 100
+_PUSHES_A_TURN = 64
+_DECISIONS_BYTES = 2 * 1024 * 1024
+_LONGEST_WAIT_MS = 1_000
+
+
+class Duty(Protocol):
+    """What an aggregator does besides ordering: publish key shares, attest the chain, sign epochs."""
+
+    def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
+        """A batch was executed. Called in order for every batch, again for those replayed after a restart."""
+        ...
+
+    def poll(self, now_ms: int) -> list[bytes]:
+        """Signed requests to submit now; called often, from the aggregator's only thread, so it must not block."""
+        ...
+
+
+class Aggregator:
+    """One aggregator of a network.
+
+    Args:
+        config: the network.
+        index: which of its aggregators this is.
+        identity: the account that signs its votes.
+        curve_secret: its CURVE secret key, Z85.
+        application: the state to keep, in its initial state.
+        duties: what else to do.
+        data_dir: where log and history live; one process at a time.
+        parameters: limits and times of the replica.
+
+    Raises:
+        BadConfig: no such index.
+        BadKeyFile: a key is not the one that the network names for this aggregator.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        index: int,
+        identity: Identity,
+        curve_secret: str,
+        application: Application,
+        duties: Sequence[Duty],
+        data_dir: str | os.PathLike[str],
+        *,
+        parameters: Parameters | None = None,
+    ) -> None:
+        if not 0 <= index < config.n:
+            raise BadConfig("the network has no such aggregator", seen=index, wanted=f"0 .. {config.n - 1}")
+        entry = config.aggregators[index]
+        self._keys = CurveKeyPair.from_secret(curve_secret)
+        if self._keys.public != entry.curve_public:
+            raise BadKeyFile(
+                f"this CURVE key is not aggregator {index}'s", seen=self._keys.public, wanted=entry.curve_public
+            )
+        if identity.address != entry.address:
+            raise BadKeyFile(f"this account is not aggregator {index}'s", seen=identity.address, wanted=entry.address)
+        self.config, self.index = config, index
+        self.data_dir = Path(data_dir)
+        self.counters: Counter[str] = Counter()
+        self._application = application
+        self._duties = tuple(duties)
+        membership = Membership(config.network_id, tuple(each.address for each in config.aggregators), index)
+        self.replica = Replica(membership, identity, application, parameters)
+        self._log = EventLog("pot_lab.aggregator", index=index)
+        self._effects: list[Effect] = []
+        self._answers: list[tuple[bytes, Answer]] = []
+        self._queue, self._waiting, self._streams = FairQueue(), Waiting(), Streams()
+        self._timer_ms: int | None = None
+        self._duty_at_ms = 0
+        self._stopping = False
+        self._started_ms = _clock_ms()
+        self._waker, self._woken = socket.socketpair()
+        for end in (self._waker, self._woken):
+            end.setblocking(False)
+
+    def wake(self) -> None:
+        """Make the loop turn now and ask the duties; may be called from any thread or signal handler."""
+        try:
+            self._waker.send(b"\0")
+        except (BlockingIOError, OSError):
+            pass  # a full pipe wakes the loop as well, and a closed one has no loop
+
+    def stop(self) -> None:
+        """End `run` after the turn it is in; may be called from any thread or signal handler."""
+        self._stopping = True
+        self.wake()
+
+    def run(self) -> None:
+        """Work until `stop`.
+
+        Raises:
+            DataDirLocked, PortTaken, LogCorrupt, BadLog: it cannot start.
+            DiskFull, StateDiverged: it cannot go on; what it acknowledged stays true.
+        """
+        lock = self._lock_data_dir()
+        try:
+            owner = tagged_hash("pot-lab/network/log-owner/1", self.config.network_id, self.index.to_bytes(4, "big"))
+            self._journal = ReplicaLog(self.data_dir / "replica.log", owner, self.config.durability)
+            try:
+                self._history = History(self.data_dir / "history.sqlite")
+                try:
+                    self._serve()
+                finally:
+                    self._history.close()
+            finally:
+                self._close_journal()
+        finally:
+            os.close(lock)
+
+    def _serve(self) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        context.max_sockets = max(1_023, 8 * self.config.n)
+        gate = Gate(
+            context, {each.curve_public: each.index for each in self.config.aggregators if each.index != self.index}
+        )
+        entry = self.config.aggregators[self.index]
+        links = clients = None
+        try:
+            links = PeerLinks(context, self.config, self.index, self._keys)
+            clients = listen(context, entry.host, entry.client_port, self._keys, CLIENT_DOMAIN, MAX_CLIENT_FRAME_BYTES)
+            self._gate, self._links, self._clients = gate, links, clients
+            poller = zmq.Poller()
+            for source in (gate.socket, links.inbox, clients, self._woken):
+                poller.register(source, zmq.POLLIN)
+            self._recover()
+            self._log.info(
+                "ready", peer_port=entry.peer_port, client_port=entry.client_port, executed=self.replica.executed
+            )
+            while not self._stopping:
+                poller.poll(self._patience_ms())
+                self._turn()
+            self._log.info("stopped", executed=self.replica.executed)
+        finally:
+            if links is not None:
+                links.close()
+            if clients is not None:
+                clients.close(0)
+            gate.socket.close(0)
+            context.term()
+
+    def _recover(self) -> None:
+        self._step(Tick(_clock_ms()))
+        for records in self._journal.recover():
+            self._step(Recovered(records, final=False))
+            self._carry_out()
+        cut_bytes = self._journal.file.cut_bytes
+        if cut_bytes:
+            self._log.warning("log_tail_cut", bytes=cut_bytes)
+        self._step(Recovered((), final=True))
+        self._carry_out()
+
+    def _patience_ms(self) -> int:
+        if self._queue:
+            return 0
+        now_ms = _clock_ms()
+        until_ms = now_ms + _LONGEST_WAIT_MS
+        if self._duties:
+            until_ms = min(until_ms, self._duty_at_ms)
+        if self._timer_ms is not None:
+            until_ms = min(until_ms, self._timer_ms)
+        return max(0, until_ms - now_ms)
+
+    def _turn(self) -> None:
+        now_ms = _clock_ms()
+        self._step(Tick(now_ms))
+        self._gate.serve()
+        self._hear_peers()
+        self._hear_clients(now_ms)
+        self._ask_duties(now_ms)
+        self._carry_out()
+
+    def _step(self, input_: Input) -> None:
+        self._effects += self.replica.step(input_)
+
+    # What comes in.
+
+    def _hear_peers(self) -> None:
+        for sender, data in self._links.receive(_PEER_FRAMES_A_TURN):
+            try:
+                message = decode_message(data, limit_bytes=MAX_PEER_FRAME_BYTES)
+            except PotLabError as error:
+                self.counters["peer_frames_" + error.code.lower()] += 1
+                continue
+            self._step(Received(sender, message))
+
+    def _hear_clients(self, now_ms: int) -> None:
+        for client, frames in receive(self._clients, _CLIENT_FRAMES_A_TURN):
+            if len(frames) != 2 or not client:
+                self.counters["client_frames_malformed"] += 1
+                continue
+            self._queue.put(client, frames[0].bytes, frames[1].bytes)
+        for _ in range(min(_CLIENT_FRAMES_A_TURN, len(self._queue))):
+            route, frame = self._queue.take()
+            try:
+                question = decode_question(frame)
+            except PotLabError as error:
+                self.counters["client_frames_" + error.code.lower()] += 1
+                continue
+            if isinstance(question, Submit):
+                self._waiting.add(request_digest(question.request), route, now_ms)
+                self._step(Submitted(question.request, question.spread))
+            elif isinstance(question, Query):
+                self._answers.append((route, self._query(question)))
+            elif isinstance(question, Follow):
+                if not self._streams.follow(route, question, now_ms):
+                    self.counters["streams_refused"] += 1
+            elif isinstance(question, Unfollow):
+                self._streams.unfollow(route, question.stream)
+            elif isinstance(question, AskStatus):
+                self._answers.append((route, self._status(question.call)))
+
+    def _query(self, question: Query) -> Answer:
+        self.counters["queries"] += 1
+        try:
+            if question.name == "metrics":
+                answer = self.metrics().encode()
+            else:
+                answer = self._application.query(question.name, question.arguments)
+            if len(answer) > MAX_ANSWER_FRAME_BYTES - 64:
+                raise Oversize("an answer is too large; ask for less", seen=f"{len(answer)} bytes")
+        except PotLabError as error:
+            return QueryRefused(question.call, *error_to_wire(error))
+        return QueryAnswered(question.call, answer)
+
+    def _status(self, call: int) -> StatusAnswered:
+        replica = self.replica
+        return StatusAnswered(
+            call, replica.view, replica.primary, replica.executed, replica.time_ms, replica.state, self.totals()
+        )
+
+    def _ask_duties(self, now_ms: int) -> None:
+        try:
+            woken = bool(self._woken.recv(4_096))
+        except BlockingIOError:
+            woken = False
+        if not woken and now_ms < self._duty_at_ms:
+            return
+        self._duty_at_ms = now_ms + _DUTY_POLL_MS
+        for duty in self._duties:
+            try:
+                requests = duty.poll(now_ms)
+            except Exception:  # a duty's fault must not take the ordering down with it
+                self.counters["duty_errors"] += 1
+                self._log.exception("duty_failed", duty=type(duty).__name__)
+                continue
+            for request in requests:
+                self.counters["duty_requests"] += 1
+                self._step(Submitted(request, spread=False))
+
+    # What goes out.
+
+    def _carry_out(self) -> None:
+        """Write first, then send: in this order, whatever happens."""
+        effects, self._effects = self._effects, []
+        executed: list[Executed] = []
+        for effect in effects:
+            if isinstance(effect, Persist):
+                self._journal.append(effect.record, urgent=effect.urgent)
+            elif isinstance(effect, Executed):
+                executed.append(effect)
+        self._journal.flush()
+        self._history.append([HistoryRow(each.sequence, each.time_ms, each.execution.events) for each in executed])
+        for effect in effects:
+            self._send(effect)
+        for route, answer in self._answers:
+            self._answer(route, answer)
+        self._answers.clear()
+        self._push()
+        for each in executed:
+            self._tell_duties(each)
+
+    def _send(self, effect: Effect) -> None:
+        if isinstance(effect, Broadcast):
+            self._links.broadcast(encode_message(effect.message))
+        elif isinstance(effect, Send):
+            self._send_message(effect.to, effect.message)
+        elif isinstance(effect, Reply):
+            answer = Answered(effect.digest, effect.sequence, effect.time_ms, effect.reply)
+            for route in self._waiting.pop(effect.digest):
+                self._answer(route, answer)
+        elif isinstance(effect, Refuse):
+            refusal = Refused(effect.digest, *error_to_wire(effect.error))
+            for route in self._waiting.pop(effect.digest):
+                self._answer(route, refusal)
+        elif isinstance(effect, SetTimer):
+            self._timer_ms = effect.at_ms
+        elif isinstance(effect, ServeDecisions):
+            batches = self._journal.decisions(effect.first, effect.last, _DECISIONS_BYTES)
+            self._send_message(effect.to, Decisions(tuple(batches)))
+        elif isinstance(effect, Accuse):
+            evidence = effect.evidence.first
+            self._log.warning("equivocation", accused=effect.accused, view=evidence.view, sequence=evidence.sequence)
+        elif isinstance(effect, Halt):
+            raise effect.error
+
+    def _send_message(self, to: int, message: Message) -> None:
+        self._links.send(to, encode_message(message))
+
+    def _answer(self, route: bytes, answer: Answer) -> None:
+        try:
+            self._clients.send_multipart([route, encode_frame(answer)], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self.counters["answers_unsent"] += 1
+
+    def _push(self) -> None:
+        read: dict[int, list[HistoryRow]] = {}
+        for stream in self._streams.owed(self._history.height, _clock_ms()):
+            first = stream.next_sequence
+            if first not in read:
+                read[first] = self._history.read(first, _PUSHES_A_TURN)
+            for row in read[first][: stream.credit]:
+                self._answer(stream.route, Pushed(stream.stream, row.sequence, row.time_ms, row.events))
+                stream.next_sequence, stream.credit = row.sequence + 1, stream.credit - 1
+
+    def _tell_duties(self, executed: Executed) -> None:
+        self._duty_at_ms = 0
+        for duty in self._duties:
+            try:
+                duty.on_batch(executed.sequence, executed.time_ms, executed.execution.events)
+            except Exception:  # a duty's fault must not take the ordering down with it
+                self.counters["duty_errors"] += 1
+                self._log.exception("duty_failed", duty=type(duty).__name__)
+
+    # What it says about itself.
+
+    def totals(self) -> dict[str, int]:
+        """Everything that was counted since the process started, by name."""
+        parts: Iterable[Counter[str]] = (
+            self.counters,
+            self.replica.counters,
+            self._links.counters,
+            self._queue.counters,
+        )
+        totals: Counter[str] = Counter()
+        for part in parts:
+            totals.update(part)
+        totals["keys_refused"] = self._gate.refused
+        totals["log_bytes"] = self._journal.file.size_bytes
+        totals["requests_pending"] = len(self.replica.pool)
+        totals["batches_open"] = self.replica.open_batches
+        totals["resident_bytes"] = _resident_bytes()
+        totals["uptime_ms"] = _clock_ms() - self._started_ms
+        return dict(totals)
+
+    def metrics(self) -> str:
+        """The same in Prometheus text form."""
+        replica = self.replica
+        gauges = {"view": replica.view, "executed_sequence": replica.executed, "executed_time_ms": replica.time_ms}
+        lines = [f"pot_lab_{name} {value}" for name, value in gauges.items()]
+        lines += [f"pot_lab_{name} {value}" for name, value in sorted(self.totals().items())]
+        return "\n".join(lines) + "\n"
+
+    # Its files.
+
+    def _lock_data_dir(self) -> int:
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise BadDataDir(f"cannot use the data directory {self.data_dir}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise DataDirLocked(f"another process works in {self.data_dir}") from error
+        return lock
+
+    def _close_journal(self) -> None:
+        if sys.exc_info()[0] is None:
+            self._journal.close()
+            return
+        try:
+            self._journal.close()
+        except (PotLabError, OSError):
+            pass  # the error on its way up says already why
+
+
+def run_aggregator(
+    config: NetworkConfig | str | os.PathLike[str],
+    index: int,
+    data_dir: str | os.PathLike[str],
+    application: Application,
+    duties: Sequence[Duty],
+    *,
+    identity: Identity,
+    curve_secret: str,
+    parameters: Parameters | None = None,
+    log_level: str = "info",
+    on_created: Callable[[Aggregator], None] | None = None,
+) -> int:
+    """The main of an aggregator process: logs to stderr, stops cleanly on SIGTERM and SIGINT, and returns an exit code.
+
+    Args:
+        config: the network, or the path of its `network.toml`.
+        on_created: gets the aggregator before it runs, e.g. to hand `wake` to a watcher's thread.
+        (others): see `Aggregator`.
+    Returns: 0 after a clean stop; 1 after an error, which stands in one line on stderr.
+    """
+    log_to_stderr(log_level)
+    try:
+        network = config if isinstance(config, NetworkConfig) else NetworkConfig.load(config)
+        aggregator = Aggregator(
+            network, index, identity, curve_secret, application, duties, data_dir, parameters=parameters
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: aggregator.stop())
+        if on_created is not None:
+            on_created(aggregator)
+        aggregator.run()
+    except (PotLabError, OSError) as error:
+        print(f"aggregator {index} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,641 @@
+"""A network's client: it asks every aggregator and believes what f+1 of them say in equal bytes.
+
+Works on an `IoThread`; each method returns a `Call` at once, to wait for (`result`) or to await. Requests go to all
+aggregators and are repeated with back-off until enough answered; repeating is harmless, since none runs twice. A
+connection that breaks is made again by itself, and subscriptions go on where they were, without gaps.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import zmq
+
+from pot_lab.consensus.messages import request_digest
+from pot_lab.errors import Oversize, PotLabError
+from pot_lab.network.config import AggregatorEntry, NetworkConfig
+from pot_lab.network.errors import (
+    CallTimeout,
+    ClientClosed,
+    NoAgreement,
+    Unreachable,
+    WrongServerKey,
+    error_from_wire,
+)
+from pot_lab.network.io_thread import IoThread
+from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.transport import prepare_dealer
+from pot_lab.network.wire import (
+    MAX_ANSWER_FRAME_BYTES,
+    MAX_CLIENT_FRAME_BYTES,
+    Answer,
+    Answered,
+    AskStatus,
+    Follow,
+    Pushed,
+    Query,
+    QueryAnswered,
+    QueryRefused,
+    Refused,
+    StatusAnswered,
+    Submit,
+    Unfollow,
+    decode_answer,
+    encode_frame,
+)
+
+_log = logging.getLogger("pot_lab.client")
+
+T = TypeVar("T")
+EventCallback = Callable[[int, int, tuple[bytes, ...]], None]
+
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 4.0
+_FIRST_ASK_AGAIN_S, _LAST_ASK_AGAIN_S = 0.03, 0.5
+_TEMPORARY = frozenset({"Busy", "QueueFull"})
+_CREDIT = 64
+_AHEAD = 256
+_RENEW_S = 2.0
+_FRAMES_A_TURN = 1_000
+
+_MONITORED = (
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_HANDSHAKE_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+
+class Call(Generic[T]):
+    """Something asked for: wait with `result`, or `await` it."""
+
+    def __init__(self) -> None:
+        self.future: Future[T] = Future()
+
+    def result(self, timeout_s: float | None = None) -> T:
+        """Wait for the result.
+
+        Raises:
+            CallTimeout: not there within `timeout_s`; the call goes on.
+            PotLabError: whatever the call ended with.
+        """
+        try:
+            return self.future.result(timeout_s)
+        except FutureTimeout as error:
+            raise CallTimeout("no result yet", wanted=f"within {timeout_s:g} s") from error
+
+    def done(self) -> bool:
+        """Whether `result` returns, or raises, at once."""
+        return self.future.done()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        import asyncio
+
+        return asyncio.wrap_future(self.future).__await__()
+
+    def _finish(self, value: T) -> None:
+        if not self.future.done():
+            self.future.set_result(value)
+
+    def _fail(self, error: PotLabError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class AggregatorStatus(msgspec.Struct, frozen=True):
+    """How one aggregator is, as it says itself.
+
+    Attributes:
+        index: which one.
+        reachable: whether it answered; if not, `reason` says what is known and the numbers are 0.
+        view, primary: its view and that view's primary.
+        height: the last batch it executed; `time_ms` is that batch's time.
+        lag: how many batches it is behind the highest that answered.
+        counters: everything it counted since it started.
+    """
+
+    index: int
+    reachable: bool
+    reason: str = ""
+    view: int = 0
+    primary: int = 0
+    height: int = 0
+    lag: int = 0
+    time_ms: int = 0
+    state: bytes = b""
+    counters: dict[str, int] = {}
+
+
+class Subscription:
+    """A stream of executed batches; `close` ends it."""
+
+    def __init__(self, client: NetworkClient, stream: int, callback: EventCallback, next_sequence: int) -> None:
+        self._client = client
+        self.stream = stream
+        self.callback = callback
+        self.next_sequence = next_sequence
+        self.closed = False
+        self.expected: dict[int, int] = {}
+        self.credit: dict[int, int] = {}
+        self.pushed: dict[int, dict[tuple[int, tuple[bytes, ...]], set[int]]] = {}
+
+    def close(self) -> None:
+        """No callback starts after the one that may be running."""
+        self.closed = True
+        self._client._unsubscribe(self)
+
+
+class _Link:
+    """The connection to one aggregator, and what is known about it."""
+
+    def __init__(self, entry: AggregatorEntry, context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeyPair) -> None:
+        self.index = entry.index
+        self.where = f"{entry.host}:{entry.client_port}"
+        self.connected = self.wrong_key = self.tcp_open = False
+        self.retries = 0
+        self.reason = f"no connection to {self.where} yet"
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.IMMEDIATE, 1)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_ANSWER_FRAME_BYTES + 4_096)
+        prepare_dealer(self.socket, keys, entry.curve_public)
+        self.monitor = self.socket.get_monitor_socket(_MONITORED)
+        self.socket.connect(entry.client_url)
+
+    def send(self, frame: bytes) -> bool:
+        """Hand over a frame; False when there is no connection to take it."""
+        try:
+            self.socket.send(frame, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def note(self, event: int) -> bool:
+        """Learn from a monitor event; True when the connection has just become usable."""
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.connected, self.wrong_key = True, False
+            self.reason = f"{self.where} is connected but did not answer"
+            return True
+        if event == zmq.EVENT_CONNECTED:
+            self.tcp_open, self.retries = True, 0
+        elif event & _HANDSHAKE_FAILED or (event == zmq.EVENT_DISCONNECTED and self.tcp_open and not self.connected):
+            self.connected, self.tcp_open, self.wrong_key = False, False, True
+            self.reason = f"{self.where} hangs up during the key exchange: it does not have the key in network.toml"
+        elif event == zmq.EVENT_DISCONNECTED:
+            self.connected = self.tcp_open = False
+            self.reason = f"the connection to {self.where} was lost"
+        elif event == zmq.EVENT_CONNECT_RETRIED and not self.connected:
+            self.retries += 1
+            if self.retries > 1 or not self.wrong_key:
+                self.wrong_key = False
+                self.reason = f"nothing answers at {self.where}"
+        return False
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self.monitor.close(0)
+        self.socket.close(0)
+
+
+class _Pending:
+    """A submission or a query on its way: who said what."""
+
+    def __init__(self, call: Call[bytes], deadline_s: float) -> None:
+        self.call = call
+        self.deadline_s = deadline_s
+        self.said: dict[int, object] = {}
+        self.refusals: dict[int, PotLabError] = {}
+        self.only: int | None = None
+
+    def count(self, index: int, said: object) -> int:
+        """Note what one aggregator said; returns how many say the same now."""
+        self.said[index] = said
+        return sum(other == said for other in self.said.values())
+
+
+class NetworkClient:
+    """A client of one network.
+
+    Args:
+        config: the network.
+        curve_keypair: this client's CURVE keys; new ones if not given. They name the connection, not an account.
+        io_thread: a thread to share; by default the client has its own and ends it with `close`.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, curve_keypair: CurveKeyPair | None = None, *, io_thread: IoThread | None = None
+    ) -> None:
+        self.config = config
+        self._needed = config.f + 1
+        self._keys = curve_keypair or CurveKeyPair.generate()
+        self._thread = io_thread or IoThread()
+        self._owns_thread = io_thread is None
+        self._closed = False
+        self._links: list[_Link] = []
+        self._submissions: dict[bytes, tuple[bytes, list[_Pending]]] = {}
+        self._queries: dict[int, tuple[bytes, _Pending]] = {}
+        self._statuses: dict[int, tuple[Call[list[AggregatorStatus]], dict[int, StatusAnswered]]] = {}
+        self._subscriptions: dict[int, Subscription] = {}
+        self._calls = 0
+        self._thread.call(self._open)
+
+    # What a user calls, on any thread.
+
+    def submit(self, request: bytes, *, timeout_s: float = 30.0) -> Call[bytes]:
+        """Have a signed request ordered and executed; the call gives its reply, equal from f+1 aggregators.
+
+        The call raises:
+            (the refusal's class): f+1 aggregators refused to queue it.
+            Unreachable, WrongServerKey, NoAgreement: not enough equal answers in time. The request may still be
+                executed;
+                submitting the same bytes again is safe and gives its reply.
+        """
+        call: Call[bytes] = Call()
+        frame = encode_frame(Submit(request, True))
+        if len(frame) > MAX_CLIENT_FRAME_BYTES:
+            seen, wanted = f"{len(request)} bytes", f"at most {MAX_CLIENT_FRAME_BYTES - 64} bytes"
+            raise Oversize("a request is too large", seen=seen, wanted=wanted)
+        self._hand_over(call, lambda: self._begin_submission(request_digest(request), frame, call, timeout_s))
+        return call
+
+    def query(self, name: str, arguments: bytes = b"", *, timeout_s: float = 10.0) -> Call[bytes]:
+        """Read the state; the call gives the answer, equal from f+1 aggregators (asked again while batches are
+        executed).
+
+        The call raises: as `submit`, and whatever the application refuses the query with.
+        """
+        call: Call[bytes] = Call()
+        self._hand_over(call, lambda: self._begin_query(name, arguments, None, call, timeout_s))
+        return call
+
+    def ask(self, index: int, name: str, arguments: bytes = b"", *, timeout_s: float = 10.0) -> Call[bytes]:
+        """Ask one aggregator alone, e.g. for its `metrics`; nobody vouches for the answer."""
+        call: Call[bytes] = Call()
+        self._hand_over(call, lambda: self._begin_query(name, arguments, index, call, timeout_s))
+        return call
+
+    def subscribe(self, callback: EventCallback, from_sequence: int = 0) -> Subscription:
+        """Call `callback(sequence, time_ms, events)` for every batch from `from_sequence` on (0 and 1: from the first).
+
+        In order, each once, no gaps, once f+1 aggregators pushed the same; past batches come from their histories.
+        Runs on the client's thread, so it must be quick.
+        """
+        if not self._thread.usable or self._closed:
+            raise ClientClosed("this client is closed, or was made by another process")
+        self._calls += 1
+        subscription = Subscription(self, self._calls, callback, max(from_sequence, 1))
+        self._thread.call(lambda: self._begin_stream(subscription))
+        return subscription
+
+    def status(self, *, timeout_s: float = 2.0) -> Call[list[AggregatorStatus]]:
+        """How every aggregator is, by index; never fails, those who do not answer in time are not `reachable`."""
+        call: Call[list[AggregatorStatus]] = Call()
+        self._hand_over(call, lambda: self._begin_status(call, timeout_s))
+        return call
+
+    def close(self) -> None:
+        """Fail what is pending, close the connections and end the thread."""
+        if self._closed or not self._thread.usable:
+            self._closed = True
+            return
+        self._closed = True
+        self._thread.call(self._shut)
+        if self._owns_thread:
+            self._thread.close()
+
+    def __enter__(self) -> NetworkClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Everything below runs on the thread.
+
+    def _hand_over(self, call: Call[Any], action: Callable[[], None]) -> None:
+        if not self._thread.usable or self._closed:
+            call._fail(ClientClosed("this client is closed, or was made by another process"))
+        else:
+            self._thread.call(action)
+
+    def _open(self) -> None:
+        for entry in self.config.aggregators:
+            link = _Link(entry, self._thread.context, self._keys)
+            self._links.append(link)
+            self._thread.read(link.socket, lambda link=link: self._hear(link))  # type: ignore[misc]
+            self._thread.read(link.monitor, lambda link=link: self._watch(link))  # type: ignore[misc]
+        self._thread.after(_RENEW_S, self._renew_streams)
+
+    def _shut(self) -> None:
+        gone = ClientClosed("the client was closed before the answer came")
+        for _, pendings in self._submissions.values():
+            for pending in pendings:
+                pending.call._fail(gone)
+        for _, pending in self._queries.values():
+            pending.call._fail(gone)
+        for call, _ in self._statuses.values():
+            call._fail(gone)
+        self._submissions.clear()
+        self._queries.clear()
+        self._statuses.clear()
+        self._subscriptions.clear()
+        for link in self._links:
+            self._thread.forget(link.socket)
+            self._thread.forget(link.monitor)
+            link.close()
+        self._links.clear()
+
+    def _watch(self, link: _Link) -> None:
+        while self._links:
+            try:
+                event, _ = struct.unpack("=HI", link.monitor.recv_multipart(zmq.NOBLOCK)[0])
+            except zmq.Again:
+                return
+            if link.note(event):
+                self._resume(link)
+
+    def _resume(self, link: _Link) -> None:
+        """A connection is usable (again): say everything that this aggregator has not answered."""
+        frames = [frame for frame, pendings in self._submissions.values() if _unanswered(pendings, link.index)]
+        frames += [frame for frame, pending in self._queries.values() if _asks(pending, link.index)]
+        frames += [
+            encode_frame(AskStatus(number)) for number, (_, got) in self._statuses.items() if link.index not in got
+        ]
+        if not all(link.send(frame) for frame in frames):
+            self._thread.after(0.02, lambda: self._resume(link) if link.connected and self._links else None)
+            return
+        for subscription in self._subscriptions.values():
+            subscription.expected[link.index] = subscription.next_sequence
+            self._follow(link, subscription)
+
+    def _hear(self, link: _Link) -> None:
+        for _ in range(_FRAMES_A_TURN):
+            if not self._links:
+                return
+            try:
+                frame = link.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                answer = decode_answer(frame)
+            except PotLabError:
+                _log.warning("aggregator %d sent a frame that holds no answer", link.index)
+                continue
+            self._take(link, answer)
+
+    def _take(self, link: _Link, answer: Answer) -> None:
+        if isinstance(answer, Answered):
+            self._on_answered(link.index, answer)
+        elif isinstance(answer, Refused):
+            self._on_refused(link.index, answer)
+        elif isinstance(answer, QueryAnswered):
+            self._on_query_answer(link.index, answer, answer.answer)
+        elif isinstance(answer, QueryRefused):
+            self._on_query_answer(link.index, answer, (answer.code, answer.message, answer.seen, answer.wanted))
+        elif isinstance(answer, Pushed):
+            self._on_pushed(link, answer)
+        else:
+            self._on_status(link.index, answer)
+
+    # Submissions.
+
+    def _begin_submission(self, digest: bytes, frame: bytes, call: Call[bytes], timeout_s: float) -> None:
+        pending = _Pending(call, time.monotonic() + timeout_s)
+        self._submissions.setdefault(digest, (frame, []))[1].append(pending)
+        for link in self._links:
+            link.send(frame)
+        self._thread.after(_FIRST_RETRY_S, lambda: self._retry_submission(digest, pending, _FIRST_RETRY_S))
+        self._thread.after(timeout_s, lambda: self._expire_submission(digest, pending))
+
+    def _retry_submission(self, digest: bytes, pending: _Pending, waited_s: float) -> None:
+        if pending.call.done() or digest not in self._submissions:
+            return
+        frame = self._submissions[digest][0]
+        for link in self._links:
+            if link.index not in pending.said:
+                link.send(frame)
+        wait_s = min(2 * waited_s, _LAST_RETRY_S)
+        self._thread.after(wait_s, lambda: self._retry_submission(digest, pending, wait_s))
+
+    def _expire_submission(self, digest: bytes, pending: _Pending) -> None:
+        if not pending.call.done():
+            self._end_submission(digest, pending)
+            pending.call._fail(self._why_not(pending, "the request was not answered"))
+
+    def _end_submission(self, digest: bytes, pending: _Pending) -> None:
+        entry = self._submissions.get(digest)
+        if entry is not None and pending in entry[1]:
+            entry[1].remove(pending)
+            if not entry[1]:
+                del self._submissions[digest]
+
+    def _on_answered(self, index: int, answer: Answered) -> None:
+        for pending in list(self._submissions.get(answer.digest, (b"", []))[1]):
+            if pending.count(index, (answer.sequence, answer.time_ms, answer.reply)) >= self._needed:
+                self._end_submission(answer.digest, pending)
+                pending.call._finish(answer.reply)
+
+    def _on_refused(self, index: int, answer: Refused) -> None:
+        error = error_from_wire(answer.code, answer.message, answer.seen, answer.wanted)
+        for pending in list(self._submissions.get(answer.digest, (b"", []))[1]):
+            pending.refusals[index] = error
+            if answer.code not in _TEMPORARY and pending.count(index, answer.code) >= self._needed:
+                self._end_submission(answer.digest, pending)
+                pending.call._fail(error)
+
+    # Queries.
+
+    def _begin_query(self, name: str, arguments: bytes, only: int | None, call: Call[bytes], timeout_s: float) -> None:
+        pending = _Pending(call, time.monotonic() + timeout_s)
+        pending.only = only
+        self._ask_all(name, arguments, pending, _FIRST_ASK_AGAIN_S)
+
+    def _ask_all(self, name: str, arguments: bytes, pending: _Pending, again_s: float) -> None:
+        """One round of a query; the next begins when all answered differently, or when answers stay out."""
+        if not self._links:
+            return
+        self._calls += 1
+        number = self._calls
+        frame = encode_frame(Query(number, name, arguments))
+        pending.said.clear()
+        self._queries[number] = (frame, pending)
+        for link in self._links:
+            if pending.only in (None, link.index):
+                link.send(frame)
+        started_s = time.monotonic()
+
+        def look() -> None:
+            if pending.call.done() or number not in self._queries:
+                return
+            now_s = time.monotonic()
+            if now_s >= pending.deadline_s:
+                del self._queries[number]
+                pending.call._fail(self._why_not(pending, f"the query {name} was not answered"))
+                return
+            asked = 1 if pending.only is not None else len(self._links)
+            if len(pending.said) == asked or (len(pending.said) >= self._needed and now_s - started_s > again_s):
+                del self._queries[number]
+                self._ask_all(name, arguments, pending, min(2 * again_s, _LAST_ASK_AGAIN_S))
+            else:
+                self._thread.after(min(again_s, max(pending.deadline_s - now_s, 0.001)), look)
+
+        self._thread.after(min(again_s, max(pending.deadline_s - started_s, 0.001)), look)
+
+    def _on_query_answer(self, index: int, answer: QueryAnswered | QueryRefused, said: object) -> None:
+        entry = self._queries.get(answer.call)
+        if entry is None or entry[1].only not in (None, index):
+            return
+        pending = entry[1]
+        if pending.count(index, said) < (self._needed if pending.only is None else 1):
+            return
+        del self._queries[answer.call]
+        if isinstance(answer, QueryAnswered):
+            pending.call._finish(answer.answer)
+        else:
+            pending.call._fail(error_from_wire(answer.code, answer.message, answer.seen, answer.wanted))
+
+    def _why_not(self, pending: _Pending, what: str) -> Unreachable:
+        """The error that says what is known about every aggregator that did not answer."""
+        reasons: dict[int, str] = {}
+        for link in self._links:
+            if pending.only not in (None, link.index):
+                continue
+            if link.index in pending.said:
+                reasons[link.index] = f"{link.where} answered"
+            elif link.index in pending.refusals:
+                reasons[link.index] = f"{link.where} refused: {pending.refusals[link.index]}"
+            else:
+                reasons[link.index] = link.reason
+        needed = self._needed if pending.only is None else 1
+        told = "; ".join(f"aggregator {index}: {reason}" for index, reason in reasons.items())
+        message = f"{what} by {needed} aggregators alike ({len(pending.said)} of {len(reasons)} answered): {told}"
+        if len(pending.said) >= needed:
+            return NoAgreement(message, reasons)
+        if sum(link.wrong_key for link in self._links if link.index in reasons) > len(reasons) - needed:
+            return WrongServerKey(message, reasons)
+        return Unreachable(message, reasons)
+
+    # Streams.
+
+    def _begin_stream(self, subscription: Subscription) -> None:
+        self._subscriptions[subscription.stream] = subscription
+        for link in self._links:
+            subscription.expected[link.index] = subscription.next_sequence
+            self._follow(link, subscription)
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        def end() -> None:
+            if self._subscriptions.pop(subscription.stream, None) is not None:
+                for link in self._links:
+                    link.send(encode_frame(Unfollow(subscription.stream)))
+
+        if self._thread.usable and not self._closed:
+            self._thread.call(end)
+
+    def _follow(self, link: _Link, subscription: Subscription) -> None:
+        expected = subscription.expected[link.index]
+        if expected < subscription.next_sequence + _AHEAD:
+            subscription.credit[link.index] = _CREDIT
+            link.send(encode_frame(Follow(subscription.stream, expected, _CREDIT)))
+
+    def _renew_streams(self) -> None:
+        if not self._links:
+            return
+        for subscription in self._subscriptions.values():
+            for link in self._links:
+                self._follow(link, subscription)
+        self._thread.after(_RENEW_S, self._renew_streams)
+
+    def _on_pushed(self, link: _Link, answer: Pushed) -> None:
+        subscription = self._subscriptions.get(answer.stream)
+        if subscription is None or answer.sequence != subscription.expected.get(link.index):
+            return  # a repetition, or what follows a gap that the next renewal fills
+        subscription.expected[link.index] = answer.sequence + 1
+        subscription.credit[link.index] -= 1
+        if answer.sequence >= subscription.next_sequence:
+            tally = subscription.pushed.setdefault(answer.sequence, {})
+            tally.setdefault((answer.time_ms, answer.events), set()).add(link.index)
+            self._deliver(subscription)
+        if subscription.credit[link.index] <= _CREDIT // 2:
+            self._follow(link, subscription)
+
+    def _deliver(self, subscription: Subscription) -> None:
+        while not subscription.closed:
+            sequence = subscription.next_sequence
+            tally = subscription.pushed.get(sequence, {})
+            agreed = next((what for what, links in tally.items() if len(links) >= self._needed), None)
+            if agreed is None:
+                return
+            del subscription.pushed[sequence]
+            subscription.next_sequence = sequence + 1
+            try:
+                subscription.callback(sequence, *agreed)
+            except Exception:  # the callback is the user's; the stream goes on
+                _log.exception("a subscription's callback failed at batch %d", sequence)
+
+    # Status.
+
+    def _begin_status(self, call: Call[list[AggregatorStatus]], timeout_s: float) -> None:
+        self._calls += 1
+        number = self._calls
+        self._statuses[number] = (call, {})
+        frame = encode_frame(AskStatus(number))
+        for link in self._links:
+            link.send(frame)
+        self._thread.after(timeout_s, lambda: self._end_status(number))
+
+    def _on_status(self, index: int, answer: StatusAnswered) -> None:
+        entry = self._statuses.get(answer.call)
+        if entry is not None:
+            entry[1][index] = answer
+            if len(entry[1]) == len(self._links):
+                self._end_status(answer.call)
+
+    def _end_status(self, number: int) -> None:
+        entry = self._statuses.pop(number, None)
+        if entry is None:
+            return
+        call, got = entry
+        highest = max((answer.executed for answer in got.values()), default=0)
+        found: list[AggregatorStatus] = []
+        for link in self._links:
+            answer = got.get(link.index)
+            if answer is None:
+                found.append(AggregatorStatus(link.index, False, link.reason))
+                continue
+            found.append(
+                AggregatorStatus(
+                    link.index,
+                    True,
+                    "",
+                    answer.view,
+                    answer.primary,
+                    answer.executed,
+                    highest - answer.executed,
+                    answer.time_ms,
+                    answer.state,
+                    answer.counters,
+                )
+            )
+        call._finish(found)
+
+
+def _unanswered(pendings: list[_Pending], index: int) -> bool:
+    return any(index not in pending.said for pending in pendings)
+
+
+def _asks(pending: _Pending, index: int) -> bool:
+    return index not in pending.said and pending.only in (None, index)

@@ -1,0 +1,84 @@
+"""What happened, batch by batch, for whoever asks later: an SQLite file of executed batches' events.
+
+It is a copy: everything in it follows from the replica's log, which is written first. So nothing waits for its disk,
+and a batch that a power cut takes from here is put back when the log is replayed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from pot_lab.network.errors import DiskFull, LogCorrupt
+
+
+class HistoryRow(NamedTuple):
+    """One executed batch."""
+
+    sequence: int
+    time_ms: int
+    events: tuple[bytes, ...]
+
+
+class History:
+    """The history file of one aggregator.
+
+    Args:
+        path: the SQLite file; made when it is not there.
+    Raises:
+        LogCorrupt: the file is damaged (it can be removed: the log brings it back).
+        DiskFull: no room to make it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        try:
+            self._database = sqlite3.connect(path, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = OFF")
+            self._database.execute("PRAGMA cache_size = -512")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS batches (sequence INTEGER PRIMARY KEY, time_ms INTEGER, events BLOB)"
+            )
+            row = self._database.execute("SELECT MAX(sequence) FROM batches").fetchone()
+        except sqlite3.Error as error:
+            raise self._readable(error) from error
+        self.height: int = row[0] or 0
+
+    def append(self, rows: Sequence[HistoryRow]) -> None:
+        """Add executed batches, in order; those that are here already (a replay) are skipped."""
+        fresh = [row for row in rows if row.sequence > self.height]
+        if not fresh:
+            return
+        packed = [(row.sequence, row.time_ms, msgspec.msgpack.encode(row.events)) for row in fresh]
+        try:
+            self._database.execute("BEGIN")
+            self._database.executemany("INSERT INTO batches VALUES (?, ?, ?)", packed)
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise self._readable(error) from error
+        self.height = fresh[-1].sequence
+
+    def read(self, first: int, count: int) -> list[HistoryRow]:
+        """Up to `count` executed batches from sequence `first` on, without gaps."""
+        query = "SELECT sequence, time_ms, events FROM batches WHERE sequence >= ? ORDER BY sequence LIMIT ?"
+        try:
+            rows = self._database.execute(query, (max(first, 1), count)).fetchall()
+        except sqlite3.Error as error:
+            raise self._readable(error) from error
+        return [HistoryRow(row[0], row[1], msgspec.msgpack.decode(row[2], type=tuple[bytes, ...])) for row in rows]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _readable(self, error: sqlite3.Error) -> Exception:
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            return DiskFull(f"no room for {self._path}; free some and start again, nothing acknowledged is lost")
+        return LogCorrupt(f"{self._path} cannot be used ({error}); remove it and the log brings it back")

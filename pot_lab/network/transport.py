@@ -1,0 +1,187 @@
+"""ZeroMQ between aggregators and to clients: CURVE on everything, and the sender is who its key proves.
+
+One ROUTER for peers, one for clients, one DEALER to each peer. Three traps, each with a test: - libzmq consults a ZAP
+handler only at `inproc://zeromq.zap.01`; bound anywhere else, any key gets in. `Gate` is bound there
+  before any socket listens, and the sockets enforce their domains, so without it nobody gets in.
+- A routing id is the sender's own choice. Who sent a frame is its `User-Id`, which `Gate` derives from the proven key.
+- ROUTER_HANDOVER lets one allowed key take over another's routing id. It stays off.
+
+A message to a peer that is not connected is dropped, not queued (`IMMEDIATE`): the replica repeats what matters, and
+a peer that was away for an hour is not drowned in old votes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import zmq
+from zmq.utils import z85
+
+from pot_lab.network.config import NetworkConfig
+from pot_lab.network.errors import PortTaken
+from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.wire import MAX_PEER_FRAME_BYTES
+
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+PEER_DOMAIN, CLIENT_DOMAIN = b"peer", b"client"
+_HIGH_WATER_MARK = 2_000
+_HEARTBEAT_MS, _SILENCE_MS = 2_000, 10_000
+_RECONNECT_MS, _RECONNECT_MAX_MS = 20, 1_000
+
+
+class Gate:
+    """Decides which CURVE keys may connect where (ZeroMQ RFC 27), and names them.
+
+    Args:
+        context: the context of the sockets it guards; one gate a context.
+        peers: index by CURVE public key (Z85) of those who may use the peer port.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], peers: Mapping[str, int]) -> None:
+        self._peers = dict(peers)
+        self.refused = 0
+        self.socket = context.socket(zmq.REP)
+        self.socket.linger = 0
+        self.socket.bind(ZAP_ENDPOINT)
+
+    def serve(self) -> None:
+        """Answer the questions that wait."""
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self.socket.send_multipart(self._answer(frames))
+
+    def _answer(self, frames: list[bytes]) -> list[bytes]:
+        version, call = (frames[0], frames[1]) if len(frames) >= 2 else (b"1.0", b"")
+        user = b""
+        if len(frames) == 7 and version == b"1.0" and frames[5] == b"CURVE" and len(frames[6]) == 32:
+            key = z85.encode(frames[6]).decode()
+            if frames[2] == PEER_DOMAIN and key in self._peers:
+                user = str(self._peers[key]).encode()
+            elif frames[2] == CLIENT_DOMAIN:
+                user = key.encode()
+        if not user:
+            self.refused += 1
+            return [b"1.0", call, b"400", b"this key may not connect here", b"", b""]
+        return [b"1.0", call, b"200", b"OK", user, b""]
+
+
+class PeerLinks:
+    """This aggregator's links to the others.
+
+    Args:
+        context: ZeroMQ context whose `Gate` stands already.
+        config, index, keys: the network, this aggregator's place in it, and its CURVE keys.
+    Raises:
+        PortTaken: another process listens on this aggregator's peer port.
+    """
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], config: NetworkConfig, index: int, keys: CurveKeyPair
+    ) -> None:
+        own = config.aggregators[index]
+        self.counters: Counter[str] = Counter()
+        self._index, self._n = index, config.n
+        self.inbox = listen(context, own.host, own.peer_port, keys, PEER_DOMAIN, MAX_PEER_FRAME_BYTES)
+        self._outboxes: dict[int, zmq.Socket[bytes]] = {}
+        for entry in config.aggregators:
+            if entry.index != index:
+                socket = context.socket(zmq.DEALER)
+                socket.setsockopt(zmq.IMMEDIATE, 1)
+                prepare_dealer(socket, keys, entry.curve_public)
+                socket.connect(entry.peer_url)
+                self._outboxes[entry.index] = socket
+
+    def receive(self, limit: int) -> Iterator[tuple[int, bytes]]:
+        """Up to `limit` frames that wait, each with the index of the peer whose key sent it."""
+        for user, frames in receive(self.inbox, limit):
+            if len(frames) != 2 or not user.isdigit() or not 0 <= int(user) < self._n or int(user) == self._index:
+                self.counters["peer_frames_malformed"] += 1
+                continue
+            yield int(user), frames[1].bytes
+
+    def send(self, to: int, data: bytes) -> None:
+        """Hand a frame to one peer; dropped when it is not connected or its queue is full."""
+        try:
+            self._outboxes[to].send(data, zmq.NOBLOCK)
+        except zmq.Again:
+            self.counters["peer_frames_unsent"] += 1
+
+    def broadcast(self, data: bytes) -> None:
+        """Hand a frame to every peer."""
+        for to in self._outboxes:
+            self.send(to, data)
+
+    def close(self) -> None:
+        """Close all sockets, dropping what was not sent."""
+        for socket in (self.inbox, *self._outboxes.values()):
+            socket.close(0)
+
+
+def listen(
+    context: zmq.Context[zmq.Socket[bytes]], host: str, port: int, keys: CurveKeyPair, domain: bytes, limit_bytes: int
+) -> zmq.Socket[bytes]:
+    """A ROUTER that listens under CURVE, its keys judged by the context's `Gate`; raises PortTaken."""
+    socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())
+    socket.setsockopt(zmq.ZAP_DOMAIN, domain)
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    socket.setsockopt(zmq.ROUTER_HANDOVER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, limit_bytes)
+    socket.setsockopt(zmq.BACKLOG, 512)
+    _common(socket)
+    try:
+        socket.bind(f"tcp://{_bind_host(host)}:{port}")
+    except zmq.ZMQError as error:
+        socket.close(0)
+        if error.errno in (zmq.EADDRINUSE, zmq.EADDRNOTAVAIL):
+            raise PortTaken(f"cannot listen on {host}:{port}: {error.strerror}", seen=port) from error
+        raise
+    return socket
+
+
+def prepare_dealer(socket: zmq.Socket[bytes], keys: CurveKeyPair, server_key: str) -> None:
+    """Give a DEALER its CURVE keys, limits and reconnection rules."""
+    socket.setsockopt(zmq.CURVE_SERVERKEY, server_key.encode())
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())
+    socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
+    _common(socket)
+
+
+def receive(socket: zmq.Socket[bytes], limit: int) -> Iterator[tuple[str, list[zmq.Frame]]]:
+    """Up to `limit` messages that wait at a ROUTER: the proven `User-Id`, and all frames."""
+    for _ in range(limit):
+        try:
+            frames = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return
+        try:
+            user = frames[-1].get("User-Id")
+        except zmq.ZMQError:
+            user = ""
+        yield str(user), frames
+
+
+def _common(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
+    socket.setsockopt(zmq.RCVHWM, _HIGH_WATER_MARK)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, _SILENCE_MS)
+
+
+def _bind_host(host: str) -> str:
+    """The interface to listen on: the address itself where it is one, all interfaces for a name."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return "127.0.0.1" if host == "localhost" else "*"

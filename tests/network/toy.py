@@ -1,0 +1,192 @@
+"""A real network of aggregator processes around a small counting application, for tests.
+
+`python -m tests.network.toy CONFIG INDEX KEYS DATA_DIR` is one aggregator; `ToyNetwork` starts, kills and stops them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pot_lab.consensus.application import Batch, Execution, RequestId
+from pot_lab.consensus.parameters import Parameters
+from pot_lab.crypto.canonical import encode, sha256, tagged_hash
+from pot_lab.crypto.identity import Identity, recover
+from pot_lab.errors import Malformed, PotLabError
+from pot_lab.network.aggregator import run_aggregator
+from pot_lab.network.client import NetworkClient
+from pot_lab.network.config import AggregatorEntry, NetworkConfig
+from pot_lab.network.keys import CurveKeyPair
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK_ID = sha256(b"toy network")
+
+
+class UnknownQuestion(PotLabError):
+    """The toy answers no such query."""
+
+
+def toy_request(identity: Identity, nonce: int, payload: bytes = b"") -> bytes:
+    """A signed request: signature, nonce, payload."""
+    body = nonce.to_bytes(8, "big") + payload
+    return identity.sign(tagged_hash("toy", NETWORK_ID, body)) + body
+
+
+class Toy:
+    """Counts each account's requests; a request whose nonce does not grow is refused."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.nonces: dict[bytes, int] = {}
+        self.chain = bytes(32)
+
+    def validate(self, request: bytes) -> RequestId:
+        if len(request) < 73:
+            raise Malformed("no toy request", seen=request)
+        account = recover(tagged_hash("toy", NETWORK_ID, request[65:]), request[:65])
+        return RequestId(account, int.from_bytes(request[65:73], "big"), sha256(request))
+
+    def execute(self, batch: Batch) -> Execution:
+        replies, events = [], []
+        for request in batch.requests:
+            id_ = self.validate(request)
+            if id_.nonce <= self.nonces.get(id_.account, -1):
+                replies.append(b"refused: nonce")
+                continue
+            self.nonces[id_.account] = id_.nonce
+            self.total += 1
+            replies.append(b"%d" % self.total)
+            events.append(request[65:])
+        self.chain = tagged_hash("toy-state", self.chain, *batch.requests)
+        return Execution(tuple(replies), tuple(events), self.chain)
+
+    def due_ms(self) -> int | None:
+        return None
+
+    def query(self, name: str, arguments: bytes) -> bytes:
+        if name == "total":
+            return b"%d" % self.total
+        raise UnknownQuestion("the toy does not know this question", seen=name, wanted="total")
+
+    def snapshot(self) -> bytes:
+        return encode((self.total, tuple(sorted(self.nonces.items())), self.chain))
+
+    def restore(self, snapshot: bytes) -> None:
+        raise NotImplementedError
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody uses now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class ToyNetwork:
+    """n aggregator processes in a directory."""
+
+    def __init__(self, directory: Path, n: int = 4, durability: str = "fsync") -> None:
+        self.directory = directory
+        self.identities = [Identity(sha256(b"toy aggregator %d" % i)) for i in range(n)]
+        self.keys = [CurveKeyPair.generate() for _ in range(n)]
+        ports = free_ports(2 * n)
+        entries = [
+            AggregatorEntry(
+                index=i,
+                host="127.0.0.1",
+                peer_port=ports[2 * i],
+                client_port=ports[2 * i + 1],
+                curve_public=self.keys[i].public,
+                address=self.identities[i].address,
+                sealing_public=bytes(32),
+            )
+            for i in range(n)
+        ]
+        self.config = NetworkConfig(
+            network_id=NETWORK_ID, name="toy", aggregators=tuple(entries), durability=durability
+        )
+        self.config_path = directory / "network.toml"
+        self.config.save(self.config_path)
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def data_dir(self, index: int) -> Path:
+        return self.directory / f"aggregator-{index}"
+
+    def start(self, index: int, **extra: str) -> subprocess.Popen[bytes]:
+        """Start one aggregator; its stderr goes to a file."""
+        secrets = json.dumps([self.keys[index].secret, self.identities[index].secret.hex()])
+        command = [sys.executable, "-m", "tests.network.toy", self.config_path, str(index), str(self.data_dir(index))]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOY_SECRETS": secrets, **extra}
+        with open(self.directory / f"stderr-{index}", "ab") as stderr:
+            process = subprocess.Popen(command, env=environment, stderr=stderr, cwd=ROOT)
+        self.processes[index] = process
+        return process
+
+    def stderr(self, index: int) -> str:
+        return (self.directory / f"stderr-{index}").read_text()
+
+    def kill(self, index: int) -> None:
+        """kill -9."""
+        process = self.processes.pop(index)
+        process.kill()
+        process.wait()
+
+    def stop(self, index: int) -> int:
+        """SIGTERM; returns the exit code."""
+        process = self.processes.pop(index)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(20)
+
+    def __enter__(self) -> ToyNetwork:
+        for index in range(self.config.n):
+            self.start(index)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait()
+
+    def wait_for_heights(self, client: NetworkClient, indices: set[int], height: int = 0, timeout_s: float = 30) -> None:
+        """Until these aggregators answer and stand at the same height, at least `height`."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            states = [each for each in client.status().result(10) if each.index in indices]
+            heights = {each.height for each in states}
+            if all(each.reachable for each in states) and len(heights) == 1 and min(heights) >= height:
+                return
+            assert time.monotonic() < deadline, f"aggregators are not together: {states}"
+            time.sleep(0.05)
+
+
+def main() -> int:
+    config_path, index, data_dir = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    curve_secret, secret = json.loads(os.environ["TOY_SECRETS"])
+    limit = os.environ.get("TOY_FILE_LIMIT")
+    if limit:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    return run_aggregator(
+        config_path,
+        index,
+        data_dir,
+        Toy(),
+        (),
+        identity=Identity(bytes.fromhex(secret)),
+        curve_secret=curve_secret,
+        parameters=Parameters(),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
