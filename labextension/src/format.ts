@@ -1,0 +1,38 @@
+/** Numbers as a sidebar shows them. */
+
+const GRAINS_PER_POT = BigInt(1000000000);
+
+/** Grains as POT, exact, without trailing zeros. */
+export function pot(grains: string): string {
+  const value = BigInt(grains);
+  const rest = (value % GRAINS_PER_POT).toString().padStart(9, '0').replace(/0+$/, '');
+  return `${value / GRAINS_PER_POT}${rest ? `.${rest}` : ''} POT`;
+}
+
+/** Time left until a deadline, in the two largest units. */
+export function timeLeft(leftMs: number): string {
+  const seconds = Math.ceil(leftMs / 1000);
+  if (seconds <= 0) {
+    return 'due';
+  }
+  if (seconds < 60) {
+    return `${seconds} s`;
+  }
+  const two = (n: number) => n.toString().padStart(2, '0');
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) {
+    return `${minutes} min ${two(seconds % 60)} s`;
+  }
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h ${two(minutes % 60)} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+/** An address or id by its ends. */
+export function short(id: string): string {
+  return id.length <= 13 ? id : `${id.slice(0, 6)}…${id.slice(-4)}`;
+}
+
+/** `open_scores` as "open scores". */
+export function words(name: string): string {
+  return name.replace(/_/g, ' ');
+}
