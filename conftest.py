@@ -1,11 +1,9 @@
-"""What every test shares: Jupyter's server fixtures, one hypothesis profile, skips for hardware that is not there."""
+"""What every test shares: one hypothesis profile, and skips for hardware that is not there."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-pytest_plugins = ("pytest_jupyter.jupyter_server",)
 
 # No test depends on how fast this machine is, so no example has a deadline.
 settings.register_profile("pot-lab", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])

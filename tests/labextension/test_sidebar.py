@@ -1,0 +1,156 @@
+"""The sidebar in a real JupyterLab in a real browser: what a researcher sees, with the mouse and without it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+PATIENCE_MS = 120_000
+
+
+def expect(locator: Any) -> Any:
+    from playwright.sync_api import expect as playwright_expect
+
+    playwright_expect.set_options(timeout=PATIENCE_MS)
+    return playwright_expect(locator)
+
+
+def aggregator(index: int, reachable: bool = True) -> dict[str, Any]:
+    return {"index": index, "reachable": reachable, "view": 0, "primary": 0, "height": 41, "lag": 0, "time_ms": 0}
+
+
+def order(**changed: Any) -> dict[str, Any]:
+    plain = {
+        "id": "ab" * 32,
+        "title": "Digits CNN",
+        "client": "0x" + "11" * 20,
+        "phase": "TRAINING",
+        "window": "commit",
+        "closes_ms": time.time_ns() // 1_000_000 + 3_600_000,
+        "reward_grains": "25500000000",
+        "claims": 2,
+        "score_name": "accuracy",
+        "leader": "",
+        "leader_score": None,
+        "void_reason": "",
+        "ended_ms": 0,
+    }
+    return plain | changed
+
+
+def script(*orders: dict[str, Any], up: int = 4) -> dict[str, Any]:
+    nodes = [aggregator(index, index < up) for index in range(4)]
+    return {"network": {"name": "my-testnet", "aggregators": nodes, "height": 41, "time_ms": 0}, "orders": list(orders)}
+
+
+ENDED = order(
+    id="cd" * 32,
+    title="An order with quite a long title that does not fit",
+    phase="ENDED",
+    window="settled",
+    closes_ms=0,
+    claims=3,
+    leader="0x" + "22" * 20,
+    leader_score={"total": "355", "count": 360},
+    ended_ms=1,
+)
+
+
+def test_it_shows_the_network_and_follows_an_order_to_its_end(start_lab, open_panel, page, shots) -> None:
+    lab = start_lab(script(order(), ENDED))
+    panel = open_panel(lab)
+    expect(panel.get_by_test_id("pot-connection")).to_have_text("Live")
+    network = panel.get_by_test_id("pot-network")
+    expect(network).to_contain_text("my-testnet")
+    expect(network.get_by_test_id("pot-reachable")).to_have_text("4 of 4 up")
+    expect(network.get_by_label("aggregator 0, primary, at height 41")).to_be_visible()
+    live = panel.locator(f"[data-order='{'ab' * 32}']")
+    expect(live.get_by_test_id("pot-phase")).to_have_text("training")
+    expect(live.get_by_test_id("pot-reward")).to_have_text("25.5 POT")
+    expect(live.get_by_test_id("pot-claims")).to_have_text("2")
+    ended = panel.locator(f"[data-order='{'cd' * 32}']")
+    expect(ended.get_by_test_id("pot-phase")).to_have_text("settled")
+    expect(ended.get_by_test_id("pot-score")).to_have_text("98.61 % (355/360)")
+    expect(ended.get_by_test_id("pot-leader")).to_have_text("0x2222…2222")
+    expect(ended.get_by_test_id("pot-countdown")).to_have_count(0)
+    first = live.get_by_test_id("pot-countdown").inner_text()
+    expect(live.get_by_test_id("pot-countdown")).not_to_have_text(first)  # it ticks by itself
+    page.screenshot(path=shots / "sidebar-light.png")
+
+    lab.show(script(order(phase="VALIDATION", window="open_scores", claims=3), ENDED, up=3))
+    expect(live.get_by_test_id("pot-phase")).to_have_text("validation")
+    expect(live).to_contain_text("open scores")
+    expect(live.get_by_test_id("pot-claims")).to_have_text("3")
+    expect(network.get_by_test_id("pot-reachable")).to_have_text("3 of 4 up")
+    expect(network.get_by_label("aggregator 3, unreachable")).to_be_visible()
+
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    dark = "() => getComputedStyle(document.querySelector('.pot-Card')).backgroundColor"
+    page.wait_for_function(f"() => ({dark})().match(/\\d+/g).slice(0, 3).every(part => Number(part) < 80)")
+    page.screenshot(path=shots / "sidebar-dark.png")
+
+    lab.show(script(order(phase="ENDED", window="void", void_reason="no improvement", closes_ms=0)))
+    expect(live.get_by_test_id("pot-phase")).to_have_text("void")
+    expect(live).to_contain_text("no improvement")
+    expect(ended).to_have_count(0)
+    assert page.problems == []
+
+
+def test_it_says_when_the_server_is_gone_and_comes_back_by_itself(start_lab, open_panel, page, shots) -> None:
+    lab = start_lab(script(order()))
+    panel = open_panel(lab)
+    expect(panel.get_by_test_id("pot-connection")).to_have_text("Live")
+    lab.stop()
+    expect(panel.get_by_test_id("pot-connection")).to_contain_text("Connection lost, showing the last state")
+    expect(panel.get_by_test_id("pot-network")).to_contain_text("my-testnet")
+    expect(panel.get_by_role("button", name="Retry")).to_be_visible()
+    page.screenshot(path=shots / "sidebar-stale.png")
+    lab.show(script(order(claims=9)))
+    lab.start()
+    expect(panel.get_by_test_id("pot-connection")).to_have_text("Live")
+    expect(panel.get_by_test_id("pot-claims")).to_have_text("9")
+
+
+def test_without_a_network_it_says_how_to_start_one(start_lab, open_panel, page, shots) -> None:
+    panel = open_panel(start_lab())
+    expect(panel.get_by_test_id("pot-problem")).to_contain_text("pot-lab testnet up")
+    expect(panel.get_by_test_id("pot-network")).to_contain_text("Not connected to a network")
+    expect(panel.get_by_test_id("pot-orders")).to_contain_text("No orders yet")
+    page.screenshot(path=shots / "sidebar-empty.png")
+    assert page.problems == []
+
+
+def test_it_can_be_found_without_the_mouse_and_loads_nothing_from_elsewhere(start_lab, open_panel, page) -> None:
+    lab = start_lab(script(order()))
+    hosts: set[str] = set()
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]) if "://" in request.url else None)
+    panel = open_panel(lab)
+    expect(page.get_by_role("region", name="PoT Lab")).to_be_visible()
+    expect(page.get_by_role("tab", name="PoT Lab: network and orders")).to_be_visible()
+    expect(panel.get_by_role("heading", name="Network")).to_be_visible()
+    expect(panel.get_by_role("listitem", name="Digits CNN, training")).to_be_visible()
+    expect(panel.get_by_role("list", name="Aggregators")).to_be_visible()
+    page.evaluate("() => window.jupyterapp.commands.execute('apputils:activate-command-palette')")
+    page.keyboard.type("Show Network and Orders")
+    expect(page.locator(".lm-CommandPalette-item", has_text="Show Network and Orders")).to_be_visible()
+    assert {host for host in hosts if host} <= {f"127.0.0.1:{lab.port}"}
+
+
+def test_ended_orders_can_be_hidden(start_lab, open_panel, page) -> None:
+    panel = open_panel(start_lab(script(order(), ENDED)))
+    ended = panel.locator(f"[data-order='{'cd' * 32}']")
+    expect(ended).to_be_visible()
+    page.evaluate(
+        """async () => { await window.jupyterapp.serviceManager.settings.save(
+            'pot-lab:plugin', JSON.stringify({ showEnded: false })); }"""
+    )
+    page.reload()
+    page.wait_for_selector("#jupyterlab-splash", state="detached")
+    page.evaluate("async () => { await window.jupyterapp.restored; }")
+    page.evaluate("() => window.jupyterapp.commands.execute('pot-lab:open')")
+    expect(panel.locator(f"[data-order='{'ab' * 32}']")).to_be_visible()
+    expect(ended).to_have_count(0)
