@@ -52,6 +52,17 @@ class Parameters(Record, frozen=True):
     min_window_ms: int = 500
     max_window_ms: int = 7 * 86_400_000
     min_challenge_ms: int = 1_000
+    # windows a client gets unless it asks for others: reveal, release, score, open scores, challenge, open
+    # challenges, judge
+    usual_windows_ms: tuple[int, int, int, int, int, int, int] = (
+        60_000,
+        60_000,
+        900_000,
+        60_000,
+        120_000,
+        60_000,
+        120_000,
+    )
     # how long things may wait
     pool_ms: int = 600_000
     update_ms: int = 60_000
@@ -97,6 +108,12 @@ class Parameters(Record, frozen=True):
         if any(not 0 <= stake <= 10**18 for stake in self.min_stake_grains) or len(self.min_stake_grains) != len(Role):
             raise BadParameter(
                 "a minimum stake is out of bounds", seen=self.min_stake_grains, wanted="0 .. 10^18 grains for each role"
+            )
+        if any(not self.min_window_ms <= window <= self.max_window_ms for window in self.usual_windows_ms):
+            raise BadParameter(
+                "a usual window is out of bounds",
+                seen=self.usual_windows_ms,
+                wanted=f"{self.min_window_ms} .. {self.max_window_ms} ms",
             )
         if len(self.treasury) != 20:
             raise BadParameter("the treasury is no account", seen=self.treasury, wanted="20 bytes")

@@ -32,6 +32,7 @@ class ClaimView(Record, frozen=True):
     """A claim as others see it: the model's id and link are empty until it is revealed."""
 
     provider: bytes
+    commitment: bytes
     place: int
     committed_ms: int
     revealed_ms: int
@@ -47,6 +48,7 @@ class ValidationView(Record, frozen=True):
 
     validator: bytes
     mid: bytes
+    commitment: bytes
     committed_ms: int
     opened_ms: int
     stake_grains: int
@@ -224,6 +226,7 @@ def order_view(order_id: bytes, state: OrderState) -> OrderView:
     claims = tuple(
         ClaimView(
             c.provider,
+            c.commitment,
             c.place,
             c.committed_ms,
             c.revealed_ms,
@@ -237,7 +240,15 @@ def order_view(order_id: bytes, state: OrderState) -> OrderView:
     )
     validations = tuple(
         ValidationView(
-            v.validator, v.mid, v.committed_ms, v.opened_ms, v.stake_grains, v.score, v.transcript_root, v.transcript
+            v.validator,
+            v.mid,
+            v.commitment,
+            v.committed_ms,
+            v.opened_ms,
+            v.stake_grains,
+            v.score,
+            v.transcript_root,
+            v.transcript,
         )
         for v in state.validations
     )

@@ -1,0 +1,178 @@
+"""What a job's notebook works on: a folder that its supervisor filled, and into which it puts what it made.
+
+The notebook holds no key and speaks to no network. The supervisor downloads and checks data, signs and sends; the
+notebook trains or scores. So a miner's own recipe needs these few calls only, and a mistake in it can cost no more than
+the job (jupyter.md, "The researcher's notebook").
+
+    order.json         what is asked, in plain JSON (title, score function, deadline, ...)
+    graph.json         the model's graph            weights.safetensors   its initial weights
+    train.safetensors  training data (provider)     test.safetensors      opened test data (validator, verifier)
+    models/            models made (provider) or to be scored (validator): safetensors
+    submitted.jsonl    one line for each model that was submitted
+    results.json       scores (validator, verifier)
+    transcripts/       per-example results
+    checkpoints/       whatever the trainer needs to resume
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pot_lab.errors import PotLabError
+
+
+class BadWorkspace(PotLabError):
+    """A folder is not the workspace that the notebook asks for."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class Workspace:
+    """A job's folder, read by the notebook and by its supervisor."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        try:
+            self.order: dict[str, Any] = json.loads((self.folder / "order.json").read_text())
+        except (OSError, ValueError) as error:
+            raise BadWorkspace(
+                "the folder is no job's workspace", seen=str(folder), wanted="a folder with order.json"
+            ) from error
+
+    @classmethod
+    def create(cls, folder: Path, order: dict[str, Any], files: dict[str, bytes]) -> Workspace:
+        """Lay out a workspace; `order.json` is written last, so a half-made one is never taken for whole."""
+        for name, data in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, data)
+        write_atomically(folder / "order.json", json.dumps(order, indent=1).encode())
+        return cls(folder)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file."""
+        return (self.folder / name).read_bytes()
+
+    @property
+    def graph(self) -> bytes:
+        """The order's model graph: canonical JSON."""
+        return self.read("graph.json")
+
+
+class TrainingTask(Workspace):
+    """A provider's job: train the order's model until the deadline, submitting each time it got better."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Time until the last moment at which a submission is sure to be committed."""
+        return float(self.order["stop_training_ms"]) / 1000 - time.time()
+
+    @property
+    def weights(self) -> bytes:
+        """Initial weights: safetensors."""
+        return self.read("weights.safetensors")
+
+    def train_data(self) -> tuple[Any, Any]:
+        """Training examples as tensors `(inputs, targets)`, checked against the limits of a stranger's file."""
+        from pot_lab.scoring.dataset import unpack_dataset
+
+        return unpack_dataset(self.read("train.safetensors"))
+
+    @property
+    def checkpoints(self) -> Path:
+        """A folder that a resumed job finds as its predecessor left it."""
+        folder = self.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def submit(self, weights: bytes, validation_score: float, step: int) -> None:
+        """Hand a better model to the supervisor, which commits to it at once.
+
+        Args:
+            weights: safetensors with the graph's tensors.
+            validation_score: the provider's own estimate, for its records only.
+        """
+        folder = self.folder / "models"
+        folder.mkdir(exist_ok=True)
+        name = f"{len(list(folder.glob('*.safetensors'))) + 1:05d}.safetensors"
+        write_atomically(folder / name, weights)
+        line = {
+            "file": name,
+            "validation_score": float(validation_score),
+            "step": int(step),
+            "time_ms": time.time_ns() // 1_000_000,
+        }
+        with open(self.folder / "submitted.jsonl", "a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def record_evidence(self, evidence: dict[str, Any]) -> None:
+        """Keep what the model was trained with: device, precision, versions, seeds, time."""
+        write_atomically(self.folder / "evidence.json", json.dumps(evidence, indent=1, default=str).encode())
+
+
+class ScoringTask(Workspace):
+    """A validator's or verifier's job: score every model of the order exactly, on the opened test data."""
+
+    def test_data(self) -> tuple[Any, Any]:
+        """Test examples as tensors `(inputs, targets)`."""
+        from pot_lab.scoring.dataset import unpack_dataset
+
+        return unpack_dataset(self.read("test.safetensors"))
+
+    def score_all(self, on_scored: Callable[[int, int, dict[str, Any]], None] | None = None) -> list[dict[str, Any]]:
+        """Check this machine's arithmetic, score all models, and write results and transcripts for the supervisor.
+
+        A model whose file is no usable set of weights gets an invalid score, which ranks last; that too is the same on
+        every machine.
+
+        Args:
+            on_scored: called with (how many are done, of how many, the result).
+        Returns: one dictionary for each model: mid, total, count, valid, root (hex), transcript (file), error.
+        Raises:
+            PotLabError: this machine's arithmetic is not exact; it must not score.
+        """
+        from pot_lab.scoring import score, unusable_score
+        from pot_lab.scoring.self_test import self_test
+
+        self_test()
+        inputs, targets = self.test_data()
+        function = self.order["score"]
+        mids, results = self.order["models"], []
+        (self.folder / "transcripts").mkdir(exist_ok=True)
+        for done, mid in enumerate(mids, 1):
+            try:
+                scored, error = (
+                    score((self.graph, self.read(f"models/{mid}.safetensors")), inputs, targets, function),
+                    None,
+                )
+            except PotLabError as failure:
+                scored, error = unusable_score(function, len(targets)), str(failure)
+            name = f"transcripts/{mid}.bin"
+            write_atomically(self.folder / name, scored.transcript.data)
+            result = {
+                "mid": mid,
+                "total": scored.total,
+                "count": scored.count,
+                "valid": scored.valid,
+                "root": scored.root.hex(),
+                "transcript": name,
+                "error": error,
+            }
+            results.append(result)
+            if on_scored:
+                on_scored(done, len(mids), result)
+        write_atomically(self.folder / "results.json", json.dumps(results, indent=1).encode())
+        return results

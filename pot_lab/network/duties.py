@@ -1,0 +1,280 @@
+"""What an aggregator does besides ordering: release key shares, attest the chain, sign settlements and send them.
+
+Each duty looks at its own replica's ledger after every batch and says, as signed transactions, what is still missing;
+so a restarted aggregator picks up where it was, and saying a thing twice is harmless (the ledger refuses it). Slow work
+(the chain) runs on the duty's own thread and only hands results over; nothing here blocks the aggregator's loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from pot_lab.crypto.canonical import Record, decode
+from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.sealed_box import SealingKey
+from pot_lab.crypto.shamir import Share
+from pot_lab.errors import PotLabError
+from pot_lab.protocol import views
+from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.records import ChainEvent, share_context
+from pot_lab.protocol.settlement import Settlement, settlement_digest
+from pot_lab.protocol.transactions import MAX_ITEMS, Attest, ReleaseShare, SignEpoch, sign
+from pot_lab.protocol.views import SlashView
+
+log = logging.getLogger(__name__)
+
+REPEAT_AFTER_MS = 3_000
+"""A transaction that has not shown in the ledger after this long is said again."""
+_SHARE_LIMIT_BYTES = 256
+_EVENTS_PER_ATTESTATION = min(MAX_ITEMS, 64)
+
+
+class Watcher(Protocol):
+    """What the attesting duty needs of a chain watcher."""
+
+    def poll(self) -> list[ChainEvent]:
+        """New confirmed events in the chain's order; blocks for as long as the node takes."""
+        ...
+
+
+class Settler(Protocol):
+    """What the settling duty needs of a chain wallet; every call blocks."""
+
+    def settle(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> object: ...
+
+    def apply_slash(self, node: bytes, role: int, cumulative_grains: int, to: bytes, proof: list[bytes]) -> object: ...
+
+
+class Speaker:
+    """Signs an aggregator's own transactions; nonces follow the host's clock, which may be wrong without harm."""
+
+    def __init__(self, network_id: bytes, identity: Identity) -> None:
+        self.network_id, self.identity, self._nonce = network_id, identity, 0
+
+    def say(self, body: Record) -> bytes:
+        """A signed transaction with the next nonce."""
+        self._nonce = max(self._nonce + 1, time.time_ns() // 1000)
+        return sign(self.network_id, body, self.identity, self._nonce)
+
+
+class ReleaseShares:
+    """Publish this aggregator's key share of every order whose reveal window has closed (protocol.md, "Test data")."""
+
+    def __init__(self, ledger: Callable[[], Ledger], index: int, speaker: Speaker, sealing_key: SealingKey) -> None:
+        self._ledger, self._index, self._speaker, self._key = ledger, index, speaker, sealing_key
+        self._said_ms: dict[bytes, int] = {}
+
+    def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
+        """Nothing to do: `poll` reads the ledger."""
+
+    def poll(self, now_ms: int) -> list[bytes]:
+        """Shares that are due and not yet in the ledger."""
+        state = self._ledger().state
+        due = [
+            (order_id, order)
+            for order_id, order in state.orders.items()
+            if order.window is Window.RELEASE and self._index not in order.shares
+        ]
+        self._said_ms = {order_id: self._said_ms[order_id] for order_id, _ in due if order_id in self._said_ms}
+        said = []
+        for order_id, order in due:
+            if now_ms - self._said_ms.get(order_id, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
+                continue
+            self._said_ms[order_id] = now_ms
+            test = order.order.test
+            try:
+                context = share_context(self._speaker.network_id, test.root, self._index)
+                share = decode(
+                    self._key.open(test.sealed_shares[self._index], context), Share, limit_bytes=_SHARE_LIMIT_BYTES
+                )
+            except PotLabError as error:
+                log.warning("event=share_unusable order=%s reason=%r", order_id.hex()[:16], str(error))
+                continue
+            said.append(self._speaker.say(ReleaseShare(order_id, share)))
+        return said
+
+
+class AttestChain:
+    """Report chain events as they are confirmed, numbered from the contracts' first (chain.md, "Ledger and chain").
+
+    Args:
+        make_watcher: opens a watcher at the contracts' first block; called on the duty's own thread.
+        wake: makes the aggregator's loop call `poll` soon.
+        interval_s: how often the chain is asked.
+    """
+
+    def __init__(
+        self,
+        ledger: Callable[[], Ledger],
+        speaker: Speaker,
+        make_watcher: Callable[[], Watcher],
+        wake: Callable[[], None],
+        interval_s: float = 0.25,
+    ) -> None:
+        self._ledger, self._speaker = ledger, speaker
+        self._make_watcher, self._wake, self._interval_s = make_watcher, wake, interval_s
+        self._lock = threading.Lock()
+        self._events: list[ChainEvent] = []
+        self._first = 0
+        self._said_through, self._said_ms = 0, 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="chain-watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the watching thread."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join(5)
+
+    def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
+        """Nothing to do: `poll` reads the ledger."""
+
+    def poll(self, now_ms: int) -> list[bytes]:
+        """Attestations of events that the ledger has not applied yet."""
+        applied = self._ledger().state.next_chain_event
+        with self._lock:
+            done = min(max(0, applied - self._first), len(self._events))
+            del self._events[:done]
+            self._first += done
+            if now_ms - self._said_ms >= REPEAT_AFTER_MS:
+                self._said_through = self._first
+            start = max(self._said_through, self._first)
+            fresh = self._events[start - self._first :][:_EVENTS_PER_ATTESTATION]
+        if not fresh:
+            return []
+        self._said_through, self._said_ms = start + len(fresh), now_ms
+        return [self._speaker.say(Attest(start, tuple(fresh)))]
+
+    def _watch(self) -> None:
+        watcher: Watcher | None = None
+        troubled = False
+        while not self._ended.is_set():
+            try:
+                watcher = watcher or self._make_watcher()
+                events = watcher.poll()
+                if troubled:
+                    log.info("event=chain_back")
+                troubled = False
+            except PotLabError as error:
+                if not troubled:  # a chain that is down delays settlement and nothing else
+                    log.warning("event=chain_unreachable reason=%r", str(error))
+                troubled, events = True, []
+            if events:
+                with self._lock:
+                    self._events += events
+                self._wake()
+            self._ended.wait(self._interval_s)
+
+
+class SettleEpochs:
+    """Sign the pending settlement; when a quorum has signed, send it to the chain, one aggregator after the other.
+
+    Args:
+        make_settler: opens a chain wallet; called on a worker thread, once for each sending.
+        patience_ms: how long the next aggregator in line waits for the one before it.
+    """
+
+    def __init__(
+        self,
+        ledger: Callable[[], Ledger],
+        index: int,
+        speaker: Speaker,
+        make_settler: Callable[[], Settler],
+        patience_ms: int = 8_000,
+    ) -> None:
+        self._ledger, self._index, self._speaker = ledger, index, speaker
+        self._make_settler, self._patience_ms = make_settler, patience_ms
+        self._signed: dict[tuple[int, int], int] = {}
+        self._complete_since: dict[tuple[int, int], int] = {}
+        self._sent: set[tuple[int, int]] = set()
+        self._slashed_epoch = 0
+        self._worker: threading.Thread | None = None
+
+    def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
+        """Nothing to do: `poll` reads the ledger."""
+
+    def poll(self, now_ms: int) -> list[bytes]:
+        """This aggregator's signature, if the pending settlement lacks it; starts the sending when it is this one's
+        turn.
+        """
+        book = self._ledger().book
+        state = book.state
+        pending = state.pending
+        if pending is None:
+            self._apply_slashes(state.confirmed.epoch)
+            return []
+        settlement = pending.settlement
+        name = (settlement.epoch, settlement.round)
+        if len(pending.signatures) >= book.quorum and name not in self._sent:
+            since = self._complete_since.setdefault(name, now_ms)
+            self._complete_since = {name: since}
+            place = (self._index - settlement.epoch - settlement.round) % len(book.members)
+            if now_ms - since >= place * self._patience_ms:
+                self._sent = {name}
+                quorum = dict(sorted(pending.signatures.items())[: book.quorum])
+                self._send(settlement, list(pending.order_ids), quorum)
+        address = self._speaker.identity.address
+        if address in pending.signatures or now_ms - self._signed.get(name, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
+            return []
+        self._signed = {name: now_ms}
+        genesis = state.genesis
+        digest = settlement_digest(genesis.chain_id, genesis.settlement_contract, settlement)
+        return [self._speaker.say(SignEpoch(*name, self._speaker.identity.sign(digest)))]
+
+    def _send(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> None:
+        def work() -> None:
+            try:
+                self._make_settler().settle(settlement, order_ids, signatures)
+                log.info(
+                    "event=epoch_sent epoch=%d round=%d orders=%d", settlement.epoch, settlement.round, len(order_ids)
+                )
+            except PotLabError as error:  # another may have sent it already; the ledger opens a new round if nobody did
+                log.warning("event=epoch_not_sent epoch=%d reason=%r", settlement.epoch, str(error))
+
+        self._start(work)
+
+    def _apply_slashes(self, confirmed_epoch: int) -> None:
+        ledger = self._ledger()
+        if confirmed_epoch <= self._slashed_epoch or self._index != confirmed_epoch % len(ledger.book.members):
+            return
+        self._slashed_epoch = confirmed_epoch
+        slashes = confirmed_slashes(ledger)
+        if not slashes:
+            return
+
+        def work() -> None:
+            for slash in slashes:
+                try:
+                    self._make_settler().apply_slash(
+                        slash.node, slash.role, slash.cumulative_grains, slash.to, list(slash.proof)
+                    )
+                except PotLabError as error:  # one that was applied in an earlier epoch has nothing left to take
+                    log.info("event=slash_not_applied reason=%r", str(error))
+
+        self._start(work)
+
+    def _start(self, work: Callable[[], None]) -> None:
+        before = self._worker
+
+        def after() -> None:
+            if before is not None:
+                before.join()
+            work()
+
+        self._worker = threading.Thread(target=after, name="settler", daemon=True)
+        self._worker.start()
+
+
+def confirmed_slashes(ledger: Ledger) -> tuple[SlashView, ...]:
+    """Slashes of the last confirmed epoch, with the proofs that the chain asks for."""
+    raw = views.query(ledger, "epoch", b"")
+    return decode(raw, views.EpochView, limit_bytes=1 << 30).slashes

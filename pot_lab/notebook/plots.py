@@ -1,0 +1,144 @@
+"""Pictures of an order: who was best, and how its cycle went. matplotlib loads when one is drawn, without touching the
+user's backend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from pot_lab.crypto.identity import format_address
+from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.parameters import GRAINS_PER_POT, SCORE_FUNCTIONS
+from pot_lab.protocol.views import OrderView
+
+_COLOURS = {
+    Phase.TRAINING: "#4c78a8",
+    Phase.VALIDATION: "#f58518",
+    Phase.CHALLENGE: "#b279a2",
+    Phase.FINALIZATION: "#54a24b",
+}
+
+
+class Leaderboard(pd.DataFrame):
+    """Revealed claims, best first; one row each."""
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    @classmethod
+    def of(cls, view: OrderView) -> Leaderboard:
+        """From what the ledger says about an order."""
+        spec = view.order.score
+        direction = int(SCORE_FUNCTIONS[(spec.name, spec.version)])
+        rows = []
+        for claim in view.claims:
+            if claim.mid:
+                agreed = claim.agreed if claim.agreed and claim.agreed.valid else None
+                paid = sum(p.grains for p in view.payouts if p.account == claim.provider and p.reason == "winner")
+                rows.append(
+                    {
+                        "provider": format_address(claim.provider),
+                        "score": agreed.total / agreed.count if agreed else None,
+                        "total": agreed.total if agreed else None,
+                        "count": agreed.count if agreed else None,
+                        "committed_s": (claim.committed_ms - view.t0_ms) / 1000,
+                        "payout_pot": paid / GRAINS_PER_POT,
+                        "model": claim.mid.hex(),
+                        "_key": (agreed is None, -direction * agreed.total if agreed else 0, claim.place),
+                    }
+                )
+        rows.sort(key=lambda row: row["_key"])
+        for row in rows:
+            del row["_key"]
+        columns = ["provider", "score", "total", "count", "committed_s", "payout_pot", "model"]
+        frame = cls(rows, columns=columns, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))
+        return frame.astype({"total": "Int64", "count": "Int64"})  # type: ignore[return-value]
+
+    def plot(self, ax: Any = None) -> Any:  # type: ignore[override]
+        """Score against the time of commitment, in seconds after the start; returns the axes."""
+        if ax is None:
+            ax = _figure(6, 3.5).subplots()
+        ax.scatter(self["committed_s"], self["score"], s=60, color=_COLOURS[Phase.TRAINING])
+        for _, row in self.iterrows():
+            ax.annotate(
+                row["provider"][:8],
+                (row["committed_s"], row["score"]),
+                xytext=(5, 5),
+                textcoords="offset points",
+                fontsize=8,
+            )
+        ax.set_xlabel("committed, s after start")
+        ax.set_ylabel("score per example")
+        return ax
+
+
+def draw_timeline(view: OrderView, path: str | None = None) -> Any:
+    """Windows as bars, claims and scores as marks, over seconds since the order started.
+
+    Args:
+        path: where to save the picture (PNG); None to only return the figure.
+    """
+    spans = [span for span in view.timeline if span.name not in (Window.WAITING, Window.SETTLED, Window.VOID)]
+    end_ms = max([span.closed_ms for span in spans] + [span.opened_ms for span in spans] + [view.t0_ms])
+
+    def second(ms: int) -> float:
+        return (ms - view.t0_ms) / 1000
+
+    figure = _figure(9, 0.42 * len(spans) + 1.6)
+    axes = figure.subplots()
+    for row, span in enumerate(spans):
+        closed = span.closed_ms or end_ms
+        width = max(second(closed) - second(span.opened_ms), 0.02)
+        colour = _COLOURS.get(TABLE[Window(span.name)].phase, "#999999")
+        axes.barh(row, width, left=second(span.opened_ms), color=colour, alpha=0.75, height=0.6)
+        axes.text(
+            second(closed) + second(end_ms) * 0.01, row, f"{width:.1f} s", va="center", fontsize=8, color="#444444"
+        )
+    places = {span.name: row for row, span in enumerate(spans)}
+    marks: list[tuple[str, list[int], str, str]] = [
+        (Window.COMMIT, [claim.committed_ms for claim in view.claims], "^", "last commitment of each provider"),
+        (Window.REVEAL, [claim.revealed_ms for claim in view.claims if claim.revealed_ms], "v", "model revealed"),
+        (Window.SCORE, [v.committed_ms for v in view.validations], "o", "score committed"),
+        (Window.OPEN_SCORES, [v.opened_ms for v in view.validations if v.opened_ms], "s", "score opened"),
+    ]
+    for name, times, marker, label in marks:
+        if name in places and times:
+            axes.scatter(
+                [second(t) for t in times],
+                [places[name]] * len(times),
+                marker=marker,
+                color="#222222",
+                s=22,
+                zorder=3,
+                label=label,
+            )
+    axes.set_yticks(range(len(spans)), [span.name.replace("_", " ") for span in spans])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds since the order started")
+    axes.set_xlim(0, second(end_ms) * 1.12 + 0.1)
+    outcome = (
+        f"void: {view.void_reason}"
+        if view.void_reason
+        else f"winner {format_address(view.winner)[:10]}…"
+        if view.winner
+        else str(view.window)
+    )
+    axes.set_title(f"{view.order.title or 'Order'} {view.id.hex()[:8]}: {outcome}", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, loc="lower left", frameon=False)
+    figure.tight_layout()
+    if path:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
