@@ -27,13 +27,17 @@ _EXTRA_ERRORS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Contracts:
-    """Where a network's contracts are (20-byte addresses), and on which chain."""
+    """Where a network's contracts are (20-byte addresses), and on which chain.
+
+    `first_block` is the chain's height before the first of them: where a watcher begins.
+    """
 
     chain_id: int
     token: bytes
     registry: bytes
     escrow: bytes
     settlement: bytes
+    first_block: int = 0
 
     def as_table(self) -> dict[str, int | str]:
         """As `network.toml` holds it: addresses as checksummed hex."""
@@ -49,14 +53,26 @@ class Contracts:
         Raises:
             Malformed: a field is missing or no address.
         """
-        try:
-            values = {field.name: table[field.name] for field in fields(cls)}
-        except KeyError as error:
-            raise Malformed("a contract's address is missing", wanted=error.args[0]) from error
-        chain_id = values.pop("chain_id")
-        if not isinstance(chain_id, int) or chain_id <= 0:
-            raise Malformed("a chain id is a positive integer", seen=chain_id)
-        return cls(chain_id, **{name: parse_address(str(text)) for name, text in values.items()})
+
+        def number(name: str, value: Any) -> int:
+            if not isinstance(value, int) or value < 0:
+                raise Malformed(f"{name} is a whole number", seen=value)
+            return value
+
+        def address(name: str) -> bytes:
+            text = table.get(name)
+            if not isinstance(text, str):
+                raise Malformed(f"the address of the {name} contract is missing", seen=text)
+            return parse_address(text)
+
+        return cls(
+            number("chain_id", table.get("chain_id")),
+            address("token"),
+            address("registry"),
+            address("escrow"),
+            address("settlement"),
+            number("first_block", table.get("first_block", 0)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,133 @@
+"""A network's beginning on the chain: deploy and wire the contracts, hand out tokens, bond stakes, seat the first
+signers.
+
+Used once per network by whoever founds it; a testnet does it at every start. The founder owns the contracts afterwards,
+until ownership is handed to the DAO's timelock. Stakes are bonded on behalf of their nodes, so no other key than the
+founder's is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pot_lab.chain.account import ChainAccount
+from pot_lab.chain.contract import Contracts
+from pot_lab.chain.errors import ChainError
+from pot_lab.chain.rpc import JsonRpc, read_quantity
+from pot_lab.crypto.identity import Identity, format_address
+
+SUPPLY_GRAINS: Final = 10**18
+AGGREGATOR: Final = 3
+_GRANTS_AT_ONCE: Final = 100
+
+
+class BadGenesis(ChainError):
+    """The beginning that was asked for cannot be: more tokens than exist, or a signer without stake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Genesis:
+    """What a network begins with. Grains and seconds; accounts are 20-byte addresses.
+
+    Attributes:
+        balances: grains to hand out; the founder keeps the rest of `supply_grains`.
+        stakes: (node, role, grains) to bond; several may name one node.
+        aggregators: the first signer set; each needs a stake in role 3.
+        threshold: signatures that settle an epoch; None is the ledger's quorum q = ceil((n+f+1)/2), f = floor((n-1)/3).
+        min_stakes: least stake by role (provider, validator, verifier, aggregator).
+        min_cycle_s, claim_delay_s: least time between settlements, and from one to its first claim, in which the
+            guardian may veto it.
+        guardian, treasury: None is the founder.
+    """
+
+    aggregators: Sequence[bytes]
+    balances: Mapping[bytes, int] = field(default_factory=dict)
+    stakes: Sequence[tuple[bytes, int, int]] = ()
+    supply_grains: int = SUPPLY_GRAINS
+    threshold: int | None = None
+    min_stakes: tuple[int, int, int, int] = (0, 0, 0, 0)
+    unbonding_s: int = 7 * 86_400
+    refund_grace_s: int = 86_400
+    min_cycle_s: int = 60
+    claim_delay_s: int = 0
+    guardian: bytes | None = None
+    treasury: bytes | None = None
+
+
+def quorum(members: int) -> int:
+    """Signatures that an epoch needs (protocol.md, "Quorums"): ceil((n + f + 1) / 2) with f = floor((n - 1) / 3)."""
+    faulty = (members - 1) // 3
+    return (members + faulty + 2) // 2
+
+
+def deploy(rpc_url: str, founder: Identity, genesis: Genesis, *, timeout_s: float = 30.0) -> Contracts:
+    """Deploy a network and return where its contracts are. The deployer pays in the chain's own coin.
+
+    Raises:
+        BadGenesis: `genesis` contradicts itself; nothing was sent.
+        ChainReverted, ChainUnreachable, ChainRefused: the chain did not take it. What was deployed by then is left
+        alone.
+    """
+    _check(genesis)
+    rpc = JsonRpc(rpc_url, timeout_s=timeout_s)
+    try:
+        chain_id = read_quantity(rpc.call("eth_chainId"))
+        account = ChainAccount(rpc, chain_id, founder)
+        owner = founder.address
+        first_block = read_quantity(rpc.call("eth_blockNumber"))
+
+        def create(name: str, *arguments: Any) -> bytes:
+            created = account.create(name, arguments).created
+            assert created is not None, "a successful creation names its contract"
+            return created
+
+        token = create("PoTToken", owner, genesis.supply_grains)
+        treasury = genesis.treasury or owner
+        registry = create("StakeRegistry", token, owner, treasury, genesis.unbonding_s, genesis.min_stakes)
+        escrow = create("OrderEscrow", token, owner, genesis.refund_grace_s)
+        settlement = create(
+            "RewardSettlement",
+            token,
+            escrow,
+            registry,
+            owner,
+            genesis.guardian or owner,
+            genesis.min_cycle_s,
+            genesis.claim_delay_s,
+        )
+        account.send("StakeRegistry", registry, "setSettlement", settlement)
+        account.send("OrderEscrow", escrow, "setSettlement", settlement)
+        if genesis.stakes:
+            account.send("PoTToken", token, "approve", registry, sum(grains for _, _, grains in genesis.stakes))
+        for start in range(0, len(genesis.stakes), _GRANTS_AT_ONCE):
+            account.send("StakeRegistry", registry, "stakeFor", list(genesis.stakes[start : start + _GRANTS_AT_ONCE]))
+        stakers = sorted(genesis.aggregators)
+        threshold = quorum(len(stakers)) if genesis.threshold is None else genesis.threshold
+        account.send("RewardSettlement", settlement, "rotate", stakers, threshold, 0, b"")
+        for holder, grains in genesis.balances.items():
+            account.send("PoTToken", token, "transfer", holder, grains)
+        return Contracts(chain_id, token, registry, escrow, settlement, first_block)
+    finally:
+        rpc.close()
+
+
+def _check(genesis: Genesis) -> None:
+    bonded = sum(grains for _, _, grains in genesis.stakes)
+    spent = bonded + sum(genesis.balances.values())
+    if spent > genesis.supply_grains:
+        raise BadGenesis("a genesis hands out more than exists", seen=spent, wanted=f"at most {genesis.supply_grains}")
+    staked: dict[bytes, int] = {}
+    for node, role, grains in genesis.stakes:
+        if role == AGGREGATOR:
+            staked[node] = staked.get(node, 0) + grains
+    if not genesis.aggregators or len(set(genesis.aggregators)) != len(genesis.aggregators):
+        raise BadGenesis("a genesis needs aggregators, each once", seen=len(genesis.aggregators))
+    for aggregator in genesis.aggregators:
+        if staked.get(aggregator, 0) < max(1, genesis.min_stakes[AGGREGATOR]):
+            raise BadGenesis(
+                f"aggregator {format_address(aggregator)} is not staked enough to sign",
+                seen=staked.get(aggregator, 0),
+                wanted=f"at least {max(1, genesis.min_stakes[AGGREGATOR])}",
+            )

@@ -1,0 +1,339 @@
+"""What one account does on the chain: stake, place orders, settle epochs, claim payouts.
+
+The researcher's and the aggregator's side of chain.md, "Contracts". Amounts are integer grains, times are seconds of
+the chain (its contracts count in seconds). Deposits carry an EIP-2612 permit for their exact amount, so no allowance is
+left open and each is one transaction. It holds no state but a connection: everything it says was just read from the
+node.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pot_lab.chain.account import ChainAccount, Receipt
+from pot_lab.chain.contract import Contracts
+from pot_lab.chain.errors import InsufficientBalance, NotEnoughSignatures
+from pot_lab.chain.rpc import DEFAULT_TIMEOUT_S, JsonRpc, read_quantity
+from pot_lab.crypto.canonical import keccak256
+from pot_lab.crypto.identity import BadSignature, Identity, format_address, recover
+from pot_lab.protocol.records import order_id
+from pot_lab.protocol.settlement import (
+    PayoutTree,
+    Settlement,
+    abi_word_address,
+    abi_word_uint,
+    reward_leaf,
+    settlement_digest,
+)
+
+MAX_CLAIMS: Final = 150
+"""Claims in one transaction: at most about 9 M gas of the 16.7 M that chains allow one transaction."""
+_PERMIT_TYPE: Final = keccak256(b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)")
+_PERMIT_LIFE_S: Final = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A reward leaf and its proof: `account` may have `cumulative_grains` in all since the first epoch."""
+
+    account: bytes
+    cumulative_grains: int
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """One (node, role) in the registry; `unlock_at_s` says when the unbonding part may be withdrawn."""
+
+    bonded_grains: int
+    unbonding_grains: int
+    unlock_at_s: int
+
+
+class ChainWallet:
+    """One account on one network's contracts.
+
+    Every method raises `ChainReverted` with the contract's named error, `ChainUnreachable` when the node is down or
+    slow, `ChainRefused` when the node itself refuses; deposits raise `InsufficientBalance` before anything is sent.
+
+    Args:
+        rpc_url: the node.
+        contracts: the network's contracts.
+        identity: who acts; None can only read.
+        timeout_s: how long one answer of the node may take.
+    """
+
+    def __init__(
+        self,
+        rpc_url: str,
+        contracts: Contracts,
+        identity: Identity | None = None,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self.contracts = contracts
+        self.identity = identity
+        self._account = ChainAccount(JsonRpc(rpc_url, timeout_s=timeout_s), contracts.chain_id, identity)
+
+    def close(self) -> None:
+        """Close the connection to the node."""
+        self._account.rpc.close()
+
+    # ------------------------------------------------------------ token
+
+    def balance_grains(self, account: bytes | None = None) -> int:
+        """Grains that an account (20 bytes; None: this wallet's) holds freely."""
+        who = self._me() if account is None else account
+        return int(self._account.read("PoTToken", self.contracts.token, "balanceOf", who)[0])
+
+    def transfer(self, to: bytes, grains: int) -> Receipt:
+        """Send grains to an account.
+
+        Raises:
+            InsufficientBalance: this account holds fewer.
+        """
+        self._require_balance(grains)
+        return self._account.send("PoTToken", self.contracts.token, "transfer", to, grains)
+
+    # ------------------------------------------------------------ stake
+
+    def stake(self, role: int, grains: int) -> Receipt:
+        """Bond grains for a role (0 provider, 1 validator, 2 verifier, 3 aggregator), on top of what is bonded.
+
+        Raises:
+            InsufficientBalance: this account holds fewer.
+            ChainReverted: BelowMinimum.
+        """
+        self._require_balance(grains)
+        permit = self._permit(self.contracts.registry, grains)
+        return self._account.send("StakeRegistry", self.contracts.registry, "stakeWithPermit", role, grains, *permit)
+
+    def request_unstake(self, role: int, grains: int) -> Receipt:
+        """Begin to unbond; the grains stay slashable until the unbonding period is over."""
+        return self._account.send("StakeRegistry", self.contracts.registry, "requestUnstake", role, grains)
+
+    def withdraw(self, role: int) -> Receipt:
+        """Take what has finished unbonding."""
+        return self._account.send("StakeRegistry", self.contracts.registry, "withdraw", role)
+
+    def stake_of(self, node: bytes, role: int) -> Stake:
+        """What a node has staked for a role."""
+        return Stake(*self._account.read("StakeRegistry", self.contracts.registry, "stakes", node, role))
+
+    # ------------------------------------------------------------ orders
+
+    def place_order(
+        self,
+        reward_grains: int,
+        fee_grains: int,
+        bond_grains: int,
+        seal_by_s: int,
+        spec_hash: bytes,
+        nonce: int,
+    ) -> tuple[bytes, bytes]:
+        """Escrow an order's reward, fee and bond; returns its order id and the transaction's hash (32 bytes each).
+
+        Args:
+            seal_by_s: second until which the order can be sealed; after it and a grace the client may take all back.
+            spec_hash: SHA-256 of the `Order` record.
+            nonce: the client's own number for it; an id is used once for ever.
+        Raises:
+            InsufficientBalance: this account holds less than the three together.
+            ChainReverted: OrderExists, or BadParameter (reward too small, seal_by_s in the past or too far ahead).
+        """
+        total = reward_grains + fee_grains + bond_grains
+        self._require_balance(total)
+        permit = self._permit(self.contracts.escrow, total)
+        receipt = self._account.send(
+            "OrderEscrow",
+            self.contracts.escrow,
+            "placeOrderWithPermit",
+            reward_grains,
+            fee_grains,
+            bond_grains,
+            seal_by_s,
+            spec_hash,
+            nonce,
+            *permit,
+        )
+        return order_id(self._me(), nonce, seal_by_s, spec_hash), receipt.transaction
+
+    def refund(self, seal_by_s: int, spec_hash: bytes, nonce: int, *, client: bytes | None = None) -> Receipt:
+        """Give an unsealed order's money back to its client, once `seal_by_s` and the grace are over.
+
+        Raises:
+            ChainReverted: TooEarly, or UnknownOrder (never placed, sealed, refunded already).
+        """
+        who = self._me() if client is None else client
+        escrow = self.contracts.escrow
+        return self._account.send("OrderEscrow", escrow, "refund", who, nonce, seal_by_s, spec_hash)
+
+    def escrowed_grains(self, order: bytes) -> int:
+        """Grains that the escrow holds for an order id; 0 once it is sealed or refunded."""
+        return int(self._account.read("OrderEscrow", self.contracts.escrow, "orders", order)[1])
+
+    # ------------------------------------------------------------ settlement
+
+    def signers(self) -> tuple[int, int, tuple[bytes, ...]]:
+        """The signer set in force: its id, its threshold, its keys (addresses, ascending)."""
+        at = self.contracts.settlement
+        set_id, threshold, keys = (
+            self._account.read("RewardSettlement", at, name)[0] for name in ("signerSetId", "threshold", "signers")
+        )
+        return set_id, threshold, keys
+
+    def epoch(self) -> int:
+        """The last settled epoch; 0 before the first."""
+        return int(self._account.read("RewardSettlement", self.contracts.settlement, "epoch")[0])
+
+    def settle(self, settlement: Settlement, order_ids: Sequence[bytes], signatures: Mapping[bytes, bytes]) -> Receipt:
+        """Settle an epoch with the aggregators' signatures.
+
+        Args:
+            order_ids: the sealed orders, in the order that `settlement.orders_hash` binds.
+            signatures: 65-byte signatures of `settlement_digest` by signer address. Those of strangers, and those that
+                do not
+                verify, are left out; of the rest just as many are sent as the contract asks for.
+        Raises:
+            NotEnoughSignatures: fewer good ones than the threshold; nothing was sent.
+            ChainReverted: WrongEpoch, WrongSigners, TooEarly, OrdersMismatch, UnknownOrder, Insolvent, IsPaused.
+        """
+        _, threshold, keys = self.signers()
+        digest = settlement_digest(self.contracts.chain_id, self.contracts.settlement, settlement)
+        bitmap, packed = pack_signatures(digest, keys, threshold, signatures)
+        fields = tuple(getattr(settlement, name) for name in settlement.__struct_fields__)
+        at = self.contracts.settlement
+        return self._account.send("RewardSettlement", at, "settle", fields, list(order_ids), bitmap, packed)
+
+    def fund(self, grains: int) -> Receipt:
+        """Give grains to the settlement contract for the aggregators to allot (emission, donation).
+
+        Raises:
+            InsufficientBalance: this account holds fewer.
+        """
+        self._require_balance(grains)
+        self._account.send("PoTToken", self.contracts.token, "approve", self.contracts.settlement, grains)
+        return self._account.send("RewardSettlement", self.contracts.settlement, "fund", grains)
+
+    # ------------------------------------------------------------ payouts
+
+    def claim(self, account: bytes, cumulative_grains: int, proof: Sequence[bytes]) -> Receipt:
+        """Pay an account what it has earned and not received; anyone may do it for anyone.
+
+        Raises:
+            ChainReverted: BadProof (also while the claim delay runs), NothingToClaim, IsPaused.
+        """
+        at = self.contracts.settlement
+        return self._account.send("RewardSettlement", at, "claim", account, cumulative_grains, list(proof))
+
+    def claim_many(self, claims: Sequence[Claim]) -> list[Receipt]:
+        """Pay many accounts, each with its own proof, `MAX_CLAIMS` a transaction; those paid already are skipped."""
+        receipts = []
+        for start in range(0, len(claims), MAX_CLAIMS):
+            part = claims[start : start + MAX_CLAIMS]
+            columns = (
+                [claim.account for claim in part],
+                [claim.cumulative_grains for claim in part],
+                [list(claim.proof) for claim in part],
+            )
+            receipts.append(self._account.send("RewardSettlement", self.contracts.settlement, "claimMany", *columns))
+        return receipts
+
+    def claim_from_tree(self, tree: PayoutTree, cumulative_grains: Mapping[bytes, int]) -> list[Receipt]:
+        """Pay many accounts out of one tree with a shared proof per transaction: the cheapest way for many.
+
+        Args:
+            tree: the active epoch's.
+            cumulative_grains: by account; each must be a leaf of the tree.
+        """
+        accounts = list(cumulative_grains)
+        receipts = []
+        for start in range(0, len(accounts), MAX_CLAIMS):
+            by_leaf = {reward_leaf(a, cumulative_grains[a]): a for a in accounts[start : start + MAX_CLAIMS]}
+            leaves, siblings, flags = tree.multiproof(by_leaf)
+            ordered = [by_leaf[leaf] for leaf in leaves]
+            amounts = [cumulative_grains[account] for account in ordered]
+            at = self.contracts.settlement
+            receipts.append(self._account.send("RewardSettlement", at, "claimMulti", ordered, amounts, siblings, flags))
+        return receipts
+
+    def claimed_grains(self, account: bytes) -> int:
+        """Grains that an account has been paid in all."""
+        return int(self._account.read("RewardSettlement", self.contracts.settlement, "claimed", account)[0])
+
+    def apply_slash(self, node: bytes, role: int, cumulative_grains: int, to: bytes, proof: Sequence[bytes]) -> Receipt:
+        """Take a slashed stake that a settled epoch decided.
+
+        Raises:
+            ChainReverted: BadProof, NothingToClaim (applied already).
+        """
+        at = self.contracts.settlement
+        return self._account.send("RewardSettlement", at, "applySlash", node, role, cumulative_grains, to, list(proof))
+
+    # ------------------------------------------------------------ inside
+
+    def _me(self) -> bytes:
+        return bytes(20) if self.identity is None else self.identity.address
+
+    def _require_balance(self, grains: int) -> None:
+        held = self.balance_grains()
+        if grains > held:
+            who = format_address(self._me())
+            raise InsufficientBalance(f"{who} does not hold that many grains", seen=held, wanted=f"at least {grains}")
+
+    def _permit(self, spender: bytes, grains: int) -> tuple[int, int, bytes, bytes]:
+        """Deadline, v, r, s of an EIP-2612 permit: `spender` may take exactly so many grains, once."""
+        token, read = self.contracts.token, self._account.read
+        block = self._account.rpc.call("eth_getBlockByNumber", "latest", False) or {}
+        deadline = max(read_quantity(block.get("timestamp")), int(time.time())) + _PERMIT_LIFE_S
+        nonce = read("PoTToken", token, "nonces", self._me())[0]
+        domain = read("PoTToken", token, "DOMAIN_SEPARATOR")[0]
+        body = keccak256(
+            _PERMIT_TYPE
+            + abi_word_address(self._me())
+            + abi_word_address(spender)
+            + b"".join(abi_word_uint(number) for number in (grains, nonce, deadline))
+        )
+        if self.identity is None:
+            return deadline, 0, bytes(32), bytes(32)
+        signature = self.identity.sign(keccak256(b"\x19\x01" + domain + body))
+        return deadline, 27 + signature[64], signature[:32], signature[32:64]
+
+
+def pack_signatures(
+    digest: bytes, keys: Sequence[bytes], threshold: int, signatures: Mapping[bytes, bytes]
+) -> tuple[int, bytes]:
+    """Bitmap and 64-byte EIP-2098 signatures in the order of `keys`, of the first `threshold` keys that signed
+    `digest`.
+
+    Raises:
+        NotEnoughSignatures: fewer keys signed it.
+    """
+    bitmap, packed, count = 0, [], 0
+    for i, key in enumerate(keys):
+        signature = signatures.get(key)
+        if count == threshold:
+            break
+        if signature is None or not _signed_by(digest, key, signature):
+            continue
+        bitmap |= 1 << i
+        packed.append(_compact(signature))
+        count += 1
+    if count < threshold or threshold == 0:
+        raise NotEnoughSignatures("an epoch lacks good signatures of current signers", seen=count, wanted=threshold)
+    return bitmap, b"".join(packed)
+
+
+def _signed_by(digest: bytes, key: bytes, signature: bytes) -> bool:
+    try:
+        return recover(digest, signature) == key
+    except BadSignature:
+        return False
+
+
+def _compact(signature: bytes) -> bytes:
+    """EIP-2098: the parity moves into the top bit of s, which a low s leaves free."""
+    return signature[:32] + (int.from_bytes(signature[32:64], "big") | signature[64] << 255).to_bytes(32, "big")
