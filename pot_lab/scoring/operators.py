@@ -460,27 +460,27 @@ Exponent = float
 
 
 @operator("aten.add.Tensor", batch=batching.elementwise)
-def add(arithmetic: Arithmetic, x: Operand, other: Operand, alpha: float = 1) -> Tensor:
-    return torch.add(x, other if alpha == 1 else torch.mul(other, alpha))
+def add(arithmetic: Arithmetic, x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
+    return torch.add(x, other if alpha == 1 else other * alpha)
 
 
 @operator("aten.sub.Tensor", batch=batching.elementwise)
-def sub(arithmetic: Arithmetic, x: Operand, other: Operand, alpha: float = 1) -> Tensor:
-    return torch.sub(x, other if alpha == 1 else torch.mul(other, alpha))
+def sub(arithmetic: Arithmetic, x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
+    return torch.sub(x, other if alpha == 1 else other * alpha)
 
 
 @operator("aten.rsub.Scalar", batch=batching.elementwise)
 def rsub(arithmetic: Arithmetic, x: Tensor, other: float, alpha: float = 1) -> Tensor:
-    return torch.sub(other, x if alpha == 1 else torch.mul(x, alpha))
+    return torch.sub(other, x if alpha == 1 else x * alpha)
 
 
 @operator("aten.mul.Tensor", batch=batching.elementwise)
-def mul(arithmetic: Arithmetic, x: Operand, other: Operand) -> Tensor:
+def mul(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
     return torch.mul(x, other)
 
 
 @operator("aten.div.Tensor", batch=batching.elementwise)
-def div(arithmetic: Arithmetic, x: Operand, other: Operand) -> Tensor:
+def div(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
     return divide(x, other)
 
 

@@ -185,10 +185,15 @@ class Trainer:
             self._random = self._random_state()
         self._elapsed_s = run.elapsed_s(self._clock())
         self._save()
-        assert self._best_weights is not None and self.best_score is not None and self.best_step is not None
-        return Trained(
-            self._best_weights, self.best_score, self.best_step, reason if reason != "last" else self._end(steps)
-        )
+        best = self.best(reason if reason != "last" else self._end(steps))
+        assert best is not None
+        return best
+
+    def best(self, reason: str = "so far") -> Trained | None:
+        """The best model so far, also after a divergence; None before the first validation."""
+        if self._best_weights is None or self.best_score is None or self.best_step is None:
+            return None
+        return Trained(self._best_weights, self.best_score, self.best_step, reason)
 
     def _last_step(self, steps: int | None) -> int | None:
         by_epochs = None if self.settings.epochs is None else self.settings.epochs * self._steps_per_epoch
@@ -222,9 +227,7 @@ class Trainer:
                     validated_at = self.step
                 elif len(losses) >= PROGRESS_EVERY_STEPS:
                     self._report(run, losses)
-                if self._clock() - saved_at >= CHECKPOINT_EVERY_S or (
-                    self._directory is not None and validated_at == self.step
-                ):
+                if validated_at == self.step or self._clock() - saved_at >= CHECKPOINT_EVERY_S:
                     self._elapsed_s = run.elapsed_s(self._clock())
                     self._random = self._random_state()
                     self._save()
@@ -238,9 +241,10 @@ class Trainer:
 
     def _train_step(self, run: _Run, now: float) -> Tensor:
         epoch, place = divmod(self.step, self._steps_per_epoch)
-        if run.epoch != epoch:
+        if run.order is None or run.epoch != epoch:
             run.epoch = epoch
-            run.order = torch.randperm(self._inputs.shape[0], generator=self._generator(epoch)).to(self._inputs.device)
+            order = torch.randperm(self._inputs.shape[0], generator=self._generator(epoch))
+            run.order = order.to(self._inputs.device)
         chosen = run.order[place * self._batch : (place + 1) * self._batch]
         rate = self._learning_rate(run, now)
         for group in self._optimizer.param_groups:
@@ -428,7 +432,7 @@ class _Run:
     on_progress: Callable[[Progress], None] | None
     on_improved: Callable[[bytes, float, int], None] | None
     epoch: int = -1
-    order: Tensor = torch.empty(0, dtype=torch.int64)
+    order: Tensor | None = None
     step_s: float = 0.0
     validation_s: float = 0.0
     loss: float = math.nan
