@@ -668,6 +668,7 @@ def _trace_node(node: Node, number: int, values: list[Any], batch: int) -> tuple
         args = [False if i == operator.mode_index else a for i, a in enumerate(args)]
         kwargs = {name: False if name == operator.mode else value for name, value in kwargs.items()}
     _refuse_small_types(node, number, bound)
+    _check_dims(node, number, bound)
     try:
         out = operator.native(
             *_bare(args), **{operator_keyword(operator, name): _bare(value) for name, value in kwargs.items()}
@@ -704,6 +705,25 @@ def _checked_dim(x: Traced, dim: int, number: int) -> int:
     if not -x.rank <= dim < x.rank:
         raise HostileGraph(f"node {number}: no such dimension", seen=dim, wanted=f"{-x.rank} to {x.rank - 1}")
     return dim
+
+
+_DIM_NAMES = ("dim", "dims", "first", "second", "start_dim", "end_dim")
+
+
+def _check_dims(node: Node, number: int, bound: Mapping[str, Any]) -> None:
+    """Dimensions exist and stand once; meta kernels do not all check that."""
+    data = bound["parts"][0] if "parts" in bound else bound.get("x")
+    if not isinstance(data, Traced):
+        return
+    rank = data.rank + (node.op in ("aten.unsqueeze.default", "aten.stack.default"))
+    for name in _DIM_NAMES:
+        if bound.get(name) is None:
+            continue
+        dims = bound[name] if isinstance(bound[name], list) else [bound[name]]
+        if any(not -rank <= d < rank for d in dims) or len({d % rank for d in dims}) != len(dims):
+            raise ShapeMismatch(
+                f"node {number}, {node.op}: {name} does not fit its argument", seen=f"{dims} for shape {data.shape}"
+            )
 
 
 def _refuse_small_types(node: Node, number: int, bound: Mapping[str, Any]) -> None:

@@ -221,7 +221,10 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Tensor:
-    return F.embedding(indices, weight)
+    """Rows of `weight`; an index outside of it gives NaN, and so an example without a result."""
+    outside = (indices < 0) | (indices >= weight.shape[0])
+    rows = F.embedding(indices.masked_fill(outside, 0), weight)
+    return rows.masked_fill_(outside.unsqueeze(-1), math.nan)
 
 
 # ---------------------------------------------------------------------------------------------- norms

@@ -399,7 +399,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "matmul": matmul,
     "mm": matmul,
     "bmm": matmul,
-    "embedding": lambda w, i, *_: w[i],
+    "embedding": lambda w, i, *_: np.where(((i < 0) | (i >= len(w)))[..., None], np.nan, w[np.clip(i, 0, len(w) - 1)]),
     "batch_norm": batch_norm,
     "layer_norm": lambda x, sh, w=None, b=None, eps=1e-5, _=True: affine(normalised(x, range(-len(sh), 0), eps), w, b),
     "group_norm": group_norm,

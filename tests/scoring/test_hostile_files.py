@@ -1,0 +1,265 @@
+"""Files from strangers: each kind is refused with its own error, before anything is run or allocated."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+from typing import Any
+
+import pytest
+import torch
+
+from pot_lab.errors import Oversize, PotLabError
+from pot_lab.scoring import Limits, load_graph, load_weights, unpack_dataset
+from pot_lab.scoring.errors import (
+    BadDataset,
+    BadWeights,
+    BatchMixing,
+    CostLimit,
+    DtypeMismatch,
+    HostileGraph,
+    ShapeMismatch,
+    UnsupportedOperator,
+)
+from pot_lab.scoring.graph import encode_graph
+from pot_lab.scoring.tensor_file import write_tensors
+from tests.scoring.graphs import document, entry
+
+LINEAR = {"op": "aten.linear.default", "args": [{"$": 2}, {"$": 0}, {"$": 1}], "kwargs": {}}
+
+
+def call(op: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    return {"op": op, "args": list(args), "kwargs": kwargs}
+
+
+def calls(*nodes: dict[str, Any], **parts: Any) -> dict[str, Any]:
+    """A document whose nodes are a linear layer and `nodes`; the last is the output."""
+    return document(nodes=[LINEAR, *nodes], outputs=[3 + len(nodes)], **parts)
+
+
+V = {"$": 3}
+"""The linear layer's result, [batch, 2]."""
+
+HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
+    "unknown operator": (calls(call("aten.cumsum.default", V, 1)), UnsupportedOperator),
+    "operator of another namespace": (calls(call("prims.relu.default", V)), UnsupportedOperator),
+    "out overload": (calls(call("aten.relu.out", V)), UnsupportedOperator),
+    "operator without overload": (calls(call("aten.relu", V)), UnsupportedOperator),
+    "in-place operator": (calls(call("aten.relu_.default", V)), UnsupportedOperator),
+    "python import": (calls(call("os.system.default", "true")), UnsupportedOperator),
+    "attribute walk": (calls(call("aten.__class__.__init__", V)), UnsupportedOperator),
+    "forward reference": (calls(call("aten.relu.default", {"$": 9})), HostileGraph),
+    "reference to itself": (calls(call("aten.relu.default", {"$": 4})), HostileGraph),
+    "negative reference": (calls(call("aten.relu.default", {"$": -1})), HostileGraph),
+    "reference that is no number": (calls(call("aten.relu.default", {"$": "3"})), HostileGraph),
+    "reference that is true": (calls(call("aten.relu.default", {"$": True})), HostileGraph),
+    "reference with more keys": (calls(call("aten.relu.default", {"$": 3, "x": 1})), HostileGraph),
+    "tuple for tensor": (calls(call("aten.chunk.default", V, 2, 1), call("aten.relu.default", {"$": 4})), HostileGraph),
+    "item of a tensor": (calls(call("get", V, 0)), HostileGraph),
+    "item out of range": (calls(call("aten.chunk.default", V, 2, 1), call("get", {"$": 4}, 7)), HostileGraph),
+    "missing argument": (calls(call("aten.softmax.int", V)), HostileGraph),
+    "too many arguments": (calls(call("aten.relu.default", V, V)), HostileGraph),
+    "unknown keyword": (calls(call("aten.relu.default", V, out=V)), HostileGraph),
+    "argument twice": (calls(call("aten.gelu.default", V, "none", approximate="none")), HostileGraph),
+    "text for number": (calls(call("aten.softmax.int", V, "1")), HostileGraph),
+    "true for number": (calls(call("aten.softmax.int", V, True)), HostileGraph),
+    "unknown text": (calls(call("aten.gelu.default", V, "fast")), HostileGraph),
+    "huge int": (calls(call("aten.softmax.int", V, 1 << 40)), HostileGraph),
+    "int of 5000 digits": (calls(call("aten.softmax.int", V, 10**4000)), HostileGraph),
+    "zero groups": (calls(call("aten.group_norm.default", V, 0)), HostileGraph),
+    "zero stride": (
+        document(
+            inputs=[entry((3, 8))],
+            nodes=[call("aten.avg_pool1d.default", {"$": 2}, [2], [0])],
+            outputs=[3],
+        ),
+        HostileGraph,
+    ),
+    "negative padding": (calls(call("aten.constant_pad_nd.default", V, [-1, 0])), HostileGraph),
+    "unknown number type": (calls(call("aten.to.dtype", V, {"dtype": "complex64"})), HostileGraph),
+    "cast to whole numbers": (calls(call("aten.to.dtype", V, {"dtype": "int64"})), HostileGraph),
+    "unknown literal": (calls(call("aten.add.Tensor", V, {"float": "1e999"})), HostileGraph),
+    "exponent without a rule": (calls(call("aten.pow.Tensor_Scalar", V, 0.3)), HostileGraph),
+    "device literal": (calls(call("aten.contiguous.default", V, {"device": "cuda"})), HostileGraph),
+    "dimension out of range": (calls(call("aten.softmax.int", V, 5)), ShapeMismatch),
+    "dimension twice": (calls(call("aten.softmax.int", V, 1), call("aten.sum.dim_IntList", V, [1, -1])), ShapeMismatch),
+    "shapes that do not fit": (calls(call("aten.linear.default", V, {"$": 0})), ShapeMismatch),
+    "tensor bomb by expand": (calls(call("aten.unsqueeze.default", V, 1), call("aten.expand.default", {"$": 4}, [-1, 1 << 30, 2])), CostLimit),
+    "tensor bomb by padding": (calls(call("aten.constant_pad_nd.default", V, [0, 2_000_000_000])), CostLimit),
+    "tensor bomb of 10^18 elements": (
+        calls(call("aten.unsqueeze.default", V, 1), call("aten.unsqueeze.default", {"$": 4}, 1), call("aten.expand.default", {"$": 5}, [-1, 1 << 30, 1 << 29, 2])),
+        CostLimit,
+    ),
+    "tensor bomb by doubling": (calls(*[call("aten.cat.default", [{"$": 3 + i}, {"$": 3 + i}], 1) for i in range(40)]), CostLimit),
+    "a thousand million pieces": (
+        calls(call("aten.unsqueeze.default", V, 1), call("aten.expand.default", {"$": 4}, [-1, 1 << 20, 2]), call("aten.split.Tensor", {"$": 5}, 1, 1), call("get", {"$": 6}, 0)),
+        CostLimit,
+    ),
+    "weights bomb": (
+        document(state=[{"name": "w", "kind": "parameter", "dtype": "float32", "shape": [2**30, 2**30]}], nodes=[], outputs=[1]),
+        CostLimit,
+    ),
+    "batch statistics": (calls(call("aten.softmax.int", V, 0)), BatchMixing),
+    "sum over the batch": (calls(call("aten.mean.dim", V, [0], True), call("aten.sub.Tensor", V, {"$": 4})), BatchMixing),
+    "sum over everything": (calls(call("aten.sum.dim_IntList", V, None)), BatchMixing),
+    "neighbour in the batch": (calls(call("aten.slice.Tensor", V, 0, 0, 1), call("aten.add.Tensor", V, {"$": 4})), BatchMixing),
+    "transposed batch": (calls(call("aten.t.default", V), call("aten.softmax.int", {"$": 4}, 1), call("aten.t.default", {"$": 5})), BatchMixing),
+    "torn batch": (calls(call("aten.view.default", V, [2, -1])), BatchMixing),
+    "examples multiplied": (calls(call("aten.t.default", V), call("aten.mm.default", V, {"$": 4})), BatchMixing),
+    "place in the batch": (
+        calls(
+            call("aten.add.Tensor", V, {"$": 0}),
+            state=[
+                {"name": "w", "kind": "parameter", "dtype": "float32", "shape": [2, 2]},
+                {"name": "b", "kind": "parameter", "dtype": "float32", "shape": [2]},
+            ],
+            inputs=[entry((2,))],
+        ),
+        BatchMixing,
+    ),
+    "size of the batch as a number": (calls(call("aten.sym_size.int", V, 0), call("aten.mul.Tensor", V, {"$": 4})), HostileGraph),
+    "size of the batch as a place": (calls(call("aten.sym_size.int", V, 0), call("aten.select.int", V, 1, {"$": 4})), BatchMixing),
+    "whole number divided by zero": (calls(call("aten.sym_size.int", V, 1), call("int.floordiv", {"$": 4}, 0), call("aten.relu.default", V)), HostileGraph),
+    "no inputs": (document(inputs=[]), HostileGraph),
+    "no outputs": (document(outputs=[]), HostileGraph),
+    "output that is no tensor": (document(nodes=[LINEAR, call("aten.sym_size.int", V, 0)], outputs=[4]), HostileGraph),
+    "output that is a weight": (document(outputs=[0]), BatchMixing),
+    "input without a batch": (document(inputs=[{"dtype": "float32", "shape": [4, 3]}]), HostileGraph),
+    "input of size zero": (document(inputs=[{"dtype": "float32", "shape": [None, 0]}]), HostileGraph),
+    "name twice": (document(state=[document()["state"][1]] * 2), HostileGraph),
+    "Unicode name": (document(state=[{"name": "wеight", "kind": "parameter", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]), HostileGraph),
+    "name that hides a method": (
+        document(state=[{"name": "forward.weight", "kind": "parameter", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]),
+        HostileGraph,
+    ),
+    "name inside a name": (
+        document(state=[{"name": "layer", "kind": "parameter", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]),
+        HostileGraph,
+    ),
+    "alias of nothing": (document(aliases={"other": "none"}), HostileGraph),
+    "whole-number parameter": (document(state=[{"name": "w", "kind": "parameter", "dtype": "int64", "shape": [2]}, document()["state"][1]]), HostileGraph),
+    "constant without content": (document(state=[{"name": "w", "kind": "constant", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]), HostileGraph),
+    "another version": (document(version=2), HostileGraph),
+    "version true": (document(version=True), HostileGraph),
+    "more keys": (document() | {"hook": "x"}, HostileGraph),
+    "state that is no list": (document(state={}), HostileGraph),
+    "node that is no object": (document(nodes=["aten.relu.default"]), HostileGraph),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_graph_is_refused(kind: str) -> None:
+    graph, error = HOSTILE[kind]
+    with pytest.raises(error):
+        load_graph(encode_graph(graph) if kind != "int of 5000 digits" else big_int_graph())
+
+
+def big_int_graph() -> bytes:
+    return encode_graph(calls(call("aten.softmax.int", V, 123456))).replace(b"123456", b"9" * 5000)
+
+
+def test_the_document_they_are_made_from_is_good() -> None:
+    assert load_graph(encode_graph(document())).outputs[0].shape == (2,)
+    assert load_graph(encode_graph(calls(call("aten.softmax.int", V, 1)))).cost.work > 0
+
+
+GOOD = encode_graph(document())
+HOSTILE_BYTES = {
+    "nothing": b"",
+    "no JSON": b"{",
+    "pickle": pickle.dumps({"a": 1}),
+    "spaces": GOOD.replace(b",", b", ", 1),
+    "key twice": GOOD.replace(b'"version":1', b'"version":1,"version":1'),
+    "other key order": json.dumps({k: document()[k] for k in reversed(sorted(document()))}, separators=(",", ":")).encode(),
+    "deep nesting": b"[" * 100_000 + b"]" * 100_000,
+    "NaN literal": GOOD.replace(b'"version":1', b'"version":NaN'),
+    "byte order mark": b"\xef\xbb\xbf" + GOOD,
+    "UTF-16": GOOD.decode().encode("utf-16"),
+    "trailing bytes": GOOD + b"\n",
+    "a list": b"[]",
+    "number with exponent": GOOD.replace(b'"version":1', b'"version":1e0'),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_BYTES)
+def test_bytes_that_are_no_canonical_graph_are_refused(kind: str) -> None:
+    with pytest.raises(HostileGraph):
+        load_graph(HOSTILE_BYTES[kind])
+
+
+def test_limits_come_before_parsing() -> None:
+    with pytest.raises(Oversize):
+        load_graph(GOOD, Limits(graph_bytes=len(GOOD) - 1))
+    with pytest.raises(CostLimit):
+        load_graph(GOOD, Limits(nodes=1))
+    with pytest.raises(CostLimit):
+        load_graph(GOOD, Limits(work=10))
+
+
+# ---- weights
+
+
+GRAPH = load_graph(GOOD)
+WEIGHTS = {"layer.weight": torch.zeros(2, 3), "layer.bias": torch.zeros(2)}
+
+
+def saved_by_torch() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(WEIGHTS, buffer)
+    return buffer.getvalue()
+
+
+def zip_bomb() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.pkl", b"\0" * 10_000_000)
+    return buffer.getvalue()
+
+
+def with_header(header: bytes, body: bytes = b"\0" * 32) -> bytes:
+    return struct.pack("<Q", len(header)) + header + body
+
+
+HEADER = b'{"layer.bias":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"layer.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]}}'
+BAD_WEIGHTS: dict[str, tuple[bytes, type[PotLabError], str]] = {
+    "torch.save": (saved_by_torch(), BadWeights, "only safetensors are accepted"),
+    "pickle": (pickle.dumps(WEIGHTS), BadWeights, "a pickle; only safetensors"),
+    "old pickle": (pickle.dumps({"a": 1}, protocol=2), BadWeights, "a pickle"),
+    "zip bomb": (zip_bomb(), BadWeights, "zip archive"),
+    "numpy file": (b"\x93NUMPY\x01\x00", BadWeights, "numpy"),
+    "nothing": (b"", BadWeights, "too short"),
+    "header longer than the file": (struct.pack("<Q", 1 << 60) + b"{}", BadWeights, "header does not fit"),
+    "header that is no JSON": (with_header(b"{" * 20), BadWeights, "bad header"),
+    "name twice": (with_header(HEADER[:-1] + b"," + HEADER[1:]), BadWeights, "stands twice"),
+    "overlapping tensors": (with_header(HEADER.replace(b"[8,32]", b"[0,24]"), b"\0" * 24), BadWeights, "no valid safetensors"),
+    "truncated": (with_header(HEADER, b"\0" * 31), BadWeights, "no valid safetensors"),
+    "bytes left over": (with_header(HEADER, b"\0" * 64), BadWeights, "no valid safetensors"),
+    "shape bomb": (with_header(HEADER.replace(b"[2,3]", b"[1000000000000]")), ShapeMismatch, "another shape"),
+    "unknown number type": (with_header(HEADER.replace(b'"F32"', b'"F8_E5M2"', 1)), BadWeights, "number type"),
+    "tensor missing": (write_tensors({"layer.bias": torch.zeros(2)}), BadWeights, "lacking"),
+    "tensor too many": (write_tensors(WEIGHTS | {"more": torch.zeros(1)}), BadWeights, "unknown"),
+    "other shape": (write_tensors(WEIGHTS | {"layer.bias": torch.zeros(3)}), ShapeMismatch, "another shape"),
+    "other type": (write_tensors(WEIGHTS | {"layer.bias": torch.zeros(2, dtype=torch.float64)}), DtypeMismatch, "float64"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_WEIGHTS)
+def test_bad_weights_are_refused(kind: str) -> None:
+    data, error, text = BAD_WEIGHTS[kind]
+    with pytest.raises(error, match=text):
+        load_weights(GRAPH, data)
+
+
+def test_a_pickle_is_never_opened() -> None:
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return (pytest.fail, ("a pickle was opened",))
+
+    for protocol in range(2, 6):
+        with pytest.raises(BadWeights, match="pickle"):
+            load_weights(GRAPH, pickle.dumps(Bomb(), protocol=protocol))
+        with pytest.raises(BadDataset, match="pickle"):
+            unpack_dataset(pickle.dumps(Bomb(), protocol=protocol))
