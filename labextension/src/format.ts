@@ -32,7 +32,7 @@ export function short(id: string): string {
   return id.length <= 13 ? id : `${id.slice(0, 6)}…${id.slice(-4)}`;
 }
 
-/** `open_scores` as "open scores". */
+/** `open_scores` as "Open scores". */
 export function words(name: string): string {
-  return name.replace(/_/g, ' ');
+  return name.charAt(0).toUpperCase() + name.slice(1).replace(/_/g, ' ');
 }

@@ -37,7 +37,7 @@ function OrderCard(props: { order: IOrder; now: number }): JSX.Element {
         </span>
       </div>
       <PhaseBar order={order} />
-      {!ended && <Fact name="Window" value={words(order.window)} />}
+      {!ended && <Fact name="Window" value={words(order.window)} testId="pot-window" />}
       {!ended && order.closes_ms > 0 && (
         <div className="pot-Row">
           <span>Closes in</span>

@@ -81,7 +81,10 @@ class LedgerSource:
 
 
 def find_network() -> Source | None:
-    """Connect to the network of this host that answers: `$POT_LAB_NETWORK`, else the newest; None when none does."""
+    """Connect to the network that `$POT_LAB_NETWORK` names, else to the newest of this host that answers.
+
+    Returns None when none answers.
+    """
     from pot_lab.network.config import NetworkConfig
 
     for path in network_files():
@@ -92,13 +95,13 @@ def find_network() -> Source | None:
 
 
 def network_files() -> list[Path]:
-    """The `network.toml` files of this host's home, newest first, or only that of `$POT_LAB_NETWORK`."""
-    wanted = os.environ.get("POT_LAB_NETWORK")
+    """The `network.toml` that `$POT_LAB_NETWORK` points to, else all of this host's home, newest first."""
+    if named := os.environ.get("POT_LAB_NETWORK"):
+        return [Path(named).expanduser()]
     files = []
     for path in home.networks().glob(f"*/{NETWORK_FILE}"):
         try:
-            if wanted is None or path.parent.name == wanted:
-                files.append((path.stat().st_mtime_ns, path))
+            files.append((path.stat().st_mtime_ns, path))
         except OSError:
             continue  # the network was just taken down
     return [path for _, path in sorted(files, reverse=True)]

@@ -82,13 +82,14 @@ def test_it_shows_the_network_and_follows_an_order_to_its_end(start_lab, open_pa
 
     lab.show(script(order(phase="VALIDATION", window="open_scores", claims=3), ENDED, up=3))
     expect(live.get_by_test_id("pot-phase")).to_have_text("validation")
-    expect(live).to_contain_text("open scores")
+    expect(live.get_by_test_id("pot-window")).to_have_text("Open scores")
     expect(live.get_by_test_id("pot-claims")).to_have_text("3")
     expect(network.get_by_test_id("pot-reachable")).to_have_text("3 of 4 up")
     expect(network.get_by_label("aggregator 3, unreachable")).to_be_visible()
 
     page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
     page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    page.wait_for_selector("#jupyterlab-splash", state="detached")
     dark = "() => getComputedStyle(document.querySelector('.pot-Card')).backgroundColor"
     page.wait_for_function(f"() => ({dark})().match(/\\d+/g).slice(0, 3).every(part => Number(part) < 80)")
     page.screenshot(path=shots / "sidebar-dark.png")
