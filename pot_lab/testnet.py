@@ -231,7 +231,7 @@ class Testnet:
         durability: str,
         say: Say,
     ) -> None:
-        from pot_lab.chain.deploy import Grant, deploy
+        from pot_lab.chain.deploy import Genesis, deploy
 
         started = time.monotonic()
         say("making keys")
@@ -261,17 +261,31 @@ class Testnet:
 
         say("deploying contracts, funding and staking")
         stakes = ledger_parameters.min_stake_grains
-        grants = [Grant(people[name], 10_000 * GRAINS_PER_POT, {}) for name in people if name.startswith("client")]
-        for kind, role in (("provider", Role.PROVIDER), ("validator", Role.VALIDATOR), ("verifier", Role.VERIFIER)):
-            grants += [
-                Grant(people[name], 100 * GRAINS_PER_POT, {role: 2 * stakes[role]})
-                for name in people
-                if name.startswith(kind)
-            ]
-        grants += [
-            Grant(node[0], 100 * GRAINS_PER_POT, {Role.AGGREGATOR: 2 * stakes[Role.AGGREGATOR]}) for node in nodes
-        ]
-        contracts = deploy(rpc_url, deployer, treasury.address, grants, [node[0] for node in nodes])
+        kinds = {"provider": Role.PROVIDER, "validator": Role.VALIDATOR, "verifier": Role.VERIFIER}
+        nodes_stakes = [(node[0].address, int(Role.AGGREGATOR), 2 * stakes[Role.AGGREGATOR]) for node in nodes]
+        contracts = deploy(
+            rpc_url,
+            deployer,
+            Genesis(
+                aggregators=[node[0].address for node in nodes],
+                balances={
+                    identity.address: (10_000 if name.startswith("client") else 100) * GRAINS_PER_POT
+                    for name, identity in people.items()
+                },
+                stakes=[
+                    (identity.address, int(role), 2 * stakes[role])
+                    for name, identity in people.items()
+                    for kind, role in kinds.items()
+                    if name.startswith(kind)
+                ]
+                + nodes_stakes,
+                min_stakes=stakes,
+                unbonding_s=60,
+                refund_grace_s=60,
+                min_cycle_s=1,
+                treasury=treasury.address,
+            ),
+        )
 
         chain = ChainConfig(
             rpc_url=rpc_url, chain_id=contracts.chain_id, token=contracts.token, registry=contracts.registry,
@@ -359,8 +373,9 @@ class Testnet:
         port = self.facts().get("ports", {}).get("chain", 0)
         folder = self.folder / "chain"
         folder.mkdir(exist_ok=True)
-        accounts = [argument for address in ether for argument in ("--account", format_address(address))]
-        self._spawn("chain", ["pot_lab.chain.embedded", "--port", str(port), "--data", str(folder), *accounts])
+        accounts = ["--accounts", *map(format_address, ether)] if ether else []
+        journal = ["--journal", str(folder / "journal")]
+        self._spawn("chain", ["pot_lab.chain.embedded", "--port", str(port), *journal, *accounts])
 
     def _spawn_store(self) -> None:
         port = self.facts().get("ports", {}).get("store", 0)

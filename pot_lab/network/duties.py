@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from pot_lab.crypto.canonical import Record, decode
+from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.crypto.shamir import Share
@@ -46,6 +46,8 @@ class Settler(Protocol):
     """What the settling duty needs of a chain wallet; every call blocks."""
 
     def settle(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> object: ...
+
+    def claim(self, account: bytes, cumulative_grains: int, proof: list[bytes]) -> object: ...
 
     def apply_slash(self, node: bytes, role: int, cumulative_grains: int, to: bytes, proof: list[bytes]) -> object: ...
 
@@ -196,7 +198,7 @@ class SettleEpochs:
         self._signed: dict[tuple[int, int], int] = {}
         self._complete_since: dict[tuple[int, int], int] = {}
         self._sent: set[tuple[int, int]] = set()
-        self._slashed_epoch = 0
+        self._confirmed_epoch = 0
         self._worker: threading.Thread | None = None
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
@@ -210,7 +212,7 @@ class SettleEpochs:
         state = book.state
         pending = state.pending
         if pending is None:
-            self._apply_slashes(state.confirmed.epoch)
+            self._after_confirmation(state.confirmed.epoch)
             return []
         settlement = pending.settlement
         name = (settlement.epoch, settlement.round)
@@ -242,21 +244,31 @@ class SettleEpochs:
 
         self._start(work)
 
-    def _apply_slashes(self, confirmed_epoch: int) -> None:
-        ledger = self._ledger()
-        if confirmed_epoch <= self._slashed_epoch or self._index != confirmed_epoch % len(ledger.book.members):
+    def _after_confirmation(self, epoch: int) -> None:
+        """Once for each confirmed epoch: claim what this aggregator earned; one of them carries out the slashes."""
+        if epoch <= self._confirmed_epoch:
             return
-        self._slashed_epoch = confirmed_epoch
-        slashes = confirmed_slashes(ledger)
-        if not slashes:
+        self._confirmed_epoch = epoch
+        ledger = self._ledger()
+        address = self._speaker.identity.address
+        own = decode(
+            views.query(ledger, "account", encode(views.AccountQuery(address))), views.AccountView, limit_bytes=1 << 20
+        )
+        mine = epoch % len(ledger.book.members) == self._index
+        slashes = confirmed_slashes(ledger) if mine else ()
+        if not own.claimable_cumulative_grains and not slashes:
             return
 
         def work() -> None:
+            settler = self._make_settler()
+            if own.claimable_cumulative_grains:
+                try:
+                    settler.claim(address, own.claimable_cumulative_grains, list(own.claim_proof))
+                except PotLabError as error:  # paid already, e.g. before a restart
+                    log.info("event=not_claimed reason=%r", str(error))
             for slash in slashes:
                 try:
-                    self._make_settler().apply_slash(
-                        slash.node, slash.role, slash.cumulative_grains, slash.to, list(slash.proof)
-                    )
+                    settler.apply_slash(slash.node, slash.role, slash.cumulative_grains, slash.to, list(slash.proof))
                 except PotLabError as error:  # one that was applied in an earlier epoch has nothing left to take
                     log.info("event=slash_not_applied reason=%r", str(error))
 

@@ -23,8 +23,9 @@ from pot_lab.crypto.keystore import load_keystore
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
 from pot_lab.network.aggregator import Aggregator, run_aggregator
-from pot_lab.network.config import ChainConfig, NetworkConfig
-from pot_lab.network.duties import AttestChain, ReleaseShares, SettleEpochs, Settler, Speaker, Watcher
+from pot_lab.network.chain_access import wallet_of, watcher_of
+from pot_lab.network.config import NetworkConfig
+from pot_lab.network.duties import AttestChain, ReleaseShares, SettleEpochs, Speaker
 from pot_lab.network.errors import BadKeyFile
 from pot_lab.network.genesis import genesis_of
 from pot_lab.network.keys import load_curve_key
@@ -69,15 +70,13 @@ def run_node(
         print(f"aggregator {index} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 1
     application = LedgerApplication(genesis)
-    chain = config.chain
-    assert chain is not None, "genesis_of has checked it"
     speaker = Speaker(genesis.network_id, identity)
-    settle = SettleEpochs(lambda: application.ledger, index, speaker, lambda: _settler(chain, identity))
+    settle = SettleEpochs(lambda: application.ledger, index, speaker, lambda: wallet_of(config, identity))
     release = ReleaseShares(lambda: application.ledger, index, speaker, sealing)
 
     wakers: list[Callable[[], None]] = []
     attest = AttestChain(
-        lambda: application.ledger, speaker, lambda: _watcher(chain), lambda: [wake() for wake in wakers] and None
+        lambda: application.ledger, speaker, lambda: watcher_of(config), lambda: [wake() for wake in wakers] and None
     )
 
     def created(aggregator: Aggregator) -> None:
@@ -98,18 +97,6 @@ def run_node(
         )
     finally:
         attest.stop()
-
-
-def _watcher(chain: ChainConfig) -> Watcher:
-    from pot_lab.chain.watcher import ChainWatcher
-
-    return ChainWatcher.of(chain)
-
-
-def _settler(chain: ChainConfig, identity: Identity) -> Settler:
-    from pot_lab.chain.wallet import ChainWallet
-
-    return ChainWallet.of(chain, identity)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.errors import PotLabError
+from pot_lab.network.chain_access import wallet_of
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.genesis import genesis_of
 from pot_lab.network.ledger_client import LedgerClient
@@ -27,16 +28,12 @@ from pot_lab.notebook.quantities import grains, milliseconds, pot
 from pot_lab.protocol.records import MICRO
 from pot_lab.protocol.transactions import Put
 from pot_lab.store import Store
-from pot_lab.testnet import Testnet, open_account
+from pot_lab.testnet import NoTestnet, Testnet, open_account
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from pot_lab.chain.wallet import ChainWallet
-
-
-class UnknownAccount(PotLabError):
-    """No keystore answers to this account's name."""
 
 
 def connect(
@@ -56,27 +53,35 @@ def connect(
         NoTestnet: nothing to connect to, and `start` is False.
         BadConfig, Unreachable, UnknownAccount: what was named cannot be used.
     """
-    chosen = network or os.environ.get("POT_LAB_NETWORK")
-    testnet: Testnet | None
-    if chosen and Path(chosen).is_file():
-        file = Path(chosen)
-        testnet = Testnet.at(file.parent)
-    else:
-        testnet = Testnet.running(str(chosen) if chosen else None)
-        if testnet is None:
-            if not start:
-                raise Testnet.none_running(str(chosen) if chosen else None)
-            print(
-                "No network is running here: starting a local testnet (4 aggregators and a chain). Stop it with `pot-lab testnet down`."
-            )
-            testnet = Testnet.up(str(chosen) if chosen else "local")
+    try:
+        file, testnet = find_network(network)
+    except NoTestnet:
+        named = network or os.environ.get("POT_LAB_NETWORK")
+        if not start or (named and Path(named).suffix):
+            raise
+        print("No network runs here: starting a local testnet. Stop it with `pot-lab testnet down`.")
+        testnet = Testnet.up(str(named) if named else "local")
         file = testnet.network_file
-    identity = (
-        account
-        if isinstance(account, Identity)
-        else open_account(testnet, account or os.environ.get("POT_LAB_ACCOUNT") or "client")
-    )
+    name = account or os.environ.get("POT_LAB_ACCOUNT") or "client"
+    identity = name if isinstance(name, Identity) else open_account(testnet, name)
     return Lab(NetworkConfig.load(file), identity)
+
+
+def find_network(network: str | Path | None = None) -> tuple[Path, Testnet | None]:
+    """The `network.toml` that is meant, and the testnet that it belongs to, if it is one of this host's.
+
+    Args:
+        network: a file, a testnet's name, or None: `$POT_LAB_NETWORK`, else the testnet that runs here.
+    Raises:
+        NoTestnet: nothing answers to that.
+    """
+    chosen = network or os.environ.get("POT_LAB_NETWORK")
+    if chosen and Path(chosen).is_file():
+        return Path(chosen), Testnet.at(Path(chosen).resolve().parent)
+    testnet = Testnet.running(str(chosen) if chosen else None)
+    if testnet is None:
+        raise Testnet.none_running(str(chosen) if chosen else None)
+    return testnet.network_file, testnet
 
 
 class Lab:
@@ -104,9 +109,7 @@ class Lab:
     def wallet(self) -> ChainWallet:
         """The account on the chain."""
         if self._wallet is None:
-            from pot_lab.chain.wallet import ChainWallet
-
-            self._wallet = ChainWallet.of(self.config.chain, self.identity)
+            self._wallet = wallet_of(self.config, self.identity)
         return self._wallet
 
     def order(
@@ -163,7 +166,7 @@ class Lab:
             "title": title,
             "tags": tuple(tags),
         }
-        self.wallet.require_balance(reward_grains + fee_grains + bond_grains)
+        self._require_balance(reward_grains + fee_grains + bond_grains)
         prepared = posting.prepare(model, train, test, score)
         fields, key = posting.upload(prepared, self.store, self.genesis)
         record = posting.draft(self.identity.address, self.genesis, fields, parameters, **terms)
@@ -172,6 +175,17 @@ class Lab:
             reward_grains, fee_grains, bond_grains, record.seal_by_s, record.spec_hash, record.nonce
         )
         return Order(self, record.id, test_key=key)
+
+    def _require_balance(self, wanted_grains: int) -> None:
+        from pot_lab.chain.errors import InsufficientBalance
+
+        held = self.wallet.balance_grains()
+        if held < wanted_grains:
+            raise InsufficientBalance(
+                "reward, fee and bond are more than the account has",
+                seen=f"{pot(held)} POT",
+                wanted=f"at least {pot(wanted_grains)} POT",
+            )
 
     def get(self, order_id: bytes | str) -> Order:
         """An order by its id, from any kernel, whoever posted it.
