@@ -6,7 +6,6 @@ that a batch may be taken at once is proved for the batch sizes in use (`ModelGr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +18,7 @@ from pot_lab.scoring.dataset import check_dataset, check_inputs
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch
 from pot_lab.scoring.export import ModelArtifact, export_model
 from pot_lab.scoring.functions import ScoreFunction, score_function
-from pot_lab.scoring.graph import ModelGraph, load_graph, load_weights, references, resolve
-from pot_lab.scoring.operators import WHOLE_NUMBERS
+from pot_lab.scoring.graph import ModelGraph, Node, call_exact, load_graph, load_weights, references
 from pot_lab.scoring.transcript import Transcript
 
 BATCH_ELEMENTS = 1 << 21
@@ -98,7 +96,7 @@ class ExactModel:
         with torch.no_grad():
             fixed = [self.arithmetic.fix(self._entering(tensors[s.name])) for s in graph.state]
             self._fixed: list[Any] = [*fixed, *[None] * (len(graph.inputs) + len(graph.nodes))]
-            self._steps: list[tuple[int, Any]] = []
+            self._steps: list[tuple[int, Node]] = []
             self._fold()
 
     def _entering(self, tensor: Tensor) -> Tensor:
@@ -115,21 +113,11 @@ class ExactModel:
             if live:
                 self._steps.append((number, node))
                 continue
-            value = self._call(node, self._fixed)
+            value = call_exact(self.arithmetic, node, self._fixed)
             for tensor in value if isinstance(value, tuple | list) else [value]:
                 if isinstance(tensor, Tensor):
                     self.arithmetic.fix(tensor)
             self._fixed[first + number] = value
-
-    def _call(self, node: Any, values: Sequence[Any]) -> Any:
-        args = [resolve(a, values) for a in node.args]
-        if node.op == "get":
-            return args[0][args[1]]
-        if node.operator is None:
-            return WHOLE_NUMBERS[node.op](*args)
-        return node.operator.kernel(
-            self.arithmetic, *args, **{name: resolve(value, values) for name, value in node.kwargs.items()}
-        )
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Outputs, float64 [batch, ...], of inputs [batch, ...].
@@ -146,7 +134,7 @@ class ExactModel:
             for place, tensor in enumerate(inputs, len(self.graph.state)):
                 values[place] = self._entering(tensor)
             for number, node in self._steps:
-                values[first + number] = self._call(node, values)
+                values[first + number] = call_exact(self.arithmetic, node, values)
                 for index in self.graph.last_uses[number]:
                     values[index] = None
             return tuple(values[r.index] for r in self.graph.results)

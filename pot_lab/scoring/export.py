@@ -232,6 +232,9 @@ class _Writer:
         }
 
     def _outputs(self, signature: Any) -> list[Any]:
+        spec = self._program.call_spec.out_spec
+        if not spec.is_leaf() and spec.type not in (tuple, list):
+            raise ExportFailed("the module must return a tensor or a tuple of tensors", seen=spec.type.__name__)
         wanted = signature.user_outputs
         (output,) = [n for n in self.fx if n.op == "output"]
         found = {getattr(v, "name", None): v for v in output.args[0]}
@@ -326,6 +329,9 @@ class _Writer:
         if operator is None:
             shown = _full_name(node.target)
             raise UnsupportedOperator(shown, _HINTS.get(shown, ""), where=user_line(node.meta.get("stack_trace")))
+        if name == "aten.batch_norm.default" and node.args[3] is None:
+            reason = "without running statistics it mixes the examples of a batch"
+            raise UnsupportedOperator(name, reason, where=user_line(node.meta.get("stack_trace")))
         index = self._emit(self._entry(operator, node), node)
         first = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
         if in_place:

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.errors import Oversize
+from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.batching import UNBOUNDED, Axis, Call, Traced, TracedInt
 from pot_lab.scoring.errors import (
     BadWeights,
@@ -230,9 +231,10 @@ def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
         last_uses=_last_uses(nodes, results, len(state) + len(inputs)),
         limits=limits,
     )
-    alone = _trace(graph, 1)
-    for batch in (2, 3):
-        _check_growth(alone, _trace(graph, batch), batch)
+    alone, pair = _trace(graph, 1), _trace(graph, 2)
+    _check_growth(alone, pair, 2)
+    _check_growth(alone, _trace(graph, 3), 3)
+    _check_kernels(graph, pair, 2)
     outputs = tuple(Output(dtype_name(v.tensor.dtype), v.shape[1:]) for v in alone.results)
     object.__setattr__(graph, "outputs", outputs)
     object.__setattr__(graph, "cost", alone.cost)
@@ -471,11 +473,12 @@ def _check_number(where: str, value: Any, kinds: Sequence[str]) -> float | int:
 
 
 def _check_operand(where: str, value: Any, kinds: Sequence[str]) -> Any:
-    return (
-        _check_tensor(where, value, kinds)
-        if isinstance(value, dict) and set(value) == {"$"}
-        else _check_number(where, value, kinds)
-    )
+    if not (isinstance(value, dict) and set(value) == {"$"}):
+        return _check_number(where, value, kinds)
+    index = value["$"]
+    if type(index) is int and 0 <= index < len(kinds) and kinds[index] == "int":
+        raise BatchMixing(f"{where}: the batch's size may only be used in shapes")
+    return _check_tensor(where, value, kinds)
 
 
 def _check_int(where: str, value: Any, kinds: Sequence[str], low: int = -LARGEST_INT) -> int:
@@ -762,9 +765,41 @@ def _check_growth(alone: _Trace, together: _Trace, batch: int) -> None:
             raise BatchMixing(f"value {number}: a shape does not grow with the batch", seen=many.shape, wanted=expected)
 
 
+def _check_kernels(graph: ModelGraph, trace: _Trace, batch: int) -> None:
+    """The exact kernels take every call that ATen takes, and give results of the same shapes; tried on meta tensors."""
+    arithmetic = Arithmetic(device="meta")
+
+    def entering(dtype: str, shape: tuple[int, ...]) -> Tensor:
+        exact = torch.float64 if DTYPES[dtype].is_floating_point else DTYPES[dtype]
+        return torch.empty(shape, dtype=exact, device="meta")
+
+    values: list[Any] = [entering(s.dtype, s.shape) for s in graph.state]
+    values += [entering(i.dtype, (batch, *i.shape)) for i in graph.inputs]
+    for number, node in enumerate(graph.nodes):
+        try:
+            values.append(call_exact(arithmetic, node, values))
+        except (RuntimeError, IndexError, ValueError, TypeError) as problem:
+            reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+            raise ShapeMismatch(f"node {number}, {node.op}, has no exact rule for its arguments: {reason}") from problem
+        wanted = [tuple(_bare(v).shape) for v in _flat([trace.values[len(values) - 1]]) if isinstance(v, Traced)]
+        found = [tuple(v.shape) for v in _flat([values[-1]]) if isinstance(v, Tensor)]
+        if found != wanted:
+            raise ShapeMismatch(f"node {number}, {node.op}, has no exact rule of this shape", seen=found, wanted=wanted)
+
+
+def call_exact(arithmetic: Arithmetic, node: Node, values: Sequence[Any]) -> Any:
+    """One node in exact arithmetic."""
+    args = [resolve(a, values) for a in node.args]
+    if node.op == "get":
+        return args[0][args[1]]
+    if node.operator is None:
+        return WHOLE_NUMBERS[node.op](*args)
+    return node.operator.kernel(arithmetic, *args, **{n: resolve(value, values) for n, value in node.kwargs.items()})
+
+
 def _flat(values: Sequence[Any]) -> Iterator[Any]:
     for value in values:
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             yield from value
         else:
             yield value

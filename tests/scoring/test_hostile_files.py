@@ -120,7 +120,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
         ),
         BatchMixing,
     ),
-    "size of the batch as a number": (calls(call("aten.sym_size.int", V, 0), call("aten.mul.Tensor", V, {"$": 4})), HostileGraph),
+    "size of the batch as a number": (calls(call("aten.sym_size.int", V, 0), call("aten.mul.Tensor", V, {"$": 4})), BatchMixing),
     "size of the batch as a place": (calls(call("aten.sym_size.int", V, 0), call("aten.select.int", V, 1, {"$": 4})), BatchMixing),
     "whole number divided by zero": (calls(call("aten.sym_size.int", V, 1), call("int.floordiv", {"$": 4}, 0), call("aten.relu.default", V)), HostileGraph),
     "no inputs": (document(inputs=[]), HostileGraph),

@@ -1,0 +1,183 @@
+"""Export says what a module does, or why it cannot, with the line of the user's code."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pot_lab.scoring import export_model, load_graph
+from pot_lab.scoring.errors import BatchMixing, ExportFailed, ShapeMismatch, UnsupportedOperator
+from tests.scoring.models import FAMILIES, CNN, SharedWeights, family
+
+
+class Function(nn.Module):
+    """A module of one function, with a layer so that it has a weight."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_exported_model_is_the_module_to_the_bit(name: str) -> None:
+    module, inputs, _ = family(name)
+    artifact = export_model(module, inputs[:2])
+    twin = load_graph(artifact.graph).trainable(artifact.weights)
+    assert set(twin.state_dict()) == set(module.state_dict())
+    with torch.no_grad():
+        assert torch.equal(module(inputs), twin.eval()(inputs))
+    module.train(), twin.train()
+    results = []
+    for model in (module, twin):
+        torch.manual_seed(3)
+        out = model(inputs)
+        out.square().sum().backward()
+        results.append(out)
+    assert torch.equal(*results)
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, twin.state_dict()[key]), key
+    gradients = {name: p.grad for name, p in twin.named_parameters()}
+    for key, parameter in module.named_parameters():
+        assert torch.equal(parameter.grad, gradients[key]), key
+
+
+def test_weights_go_back_into_the_module_they_came_from() -> None:
+    module, inputs, _ = family("cnn")
+    artifact = export_model(module, inputs[:2])
+    twin = load_graph(artifact.graph).trainable(artifact.weights)
+    optimizer = torch.optim.SGD(twin.parameters(), 0.1)
+    for _ in range(3):
+        twin.train()(inputs).square().mean().backward()
+        optimizer.step()
+    again = load_graph(artifact.graph).trainable(twin.to_weights()).eval()
+    fresh = CNN()
+    fresh.load_state_dict(twin.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(inputs), twin.eval()(inputs))
+        assert torch.equal(again(inputs), twin(inputs))
+        assert not torch.equal(module.eval()(inputs), twin(inputs))
+    assert fresh.b1.num_batches_tracked.item() == module.b1.num_batches_tracked.item() + 3
+
+
+def test_export_leaves_the_module_as_it_was() -> None:
+    module, inputs, _ = family("cnn")
+    module.train()
+    module.b1.eval()
+    before = copy.deepcopy(module.state_dict())
+    export_model(module, inputs[:1])
+    assert module.training and not module.b1.training and module.c1.training
+    assert all(torch.equal(v, module.state_dict()[k]) for k, v in before.items())
+
+
+def test_the_same_module_has_the_same_graph() -> None:
+    assert export_model(family("cnn")[0], family("cnn")[1][:2]) == export_model(family("cnn")[0], family("cnn")[1][:9])
+
+
+def test_constants_are_fixed_and_shared_weights_stand_once() -> None:
+    module, inputs, _ = family("shared")
+    document = json.loads(export_model(module, inputs[:2]).graph)
+    kinds = {s["name"]: s["kind"] for s in document["state"]}
+    assert kinds["shift"] == "buffer" and kinds["spread"] == "constant"
+    assert sum(kind == "constant" for kind in kinds.values()) == 2
+    assert document["aliases"] in ({"second.weight": "first.weight"}, {"first.weight": "second.weight"})
+    twin = load_graph(export_model(module, inputs[:2]).graph).trainable()
+    assert twin.get_parameter("first.weight") is twin.get_parameter("second.weight")
+    SharedWeights().load_state_dict(twin.state_dict())
+
+
+CHANGES_IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "the changed name is used": lambda x: x.mul_(2.0) + x,
+    "the old name is used": lambda x: (x.add_(1.0), x * 3.0)[1],
+    "twice": lambda x: F.relu(x.add_(1.0), inplace=True) + x.mul_(0.5),
+    "augmented": lambda x: _augmented(x),
+    "view that is not used again": lambda x: x.view(-1, 2, 2).add_(1.0).flatten(1),
+}
+
+
+def _augmented(x: Tensor) -> Tensor:
+    y = x * 2.0
+    z = y
+    y += 1.0
+    return y + z
+
+
+@pytest.mark.parametrize("kind", CHANGES_IN_PLACE)
+def test_changes_in_place_keep_their_meaning(kind: str) -> None:
+    module = Function(CHANGES_IN_PLACE[kind])
+    inputs = torch.randn(5, 4)
+    artifact = export_model(module, inputs)
+    graph = load_graph(artifact.graph)
+    assert not any(op.split(".")[1].endswith("_") for op in graph.operators())
+    with torch.no_grad():
+        expected = module.eval()(inputs)
+        assert torch.equal(graph.trainable(artifact.weights).eval()(inputs), expected)
+        exact = graph.exact(artifact.weights).run(inputs)[0]
+    assert torch.allclose(exact, expected.double(), atol=1e-5)
+
+
+def test_a_change_in_place_seen_through_a_view_is_refused_or_kept() -> None:
+    def through_a_view(x: Tensor) -> Tensor:
+        y = x * 2.0
+        v = y.view(-1, 2, 2)
+        y.add_(1.0)
+        return v.flatten(1)
+
+    with pytest.raises(UnsupportedOperator, match=r"test_export\.py:\d+"):
+        export_model(Function(through_a_view), torch.randn(5, 4))
+
+
+def test_a_change_of_the_input_is_refused() -> None:
+    class Changes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mul_(2.0)
+
+    with pytest.raises(UnsupportedOperator, match="may not change inputs"):
+        export_model(Changes(), torch.randn(5, 4))
+
+
+def test_an_unsupported_operator_is_named_with_the_users_line() -> None:
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 2.0
+            return torch.cumsum(y, 1)  # the line that is named
+
+    with pytest.raises(UnsupportedOperator) as caught:
+        export_model(Model(), torch.randn(3, 4))
+    assert caught.value.operator == "aten.cumsum.default"
+    assert "test_export.py" in str(caught.value) and "return torch.cumsum(y, 1)  # the line that is named" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "text"),
+    [
+        (lambda x: x - x.mean(0, keepdim=True), BatchMixing, "reduce the batch"),
+        (lambda x: x[:1] + x, BatchMixing, "cut the batch"),
+        (lambda x: x if x.sum() > 0 else -x, ExportFailed, "cannot be turned into a graph"),
+        (lambda x: x.flip(0), UnsupportedOperator, "flip"),
+        (lambda x: x * x.shape[0], BatchMixing, "size"),
+        (lambda x: x.view(2, -1), ExportFailed, "fixes the batch's size"),
+        (lambda x: F.softmax(x, 0), BatchMixing, "batch"),
+        (lambda x: F.batch_norm(x, None, None, training=True), UnsupportedOperator, "without running statistics"),
+        (lambda x: {"out": x}, ExportFailed, "tensor"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_with_a_reason(function: Callable, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        export_model(Function(function), torch.randn(6, 4))
+
+
+def test_inputs_need_a_batch() -> None:
+    with pytest.raises(ShapeMismatch):
+        export_model(Function(lambda x: x), torch.tensor(1.0))
+    with pytest.raises(ShapeMismatch):
+        export_model(Function(lambda x: x), ())
