@@ -95,9 +95,10 @@ def find_network() -> Source | None:
 
 
 def network_files() -> list[Path]:
-    """The `network.toml` that `$POT_LAB_NETWORK` points to, else all of this host's home, newest first."""
+    """The `network.toml` that `$POT_LAB_NETWORK` names (by path, or by the network's name), else all of this host."""
     if named := os.environ.get("POT_LAB_NETWORK"):
-        return [Path(named).expanduser()]
+        path = Path(named).expanduser()
+        return [path if path.is_file() else home.networks() / named / NETWORK_FILE]
     files = []
     for path in home.networks().glob(f"*/{NETWORK_FILE}"):
         try:

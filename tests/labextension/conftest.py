@@ -90,7 +90,7 @@ class Lab:
         environment = {
             **os.environ,
             "HOME": str(self.root),
-            "POT_LAB_HOME": str(self.root / "pot-lab"),
+            "POT_LAB_HOME": os.environ.get("POT_LAB_HOME", str(self.root / "pot-lab")),
             "POT_LAB_SCRIPT": str(self.script),
             "PYTHONPATH": str(self.root),
             "JUPYTER_CONFIG_DIR": str(self.root / "config"),
@@ -163,10 +163,11 @@ def page(chromium: Any) -> Iterator[Any]:
 @pytest.fixture
 def open_panel(page: Any):
     def open_(lab: Lab) -> Any:
-        """Load Lab and show our sidebar; returns the panel."""
+        """Load Lab (again) and show our sidebar; returns the panel."""
         page.goto(f"{lab.url}/lab?token={TOKEN}&reset")
-        page.wait_for_selector("#jupyterlab-splash", state="detached")
+        page.wait_for_function("() => window.jupyterapp !== undefined")
         page.evaluate("async () => { await window.jupyterapp.restored; }")
+        page.wait_for_selector("#jupyterlab-splash", state="detached")
         page.evaluate("() => window.jupyterapp.commands.execute('pot-lab:open')")
         panel = page.locator("#pot-lab-panel")
         panel.wait_for(state="visible")

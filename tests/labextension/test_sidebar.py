@@ -142,16 +142,14 @@ def test_it_can_be_found_without_the_mouse_and_loads_nothing_from_elsewhere(star
 
 
 def test_ended_orders_can_be_hidden(start_lab, open_panel, page) -> None:
-    panel = open_panel(start_lab(script(order(), ENDED)))
+    lab = start_lab(script(order(), ENDED))
+    panel = open_panel(lab)
     ended = panel.locator(f"[data-order='{'cd' * 32}']")
     expect(ended).to_be_visible()
     page.evaluate(
         """async () => { await window.jupyterapp.serviceManager.settings.save(
             'pot-lab:plugin', JSON.stringify({ showEnded: false })); }"""
     )
-    page.reload()
-    page.wait_for_selector("#jupyterlab-splash", state="detached")
-    page.evaluate("async () => { await window.jupyterapp.restored; }")
-    page.evaluate("() => window.jupyterapp.commands.execute('pot-lab:open')")
+    open_panel(lab)
     expect(panel.locator(f"[data-order='{'ab' * 32}']")).to_be_visible()
     expect(ended).to_have_count(0)
