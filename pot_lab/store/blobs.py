@@ -161,27 +161,36 @@ def fetch(link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path | s
 
 def _fetch_cached(link: Link, folder: Path, deadline: float) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
-    final = folder / link.digest.hex()
-    if final.is_file() and final.stat().st_size == link.size_bytes:
-        data = final.read_bytes()
-        if hashlib.sha256(data).digest() == link.digest:
+    final, part = folder / link.digest.hex(), folder / f".{link.digest.hex()}.part"
+    while True:
+        if final.is_file() and final.stat().st_size == link.size_bytes:
+            data = final.read_bytes()
+            if hashlib.sha256(data).digest() == link.digest:
+                return data
+        with open(part, "a+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # another process is at this very blob: do not mix the two
+                with tempfile.SpooledTemporaryFile(max_size=link.size_bytes + 1) as memory:
+                    return _download(link, memory, deadline)
+            if not _is_at(file, part):
+                continue  # between our open and our lock another process finished the blob and moved it away
+            try:
+                data = _download(link, file, deadline)
+            except WrongHash:
+                part.unlink(missing_ok=True)
+                raise
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(part, final)
             return data
-    part = folder / f".{link.digest.hex()}.part"
-    with open(part, "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another process is at this very blob: do not mix the two
-            with tempfile.SpooledTemporaryFile(max_size=link.size_bytes + 1) as memory:
-                return _download(link, memory, deadline)
-        try:
-            data = _download(link, file, deadline)
-        except WrongHash:
-            part.unlink(missing_ok=True)
-            raise
-        file.flush()
-        os.fsync(file.fileno())
-        os.replace(part, final)
-        return data
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _download(link: Link, file: IO[bytes], deadline: float) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import socket
 from pathlib import Path
@@ -262,3 +263,23 @@ def test_a_store_that_does_not_answer_is_a_dead_link(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(LinkDead):
         Store(tmp_path / "file" / "below").put(BLOB)
+
+
+def test_a_blob_that_another_process_finishes_at_that_moment_is_taken_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by two validators on one host: one moved the finished blob away while the other was about to lock it."""
+    link = Store(tmp_path / "store").put(BLOB)
+    cache = tmp_path / "cache"
+    real = fcntl.flock
+    others = iter([True])
+
+    def flock_after_the_other_process(file, operation) -> None:
+        if next(others, False):
+            (cache / f".{link.digest.hex()}.part").write_bytes(BLOB)
+            (cache / f".{link.digest.hex()}.part").replace(cache / link.digest.hex())
+        real(file, operation)
+
+    monkeypatch.setattr("pot_lab.store.blobs.fcntl.flock", flock_after_the_other_process)
+    assert fetch(link, limit_bytes=len(BLOB), timeout_s=30, cache_dir=cache) == BLOB
+    assert [path.name for path in cache.iterdir() if path.suffix != ".part"] == [link.digest.hex()]
