@@ -94,7 +94,10 @@ def test_an_accepted_graph_never_mixes_examples() -> None:
 def test_a_shape_that_fits_by_chance_is_refused_for_that_batch() -> None:
     """Six examples of a fixed tensor's height are no reason to add its rows to them."""
     graph = document(
-        inputs=[entry((4,))], state=STATE, nodes=[{"op": "aten.add.Tensor", "args": [{"$": 2}, {"$": 1}], "kwargs": {}}], outputs=[3]
+        inputs=[entry((4,))],
+        state=STATE,
+        nodes=[{"op": "aten.add.Tensor", "args": [{"$": 2}, {"$": 1}], "kwargs": {}}],
+        outputs=[3],
     )
     try:
         load_graph(encode_graph(graph))

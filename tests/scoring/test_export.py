@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pot_lab.scoring import export_model, load_graph
 from pot_lab.scoring.errors import BatchMixing, ExportFailed, ShapeMismatch, UnsupportedOperator
-from tests.scoring.models import FAMILIES, CNN, SharedWeights, family
+from tests.scoring.models import CNN, FAMILIES, SharedWeights, family
 
 
 class Function(nn.Module):
@@ -154,7 +154,9 @@ def test_an_unsupported_operator_is_named_with_the_users_line() -> None:
     with pytest.raises(UnsupportedOperator) as caught:
         export_model(Model(), torch.randn(3, 4))
     assert caught.value.operator == "aten.cumsum.default"
-    assert "test_export.py" in str(caught.value) and "return torch.cumsum(y, 1)  # the line that is named" in str(caught.value)
+    assert "test_export.py" in str(caught.value) and "return torch.cumsum(y, 1)  # the line that is named" in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize(

@@ -87,26 +87,54 @@ HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
     "dimension out of range": (calls(call("aten.softmax.int", V, 5)), ShapeMismatch),
     "dimension twice": (calls(call("aten.softmax.int", V, 1), call("aten.sum.dim_IntList", V, [1, -1])), ShapeMismatch),
     "shapes that do not fit": (calls(call("aten.linear.default", V, {"$": 0})), ShapeMismatch),
-    "tensor bomb by expand": (calls(call("aten.unsqueeze.default", V, 1), call("aten.expand.default", {"$": 4}, [-1, 1 << 30, 2])), CostLimit),
-    "tensor bomb by padding": (calls(call("aten.constant_pad_nd.default", V, [0, 2_000_000_000])), CostLimit),
-    "tensor bomb of 10^18 elements": (
-        calls(call("aten.unsqueeze.default", V, 1), call("aten.unsqueeze.default", {"$": 4}, 1), call("aten.expand.default", {"$": 5}, [-1, 1 << 30, 1 << 29, 2])),
+    "tensor bomb by expand": (
+        calls(call("aten.unsqueeze.default", V, 1), call("aten.expand.default", {"$": 4}, [-1, 1 << 30, 2])),
         CostLimit,
     ),
-    "tensor bomb by doubling": (calls(*[call("aten.cat.default", [{"$": 3 + i}, {"$": 3 + i}], 1) for i in range(40)]), CostLimit),
+    "tensor bomb by padding": (calls(call("aten.constant_pad_nd.default", V, [0, 2_000_000_000])), CostLimit),
+    "tensor bomb of 10^18 elements": (
+        calls(
+            call("aten.unsqueeze.default", V, 1),
+            call("aten.unsqueeze.default", {"$": 4}, 1),
+            call("aten.expand.default", {"$": 5}, [-1, 1 << 30, 1 << 29, 2]),
+        ),
+        CostLimit,
+    ),
+    "tensor bomb by doubling": (
+        calls(*[call("aten.cat.default", [{"$": 3 + i}, {"$": 3 + i}], 1) for i in range(40)]),
+        CostLimit,
+    ),
     "a thousand million pieces": (
-        calls(call("aten.unsqueeze.default", V, 1), call("aten.expand.default", {"$": 4}, [-1, 1 << 20, 2]), call("aten.split.Tensor", {"$": 5}, 1, 1), call("get", {"$": 6}, 0)),
+        calls(
+            call("aten.unsqueeze.default", V, 1),
+            call("aten.expand.default", {"$": 4}, [-1, 1 << 20, 2]),
+            call("aten.split.Tensor", {"$": 5}, 1, 1),
+            call("get", {"$": 6}, 0),
+        ),
         CostLimit,
     ),
     "weights bomb": (
-        document(state=[{"name": "w", "kind": "parameter", "dtype": "float32", "shape": [2**30, 2**30]}], nodes=[], outputs=[1]),
+        document(
+            state=[{"name": "w", "kind": "parameter", "dtype": "float32", "shape": [2**30, 2**30]}],
+            nodes=[],
+            outputs=[1],
+        ),
         CostLimit,
     ),
     "batch statistics": (calls(call("aten.softmax.int", V, 0)), BatchMixing),
-    "sum over the batch": (calls(call("aten.mean.dim", V, [0], True), call("aten.sub.Tensor", V, {"$": 4})), BatchMixing),
+    "sum over the batch": (
+        calls(call("aten.mean.dim", V, [0], True), call("aten.sub.Tensor", V, {"$": 4})),
+        BatchMixing,
+    ),
     "sum over everything": (calls(call("aten.sum.dim_IntList", V, None)), BatchMixing),
-    "neighbour in the batch": (calls(call("aten.slice.Tensor", V, 0, 0, 1), call("aten.add.Tensor", V, {"$": 4})), BatchMixing),
-    "transposed batch": (calls(call("aten.t.default", V), call("aten.softmax.int", {"$": 4}, 1), call("aten.t.default", {"$": 5})), BatchMixing),
+    "neighbour in the batch": (
+        calls(call("aten.slice.Tensor", V, 0, 0, 1), call("aten.add.Tensor", V, {"$": 4})),
+        BatchMixing,
+    ),
+    "transposed batch": (
+        calls(call("aten.t.default", V), call("aten.softmax.int", {"$": 4}, 1), call("aten.t.default", {"$": 5})),
+        BatchMixing,
+    ),
     "torn batch": (calls(call("aten.view.default", V, [2, -1])), BatchMixing),
     "examples multiplied": (calls(call("aten.t.default", V), call("aten.mm.default", V, {"$": 4})), BatchMixing),
     "place in the batch": (
@@ -120,9 +148,18 @@ HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
         ),
         BatchMixing,
     ),
-    "size of the batch as a number": (calls(call("aten.sym_size.int", V, 0), call("aten.mul.Tensor", V, {"$": 4})), BatchMixing),
-    "size of the batch as a place": (calls(call("aten.sym_size.int", V, 0), call("aten.select.int", V, 1, {"$": 4})), BatchMixing),
-    "whole number divided by zero": (calls(call("aten.sym_size.int", V, 1), call("int.floordiv", {"$": 4}, 0), call("aten.relu.default", V)), HostileGraph),
+    "size of the batch as a number": (
+        calls(call("aten.sym_size.int", V, 0), call("aten.mul.Tensor", V, {"$": 4})),
+        BatchMixing,
+    ),
+    "size of the batch as a place": (
+        calls(call("aten.sym_size.int", V, 0), call("aten.select.int", V, 1, {"$": 4})),
+        BatchMixing,
+    ),
+    "whole number divided by zero": (
+        calls(call("aten.sym_size.int", V, 1), call("int.floordiv", {"$": 4}, 0), call("aten.relu.default", V)),
+        HostileGraph,
+    ),
     "no inputs": (document(inputs=[]), HostileGraph),
     "no outputs": (document(outputs=[]), HostileGraph),
     "output that is no tensor": (document(nodes=[LINEAR, call("aten.sym_size.int", V, 0)], outputs=[4]), HostileGraph),
@@ -130,18 +167,38 @@ HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
     "input without a batch": (document(inputs=[{"dtype": "float32", "shape": [4, 3]}]), HostileGraph),
     "input of size zero": (document(inputs=[{"dtype": "float32", "shape": [None, 0]}]), HostileGraph),
     "name twice": (document(state=[document()["state"][1]] * 2), HostileGraph),
-    "Unicode name": (document(state=[{"name": "wеight", "kind": "parameter", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]), HostileGraph),
+    "Unicode name": (
+        document(
+            state=[{"name": "wеight", "kind": "parameter", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]
+        ),
+        HostileGraph,
+    ),
     "name that hides a method": (
-        document(state=[{"name": "forward.weight", "kind": "parameter", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]),
+        document(
+            state=[
+                {"name": "forward.weight", "kind": "parameter", "dtype": "float32", "shape": [2, 3]},
+                document()["state"][1],
+            ]
+        ),
         HostileGraph,
     ),
     "name inside a name": (
-        document(state=[{"name": "layer", "kind": "parameter", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]),
+        document(
+            state=[{"name": "layer", "kind": "parameter", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]
+        ),
         HostileGraph,
     ),
     "alias of nothing": (document(aliases={"other": "none"}), HostileGraph),
-    "whole-number parameter": (document(state=[{"name": "w", "kind": "parameter", "dtype": "int64", "shape": [2]}, document()["state"][1]]), HostileGraph),
-    "constant without content": (document(state=[{"name": "w", "kind": "constant", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]), HostileGraph),
+    "whole-number parameter": (
+        document(state=[{"name": "w", "kind": "parameter", "dtype": "int64", "shape": [2]}, document()["state"][1]]),
+        HostileGraph,
+    ),
+    "constant without content": (
+        document(
+            state=[{"name": "w", "kind": "constant", "dtype": "float32", "shape": [2, 3]}, document()["state"][1]]
+        ),
+        HostileGraph,
+    ),
     "another version": (document(version=2), HostileGraph),
     "version true": (document(version=True), HostileGraph),
     "more keys": (document() | {"hook": "x"}, HostileGraph),
@@ -173,7 +230,9 @@ HOSTILE_BYTES = {
     "pickle": pickle.dumps({"a": 1}),
     "spaces": GOOD.replace(b",", b", ", 1),
     "key twice": GOOD.replace(b'"version":1', b'"version":1,"version":1'),
-    "other key order": json.dumps({k: document()[k] for k in reversed(sorted(document()))}, separators=(",", ":")).encode(),
+    "other key order": json.dumps(
+        {k: document()[k] for k in reversed(sorted(document()))}, separators=(",", ":")
+    ).encode(),
     "deep nesting": b"[" * 100_000 + b"]" * 100_000,
     "NaN literal": GOOD.replace(b'"version":1', b'"version":NaN'),
     "byte order mark": b"\xef\xbb\xbf" + GOOD,
@@ -234,7 +293,11 @@ BAD_WEIGHTS: dict[str, tuple[bytes, type[PotLabError], str]] = {
     "header longer than the file": (struct.pack("<Q", 1 << 60) + b"{}", BadWeights, "header does not fit"),
     "header that is no JSON": (with_header(b"{" * 20), BadWeights, "bad header"),
     "name twice": (with_header(HEADER[:-1] + b"," + HEADER[1:]), BadWeights, "stands twice"),
-    "overlapping tensors": (with_header(HEADER.replace(b"[8,32]", b"[0,24]"), b"\0" * 24), BadWeights, "no valid safetensors"),
+    "overlapping tensors": (
+        with_header(HEADER.replace(b"[8,32]", b"[0,24]"), b"\0" * 24),
+        BadWeights,
+        "no valid safetensors",
+    ),
     "truncated": (with_header(HEADER, b"\0" * 31), BadWeights, "no valid safetensors"),
     "bytes left over": (with_header(HEADER, b"\0" * 64), BadWeights, "no valid safetensors"),
     "shape bomb": (with_header(HEADER.replace(b"[2,3]", b"[1000000000000]")), ShapeMismatch, "another shape"),
@@ -242,7 +305,11 @@ BAD_WEIGHTS: dict[str, tuple[bytes, type[PotLabError], str]] = {
     "tensor missing": (write_tensors({"layer.bias": torch.zeros(2)}), BadWeights, "lacking"),
     "tensor too many": (write_tensors(WEIGHTS | {"more": torch.zeros(1)}), BadWeights, "unknown"),
     "other shape": (write_tensors(WEIGHTS | {"layer.bias": torch.zeros(3)}), ShapeMismatch, "another shape"),
-    "other type": (write_tensors(WEIGHTS | {"layer.bias": torch.zeros(2, dtype=torch.float64)}), DtypeMismatch, "float64"),
+    "other type": (
+        write_tensors(WEIGHTS | {"layer.bias": torch.zeros(2, dtype=torch.float64)}),
+        DtypeMismatch,
+        "float64",
+    ),
 }
 
 

@@ -42,7 +42,9 @@ def test_the_second_implementation_gives_the_same_bits_and_scores(name: str) -> 
     theirs = numpy_scoring.run(artifact.graph, artifact.weights, inputs.numpy())
     assert digest(ours) == digest(theirs)
     for function, per_example in (("accuracy", numpy_scoring.accuracy), ("cross_entropy", numpy_scoring.cross_entropy)):
-        assert score(artifact, inputs, targets, function).transcript.values.tolist() == per_example(theirs, targets.numpy())
+        assert score(artifact, inputs, targets, function).transcript.values.tolist() == per_example(
+            theirs, targets.numpy()
+        )
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -63,9 +63,7 @@ CASES = [
     ("aten.adaptive_max_pool2d.default", IMAGE, [X, [4, 3]]),
     *[
         (f"aten.{name}.default", ROW, [X])
-        for name in (
-            "relu relu6 exp erf tanh sigmoid silu mish hardswish hardsigmoid neg abs square reciprocal gelu leaky_relu elu softplus hardtanh"
-        ).split()
+        for name in ["relu", "relu6", "exp", "erf", "tanh", "sigmoid", "silu", "mish", "hardswish", "hardsigmoid", "neg", "abs", "square", "reciprocal", "gelu", "leaky_relu", "elu", "softplus", "hardtanh"]
     ],
     *[(f"aten.{name}.default", (-1, *ROW), [X]) for name in ("log", "sqrt", "rsqrt")],
     ("aten.gelu.default", ROW, [X], {"approximate": "tanh"}),
@@ -109,8 +107,8 @@ CASES = [
     ("aten.slice.Tensor", ROW, [X, 0, 0, (1 << 63) - 1]),
     ("aten.constant_pad_nd.default", ROW, [X, [1, 2, 0, 1], 0.5]),
     ("aten.pad.default", ROW, [X, [1, 2]]),
-    *[(f"aten.{name}.default", ROW, [X]) for name in "contiguous clone detach alias lift_fresh_copy".split()],
-    *[(f"aten.{name}.default", ROW, [X, 0.5, True]) for name in "dropout feature_dropout alpha_dropout".split()],
+    *[(f"aten.{name}.default", ROW, [X]) for name in ["contiguous", "clone", "detach", "alias", "lift_fresh_copy"]],
+    *[(f"aten.{name}.default", ROW, [X, 0.5, True]) for name in ["dropout", "feature_dropout", "alpha_dropout"]],
     ("aten.to.dtype", ROW, [X, {"dtype": "float32"}]),
 ]
 ELSEWHERE = {"aten.embedding.default", "aten.bmm.default", "aten.t.default", "aten.sym_size.int"}

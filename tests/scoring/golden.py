@@ -1,0 +1,62 @@
+"""Golden vectors: graph, weights, data and the scores they have for ever under specification version 1.
+
+A vector that was released is never made again: whoever must change one has changed the specification. To add vectors of a
+new family: `python -m tests.scoring.golden NAME`, which refuses to overwrite.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pot_lab.scoring import ExactModel, export_model, load_graph, pack_dataset, score, unpack_dataset
+from tests.scoring.models import FAMILIES, family
+
+FOLDER = Path(__file__).parent / "golden_vectors"
+EXAMPLES = 12
+
+
+def computed(graph: bytes, weights: bytes, data: bytes) -> dict[str, Any]:
+    """What a golden vector pins."""
+    loaded = load_graph(graph)
+    inputs, targets = unpack_dataset(data)
+    exact = ExactModel(loaded, weights)
+    found: dict[str, Any] = {
+        "graph_sha256": loaded.sha256.hex(),
+        "outputs_sha256": hashlib.sha256((exact.run(inputs)[0] + 0.0).numpy().tobytes()).hexdigest(),
+        "first_output": [v.hex() for v in exact.run(inputs)[0][0].tolist()],
+    }
+    for name in ("accuracy/1", "cross_entropy/1"):
+        result = score(exact, inputs, targets, name)
+        found[name] = {"total": result.total, "count": result.count, "valid": result.valid}
+        found[name] |= {"root": result.root.hex(), "digest": result.digest.hex()}
+    return found
+
+
+def make(name: str) -> None:
+    path = FOLDER / f"{name}.json"
+    if path.exists():
+        raise SystemExit(f"{path.name} is released; it is never made again")
+    torch.set_num_threads(1)
+    module, inputs, targets = family(name)
+    artifact = export_model(module, inputs[:2])
+    files = {
+        "graph": artifact.graph,
+        "weights": artifact.weights,
+        "data": pack_dataset(inputs[:EXAMPLES], targets[:EXAMPLES]),
+    }
+    vector = {"specification": 1, "files": {k: base64.b64encode(v).decode() for k, v in files.items()}}
+    vector["expected"] = computed(**files)
+    FOLDER.mkdir(exist_ok=True)
+    path.write_text(json.dumps(vector, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    for family_name in sys.argv[1:] or FAMILIES:
+        make(family_name)

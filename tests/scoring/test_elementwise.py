@@ -1,0 +1,79 @@
+"""Elementary functions are accurate to a few units in the last place, and right at the edges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import mpmath
+import pytest
+import torch
+
+from pot_lab.scoring import elementwise
+
+INF, NAN = math.inf, math.nan
+GENERATOR = torch.Generator().manual_seed(5)
+ANY = torch.cat(
+    [
+        torch.rand(400, generator=GENERATOR, dtype=torch.float64) * 60 - 30,
+        torch.randn(400, generator=GENERATOR).double(),
+    ]
+)
+POSITIVE = torch.cat(
+    [ANY.abs() + 1e-9, 10.0 ** (torch.rand(200, generator=GENERATOR, dtype=torch.float64) * 590 - 295)]
+)
+
+
+@pytest.mark.parametrize(
+    ("function", "reference", "x", "relative", "absolute"),
+    [
+        (elementwise.exp, mpmath.exp, ANY, 4e-16, 0),
+        (elementwise.log, mpmath.log, POSITIVE, 1e-15, 1e-16),
+        (elementwise.rsqrt, lambda v: 1 / mpmath.sqrt(v), POSITIVE, 6e-16, 0),
+        (elementwise.sqrt, mpmath.sqrt, POSITIVE, 6e-16, 0),
+        (elementwise.sigmoid, lambda v: 1 / (1 + mpmath.exp(-v)), ANY, 8e-16, 0),
+        (elementwise.tanh, mpmath.tanh, ANY, 0, 3e-16),
+        (elementwise.erf, mpmath.erf, ANY, 0, 4e-16),
+        (elementwise.gelu, lambda v: v * mpmath.ncdf(v), ANY, 0, 4e-15),
+        (elementwise.softplus, lambda v: mpmath.log(1 + mpmath.exp(v)), ANY, 0, 8e-15),
+    ],
+)
+def test_a_function_is_accurate(
+    function: Callable, reference: Callable, x: torch.Tensor, relative: float, absolute: float
+) -> None:
+    with mpmath.workdps(40):
+        for argument, found in zip(x.tolist(), function(x).tolist(), strict=True):
+            wanted = reference(mpmath.mpf(argument))
+            assert abs(mpmath.mpf(found) - wanted) <= relative * abs(wanted) + absolute, argument
+
+
+@pytest.mark.parametrize(
+    ("function", "pairs"),
+    [
+        (elementwise.exp, [(0.0, 1.0), (-0.0, 1.0), (-INF, 0.0), (INF, INF), (NAN, NAN), (-701.0, 0.0), (701.0, INF)]),
+        (elementwise.log, [(1.0, 0.0), (0.0, -INF), (-0.0, -INF), (-1.0, NAN), (INF, INF), (NAN, NAN), (5e-324, -INF)]),
+        (elementwise.rsqrt, [(4.0, 0.5), (0.0, INF), (-0.0, INF), (-1.0, NAN), (INF, 0.0), (NAN, NAN), (5e-324, INF)]),
+        (elementwise.sqrt, [(4.0, 2.0), (0.0, 0.0), (INF, INF), (-1.0, NAN), (NAN, NAN)]),
+        (elementwise.sigmoid, [(0.0, 0.5), (INF, 1.0), (-INF, 0.0), (NAN, NAN)]),
+        (elementwise.tanh, [(0.0, 0.0), (INF, 1.0), (-INF, -1.0), (NAN, NAN)]),
+        (elementwise.erf, [(0.0, 0.0), (INF, 1.0), (-INF, -1.0), (NAN, NAN)]),
+    ],
+)
+def test_a_function_is_right_at_the_edges(function: Callable, pairs: list[tuple[float, float]]) -> None:
+    found = function(torch.tensor([x for x, _ in pairs], dtype=torch.float64)).tolist()
+    for (argument, wanted), value in zip(pairs, found, strict=True):
+        assert value == wanted or (math.isnan(value) and math.isnan(wanted)) or abs(value - wanted) < 1e-15, (
+            argument,
+            value,
+        )
+
+
+def test_tiles_change_no_bit() -> None:
+    x = torch.randn(3 * elementwise.TILE_ELEMENTS + 17, dtype=torch.float64, generator=GENERATOR)
+    for function in (elementwise.exp, elementwise.gelu, elementwise.tanh):
+        assert torch.equal(function(x), torch.cat([function(x[i : i + 1000]) for i in range(0, len(x), 1000)]))
+
+
+def test_a_division_ignores_the_sign_of_a_zero() -> None:
+    ones = torch.ones(2, dtype=torch.float64)
+    assert elementwise.divide(ones, torch.tensor([0.0, -0.0], dtype=torch.float64)).tolist() == [INF, INF]

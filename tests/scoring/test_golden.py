@@ -1,0 +1,47 @@
+"""Released scores never change, whatever library, thread count or implementation computes them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pot_lab.scoring import unpack_dataset
+from tests.scoring import numpy_scoring
+from tests.scoring.golden import FOLDER, computed
+from tests.scoring.models import FAMILIES
+
+VECTORS = sorted(FOLDER.glob("*.json"))
+
+
+def read(path: Path) -> tuple[dict[str, bytes], dict]:
+    vector = json.loads(path.read_text())
+    assert vector["specification"] == 1
+    return {name: base64.b64decode(text) for name, text in vector["files"].items()}, vector["expected"]
+
+
+def test_every_family_has_a_vector() -> None:
+    assert {p.stem for p in VECTORS} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("path", VECTORS, ids=lambda p: p.stem)
+def test_a_released_score_is_computed_again(path: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    files, expected = read(path)
+    assert computed(**files) == expected
+
+
+@pytest.mark.parametrize("path", VECTORS, ids=lambda p: p.stem)
+def test_the_second_implementation_computes_it_too(path: Path) -> None:
+    files, expected = read(path)
+    inputs, targets = (t.numpy() for t in unpack_dataset(files["data"]))
+    outputs = np.ascontiguousarray(numpy_scoring.run(files["graph"], files["weights"], inputs) + 0.0)
+    assert hashlib.sha256(outputs.tobytes()).hexdigest() == expected["outputs_sha256"]
+    assert sum(numpy_scoring.accuracy(outputs, targets)) == expected["accuracy/1"]["total"]
+    assert sum(numpy_scoring.cross_entropy(outputs, targets)) == expected["cross_entropy/1"]["total"]
