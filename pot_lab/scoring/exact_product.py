@@ -25,6 +25,8 @@ from pot_lab.scoring.elementwise import power_of_two
 GRID_BITS = 20
 CHUNK = 4096
 LARGEST_EXPONENT = 200
+LARGE_WINDOWS = 1 << 18
+"""Elements in all windows of a sample above which a convolution is taken sample by sample (speed only, no bit)."""
 
 
 class Grid(NamedTuple):
@@ -69,9 +71,27 @@ class Float64Backend:
         return torch.matmul(a, b)
 
     def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
+        kernel, window = w.shape[2:], w[0].numel()
+        out = [(x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+        if groups == 1 and x.device.type == "cpu" and window * out[0] * out[1] >= LARGE_WINDOWS:
+            return self._by_sample(x, w, stride, dilation, out)
         # On the CPU float64 never goes to oneDNN; cuDNN might choose an inexact algorithm.
         with torch.backends.cudnn.flags(enabled=False) if x.is_cuda else contextlib.nullcontext():
             return F.conv2d(x, w, None, list(stride), [0, 0], list(dilation), groups)
+
+    @staticmethod
+    def _by_sample(x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], out: Sequence[int]) -> Tensor:
+        """One product for each sample over a copy of its windows: about twice as fast as torch's for large images."""
+        x, (kh, kw) = x.contiguous(), w.shape[2:]
+        along_n, along_c, along_h, along_w = x.stride()
+        steps = (along_c, along_h * dilation[0], along_w * dilation[1], along_h * stride[0], along_w * stride[1])
+        rows = w.reshape(w.shape[0], -1)
+        result = torch.empty((x.shape[0], w.shape[0], out[0] * out[1]), dtype=x.dtype)
+        windows = torch.empty((x.shape[1], kh, kw, out[0], out[1]), dtype=x.dtype)
+        for sample in range(x.shape[0]):
+            windows.copy_(x.as_strided(windows.shape, steps, x.storage_offset() + sample * along_n))
+            torch.mm(rows, windows.reshape(rows.shape[1], -1), out=result[sample])
+        return result.reshape(x.shape[0], w.shape[0], *out)
 
 
 class Int64Backend:

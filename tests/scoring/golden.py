@@ -1,7 +1,7 @@
 """Golden vectors: graph, weights, data and the scores they have for ever under specification version 1.
 
-A vector that was released is never made again: whoever must change one has changed the specification. To add vectors of a
-new family: `python -m tests.scoring.golden NAME`, which refuses to overwrite.
+A vector that was released is never made again: whoever must change one has changed the specification. To add vectors
+of a new family: `python -m tests.scoring.golden NAME`, which refuses to overwrite.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Second implementation of scoring specification version 1, in numpy alone: the oracle of the first.
 
-Written from docs/scoring-spec.md for the operators of MLPs and CNNs; slow and plain on purpose. It must not import torch or
-`pot_lab.scoring`. Products are computed in int64.
+Written from docs/scoring-spec.md for the operators of MLPs and CNNs; slow and plain on purpose. It must not import
+torch or `pot_lab.scoring`. Products are computed in int64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,33 @@ LN2_HIGH, LN2_LOW = float.fromhex("0x1.62e42fee00000p-1"), float.fromhex("0x1.a3
 LOG2_E = float.fromhex("0x1.71547652b82fep+0")
 ERFC = [
     float.fromhex(v)
-    for v in ["0x1.3ccda0b5d5dc2p+0", "-0x1.1f367683f89a5p-3", "0x1.d5f294815a405p-9", "0x1.510169d09665bp-4", "-0x1.bda9309a2949ap-4", "0x1.7a14188a9ce2ap-4", "-0x1.e0d0fa6ddfe85p-5", "0x1.d0b0037d167adp-6", "-0x1.3f603c398c6c5p-7", "0x1.cc3a0e7d2150cp-10", "0x1.33fb2968decd9p-12", "-0x1.303fa4966bc38p-12", "0x1.b1439865f8d9ep-15", "0x1.778b933adcce7p-16", "-0x1.800077b775cf3p-17", "-0x1.055686d42aa63p-20", "0x1.d6339f66a50f8p-20", "-0x1.eb803840c0574p-25", "-0x1.15be4201dc721p-22", "0x1.8fa9fe49c359bp-26", "0x1.4c37f59c36e71p-25", "-0x1.014cd7201b5adp-28", "-0x1.638dcc665be8dp-28", "0x1.561b105822235p-32", "0x1.d3744857e262bp-32"]
+    for v in [
+        "0x1.3ccda0b5d5dc2p+0",
+        "-0x1.1f367683f89a5p-3",
+        "0x1.d5f294815a405p-9",
+        "0x1.510169d09665bp-4",
+        "-0x1.bda9309a2949ap-4",
+        "0x1.7a14188a9ce2ap-4",
+        "-0x1.e0d0fa6ddfe85p-5",
+        "0x1.d0b0037d167adp-6",
+        "-0x1.3f603c398c6c5p-7",
+        "0x1.cc3a0e7d2150cp-10",
+        "0x1.33fb2968decd9p-12",
+        "-0x1.303fa4966bc38p-12",
+        "0x1.b1439865f8d9ep-15",
+        "0x1.778b933adcce7p-16",
+        "-0x1.800077b775cf3p-17",
+        "-0x1.055686d42aa63p-20",
+        "0x1.d6339f66a50f8p-20",
+        "-0x1.eb803840c0574p-25",
+        "-0x1.15be4201dc721p-22",
+        "0x1.8fa9fe49c359bp-26",
+        "0x1.4c37f59c36e71p-25",
+        "-0x1.014cd7201b5adp-28",
+        "-0x1.638dcc665be8dp-28",
+        "0x1.561b105822235p-32",
+        "0x1.d3744857e262bp-32",
+    ]
 ]
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
 
@@ -468,7 +494,18 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "pad": pad,
     "sym_size": lambda x, dim: x.shape[dim],
     **dict.fromkeys(
-        ["contiguous", "clone", "detach", "alias", "lift_fresh_copy", "dropout", "feature_dropout", "alpha_dropout", "to"], same
+        [
+            "contiguous",
+            "clone",
+            "detach",
+            "alias",
+            "lift_fresh_copy",
+            "dropout",
+            "feature_dropout",
+            "alpha_dropout",
+            "to",
+        ],
+        same,
     ),
 }
 FULL_NAMES = {f"aten.conv{n}d.{o}": f for n in (1, 2) for o, f in (("default", conv), ("padding", conv_same))}

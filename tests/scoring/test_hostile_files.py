@@ -231,7 +231,7 @@ HOSTILE_BYTES = {
     "spaces": GOOD.replace(b",", b", ", 1),
     "key twice": GOOD.replace(b'"version":1', b'"version":1,"version":1'),
     "other key order": json.dumps(
-        {k: document()[k] for k in reversed(sorted(document()))}, separators=(",", ":")
+        {k: document()[k] for k in sorted(document(), reverse=True)}, separators=(",", ":")
     ).encode(),
     "deep nesting": b"[" * 100_000 + b"]" * 100_000,
     "NaN literal": GOOD.replace(b'"version":1', b'"version":NaN'),
@@ -282,7 +282,10 @@ def with_header(header: bytes, body: bytes = b"\0" * 32) -> bytes:
     return struct.pack("<Q", len(header)) + header + body
 
 
-HEADER = b'{"layer.bias":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"layer.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]}}'
+HEADER = (
+    b'{"layer.bias":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},'
+    b'"layer.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]}}'
+)
 BAD_WEIGHTS: dict[str, tuple[bytes, type[PotLabError], str]] = {
     "torch.save": (saved_by_torch(), BadWeights, "only safetensors are accepted"),
     "pickle": (pickle.dumps(WEIGHTS), BadWeights, "a pickle; only safetensors"),

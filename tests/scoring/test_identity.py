@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pot_lab.scoring import export_model, load_graph, score
+from pot_lab.scoring import exact_product, export_model, load_graph, score
 from tests.scoring import numpy_scoring
 from tests.scoring.models import FAMILIES, family
 
@@ -69,3 +69,31 @@ def test_a_gpu_gives_the_same_bits(name: str) -> None:
     artifact = export_model(module, inputs[:2])
     scores = {score(artifact, inputs, targets, "cross_entropy", device=d).digest for d in ("cpu", "cuda")}
     assert len(scores) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "stride", "padding", "dilation"),
+    [
+        ((2, 30, 33, 35), (4, 30, 3, 3), [1, 1], [1, 1], [1, 1]),
+        ((2, 16, 65, 66), (3, 16, 3, 5), [2, 1], [0, 2], [1, 2]),
+        ((1, 600, 12, 13), (2, 600, 3, 3), [1, 1], [1, 1], [1, 1]),
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_convolutions_are_exact_however_they_are_computed(
+    shape: tuple, weight: tuple, stride: list, padding: list, dilation: list, threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, dtype=torch.float64, generator=generator)
+    w = torch.randn(weight, dtype=torch.float64, generator=generator)
+    pads = [(p, p) for p in padding]
+    found = [
+        exact_product.convolution(
+            backend, exact_product.sample_grid(x), exact_product.channel_grid(w), stride, pads, dilation, 1
+        )
+        for backend in (exact_product.Float64Backend(), exact_product.Int64Backend())
+    ]
+    assert torch.equal(*found)
+    reference = torch.nn.functional.conv2d(x, w, None, stride, padding, dilation)
+    assert float((found[0] - reference).abs().max()) <= 1e-5 * float(reference.abs().max())

@@ -1,4 +1,5 @@
-"""Every operator: its schema is ATen's, its bits are the second implementation's, its numbers are torch's in float64."""
+"""Every operator: its schema is ATen's, its bits are the second implementation's, its numbers are torch's in
+float64."""
 
 from __future__ import annotations
 
@@ -63,7 +64,27 @@ CASES = [
     ("aten.adaptive_max_pool2d.default", IMAGE, [X, [4, 3]]),
     *[
         (f"aten.{name}.default", ROW, [X])
-        for name in ["relu", "relu6", "exp", "erf", "tanh", "sigmoid", "silu", "mish", "hardswish", "hardsigmoid", "neg", "abs", "square", "reciprocal", "gelu", "leaky_relu", "elu", "softplus", "hardtanh"]
+        for name in [
+            "relu",
+            "relu6",
+            "exp",
+            "erf",
+            "tanh",
+            "sigmoid",
+            "silu",
+            "mish",
+            "hardswish",
+            "hardsigmoid",
+            "neg",
+            "abs",
+            "square",
+            "reciprocal",
+            "gelu",
+            "leaky_relu",
+            "elu",
+            "softplus",
+            "hardtanh",
+        ]
     ],
     *[(f"aten.{name}.default", (-1, *ROW), [X]) for name in ("log", "sqrt", "rsqrt")],
     ("aten.gelu.default", ROW, [X], {"approximate": "tanh"}),
