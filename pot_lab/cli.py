@@ -233,21 +233,14 @@ def _orders(chosen: argparse.Namespace) -> None:
             return
         found = lab.client.orders(client=lab.identity.address if chosen.mine else b"")
         if chosen.json:
-            print(
-                json.dumps(
-                    [
-                        {"order": s.id.hex(), "title": s.title, "window": s.window, "reward_grains": s.reward_grains}
-                        for s in found
-                    ]
-                )
-            )
+            facts = [{"order": s.id.hex(), "title": s.title, "window": s.window, "claims": s.claims} for s in found]
+            print(json.dumps(facts))
             return
         for s in found:
             left = seconds_text(s.closes_ms - time.time_ns() // 1_000_000) if s.closes_ms else ""
             leader = f"winner {format_address(s.leader)[:10]}" if s.leader else s.void_reason
-            print(
-                f"{s.id.hex()[:12]}  {s.window:<14} {left:>10}  {pot(s.reward_grains):>8} POT  {s.claims} claims  {leader}  {s.title}"
-            )
+            facts_text = f"{pot(s.reward_grains):>8} POT  {s.claims} claims  {leader}"
+            print(f"{s.id.hex()[:12]}  {s.window:<14} {left:>10}  {facts_text}  {s.title}")
         if not found:
             print("no orders")
 

@@ -151,13 +151,14 @@ def _post(run: Run, testnet: Testnet) -> bytes:
 def _watch(run: Run, testnet: Testnet, order_id: bytes) -> OrderView:
     """Follow the order from outside until it ends."""
     config = NetworkConfig.load(testnet.network_file)
+    names = _names(testnet)
     last: OrderView | None = None
     counted = -1
     killed = False
     with LedgerClient(config) as client:
         while True:
             view = client.order(order_id)
-            for line in _news(last, view):
+            for line in _news(last, view, names):
                 run.tell(line)
             left = -(-(view.closes_ms - time.time_ns() // 1_000_000) // 1000)
             if view.window is Window.COMMIT and left != counted and left % 5 == 0 and left > 0:
@@ -173,38 +174,42 @@ def _watch(run: Run, testnet: Testnet, order_id: bytes) -> OrderView:
             time.sleep(0.2)
 
 
-def _news(before: OrderView | None, now: OrderView) -> Iterator[str]:
+def _news(before: OrderView | None, now: OrderView, names: dict[bytes, str]) -> Iterator[str]:
     """What changed between two looks at an order, in lines that a person follows."""
     if before is None or before.window is not now.window:
-        closes = (
-            f", closes in {seconds_text(now.closes_ms - now.timeline[-1].opened_ms)} at the latest"
-            if now.closes_ms
-            else ""
-        )
-        yield f"── {now.window.replace('_', ' ')} ({now.phase}){closes}"
+        opened_ms = now.timeline[-1].opened_ms
+        closes = f", {seconds_text(now.closes_ms - opened_ms)} at the most" if now.closes_ms else ""
+        yield f"── {now.window.replace('_', ' ')} ({now.phase}{closes})"
     known = {claim.provider: claim for claim in before.claims} if before else {}
     for claim in now.claims:
-        name, old = format_address(claim.provider)[:8], known.get(claim.provider)
+        name, old = names[claim.provider], known.get(claim.provider)
         if old is None or old.place != claim.place:
-            yield f"   provider {name} committed to {'a model' if old is None else 'a better model'}"
+            yield f"   {name} committed to {'a model' if old is None else 'a better model'}"
         if claim.mid and (old is None or not old.mid):
-            yield f"   provider {name} revealed model {claim.mid.hex()[:12]}"
-    opened = {(v.validator, v.mid) for v in before.validations if v.score} if before else set()
+            yield f"   {name} revealed model {claim.mid.hex()[:8]}"
+    opened = {v.validator for v in before.validations if v.score} if before else set()
     committed = {v.validator for v in before.validations} if before else set()
     for validator in dict.fromkeys(v.validator for v in now.validations if v.validator not in committed):
-        yield f"   validator {format_address(validator)[:8]} committed to its scores"
-    for validation in now.validations:
-        if validation.score and (validation.validator, validation.mid) not in opened:
-            s = validation.score
-            yield f"   validator {format_address(validation.validator)[:8]}: model {validation.mid.hex()[:12]} {s.total} of {s.count}"
+        yield f"   {names[validator]} committed to its scores"
+    for validator in dict.fromkeys(v.validator for v in now.validations if v.score and v.validator not in opened):
+        own = sorted((v.mid, v.score) for v in now.validations if v.validator == validator and v.score)
+        scores = ", ".join(f"{mid.hex()[:8]} {score.total} of {score.count}" for mid, score in own)
+        yield f"   {names[validator]} opened: {scores}"
     if now.winner and not (before and before.winner):
         claim = next(c for c in now.claims if c.provider == now.winner)
         assert claim.agreed is not None
-        yield f"   winner: provider {format_address(now.winner)[:8]} with {claim.agreed.total} of {claim.agreed.count}"
+        yield f"   winner: {names[now.winner]} with {claim.agreed.total} of {claim.agreed.count}"
     if now.window is Window.SETTLED:
         yield f"   settled on the chain in epoch {now.epoch}"
     if now.void_reason:
         yield f"   void: {now.void_reason}"
+
+
+def _names(testnet: Testnet) -> dict[bytes, str]:
+    """What the testnet calls each account, aggregators too."""
+    names = {testnet.identity(name).address: name for name in testnet.accounts()}
+    entries = NetworkConfig.load(testnet.network_file).aggregators
+    return names | {entry.address: f"aggregator-{entry.index}" for entry in entries}
 
 
 def _hurt_a_backup(run: Run, testnet: Testnet, client: LedgerClient) -> None:
@@ -271,15 +276,15 @@ def _collect(run: Run, testnet: Testnet, order_id: bytes, claimed: dict[bytes, i
         with torch.no_grad():
             agreeing = int((net(inputs).argmax(1) == order.test_data()[1]).sum())
         run.tell(
-            f"the client is back: exact score {score.total} of {score.count}, the ledger's to the bit (float32: {agreeing})"
+            f"the client is back: exact score {score.total} of {score.count}, "
+            f"the ledger's to the bit (float32: {agreeing})"
         )
         board = order.leaderboard()
         board.to_csv(run.folder / "leaderboard.csv")
         order.timeline(str(run.folder / "timeline.png"))
     assert config.chain is not None
     settled = find_settlement(config.chain.rpc_url, contracts_of(config), view.epoch)
-    names = {testnet.identity(name).address: name for name in testnet.accounts()}
-    names |= {entry.address: f"aggregator-{entry.index}" for entry in config.aggregators}
+    names = _names(testnet)
     notebooks = _keep_notebooks(run)
     summary = {
         "order": order_id.hex(),
@@ -288,7 +293,7 @@ def _collect(run: Run, testnet: Testnet, order_id: bytes, claimed: dict[bytes, i
         ],
         "claims": [
             {
-                "provider": names.get(c.provider, format_address(c.provider)),
+                "provider": names[c.provider],
                 "place": c.place,
                 "committed_ms": c.committed_ms,
                 "revealed_ms": c.revealed_ms,
@@ -299,7 +304,7 @@ def _collect(run: Run, testnet: Testnet, order_id: bytes, claimed: dict[bytes, i
         ],
         "validations": [
             {
-                "validator": names.get(v.validator, format_address(v.validator)),
+                "validator": names[v.validator],
                 "model": v.mid.hex(),
                 "total": v.score.total if v.score else None,
                 "count": v.score.count if v.score else None,
@@ -307,11 +312,11 @@ def _collect(run: Run, testnet: Testnet, order_id: bytes, claimed: dict[bytes, i
             }
             for v in view.validations
         ],
-        "winner": names.get(view.winner, format_address(view.winner)),
+        "winner": names[view.winner],
         "score": {"total": score.total, "count": score.count, "valid": score.valid},
         "payouts": [
             {
-                "account": names.get(p.account, format_address(p.account)),
+                "account": names[p.account],
                 "grains": p.grains,
                 "reason": p.reason,
                 "claimed": p.account in claimed,
@@ -331,10 +336,11 @@ def _collect(run: Run, testnet: Testnet, order_id: bytes, claimed: dict[bytes, i
     (run.folder / "summary.json").write_text(json.dumps(summary, indent=1))
     run.tell("leaderboard")
     for rank, row in board.iterrows():
-        name = names.get(bytes.fromhex(row["provider"][2:]), row["provider"])
+        name = names[bytes.fromhex(row["provider"][2:])]
         run.say(f"          {rank}. {name:<12} {row['total']} of {row['count']}   paid {row['payout_pot']:g} POT")
     run.tell(
-        f"done; summary, timeline, leaderboard, model and {len(notebooks)} executed notebooks are in {_short(run.folder)}"
+        f"done; summary, timeline, leaderboard, model and {len(notebooks)} executed notebooks "
+        f"are in {_short(run.folder)}"
     )
     return summary
 

@@ -96,7 +96,7 @@ class Loop:
                 try:
                     self.step()
                     self._troubled = ""
-                except PotLabError as error:  # a network that is away comes back; nothing is lost meanwhile
+                except (PotLabError, OSError) as error:  # what is away, or full, comes back; nothing is lost meanwhile
                     if str(error) != self._troubled:
                         log.warning("event=waiting role=%s reason=%r", self.role.name.lower(), str(error))
                     self._troubled = str(error)

@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class VerifierLoop(Loop):
-    """Re-checks every order whose scores are being opened."""
+    """Re-checks every order as soon as its test data is open, so as to be done before the challenge window ends."""
 
     role = Role.VERIFIER
 
     def step(self) -> None:
-        """Begin with orders whose scores are fixed, and compare when both sides are there."""
+        """Begin when models and test data are there, and compare when the scores are open."""
         for summary in self.client.orders():
-            if summary.window in (Window.OPEN_SCORES, Window.CHALLENGE) and not self.knows(summary.id):
+            if summary.window in (Window.SCORE, Window.OPEN_SCORES, Window.CHALLENGE) and not self.knows(summary.id):
                 self._begin(self.client.order(summary.id))
         for order_id, memory in self.memories():
             self._tend(order_id, memory)

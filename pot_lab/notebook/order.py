@@ -199,7 +199,8 @@ def describe(view: OrderView) -> str:
 def card_html(view: OrderView) -> str:
     """The order as a small static card."""
     rows = "".join(
-        f"<tr><th style='text-align:left;padding-right:1em'>{html.escape(name)}</th><td style='text-align:left'>{html.escape(str(value))}</td></tr>"
+        f"<tr><th style='text-align:left;padding-right:1em'>{html.escape(name)}</th>"
+        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
         for name, value in _facts(view)
     )
     passed = {span.name for span in view.timeline}

@@ -4,9 +4,12 @@ user's backend.
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from pot_lab.crypto.identity import format_address
 from pot_lab.protocol.cycle import TABLE, Phase, Window
@@ -54,13 +57,15 @@ class Leaderboard(pd.DataFrame):
         for row in rows:
             del row["_key"]
         columns = ["provider", "score", "total", "count", "committed_s", "payout_pot", "model"]
-        frame = cls(rows, columns=columns, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))
-        return frame.astype({"total": "Int64", "count": "Int64"})  # type: ignore[return-value]
+        frame = pd.DataFrame(rows, columns=columns, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))
+        return cls(frame.astype({"total": "Int64", "count": "Int64"}))
 
     def plot(self, ax: Any = None) -> Any:  # type: ignore[override]
-        """Score against the time of commitment, in seconds after the start; returns the axes."""
+        """Score against the time of commitment, in seconds after the start; returns a picture, or the axes if given."""
+        picture = None
         if ax is None:
-            ax = _figure(6, 3.5).subplots()
+            picture = _figure(6, 3.5)
+            ax = picture.subplots()
         ax.scatter(self["committed_s"], self["score"], s=60, color=_COLOURS[Phase.TRAINING])
         for _, row in self.iterrows():
             ax.annotate(
@@ -72,7 +77,7 @@ class Leaderboard(pd.DataFrame):
             )
         ax.set_xlabel("committed, s after start")
         ax.set_ylabel("score per example")
-        return ax
+        return picture or ax
 
 
 def draw_timeline(view: OrderView, path: str | None = None) -> Any:
@@ -128,17 +133,24 @@ def draw_timeline(view: OrderView, path: str | None = None) -> Any:
     )
     axes.set_title(f"{view.order.title or 'Order'} {view.id.hex()[:8]}: {outcome}", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, loc="lower left", frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7, loc="lower left", frameon=False)
     figure.tight_layout()
     if path:
         figure.savefig(path, dpi=120)
     return figure
 
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+class Picture(Figure):
+    """A matplotlib figure that a notebook shows as PNG, whatever plotting backend the user has chosen."""
 
-    figure = Figure(figsize=(width, height))
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=110)
+        return buffer.getvalue()
+
+
+def _figure(width: float, height: float) -> Picture:
+    figure = Picture(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure

@@ -1,0 +1,43 @@
+"""How long `make demo` takes after the install: one whole order with a 20 s training window.
+
+python benchmarks/demo_time.py [--runs 3] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from calibration import calibrate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    times_s, gas = [], []
+    for _ in range(chosen.runs):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.monotonic()
+            command = [sys.executable, "-m", "pot_lab.cli", "demo", "--run-dir", str(Path(folder) / "run"), "--json"]
+            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            times_s.append(time.monotonic() - start)
+            gas.append(json.loads(output.strip().splitlines()[-1])["settlement"]["gas"])
+    found = {
+        "runs": chosen.runs,
+        "median_s": round(statistics.median(times_s), 1),
+        "worst_s": round(max(times_s), 1),
+        "settlement_gas": gas[-1],
+    }
+    print(json.dumps({**found, "calibration": calibrate()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""How long a researcher waits for a Put: from saying it to f+1 equal replies, on an idle testnet with logs on fsync.
+
+python benchmarks/put_latency.py [--puts 100] [--aggregators 4] [--durability fsync] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import tempfile
+import time
+from typing import Any
+
+from calibration import calibrate
+
+from pot_lab.crypto.canonical import sha256
+from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.link import Link
+from pot_lab.protocol.records import Order, ScoreSpec, TestData, Windows
+from pot_lab.protocol.transactions import Put
+
+
+def order_of(client: Identity, network: Any, nonce: int) -> Order:
+    """A complete order with links to nothing; it waits in the pool, since nothing is in escrow for it."""
+    parameters, members = network.parameters, network.genesis.members
+    link = Link(sha256(b"blob"), 1_000, "https://example.org/blob")
+    test = TestData(
+        link,
+        sha256(b"root"),
+        sha256(b"plain"),
+        1_000,
+        100,
+        sha256(b"key"),
+        tuple(sha256(b"%d" % i) for i in range(len(members))),
+        tuple(hashlib.shake_256(b"%d" % i).digest(83) for i in range(len(members))),
+    )
+    windows = Windows(60_000, *parameters.usual_windows_ms)
+    return Order(
+        network.genesis.network_id,
+        client.address,
+        nonce,
+        int(time.time()) + 100_000,
+        parameters.min_reward_grains,
+        parameters.min_fee_grains,
+        parameters.min_bond_grains,
+        link,
+        link,
+        link,
+        test,
+        ScoreSpec("accuracy", 1),
+        windows,
+        parameters.min_claim_bond_grains,
+        0,
+        0,
+        0,
+        "benchmark",
+    )
+
+
+def measure(puts: int, aggregators: int, durability: str) -> dict[str, Any]:
+    """Median, p90 and worst of `puts` Puts said one after the other; warm-up left out."""
+    from pot_lab.network.ledger_client import LedgerClient
+    from pot_lab.testnet import Testnet
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["POT_LAB_HOME"] = folder
+        testnet = Testnet.up("bench", aggregators=aggregators, durability=durability, clients=2 + puts // 50)
+        try:
+            times_ms = []
+            clients = [name for name in testnet.accounts() if name.startswith("client")]
+            for name in clients:
+                with LedgerClient.open(testnet.network_file, testnet.identity(name)) as client:
+                    assert client.identity is not None
+                    network = client.network()
+                    for nonce in range(1, 2 + min(50, network.parameters.max_live_orders_per_account - 1)):
+                        if len(times_ms) > puts:
+                            break
+                        body = Put(order_of(client.identity, network, nonce))
+                        start = time.perf_counter()
+                        client.say(body)
+                        if nonce > 1:
+                            times_ms.append((time.perf_counter() - start) * 1000)
+                        time.sleep(0.02)  # idle: each alone
+        finally:
+            testnet.down()
+    times_ms.sort()
+    return {
+        "aggregators": aggregators,
+        "durability": durability,
+        "puts": len(times_ms),
+        "median_ms": round(statistics.median(times_ms), 2),
+        "p90_ms": round(times_ms[int(len(times_ms) * 0.9)], 2),
+        "worst_ms": round(times_ms[-1], 2),
+        "calibration": calibrate(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--puts", type=int, default=100)
+    parser.add_argument("--aggregators", type=int, default=4)
+    parser.add_argument("--durability", default="fsync", choices=["fsync", "flush"])
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    found = measure(chosen.puts, chosen.aggregators, chosen.durability)
+    print(json.dumps(found) if chosen.json else "\n".join(f"{name}: {value}" for name, value in found.items()))
+
+
+if __name__ == "__main__":
+    main()
