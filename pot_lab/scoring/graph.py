@@ -624,13 +624,15 @@ def _trace(graph: ModelGraph, batch: int) -> _Trace:
         values.append(value)
         if call is None:
             continue
-        elements = sum(t.numel() for t in call.outputs)
         assert node.operator is not None
+        elements = sum(t.numel() for t in call.outputs)
+        total += elements
+        elements = max(elements, node.operator.scratch(call))
         work += node.operator.work(call)
-        largest, total = max(largest, elements), total + elements
+        largest = max(largest, elements)
         if largest > limit_elements:
             raise CostLimit(
-                f"node {number}, {node.op}, makes too large a tensor",
+                f"node {number}, {node.op}, needs too large a tensor",
                 seen=f"{largest} elements",
                 wanted=f"at most {limit_elements}",
             )

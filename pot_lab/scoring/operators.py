@@ -60,6 +60,7 @@ class Operator:
         returns: "tensor", "tensors" or "int".
         batch: batch rule.
         work: multiply-adds and element steps of one call, from shapes.
+        scratch: elements of working memory that a kernel may take beside its result.
         mode: name of the flag that says "training", if any; it is and-ed with the module's own mode and is False when
             scoring.
         pieces: number of results that a call would give, checked before anything runs.
@@ -70,6 +71,7 @@ class Operator:
     returns: str
     batch: Rule
     work: Callable[[Call], int]
+    scratch: Callable[[Call], int]
     mode: str | None
     pieces: Callable[[dict[str, Any]], int] | None
     parameters: tuple[Parameter, ...]
@@ -97,6 +99,7 @@ def operator(
     batch: Rule,
     returns: str = "tensor",
     work: Callable[[Call], int] = element_work,
+    scratch: Callable[[Call], int] = lambda call: 0,
     mode: str | None = None,
     pieces: Callable[[dict[str, Any]], int] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -107,7 +110,7 @@ def operator(
             for p in found
         )
         for name in names:
-            REGISTRY[name] = Operator(name, kernel, returns, batch, work, mode, pieces, parameters)
+            REGISTRY[name] = Operator(name, kernel, returns, batch, work, scratch, mode, pieces, parameters)
         return kernel
 
     return add
@@ -122,6 +125,12 @@ def _linear_work(call: Call) -> int:
 
 def _conv_work(call: Call) -> int:
     return 2 * call.output.numel() * math.prod(call["weight"].shape[1:])
+
+
+def _conv_windows(call: Call) -> int:
+    """All windows of all samples, written out."""
+    positions = call.output.numel() // call.output.shape[1]
+    return positions * int(call["x"].shape[1]) * math.prod(call["weight"].shape[2:])
 
 
 def _matmul_work(call: Call) -> int:
@@ -208,8 +217,13 @@ def _conv_named_padding(
 
 
 for _dims in (1, 2):
-    operator(f"aten.conv{_dims}d.default", batch=batching.batch_first(_dims + 2), work=_conv_work)(_conv)
-    operator(f"aten.conv{_dims}d.padding", batch=batching.batch_first(_dims + 2), work=_conv_work)(_conv_named_padding)
+    for _overload, _kernel in (("default", _conv), ("padding", _conv_named_padding)):
+        operator(
+            f"aten.conv{_dims}d.{_overload}",
+            batch=batching.batch_first(_dims + 2),
+            work=_conv_work,
+            scratch=_conv_windows,
+        )(_kernel)
 
 
 @operator("aten.embedding.default", batch=batching.embedding)

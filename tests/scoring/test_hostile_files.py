@@ -113,6 +113,15 @@ HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
         ),
         CostLimit,
     ),
+    "convolution of windows that fill the memory": (
+        document(
+            inputs=[entry((1, 1024, 1024))],
+            state=[{"name": "w", "kind": "parameter", "dtype": "float32", "shape": [1, 1, 512, 512]}],
+            nodes=[call("aten.conv2d.default", {"$": 1}, {"$": 0})],
+            outputs=[2],
+        ),
+        CostLimit,
+    ),
     "weights bomb": (
         document(
             state=[{"name": "w", "kind": "parameter", "dtype": "float32", "shape": [2**30, 2**30]}],
