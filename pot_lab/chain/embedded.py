@@ -35,6 +35,11 @@ DEFAULT_CHAIN_ID: Final = 31_337
 MAX_REQUEST_BYTES: Final = 1 << 20
 MAX_BATCH: Final = 100
 MAX_LOGS: Final = 10_000
+MAX_BRACKETS: Final = 4_000
+"""Opening brackets in one request.
+
+The engine lifts Python's recursion limit, so nesting must be bounded before parsing.
+"""
 _HOST: Final = "127.0.0.1"
 _IDLE_S: Final = 300
 
@@ -97,6 +102,8 @@ class RpcService:
 
     def answer(self, body: bytes) -> bytes:
         """Answer one request or a batch; never raises."""
+        if body.count(b"[") + body.count(b"{") > MAX_BRACKETS:
+            return _dump(_fault(None, _PARSE_ERROR, f"a request has at most {MAX_BRACKETS} brackets"))
         try:
             request = json.loads(body)
         except (ValueError, RecursionError):
@@ -442,9 +449,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--journal", type=Path, help="file that keeps the chain across restarts")
     parser.add_argument("--control", action="store_true", help="let clients mine, move time and rewind (tests)")
     options = parser.parse_args(arguments)
-    stop = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+    # Blocked in every thread and waited for here: a signal that the system hands to a busy thread could not wake this
+    # one.
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         accounts = [parse_address(text) for text in options.accounts]
         chain = EmbeddedChain(chain_id=options.chain_id, accounts=accounts, clock=time.time, journal=options.journal)
@@ -458,7 +466,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         temporary = options.port_file.with_name(options.port_file.name + ".new")
         temporary.write_text(f"{server.server_address[1]}\n")
         os.replace(temporary, options.port_file)
-    stop.wait()
+    signal.sigwait(signals)
     server.shutdown()
     server.server_close()
     chain.close()

@@ -308,7 +308,8 @@ class EmbeddedChain:
         return self._skew_s
 
     def rewind(self, number: int) -> None:
-        """Drop every block after `number`, as a reorganisation would. A chain with a journal refuses.
+        """Drop every block after `number`, as a reorganisation would, and take the clock back to it. A chain with a
+        journal refuses.
 
         Raises:
             EvmRefused: no such block, or there is a journal.
@@ -320,6 +321,7 @@ class EmbeddedChain:
                 del self._receipts[transaction], self._raw[transaction]
         del self._blocks[number + 1 :]
         header = self._blocks[-1].header
+        self._skew_s = max(0, header.timestamp - int(self._clock()))
         chaindb = self._chain.chaindb
         chaindb._set_as_canonical_chain_head(chaindb.db, header, header.parent_hash)
         self._chain.header = self._chain.create_header_from_parent(header)
@@ -401,6 +403,8 @@ class EmbeddedChain:
             raise EvmRefused(
                 "a transaction asks for too much gas", seen=transaction.gas, wanted=f"at most {TRANSACTION_GAS}"
             )
+        if transaction.chain_id != self.chain_id:  # the engine itself takes typed transactions of any chain
+            raise EvmRefused("the transaction is for another chain", seen=transaction.chain_id, wanted=self.chain_id)
         expected = self.nonce(sender, parent)
         if transaction.nonce != expected:
             side = "low" if transaction.nonce < expected else "high"
