@@ -1,0 +1,300 @@
+"""Random histories of a whole network: money is conserved in each of the three pots, and no attack comes through.
+
+A state machine drives the contracts on the embedded engine; after each step stakes, escrows and rewards must add up.
+What it did is counted, so that a machine that stopped settling, slashing or claiming fails instead of passing idly.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from pot_lab.chain import abi
+from pot_lab.chain.contract import interface, read_revert
+from pot_lab.chain.evm import TRANSACTION_GAS, Call, EmbeddedChain, EvmReverted
+from pot_lab.chain.transaction import Transaction, created_address
+from pot_lab.chain.wallet import pack_signatures
+from pot_lab.crypto.canonical import keccak256
+from pot_lab.crypto.identity import Identity
+from pot_lab.protocol.settlement import (
+    PayoutTree,
+    Settlement,
+    orders_hash,
+    reward_leaf,
+    settlement_digest,
+    slash_leaf,
+)
+from tests.chain.world import DAY_S, POT, fields, identity
+
+CHAIN_ID = 31_337
+FOUNDER, CLIENT, RELAYER, SLASHER = (identity(name) for name in ("founder", "client", "relayer", "slashes go here"))
+SIGNERS = sorted((identity(f"signer {i}") for i in range(3)), key=lambda signer: signer.address)
+PAYEES = [identity(f"payee {i}").address for i in range(4)]
+NAMES = ("PoTToken", "StakeRegistry", "OrderEscrow", "RewardSettlement")
+AT = {name: created_address(FOUNDER.address, i) for i, name in enumerate(NAMES)}
+SEEN: Counter[str] = Counter()
+
+
+class Refused(Exception):
+    pass
+
+
+class Network:
+    """The four contracts without a wallet in between."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_800_000_000
+        self.chain = EmbeddedChain(chain_id=CHAIN_ID, accounts=[], clock=lambda: self.now_s)
+        owner, treasury = FOUNDER.address, FOUNDER.address
+        creations = {
+            "PoTToken": (owner, 10**18),
+            "StakeRegistry": (AT["PoTToken"], owner, treasury, 7 * DAY_S, (1, 1, 1, 1_000 * POT)),
+            "OrderEscrow": (AT["PoTToken"], owner, DAY_S),
+            "RewardSettlement": (
+                *(AT[name] for name in ("PoTToken", "OrderEscrow", "StakeRegistry")),
+                owner,
+                owner,
+                60,
+                0,
+            ),
+        }
+        for name, arguments in creations.items():
+            self._transact(FOUNDER, b"", interface(name).creation(arguments))
+        for name in ("StakeRegistry", "OrderEscrow"):
+            self.send(FOUNDER, name, "setSettlement", AT["RewardSettlement"])
+        self.send(FOUNDER, "PoTToken", "transfer", CLIENT.address, 10**17)
+        for name in NAMES[1:]:
+            for who in (FOUNDER, CLIENT):
+                self.send(who, "PoTToken", "approve", AT[name], 2**256 - 1)
+        grants = [(signer.address, 3, 1_000_000 * POT) for signer in SIGNERS]
+        self.send(FOUNDER, "StakeRegistry", "stakeFor", grants)
+        self.send(FOUNDER, "RewardSettlement", "rotate", [s.address for s in SIGNERS], 2, 0, b"")
+
+    def send(self, who: Identity, contract: str, function: str, *arguments: Any) -> None:
+        self._transact(who, AT[contract], interface(contract).functions[function].call_data(arguments))
+
+    def read(self, contract: str, function: str, *arguments: Any) -> tuple[Any, ...]:
+        spec = interface(contract).functions[function]
+        call = Call(bytes(20), AT[contract], spec.call_data(arguments))
+        return abi.decode(spec.outputs, self.chain.call(call, self._head()))
+
+    def _transact(self, who: Identity, to: bytes, data: bytes) -> None:
+        head = self._head()
+        try:
+            self.chain.call(Call(who.address, to or None, data), head)
+        except EvmReverted as error:
+            raise Refused(read_revert(error.data).name) from None
+        nonce = self.chain.nonce(who.address, head)
+        raw = Transaction(CHAIN_ID, nonce, 0, 0, TRANSACTION_GAS, to, data).sign(who)
+        receipt = self.chain.receipt(self.chain.send(raw))
+        assert receipt is not None and receipt.succeeded
+
+    def _head(self) -> Any:
+        return self.chain.block(self.chain.height)
+
+
+NETWORK: list[Network] = []
+
+
+class History(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        if not NETWORK:
+            NETWORK.append(Network())
+            NETWORK[0].base = NETWORK[0].chain.height  # type: ignore[attr-defined]
+        self.net = NETWORK[0]
+        self.net.chain.rewind(self.net.base)  # type: ignore[attr-defined]
+        self.net.now_s = 1_800_000_000
+        self.orders: dict[bytes, tuple[int, int, bytes, int]] = {}
+        self.due: dict[bytes, int] = {}
+        self.paid = dict.fromkeys(PAYEES, 0)
+        self.funded = self.epoch = self.placed = self.slash_due = self.slash_done = 0
+        self.tree: PayoutTree | None = None
+
+    def refused(self, names: str, who: Identity, contract: str, function: str, *arguments: Any) -> None:
+        with pytest.raises(Refused) as caught:
+            self.net.send(who, contract, function, *arguments)
+        assert str(caught.value) in names.split()
+        SEEN[str(caught.value)] += 1
+
+    def place(self, reward: int, fee: int, bond: int) -> bytes:
+        self.placed += 1
+        seal_by_s, spec = self.net.now_s + 10**5, keccak256(b"%d" % self.placed)
+        self.net.send(CLIENT, "OrderEscrow", "placeOrder", reward, fee, bond, seal_by_s, spec, self.placed)
+        oid = self.net.read("OrderEscrow", "orderId", CLIENT.address, self.placed, seal_by_s, spec)[0]
+        self.orders[oid] = (reward + fee + bond, seal_by_s, spec, self.placed)
+        return bytes(oid)
+
+    @rule(
+        reward=st.integers(1, 10**12),
+        fee=st.integers(0, 10**9),
+        bond=st.integers(0, 10**9),
+        split=st.lists(st.sampled_from(PAYEES), min_size=1, max_size=3),
+        attack=st.sampled_from(["", "", "", "quorum", "insolvent", "twice", "old set", "replay", "ahead"]),
+        slash=st.booleans(),
+    )
+    def settle(self, reward: int, fee: int, bond: int, split: list[bytes], attack: str, slash: bool) -> None:
+        oids = [self.place(reward, fee, bond)]
+        gain, due = self.orders[oids[0]][0], dict(self.due)
+        for payee in split:
+            due[payee] = due.get(payee, 0) + (self.funded + gain - sum(self.due.values())) // len(split)
+        total, slash_due = sum(due.values()), self.slash_due + (POT if slash else 0)
+        leaves = [reward_leaf(payee, grains) for payee, grains in due.items()]
+        if slash_due:
+            leaves.append(slash_leaf(SIGNERS[0].address, 3, slash_due, SLASHER.address))
+        tree = PayoutTree(leaves)
+        self.net.now_s += 61
+        sealed = oids * 2 if attack == "twice" else oids
+        settlement = Settlement(
+            self.epoch + (2 if attack == "ahead" else 1),
+            0,
+            0 if attack == "old set" else 1,
+            tree.root,
+            self.funded + gain + 1 if attack == "insolvent" else total,
+            orders_hash(sealed),
+            bytes(32),
+        )
+        digest = settlement_digest(CHAIN_ID, AT["RewardSettlement"], settlement)
+        who = SIGNERS[:1] if attack == "quorum" else SIGNERS[:2]
+        keys = [signer.address for signer in who]
+        bitmap, packed = pack_signatures(digest, keys, len(who), {s.address: s.sign(digest) for s in who})
+        call = ("RewardSettlement", "settle", fields(settlement), sealed, bitmap, packed)
+        wrong = {
+            "quorum": "BadSignatures",
+            "insolvent": "Insolvent",
+            "twice": "UnknownOrder",
+            "old set": "WrongSigners",
+            "ahead": "WrongEpoch",
+        }.get(attack)
+        if wrong:
+            self.refused(wrong, RELAYER, *call)
+            return
+        self.net.send(RELAYER, *call)
+        SEEN["settled"] += 1
+        if attack == "replay":
+            self.refused("WrongEpoch", RELAYER, *call)
+        del self.orders[oids[0]]
+        self.due, self.tree, self.slash_due = due, tree, slash_due
+        self.epoch, self.funded = self.epoch + 1, self.funded + gain
+
+    @precondition(lambda self: self.tree is not None)
+    @rule(payee=st.sampled_from(PAYEES), extra=st.sampled_from([0, 0, 1]))
+    def claim(self, payee: bytes, extra: int) -> None:
+        if payee not in self.due:
+            return
+        assert self.tree is not None
+        due = self.due[payee]
+        proof = self.tree.proof(reward_leaf(payee, due))
+        if extra:
+            self.refused("BadProof", RELAYER, "RewardSettlement", "claim", payee, due + extra, proof)
+            return
+        if due > self.paid[payee]:
+            self.net.send(RELAYER, "RewardSettlement", "claim", payee, due, proof)
+            self.paid[payee] = due
+            SEEN["claimed"] += 1
+        self.refused("NothingToClaim", RELAYER, "RewardSettlement", "claim", payee, due, proof)
+
+    @precondition(lambda self: self.slash_due)
+    @rule()
+    def slash(self) -> None:
+        assert self.tree is not None
+        node = SIGNERS[0].address
+        proof = self.tree.proof(slash_leaf(node, 3, self.slash_due, SLASHER.address))
+        call = ("RewardSettlement", "applySlash", node, 3, self.slash_due, SLASHER.address, proof)
+        if self.slash_due > self.slash_done:
+            self.net.send(RELAYER, *call)
+            self.slash_done = self.slash_due
+            SEEN["slashed"] += 1
+        self.refused("NothingToClaim", RELAYER, *call)
+
+    @rule(role=st.integers(0, 2), grains=st.integers(1, 10**12), out=st.integers(1, 10**12), wait=st.booleans())
+    def stake(self, role: int, grains: int, out: int, wait: bool) -> None:
+        self.net.send(CLIENT, "StakeRegistry", "stake", role, grains)
+        bonded = self.net.read("StakeRegistry", "stakes", CLIENT.address, role)[0]
+        if out > bonded:
+            self.refused("NotBonded", CLIENT, "StakeRegistry", "requestUnstake", role, out)
+            return
+        self.net.send(CLIENT, "StakeRegistry", "requestUnstake", role, out)
+        if wait:
+            self.net.now_s += 7 * DAY_S
+            self.net.send(CLIENT, "StakeRegistry", "withdraw", role)
+            SEEN["withdrawn"] += 1
+        else:
+            self.refused("StillLocked", CLIENT, "StakeRegistry", "withdraw", role)
+
+    @rule(reward=st.integers(1, 10**12), wait=st.booleans())
+    def refund(self, reward: int, wait: bool) -> None:
+        oid = self.place(reward, 0, 0)
+        _, seal_by_s, spec, nonce = self.orders[oid]
+        call = ("OrderEscrow", "refund", CLIENT.address, nonce, seal_by_s, spec)
+        if not wait:
+            self.refused("TooEarly", RELAYER, *call)
+            return
+        self.net.now_s = max(self.net.now_s, seal_by_s + DAY_S)
+        self.net.send(RELAYER, *call)
+        del self.orders[oid]
+        SEEN["refunded"] += 1
+        self.refused("UnknownOrder", RELAYER, *call)
+
+    @invariant()
+    def the_three_pots_add_up(self) -> None:
+        def held(who: bytes) -> int:
+            return int(self.net.read("PoTToken", "balanceOf", who)[0])
+
+        accounts = [(CLIENT.address, role) for role in range(3)] + [(signer.address, 3) for signer in SIGNERS]
+        stakes = [self.net.read("StakeRegistry", "stakes", *account) for account in accounts]
+        assert held(AT["StakeRegistry"]) == sum(bonded + unbonding for bonded, unbonding, _ in stakes)
+        assert held(AT["OrderEscrow"]) == sum(amount for amount, *_ in self.orders.values())
+        assert held(AT["RewardSettlement"]) == self.funded - sum(self.paid.values())
+        assert [held(payee) for payee in PAYEES] == [self.paid[payee] for payee in PAYEES]
+        assert held(SLASHER.address) == self.slash_done
+
+
+WANTED = [
+    "settled",
+    "claimed",
+    "slashed",
+    "withdrawn",
+    "refunded",
+    "BadSignatures",
+    "Insolvent",
+    "UnknownOrder",
+    "WrongSigners",
+    "WrongEpoch",
+    "BadProof",
+    "NothingToClaim",
+    "NotBonded",
+    "StillLocked",
+    "TooEarly",
+]
+
+
+def _run(examples: int) -> None:
+    SEEN.clear()
+    run_state_machine_as_test(
+        History,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+            derandomize=True,
+        ),
+    )
+    assert {name for name in WANTED if not SEEN[name]} == set(), SEEN
+
+
+@pytest.mark.slow
+def test_money_is_conserved_whatever_happens() -> None:
+    _run(12)
+
+
+@pytest.mark.long
+def test_money_is_conserved_in_long_histories() -> None:
+    _run(400)
