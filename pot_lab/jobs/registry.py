@@ -88,7 +88,7 @@ class Job:
     @property
     def state(self) -> JobState:
         """`running`, or the true end: `done`, `failed`, `cancelled`, `lost` (died without a word)."""
-        state = self.record()["state"]
+        state: JobState = self.record()["state"]
         if state == "running" and not is_locked(self.directory):
             state = self.record()["state"]  # it may have ended between the two looks
             return "lost" if state == "running" else state

@@ -166,11 +166,13 @@ class NetworkFeed:
                 state["orders"] = source.orders()
         except (PotLabError, OSError, TimeoutError) as error:
             state["problem"] = str(error) or type(error).__name__
-            source = self._drop(source)
+            self._drop(source)
+            source = None
         except Exception:
             log.exception("reading the network failed")
             state["problem"] = "Reading the network failed; see the server's log."
-            source = self._drop(source)
+            self._drop(source)
+            source = None
         with self._lock:
             changed = not self._first.is_set() or state != self._state
             self._state = state
