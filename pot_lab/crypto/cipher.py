@@ -1,8 +1,8 @@
 """Encryption of test data: ChaCha20-Poly1305 in chunks (the STREAM construction), so a large file needs little memory.
 
 Format: magic, then chunks of 1 MiB plaintext, each with its 16-byte tag. The nonce is the chunk's number and a
-    last-chunk flag, so chunks cannot be dropped, reordered or appended. A key encrypts one file only (protocol.md,
-    "Test data").
+last-chunk flag, so chunks cannot be dropped, reordered or appended. A key encrypts one file only (protocol.md, "Test
+data").
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from pot_lab.crypto.identity import Identity, format_address
+from pot_lab.crypto.identity import BadKey, Identity, format_address, parse_address
 from pot_lab.errors import Malformed, PotLabError
 
 KEYSTORE_LIMIT_BYTES = 16_384
@@ -32,8 +32,14 @@ def save_keystore(path: Path, identity: Identity, password: str, *, work_factor:
     content["address"] = format_address(identity.address)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # e.g. a full disk: half a keystore would be in the way of a whole one
+        path.unlink(missing_ok=True)
+        raise
 
 
 def load_keystore(path: Path, password: str) -> Identity:
@@ -41,9 +47,10 @@ def load_keystore(path: Path, password: str) -> Identity:
 
     Raises:
         FileNotFoundError: there is no such file.
-        Malformed: the file is no version 3 keystore.
+        Malformed: the file is no version 3 keystore, is damaged, or names another account than its key's.
         WrongPassword: the password does not open it.
     """
+    from eth_keyfile.exceptions import EthKeyfileValueError
     from eth_keyfile.keyfile import decode_keyfile_json
 
     with path.open("rb") as file:
@@ -52,13 +59,16 @@ def load_keystore(path: Path, password: str) -> Identity:
         if len(raw) > KEYSTORE_LIMIT_BYTES:
             raise ValueError(f"longer than {KEYSTORE_LIMIT_BYTES} bytes")
         content = json.loads(raw)
-        if content["version"] != 3 or "crypto" not in content:
+        if not isinstance(content, dict) or content.get("version") != 3:
             raise ValueError("not version 3")
-    except (ValueError, KeyError, TypeError) as error:
-        raise Malformed(
-            f"file is no keystore: {error}", seen=path.name, wanted="an encrypted JSON keystore, version 3"
-        ) from error
-    try:
-        return Identity(decode_keyfile_json(content, password.encode()))
-    except ValueError as error:
+        named = content.get("address")
+        identity = Identity(decode_keyfile_json(content, password.encode()))
+        if named is not None and parse_address("0x" + str(named).removeprefix("0x").lower()) != identity.address:
+            raise ValueError(f"it names another account than its key's, {format_address(identity.address)}")
+    except EthKeyfileValueError as error:  # the only one that the library raises here: "MAC mismatch"
         raise WrongPassword("the keystore does not open with this password", seen=path.name) from error
+    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError, BadKey, Malformed) as error:
+        raise Malformed(
+            f"file is no keystore: {error!r}", seen=path.name, wanted="an encrypted JSON keystore, version 3"
+        ) from error
+    return identity

@@ -21,6 +21,7 @@ _ROOT_TAG, _SUM_ROOT_TAG = "pot-lab/merkle/root/1", "pot-lab/merkle-sum/root/1"
 _LEAF, _NODE, _SUM_LEAF, _SUM_NODE = b"\x00", b"\x01", b"\x02", b"\x03"
 _SUM_BYTES = 16
 _MAX_SUM = 1 << (8 * _SUM_BYTES - 1)
+_MAX_COUNT = 1 << 40
 
 
 class BadTree(PotLabError):
@@ -75,6 +76,8 @@ class SumProof(Record, frozen=True):
 
     def verify(self, root: bytes, total: int, value: int) -> bool:
         """Whether `value` is the leaf at `index` of the sum tree with this `root`, whose leaves add up to `total`."""
+        if not 0 <= self.index < self.count < _MAX_COUNT:
+            return False
         if not _in_range(value) or not all(_in_range(node.total) for node in self.siblings):
             return False
         top = _climb(_sum_leaf(self.index, value), self.index, self.count, self.siblings, _sum_node)
@@ -167,7 +170,7 @@ def _siblings(levels: list[list[Node]], index: int) -> list[Node]:
 def _climb(
     node: Node, index: int, count: int, siblings: Sequence[Node], join: Callable[[Node, Node], Node]
 ) -> Node | None:
-    if not 0 <= index < count or count >= 1 << 40:
+    if not 0 <= index < count < _MAX_COUNT:
         return None
     remaining, width = list(reversed(siblings)), count
     while width > 1:

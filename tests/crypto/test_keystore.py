@@ -1,0 +1,123 @@
+"""Keystores: readable by other wallets and by us, closed to a wrong password, never lost to a second key."""
+
+from __future__ import annotations
+
+import errno
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from eth_account import Account
+
+from pot_lab.crypto.identity import Identity, format_address
+from pot_lab.crypto.keystore import KEYSTORE_LIMIT_BYTES, WrongPassword, load_keystore, save_keystore
+from pot_lab.errors import Malformed
+
+FAST = 2
+ALICE = Identity(b"\x0a" * 32)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "keys" / "alice.json"
+    save_keystore(path, ALICE, "pass word ü", work_factor=FAST)
+    return path
+
+
+def test_a_keystore_opens_with_its_password(path: Path) -> None:
+    assert load_keystore(path, "pass word ü").secret == ALICE.secret
+
+
+def test_another_wallet_opens_ours(path: Path) -> None:
+    assert Account.decrypt(path.read_text(), "pass word ü") == ALICE.secret
+
+
+@pytest.mark.parametrize("kdf", ["scrypt", "pbkdf2"])
+def test_we_open_another_wallets(tmp_path: Path, kdf: str) -> None:
+    path = tmp_path / "theirs.json"
+    path.write_text(json.dumps(Account.encrypt(ALICE.secret, "secret", kdf=kdf, iterations=FAST)))
+    assert load_keystore(path, "secret").address == ALICE.address
+
+
+def test_a_wrong_password_is_named(path: Path) -> None:
+    with pytest.raises(WrongPassword, match=r"alice\.json"):
+        load_keystore(path, "pass word u")
+
+
+def test_only_its_owner_may_read_it(path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_keystore_is_never_overwritten(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError):
+        save_keystore(path, Identity.generate(), "other", work_factor=FAST)
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_no_half_a_key_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "alice.json"
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr("os.fsync", full)
+        save_keystore(path, ALICE, "secret", work_factor=FAST)
+    assert list(tmp_path.iterdir()) == []
+    save_keystore(path, ALICE, "secret", work_factor=FAST)
+    assert load_keystore(path, "secret").secret == ALICE.secret
+
+
+def test_the_file_shows_the_address_and_not_the_key(path: Path) -> None:
+    text = path.read_text()
+    assert json.loads(text)["address"] == format_address(ALICE.address)
+    assert ALICE.secret.hex() not in text.lower()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b"null",
+        b'"text"',
+        b'{"version": 1}',
+        b'{"version": 3}',
+        b'{"version": 3, "crypto": {}}',
+        b'{"version": 3, "crypto": null}',
+        b'{"version": 3, "crypto": {"kdf": "none", "mac": ""}}',
+        b'{"version": 3, "crypto": {"kdf": "scrypt", "kdfparams": {"n": "x"}}}',
+        b"\xff\xfe",
+        b" " * (KEYSTORE_LIMIT_BYTES + 1),
+    ],
+)
+def test_what_is_no_keystore_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "odd.json"
+    path.write_bytes(content)
+    with pytest.raises(Malformed, match=r"odd\.json"):
+        load_keystore(path, "secret")
+
+
+@pytest.mark.parametrize(("field", "value"), [("mac", "00" * 32), ("ciphertext", 7), ("kdfparams", {})])
+def test_a_damaged_keystore_is_not_mistaken_for_a_wrong_password(path: Path, field: str, value: object) -> None:
+    content = json.loads(path.read_bytes())
+    content["crypto"][field] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises((Malformed, WrongPassword)) as refusal:
+        load_keystore(path, "pass word ü")
+    assert refusal.type is (WrongPassword if field == "mac" else Malformed)
+
+
+def test_a_missing_keystore_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_keystore(tmp_path / "none.json", "secret")
+
+
+def test_a_keystore_that_names_another_address_is_refused(path: Path) -> None:
+    content = json.loads(path.read_bytes())
+    content["address"] = format_address(Identity(b"\x0b" * 32).address)
+    path.write_text(json.dumps(content))
+    with pytest.raises(Malformed, match="another account"):
+        load_keystore(path, "pass word ü")
