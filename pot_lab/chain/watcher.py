@@ -5,8 +5,8 @@ and chain"). So two watchers on two honest nodes must yield the same events in t
 event is yielded when its block has `confirmations` blocks on top: a shorter reorganisation is never seen, a longer one
 stops the watcher with a typed error, because an attestation cannot be taken back.
 
-It is written on plain JSON-RPC, not on web3: all our events are static words, and web3 would more than double an
-aggregator's memory (figures in docs/chain.md). It keeps nothing on disk; its `position` is the caller's to save.
+It is written on plain JSON-RPC, not on web3: all our events are static words, and in an aggregator's process this costs
+2.5 MB where web3 costs 40 (docs/chain.md). It keeps nothing on disk; its `position` is the caller's to save.
 """
 
 from __future__ import annotations
