@@ -167,7 +167,9 @@ def convolution(
     (top, bottom), (left, right) = padding
     padded = F.pad(x.integers, (left, right, top, bottom)) if any((top, bottom, left, right)) else x.integers
     per_group, area = w.integers.shape[1], w.integers.shape[2] * w.integers.shape[3]
-    step = max(1, CHUNK // area)
+    if area > CHUNK:
+        raise ValueError(f"a kernel of {area} places has no exact rule; at most {CHUNK}")
+    step = CHUNK // area
     if step >= per_group:
         total = backend.conv2d(padded, w.integers, stride, dilation, groups)
     else:

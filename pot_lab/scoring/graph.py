@@ -783,6 +783,9 @@ def _check_kernels(graph: ModelGraph, trace: _Trace, batch: int) -> None:
         except (RuntimeError, IndexError, ValueError, TypeError) as problem:
             reason = (str(problem).splitlines() or [type(problem).__name__])[0]
             raise ShapeMismatch(f"node {number}, {node.op}, has no exact rule for its arguments: {reason}") from problem
+        for value in _flat([values[-1]]):
+            if isinstance(value, Tensor) and value.dtype not in (torch.float64, torch.int64, torch.bool):
+                raise DtypeMismatch(f"node {number}, {node.op}, has no exact rule for these types", seen=value.dtype)
         wanted = [tuple(_bare(v).shape) for v in _flat([trace.values[len(values) - 1]]) if isinstance(v, Traced)]
         found = [tuple(v.shape) for v in _flat([values[-1]]) if isinstance(v, Tensor)]
         if found != wanted:

@@ -456,7 +456,7 @@ def hardtanh(arithmetic: Arithmetic, x: Tensor, min_val: float = -1, max_val: fl
 
 @operator("aten.clamp.default", batch=batching.elementwise)
 def clamp(arithmetic: Arithmetic, x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
-    return torch.clamp(x, min, max)
+    return torch.clamp(_meeting(x, min, max), min, max)
 
 
 @operator("aten.pow.Tensor_Scalar", batch=batching.elementwise)
@@ -476,24 +476,31 @@ Exponent = float
 # ----------------------------------------------------------------------------------------- arithmetic
 
 
+def _meeting(x: Tensor, *others: Operand | None) -> Tensor:
+    """x in float64 if it meets a floating-point value; torch's own promotion would follow its default type."""
+    floating = any(isinstance(o, float) or (isinstance(o, Tensor) and o.is_floating_point()) for o in others)
+    return x.to(torch.float64) if floating else x
+
+
 @operator("aten.add.Tensor", batch=batching.elementwise)
 def add(arithmetic: Arithmetic, x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
-    return torch.add(x, other if alpha == 1 else other * alpha)
+    return torch.add(_meeting(x, other, alpha), other if alpha == 1 else other * alpha)
 
 
 @operator("aten.sub.Tensor", batch=batching.elementwise)
 def sub(arithmetic: Arithmetic, x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
-    return torch.sub(x, other if alpha == 1 else other * alpha)
+    return torch.sub(_meeting(x, other, alpha), other if alpha == 1 else other * alpha)
 
 
 @operator("aten.rsub.Scalar", batch=batching.elementwise)
 def rsub(arithmetic: Arithmetic, x: Tensor, other: float, alpha: float = 1) -> Tensor:
+    x = _meeting(x, other, alpha)
     return torch.sub(other, x if alpha == 1 else x * alpha)
 
 
 @operator("aten.mul.Tensor", batch=batching.elementwise)
 def mul(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
-    return torch.mul(x, other)
+    return torch.mul(_meeting(x, other), other)
 
 
 @operator("aten.div.Tensor", batch=batching.elementwise)

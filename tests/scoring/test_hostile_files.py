@@ -122,6 +122,15 @@ HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
         ),
         CostLimit,
     ),
+    "kernel beyond the exact bound": (
+        document(
+            inputs=[entry((1, 70, 70))],
+            state=[{"name": "w", "kind": "parameter", "dtype": "float32", "shape": [1, 1, 65, 65]}],
+            nodes=[call("aten.conv2d.default", {"$": 1}, {"$": 0})],
+            outputs=[2],
+        ),
+        ShapeMismatch,
+    ),
     "weights bomb": (
         document(
             state=[{"name": "w", "kind": "parameter", "dtype": "float32", "shape": [2**30, 2**30]}],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pot_lab.scoring.errors import ShapeMismatch
 from pot_lab.scoring.graph import load_graph
 from pot_lab.scoring.operators import REGISTRY
 from tests.scoring import numpy_scoring
@@ -255,3 +256,35 @@ def same_default(ours: object, theirs: object) -> bool:
         theirs = theirs if isinstance(theirs, list | tuple) else [theirs]
         return set(ours) == set(theirs)
     return ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "kwargs"),
+    [
+        ("aten.mul.Tensor", [X, 0.3], {}),
+        ("aten.add.Tensor", [X, 2.5], {"alpha": 3}),
+        ("aten.sub.Tensor", [X, 5], {}),
+        ("aten.rsub.Scalar", [X, 0.1], {}),
+        ("aten.div.Tensor", [X, 3], {}),
+        ("aten.clamp.default", [X, -0.5], {}),
+        ("aten.tanh.default", [X], {}),
+        ("aten.mean.dim", [X, [1]], {}),
+        ("aten.to.dtype", [X, {"dtype": "float32"}], {}),
+    ],
+)
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+def test_whole_numbers_meet_floats_in_float64(op: str, args: list, kwargs: dict, default: torch.dtype) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        graph, weights = one_call(op, (6,), args, kwargs, dtype=torch.int64)
+        inputs = torch.arange(-15, 15).reshape(5, 6) * 7
+        if op == "aten.mean.dim":  # ATen has no mean of whole numbers
+            with pytest.raises(ShapeMismatch):
+                load_graph(graph)
+            return
+        (out,) = load_graph(graph).exact(weights).run(inputs)
+        assert out.dtype in (torch.float64, torch.int64)
+        assert exactly_equal(out, numpy_scoring.run(graph, weights, inputs.numpy()))
+    finally:
+        torch.set_default_dtype(before)
