@@ -169,12 +169,39 @@ def _exported(model: Any, inputs: Any, export_model: Any) -> Any:
     import torch
 
     if not isinstance(model, torch.nn.Module):
-        raise BadArgument(
-            "`model` is no module", seen=type(model).__name__, wanted="a torch.nn.Module, or what export_model returned"
-        )
-    if len(inputs) < 2:
-        raise BadArgument("`train` needs at least two examples", seen=len(inputs))
+        wanted = "a torch.nn.Module, or what export_model returned"
+        raise BadArgument("`model` is no module", seen=type(model).__name__, wanted=wanted)
+    if inputs.dim() == 0 or len(inputs) < 2:
+        raise BadArgument("`train` needs at least two examples", seen=f"inputs of shape {tuple(inputs.shape)}")
+    _try_out(model, inputs[:2])
     return export_model(model, (inputs[:2],))
+
+
+def _try_out(model: Any, inputs: Any) -> None:
+    """Run the module once as it is, since its own complaint about wrong inputs reads better than an exporter's."""
+    import torch
+
+    from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch
+
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is not None and inputs.is_floating_point() and inputs.dtype != parameter.dtype:
+        raise DtypeMismatch(
+            "the train inputs have another number type than the model's parameters",
+            seen=inputs.dtype,
+            wanted=parameter.dtype,
+        )
+    modes = [(part, part.training) for part in model.modules()]
+    try:
+        with torch.no_grad():
+            model.eval()(inputs)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ShapeMismatch(
+            "the model does not run on the train inputs", seen=f"inputs of shape {tuple(inputs.shape)}: {reason}"
+        ) from error
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def _pair(name: str, data: Any) -> tuple[Any, Any]:

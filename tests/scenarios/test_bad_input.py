@@ -1,0 +1,334 @@
+"""Bad input and bad luck on a real network: a clear typed error each time, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pot_lab.chain.errors import InsufficientBalance
+from pot_lab.crypto.canonical import sha256
+from pot_lab.demo import digits
+from pot_lab.errors import PotLabError
+from pot_lab.jobs.provider import ProviderLoop
+from pot_lab.jobs.recipes import recipe
+from pot_lab.jobs.runner import JobRunner
+from pot_lab.jobs.validator import ValidatorLoop
+from pot_lab.network.chain_access import wallet_of
+from pot_lab.network.config import NetworkConfig
+from pot_lab.network.errors import Unreachable
+from pot_lab.network.ledger_client import LedgerClient
+from pot_lab.notebook.lab import Lab, connect
+from pot_lab.notebook.order import NoModel
+from pot_lab.notebook.posting import BadArgument
+from pot_lab.notebook.quantities import BadQuantity
+from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.errors import BadCommitment, BadWindows, NotAllowed, TooLate, UnknownOrder
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import claim_commitment, model_id
+from pot_lab.protocol.transactions import Claim, Register, RevealModel
+from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch, UnknownScoreFunction, UnsupportedOperator
+from pot_lab.store import LinkDead, Store
+from pot_lab.testnet import NoTestnet, Testnet, TestnetFailed, TestnetRunning, UnknownAccount
+from tests.scenarios.processes import await_nothing_left, run, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+ORDER: dict[str, Any] = {"reward": 5, "train_for": "30s"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("home")
+    before = os.environ.get("POT_LAB_HOME")
+    os.environ["POT_LAB_HOME"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["POT_LAB_HOME"]
+    else:
+        os.environ["POT_LAB_HOME"] = before
+
+
+@pytest.fixture(scope="module")
+def testnet(home: Path) -> Iterator[Testnet]:
+    net = Testnet.up("bad", durability="flush")
+    yield net
+    net.down()
+    assert await_nothing_left(home) == []
+
+
+@pytest.fixture
+def lab(testnet: Testnet) -> Iterator[Lab]:
+    with connect("bad") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def task() -> tuple[Any, Any, Any]:
+    return digits()
+
+
+def blobs(testnet: Testnet) -> set[str]:
+    return {path.name for path in (testnet.folder / "blobs").rglob("*") if path.is_file()}
+
+
+# --- a researcher's mistakes: refused before a byte or a grain moves ---------------------------------------------
+Mistake = tuple[str, Callable[[Any, Any], dict[str, Any]], type[PotLabError], str]
+MISTAKES: list[Mistake] = [
+    ("reward above balance", lambda train, test: {"reward": 10_001}, InsufficientBalance, "POT"),
+    (
+        "train inputs of a wrong shape",
+        lambda train, test: {"train": (train[0][:, :, :4], train[1])},
+        ShapeMismatch,
+        "does not run on the train inputs",
+    ),
+    (
+        "test inputs of a wrong shape",
+        lambda train, test: {"test": (test[0].flatten(1), test[1])},
+        ShapeMismatch,
+        "test",
+    ),
+    (
+        "train inputs of a wrong dtype",
+        lambda train, test: {"train": (train[0].double(), train[1])},
+        DtypeMismatch,
+        "train",
+    ),
+    ("test inputs of a wrong dtype", lambda train, test: {"test": (test[0].double(), test[1])}, DtypeMismatch, "test"),
+    ("targets that are no classes", lambda train, test: {"train": (train[0], train[1] + 1)}, PotLabError, "train"),
+    ("more inputs than targets", lambda train, test: {"train": (train[0], train[1][:-1])}, PotLabError, "numbers of"),
+    ("an operator off the list", lambda train, test: {"model": Fourier()}, UnsupportedOperator, "test_bad_input.py"),
+    ("no module", lambda train, test: {"model": "resnet50"}, BadArgument, "model"),
+    ("no pair", lambda train, test: {"train": train[0]}, BadArgument, "train"),
+    ("a file that is not there", lambda train, test: {"test": "nowhere.safetensors"}, BadArgument, "nowhere"),
+    ("a window that is too short", lambda train, test: {"train_for": 0.2}, BadWindows, "train window is too short"),
+    ("a window that is too long", lambda train, test: {"windows": {"challenge": "400d"}}, BadWindows, "challenge"),
+    ("no such window", lambda train, test: {"windows": {"lunch": "1h"}}, BadArgument, "lunch"),
+    ("no duration", lambda train, test: {"train_for": "a while"}, BadQuantity, "a while"),
+    ("no amount", lambda train, test: {"reward": "lots"}, BadQuantity, "lots"),
+    ("no such score", lambda train, test: {"score": "beauty"}, UnknownScoreFunction, "beauty"),
+]
+
+
+class Fourier(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft(x.flatten(1)).real[:, :10]
+
+
+@pytest.mark.parametrize(("mistake", "change", "error", "words"), MISTAKES, ids=[name for name, *_ in MISTAKES])
+def test_a_researchers_mistake_is_named_and_costs_nothing(
+    lab: Lab, testnet: Testnet, task: Any, mistake: str, change: Any, error: type[PotLabError], words: str
+) -> None:
+    net, train, test = task
+    balance, before = lab.balance(), blobs(testnet)
+    arguments = {"model": net, "train": train, "test": test, **ORDER, **change(train, test)}
+    with pytest.raises(error) as caught:
+        lab.order(**arguments)
+    assert words in str(caught.value), str(caught.value)
+    assert lab.balance() == balance
+    assert blobs(testnet) == before
+    assert lab.orders() == []
+
+
+def test_a_store_that_is_away_stops_an_order_before_money_moves(lab: Lab, task: Any) -> None:
+    net, train, test = task
+    balance = lab.balance()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        lab.store = Store(f"http://127.0.0.1:{free.getsockname()[1]}")
+        with pytest.raises(LinkDead):
+            lab.order(net, train, test, **ORDER)
+    assert lab.balance() == balance and lab.orders() == []
+
+
+def test_who_is_unknown_is_told_what_there_is(home: Path, testnet: Testnet, lab: Lab) -> None:
+    with pytest.raises(UnknownAccount, match="provider-0"):
+        connect("bad", "nobody")
+    with pytest.raises(NoTestnet, match="elsewhere"):
+        connect("elsewhere", start=False)
+    with pytest.raises(UnknownOrder):
+        lab.get("00" * 32)
+    with pytest.raises(TestnetRunning, match="bad"):
+        Testnet.up("bad")
+    again = run(["testnet", "up", "--name", "bad"], home)
+    assert again.returncode == 1 and again.stderr.startswith("pot-lab: TestnetRunning: ")
+    assert len(again.stderr.strip().splitlines()) == 1
+
+
+# --- miners' mistakes and malice ---------------------------------------------------------------------------------
+def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
+    home: Path, testnet: Testnet, lab: Lab, task: Any
+) -> None:
+    """One provider offers a pickle, reveals what it did not commit to, and comes late; the other one's model wins."""
+    net, train, test = task
+    order = lab.order(net, train, test, reward=5, train_for="3s", title="pickle")
+    config = lab.config
+    evil, honest = (LedgerClient(config, testnet.identity(f"provider-{i}")) for i in (0, 1))
+    stranger = LedgerClient(config, testnet.identity("client"))
+    stop = threading.Event()
+    validators = [
+        ValidatorLoop(
+            LedgerClient(config, testnet.identity(f"validator-{i}")),
+            Store(config.store_url),
+            JobRunner(home),
+            recipe("validator"),
+            home,
+            settings={"threads": 1},
+            limit=1,
+        )
+        for i in range(3)
+    ]
+    threads = [threading.Thread(target=loop.run, args=(stop,)) for loop in validators]
+    try:
+        for thread in threads:
+            thread.start()
+        for client in (evil, honest):
+            client.say(Register(int(Role.PROVIDER)))
+        view = lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=30)
+        offered = {
+            evil: pickle.dumps({"boom": print}),
+            honest: lab.store.fetch(view.order.weights, limit_bytes=1 << 24, timeout_s=30),
+        }
+        salt = sha256(b"salt")
+
+        def mid(data: bytes) -> bytes:
+            return model_id(view.order.model.digest, sha256(data))
+
+        for client, data in offered.items():
+            assert client.identity is not None
+            commitment = claim_commitment(config.network_id, order.id, client.identity.address, mid(data), salt)
+            client.say(Claim(order.id, commitment))
+        with pytest.raises(NotAllowed):
+            stranger.say(Claim(order.id, bytes(32)))
+        lab.client.wait_for_order(order.id, lambda v: v.window is not Window.COMMIT, timeout_s=30)
+        with pytest.raises(TooLate, match="reveal window"):
+            evil.say(Claim(order.id, bytes(32)))
+        links = {client: lab.store.put(data) for client, data in offered.items()}
+        with pytest.raises(BadCommitment):  # another's model
+            evil.say(RevealModel(order.id, mid(offered[honest]), links[honest], salt))
+        with pytest.raises(BadCommitment):  # other weights than were named
+            evil.say(RevealModel(order.id, mid(offered[evil]), links[honest], salt))
+        for client, data in offered.items():
+            client.say(RevealModel(order.id, mid(data), links[client], salt))
+        with pytest.raises(NoModel, match="not sealed yet"):
+            order.model()
+        ended = order.wait(90, settled=True)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+        for loop in validators:
+            loop.client.close()
+        for client in (evil, honest, stranger):
+            client.close()
+    assert ended.window is Window.SETTLED and honest.identity is not None and evil.identity is not None
+    assert ended.winner == honest.identity.address
+    worthless = ended.claim_by(evil.identity.address)
+    assert worthless is not None and worthless.agreed is not None and not worthless.agreed.valid
+    results = next((home / "work").glob("validator-*/*/results.json")).read_text()
+    assert "pickle" in results
+    assert order.rescore().total == ended.claim_by(ended.winner).agreed.total  # type: ignore[union-attr]
+
+
+def test_a_provider_that_was_killed_goes_on_where_it_was(
+    home: Path, testnet: Testnet, lab: Lab, task: Any, tmp_path: Path
+) -> None:
+    """kill -9 of supervisor and notebook after the first commitment; a new supervisor finds both and reveals."""
+    net, train, test = task
+    order = lab.order(net, train, test, reward=5, train_for="25s", title="killed")
+    arguments = [
+        "mine",
+        "provider",
+        "--account",
+        "provider-2",
+        "--orders",
+        "1",
+        "--set",
+        "threads=1",
+        "--set",
+        "learning_rate=0.0005",
+    ]
+    first = start(arguments, tmp_path, home=home)
+    second = None
+    try:
+        lab.client.wait_for_order(order.id, lambda v: len(v.claims) == 1, timeout_s=60)
+        first.kill()
+        first.wait()
+        job = next(job for job in JobRunner(home).jobs() if job.id.startswith("provider-"))
+        assert job.pid is not None
+        os.kill(job.pid, signal.SIGKILL)
+        second = start(arguments, tmp_path, home=home)
+        view = lab.client.wait_for_order(order.id, lambda v: any(c.mid for c in v.claims), timeout_s=60)
+        assert view.claims[0].mid
+    finally:
+        for process in filter(None, (first, second)):
+            if process.poll() is None:
+                process.terminate()
+                process.wait(30)
+    output = (tmp_path / "output.txt").read_text()
+    assert "event=job_resumed" in output, output
+    assert "event=revealed" in output
+
+
+def test_an_order_whose_data_are_gone_is_put_aside_by_its_miners(
+    home: Path, testnet: Testnet, lab: Lab, task: Any
+) -> None:
+    net, train, test = task
+    order = lab.order(net, (train[0] * 0.5, train[1]), test, reward=5, train_for="20s", title="no data")
+    view = lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=30)
+    for path in (testnet.folder / "blobs").rglob(view.order.train.digest.hex() + "*"):
+        path.unlink()
+    with LedgerClient(lab.config, testnet.identity("provider-1")) as client:
+        loop = ProviderLoop(client, Store(lab.config.store_url), JobRunner(home), recipe("provider"), home, limit=1)
+        loop.register()
+        loop.step()
+        assert loop.finished == 1 and loop.knows(order.id)
+        memory = (loop.order_folder(order.id) / "memory.json").read_text()
+    assert "unusable" in memory and "no such blob" in memory
+    order.withdraw()
+    assert order.wait(20).void_reason == "client withdrew"
+
+
+# --- the network's bad days --------------------------------------------------------------------------------------
+def test_one_aggregator_may_be_away_and_two_are_named(testnet: Testnet, lab: Lab) -> None:
+    for index in (2, 3):
+        os.kill(testnet.pid(f"aggregator-{index}"), signal.SIGKILL)
+        if index == 2:
+            assert lab.client.network().validators >= 3
+    with pytest.raises(Unreachable) as caught:
+        lab.client.say(Register(int(Role.VERIFIER)), timeout_s=3)
+    assert "2" in str(caught.value) and "3" in str(caught.value)
+    statuses = lab.client.status(1.0)
+    assert [status.reachable for status in statuses] == [True, True, False, False]
+    for index in (2, 3):
+        testnet.start_aggregator(index)
+    deadline = time.monotonic() + 30
+    while not all(status.reachable for status in lab.client.status(1.0)):
+        assert time.monotonic() < deadline
+    assert wallet_of(lab.config, lab.identity).balance_grains() > 0
+
+
+def test_a_taken_port_is_named_and_nothing_is_left_running(home: Path) -> None:
+    net = Testnet.up("ports", durability="flush", providers=0, validators=0, verifiers=0)
+    net.down()
+    port = NetworkConfig.load(net.network_file).aggregators[1].client_port
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thief.bind(("127.0.0.1", port))
+        thief.listen()
+        with pytest.raises(TestnetFailed) as caught:
+            Testnet.up("ports")
+    assert "aggregator-1" in str(caught.value) and str(port) in str(caught.value)
+    assert not net.is_up()
+    Testnet.up("ports")
+    assert net.is_up()
+    net.down()
