@@ -78,6 +78,7 @@ from pot_lab.network.wire import (
 _PEER_FRAMES_A_TURN = 2_000
 _CLIENT_FRAMES_A_TURN = 256
 _DUTY_POLL_MS = 100
+_MEND_EVERY_MS = 1_000
 _PUSHES_A_TURN = 64
 _DECISIONS_BYTES = 2 * 1024 * 1024
 _LONGEST_WAIT_MS = 1_000
@@ -148,6 +149,7 @@ class Aggregator:
         self._queue, self._waiting, self._streams = FairQueue(), Waiting(), Streams()
         self._timer_ms: int | None = None
         self._duty_at_ms = 0
+        self._mend_at_ms = 0
         self._stopping = False
         self._started_ms = _clock_ms()
         self._waker, self._woken = socket.socketpair()
@@ -245,6 +247,9 @@ class Aggregator:
         now_ms = _clock_ms()
         self._step(Tick(now_ms))
         self._gate.serve()
+        if now_ms >= self._mend_at_ms:
+            self._links.mend()
+            self._mend_at_ms = now_ms + _MEND_EVERY_MS
         self._hear_peers()
         self._hear_clients(now_ms)
         self._ask_duties(now_ms)

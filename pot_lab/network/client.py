@@ -32,7 +32,7 @@ from pot_lab.network.errors import (
 )
 from pot_lab.network.io_thread import IoThread
 from pot_lab.network.keys import CurveKeyPair
-from pot_lab.network.transport import prepare_dealer
+from pot_lab.network.transport import prepare_dealer, reconnect
 from pot_lab.network.wire import (
     MAX_ANSWER_FRAME_BYTES,
     MAX_CLIENT_FRAME_BYTES,
@@ -63,6 +63,7 @@ _TEMPORARY = frozenset({"Busy", "QueueFull"})
 _CREDIT = 64
 _AHEAD = 256
 _RENEW_S = 2.0
+_MEND_S = 1.0
 _FRAMES_A_TURN = 1_000
 
 _MONITORED = (
@@ -74,9 +75,8 @@ _MONITORED = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
-_HANDSHAKE_FAILED = (
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
+_GIVEN_UP = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_HANDSHAKE_FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | _GIVEN_UP
 
 
 class Call(Generic[T]):
@@ -172,7 +172,8 @@ class _Link:
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_ANSWER_FRAME_BYTES + 4_096)
         prepare_dealer(self.socket, keys, entry.curve_public)
         self.monitor = self.socket.get_monitor_socket(_MONITORED)
-        self.socket.connect(entry.client_url)
+        self.url = entry.client_url
+        self.socket.connect(self.url)
 
     def send(self, frame: bytes) -> bool:
         """Hand over a frame; False when there is no connection to take it."""
@@ -193,7 +194,7 @@ class _Link:
         elif event & _HANDSHAKE_FAILED or (event == zmq.EVENT_DISCONNECTED and self.tcp_open and not self.connected):
             self.connected, self.tcp_open, self.wrong_key = False, False, True
             self.reason = f"{self.where} hangs up during the key exchange: it does not have the key in network.toml"
-        elif event == zmq.EVENT_DISCONNECTED:
+        elif event == zmq.EVENT_DISCONNECTED and self.connected:
             self.connected = self.tcp_open = False
             self.reason = f"the connection to {self.where} was lost"
         elif event == zmq.EVENT_CONNECT_RETRIED and not self.connected:
@@ -366,6 +367,13 @@ class NetworkClient:
                 return
             if link.note(event):
                 self._resume(link)
+            elif event & _GIVEN_UP:
+                self._thread.after(_MEND_S, lambda: self._mend(link))
+
+    def _mend(self, link: _Link) -> None:
+        """Connect anew: libzmq gives a connection up for good when its handshake breaks the protocol."""
+        if self._links and not link.connected:
+            reconnect(link.socket, link.url)
 
     def _resume(self, link: _Link) -> None:
         """A connection is usable (again): say everything that this aggregator has not answered."""

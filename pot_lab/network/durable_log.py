@@ -72,10 +72,8 @@ class DurableLog:
         if not self._waiting:
             return
         data = b"".join(self._waiting)
-        done = 0
         try:
-            while done < len(data):
-                done += os.pwrite(self._file, data[done:] if done else data, self._written_bytes + done)
+            self._write_at(self._written_bytes, data)
         except OSError as error:
             self._undo()
             raise _full_or(error, self.path) from error
@@ -120,7 +118,7 @@ class DurableLog:
         found = os.pread(self._file, _HEADER_BYTES, 0)
         if len(found) < _HEADER_BYTES and header.startswith(found):
             try:
-                os.pwrite(self._file, header, 0)
+                self._write_at(0, header)
                 os.fsync(self._file)
                 directory = os.open(self.path.parent, os.O_RDONLY)
                 try:
@@ -193,6 +191,13 @@ class DurableLog:
         self.cut_bytes = end - offset
         os.ftruncate(self._file, offset)
         os.fsync(self._file)
+
+    def _write_at(self, offset: int, data: bytes) -> None:
+        """Write all of it: a disk that is nearly full takes a part and only then says so."""
+        rest = memoryview(data)
+        while rest:
+            done = os.pwrite(self._file, rest, offset)
+            offset, rest = offset + done, rest[done:]
 
     def _undo(self) -> None:
         """Leave nothing of a write that failed."""

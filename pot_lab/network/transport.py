@@ -1,18 +1,21 @@
 """ZeroMQ between aggregators and to clients: CURVE on everything, and the sender is who its key proves.
 
-One ROUTER for peers, one for clients, one DEALER to each peer. Three traps, each with a test: - libzmq consults a ZAP
-handler only at `inproc://zeromq.zap.01`; bound anywhere else, any key gets in. `Gate` is bound there
-  before any socket listens, and the sockets enforce their domains, so without it nobody gets in.
+One ROUTER for peers, one for clients, one DEALER to each peer. Three traps, each with a test:
+
+- libzmq consults a ZAP handler only at `inproc://zeromq.zap.01`; bound anywhere else, any key gets in. `Gate` is bound
+  there before any socket listens, and the sockets enforce their domains, so without it nobody gets in.
 - A routing id is the sender's own choice. Who sent a frame is its `User-Id`, which `Gate` derives from the proven key.
 - ROUTER_HANDOVER lets one allowed key take over another's routing id. It stays off.
 
-A message to a peer that is not connected is dropped, not queued (`IMMEDIATE`): the replica repeats what matters, and
-a peer that was away for an hour is not drowned in old votes.
+A message to a peer that is not connected is dropped, not queued (`IMMEDIATE`): the replica repeats what matters, and a
+peer that was away for an hour is not drowned in old votes. libzmq gives a connection up for good when its handshake
+fails (another program may have had the port for a moment), so `mend` makes links anew that took nothing for a while.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -28,6 +31,7 @@ ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 PEER_DOMAIN, CLIENT_DOMAIN = b"peer", b"client"
 _HIGH_WATER_MARK = 2_000
 _HEARTBEAT_MS, _SILENCE_MS = 2_000, 10_000
+_MEND_S = 5.0
 _RECONNECT_MS, _RECONNECT_MAX_MS = 20, 1_000
 
 
@@ -88,6 +92,8 @@ class PeerLinks:
         self._index, self._n = index, config.n
         self.inbox = listen(context, own.host, own.peer_port, keys, PEER_DOMAIN, MAX_PEER_FRAME_BYTES)
         self._outboxes: dict[int, zmq.Socket[bytes]] = {}
+        self._urls = {entry.index: entry.peer_url for entry in config.aggregators}
+        self._silent_since_s: dict[int, float] = {}
         for entry in config.aggregators:
             if entry.index != index:
                 socket = context.socket(zmq.DEALER)
@@ -108,13 +114,23 @@ class PeerLinks:
         """Hand a frame to one peer; dropped when it is not connected or its queue is full."""
         try:
             self._outboxes[to].send(data, zmq.NOBLOCK)
+            self._silent_since_s.pop(to, None)
         except zmq.Again:
             self.counters["peer_frames_unsent"] += 1
+            self._silent_since_s.setdefault(to, time.monotonic())
 
     def broadcast(self, data: bytes) -> None:
         """Hand a frame to every peer."""
         for to in self._outboxes:
             self.send(to, data)
+
+    def mend(self) -> None:
+        """Connect anew to peers that took nothing for a while; called now and then."""
+        now_s = time.monotonic()
+        for to, since_s in list(self._silent_since_s.items()):
+            if now_s - since_s >= _MEND_S:
+                reconnect(self._outboxes[to], self._urls[to])
+                self._silent_since_s[to] = now_s
 
     def close(self) -> None:
         """Close all sockets, dropping what was not sent."""
@@ -154,6 +170,15 @@ def prepare_dealer(socket: zmq.Socket[bytes], keys: CurveKeyPair, server_key: st
     socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
     _common(socket)
+
+
+def reconnect(socket: zmq.Socket[bytes], url: str) -> None:
+    """Begin a connection again that may have been given up."""
+    try:
+        socket.disconnect(url)
+    except zmq.ZMQError:
+        pass  # it was given up already
+    socket.connect(url)
 
 
 def receive(socket: zmq.Socket[bytes], limit: int) -> Iterator[tuple[str, list[zmq.Frame]]]:
