@@ -55,6 +55,7 @@ def lay_out(loop: Loop, view: OrderView, claims: list[ClaimView]) -> Path:
         "title": view.order.title,
         "score": f"{score.name}/{score.version}",
         "models": mids,
+        "test_root": view.order.test.root.hex(),
     }
     Workspace.create(folder, facts, files)
     return folder

@@ -142,22 +142,27 @@ class ScoringTask(Workspace):
             on_scored: called with (how many are done, of how many, the result).
         Returns: one dictionary for each model: mid, total, count, valid, root (hex), transcript (file), error.
         Raises:
-            PotLabError: this machine's arithmetic is not exact; it must not score.
+            SelfTestFailed: this machine's arithmetic is not exact; it must not score.
+            BadWorkspace, BadDataset, ...: the test data are not what the order promised; nobody can score with them.
         """
-        from pot_lab.scoring import score, unusable_score
+        from pot_lab.scoring import check_dataset, dataset_root, load_graph, score, unusable_score
         from pot_lab.scoring.self_test import run_self_test
 
         run_self_test()
         inputs, targets = self.test_data()
-        function = self.order["score"]
+        root = dataset_root(inputs, targets).hex()
+        if root != self.order["test_root"]:
+            raise BadWorkspace(
+                "the test data do not hash to the order's root", seen=root, wanted=self.order["test_root"]
+            )
+        function, graph = self.order["score"], load_graph(self.graph)
+        check_dataset(graph, inputs, targets, function)  # what is wrong here is the client's fault, not a model's
         mids, results = self.order["models"], []
         (self.folder / "transcripts").mkdir(exist_ok=True)
         for done, mid in enumerate(mids, 1):
             try:
-                scored, error = (
-                    score((self.graph, self.read(f"models/{mid}.safetensors")), inputs, targets, function),
-                    None,
-                )
+                exact, error = graph.exact(self.read(f"models/{mid}.safetensors")), None
+                scored = score(exact, inputs, targets, function)
             except PotLabError as failure:
                 scored, error = unusable_score(function, len(targets)), str(failure)
             name = f"transcripts/{mid}.bin"
