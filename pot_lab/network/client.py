@@ -165,6 +165,7 @@ class _Link:
         self.index = entry.index
         self.where = f"{entry.host}:{entry.client_port}"
         self.connected = self.wrong_key = self.tcp_open = False
+        self.ready = False
         self.retries = 0
         self.reason = f"no connection to {self.where} yet"
         self.socket = context.socket(zmq.DEALER)
@@ -176,7 +177,9 @@ class _Link:
         self.socket.connect(self.url)
 
     def send(self, frame: bytes) -> bool:
-        """Hand over a frame; False when there is no connection to take it."""
+        """Hand over a frame; False when there is no connection to take it, or older frames must go first."""
+        if not self.ready:
+            return False
         try:
             self.socket.send(frame, zmq.NOBLOCK)
         except zmq.Again:
@@ -186,7 +189,7 @@ class _Link:
     def note(self, event: int) -> bool:
         """Learn from a monitor event; True when the connection has just become usable."""
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self.connected, self.wrong_key = True, False
+            self.connected, self.wrong_key, self.ready = True, False, False
             self.reason = f"{self.where} is connected but did not answer"
             return True
         if event == zmq.EVENT_CONNECTED:
@@ -376,13 +379,18 @@ class NetworkClient:
             reconnect(link.socket, link.url)
 
     def _resume(self, link: _Link) -> None:
-        """A connection is usable (again): say everything that this aggregator has not answered."""
+        """A connection is usable (again): say everything that this aggregator has not answered, in order.
+
+        Nothing newer may overtake it, or an account's later nonce would void its earlier ones.
+        """
         frames = [frame for frame, pendings in self._submissions.values() if _unanswered(pendings, link.index)]
         frames += [frame for frame, pending in self._queries.values() if _asks(pending, link.index)]
         frames += [
             encode_frame(AskStatus(number)) for number, (_, got) in self._statuses.items() if link.index not in got
         ]
+        link.ready = True
         if not all(link.send(frame) for frame in frames):
+            link.ready = False
             self._thread.after(0.02, lambda: self._resume(link) if link.connected and self._links else None)
             return
         for subscription in self._subscriptions.values():

@@ -156,7 +156,9 @@ class ToyNetwork:
         for process in self.processes.values():
             process.wait()
 
-    def wait_for_heights(self, client: NetworkClient, indices: set[int], height: int = 0, timeout_s: float = 30) -> None:
+    def wait_for_heights(
+        self, client: NetworkClient, indices: set[int], height: int = 0, timeout_s: float = 30
+    ) -> None:
         """Until these aggregators answer and stand at the same height, at least `height`."""
         deadline = time.monotonic() + timeout_s
         while True:

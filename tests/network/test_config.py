@@ -1,0 +1,133 @@
+"""`network.toml` is written and read back as it was, and a bad one says which field is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pot_lab.crypto.identity import Identity, format_address
+from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
+from pot_lab.network.errors import BadConfig, BadKeyFile
+from pot_lab.network.keys import CurveKeyPair, load_curve_key, save_curve_key
+
+
+def network(n: int = 4, **changes: Any) -> NetworkConfig:
+    entries = tuple(
+        AggregatorEntry(
+            index=i,
+            host="127.0.0.1",
+            peer_port=7_000 + i,
+            client_port=8_000 + i,
+            curve_public=CurveKeyPair.generate().public,
+            address=Identity(bytes([i + 1]) * 32).address,
+            sealing_public=bytes([i]) * 32,
+        )
+        for i in range(n)
+    )
+    return NetworkConfig(**{"network_id": bytes(range(32)), "name": "test", "aggregators": entries, **changes})
+
+
+CHAIN = ChainConfig(
+    rpc_url="http://127.0.0.1:8545",
+    chain_id=1337,
+    token=b"\1" * 20,
+    registry=b"\2" * 20,
+    escrow=b"\3" * 20,
+    settlement=b"\4" * 20,
+    confirmations=2,
+)
+
+
+@pytest.mark.parametrize("n", [4, 100])
+def test_a_network_survives_its_file(tmp_path: Path, n: int) -> None:
+    parameters = {
+        "train_ms": 20_000,
+        "strict": True,
+        "share": 0.5,
+        "name": 'quotes " and \\ and ü\n',
+        "list": [1, 2],
+        "empty": [],
+        "windows": {"reveal ms": 5, "deep": {"x": 1}},
+        "steps": [{"a": 1}, {"a": 2}],
+    }
+    config = network(n, chain=CHAIN, store_url="http://127.0.0.1:9/x", parameters=parameters, durability="flush")
+    path = tmp_path / "network.toml"
+    config.save(path)
+    assert NetworkConfig.load(path) == config
+    assert (config.n, config.f, config.q) == (n, (n - 1) // 3, {4: 3, 100: 67}[n])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    table = {**network(chain=CHAIN).to_table(), **changes}
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    table = network().to_table()
+    table["aggregators"][1] |= changes
+    return table
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (changed(network_id="ab"), "network_id"),
+        (changed(network_id=7), "network_id"),
+        (changed(name=None), "name"),
+        (changed(aggregators=[]), "number of aggregators"),
+        (changed(aggregators="x"), "aggregators"),
+        (changed(aggregators=["x"] * 4), "none"),
+        (changed(durability="maybe"), "durability"),
+        (changed(parameters=3), "parameters"),
+        (changed(chain={"rpc_url": "x"}), "chain_id"),
+        (entry(index=2), "by index"),
+        (entry(peer_port=0), "peer_port"),
+        (entry(peer_port=True), "peer_port"),
+        (entry(client_port=8_000), "client_url"),
+        (entry(curve_public='"' * 40), "curve_public"),
+        (entry(address="0x12"), "address"),
+        (entry(address=format_address(Identity(b"\1" * 32).address)), "address"),
+        (entry(sealing_public="00"), "sealing_public"),
+    ],
+)
+def test_a_bad_network_is_refused_and_the_message_names_the_field(table: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadConfig, match=told):
+        NetworkConfig.from_table(table)
+
+
+def test_files_that_hold_no_network_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "network.toml"
+    with pytest.raises(BadConfig, match="cannot read"):
+        NetworkConfig.load(path)
+    path.write_text("a = [")
+    with pytest.raises(BadConfig, match="no TOML"):
+        NetworkConfig.load(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadConfig, match="no TOML"):
+        NetworkConfig.load(path)
+    path.write_bytes(b"#" * 2_000_000)
+    with pytest.raises(BadConfig, match="too large"):
+        NetworkConfig.load(path)
+
+
+def test_a_key_file_is_private_and_is_read_back(tmp_path: Path) -> None:
+    pair = CurveKeyPair.generate()
+    path = tmp_path / "curve.key"
+    save_curve_key(path, pair)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load_curve_key(path) == pair
+    with pytest.raises(FileExistsError):
+        save_curve_key(path, pair)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 41, b"\xff" * 40, b'"' * 40])
+def test_a_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "curve.key"
+    path.write_bytes(content)
+    with pytest.raises(BadKeyFile):
+        load_curve_key(path)
+    with pytest.raises(BadKeyFile, match="cannot read"):
+        load_curve_key(tmp_path / "none")

@@ -1,0 +1,36 @@
+"""The history keeps executed batches in order, skips what it has, and says when its disk or file fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pot_lab.network.errors import LogCorrupt
+from pot_lab.network.history import History, HistoryRow
+
+
+def rows(first: int, last: int) -> list[HistoryRow]:
+    return [HistoryRow(i, 1_000 + i, tuple(b"event %d" % k for k in range(i % 3))) for i in range(first, last + 1)]
+
+
+def test_batches_come_back_after_a_restart(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.sqlite")
+    history.append(rows(1, 10))
+    history.append([])
+    assert history.read(0, 100) == rows(1, 10)
+    history.close()
+    again = History(tmp_path / "history.sqlite")
+    assert again.height == 10
+    again.append(rows(5, 12))
+    assert again.read(9, 2) == rows(9, 10)
+    assert again.read(11, 64) == rows(11, 12)
+    assert again.read(13, 64) == []
+    again.close()
+
+
+def test_a_damaged_file_is_named_and_can_be_removed(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    path.write_bytes(b"not a database, but long enough to look at" * 50)
+    with pytest.raises(LogCorrupt, match="remove it"):
+        History(path)

@@ -1,0 +1,207 @@
+"""The three traps of ZeroMQ under CURVE, and who may speak on which port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+import zmq
+
+from pot_lab.network.config import AggregatorEntry, NetworkConfig
+from pot_lab.network.errors import PortTaken
+from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, listen, prepare_dealer, receive
+from tests.network.toy import free_ports
+
+KEPT: list[zmq.Socket[bytes]] = []  # a socket that nobody holds is closed, with what it has not sent yet
+KEYS = [CurveKeyPair.generate() for _ in range(4)]
+
+
+@pytest.fixture
+def config() -> NetworkConfig:
+    ports = free_ports(8)
+    entries = tuple(
+        AggregatorEntry(
+            index=i,
+            host="127.0.0.1",
+            peer_port=ports[2 * i],
+            client_port=ports[2 * i + 1],
+            curve_public=KEYS[i].public,
+            address=bytes([i]) * 20,
+            sealing_public=bytes(32),
+        )
+        for i in range(4)
+    )
+    return NetworkConfig(network_id=bytes(32), name="t", aggregators=entries)
+
+
+class Side:
+    """Aggregator 0's sockets, served by hand."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.gate = Gate(self.context, {KEYS[i].public: i for i in range(1, 4)})
+        self.links = PeerLinks(self.context, config, 0, KEYS[0])
+        own = config.aggregators[0]
+        self.clients = listen(self.context, own.host, own.client_port, KEYS[0], CLIENT_DOMAIN, 10_000)
+
+    def heard(self, wanted: int = 1, patience_s: float = 5.0) -> list[tuple[int, bytes]]:
+        """Frames of peers, once `wanted` are there or patience ends."""
+        found: list[tuple[int, bytes]] = []
+        until = time.monotonic() + patience_s
+        while len(found) < wanted and time.monotonic() < until:
+            self.gate.serve()
+            found += self.links.receive(100)
+            time.sleep(0.005)
+        return found
+
+    def close(self) -> None:
+        self.links.close()
+        self.clients.close(0)
+        self.gate.socket.close(0)
+        self.context.term()
+
+
+@pytest.fixture
+def side(config: NetworkConfig) -> Iterator[Side]:
+    side = Side(config)
+    yield side
+    side.close()
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    yield context
+    context.destroy(0)
+    KEPT.clear()
+
+
+def dealer(
+    context: zmq.Context[zmq.Socket[bytes]],
+    url: str,
+    keys: CurveKeyPair,
+    *,
+    server: str = KEYS[0].public,
+    name: bytes = b"",
+) -> zmq.Socket[bytes]:
+    socket = context.socket(zmq.DEALER)
+    prepare_dealer(socket, keys, server)
+    if name:
+        socket.setsockopt(zmq.IDENTITY, name)
+    socket.connect(url)
+    KEPT.append(socket)
+    return socket
+
+
+def say(speaker: zmq.Socket[bytes], *frames: bytes) -> None:
+    """Send what the socket takes; a refused connection takes nothing."""
+    try:
+        speaker.send_multipart(frames, zmq.NOBLOCK)
+    except zmq.Again:
+        pass
+
+
+def test_a_peer_is_known_by_its_key_whatever_name_it_chooses(
+    side: Side, config: NetworkConfig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    url = config.aggregators[0].peer_url
+    say(dealer(context, url, KEYS[1], name=b"2"), b"from 1")
+    assert side.heard() == [(1, b"from 1")]
+    say(dealer(context, url, KEYS[2], name=b"x2"), b"from 2")
+    assert side.heard() == [(2, b"from 2")]
+
+
+def test_a_peer_cannot_take_over_anothers_name(
+    side: Side, config: NetworkConfig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    url = config.aggregators[0].peer_url
+    genuine = dealer(context, url, KEYS[1], name=b"name")
+    say(genuine, b"a")
+    assert side.heard() == [(1, b"a")]
+    impostor = dealer(context, url, KEYS[2], name=b"name")
+    say(impostor, b"b")
+    assert side.heard(patience_s=0.7) == []
+    say(genuine, b"c")
+    assert side.heard() == [(1, b"c")]
+
+
+def test_a_stranger_is_refused_on_the_peer_port_and_welcome_on_the_client_port(
+    side: Side, config: NetworkConfig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    stranger = CurveKeyPair.generate()
+    say(dealer(context, config.aggregators[0].peer_url, stranger), b"let me in")
+    assert side.heard(patience_s=0.7) == []
+    assert side.gate.refused >= 1
+    say(dealer(context, config.aggregators[0].client_url, stranger), b"hello")
+    until = time.monotonic() + 5
+    found: list[tuple[str, list[zmq.Frame]]] = []
+    while not found and time.monotonic() < until:
+        side.gate.serve()
+        found += receive(side.clients, 10)
+        time.sleep(0.005)
+    user, frames = found[0]
+    assert user == stranger.public and frames[1].bytes == b"hello"
+
+
+def test_an_aggregators_own_key_is_no_peers(
+    side: Side, config: NetworkConfig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    say(dealer(context, config.aggregators[0].peer_url, KEYS[0]), b"it is me")
+    assert side.heard(patience_s=0.7) == []
+
+
+def test_without_a_gate_nobody_gets_in(config: NetworkConfig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """A handler bound at the wrong place leaves the sockets without one; then they must refuse, not admit."""
+    own = config.aggregators[0]
+    router = listen(context, own.host, own.client_port, KEYS[0], CLIENT_DOMAIN, 10_000)
+    elsewhere = context.socket(zmq.REP)
+    elsewhere.bind("inproc://zeromq.zap.1")
+    say(dealer(context, own.client_url, CurveKeyPair.generate()), b"let me in")
+    assert not router.poll(700)
+    assert not elsewhere.poll(0)
+
+
+def test_plain_connections_and_wrong_server_keys_deliver_nothing(
+    side: Side, config: NetworkConfig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    url = config.aggregators[0].peer_url
+    plain = context.socket(zmq.DEALER)
+    plain.linger = 0
+    plain.connect(url)
+    say(plain, b"plain")
+    say(dealer(context, url, KEYS[1], server=KEYS[3].public), b"wrong server")
+    assert side.heard(patience_s=0.7) == []
+
+
+def test_frames_in_odd_numbers_are_counted_and_dropped(
+    side: Side, config: NetworkConfig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    peer = dealer(context, config.aggregators[0].peer_url, KEYS[1])
+    say(peer, b"one", b"two")
+    say(peer, b"", b"x", b"y")
+    say(peer, b"good")
+    assert side.heard() == [(1, b"good")]
+    assert side.links.counters["peer_frames_malformed"] == 2
+
+
+def test_an_oversize_frame_ends_its_connection_only(
+    side: Side, config: NetworkConfig, context: zmq.Context[zmq.Socket[bytes]]
+) -> None:
+    url = config.aggregators[0].peer_url
+    say(dealer(context, url, KEYS[1]), bytes(9 * 1024 * 1024))
+    say(dealer(context, url, KEYS[2]), b"still here")
+    assert side.heard() == [(2, b"still here")]
+
+
+def test_a_message_to_a_peer_that_is_away_is_dropped_not_queued(side: Side) -> None:
+    for _ in range(10):
+        side.links.send(1, b"x")
+    assert side.links.counters["peer_frames_unsent"] == 10
+
+
+def test_a_taken_port_is_named(side: Side, config: NetworkConfig, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    own = config.aggregators[0]
+    with pytest.raises(PortTaken, match=str(own.client_port)):
+        listen(context, own.host, own.client_port, KEYS[0], CLIENT_DOMAIN, 10_000)
