@@ -215,10 +215,10 @@ def card_html(view: OrderView) -> str:
         Window.SETTLED,
     ]
     marks = " → ".join(
-        f"<b>{step}</b>"
+        f"<b>{name}</b>"
         if step == view.window
-        else f"<span style='opacity:{1 if step in passed else 0.4}'>{step}</span>"
-        for step in steps
+        else f"<span style='opacity:{1 if step in passed else 0.4}'>{name}</span>"
+        for step, name in ((step, step.replace("_", " ")) for step in steps)
     )
     title = html.escape(view.order.title or "Order")
     return (

@@ -1,0 +1,54 @@
+"""`notebooks/order.ipynb` in a real JupyterLab: its card lives while a cell runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pot_lab.testnet import Testnet
+from tests.labextension.conftest import TOKEN
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "order.ipynb"
+PATIENCE_MS = 120_000
+
+
+@pytest.fixture
+def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Testnet]:
+    monkeypatch.setenv("POT_LAB_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("POT_LAB_NETWORK", raising=False)
+    net = Testnet.up("notebook", providers=0, validators=0, verifiers=0, durability="flush")
+    yield net
+    net.down()
+
+
+def test_the_orders_card_follows_the_ledger_while_a_cell_waits(testnet, start_lab, page, shots) -> None:
+    """Nobody mines here, so the order ends void: long enough to see the card change under a busy kernel."""
+    lab = start_lab()
+    content = json.loads(NOTEBOOK.read_text())
+    for cell in content["cells"]:
+        source = "".join(cell["source"]).replace('"30s"', '"12s"')
+        if source.startswith("if wait:\n    order.wait"):
+            source = "order.wait()"
+        elif cell["cell_type"] == "code" and "if wait" in source:
+            source = "pass"
+        cell["source"] = source
+    (lab.root / "work" / "order.ipynb").write_text(json.dumps(content))
+    page.goto(f"{lab.url}/lab/tree/order.ipynb?token={TOKEN}")
+    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.isReady === true", timeout=PATIENCE_MS)
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.ready")
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+    card = page.locator(".jp-OutputArea-output:has-text('digits CNN')").first
+    card.wait_for(timeout=PATIENCE_MS)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.jp-OutputArea-output b')].some(b => b.textContent === 'commit')",
+        timeout=PATIENCE_MS,
+    )
+    card.scroll_into_view_if_needed()
+    page.screenshot(path=shots / "order-notebook.png")
+    busy = page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status")
+    assert busy == "busy", "the next cell waits for the order meanwhile"
+    page.locator(".jp-OutputArea-output:has-text('no claims')").first.wait_for(timeout=PATIENCE_MS)
