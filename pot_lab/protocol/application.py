@@ -14,7 +14,9 @@ from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.state import Genesis
 from pot_lab.protocol.transactions import Transaction, open_transaction
 
-_REMEMBERED_TRANSACTIONS = 8_192
+_ENTRY_BYTES = 1_024
+_REMEMBERED_BYTES = 16 << 20
+"""Transactions that were admitted and not executed yet are about this much; strangers may send as many as they like."""
 
 
 class LedgerApplication:
@@ -28,10 +30,10 @@ class LedgerApplication:
         self.ledger = Ledger(genesis)
         self._network_id = genesis.network_id
         self._opened: OrderedDict[bytes, Transaction] = OrderedDict()
+        self._opened_bytes = 0
 
     def validate(self, request: bytes) -> RequestId:
-        """Authenticate a transaction: size, shape, network, signature; raises PotLabError with the rule that it breaks.
-        """
+        """Authenticate a transaction: size, shape, network, signature; raises PotLabError with the rule it breaks."""
         transaction = self._open(request)
         return RequestId(transaction.account, transaction.nonce, transaction.digest)
 
@@ -65,6 +67,8 @@ class LedgerApplication:
         found = self._opened.get(request)
         if found is None:
             found = self._opened[request] = open_transaction(request, self._network_id)
-            if len(self._opened) > _REMEMBERED_TRANSACTIONS:
-                self._opened.popitem(last=False)
+            self._opened_bytes += len(request) + _ENTRY_BYTES
+            while self._opened_bytes > _REMEMBERED_BYTES and len(self._opened) > 1:
+                oldest, _ = self._opened.popitem(last=False)
+                self._opened_bytes -= len(oldest) + _ENTRY_BYTES
         return found

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from pot_lab.protocol.cycle import TABLE, Phase, VoidReason
+from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.errors import InsufficientStake, NotAllowed, UnknownOrder
+from pot_lab.protocol.order_index import OrderIndex
 from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.settlement import PayoutTree
 from pot_lab.protocol.state import Account, Escrow, Event, LedgerState, OrderState, Payout, Stake
+
+MAX_DEPOSITED_GRAINS = 1 << 63
+"""Deposits in all, ever, that the ledger can count: a canonical integer ends at 2^64, and payouts are cumulative."""
 
 
 class Book:
-    """State, the batch's time, and the events that the batch has caused so far."""
+    """State, the batch's time, the events that the batch has caused so far, and what can be derived from the state."""
 
     def __init__(self, state: LedgerState) -> None:
         self.state = state
         self.events: list[Event] = []
         self.members: dict[bytes, int] = {member.address: index for index, member in enumerate(state.genesis.members)}
         self.network_id: bytes = state.genesis.network_id
+        self.index = OrderIndex(state.orders)
+        self.active: dict[Role, set[bytes]] = {
+            role: {address for address, account in state.accounts.items() if account.active[role]} for role in Role
+        }
+        self.confirmed_tree: tuple[bytes, PayoutTree] | None = None
 
     # --- who -------------------------------------------------------------------------------------------------
     @property
@@ -70,12 +80,19 @@ class Book:
             raise UnknownOrder("the ledger has no such order", seen=order_id)
         return order
 
-    def live_orders(self, client: bytes) -> int:
-        """How many orders of this client have not ended."""
-        return sum(
-            order.order.client == client and TABLE[order.window].phase is not Phase.ENDED
-            for order in self.state.orders.values()
-        )
+    def set_active(self, address: bytes, role: Role, active: bool) -> None:
+        """Register an account in a role, or end its registration."""
+        self.account(address).active[role] = active
+        (self.active[role].add if active else self.active[role].discard)(address)
+
+    def forget_stranger(self, address: bytes) -> None:
+        """Drop the entry of an account that has nothing but a nonce, so that strangers cannot fill the ledger.
+
+        What it signed may then be said again, but nothing that it could say as a stranger moves money.
+        """
+        known = self.state.accounts.get(address)
+        if known == Account(nonce=known.nonce if known else 0) and not self.index.held_by(address):
+            del self.state.accounts[address]
 
     def emit(self, kind: str, order: bytes = b"", account: bytes = b"", **detail: Any) -> None:
         """Tell subscribers what happened."""
@@ -128,10 +145,14 @@ class Book:
         """An account whose stake fell under the minimum is no longer registered in that role."""
         account = self.account(address)
         if account.active[role] and account.stakes[role].bonded < self.state.parameters.min_stake_grains[role]:
-            account.active[role] = False
+            self.set_active(address, role, False)
             self.emit("unregistered", account=address, role=int(role))
 
     # --- escrows and earnings --------------------------------------------------------------------------------
+    def can_deposit(self, grains: int) -> bool:
+        """Whether the ledger can still count this much more; otherwise it stays between its owner and the contracts."""
+        return self.state.deposited_grains + grains <= MAX_DEPOSITED_GRAINS
+
     def add_escrow(self, order_id: bytes, escrow: Escrow) -> None:
         """The chain holds money for an order."""
         self.state.escrows[order_id] = escrow

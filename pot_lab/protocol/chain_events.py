@@ -30,6 +30,8 @@ def on_attest(book: Book, aggregator: bytes, body: Attest) -> bytes:
             seen=body.first,
             wanted=f"at most {state.next_chain_event + MAX_AHEAD}",
         )
+    for event in body.events:
+        event.check()
     for number, event in enumerate(body.events, body.first):
         if number >= state.next_chain_event:
             votes = state.attestations.setdefault(number, {})
@@ -49,6 +51,10 @@ def _apply(book: Book, event: ChainEvent) -> None:
     state = book.state
     amount = event.amount_grains
     match event.kind:
+        case "staked" if not book.can_deposit(event.detail[0]):
+            pass
+        case "order_placed" if not book.can_deposit(amount + event.detail[0] + event.detail[1]):
+            pass
         case "staked":
             added = event.detail[0]
             book.account(event.account).stakes[event.role].bonded += added

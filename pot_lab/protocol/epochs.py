@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from pot_lab.crypto.identity import BadSignature, recover
 from pot_lab.protocol.book import Book
-from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import BadEpoch
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.settlement import PayoutTree, Settlement, orders_hash, reward_leaf, settlement_digest, slash_leaf
-from pot_lab.protocol.state import Confirmed, Header, OrderState, PendingEpoch
+from pot_lab.protocol.state import Confirmed, PendingEpoch
 from pot_lab.protocol.transactions import SignEpoch
 
 MAX_ORDERS_PER_EPOCH = 200
@@ -53,9 +53,10 @@ def advance(book: Book) -> None:
                     rewards[payout.account] -= payout.grains
             rewards = {address: grains for address, grains in rewards.items() if grains}
         root = payout_tree(rewards, slashes).root
+        state.rounds += 1
         settlement = Settlement(
             state.confirmed.epoch + 1,
-            1,
+            state.rounds,
             state.signer_set_id,
             root,
             sum(rewards.values()),
@@ -66,9 +67,10 @@ def advance(book: Book) -> None:
         state.next_update_ms = book.now_ms + state.parameters.update_ms
     else:
         old = state.pending.settlement
+        state.rounds += 1
         state.pending.settlement = Settlement(
             old.epoch,
-            old.round + 1,
+            state.rounds,
             state.signer_set_id,
             old.root,
             old.cumulative_total,
@@ -116,21 +118,23 @@ def confirm(book: Book, root: bytes, epoch: int) -> None:
     if pending is None or pending.settlement.epoch != epoch or pending.settlement.root != root:
         return
     state.confirmed = Confirmed(epoch, root, pending.settlement.cumulative_total, pending.rewards, pending.slashes)
-    state.pending = None
+    state.pending, state.rounds = None, 0
     book.emit("epoch_settled", epoch=epoch, root=root, total_grains=state.confirmed.total_grains)
+    settled = set(pending.order_ids)
+    state.unsettled = [order_id for order_id in state.unsettled if order_id not in settled]
     for order_id in pending.order_ids:
-        state.unsettled.remove(order_id)
         order = state.orders[order_id]
         order.epoch = epoch
         if order.window is Window.FINALIZATION:
             order.timeline[-1].closed_ms = order.ended_ms = book.now_ms
             order.window = Window.SETTLED
+        book.index.touch(order_id, order)
         book.emit("order_settled", order_id, order.winner, epoch=epoch)
-    _prune(book)
 
 
 def cancel_if_names(book: Book, order_id: bytes) -> None:
-    """Forget a pending epoch that counts on an escrow which the chain has given back; the next one is made without it.
+    """Forget a pending epoch that counts on an escrow which the chain has given back; the next one is made without it,
+    under a round of its own: a signature of the forgotten one and of the new one must never make an equivocation.
     """
     if book.state.pending is not None and order_id in book.state.pending.order_ids:
         book.state.pending = None
@@ -154,33 +158,9 @@ SLASHED_TO = bytes(20)
 """Zero: the stake registry then pays its treasury."""
 
 
-def _prune(book: Book) -> None:
-    """Keep only the header of orders that ended long ago (the paper's Append-Remove ledger)."""
-    state = book.state
-    unsettled = set(state.unsettled)
-    for order_id, order in list(state.orders.items()):
-        if (
-            TABLE[order.window].phase is Phase.ENDED
-            and order_id not in unsettled
-            and order.ended_ms + order.parameters.retention_ms <= book.now_ms
-        ):
-            state.headers[order_id] = header(order)
-            del state.orders[order_id]
-
-
-def header(order: OrderState) -> Header:
-    """What is kept of an order for good."""
-    winning = order.claims.get(order.winner)
-    spec = order.order
-    return Header(
-        spec.client,
-        spec.title,
-        spec.spec_hash,
-        order.window,
-        order.winner,
-        winning.mid if winning else b"",
-        winning.agreed if winning else None,
-        order.void_reason,
-        order.epoch,
-        order.ended_ms,
-    )
+def confirmed_tree(book: Book) -> PayoutTree:
+    """The tree of the last confirmed settlement, made once for each."""
+    confirmed = book.state.confirmed
+    if book.confirmed_tree is None or book.confirmed_tree[0] != confirmed.root:
+        book.confirmed_tree = confirmed.root, payout_tree(confirmed.rewards, confirmed.slashes)
+    return book.confirmed_tree[1]

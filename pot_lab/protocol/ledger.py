@@ -15,12 +15,13 @@ from pot_lab.crypto.canonical import decode, encode, tagged_hash
 from pot_lab.errors import PotLabError
 from pot_lab.protocol import chain_events, epochs, members, orders
 from pot_lab.protocol.book import Book
-from pot_lab.protocol.errors import StaleNonce
+from pot_lab.protocol.errors import StaleNonce, WrongNetwork
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.state import Event, Genesis, LedgerState
 from pot_lab.protocol.transactions import Reply, Transaction, open_body
 
 SNAPSHOT_LIMIT_BYTES = 1 << 32
+_SHOWN_BYTES, _SHOWN_CHARACTERS = 96, 200
 
 Handler = Callable[[Book, bytes, Any], bytes]
 
@@ -45,15 +46,17 @@ class Ledger:
     """The global ledger L of one network.
 
     Args:
-        genesis: what the network begins with; its parameters are checked.
+        genesis: what the network begins with.
+    Raises:
+        BadParameter: such a network cannot work.
     """
 
     def __init__(self, genesis: Genesis) -> None:
-        genesis.parameters.check()
+        genesis.check()
         state = LedgerState(genesis, genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id))
         self.book = Book(state)
         for member in genesis.members:
-            self.book.account(member.address).active[Role.AGGREGATOR] = True
+            self.book.set_active(member.address, Role.AGGREGATOR, True)
 
     @property
     def state(self) -> LedgerState:
@@ -86,30 +89,35 @@ class Ledger:
 
     def due_ms(self) -> int | None:
         """When the next window or epoch is due, so that a batch is wanted even if nobody asks for anything."""
-        times = [order.closes_ms for order in self.state.orders.values() if order.closes_ms]
-        if (epoch := epochs.due_ms(self.book)) is not None:
-            times.append(epoch)
-        return min(times, default=None)
+        times = (self.book.index.deadlines.next_ms(), epochs.due_ms(self.book))
+        return min((time_ms for time_ms in times if time_ms is not None), default=None)
 
     def snapshot(self) -> bytes:
         """The whole state in canonical bytes."""
         return encode(self.state)
 
     def restore(self, snapshot: bytes) -> None:
-        """Take over a snapshot's state after auditing its money; raises Malformed for bytes that are none."""
-        book = Book(decode(snapshot, LedgerState, limit_bytes=SNAPSHOT_LIMIT_BYTES))
+        """Take over a snapshot's state after auditing its money.
+
+        Raises:
+            Malformed: the bytes are no snapshot.
+            WrongNetwork: it is another network's.
+        """
+        state = decode(snapshot, LedgerState, limit_bytes=SNAPSHOT_LIMIT_BYTES)
+        if state.genesis != self.state.genesis:
+            raise WrongNetwork(
+                "the snapshot is another network's", seen=state.genesis.network_id, wanted=self.book.network_id
+            )
+        book = Book(state)
         book.audit()
         self.book = book
 
     def _let_time_pass(self) -> None:
         now_ms = self.state.time_ms
-        due = sorted(
-            (order.closes_ms, order_id)
-            for order_id, order in self.state.orders.items()
-            if 0 < order.closes_ms <= now_ms
-        )
-        for _closes_ms, order_id in due:
+        for order_id in self.book.index.deadlines.due(now_ms):
             orders.close(self.book, order_id, self.state.orders[order_id])
+        for order_id in self.book.index.retention.due(now_ms):
+            orders.forget(self.book, order_id, self.state.orders[order_id])
         epochs.advance(self.book)
         self.book.check_conservation()
 
@@ -140,4 +148,6 @@ class Ledger:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return "0x" + value.hex() if isinstance(value, bytes) else str(value)[:200]
+    if isinstance(value, bytes):
+        return "0x" + value[:_SHOWN_BYTES].hex() + ("…" if len(value) > _SHOWN_BYTES else "")
+    return str(value)[:_SHOWN_CHARACTERS]

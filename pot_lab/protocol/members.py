@@ -24,7 +24,7 @@ def on_register(book: Book, address: bytes, body: Register) -> bytes:
         )
     if book.account(address).active[role]:
         raise AlreadyDone(f"the account is registered as a {role.name.lower()} already")
-    book.account(address).active[role] = True
+    book.set_active(address, role, True)
     book.emit("registered", account=address, role=int(role))
     return b""
 
@@ -33,7 +33,7 @@ def on_unregister(book: Book, address: bytes, body: Unregister) -> bytes:
     """Give up a role; work already promised stays due."""
     role = _role(body.role)
     book.require_active(address, role)
-    book.account(address).active[role] = False
+    book.set_active(address, role, False)
     book.emit("unregistered", account=address, role=int(role))
     return b""
 

@@ -6,9 +6,10 @@ transaction changes nothing (protocol.md, "Task cycle"; Equations 1-3). The orde
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
+from pot_lab.crypto.cipher import KEY_BYTES
 from pot_lab.crypto.shamir import Share, combine
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import PLACES, TABLE, Phase, VoidReason, Window, window_accepting
@@ -25,6 +26,7 @@ from pot_lab.protocol.errors import (
     TooManyOrders,
     UnknownClaim,
 )
+from pot_lab.protocol.order_index import never_funded
 from pot_lab.protocol.parameters import BASIS_POINTS, SCORE_FUNCTIONS, Role
 from pot_lab.protocol.records import (
     Score,
@@ -36,7 +38,7 @@ from pot_lab.protocol.records import (
 )
 from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, void_payouts
 from pot_lab.protocol.selection import draw_seed, draw_validators, score_quorum
-from pot_lab.protocol.state import ClaimState, OrderState, Span, ValidationState
+from pot_lab.protocol.state import ClaimState, Header, OrderState, Span, ValidationState
 from pot_lab.protocol.transactions import (
     Claim,
     CommitScores,
@@ -48,8 +50,8 @@ from pot_lab.protocol.transactions import (
     Withdraw,
 )
 
-MAX_WAITING_ORDERS = 4_096
-"""How many orders without escrow the pool holds; they cost their senders nothing, so they are bounded."""
+MAX_UNFUNDED_ORDERS = 4_096
+"""How many orders without escrow the pool holds, waiting or just ended; they cost their senders nothing."""
 
 
 # --- transactions ------------------------------------------------------------------------------------------------
@@ -62,14 +64,15 @@ def on_put(book: Book, client: bytes, body: Put) -> bytes:
     order_id = order.id
     if order_id in book.state.orders or order_id in book.state.headers:
         raise OrderExists("the order is in the ledger already", seen=order_id)
-    if book.live_orders(client) >= parameters.max_live_orders_per_account:
+    if book.index.held_by(client) >= parameters.max_live_orders_per_account:
         raise TooManyOrders(
             "the account has too many live orders", wanted=f"at most {parameters.max_live_orders_per_account}"
         )
-    waiting = sum(state.window is Window.WAITING for state in book.state.orders.values())
-    if order_id not in book.state.escrows and waiting >= MAX_WAITING_ORDERS:
+    if order_id not in book.state.escrows and book.index.unfunded >= MAX_UNFUNDED_ORDERS:
         raise TooManyOrders(
-            "the pool of orders without escrow is full", seen=waiting, wanted="an order whose escrow is on the chain"
+            "the pool of orders without escrow is full",
+            seen=book.index.unfunded,
+            wanted="an order whose escrow is on the chain",
         )
     slack_ms = parameters.pool_ms + parameters.update_ms + parameters.settlement_timeout_ms + parameters.seal_margin_ms
     wanted_s = -(-(book.now_ms + order.windows.longest_ms + slack_ms) // 1000)
@@ -82,6 +85,7 @@ def on_put(book: Book, client: bytes, body: Put) -> bytes:
     state = OrderState(order, Window.WAITING, book.now_ms, book.now_ms + parameters.pool_ms, parameters)
     state.timeline.append(Span(Window.WAITING, book.now_ms))
     book.state.orders[order_id] = state
+    book.index.touch(order_id, state)
     book.emit("order_put", order_id, client, title=order.title, reward_grains=order.reward_grains)
     start_if_funded(book, order_id)
     return order_id
@@ -150,6 +154,8 @@ def on_release_share(book: Book, aggregator: bytes, body: ReleaseShare) -> bytes
     if index in order.shares:
         raise AlreadyDone("this aggregator has released its share already")
     share, test = body.share, order.order.test
+    if len(share.value) != KEY_BYTES:
+        raise BadShare("a key share has the wrong length", seen=len(share.value), wanted=KEY_BYTES)
     if share.index != index + 1 or share_commitment(book.network_id, test.root, share) != test.share_commitments[index]:
         raise BadShare(
             "the share is not the one that the order names for this aggregator",
@@ -188,13 +194,15 @@ def on_commit_scores(book: Book, validator: bytes, body: CommitScores) -> bytes:
     mids = [item.mid for item in body.items]
     if len(set(mids)) != len(mids):
         raise AlreadyDone("a model is named twice in one transaction")
+    claims = {claim.mid: claim for claim in order.revealed()}
+    known = _validations_of(order, validator)
     for mid in mids:
-        claim = order.claim_of(mid)
+        claim = claims.get(mid)
         if claim is None:
             raise UnknownClaim("no revealed claim of this order has this model", seen=mid)
         if validator not in claim.assigned:
             raise NotAssigned("the validator was not drawn for this model", seen=mid)
-        if _validation(order, validator, mid):
+        if mid in known:
             raise AlreadyDone("the validator has committed to a score of this model already", seen=mid)
     stake = order.parameters.min_validation_stake_grains
     book.require_free(validator, Role.VALIDATOR, stake * len(mids))
@@ -212,10 +220,11 @@ def on_open_scores(book: Book, validator: bytes, body: OpenScores) -> bytes:
     mids = [item.mid for item in body.items]
     if len(set(mids)) != len(mids):
         raise AlreadyDone("a model is named twice in one transaction")
+    known = _validations_of(order, validator)
     found: list[ValidationState] = []
     extra = 0
     for item in body.items:
-        validation = _validation(order, validator, item.mid)
+        validation = known.get(item.mid)
         if validation is None:
             raise UnknownClaim("the validator has not committed to a score of this model", seen=item.mid)
         if validation.score is not None:
@@ -268,7 +277,12 @@ def on_open_scores(book: Book, validator: bytes, body: OpenScores) -> bytes:
 def start_if_funded(book: Book, order_id: bytes) -> None:
     """Begin the cycle (t0) in the first batch that has both the record and the escrow."""
     order, escrow = book.state.orders.get(order_id), book.state.escrows.get(order_id)
-    if order is None or escrow is None or order.window is not Window.WAITING:
+    if order is None or escrow is None or not never_funded(order):
+        return
+    if order.void_reason is not None:  # it expired or was withdrawn while its escrow was on the way: give that back
+        order.payouts = void_payouts(escrow, order.parameters, order.void_reason, [], {})
+        book.pay_out(order_id, order.payouts)
+        book.index.touch(order_id, order)
         return
     wanted = (order.order.reward_grains, order.order.fee_grains, order.order.bond_grains)
     if (escrow.reward_grains, escrow.fee_grains, escrow.bond_grains) != wanted:
@@ -306,6 +320,30 @@ def refund(book: Book, order_id: bytes) -> None:
         _end_void(book, order_id, order, VoidReason.REFUNDED)
 
 
+def forget(book: Book, order_id: bytes, order: OrderState) -> None:
+    """Keep only the header of an order that ended long ago (the paper's Append-Remove ledger), and nothing of one that
+    never had money.
+    """
+    del book.state.orders[order_id]
+    book.index.remove(order_id, order)
+    if never_funded(order):
+        book.forget_stranger(order.order.client)
+        return
+    winning, spec = order.claims.get(order.winner), order.order
+    book.state.headers[order_id] = Header(
+        spec.client,
+        spec.title,
+        spec.spec_hash,
+        order.window,
+        order.winner,
+        winning.mid if winning else b"",
+        winning.agreed if winning else None,
+        order.void_reason,
+        order.epoch,
+        order.ended_ms,
+    )
+
+
 def _in_window(book: Book, order_id: bytes, kind: str) -> OrderState:
     """The order, if its open window accepts this kind; otherwise TooEarly or TooLate, naming both windows."""
     order = book.require_order(order_id)
@@ -328,6 +366,7 @@ def _enter(book: Book, order_id: bytes, order: OrderState, window: Window, durat
     order.timeline.append(Span(window, book.now_ms, book.now_ms if ended else 0))
     if ended:
         order.ended_ms = book.now_ms
+    book.index.touch(order_id, order)
     book.emit("window_opened", order_id, window=window, phase=TABLE[window].phase, closes_ms=order.closes_ms)
 
 
@@ -386,10 +425,12 @@ def _close_release(book: Book, order_id: bytes, order: OrderState) -> Window | N
 
 def _close_open_scores(book: Book, order_id: bytes, order: OrderState) -> Window | None:
     agreed = 0
+    opened: defaultdict[bytes, Counter[tuple[Score, bytes]]] = defaultdict(Counter)
+    for validation in order.validations:
+        if validation.score is not None:
+            opened[validation.mid][validation.score, validation.transcript_root] += 1
     for claim in order.revealed():
-        votes = Counter(
-            (v.score, v.transcript_root) for v in order.validations if v.mid == claim.mid and v.score is not None
-        )
+        votes = opened[claim.mid]
         if not votes:
             continue
         (score, root), count = max(votes.items(), key=lambda vote: vote[1])
@@ -439,10 +480,9 @@ def _draw(book: Book, order_id: bytes, order: OrderState) -> None:
     revealed, parameters = order.revealed(), order.parameters
     seed = draw_seed(order_id, [claim.salt for claim in revealed])
     eligible = {
-        address: account.stakes[Role.VALIDATOR].bonded
-        for address, account in book.state.accounts.items()
-        if account.active[Role.VALIDATOR]
-        and address != order.order.client
+        address: book.stake(address, Role.VALIDATOR).bonded
+        for address in book.active[Role.VALIDATOR]
+        if address != order.order.client
         and book.free(address, Role.VALIDATOR) >= parameters.min_validation_stake_grains
     }
     for claim in revealed:
@@ -471,16 +511,9 @@ def _seal(book: Book, order_id: bytes, order: OrderState) -> None:
     ):
         _end_void(book, order_id, order, VoidReason.NO_IMPROVEMENT)
         return
-    agreeing = [
-        v
-        for v in order.validations
-        if (c := order.claim_of(v.mid))
-        and v.score is not None
-        and (v.score, v.transcript_root) == (c.agreed, c.agreed_root)
-    ]
     winning = Counter[bytes]()
     others = Counter[bytes]()
-    for validation in agreeing:
+    for validation in _agreeing(order):
         if validation.mid == best.mid:
             winning[validation.validator] += max(validation.stake_grains, 1)
         else:
@@ -499,11 +532,13 @@ def _seal(book: Book, order_id: bytes, order: OrderState) -> None:
 def _end_void(book: Book, order_id: bytes, order: OrderState, reason: VoidReason) -> None:
     order.void_reason = reason
     revealers = [claim.provider for claim in order.revealed()]
-    opened = Counter(v.validator for v in order.validations if v.score is not None)
+    opened = [v for v in order.validations if v.score is not None]
+    agreeing = _agreeing(order) if any(claim.agreed for claim in order.claims.values()) else opened
+    work = Counter(v.validator for v in agreeing)  # a score that a quorum contradicts is no work to be paid for
     _release_stakes(book, order)
     escrow = book.state.escrows.get(order_id)
     if escrow is not None:
-        order.payouts = void_payouts(escrow, order.parameters, reason, revealers, opened)
+        order.payouts = void_payouts(escrow, order.parameters, reason, revealers, work)
         book.pay_out(order_id, order.payouts)
     _enter(book, order_id, order, Window.VOID, 0)
     book.emit("order_void", order_id, order.order.client, reason=reason)
@@ -522,8 +557,14 @@ def _drop(book: Book, order_id: bytes, order: OrderState, claim: ClaimState, why
     book.emit("claim_dropped", order_id, claim.provider, why=why)
 
 
-def _validation(order: OrderState, validator: bytes, mid: bytes) -> ValidationState | None:
-    return next((v for v in order.validations if v.validator == validator and v.mid == mid), None)
+def _validations_of(order: OrderState, validator: bytes) -> dict[bytes, ValidationState]:
+    return {v.mid: v for v in order.validations if v.validator == validator}
+
+
+def _agreeing(order: OrderState) -> list[ValidationState]:
+    """Opened validations that say what a quorum said of their model."""
+    agreed = {claim.mid: (claim.agreed, claim.agreed_root) for claim in order.revealed() if claim.agreed is not None}
+    return [v for v in order.validations if v.score is not None and agreed.get(v.mid) == (v.score, v.transcript_root)]
 
 
 def _all_scored(order: OrderState) -> bool:

@@ -10,8 +10,9 @@ from pot_lab.crypto.canonical import HASH_BYTES, Record, encode, keccak256, sha2
 from pot_lab.crypto.identity import ADDRESS_BYTES
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
+from pot_lab.errors import Malformed
 from pot_lab.protocol.errors import BadOrder, BadWindows, RewardTooSmall, UnknownScoreFunction, WrongNetwork
-from pot_lab.protocol.parameters import SCORE_FUNCTIONS, Parameters
+from pot_lab.protocol.parameters import SCORE_FUNCTIONS, Parameters, Role
 from pot_lab.protocol.settlement import abi_word_address, abi_word_bytes32, abi_word_uint
 
 ORDER_LIMIT_BYTES = 65_536
@@ -195,6 +196,10 @@ class Order(Record, frozen=True):
                 seen=self.title,
                 wanted=f"a title of {_TITLE_CHARACTERS}, {_TAGS} tags of {_TAG_CHARACTERS} characters",
             )
+        if not all(text.isprintable() for text in (self.title, *self.tags)):
+            raise BadOrder(
+                "title or tags hold signs that cannot be shown", seen=repr(self.title), wanted="printable text"
+            )
 
 
 class Score(Record, frozen=True):
@@ -221,6 +226,39 @@ class ChainEvent(Record, frozen=True):
     amount_grains: int
     subject: bytes
     detail: tuple[int, ...]
+
+    def check(self) -> None:
+        """Raise Malformed for an event that no contract of the network can have emitted."""
+        if self.kind not in _EVENT_SHAPES:
+            raise Malformed("there is no such chain event", seen=self.kind, wanted=", ".join(_EVENT_SHAPES))
+        with_role, subject_bytes, details = _EVENT_SHAPES[self.kind]
+        if not (0 <= self.role < len(Role) if with_role else self.role == -1):
+            raise Malformed(f"a {self.kind} event has an impossible role", seen=self.role)
+        if len(self.account) != ADDRESS_BYTES or len(self.subject) != subject_bytes:
+            raise Malformed(
+                f"a {self.kind} event has an account or subject of a wrong length",
+                seen=(len(self.account), len(self.subject)),
+                wanted=(ADDRESS_BYTES, subject_bytes),
+            )
+        if len(self.detail) != details or min(self.block, self.log_index, self.amount_grains, *self.detail, 0) < 0:
+            raise Malformed(
+                f"a {self.kind} event has impossible numbers",
+                seen=(self.block, self.log_index, self.amount_grains, *self.detail[:8]),
+                wanted=f"{details} further integers, none negative",
+            )
+
+
+_EVENT_SHAPES = {
+    "staked": (True, 0, 1),
+    "unstake_requested": (True, 0, 2),
+    "withdrawn": (True, 0, 0),
+    "slashed": (True, 0, 1),
+    "order_placed": (False, HASH_BYTES, 4),
+    "order_refunded": (False, HASH_BYTES, 0),
+    "settled": (False, HASH_BYTES, 3),
+    "funded": (False, 0, 0),
+}
+"""Of each kind of chain event: whether it has a role, the bytes of its subject, how many integers its detail has."""
 
 
 def order_id(client: bytes, nonce: int, seal_by_s: int, spec_hash: bytes) -> bytes:

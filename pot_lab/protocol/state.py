@@ -11,11 +11,15 @@ from typing import Any
 import msgspec
 
 from pot_lab.crypto.canonical import Record, encode, tagged_hash
+from pot_lab.crypto.identity import ADDRESS_BYTES
 from pot_lab.crypto.link import Link
 from pot_lab.protocol.cycle import VoidReason, Window
-from pot_lab.protocol.parameters import Parameters, Role
+from pot_lab.protocol.parameters import BadParameter, Parameters, Role
 from pot_lab.protocol.records import Order, Score
 from pot_lab.protocol.settlement import Settlement
+
+MAX_MEMBERS = 255
+"""Key shares are numbered by one byte."""
 
 
 class State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -42,6 +46,22 @@ class Genesis(Record, frozen=True):
     def network_id(self) -> bytes:
         """32 bytes that every signature names."""
         return tagged_hash("pot-lab/network/1", encode(self))
+
+    def check(self) -> None:
+        """Raise BadParameter for a network that cannot work."""
+        self.parameters.check()
+        addresses = {member.address for member in self.members}
+        if not 0 < len(self.members) <= MAX_MEMBERS or len(addresses) != len(self.members):
+            raise BadParameter(
+                "a network needs distinct aggregators",
+                seen=f"{len(self.members)} members, {len(addresses)} accounts",
+                wanted=f"1 .. {MAX_MEMBERS}",
+            )
+        lengths = {*map(len, addresses), len(self.settlement_contract)}
+        if lengths != {ADDRESS_BYTES} or any(len(member.sealing_public) != 32 for member in self.members):
+            raise BadParameter("an aggregator's account or key, or the contract's address, has the wrong length")
+        if not 0 < self.chain_id < 1 << 63:
+            raise BadParameter("the chain's id is impossible", seen=self.chain_id)
 
 
 class Stake(State):
@@ -207,7 +227,11 @@ class Confirmed(State):
 
 
 class LedgerState(State):
-    """Everything; equal ledgers have equal canonical bytes."""
+    """Everything; equal ledgers have equal canonical bytes.
+
+    `rounds` counts the settlements made for the epoch after the confirmed one: no two of them may share a round, since
+    the contract takes two signatures under one (epoch, round) for equivocation.
+    """
 
     genesis: Genesis
     parameters: Parameters
@@ -232,6 +256,7 @@ class LedgerState(State):
     confirmed: Confirmed = msgspec.field(default_factory=Confirmed)
     next_update_ms: int = 0
     signer_set_id: int = 1
+    rounds: int = 0
 
 
 class Event(Record, frozen=True):

@@ -215,19 +215,25 @@ def open_body(transaction: Transaction) -> Record:
         Malformed: it is not what the kind asks for, has too many items or a hash of a wrong length.
     """
     body = decode(transaction.body, BODIES[transaction.kind], limit_bytes=TRANSACTION_LIMIT_BYTES)
-    for name in body.__struct_fields__:
-        value = getattr(body, name)
-        if name in _HASHES and len(value) != HASH_BYTES:
-            raise Malformed(
-                f"a {transaction.kind}'s {name} has the wrong length",
-                seen=f"{len(value)} bytes",
-                wanted=f"{HASH_BYTES} bytes",
-            )
-        if isinstance(value, tuple) and not 0 < len(value) <= MAX_ITEMS:
-            raise Malformed(
-                f"a {transaction.kind} has no items or too many", seen=len(value), wanted=f"1 .. {MAX_ITEMS}"
-            )
+    _check_hashes(transaction.kind, body)
+    for value in (getattr(body, name) for name in body.__struct_fields__):
+        if isinstance(value, tuple):
+            if not 0 < len(value) <= MAX_ITEMS:
+                raise Malformed(
+                    f"a {transaction.kind} has no items or too many", seen=len(value), wanted=f"1 .. {MAX_ITEMS}"
+                )
+            for item in value:
+                _check_hashes(transaction.kind, item)
     return body
+
+
+def _check_hashes(kind: str, record: Record) -> None:
+    for name in _HASHES.intersection(record.__struct_fields__):
+        value = getattr(record, name)
+        if len(value) != HASH_BYTES:
+            raise Malformed(
+                f"a {kind}'s {name} has the wrong length", seen=f"{len(value)} bytes", wanted=f"{HASH_BYTES} bytes"
+            )
 
 
 _HASHES = frozenset({"order_id", "commitment", "mid", "salt", "key", "transcript_root"})

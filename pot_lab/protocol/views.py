@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cmp_to_key
 
+import msgspec
+
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.cycle import TABLE, Phase, Window
-from pot_lab.protocol.epochs import SLASHED_TO, payout_tree
+from pot_lab.protocol.epochs import SLASHED_TO, confirmed_tree
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Parameters, Role
 from pot_lab.protocol.records import Order, Score
@@ -22,6 +24,8 @@ from pot_lab.protocol.state import Account, Genesis, Header, OrderState
 
 ARGUMENT_LIMIT_BYTES = 1_024
 MAX_LISTED = 500
+ANSWER_BYTES = 4 << 20
+"""A list of whole orders ends before it is larger than this."""
 
 
 class UnknownQuery(PotLabError):
@@ -145,8 +149,7 @@ class SlashView(Record, frozen=True):
 
 
 class AccountView(Record, frozen=True):
-    """One account: what it has at stake, what it earned in all, and what it may claim on the chain now, with the proof.
-    """
+    """One account: what it has at stake, what it earned in all, what it may claim on the chain now, and the proof."""
 
     address: bytes
     nonce: int
@@ -320,7 +323,15 @@ def _fetch_orders(ledger: Ledger, arguments: bytes) -> bytes:
         return (left < right) - (left > right) or (a[0] > b[0]) - (a[0] < b[0])
 
     found.sort(key=cmp_to_key(compare))
-    return encode([order_view(order_id, state) for order_id, state in found[: min(max(asked.limit, 0), MAX_LISTED)]])
+    answer: list[msgspec.Raw] = []
+    size_bytes = 0
+    for order_id, state in found[: min(max(asked.limit, 0), MAX_LISTED)]:
+        raw = encode(order_view(order_id, state))
+        size_bytes += len(raw)
+        if answer and size_bytes > ANSWER_BYTES:
+            break
+        answer.append(msgspec.Raw(raw))
+    return encode(answer)
 
 
 def _account(ledger: Ledger, arguments: bytes) -> bytes:
@@ -339,11 +350,7 @@ def _account(ledger: Ledger, arguments: bytes) -> bytes:
         if known
     )
     cumulative = confirmed.rewards.get(address, 0)
-    proof = (
-        tuple(payout_tree(confirmed.rewards, confirmed.slashes).proof(reward_leaf(address, cumulative)))
-        if cumulative
-        else ()
-    )
+    proof = tuple(confirmed_tree(ledger.book).proof(reward_leaf(address, cumulative))) if cumulative else ()
     known = known or Account()
     r = known.reputation
     return encode(
@@ -369,7 +376,7 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
     state, pending = ledger.state, ledger.state.pending
     signed = sorted(pending.signatures.items()) if pending else []
     confirmed = state.confirmed
-    tree = payout_tree(confirmed.rewards, confirmed.slashes) if confirmed.slashes else None
+    tree = confirmed_tree(ledger.book) if confirmed.slashes else None
     slashes = tuple(
         SlashView(
             node,
@@ -399,9 +406,7 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
 
 def _network(ledger: Ledger, arguments: bytes) -> bytes:
     state = ledger.state
-    providers, validators, verifiers, _aggregators = (
-        sum(account.active[role] for account in state.accounts.values()) for role in Role
-    )
+    providers, validators, verifiers, _aggregators = (len(ledger.book.active[role]) for role in Role)
     live = sum(TABLE[order.window].phase is not Phase.ENDED for order in state.orders.values())
     return encode(
         NetworkView(

@@ -76,6 +76,7 @@ class World:
         self.ledger = Ledger(self.genesis)
         self.now_ms = START_MS
         self.nonces: dict[bytes, int] = {}
+        self.log: list[tuple[int, tuple[bytes, ...]]] = []
         self.chain_events = 0
         self.events: list[Event] = []
         self.client = key("client")
@@ -83,16 +84,30 @@ class World:
         self.shares: dict[bytes, list[Share]] = {}
 
     # --- batches ----------------------------------------------------------------------------------------------
-    def batch(self, *said: tuple[Identity, Record]) -> list[Reply]:
-        """Order what was said in one batch now."""
-        transactions = []
-        for identity, body in said:
-            nonce = self.nonces[identity.address] = self.nonces.get(identity.address, 0) + 1
-            transactions.append(open_transaction(sign(self.network_id, body, identity, nonce), self.network_id))
+    def signed(self, identity: Identity, body: Record) -> bytes:
+        """The bytes of a transaction with the identity's next nonce."""
+        nonce = self.nonces[identity.address] = self.nonces.get(identity.address, 0) + 1
+        return sign(self.network_id, body, identity, nonce)
+
+    def ordered(self, *requests: bytes) -> list[Reply]:
+        """Order these transactions in one batch now."""
+        transactions = [open_transaction(request, self.network_id) for request in requests]
+        self.log.append((self.now_ms, requests))
         replies, events = self.ledger.execute(self.ledger.state.sequence + 1, self.now_ms, transactions)
         self.events += events
         self.ledger.book.audit()
         return replies
+
+    def batch(self, *said: tuple[Identity, Record]) -> list[Reply]:
+        """Order what was said in one batch now."""
+        return self.ordered(*(self.signed(identity, body) for identity, body in said))
+
+    def replayed(self) -> Ledger:
+        """A second ledger that executed the same batches."""
+        other = Ledger(self.genesis)
+        for sequence, (time_ms, requests) in enumerate(self.log, 1):
+            other.execute(sequence, time_ms, [open_transaction(request, self.network_id) for request in requests])
+        return other
 
     def say(self, identity: Identity, body: Record) -> Reply:
         """One transaction in its own batch."""
@@ -246,7 +261,7 @@ class World:
         assert pending is not None
         s = pending.settlement
         self.chain(
-            ChainEvent("settled", 9, 0, b"", -1, s.cumulative_total, s.root, (s.epoch, s.round, s.signer_set_id))
+            ChainEvent("settled", 9, 0, bytes(20), -1, s.cumulative_total, s.root, (s.epoch, s.round, s.signer_set_id))
         )
 
 

@@ -1,0 +1,112 @@
+"""What follows from the orders and is asked for at every batch: which deadline is next, which orders may be forgotten,
+who has how many.
+
+Derived from the state and never part of it: `Book` builds it when a state is taken over, and whoever changes an order
+tells it, so no batch walks through all orders. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from heapq import heappop, heappush
+
+from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.state import OrderState
+
+
+class _Alarms:
+    """Times by order id, the earliest first; a time that was changed is skipped when its turn comes."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, bytes]] = []
+        self._times: dict[bytes, int] = {}
+
+    def set(self, order_id: bytes, time_ms: int | None) -> None:
+        """Set, change or (None) clear the order's time."""
+        if time_ms is None:
+            self._times.pop(order_id, None)
+        elif self._times.get(order_id) != time_ms:
+            self._times[order_id] = time_ms
+            heappush(self._heap, (time_ms, order_id))
+
+    def next_ms(self) -> int | None:
+        """The earliest time."""
+        while self._heap:
+            time_ms, order_id = self._heap[0]
+            if self._times.get(order_id) == time_ms:
+                return time_ms
+            heappop(self._heap)
+        return None
+
+    def due(self, now_ms: int) -> list[bytes]:
+        """Take out what is due at `now_ms`, in the order of times, then ids."""
+        found = []
+        while (next_ms := self.next_ms()) is not None and next_ms <= now_ms:
+            _, order_id = heappop(self._heap)
+            del self._times[order_id]
+            found.append(order_id)
+        return found
+
+
+class OrderIndex:
+    """Deadlines, ends of retention, and counts of `orders`, which it follows through `touch`."""
+
+    def __init__(self, orders: Mapping[bytes, OrderState]) -> None:
+        self.deadlines = _Alarms()
+        self.retention = _Alarms()
+        self._held: dict[bytes, set[bytes]] = {}
+        self._unfunded: set[bytes] = set()
+        for order_id, order in orders.items():
+            self.touch(order_id, order)
+
+    @property
+    def unfunded(self) -> int:
+        """How many orders without money the ledger holds; they cost their senders nothing."""
+        return len(self._unfunded)
+
+    def held_by(self, client: bytes) -> int:
+        """How many orders count against a client's limit: those that have not ended, and unfunded ones until they are
+        forgotten, or else a client could fill the ledger by putting and withdrawing.
+        """
+        return len(self._held.get(client, ()))
+
+    def touch(self, order_id: bytes, order: OrderState) -> None:
+        """Take note of an order that is new or has changed its window, its money or its epoch."""
+        ended = TABLE[order.window].phase is Phase.ENDED
+        unfunded = never_funded(order)
+        self.deadlines.set(order_id, order.closes_ms or None)
+        self.retention.set(order_id, forget_ms(order) if ended and not settling(order) else None)
+        (self._unfunded.add if unfunded else self._unfunded.discard)(order_id)
+        if unfunded or not ended:
+            self._held.setdefault(order.order.client, set()).add(order_id)
+        else:
+            self._release(order_id, order)
+
+    def remove(self, order_id: bytes, order: OrderState) -> None:
+        """Forget an order."""
+        self.deadlines.set(order_id, None)
+        self.retention.set(order_id, None)
+        self._unfunded.discard(order_id)
+        self._release(order_id, order)
+
+    def _release(self, order_id: bytes, order: OrderState) -> None:
+        held = self._held.get(order.order.client, set())
+        held.discard(order_id)
+        if not held:
+            self._held.pop(order.order.client, None)
+
+
+def never_funded(order: OrderState) -> bool:
+    """Whether the order waits for its escrow, or ended without one."""
+    return order.window is Window.WAITING or (order.window is Window.VOID and not order.t0_ms and not order.payouts)
+
+
+def settling(order: OrderState) -> bool:
+    """Whether the order's payouts have yet to be confirmed by the chain."""
+    return bool(order.payouts) and not order.epoch
+
+
+def forget_ms(order: OrderState) -> int:
+    """When an ended order's body may be forgotten: one without money sooner, since strangers can make as many."""
+    keep_ms = order.parameters.retention_ms
+    return order.ended_ms + (min(keep_ms, order.parameters.pool_ms) if never_funded(order) else keep_ms)
