@@ -5,23 +5,31 @@ Weights are quantised once; their grids are kept by the identity of the tensor, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from pot_lab.scoring.exact_product import BACKENDS, Backend
+from pot_lab.scoring import exact_product
+from pot_lab.scoring.exact_product import BACKENDS, Backend, Grid
 
 T = TypeVar("T")
 
 
 class Arithmetic:
-    """Args: backend: "float64" or "int64"; both give the same bits. device: where the tensors are."""
+    """Args:
+    backend: "float64" or "int64"; both give the same bits.
+    device: where the tensors are.
+    slices: 1, about as accurate as float32, or 2, close to float64; part of what a score is.
+    """
 
-    def __init__(self, backend: str = "float64", device: torch.device | str = "cpu") -> None:
+    def __init__(self, backend: str = "float64", device: torch.device | str = "cpu", slices: int = 1) -> None:
+        if slices not in (1, 2):
+            raise ValueError(f"slices must be 1 or 2, not {slices}")
         self.backend: Backend = BACKENDS[backend]()
         self.device = torch.device(device)
+        self.slices = slices
         self._fixed: dict[int, Tensor] = {}
         self._prepared: dict[tuple[int, str], object] = {}
 
@@ -38,3 +46,44 @@ class Arithmetic:
         if key not in self._prepared:
             self._prepared[key] = make(tensor)
         return self._prepared[key]  # type: ignore[return-value]
+
+    # Every product of a kernel goes through these, so that slices and backends are chosen in one place.
+
+    def rows(self, a: Tensor) -> Grid:
+        """Left operand [..., M, K] of `product`, kept if fixed."""
+        return self.prepared(a, "rows", lambda t: exact_product.row_grid(t, self.slices))
+
+    def columns(self, b: Tensor) -> Grid:
+        """Right operand [..., K, N] of `product`, kept if fixed."""
+        return self.prepared(b, "columns", lambda t: exact_product.column_grid(t, self.slices))
+
+    def transposed(self, weight: Tensor) -> Grid:
+        """A layer's weight [N, K] as the right operand [K, N] of `product`, kept if fixed."""
+        return self.prepared(weight, "transposed", lambda w: exact_product.column_grid(w.t(), self.slices))
+
+    def product(self, rows: Grid, columns: Grid) -> Tensor:
+        """[..., M, K] times [..., K, N]."""
+        return exact_product.product(self.backend, rows, columns)
+
+    def linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x [..., K] times the transpose of weight [N, K]."""
+        y = self.product(self.rows(x.reshape(-1, x.shape[-1])), self.transposed(weight))
+        return y.reshape(*x.shape[:-1], weight.shape[0])
+
+    def convolution(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        stride: Sequence[int],
+        padding: Sequence[tuple[int, int]],
+        dilation: Sequence[int],
+        groups: int,
+        *,
+        form: str = "convolution",
+        shaped: Callable[[Tensor], Tensor] = lambda w: w,
+    ) -> Tensor:
+        """Cross-correlation of x [N, C, H, W] with `shaped(weight)` [O, C/groups, kh, kw]; `padding` is (before, after)
+        for H and W. The weight's grid is kept under the name `form` if the weight is fixed."""
+        channels = self.prepared(weight, form, lambda w: exact_product.channel_grid(shaped(w), self.slices))
+        samples = exact_product.sample_grid(x, self.slices)
+        return exact_product.convolution(self.backend, samples, channels, stride, padding, dilation, groups)

@@ -83,14 +83,21 @@ class ExactModel:
         graph: from `load_graph`.
         weights: safetensors bytes that fit the graph.
         backend: how products are computed, "float64" or "int64"; no bit depends on it.
+        slices: 1 or 2; part of what the score is.
     Raises: BadWeights, DtypeMismatch, ShapeMismatch.
     """
 
     def __init__(
-        self, graph: ModelGraph, weights: bytes, *, backend: str = "float64", device: torch.device | str = "cpu"
+        self,
+        graph: ModelGraph,
+        weights: bytes,
+        *,
+        backend: str = "float64",
+        device: torch.device | str = "cpu",
+        slices: int = 1,
     ) -> None:
         self.graph = graph
-        self.arithmetic = Arithmetic(backend, device)
+        self.arithmetic = Arithmetic(backend, device, slices)
         self._proved: set[int] = {1, 2, 3}
         tensors = load_weights(graph, weights)
         with torch.no_grad():

@@ -161,11 +161,13 @@ class ModelGraph:
 
         return TrainableModel(self, weights)
 
-    def exact(self, weights: bytes, *, backend: str = "float64", device: str = "cpu") -> ExactModel:
+    def exact(
+        self, weights: bytes, *, backend: str = "float64", device: str = "cpu", slices: int = 1
+    ) -> ExactModel:
         """The model in exact arithmetic, see `ExactModel`."""
         from pot_lab.scoring.evaluate import ExactModel
 
-        return ExactModel(self, weights, backend=backend, device=device)
+        return ExactModel(self, weights, backend=backend, device=device, slices=slices)
 
 
 def model_id(graph_sha256: bytes, weights: bytes) -> bytes:
