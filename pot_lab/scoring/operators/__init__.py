@@ -1,0 +1,27 @@
+"""Operators by family; importing this package fills the registry."""
+
+from pot_lab.scoring.operators import activations, elements, layers, norms, pools, shapes, sums
+from pot_lab.scoring.operators.registry import (
+    LARGEST_PIECES,
+    REGISTRY,
+    WHOLE_NUMBERS,
+    Operator,
+    Parameter,
+    traced_size,
+)
+
+__all__ = [
+    "LARGEST_PIECES",
+    "REGISTRY",
+    "WHOLE_NUMBERS",
+    "Operator",
+    "Parameter",
+    "activations",
+    "elements",
+    "layers",
+    "norms",
+    "pools",
+    "shapes",
+    "sums",
+    "traced_size",
+]

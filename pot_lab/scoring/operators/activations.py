@@ -1,0 +1,82 @@
+"""Functions of one element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pot_lab.scoring import batching, elementwise
+from pot_lab.scoring.arithmetic import Arithmetic
+from pot_lab.scoring.elementwise import divide
+from pot_lab.scoring.operators.elements import meeting
+from pot_lab.scoring.operators.registry import Exponent, Text, operator
+
+
+def _one(name: str, function: Callable[[Tensor], Tensor]) -> None:
+    def kernel(arithmetic: Arithmetic, x: Tensor) -> Tensor:
+        return function(x)
+
+    operator(name, batch=batching.elementwise)(kernel)
+
+
+_one("aten.relu.default", lambda x: x.clamp(min=0))
+_one("aten.relu6.default", lambda x: x.clamp(0, 6))
+_one("aten.exp.default", elementwise.exp)
+_one("aten.log.default", elementwise.log)
+_one("aten.sqrt.default", elementwise.sqrt)
+_one("aten.rsqrt.default", elementwise.rsqrt)
+_one("aten.erf.default", elementwise.erf)
+_one("aten.tanh.default", elementwise.tanh)
+_one("aten.sigmoid.default", elementwise.sigmoid)
+_one("aten.silu.default", elementwise.silu)
+_one("aten.mish.default", elementwise.mish)
+_one("aten.hardswish.default", lambda x: x * divide((x + 3.0).clamp(0.0, 6.0), 6.0))
+_one("aten.hardsigmoid.default", lambda x: divide((x + 3.0).clamp(0.0, 6.0), 6.0))
+_one("aten.neg.default", torch.neg)
+_one("aten.abs.default", torch.abs)
+_one("aten.square.default", lambda x: x * x)
+_one("aten.reciprocal.default", lambda x: divide(1.0, x))
+
+
+@operator("aten.gelu.default", batch=batching.elementwise)
+def gelu(arithmetic: Arithmetic, x: Tensor, approximate: Text = "none") -> Tensor:
+    return elementwise.gelu(x) if approximate == "none" else elementwise.gelu_tanh(x)
+
+
+@operator("aten.leaky_relu.default", batch=batching.elementwise)
+def leaky_relu(arithmetic: Arithmetic, x: Tensor, negative_slope: float = 0.01) -> Tensor:
+    return torch.where(x > 0, x, x * negative_slope)
+
+
+@operator("aten.elu.default", batch=batching.elementwise)
+def elu(arithmetic: Arithmetic, x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
+    return torch.where(x > 0, x * scale, elementwise.expm1_scaled(x.clamp(max=0.0), alpha, scale, input_scale))
+
+
+@operator("aten.softplus.default", batch=batching.elementwise)
+def softplus(arithmetic: Arithmetic, x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+    scaled = x * beta
+    return torch.where(scaled > threshold, x, divide(elementwise.softplus(scaled), beta))
+
+
+@operator("aten.hardtanh.default", batch=batching.elementwise)
+def hardtanh(arithmetic: Arithmetic, x: Tensor, min_val: float = -1, max_val: float = 1) -> Tensor:
+    return x.clamp(min_val, max_val)
+
+
+@operator("aten.clamp.default", batch=batching.elementwise)
+def clamp(arithmetic: Arithmetic, x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+    return torch.clamp(meeting(x, min, max), min, max)
+
+
+@operator("aten.pow.Tensor_Scalar", batch=batching.elementwise)
+def power(arithmetic: Arithmetic, x: Tensor, exponent: Exponent) -> Tensor:
+    if exponent == 0.5:
+        return elementwise.sqrt(x)
+    if exponent == -0.5:
+        return elementwise.rsqrt(x)
+    if exponent < 0:
+        return divide(1.0, elementwise.whole_power(x, int(-exponent)))
+    return elementwise.whole_power(x, int(exponent))

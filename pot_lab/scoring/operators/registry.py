@@ -1,0 +1,128 @@
+"""The whitelist: every operator that a scored model may use, with its exact rule, typed schema, batch rule and work.
+
+Each entry is named by the ATen overload it replaces, and its kernel's signature is the schema that a graph's
+arguments are checked against (a test holds it to ATen's own). Exact kernels follow the specification; `native` is the
+ordinary ATen operator, used for training and, on meta tensors, for shapes. What is not here cannot be in a graph.
+
+Adding an operator: write the kernel over `elementwise`, `exact_product` and `reductions` (or a native operator that
+only moves or compares numbers), name its batch rule, and give it a test against the second implementation.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pot_lab.scoring import batching
+from pot_lab.scoring.batching import Call, Rule, TracedInt
+
+Operand = Tensor | float | int
+Tensors = Sequence[Tensor]
+Ints = Sequence[int]
+Positives = Sequence[int]
+Naturals = Sequence[int]
+Sizes = Sequence[int]
+Positive = int
+Probability = float
+Dtype = torch.dtype
+Text = str
+Exponent = float
+Ignored = Any
+"""Annotations that `graph.check_argument` knows: the typed schema of an argument. An `Exponent` is a whole number
+from 1 to 8, its negative, 0.5 or -0.5."""
+
+LARGEST_PIECES = 1024
+
+
+@dataclass(frozen=True)
+class Parameter:
+    name: str
+    kind: str
+    required: bool
+    default: Any
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One row of the whitelist.
+
+    Attributes:
+        name: full overload name, `aten.<operator>.<overload>`, or `int.<operation>` for whole numbers made of shapes.
+        kernel: exact rule, called with an `Arithmetic` first.
+        returns: "tensor", "tensors" or "int".
+        batch: batch rule.
+        work: multiply-adds and element steps of one call, from shapes.
+        scratch: elements of working memory that a kernel may take beside its result.
+        mode: name of the flag that says "training", if any; it is and-ed with the module's own mode and is False when
+            scoring.
+        pieces: number of results that a call would give, checked before anything runs.
+    """
+
+    name: str
+    kernel: Callable[..., Any]
+    returns: str
+    batch: Rule
+    work: Callable[[Call], int]
+    scratch: Callable[[Call], int]
+    mode: str | None
+    pieces: Callable[[dict[str, Any]], int] | None
+    parameters: tuple[Parameter, ...]
+
+    @functools.cached_property
+    def native(self) -> Any:
+        _, base, overload = self.name.split(".")
+        return getattr(getattr(torch.ops.aten, base), overload)
+
+    @functools.cached_property
+    def mode_index(self) -> int:
+        return [p.name for p in self.parameters].index(self.mode) if self.mode else -1
+
+
+REGISTRY: dict[str, Operator] = {}
+
+
+def element_work(call: Call) -> int:
+    """Ten steps for each element of the result: the price of an elementary function."""
+    return 10 * sum(t.numel() for t in call.outputs)
+
+
+def operator(
+    *names: str,
+    batch: Rule,
+    returns: str = "tensor",
+    work: Callable[[Call], int] = element_work,
+    scratch: Callable[[Call], int] = lambda call: 0,
+    mode: str | None = None,
+    pieces: Callable[[dict[str, Any]], int] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def add(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        found = list(inspect.signature(kernel).parameters.values())[1:]
+        parameters = tuple(
+            Parameter(p.name, p.annotation, p.default is p.empty, None if p.default is p.empty else p.default)
+            for p in found
+        )
+        for name in names:
+            REGISTRY[name] = Operator(name, kernel, returns, batch, work, scratch, mode, pieces, parameters)
+        return kernel
+
+    return add
+
+
+WHOLE_NUMBERS: dict[str, Callable[[int, int], int]] = {
+    "int.add": lambda a, b: a + b,
+    "int.sub": lambda a, b: a - b,
+    "int.mul": lambda a, b: a * b,
+    "int.floordiv": lambda a, b: a // b,
+}
+"""What a graph may do with whole numbers made of shapes."""
+
+
+def traced_size(x: batching.Traced, dim: int) -> TracedInt:
+    """`aten.sym_size.int` of a traced value."""
+    return TracedInt(x.shape[dim], x.axis is not None and dim % x.rank == x.axis)
