@@ -100,6 +100,17 @@ class Parameters(Record, frozen=True):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadParameter(f"parameter {name} is out of bounds", seen=value, wanted=f"{low} .. {high}")
+        for low_name, high_name in (
+            ("min_train_ms", "max_train_ms"),
+            ("min_window_ms", "max_window_ms"),
+            ("min_challenge_ms", "max_window_ms"),
+        ):
+            if getattr(self, low_name) > getattr(self, high_name):
+                raise BadParameter(
+                    f"{low_name} is above {high_name}, so no order could be placed",
+                    seen=getattr(self, low_name),
+                    wanted=f"at most {getattr(self, high_name)}",
+                )
         shares = self.winner_bp + self.validators_bp + self.aggregators_bp
         if shares > BASIS_POINTS:
             raise BadParameter(

@@ -120,9 +120,9 @@ SHAPES = {
     "funded": ChainEvent("funded", 1, 0, ALICE.address, -1, 5, b"", ()),
 }
 CHANGES = [
-    {"kind": "minted"}, {"kind": ""}, {"role": 99}, {"role": 4}, {"role": -2}, {"account": b""}, {"account": b"\1" * 21},
-    {"subject": b"\1" * 31}, {"subject": b"\1" * 60_000}, {"detail": (1,) * 9}, {"detail": (-1, -1, -1, -1)},
-    {"amount_grains": -1}, {"block": -1}, {"log_index": -1},
+    {"kind": "minted"}, {"kind": ""}, {"role": 99}, {"role": 4}, {"role": -2}, {"account": b""},
+    {"account": b"\1" * 21}, {"subject": b"\1" * 31}, {"subject": b"\1" * 60_000}, {"detail": (1,) * 9},
+    {"detail": (-1, -1, -1, -1)}, {"amount_grains": -1}, {"block": -1}, {"log_index": -1},
 ]  # fmt: skip
 
 

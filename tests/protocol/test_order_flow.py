@@ -80,7 +80,8 @@ def test_an_order_runs_from_put_to_payout(world: World) -> None:
     assert verify_proof(world.ledger.state.confirmed.root, leaf, list(account.claim_proof))
     spans = [span.window for span in order.timeline]
     assert spans == [
-        "waiting", "commit", "reveal", "release", "score", "open_scores", "challenge", "open_challenges", "judge", "finalization",
+        "waiting", "commit", "reveal", "release", "score", "open_scores", "challenge", "open_challenges", "judge",
+        "finalization",
     ]  # fmt: skip
 
 

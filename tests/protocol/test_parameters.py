@@ -1,0 +1,82 @@
+"""Parameters stay inside their hard bounds, and a network that cannot work is not begun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.parameters import _BOUNDS, BadParameter, Parameters
+from pot_lab.protocol.state import Genesis, Member
+from tests.protocol.world import World
+
+GENESIS = World().genesis
+
+
+def test_the_defaults_are_inside_their_own_bounds() -> None:
+    Parameters().check()
+    bounded = {name for name, _, _ in _BOUNDS}
+    assert bounded | {"min_stake_grains", "usual_windows_ms", "treasury"} == set(Parameters.__struct_fields__)
+
+
+@pytest.mark.parametrize(("name", "low", "high"), _BOUNDS, ids=[name for name, _, _ in _BOUNDS])
+def test_no_value_leaves_its_bounds(name: str, low: int, high: int) -> None:
+    for value in (low - 1, high + 1, -(1 << 62)):
+        with pytest.raises(BadParameter, match=name):
+            structs.replace(Parameters(), **{name: value}).check()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"winner_bp": 9_000},
+        {"min_train_ms": 2_000, "max_train_ms": 1_999},
+        {"min_window_ms": 2_000, "max_window_ms": 1_999},
+        {"min_challenge_ms": 2_000, "max_window_ms": 1_999, "usual_windows_ms": (1_500,) * 7},
+        {"min_stake_grains": (1, 1, 1, -1)},
+        {"min_stake_grains": (1, 1, 1)},
+        {"min_stake_grains": (1, 1, 1, 10**18 + 1)},
+        {"usual_windows_ms": (60_000,) * 6 + (1,)},
+        {"treasury": b""},
+        {"treasury": b"\x01" * 21},
+    ],
+    ids=str,
+)
+def test_values_that_do_not_go_together_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(BadParameter, match=r"seen: "):
+        structs.replace(Parameters(), **change).check()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"members": ()},
+        {"members": (GENESIS.members[0],) * 2},
+        {"members": tuple(Member(i.to_bytes(20, "big"), bytes(32)) for i in range(256))},
+        {"members": (Member(b"\x01" * 19, bytes(32)),)},
+        {"members": (Member(b"\x01" * 20, bytes(31)),)},
+        {"settlement_contract": b""},
+        {"chain_id": 0},
+        {"chain_id": 1 << 63},
+        {"parameters": structs.replace(Parameters(), update_ms=0)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_network_that_cannot_work_is_not_begun(change: dict[str, Any]) -> None:
+    with pytest.raises(BadParameter):
+        Ledger(structs.replace(GENESIS, **change))
+
+
+def test_every_part_of_the_genesis_changes_the_networks_id() -> None:
+    ids = {GENESIS.network_id}
+    for change in (
+        {"name": "other"},
+        {"chain_id": 1},
+        {"settlement_contract": b"\x08" * 20},
+        {"members": GENESIS.members[::-1]},
+        {"parameters": structs.replace(GENESIS.parameters, update_ms=2_000)},
+    ):
+        ids.add(structs.replace(GENESIS, **change).network_id)
+    assert len(ids) == 6 and isinstance(GENESIS, Genesis)

@@ -1,0 +1,202 @@
+"""Records: what an order may ask for, and ids and commitments that no change of code may change."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from pot_lab.crypto.canonical import decode, encode, keccak256, sha256
+from pot_lab.crypto.link import Link
+from pot_lab.crypto.shamir import Share
+from pot_lab.errors import PotLabError
+from pot_lab.protocol.parameters import Parameters
+from pot_lab.protocol.records import (
+    MAX_GRAINS,
+    ORDER_LIMIT_BYTES,
+    Order,
+    Score,
+    ScoreSpec,
+    TestData,
+    Windows,
+    claim_commitment,
+    key_commitment,
+    model_id,
+    order_id,
+    share_commitment,
+    share_context,
+    validation_commitment,
+)
+from pot_lab.protocol.state import Genesis, Member
+from pot_lab.protocol.transactions import Claim, sign
+from tests.protocol.world import key
+
+NETWORK, ORDER_ID, MID, SALT, ROOT = (bytes([i]) * 32 for i in range(1, 6))
+ACCOUNT = b"\x11" * 20
+
+
+def fixed_order() -> Order:
+    """An order whose every byte is written here."""
+    blob = Link(b"\x21" * 32, 1_000, "https://example.org/blob")
+    test = TestData(blob, ROOT, b"\x22" * 32, 900, 10, b"\x23" * 32, (b"\x24" * 32,) * 4, (b"\x25" * 81,) * 4)
+    windows = Windows(10_000, 5_000, 5_000, 5_000, 5_000, 3_000, 2_000, 2_000)
+    return Order(
+        NETWORK, ACCOUNT, 7, 1_900_000_000, 25 * 10**9, 10**9, 2 * 10**9, blob, blob, blob, test,
+        ScoreSpec("accuracy", 1), windows, 10**9, 9, 10, 1_000, "digits", ("vision",),
+    )  # fmt: skip
+
+
+GENESIS = Genesis(
+    "golden", 1337, b"\x07" * 20, tuple(Member(bytes([i]) * 20, bytes([i]) * 32) for i in range(4)), Parameters()
+)
+
+
+# Golden: a change of any of these bytes parts the network from its own past, and from the contracts.
+GOLDEN = {
+    "order": lambda: sha256(encode(fixed_order())),
+    "order id": lambda: fixed_order().id,
+    "genesis": lambda: GENESIS.network_id,
+    "model id": lambda: model_id(b"\x31" * 32, b"\x32" * 32),
+    "claim commitment": lambda: claim_commitment(NETWORK, ORDER_ID, ACCOUNT, MID, SALT),
+    "validation commitment": lambda: validation_commitment(
+        NETWORK, ORDER_ID, MID, ACCOUNT, Score(-5, 10, True), ROOT, 10**9, SALT
+    ),
+    "key commitment": lambda: key_commitment(NETWORK, ROOT, b"\x33" * 32),
+    "share commitment": lambda: share_commitment(NETWORK, ROOT, Share(3, b"\x34" * 32)),
+    "share context": lambda: share_context(NETWORK, ROOT, 3),
+    "transaction": lambda: sha256(sign(NETWORK, Claim(ORDER_ID, MID), key("golden"), 5)),
+}
+EXPECTED = {
+    "order": "f8f39e32e20541d9a39f0a2aac3d8b9fc1082946311a80a0852769eb84d84d6a",
+    "order id": "f914a30d7fa4c8d00ba25970131a101395b5697c9b6074df83276f95141ab62f",
+    "genesis": "62179c7ca5c2bcd19091b890dad58c1ba1705cc9732d3c68ac4a6d10129b9815",
+    "model id": "081cdf5202c3c2f0ee4c230e44ddc6491a3f24b94c486d55713952753b3422ef",
+    "claim commitment": "5add5a9899b66d1442ba2313eb0021fbafa07c680df250f0ea180f2368c3e87e",
+    "validation commitment": "13d2d6957baff1e78fa0af0e5b981fcdb28e4bf49aec12e6306d2dcf200bc781",
+    "key commitment": "29c2c07ee97b8f308187fcd7cb00f9430af8ec02a67d772425dfec59467f52a0",
+    "share commitment": "e5d8c7467feb108749e965f4e86226bc7c2f59bfeeef5bf20d81daa2085712fc",
+    "share context": "cc2172685e3ed64af72e683c54e14c9df1173d9e8a40594bf2911cfb0800ee42",
+    "transaction": "021445e6268564cfc62ec401ddd5f5105c9d8f75afa18c0ae77d50ea035b2ba1",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_known_bytes(name: str) -> None:
+    assert GOLDEN[name]().hex() == EXPECTED[name]
+
+
+def test_commitments_are_what_their_text_says() -> None:
+    def tagged(tag: str, *parts: bytes) -> bytes:
+        text = bytes([len(tag)]) + tag.encode() + b"".join(len(p).to_bytes(8, "big") + p for p in parts)
+        return hashlib.sha256(text).digest()
+
+    assert claim_commitment(NETWORK, ORDER_ID, ACCOUNT, MID, SALT) == tagged(
+        "pot-lab/claim/1", NETWORK, ORDER_ID, ACCOUNT, MID, SALT
+    )
+    words = bytes(12) + ACCOUNT + (7).to_bytes(32, "big") + (9).to_bytes(32, "big") + ROOT
+    assert order_id(ACCOUNT, 7, 9, ROOT) == keccak256(words)
+
+
+def test_a_commitment_changes_with_everything_that_it_names() -> None:
+    other = b"\x99" * 32
+    base = (NETWORK, ORDER_ID, MID, ACCOUNT, Score(5, 10, True), ROOT, 10**9, SALT)
+    changes = (other, other, other, b"\x99" * 20, Score(6, 10, True), other, 10**9 + 1, other)
+    seen = {validation_commitment(*base)}
+    for i, change in enumerate(changes):
+        seen.add(validation_commitment(*base[:i], change, *base[i + 1 :]))  # type: ignore[arg-type]
+    seen.add(validation_commitment(*base[:4], Score(5, 10, False), *base[5:]))
+    seen.add(validation_commitment(*base[:4], Score(5, 11, True), *base[5:]))
+    assert len(seen) == 11
+    parts = (NETWORK, ORDER_ID, ACCOUNT, MID, SALT)
+    claims = {claim_commitment(*parts)}
+    claims |= {claim_commitment(*parts[:i], other, *parts[i + 1 :]) for i in range(5)}
+    assert len(claims) == 6
+
+
+def check(order: Order) -> None:
+    order.check(NETWORK, 4, Parameters())
+
+
+def test_a_right_order_passes_and_comes_back_from_its_bytes() -> None:
+    order = fixed_order()
+    check(order)
+    assert decode(encode(order), Order, limit_bytes=ORDER_LIMIT_BYTES) == order
+
+
+def in_test(**changes: Any) -> dict[str, Any]:
+    return {"test": structs.replace(fixed_order().test, **changes)}
+
+
+def in_windows(**changes: Any) -> dict[str, Any]:
+    return {"windows": structs.replace(fixed_order().windows, **changes)}
+
+
+LINK = fixed_order().model
+BAD = [
+    ({"network_id": b"\x02" * 32}, "WrongNetwork"),
+    ({"network_id": b""}, "WrongNetwork"),
+    ({"client": ACCOUNT[:19]}, "BadOrder"),
+    ({"nonce": -1}, "BadOrder"),
+    ({"nonce": 1 << 63}, "BadOrder"),
+    ({"seal_by_s": -1}, "BadOrder"),
+    ({"seal_by_s": 1 << 40}, "BadOrder"),
+    ({"reward_grains": 0}, "RewardTooSmall"),
+    ({"reward_grains": -1}, "RewardTooSmall"),
+    ({"reward_grains": MAX_GRAINS + 1}, "RewardTooSmall"),
+    ({"fee_grains": 1}, "RewardTooSmall"),
+    ({"bond_grains": 1}, "RewardTooSmall"),
+    ({"claim_bond_grains": 1}, "RewardTooSmall"),
+    ({"claim_bond_grains": MAX_GRAINS + 1}, "RewardTooSmall"),
+    *((in_windows(**{name: ms}), "BadWindows") for name in Windows.__struct_fields__ for ms in (-1, 0, 1, 1 << 62)),
+    ({"score": ScoreSpec("accuracy", 2)}, "UnknownScoreFunction"),
+    ({"score": ScoreSpec("__import__('os')", 1)}, "UnknownScoreFunction"),
+    *(({name: structs.replace(LINK, digest=b"")}, "Malformed") for name in ("model", "weights", "train")),
+    (in_test(link=structs.replace(LINK, size_bytes=-1)), "Malformed"),
+    (in_test(root=b""), "BadOrder"),
+    (in_test(plain_digest=b"\x01" * 33), "BadOrder"),
+    (in_test(key_commitment=b""), "BadOrder"),
+    (in_test(examples=0), "BadOrder"),
+    (in_test(examples=1 << 40), "BadOrder"),
+    (in_test(plain_bytes=0), "BadOrder"),
+    (in_test(share_commitments=(ROOT,) * 3), "BadOrder"),
+    (in_test(share_commitments=(ROOT,) * 3 + (b"",)), "BadOrder"),
+    (in_test(sealed_shares=(b"",) * 5), "BadOrder"),
+    (in_test(sealed_shares=(b"x" * 257,) * 4), "BadOrder"),
+    ({"baseline_count": -1}, "BadOrder"),
+    ({"baseline_total": 1 << 62}, "BadOrder"),
+    ({"baseline_total": -(1 << 62)}, "BadOrder"),
+    ({"margin_micro": -1}, "BadOrder"),
+    ({"title": "x" * 121}, "BadOrder"),
+    ({"title": "\x1b[2J"}, "BadOrder"),
+    ({"title": "two\nlines"}, "BadOrder"),
+    ({"tags": ("x",) * 9}, "BadOrder"),
+    ({"tags": ("x" * 33,)}, "BadOrder"),
+    ({"tags": ("\u202e",)}, "BadOrder"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "code"), BAD, ids=str)
+def test_an_order_that_cannot_be_kept_is_refused_by_name(changes: dict[str, Any], code: str) -> None:
+    with pytest.raises(PotLabError) as refusal:
+        check(structs.replace(fixed_order(), **changes))
+    assert refusal.value.code == code
+
+
+@given(st.integers(100, 10**7), st.integers(100, 10**7))
+def test_the_longest_cycle_counts_the_extension(train_ms: int, other_ms: int) -> None:
+    windows = Windows(train_ms, *([other_ms] * 7))
+    assert windows.longest_ms == train_ms + 9 * other_ms
+
+
+def test_the_largest_order_fits_the_limit() -> None:
+    link = Link(b"\x01" * 32, (1 << 50) - 1, "é" * 512)
+    test = TestData(link, ROOT, ROOT, 1 << 49, 1 << 39, ROOT, (ROOT,) * 100, (b"x" * 256,) * 100)
+    order = structs.replace(
+        fixed_order(), model=link, weights=link, train=link, test=test, title="é" * 120, tags=("é" * 32,) * 8
+    )
+    order.check(NETWORK, 100, Parameters())
+    assert len(encode(order)) < ORDER_LIMIT_BYTES
