@@ -182,7 +182,8 @@ class World:
             "network_id": self.network_id, "client": client, "nonce": nonce, "seal_by_s": self.now_ms // 1000 + 100_000,
             "reward_grains": 25 * POT, "fee_grains": POT, "bond_grains": 2 * POT, "model": link("graph"),
             "weights": link("weights"), "train": link("train"), "test": test, "score": ScoreSpec("accuracy", 1),
-            "windows": WINDOWS, "claim_bond_grains": POT, "baseline_total": 0, "baseline_count": 0, "margin_micro": 0, "title": "digits",
+            "windows": WINDOWS, "claim_bond_grains": POT,
+            "baseline_total": 0, "baseline_count": 0, "margin_micro": 0, "title": "digits",
         }  # fmt: skip
         order = Order(**{**fields, **changes})
         self.keys[order.id], self.shares[order.id] = secret, shares
