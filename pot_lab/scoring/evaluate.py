@@ -6,6 +6,7 @@ that a batch may be taken at once is proved for the batch sizes in use (`ModelGr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +82,7 @@ class ExactModel:
 
     Args:
         graph: from `load_graph`.
-        weights: safetensors bytes that fit the graph.
+        weights: safetensors bytes that fit the graph, or the tensors that `load_weights` read.
         backend: how products are computed, "float64" or "int64"; no bit depends on it.
         slices: 1 or 2; part of what the score is.
     Raises: BadWeights, DtypeMismatch, ShapeMismatch.
@@ -90,7 +91,7 @@ class ExactModel:
     def __init__(
         self,
         graph: ModelGraph,
-        weights: bytes,
+        weights: bytes | Mapping[str, Tensor],
         *,
         backend: str = "float64",
         device: torch.device | str = "cpu",
@@ -99,12 +100,21 @@ class ExactModel:
         self.graph = graph
         self.arithmetic = Arithmetic(backend, device, slices)
         self._proved: set[int] = {1, 2, 3}
-        tensors = load_weights(graph, weights)
+        self._weights = load_weights(graph, weights) if isinstance(weights, bytes) else weights
         with torch.no_grad():
-            fixed = [self.arithmetic.fix(self._entering(tensors[s.name])) for s in graph.state]
+            fixed = [self.arithmetic.fix(self._entering(self._weights[s.name])) for s in graph.state]
             self._fixed: list[Any] = [*fixed, *[None] * (len(graph.inputs) + len(graph.nodes))]
             self._steps: list[tuple[int, Node]] = []
             self._fold()
+
+    def with_slices(self, slices: int) -> ExactModel:
+        """The same weights with products in `slices` slices."""
+        if slices == self.arithmetic.slices:
+            return self
+        arithmetic = self.arithmetic
+        return ExactModel(
+            self.graph, self._weights, backend=arithmetic.backend.name, device=arithmetic.device, slices=slices
+        )
 
     def _entering(self, tensor: Tensor) -> Tensor:
         tensor = tensor.to(self.arithmetic.device)
@@ -163,15 +173,15 @@ class ExactModel:
 Model = ExactModel | ModelArtifact | nn.Module | tuple[bytes, bytes]
 
 
-def exact_model(model: Model, inputs: Tensor, *, device: str | None = None) -> ExactModel:
+def exact_model(model: Model, inputs: Tensor, *, device: str | None = None, slices: int = 1) -> ExactModel:
     """A model in exact arithmetic, from any of its forms: an `ExactModel`, an artifact, (graph bytes, weights bytes),
     or an `nn.Module`."""
     if isinstance(model, ExactModel):
-        return model
+        return model.with_slices(slices)
     if isinstance(model, nn.Module):
         model = export_model(model, (inputs[:2],))
     graph, weights = (model.graph, model.weights) if isinstance(model, ModelArtifact) else model
-    return load_graph(graph).exact(weights, device=device or "cpu")
+    return load_graph(graph).exact(weights, device=device or "cpu", slices=slices)
 
 
 def score(
@@ -182,6 +192,7 @@ def score(
     *,
     batch_size: int | None = None,
     device: str | None = None,
+    slices: int = 1,
 ) -> Score:
     """Score a model on a test set.
 
@@ -190,12 +201,14 @@ def score(
         inputs, targets: the examples, first axis; sliced batch by batch, so they may be memory-mapped.
         function: `accuracy`, `cross_entropy`, or an identifier with a version such as `accuracy/1`.
         batch_size: examples at once; no bit of the result depends on it.
+        slices: 2 computes the model close to float64, at about three times the cost; the same as `[slices=2]` in the
+            function's identifier, so another score.
     Raises: ShapeMismatch, DtypeMismatch, BadDataset, BadWeights, HostileGraph, UnsupportedOperator,
     UnknownScoreFunction.
     """
-    chosen = score_function(function)
+    chosen = _chosen(function, slices)
     inputs, targets = _tensor(inputs, "inputs"), _tensor(targets, "targets")
-    exact = exact_model(model, inputs, device=device)
+    exact = exact_model(model, inputs, device=device, slices=chosen.slices)
     check_dataset(exact.graph, inputs, targets, chosen)
     step = batch_size or exact.default_batch_size()
     if step < 1:
@@ -217,18 +230,25 @@ def score_example(
     *,
     index: int,
     device: str | None = None,
+    slices: int = 1,
 ) -> ExampleScore:
     """Score one example of a test set, as a dispute does; costs one example."""
-    chosen = score_function(function)
+    chosen = _chosen(function, slices)
     inputs, targets = _tensor(inputs, "inputs"), _tensor(targets, "targets")
     if not 0 <= index < inputs.shape[0]:
         raise BadDataset("no such example", seen=index, wanted=f"0 to {inputs.shape[0] - 1}")
-    exact = exact_model(model, inputs, device=device)
+    exact = exact_model(model, inputs, device=device, slices=chosen.slices)
     one, target = inputs[index : index + 1], targets[index : index + 1]
     check_inputs(exact.graph, one)
     check_dataset(exact.graph, one, target, chosen)
     values, invalid = exact.results(one, target, chosen)
     return ExampleScore(int(values[0]), bool(invalid[0]))
+
+
+def _chosen(function: str | ScoreFunction, slices: int) -> ScoreFunction:
+    """The score function; `slices=1` leaves what its identifier says."""
+    found = score_function(function)
+    return found if slices == 1 else found.with_slices(slices)
 
 
 def unusable_score(function: str | ScoreFunction, count: int) -> Score:

@@ -2,12 +2,17 @@
 
 Each turns a model's exact outputs and the targets into one whole number of at least 0 for each example; a score is
 their sum. Names and versions are part of an order, so what a released version computes never changes.
+
+An identifier is `name/version`, or with parameters that differ from the usual `name[parameter=value,...]/version`,
+parameters in alphabetical order: one function has one identifier. Every function has the parameter `slices`: 1 (usual)
+computes the model about as accurately as float32, 2 close to float64.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +23,7 @@ from pot_lab.scoring.graph import Output
 
 MICRO = 10**6
 LOSS_CAP_NATS = 50
+_IDENTIFIER = re.compile(r"([a-z0-9_]{1,64})(?:\[([a-z0-9_=,]{1,128})\])?(?:/([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class ScoreFunction:
         evaluate: (outputs float64 [B, ...], targets [B, ...]) -> int64 [B]; outputs are finite.
         check: (output, target dtype, target shape for one example) -> None, or raises ShapeMismatch or DtypeMismatch.
         check_targets: (output, targets) -> a reason why the values cannot be targets, or None.
+        slices: in how many slices of 20 bits products take their operands, 1 or 2.
     """
 
     name: str
@@ -41,10 +48,18 @@ class ScoreFunction:
     evaluate: Callable[[Tensor, Tensor], Tensor]
     check: Callable[[Output, torch.dtype, tuple[int, ...]], None]
     check_targets: Callable[[Output, Tensor], str | None]
+    slices: int = 1
 
     @property
     def identifier(self) -> str:
-        return f"{self.name}/{self.version}"
+        parameters = "" if self.slices == 1 else f"[slices={self.slices}]"
+        return f"{self.name}{parameters}/{self.version}"
+
+    def with_slices(self, slices: int) -> ScoreFunction:
+        """The same function of a model computed in `slices` slices. Raises: UnknownScoreFunction."""
+        if slices not in (1, 2):
+            raise UnknownScoreFunction("a score takes operands in one slice or two", seen=slices, wanted="1 or 2")
+        return self if slices == self.slices else replace(self, slices=slices)
 
 
 def _check_classes(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
@@ -95,7 +110,7 @@ FUNCTIONS: dict[str, ScoreFunction] = {f.identifier: f for f in (ACCURACY, CROSS
 
 
 def score_function(name: str | ScoreFunction) -> ScoreFunction:
-    """The function of an identifier `name/version`, or the newest version of a bare name.
+    """The function of an identifier, or the newest version where it names none.
 
     Raises: UnknownScoreFunction.
     """
@@ -103,7 +118,13 @@ def score_function(name: str | ScoreFunction) -> ScoreFunction:
         return name
     if name in FUNCTIONS:
         return FUNCTIONS[name]
-    versions = [f for f in FUNCTIONS.values() if f.name == name]
-    if not versions:
+    match = _IDENTIFIER.fullmatch(name)
+    versions = [f for f in FUNCTIONS.values() if match and f.name == match[1] and match[3] in (None, str(f.version))]
+    if match is None or not versions:
         raise UnknownScoreFunction("no such score function", seen=name, wanted=", ".join(sorted(FUNCTIONS)))
-    return max(versions, key=lambda f: f.version)
+    found = max(versions, key=lambda f: f.version)
+    if match[2] is not None:
+        if match[2] != "slices=2":
+            raise UnknownScoreFunction("a score function has no such parameter", seen=name, wanted="slices=2")
+        found = found.with_slices(2)
+    return found

@@ -161,9 +161,7 @@ class ModelGraph:
 
         return TrainableModel(self, weights)
 
-    def exact(
-        self, weights: bytes, *, backend: str = "float64", device: str = "cpu", slices: int = 1
-    ) -> ExactModel:
+    def exact(self, weights: bytes, *, backend: str = "float64", device: str = "cpu", slices: int = 1) -> ExactModel:
         """The model in exact arithmetic, see `ExactModel`."""
         from pot_lab.scoring.evaluate import ExactModel
 

@@ -38,7 +38,9 @@ KNOWN_ANSWERS: dict[str, str] = {
     "softplus": "cb13dbb7aac6d4d9",
     "mish": "0f535278de8588e8",
     "product": "a175dd45e7c26854",
+    "product in two slices": "9762cab7c40dba4b",
     "convolution": "bb1a2567c7da0864",
+    "convolution in two slices": "675a4bb182222d9c",
     "wide convolution": "d2e952fd103607a9",
     "sum": "b46e431601d11211",
     "mean": "5f243dc0f1c28f65",
@@ -139,12 +141,23 @@ def _products(device: str, backend: Backend) -> dict[str, Tensor]:
         _numbers(2 * 500 * 9, 6, device).reshape(2, 500, 3, 3),
         _numbers(2 * 500 * 9, 7, device).reshape(2, 500, 3, 3),
     )
+    both = exact_product.row_grid(a, 2), exact_product.column_grid(b, 2)
     return {
         "product": exact_product.product(backend, exact_product.row_grid(a), exact_product.column_grid(b)),
+        "product in two slices": exact_product.product(backend, *both),
         "convolution": exact_product.convolution(
             backend,
             exact_product.sample_grid(x),
             exact_product.channel_grid(w),
+            [2, 1],
+            [(1, 1), (0, 2)],
+            [1, 2],
+            2,
+        ),
+        "convolution in two slices": exact_product.convolution(
+            backend,
+            exact_product.sample_grid(x, 2),
+            exact_product.channel_grid(w, 2),
             [2, 1],
             [(1, 1), (0, 2)],
             [1, 2],

@@ -6,6 +6,7 @@ torch or `pot_lab.scoring`. Products are computed in int64.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import struct
@@ -162,16 +163,39 @@ def whole(q: Array) -> Array:
     return np.clip(np.nan_to_num(q, posinf=0, neginf=0), -(2.0**20), 2.0**20).astype(np.int64)
 
 
+SLICES = 1
+"""1 or 2; `run` sets it."""
+
+
+def slices(x: Array, axes: tuple[int, ...]) -> tuple[list[Array], Array]:
+    """(whole numbers of each slice, scale)"""
+    q, scale = to_grid(x, axes, 20)
+    if SLICES == 1:
+        return [whole(q)], scale
+    with np.errstate(all="ignore"):
+        e = ((np.ascontiguousarray(np.abs(x).max(axes, keepdims=True)).view(np.int64) >> 52) & 0x7FF) - 1022
+        rest = np.rint((x * power_of_two(20 - np.clip(e, -200, 200)) - q) * 2.0**21)
+    return [whole(q), whole(rest)], scale
+
+
+def multiplied(f: Callable[[Array, Array], Array], a: list[Array], b: list[Array]) -> Array:
+    """f(a, b) of one chunk: exact integers, in binary64."""
+    total: Array = f(a[0], b[0]).astype(np.float64)
+    if SLICES == 2:
+        total = total + (f(a[0], b[1]) + f(a[1], b[0])).astype(np.float64) * 2.0**-21
+    return total
+
+
 def chunked(length: int, step: int) -> list[slice]:
     return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
 def matmul(a: Array, b: Array) -> Array:
-    qa, sa = to_grid(a, (-1,), 20)
-    qb, sb = to_grid(b, (-2,), 20)
+    qa, sa = slices(a, (-1,))
+    qb, sb = slices(b, (-2,))
     total: Any = None
     for s in chunked(a.shape[-1], 4096):
-        part = np.matmul(whole(qa[..., s]), whole(qb[..., s, :])).astype(np.float64)
+        part = multiplied(np.matmul, [q[..., s] for q in qa], [q[..., s, :] for q in qb])
         total = part if total is None else total + part
     return total * sa * sb
 
@@ -193,13 +217,13 @@ def convolution(
     if w.ndim == 3:
         y = convolution(x[:, :, None], w[:, :, None], b, [1, *stride], [(0, 0), *pads], [1, *dilation], groups)
         return y[:, :, 0]
-    qx, sx = to_grid(x, (1, 2, 3), 20)
-    qw, sw = to_grid(w, (1, 2, 3), 20)
-    qx, qw = whole(np.pad(qx, [(0, 0), (0, 0), *pads])), whole(qw)
+    qx, sx = slices(x, (1, 2, 3))
+    qw, sw = slices(w, (1, 2, 3))
+    qx = [np.pad(q, [(0, 0), (0, 0), *pads]) for q in qx]
     n, (o, per_group, kh, kw) = x.shape[0], w.shape
-    oh, ow = ((qx.shape[2 + i] - dilation[i] * (w.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
-    total: Any = None
-    for channels in chunked(per_group, max(1, 4096 // (kh * kw))):
+    oh, ow = ((qx[0].shape[2 + i] - dilation[i] * (w.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
+
+    def correlated(channels: slice, x: Array, w: Array) -> Array:
         part = np.zeros((n, o, oh, ow), dtype=np.int64)
         for group in range(groups):
             outs = slice(group * o // groups, (group + 1) * o // groups)
@@ -208,9 +232,14 @@ def convolution(
                     for j in range(kw):
                         rows = slice(i * dilation[0], i * dilation[0] + (oh - 1) * stride[0] + 1, stride[0])
                         columns = slice(j * dilation[1], j * dilation[1] + (ow - 1) * stride[1] + 1, stride[1])
-                        window = qx[:, group * per_group + c, rows, columns]
-                        part[:, outs] += qw[outs, c, i, j][None, :, None, None] * window[:, None]
-        total = part.astype(np.float64) if total is None else total + part.astype(np.float64)
+                        window = x[:, group * per_group + c, rows, columns]
+                        part[:, outs] += w[outs, c, i, j][None, :, None, None] * window[:, None]
+        return part
+
+    total: Any = None
+    for channels in chunked(per_group, max(1, 4096 // (kh * kw))):
+        part = multiplied(functools.partial(correlated, channels), qx, qw)
+        total = part if total is None else total + part
     y = total * sx * sw.reshape(1, -1, 1, 1)
     return y if b is None else y + b.reshape(1, -1, 1, 1)
 
@@ -517,8 +546,10 @@ WHOLE = {
 }
 
 
-def run(graph: bytes, weights: bytes, inputs: Array) -> Array:
+def run(graph: bytes, weights: bytes, inputs: Array, slices: int = 1) -> Array:
     """The graph's first output, float64, for `inputs` [batch, ...]."""
+    global SLICES
+    SLICES = slices
     document, tensors = json.loads(graph), read_safetensors(weights)
 
     def entering(x: Array) -> Array:

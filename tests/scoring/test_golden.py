@@ -19,29 +19,30 @@ from tests.scoring.models import FAMILIES
 VECTORS = sorted(FOLDER.glob("*.json"))
 
 
-def read(path: Path) -> tuple[dict[str, bytes], dict]:
+def read(path: Path) -> tuple[dict[str, bytes], int, dict]:
     vector = json.loads(path.read_text())
     assert vector["specification"] == 1
-    return {name: base64.b64decode(text) for name, text in vector["files"].items()}, vector["expected"]
+    files = {name: base64.b64decode(text) for name, text in vector["files"].items()}
+    return files, vector.get("slices", 1), vector["expected"]
 
 
-def test_every_family_has_a_vector() -> None:
-    assert {p.stem for p in VECTORS} == set(FAMILIES)
+def test_every_family_has_a_vector_with_one_slice_and_with_two() -> None:
+    assert {p.stem for p in VECTORS} == {f"{name}{slices}" for name in FAMILIES for slices in ("", "-2")}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("path", VECTORS, ids=lambda p: p.stem)
 def test_a_released_score_is_computed_again(path: Path, threads: int) -> None:
     torch.set_num_threads(threads)
-    files, expected = read(path)
-    assert computed(**files) == expected
+    files, slices, expected = read(path)
+    assert computed(**files, slices=slices) == expected
 
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda p: p.stem)
 def test_the_second_implementation_computes_it_too(path: Path) -> None:
-    files, expected = read(path)
+    files, slices, expected = read(path)
     inputs, targets = (t.numpy() for t in unpack_dataset(files["data"]))
-    outputs = np.ascontiguousarray(numpy_scoring.run(files["graph"], files["weights"], inputs) + 0.0)
+    outputs = np.ascontiguousarray(numpy_scoring.run(files["graph"], files["weights"], inputs, slices) + 0.0)
     assert hashlib.sha256(outputs.tobytes()).hexdigest() == expected["outputs_sha256"]
     assert sum(numpy_scoring.accuracy(outputs, targets)) == expected["accuracy/1"]["total"]
     assert sum(numpy_scoring.cross_entropy(outputs, targets)) == expected["cross_entropy/1"]["total"]

@@ -34,32 +34,34 @@ def test_a_score_is_the_same_for_any_batch_threads_and_backend(name: str) -> Non
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("slices", [1, 2])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_second_implementation_gives_the_same_bits_and_scores(name: str) -> None:
+def test_the_second_implementation_gives_the_same_bits_and_scores(name: str, slices: int) -> None:
     module, inputs, targets = family(name)
     artifact = export_model(module, inputs[:2])
-    ours = load_graph(artifact.graph).exact(artifact.weights).run(inputs)[0]
-    theirs = numpy_scoring.run(artifact.graph, artifact.weights, inputs.numpy())
+    ours = load_graph(artifact.graph).exact(artifact.weights, slices=slices).run(inputs)[0]
+    theirs = numpy_scoring.run(artifact.graph, artifact.weights, inputs.numpy(), slices)
     assert digest(ours) == digest(theirs)
     for function, per_example in (("accuracy", numpy_scoring.accuracy), ("cross_entropy", numpy_scoring.cross_entropy)):
-        assert score(artifact, inputs, targets, function).transcript.values.tolist() == per_example(
-            theirs, targets.numpy()
-        )
+        values = score(artifact, inputs, targets, function, slices=slices).transcript.values
+        assert values.tolist() == per_example(theirs, targets.numpy())
 
 
+@pytest.mark.parametrize(("slices", "bound"), [(1, 5e-6), (2, 1e-11)])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_score_is_close_to_float64(name: str) -> None:
+def test_a_score_is_close_to_float64(name: str, slices: int, bound: float) -> None:
     module, inputs, targets = family(name)
     artifact = export_model(module, inputs[:2])
-    (ours,) = load_graph(artifact.graph).exact(artifact.weights).run(inputs)
+    (ours,) = load_graph(artifact.graph).exact(artifact.weights, slices=slices).run(inputs)
     if name == "shared":  # its constant in forward is float32, so the module itself cannot run in float64
         reference = load_graph(artifact.graph).trainable(artifact.weights).double().eval()(inputs.double())
     else:
         reference = module.double()(inputs.double())
-    assert float((ours - reference).abs().max() / reference.abs().max()) <= 5e-6
-    assert score(artifact, inputs, targets).total == int((reference.argmax(-1) == targets).sum())
+    assert float((ours - reference).abs().max() / reference.abs().max()) <= bound
+    assert score(artifact, inputs, targets, slices=slices).total == int((reference.argmax(-1) == targets).sum())
     loss = torch.nn.functional.cross_entropy(reference, targets, reduction="sum").item()
-    assert score(artifact, inputs, targets, "cross_entropy").total / 1e6 == pytest.approx(loss, rel=1e-5)
+    total = score(artifact, inputs, targets, "cross_entropy", slices=slices).total
+    assert total / 1e6 == pytest.approx(loss, rel=1e-5)
 
 
 @pytest.mark.gpu

@@ -168,6 +168,26 @@ def test_a_function_that_is_not_known_is_refused() -> None:
             score_function(name)
 
 
+def test_a_score_in_two_slices_is_another_score_with_an_identifier_of_its_own() -> None:
+    module, inputs, targets = family("mlp")
+    artifact = export_model(module, inputs[:2])
+    exact = load_graph(artifact.graph).exact(artifact.weights)
+    two = score(exact, inputs, targets, "cross_entropy", slices=2)
+    assert two.function.identifier == "cross_entropy[slices=2]/1"
+    assert score_function(two.function.identifier) == score_function("cross_entropy[slices=2]") == two.function
+    forms = [score(m, inputs, targets, "cross_entropy[slices=2]/1").digest for m in (module, artifact, exact)]
+    assert {*forms, score(exact.with_slices(2), inputs, targets, two.function).digest} == {two.digest}
+    assert two.digest != score(exact, inputs, targets, "cross_entropy").digest
+    assert parse_transcript(two.transcript.data, count=two.count).function == two.function
+    one = score_example(exact, inputs, targets, two.function, index=3)
+    assert two.transcript.proof(3).verify(two.root, two.total, one.leaf(True))
+    for name in ("accuracy[slices=1]", "accuracy[slices=3]/1", "accuracy[]", "accuracy[slices=2", "[slices=2]/1"):
+        with pytest.raises(UnknownScoreFunction):
+            score_function(name)
+    with pytest.raises(UnknownScoreFunction, match="1 or 2"):
+        score(exact, inputs, targets, slices=3)
+
+
 def test_a_model_id_names_graph_and_weights() -> None:
     artifact = export_model(MLP(), torch.zeros(2, 20))
     graph = load_graph(artifact.graph)
