@@ -100,7 +100,7 @@ class IoThread:
                 timeout_ms = min(timeout_ms, max(0.0, (self._timers[0][0] - time.monotonic()) * 1_000))
             if self._actions:
                 timeout_ms = 0.0
-            ready = dict(self._poller.poll(timeout_ms + 0.5))
+            ready = dict(self._poller.poll(int(timeout_ms + 1)))
             try:
                 self._woken.recv(4_096)
             except BlockingIOError:
