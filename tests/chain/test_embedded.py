@@ -139,14 +139,20 @@ def test_time_and_rewinding_are_for_tests_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_cleanly_when_asked(tmp_path: Path, signal_: signal.Signals) -> None:
-    process, url = start_chain(tmp_path, "--accounts", format_address(identity("rich").address))
-    assert int(str(ask(url, "eth_getBalance", format_address(identity("rich").address))["result"]), 16) > 0
-    with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)):  # an idle client must not hold it up
-        process.send_signal(signal_)
-        assert process.wait(timeout=20) == 0
-    assert process.stderr is not None
-    with process.stderr as errors:
-        assert errors.read() == ""
+    rich = format_address(identity("rich").address)
+    process, url = start_chain(tmp_path, "--accounts", rich)
+    try:
+        assert int(str(ask(url, "eth_getBalance", rich)["result"]), 16) > 0
+        with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)):  # an idle client must not hold it up
+            process.send_signal(signal_)
+            assert process.wait(timeout=20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 @pytest.mark.parametrize(
