@@ -288,17 +288,28 @@ class Testnet:
         )
 
         chain = ChainConfig(
-            rpc_url=rpc_url, chain_id=contracts.chain_id, token=contracts.token, registry=contracts.registry,
-            escrow=contracts.escrow, settlement=contracts.settlement, confirmations=0,
-        )  # fmt: skip
+            rpc_url=rpc_url,
+            chain_id=contracts.chain_id,
+            token=contracts.token,
+            registry=contracts.registry,
+            escrow=contracts.escrow,
+            settlement=contracts.settlement,
+            confirmations=0,
+            first_block=contracts.first_block,
+        )
         ports = iter(_free_ports(2 * aggregators))
         entries = tuple(
             AggregatorEntry(
-                index=index, host=LOOPBACK, peer_port=next(ports), client_port=next(ports), curve_public=curve.public,
-                address=identity.address, sealing_public=sealing.public,
+                index=index,
+                host=LOOPBACK,
+                peer_port=next(ports),
+                client_port=next(ports),
+                curve_public=curve.public,
+                address=identity.address,
+                sealing_public=sealing.public,
             )
             for index, (identity, curve, sealing) in enumerate(nodes)
-        )  # fmt: skip
+        )
         config = NetworkConfig(
             network_id=bytes(32),
             name=self.name,

@@ -23,7 +23,7 @@ def contracts_of(config: NetworkConfig) -> Contracts:
     chain = config.chain
     if chain is None:
         raise BadConfig("network.toml names no chain", wanted="a [chain] table")
-    return Contracts(chain.chain_id, chain.token, chain.registry, chain.escrow, chain.settlement)
+    return Contracts(chain.chain_id, chain.token, chain.registry, chain.escrow, chain.settlement, chain.first_block)
 
 
 def wallet_of(config: NetworkConfig, identity: Identity) -> ChainWallet:
@@ -36,9 +36,9 @@ def wallet_of(config: NetworkConfig, identity: Identity) -> ChainWallet:
 
 
 def watcher_of(config: NetworkConfig) -> ChainWatcher:
-    """A watcher of the network's contracts, from the chain's beginning."""
+    """A watcher of the network's contracts, from their first block."""
     from pot_lab.chain.watcher import ChainWatcher
 
     contracts = contracts_of(config)
     assert config.chain is not None
-    return ChainWatcher(config.chain.rpc_url, contracts, config.chain.confirmations)
+    return ChainWatcher(config.chain.rpc_url, contracts, config.chain.confirmations, contracts.first_block)

@@ -56,7 +56,7 @@ class AggregatorEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The chain that holds the money; contract addresses are 20 bytes."""
+    """The chain that holds the money; contract addresses are 20 bytes; `first_block` is where watchers begin to read."""
 
     rpc_url: str
     chain_id: int
@@ -65,6 +65,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     escrow: bytes
     settlement: bytes
     confirmations: int = 1
+    first_block: int = 0
 
 
 class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +192,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
                     name: format_address(getattr(chain, name)) for name in ("token", "registry", "escrow", "settlement")
                 },
                 "confirmations": chain.confirmations,
+                "first_block": chain.first_block,
             }
         if self.store_url:
             table["store"] = {"url": self.store_url}
@@ -262,6 +264,7 @@ def _chain(table: Any) -> ChainConfig:
         escrow=_address(table, "escrow"),
         settlement=_address(table, "settlement"),
         confirmations=_field(table, "confirmations", int, 1),
+        first_block=_field(table, "first_block", int, 0),
     )
 
 
