@@ -315,21 +315,22 @@ def _wallet(chosen: argparse.Namespace) -> None:
         if chosen.action == "claim" and view.claimable_cumulative_grains:
             lab.wallet.claim(lab.identity.address, view.claimable_cumulative_grains, list(view.claim_proof))
         stakes = {Role(s.role).name.lower(): s.bonded_grains for s in view.stakes if s.bonded_grains}
+        balance, claimed = lab.wallet.balance_grains(), lab.wallet.claimed_grains(lab.identity.address)
         facts = {
             "address": lab.address,
-            "balance_grains": lab.wallet.balance_grains(),
+            "balance_grains": balance,
             "stakes_grains": stakes,
             "earned_grains": view.earned_grains,
-            "claimed_grains": lab.wallet.claimed_grains(lab.identity.address),
+            "claimed_grains": claimed,
         }
         if chosen.json:
             print(json.dumps(facts))
             return
         print(f"account  {lab.address}")
-        print(f"balance  {pot(facts['balance_grains'])} POT")
+        print(f"balance  {pot(balance)} POT")
         for name, amount in stakes.items():
             print(f"stake    {pot(amount)} POT as {name}")
-        print(f"earned   {pot(view.earned_grains)} POT, of which {pot(facts['claimed_grains'])} POT claimed")
+        print(f"earned   {pot(view.earned_grains)} POT, of which {pot(claimed)} POT claimed")
 
 
 # --- parts -------------------------------------------------------------------------------------------------------

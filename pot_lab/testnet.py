@@ -549,7 +549,8 @@ def _alive(entry: dict[str, Any]) -> bool:
 
     try:
         process = psutil.Process(entry["pid"])
-        return abs(process.create_time() - entry["created_s"]) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
+        same = bool(abs(process.create_time() - float(entry["created_s"])) < 0.05)
+        return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

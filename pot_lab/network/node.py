@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pot_lab.crypto.identity import Identity
@@ -74,13 +74,16 @@ def run_node(
     settle = SettleEpochs(lambda: application.ledger, index, speaker, lambda: wallet_of(config, identity))
     release = ReleaseShares(lambda: application.ledger, index, speaker, sealing)
 
-    wakers: list[Callable[[], None]] = []
-    attest = AttestChain(
-        lambda: application.ledger, speaker, lambda: watcher_of(config), lambda: [wake() for wake in wakers] and None
-    )
+    aggregators: list[Aggregator] = []
+
+    def wake() -> None:
+        for aggregator in aggregators:
+            aggregator.wake()
+
+    attest = AttestChain(lambda: application.ledger, speaker, lambda: watcher_of(config), wake)
 
     def created(aggregator: Aggregator) -> None:
-        wakers.append(aggregator.wake)
+        aggregators.append(aggregator)
         attest.start()
 
     try:

@@ -36,7 +36,7 @@ class Leaderboard(pd.DataFrame):
         """From what the ledger says about an order."""
         spec = view.order.score
         direction = int(SCORE_FUNCTIONS[(spec.name, spec.version)])
-        rows = []
+        rows: list[dict[str, Any]] = []
         for claim in view.claims:
             if claim.mid:
                 agreed = claim.agreed if claim.agreed and claim.agreed.valid else None
@@ -60,7 +60,7 @@ class Leaderboard(pd.DataFrame):
         frame = pd.DataFrame(rows, columns=columns, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))
         return cls(frame.astype({"total": "Int64", "count": "Int64"}))
 
-    def plot(self, ax: Any = None) -> Any:  # type: ignore[override]
+    def plot(self, ax: Any = None) -> Any:
         """Score against the time of commitment, in seconds after the start; returns a picture, or the axes if given."""
         picture = None
         if ax is None:
