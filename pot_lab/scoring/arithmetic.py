@@ -19,16 +19,19 @@ T = TypeVar("T")
 
 class Arithmetic:
     """Args:
-    backend: "float64" or "int64"; both give the same bits.
+    backend: a way to multiply or its name; None takes the quickest on this machine. All give the same bits.
     device: where the tensors are.
     slices: 1, about as accurate as float32, or 2, close to float64; part of what a score is.
     """
 
-    def __init__(self, backend: str = "float64", device: torch.device | str = "cpu", slices: int = 1) -> None:
+    def __init__(
+        self, backend: str | Backend | None = None, device: torch.device | str = "cpu", slices: int = 1
+    ) -> None:
         if slices not in (1, 2):
             raise ValueError(f"slices must be 1 or 2, not {slices}")
-        self.backend: Backend = BACKENDS[backend]()
         self.device = torch.device(device)
+        chosen = exact_product.fastest(str(self.device)) if backend is None else backend
+        self.backend: Backend = BACKENDS[chosen] if isinstance(chosen, str) else chosen
         self.slices = slices
         self._fixed: dict[int, Tensor] = {}
         self._prepared: dict[tuple[int, str], object] = {}
@@ -51,15 +54,21 @@ class Arithmetic:
 
     def rows(self, a: Tensor) -> Grid:
         """Left operand [..., M, K] of `product`, kept if fixed."""
-        return self.prepared(a, "rows", lambda t: exact_product.row_grid(t, self.slices))
+        return self.prepared(a, "rows", lambda t: self._left(exact_product.row_grid(t, self.slices)))
 
     def columns(self, b: Tensor) -> Grid:
         """Right operand [..., K, N] of `product`, kept if fixed."""
-        return self.prepared(b, "columns", lambda t: exact_product.column_grid(t, self.slices))
+        return self.prepared(b, "columns", lambda t: self._right(exact_product.column_grid(t, self.slices)))
 
     def transposed(self, weight: Tensor) -> Grid:
         """A layer's weight [N, K] as the right operand [K, N] of `product`, kept if fixed."""
-        return self.prepared(weight, "transposed", lambda w: exact_product.column_grid(w.t(), self.slices))
+        return self.prepared(weight, "transposed", lambda w: self._right(exact_product.column_grid(w.t(), self.slices)))
+
+    def _left(self, grid: Grid) -> Grid:
+        return exact_product.left_form(self.backend, grid)
+
+    def _right(self, grid: Grid) -> Grid:
+        return exact_product.right_form(self.backend, grid)
 
     def product(self, rows: Grid, columns: Grid) -> Tensor:
         """[..., M, K] times [..., K, N]."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.dataset import check_dataset, check_inputs
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch
+from pot_lab.scoring.exact_product import Backend
 from pot_lab.scoring.export import ModelArtifact, export_model
 from pot_lab.scoring.functions import ScoreFunction, score_function
 from pot_lab.scoring.graph import ModelGraph, Node, call_exact, load_graph, load_weights, references
@@ -83,7 +84,8 @@ class ExactModel:
     Args:
         graph: from `load_graph`.
         weights: safetensors bytes that fit the graph, or the tensors that `load_weights` read.
-        backend: how products are computed, "float64" or "int64"; no bit depends on it.
+        backend: how products are computed, "float64", "int64", "int8" or a `Backend`; None takes the quickest here.
+            No bit depends on it.
         slices: 1 or 2; part of what the score is.
     Raises: BadWeights, DtypeMismatch, ShapeMismatch.
     """
@@ -93,7 +95,7 @@ class ExactModel:
         graph: ModelGraph,
         weights: bytes | Mapping[str, Tensor],
         *,
-        backend: str = "float64",
+        backend: str | Backend | None = None,
         device: torch.device | str = "cpu",
         slices: int = 1,
     ) -> None:
@@ -113,7 +115,7 @@ class ExactModel:
             return self
         arithmetic = self.arithmetic
         return ExactModel(
-            self.graph, self._weights, backend=arithmetic.backend.name, device=arithmetic.device, slices=slices
+            self.graph, self._weights, backend=arithmetic.backend, device=arithmetic.device, slices=slices
         )
 
     def _entering(self, tensor: Tensor) -> Tensor:

@@ -17,14 +17,18 @@ A grid may see one row, column, sample or channel, never the batch. A row with a
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
+import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pot_lab.scoring.elementwise import power_of_two
+from pot_lab.scoring.errors import SelfTestFailed
 
 GRID_BITS = 20
 CHUNK = 4096
@@ -65,28 +69,50 @@ def to_grid(x: Tensor, dims: Sequence[int], bits: int = GRID_BITS, slices: int =
     return Grid(integers, scale, scaled.sub_(integers).mul_(1.0 / SECOND_SLICE).round_())
 
 
-class Backend(Protocol):
-    """A way to compute exact integer products; all ways give the same integers."""
+class Backend:
+    """A way to compute exact integer products; all ways give the same integers.
 
-    name: str
-
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor: ...
-
-    def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor: ...
-
-
-class Float64Backend:
-    """float64 BLAS and convolutions over whole numbers."""
+    `left` and `right` bring whole numbers (float64, at most 2**20, or not finite where the scale is NaN) into the form
+    that `matmul` takes, and leave what is in it already; forms keep the last two axes. Convolutions are products with
+    windows, unless a backend knows better.
+    """
 
     name = "float64"
 
+    def left(self, q: Tensor) -> Tensor:
+        return q
+
+    def right(self, q: Tensor) -> Tensor:
+        return q
+
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """float64 [..., M, N] from [..., M, K] and [..., K, N], K at most 4096."""
         return torch.matmul(a, b)
 
     def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
-        kernel, window = w.shape[2:], w[0].numel()
-        out = [(x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
-        if groups == 1 and x.device.type == "cpu" and window * out[0] * out[1] >= LARGE_WINDOWS:
+        """float64 [N, O, H', W'] from x [N, C, H, W] and w [O, C/groups, kh, kw], whole numbers, not padded."""
+        out = output_size(x, w, stride, dilation)
+        windows = F.unfold(x, list(w.shape[2:]), list(dilation), 0, list(stride))
+        if groups == 1:  # one matrix for all samples, which is what libraries are fastest at
+            columns = windows.transpose(0, 1).reshape(windows.shape[1], -1)
+            flat = self.matmul(self.left(w.reshape(w.shape[0], -1)), self.right(columns))
+            return flat.reshape(w.shape[0], x.shape[0], *out).transpose(0, 1)
+        windows = windows.reshape(x.shape[0], groups, -1, out[0] * out[1])
+        product = self.matmul(self.left(w.reshape(1, groups, w.shape[0] // groups, -1)), self.right(windows))
+        return product.reshape(x.shape[0], w.shape[0], *out)
+
+
+def output_size(x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> list[int]:
+    """[H', W'] of a convolution without padding."""
+    return [(x.shape[2 + i] - dilation[i] * (w.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+
+
+class Float64Backend(Backend):
+    """float64 BLAS and convolutions over whole numbers."""
+
+    def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
+        out = output_size(x, w, stride, dilation)
+        if groups == 1 and x.device.type == "cpu" and w[0].numel() * out[0] * out[1] >= LARGE_WINDOWS:
             return self._by_sample(x, w, stride, dilation, out)
         # On the CPU float64 never goes to oneDNN; cuDNN might choose an inexact algorithm.
         with torch.backends.cudnn.flags(enabled=False) if x.is_cuda else contextlib.nullcontext():
@@ -107,30 +133,133 @@ class Float64Backend:
         return result.reshape(x.shape[0], w.shape[0], *out)
 
 
-class Int64Backend:
+class Int64Backend(Backend):
     """int64 arithmetic: slow, obviously exact, used as the oracle."""
 
     name = "int64"
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.matmul(self._whole(a), self._whole(b)).to(torch.float64)
+    def left(self, q: Tensor) -> Tensor:
+        return whole(q)
 
-    def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
-        kernel = w.shape[2:]
-        out = [(x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
-        columns = F.unfold(x, list(kernel), list(dilation), 0, list(stride)).reshape(
-            x.shape[0], groups, -1, out[0] * out[1]
-        )
-        product = self.matmul(w.reshape(1, groups, w.shape[0] // groups, -1), columns)
-        return product.reshape(x.shape[0], w.shape[0], *out)
+    right = left
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.matmul(a, b).to(torch.float64)
+
+
+class Int8Backend(Backend):
+    """Three balanced base-128 digits a number, and int8 products of digits with int32 sums, as tensor cores have.
+
+    A digit lies in [-64, 64], so a sum of 4096 products stays within 2**24; one of sums of two digits, which lie in
+    [-128, 127] and so are int8 again, within 2**26. Six products suffice: `a b' + a' b = (a + a')(b + b') - a b - a'
+    b'`. Products of many matrices at once, which int8 libraries do not offer, take nine of digits as float32, which
+    holds 2**24 exactly.
+    """
+
+    name = "int8"
+
+    def left(self, q: Tensor) -> Tensor:
+        """int8 [6, ...]: the digits, lowest first, and their sums by twos."""
+        if q.dtype == torch.int8:
+            return q
+        rest = whole(q).to(torch.int32)
+        digits = []
+        for _ in range(2):
+            digit = ((rest + 64) & 127) - 64
+            digits.append(digit.to(torch.int8))
+            rest = (rest - digit) >> 7
+        low, middle, high = *digits, rest.to(torch.int8)
+        return torch.stack([low, middle, high, low + middle, low + high, middle + high])
+
+    right = left
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        if not a.dim() == b.dim() == 3:
+            return self._batches(a[:3].to(torch.float32), b[:3].to(torch.float32))
+        low, middle, high, first, second, third = (self._matrices(x, y) for x, y in zip(a, b, strict=True))
+        first.sub_(low).sub_(middle)
+        second.sub_(low).sub_(high).add_(middle)
+        third.sub_(middle).sub_(high)
+        total = high.to(torch.float64)
+        for digit in (third, second, first, low):
+            total.mul_(128.0).add_(digit)
+        return total
 
     @staticmethod
-    def _whole(x: Tensor) -> Tensor:
-        bound = float(1 << GRID_BITS)
-        return x.nan_to_num(0.0, 0.0, 0.0).clamp(-bound, bound).to(torch.int64)
+    def _matrices(a: Tensor, b: Tensor) -> Tensor:
+        """int32 [M, N]; CUDA wants more than 16 rows, and multiples of 8."""
+        rows, columns = a.shape[0], b.shape[1]
+        if a.is_cuda:
+            a = F.pad(a, (0, -a.shape[1] % 8, 0, max(-rows % 8, 24 - rows)))
+            b = F.pad(b, (0, -columns % 8, 0, -b.shape[0] % 8))
+        return torch._int_mm(a.contiguous(), b)[:rows, :columns]
+
+    @staticmethod
+    def _batches(a: Tensor, b: Tensor) -> Tensor:
+        total = torch.matmul(a[2], b[2]).to(torch.float64)
+        for place in (3, 2, 1, 0):
+            total.mul_(128.0)
+            for i in range(max(0, place - 2), min(place, 2) + 1):
+                total.add_(torch.matmul(a[i], b[place - i]))
+        return total
 
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"float64": Float64Backend, "int64": Int64Backend}
+def whole(q: Tensor) -> Tensor:
+    """int64 of whole numbers; those of rows whose scale is NaN may be anything, and become bounded."""
+    if not q.dtype.is_floating_point:
+        return q
+    bound = float(1 << GRID_BITS)
+    return q.nan_to_num(0.0, 0.0, 0.0).clamp_(-bound, bound).to(torch.int64)
+
+
+BACKENDS: dict[str, Backend] = {b.name: b for b in (Float64Backend(), Int64Backend(), Int8Backend())}
+_CANDIDATES = ("float64", "int8")
+_TRIALS = ((32, 256, 128), (512, 1024, 1024))
+"""Shapes M, K, N of trial products; a backend that is five times slower in one is not tried in the next."""
+
+
+@functools.cache
+def fastest(device: str) -> Backend:
+    """The quickest way on this machine to compute exact products, by trial; one that is not exact is not taken.
+
+    Raises: SelfTestFailed where none is.
+    """
+    if device == "meta":
+        return BACKENDS["float64"]
+    left = list(_CANDIDATES)
+    for rows, length, columns in _TRIALS:
+        a, b = (_extreme_numbers(m, n, device) for m, n in ((rows, length), (length, columns)))
+        times = {name: _seconds(BACKENDS[name], a, b) for name in left}
+        least = min(times.values())
+        left = [name for name in left if times[name] < min(5 * least, math.inf)]
+        if not left:
+            raise SelfTestFailed("no way to multiply is exact on this machine", seen=device, wanted=_CANDIDATES)
+        if len(left) == 1:
+            break
+    return BACKENDS[min(left, key=times.__getitem__)]
+
+
+def _extreme_numbers(rows: int, columns: int, device: str) -> Tensor:
+    """Whole numbers near the bounds of numbers, digits and sums of digits."""
+    place = torch.arange(rows * columns, dtype=torch.int64, device=device)
+    extremes = [-(1 << 20), 1 << 20, -64 - 64 * 128, 63 + 63 * 128, -64 - 63 * 16384, 63 + 63 * 16384 + 63 * 128]
+    values = torch.tensor(extremes, dtype=torch.float64, device=device)
+    return values[(place * place + (place >> 7)) % len(extremes)].reshape(rows, columns)
+
+
+def _seconds(backend: Backend, a: Tensor, b: Tensor) -> float:
+    """Time of one product; infinite if it is not exact."""
+    if a.shape[0] <= 32:
+        exact = torch.matmul(a.cpu().to(torch.int64), b.cpu().to(torch.int64))
+        if not torch.equal(backend.matmul(backend.left(a), backend.right(b)).cpu().to(torch.int64), exact):
+            return math.inf
+    right = backend.right(b)
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        backend.matmul(backend.left(a), right)[0, 0].item()  # waits for the device
+        took.append(time.perf_counter() - began)
+    return min(took)
 
 
 def row_grid(a: Tensor, slices: int = 1) -> Grid:
@@ -153,10 +282,21 @@ def channel_grid(w: Tensor, slices: int = 1) -> Grid:
     return to_grid(w, tuple(range(1, w.dim())), slices=slices)
 
 
+def left_form(backend: Backend, a: Grid) -> Grid:
+    """A grid of rows in the form that the backend's products take."""
+    return Grid(backend.left(a.integers), a.scale, None if a.second is None else backend.left(a.second))
+
+
+def right_form(backend: Backend, b: Grid) -> Grid:
+    """A grid of columns in the form that the backend's products take."""
+    return Grid(backend.right(b.integers), b.scale, None if b.second is None else backend.right(b.second))
+
+
 def product(backend: Backend, a: Grid, b: Grid) -> Tensor:
     """a [..., M, K] times b [..., K, N] as float64, from `row_grid` and `column_grid`."""
     length = a.integers.shape[-1]
     parts = [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
+    a, b = left_form(backend, a), right_form(backend, b)
 
     def part(piece: slice) -> Tensor:
         def multiply(left: Tensor, right: Tensor) -> Tensor:

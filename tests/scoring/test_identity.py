@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
 import torch
 
 from pot_lab.scoring import exact_product, export_model, load_graph, score
-from tests.scoring import numpy_scoring
+from pot_lab.scoring.errors import SelfTestFailed
+from tests.scoring import backends, numpy_scoring
 from tests.scoring.models import FAMILIES, family
 
 
@@ -17,21 +19,74 @@ def digest(outputs: torch.Tensor | np.ndarray) -> str:
     return hashlib.sha256((np.asarray(outputs) + 0.0).tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_score_is_the_same_for_any_batch_threads_and_backend(name: str) -> None:
+BATCHES, THREADS = (1, 7, 64, 70), (1, 2)
+EVERY = list(itertools.product(backends.ALL, BATCHES, THREADS))
+FEWER = [(name, b, t) for name, b, t in EVERY if name == "float64" or (b, t) == (64, 2)]
+
+
+def assert_one_digest(name: str, slices: int, configurations: list[tuple[str, int, int]]) -> None:
     module, inputs, targets = family(name)
     artifact = export_model(module, inputs[:2])
     graph = load_graph(artifact.graph)
-    found = set()
-    for threads in (1, 2):
+    models = {b: graph.exact(artifact.weights, backend=make(), slices=slices) for b, make in backends.ALL.items()}
+    found = {}
+    for configuration in configurations:
+        backend, batch, threads = configuration
         torch.set_num_threads(threads)
-        for backend in ("float64", "int64"):
-            exact = graph.exact(artifact.weights, backend=backend)
-            for batch in (1, 7, 64, len(inputs)):
-                outputs = torch.cat([exact.run(inputs[i : i + batch])[0] for i in range(0, len(inputs), batch)])
-                scores = [score(exact, inputs, targets, f, batch_size=batch) for f in ("accuracy", "cross_entropy")]
-                found.add((digest(outputs), *((s.total, s.valid, s.root, s.digest) for s in scores)))
-    assert len(found) == 1
+        exact = models[backend]
+        outputs = torch.cat([exact.run(inputs[i : i + batch])[0] for i in range(0, len(inputs), batch)])
+        found[configuration] = digest(outputs)
+    assert len(set(found.values())) == 1, found
+    scores = [score(models["float64"], inputs, targets, slices=slices, batch_size=b) for b in (7, 64)]
+    assert len({(s.total, s.valid, s.root, s.digest) for s in scores}) == 1
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bits_are_the_same_for_any_batch_threads_and_backend(name: str, slices: int) -> None:
+    assert_one_digest(name, slices, FEWER)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("slices", [1, 2])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bits_are_the_same_for_every_batch_threads_and_backend_together(name: str, slices: int) -> None:
+    assert_one_digest(name, slices, EVERY)
+
+
+@pytest.mark.parametrize("name", backends.ALL)
+def test_a_backend_is_exact_at_the_bounds(name: str) -> None:
+    """Sums of 4096 products of 20 bits, in one matrix and in many, digits at their ends too."""
+    backend = backends.ALL[name]()
+    for left, right in (((40, 4096), (4096, 24)), ((3, 2, 5, 700), (3, 2, 700, 9)), ((1, 2, 6, 9), (4, 2, 9, 7))):
+        a, b = (extremes(shape, seed) for seed, shape in enumerate((left, right)))
+        found = backend.matmul(backend.left(a), backend.right(b))
+        assert found.dtype == torch.float64
+        assert torch.equal(found.to(torch.int64), torch.matmul(a.to(torch.int64), b.to(torch.int64)))
+    longest = torch.full((30, 4096), 2.0**20, dtype=torch.float64)
+    found = backend.matmul(backend.left(longest), backend.right(-longest.t().contiguous()))
+    assert bool((found == -(2.0**52)).all())
+
+
+def extremes(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.tensor([-(2**20), 2**20, 2**20 - 1, -64 - 64 * 128, 63 + 63 * 128, 0, 1, -64, -65, 12345])
+    return values[torch.randint(0, len(values), shape, generator=generator)].double()
+
+
+def test_the_quickest_backend_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exact_product.fastest("cpu").name in ("float64", "int8")
+
+    class Careless(exact_product.Backend):
+        def matmul(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(a.shape[-2], b.shape[-1], dtype=torch.float64)
+
+    trial = exact_product.fastest.__wrapped__
+    monkeypatch.setitem(exact_product.BACKENDS, "float64", Careless())
+    assert trial("cpu").name == "int8"
+    monkeypatch.setitem(exact_product.BACKENDS, "int8", Careless())
+    with pytest.raises(SelfTestFailed, match="no way to multiply"):
+        trial("cpu")
 
 
 @pytest.mark.parametrize("slices", [1, 2])
