@@ -1,0 +1,351 @@
+"""Random people do random things at random times, rightly and wrongly; the ledger keeps every promise that it makes.
+
+Invariants after every batch: money is conserved and every entry adds up, every order has a deadline or waits for the
+chain, and stakes are locked for live orders only. At the end: every order has ended with a reason, and a second ledger
+that replays the same batches has the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from pot_lab.crypto.identity import Identity
+from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.order_index import OrderIndex
+from pot_lab.protocol.parameters import Parameters, Role
+from pot_lab.protocol.records import ChainEvent, Order, Windows
+from pot_lab.protocol.settlement import settlement_digest
+from pot_lab.protocol.transactions import (
+    Attest,
+    Claim,
+    Put,
+    Register,
+    ReleaseKey,
+    ReleaseShare,
+    Unregister,
+    Withdraw,
+)
+from tests.protocol.scenes import finish
+from tests.protocol.world import POT, World, key
+
+PEOPLE = [key(f"person {i}") for i in range(6)]
+MODELS = ["red", "green", "blue"]
+people = st.sampled_from(PEOPLE)
+roles = st.sampled_from([Role.PROVIDER, Role.VALIDATOR])
+models = st.sampled_from(MODELS)
+some = st.integers(0, 1 << 16)
+SHORT = Windows(3_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000)
+PARAMETERS = Parameters(
+    update_ms=2_000, pool_ms=5_000, settlement_timeout_ms=4_000, retention_ms=20_000, validators_per_model=3,
+    max_live_orders_per_account=3, treasury=key("treasury").address,
+)  # fmt: skip
+
+
+ENDS: Counter[str] = Counter()
+"""How orders ended in all runs, to see that the market sees the whole cycle."""
+
+
+class Market(RuleBasedStateMachine):
+    """A world in which hypothesis chooses what happens next."""
+
+    @initialize()
+    def open_market(self) -> None:
+        self.world = World(parameters=PARAMETERS)
+        self.orders: list[Order] = []
+        self.escrowed: set[bytes] = set()
+        self.ended: dict[bytes, Window] = {}
+        for person in PEOPLE[:4]:
+            for role in (Role.PROVIDER, Role.VALIDATOR):
+                self.world.stake(person, role, 25 * POT)
+
+    # --- helpers ---------------------------------------------------------------------------------------------------
+    def pick(self, number: int, *windows: Window) -> bytes | None:
+        """An order, in one of these windows if there is one."""
+        state = self.world.ledger.state
+        fitting = [order_id for order_id, order in state.orders.items() if order.window in windows]
+        all_ids = fitting or [order.id for order in self.orders]
+        return all_ids[number % len(all_ids)] if all_ids else None
+
+    def knows(self, order_id: bytes | None) -> bool:
+        return order_id in self.world.ledger.state.orders
+
+    # --- people ----------------------------------------------------------------------------------------------------
+    @rule(client=people, reward=st.integers(10**7, 30 * POT), fee=st.integers(10**7, POT), base=st.integers(0, 120))
+    def order(self, client: Identity, reward: int, fee: int, base: int) -> None:
+        order = self.world.new_order(
+            nonce=len(self.orders) + 1, client=client.address, reward_grains=reward, fee_grains=fee, windows=SHORT,
+            baseline_total=base, baseline_count=100 if base else 0,
+        )  # fmt: skip
+        self.orders.append(order)
+        self.world.say(client, Put(order))
+
+    @rule(client=people, reward=st.integers(POT, 9 * POT))
+    def place(self, client: Identity, reward: int) -> None:
+        self.order(client, reward, POT, 0)
+        self.fund(len(self.orders) - 1, 0)
+
+    @rule(number=some, off=st.sampled_from([0, 0, 0, 1]))
+    def fund(self, number: int, off: int) -> None:
+        if self.orders:
+            order = self.orders[number % len(self.orders)]
+            if order.id not in self.escrowed:
+                self.escrowed.add(order.id)
+                detail = (order.fee_grains + off, order.bond_grains, order.seal_by_s, order.nonce)
+                self.world.chain(
+                    ChainEvent("order_placed", 2, 0, order.client, -1, order.reward_grains, order.id, detail)
+                )
+
+    @rule(number=some)
+    def refund(self, number: int) -> None:
+        state = self.world.ledger.state
+        # The chain refunds what it has not sealed: never what a confirmed epoch named.
+        open_ids = sorted(set(state.escrows) | set(state.unsettled))
+        if open_ids and number % 4 == 0:
+            order_id = open_ids[number % len(open_ids)]
+            client = next(order.client for order in self.orders if order.id == order_id)
+            self.world.chain(ChainEvent("order_refunded", 9, 0, client, -1, 1, order_id, ()))
+
+    @rule(who=people, number=some)
+    def withdraw(self, who: Identity, number: int) -> None:
+        order_id = self.pick(number, Window.WAITING)
+        if order_id and number % 3 == 0:
+            self.world.say(who, Withdraw(order_id))
+
+    @rule(who=people, number=some, model=models)
+    def claim(self, who: Identity, number: int, model: str) -> None:
+        order_id = self.pick(number, Window.COMMIT)
+        if self.knows(order_id):
+            self.world.claim(order_id, who, model)
+
+    @rule(number=some, count=st.integers(1, 4))
+    def claims_of_many(self, number: int, count: int) -> None:
+        order_id = self.pick(number, Window.COMMIT)
+        if self.knows(order_id):
+            self._claim(order_id, count)
+
+    def _claim(self, order_id: bytes, count: int) -> None:
+        for person, model in zip(PEOPLE[:count], MODELS * 2, strict=False):
+            if self.knows(order_id):
+                self.world.claim(order_id, person, model)
+
+    @rule(who=people, number=some)
+    def claim_nonsense(self, who: Identity, number: int) -> None:
+        order_id = self.pick(number, Window.COMMIT)
+        if order_id:
+            self.world.say(who, Claim(order_id, bytes([number % 256]) * 32))
+
+    @rule(number=some, leave_out=st.integers(0, 9))
+    def reveals(self, number: int, leave_out: int) -> None:
+        order_id = self.pick(number, Window.REVEAL)
+        if self.knows(order_id):
+            self._reveal(order_id, leave_out)
+
+    def _reveal(self, order_id: bytes, leave_out: int) -> None:
+        for i, person in enumerate(PEOPLE):
+            for model in MODELS:
+                if i != leave_out and self.knows(order_id):
+                    self.world.reveal(order_id, person, model)
+
+    @rule(number=some, who=st.integers(0, 3), whole=st.booleans())
+    def release(self, number: int, who: int, whole: bool) -> None:
+        order_id = self.pick(number, Window.RELEASE)
+        if order_id and whole:
+            client = next(
+                (p for p in PEOPLE if self.knows(order_id) and p.address == self.world.order(order_id).order.client),
+                PEOPLE[0],
+            )
+            self.world.say(client, ReleaseKey(order_id, self.world.keys[order_id]))
+        elif order_id:
+            self.world.say(self.world.aggregators[who], ReleaseShare(order_id, self.world.shares[order_id][who]))
+
+    @rule(number=some, leave_out=st.integers(0, 9), liar=st.integers(0, 9))
+    def scores(self, number: int, leave_out: int, liar: int) -> None:
+        order_id = self.pick(number, Window.SCORE)
+        if self.knows(order_id):
+            self._score(self.world.commit_scores, order_id, leave_out, liar)
+
+    @rule(number=some, leave_out=st.integers(0, 9), liar=st.integers(0, 9))
+    def openings(self, number: int, leave_out: int, liar: int) -> None:
+        order_id = self.pick(number, Window.OPEN_SCORES)
+        if self.knows(order_id):
+            self._score(self.world.open_scores, order_id, leave_out, liar)
+
+    def _score(self, act: Any, order_id: bytes, leave_out: int, liar: int) -> None:
+        for i, person in enumerate(PEOPLE):
+            if not self.knows(order_id):
+                return
+            mids = self.world.assigned(order_id, person)
+            known = {self.world.mid(order_id, model): model for model in MODELS}
+            scores = {known[mid]: 70 + 10 * MODELS.index(known[mid]) + (i == liar) for mid in mids}
+            if scores and i != leave_out:
+                act(order_id, person, scores)
+
+    @rule(number=some, steps=st.integers(1, 8), leave_out=st.integers(0, 9), liar=st.integers(0, 9))
+    def carry_on(self, number: int, steps: int, leave_out: int, liar: int) -> None:
+        """One order goes on as it should, or nearly."""
+        state = self.world.ledger.state
+        live = [i for i, order in state.orders.items() if TABLE[order.window].phase is not Phase.ENDED]
+        if not live:
+            return
+        order_id = live[number % len(live)]
+        for _ in range(steps):
+            match self.world.order(order_id).window if self.knows(order_id) else None:
+                case Window.WAITING:
+                    self.fund(next(i for i, order in enumerate(self.orders) if order.id == order_id), 0)
+                case Window.COMMIT:
+                    self._claim(order_id, 1 + number % 4)
+                    self.world.now_ms = max(self.world.now_ms, self.world.order(order_id).closes_ms)
+                    self.world.batch()
+                case Window.REVEAL:
+                    self._reveal(order_id, leave_out)
+                case Window.RELEASE:
+                    for share, aggregator in zip(self.world.shares[order_id], self.world.aggregators[:3], strict=False):
+                        self.world.say(aggregator, ReleaseShare(order_id, share))
+                case Window.SCORE:
+                    self._score(self.world.commit_scores, order_id, leave_out, liar)
+                case Window.OPEN_SCORES:
+                    self._score(self.world.open_scores, order_id, leave_out, liar)
+                case _:
+                    self.next_deadline()
+
+    # --- members ---------------------------------------------------------------------------------------------------
+    @rule(who=people, role=roles, grains=st.integers(1, 30 * POT), number=some)
+    def stakes(self, who: Identity, role: Role, grains: int, number: int) -> None:
+        self.world.chain(ChainEvent("staked", 1, 0, who.address, int(role), grains, b"", (grains,)))
+        self.world.say(who, Register(int(role)))
+
+    @rule(
+        who=people,
+        role=roles,
+        grains=st.integers(1, 60 * POT),
+        kind=st.sampled_from(["unstake_requested", "withdrawn"]),
+    )
+    def unstakes(self, who: Identity, role: Role, grains: int, kind: str) -> None:
+        detail = (0, 9) if kind == "unstake_requested" else ()
+        self.world.chain(ChainEvent(kind, 1, 0, who.address, int(role), grains, b"", detail))
+
+    @rule(who=people, role=roles, leave=st.booleans())
+    def registers(self, who: Identity, role: Role, leave: bool) -> None:
+        self.world.say(who, Unregister(int(role)) if leave else Register(int(role)))
+
+    @rule(ahead=st.integers(0, 3), grains=st.integers(0, POT))
+    def false_witness(self, ahead: int, grains: int) -> None:
+        event = ChainEvent("staked", 1, 0, PEOPLE[0].address, 0, grains, b"", (grains,))
+        self.world.must(self.world.aggregators[3], Attest(self.world.ledger.state.next_chain_event + ahead, (event,)))
+
+    # --- time and the chain ----------------------------------------------------------------------------------------
+    @rule(milliseconds=st.sampled_from([1, 500, 999, 1_000, 1_001, 3_000, 5_000]))
+    def time_passes(self, milliseconds: int) -> None:
+        self.world.now_ms += milliseconds
+        self.world.batch()
+
+    @rule()
+    def next_deadline(self) -> None:
+        due = self.world.ledger.due_ms()
+        if due is not None:
+            self.world.now_ms = max(due, self.world.now_ms)
+            self.world.batch()
+
+    @rule()
+    def settle(self) -> None:
+        pending = self.world.ledger.state.pending
+        if pending is not None:
+            self.world.sign_epoch()
+            genesis = self.world.genesis
+            name = (pending.settlement.epoch, pending.settlement.round)
+            digest = settlement_digest(genesis.chain_id, genesis.settlement_contract, pending.settlement)
+            assert self.signed.setdefault(name, digest) == digest, "an honest signature made an equivocation"
+            self.world.settle()
+
+    @rule()
+    def restart(self) -> None:
+        snapshot = self.world.ledger.snapshot()
+        restarted = Ledger(self.world.genesis)
+        restarted.restore(snapshot)
+        assert restarted.due_ms() == self.world.ledger.due_ms() and restarted.snapshot() == snapshot
+        self.world.ledger = restarted
+
+    # --- promises --------------------------------------------------------------------------------------------------
+    @invariant()
+    def every_order_has_a_deadline_or_waits_for_the_chain(self) -> None:
+        state = self.world.ledger.state
+        for order_id, order in state.orders.items():
+            ended = TABLE[order.window].phase is Phase.ENDED
+            if order.window is Window.FINALIZATION:
+                assert order_id in state.unsettled and self.world.ledger.due_ms() is not None
+            elif not ended:
+                assert order.closes_ms > state.time_ms and (self.world.ledger.due_ms() or 0) <= order.closes_ms
+            assert (order.void_reason is not None) == (order.window is Window.VOID)
+            assert ended == bool(order.ended_ms)
+            if self.ended.get(order_id) is Window.SETTLED:
+                assert order.window is Window.SETTLED, "settled is for good"
+            if ended:
+                self.ended[order_id] = order.window
+            assert self.ended.get(order_id) in (None, order.window)
+
+    @invariant()
+    def the_index_says_what_the_state_says(self) -> None:
+        ledger = self.world.ledger
+        fresh = OrderIndex(ledger.state.orders)
+        index = ledger.book.index
+        assert (fresh.unfunded, fresh._held) == (index.unfunded, index._held)
+        assert fresh.deadlines.next_ms() == index.deadlines.next_ms()
+        assert fresh.retention.next_ms() == index.retention.next_ms()
+        for role in Role:
+            active = {a for a, account in ledger.state.accounts.items() if account.active[role]}
+            assert active == ledger.book.active[role]
+
+    @invariant()
+    def locks_are_what_live_orders_say(self) -> None:
+        locked: dict[tuple[bytes, Role], int] = {}
+        for order in self.world.ledger.state.orders.values():
+            if TABLE[order.window].phase not in (Phase.ENDED, Phase.FINALIZATION):
+                for claim in order.claims.values():
+                    place = claim.provider, Role.PROVIDER
+                    locked[place] = locked.get(place, 0) + claim.bond_grains
+                for validation in order.validations:
+                    place = validation.validator, Role.VALIDATOR
+                    locked[place] = locked.get(place, 0) + validation.stake_grains
+        for address, account in self.world.ledger.state.accounts.items():
+            for role in Role:
+                assert account.stakes[role].locked == locked.get((address, role), 0)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        finish(self.world)
+        state = self.world.ledger.state
+        assert all(TABLE[order.window].phase is Phase.ENDED for order in state.orders.values())
+        assert all(order.void_reason for order in state.orders.values() if order.window is Window.VOID)
+        assert all(stake.locked == 0 for account in state.accounts.values() for stake in account.stakes)
+        assert not state.unsettled and state.pending is None
+        assert state.confirmed.total_grains == state.earned_grains
+        self.world.now_ms += PARAMETERS.retention_ms
+        self.world.batch()
+        assert not state.orders, "every body is forgotten in the end"
+        ENDS.update(header.void_reason or header.window for header in state.headers.values())
+        replayed = self.world.replayed()
+        assert replayed.state.digest == self.world.ledger.state.digest
+        assert replayed.snapshot() == self.world.ledger.snapshot()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signed: dict[tuple[int, int], bytes] = {}
+
+
+quick = settings(max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+thorough = settings(max_examples=2_000, stateful_step_count=100, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.parametrize("how", [quick, pytest.param(thorough, marks=pytest.mark.long)], ids=["quick", "long"])
+def test_whatever_people_do_the_ledger_keeps_its_promises(how: settings) -> None:
+    ENDS.clear()
+    run_state_machine_as_test(Market, settings=how)
+    assert ENDS[Window.SETTLED] > 0 and len(ENDS) > 3, f"a market that sees too little: {ENDS}"
