@@ -15,9 +15,10 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-TILE_ELEMENTS = 1 << 14
+TILE_ELEMENTS = 1 << 16
 
 LN2_HIGH = float.fromhex("0x1.62e42fee00000p-1")
 LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
@@ -61,8 +62,12 @@ ERFC_COEFFICIENTS = tuple(
 )
 """(1 + 2x) exp(x^2) erfc(x) as a polynomial in (x - 3.75) / (x + 3.75); from a 60-digit Chebyshev expansion."""
 
-_SQRT_TWO_FRACTION = 0x6A09E667F3BCD
-_FRACTION_MASK = 0xFFFFFFFFFFFFF
+_EXP_BOUND = 700.0
+_EXP_NEARLY_LEAST = float.fromhex("0x1.14f2b0fb9307ep-1010")
+"""The number just below exp(-700); exp of anything below -700 is at most this."""
+_EXPONENT_SHIFT = 2.0**52 + 2.0**51 + 1023.0
+_TO_UPPER_HALF = (1 << 52) - 0x6A09E667F3BCE
+"""Added to a float's bits, it carries into the exponent where the fraction is above sqrt(2)'s."""
 _RSQRT_SEED = 0x5FE6EB50C7B537A9
 
 
@@ -95,7 +100,7 @@ def _horner(t: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 def tiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Apply a function of single elements to tiles that stay in the cache (CPU); the bits are the same without
-    tiles."""
+    tiles. The function may not change its argument."""
 
     def apply(x: Tensor) -> Tensor:
         x = x.to(torch.float64)
@@ -110,22 +115,54 @@ def tiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return apply
 
 
+# Edge cases cost as much as the functions themselves, so a tile is looked at first: where all its values lie inside,
+# the plain formula is enough. A GPU, which would have to wait for the answer, always takes the general way.
+
+
+def _range(x: Tensor) -> tuple[float, float]:
+    """Least and largest value, both NaN if there is one; infinite where nobody looked."""
+    if x.device.type != "cpu" or x.numel() == 0:
+        return -math.inf, math.inf
+    least, largest = torch.aminmax(x)
+    return least.item(), largest.item()
+
+
+def _sign_of(size: float, x: Tensor) -> Tensor:
+    """`size` with the sign of x, where a zero is positive."""
+    return torch.copysign(torch.full((), size, dtype=torch.float64, device=x.device), x + 0.0)
+
+
+def _exp_inside(x: Tensor) -> Tensor:
+    """exp for -708 <= x <= 708. The whole number k is shifted into a float's exponent by adding 2**52 to it."""
+    k = torch.mul(x, LOG2_E).round_()
+    r = x - k * LN2_HIGH
+    r.sub_(k * LN2_LOW)
+    power = k.add_(_EXPONENT_SHIFT).view(torch.int64)
+    power <<= 52
+    return _horner(r, EXP_COEFFICIENTS).mul_(power.view(torch.float64))
+
+
 def _exp(x: Tensor) -> Tensor:
-    z = x.clamp(-700.0, 700.0)
-    k = torch.round(z * LOG2_E)
-    r = (z - k * LN2_HIGH) - k * LN2_LOW
-    y = _horner(r, EXP_COEFFICIENTS).mul_(power_of_two(k.nan_to_num().to(torch.int64)))
-    y.masked_fill_(x < -700.0, 0.0).masked_fill_(x > 700.0, math.inf)
+    least, largest = _range(x)
+    if least >= -_EXP_BOUND and largest <= _EXP_BOUND:
+        return _exp_inside(x)
+    if largest <= _EXP_BOUND:  # below the bound all is 0, as attention's masks need
+        return F.threshold_(_exp_inside(x.clamp(min=-_EXP_BOUND - 2.0)), _EXP_NEARLY_LEAST, 0.0)
+    y = _exp_inside(x.clamp(-_EXP_BOUND, _EXP_BOUND))
+    y.masked_fill_(x < -_EXP_BOUND, 0.0).masked_fill_(x > _EXP_BOUND, math.inf)
     return y.masked_fill_(x != x, math.nan)
 
 
 def _log(x: Tensor) -> Tensor:
     bits = x.contiguous().view(torch.int64)
-    upper_half = ((bits & _FRACTION_MASK) > _SQRT_TWO_FRACTION).to(torch.int64)
-    exponent = ((bits >> 52) - 1023 + upper_half).to(torch.float64)
-    m = ((bits & _FRACTION_MASK) | ((1023 - upper_half) << 52)).view(torch.float64)
+    exponent = (bits + _TO_UPPER_HALF) >> 52
+    m = (bits - ((exponent - 1023) << 52)).view(torch.float64)
+    e = exponent.to(torch.float64).sub_(1023.0)
     f = torch.div(m - 1.0, m + 1.0)
-    y = exponent * LN2_HIGH + (exponent * LN2_LOW + f * _horner(f * f, LOG_COEFFICIENTS))
+    y = _horner(f * f, LOG_COEFFICIENTS).mul_(f).add_(e * LN2_LOW).add_(e.mul_(LN2_HIGH))
+    least, largest = _range(x)
+    if least >= 2.0**-1021 and largest < math.inf:
+        return y
     y = y.masked_fill(x < 2.0**-1021, -math.inf).masked_fill(x < 0, math.nan)
     return y.masked_fill(x == math.inf, math.inf).masked_fill(x != x, math.nan)
 
@@ -134,7 +171,10 @@ def _rsqrt(x: Tensor) -> Tensor:
     y = (_RSQRT_SEED - (x.contiguous().view(torch.int64) >> 1)).view(torch.float64)
     half = x * 0.5
     for _ in range(5):
-        y = y * (1.5 - (half * y) * y)
+        y = torch.mul(half, y).mul_(y).neg_().add_(1.5).mul_(y)
+    least, largest = _range(x)
+    if least >= 2.0**-1000 and largest < math.inf:
+        return y
     y = y.masked_fill(x < 2.0**-1000, math.inf).masked_fill(x < 0, math.nan)
     return y.masked_fill(x == math.inf, 0.0).masked_fill(x != x, math.nan)
 
@@ -144,38 +184,42 @@ def _sqrt(x: Tensor) -> Tensor:
 
 
 def _sigmoid(x: Tensor) -> Tensor:
-    e = _exp(-x.abs())
-    return torch.where(x >= 0, torch.ones_like(e), e).div_(e + 1.0)
+    """e / (e + 1) for x < 0 and 1 / (e + 1) above, where max(e, x * 1e300) is beyond 1, or e is 1 itself."""
+    e = _exp(x.abs().neg_())
+    top = torch.mul(x, 1e300).clamp_(max=1.0)
+    return torch.maximum(top, e, out=top).div_(e.add_(1.0))
 
 
 def _tanh(x: Tensor) -> Tensor:
     e = _exp(x.abs().mul_(-2.0))
-    y = torch.div(1.0 - e, e + 1.0)
-    return torch.where(x < 0, -y, y)
+    y = torch.sub(1.0, e).div_(e.add_(1.0))
+    return y.copysign_(x)
 
 
 def _erfc_of_absolute(x: Tensor) -> Tensor:
     a = x.abs().clamp_(max=27.0)
-    t = torch.div(a - ERFC_CENTRE, a + ERFC_CENTRE)
-    return torch.div(_horner(t, ERFC_COEFFICIENTS) * _exp(-(a * a)), a * 2.0 + 1.0)
+    y = _exp(torch.mul(a, a).neg_())
+    t = (a - ERFC_CENTRE).div_(a + ERFC_CENTRE)
+    return _horner(t, ERFC_COEFFICIENTS).mul_(y).div_(a.mul_(2.0).add_(1.0))
 
 
 def _erf(x: Tensor) -> Tensor:
-    y = 1.0 - _erfc_of_absolute(x)
-    return torch.where(x < 0, -y, y)
+    return torch.sub(1.0, _erfc_of_absolute(x)).mul_(_sign_of(1.0, x))
 
 
 def _normal_cdf(x: Tensor) -> Tensor:
-    y = _erfc_of_absolute(x * SQRT_HALF) * 0.5
-    return torch.where(x < 0, y, 1.0 - y)
+    """|0 - y| for x < 0 and |1 - y| above."""
+    y = _erfc_of_absolute(x * SQRT_HALF).mul_(0.5)
+    return _sign_of(0.5, x).add_(0.5).sub_(y).abs_()
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
-    return x * _sigmoid((x + x * x * x * 0.044715) * GELU_TANH_SCALE)
+    inner = torch.mul(x, x).mul_(x).mul_(0.044715).add_(x).mul_(GELU_TANH_SCALE)
+    return _sigmoid(inner).mul_(x)
 
 
 def _softplus(x: Tensor) -> Tensor:
-    return x.clamp(min=0.0) + _log(_exp(-x.abs()) + 1.0)
+    return _log(_exp(x.abs().neg_()).add_(1.0)).add_(x.clamp(min=0.0))
 
 
 exp = tiled(_exp)
@@ -185,11 +229,11 @@ rsqrt = tiled(_rsqrt)
 sigmoid = tiled(_sigmoid)
 tanh = tiled(_tanh)
 erf = tiled(_erf)
-gelu = tiled(lambda x: x * _normal_cdf(x))
+gelu = tiled(lambda x: _normal_cdf(x).mul_(x))
 gelu_tanh = tiled(_gelu_tanh)
-silu = tiled(lambda x: x * _sigmoid(x))
+silu = tiled(lambda x: _sigmoid(x).mul_(x))
 softplus = tiled(_softplus)
-mish = tiled(lambda x: x * _tanh(_softplus(x)))
+mish = tiled(lambda x: _tanh(_softplus(x)).mul_(x))
 
 
 def whole_power(x: Tensor, exponent: int) -> Tensor:
@@ -203,3 +247,45 @@ def whole_power(x: Tensor, exponent: int) -> Tensor:
 def expm1_scaled(x: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
     """ELU's negative branch: (exp(x * input_scale) - 1) * (alpha * scale)."""
     return (exp(x * input_scale) - 1.0) * (alpha * scale)
+
+
+def gates(x: Tensor, tanh_part: slice) -> Tensor:
+    """`sigmoid(x)`, and `tanh(x)` in one part of the last axis; the bits of these, in fewer kernels."""
+    e = x.abs().neg_()
+    e[..., tanh_part].mul_(2.0)
+    e = exp(e)
+    y = torch.mul(x, 1e300).clamp_(max=1.0)
+    torch.maximum(y, e, out=y)
+    torch.sub(1.0, e[..., tanh_part], out=y[..., tanh_part])
+    y.div_(e.add_(1.0))
+    y[..., tanh_part].copysign_(x[..., tanh_part])
+    return y
+
+
+PI_HALF_PARTS = tuple(float.fromhex(text) for text in ["0x1.921fb544p+0", "0x1.0b4611a6p-34", "0x1.3198a2e037073p-69"])
+"""pi / 2 in three parts; the first two have so few bits that their products with a whole number below 2**20 are
+exact."""
+TWO_OVER_PI = float.fromhex("0x1.45f306dc9c883p-1")
+LARGEST_ANGLE = 2.0**20
+SIN_COEFFICIENTS = tuple((-1.0) ** n / math.factorial(2 * n + 1) for n in range(9))
+COS_COEFFICIENTS = tuple((-1.0) ** n / math.factorial(2 * n) for n in range(10))
+
+
+def _quarter(x: Tensor, shift: int) -> Tensor:
+    """sin(x + shift * pi / 2); angles beyond 2**20 have no value."""
+    known = x.abs() <= LARGEST_ANGLE
+    x = torch.where(known, x, 0.0)
+    k = torch.round(x * TWO_OVER_PI)
+    r = ((x - k * PI_HALF_PARTS[0]) - k * PI_HALF_PARTS[1]) - k * PI_HALF_PARTS[2]
+    quadrant = (k.to(torch.int64) + shift) & 3
+    square = r * r
+    sine, cosine = _horner(square, SIN_COEFFICIENTS) * r, _horner(square, COS_COEFFICIENTS)
+    y = torch.where((quadrant & 1) == 0, sine, cosine)
+    return torch.where(known, torch.where(quadrant >= 2, -y, y), math.nan)
+
+
+sin = tiled(lambda x: _quarter(x, 0))
+cos = tiled(lambda x: _quarter(x, 1))
+expm1 = tiled(lambda x: _exp(x) - 1.0)
+log1p = tiled(lambda x: _log(x + 1.0))
+log_sigmoid = tiled(lambda x: -_softplus(-x))

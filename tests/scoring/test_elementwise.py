@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 
 from pot_lab.scoring import elementwise
+from tests.scoring import numpy_scoring
 
 INF, NAN = math.inf, math.nan
 GENERATOR = torch.Generator().manual_seed(5)
@@ -72,6 +74,41 @@ def test_tiles_change_no_bit() -> None:
     x = torch.randn(3 * elementwise.TILE_ELEMENTS + 17, dtype=torch.float64, generator=GENERATOR)
     for function in (elementwise.exp, elementwise.gelu, elementwise.tanh):
         assert torch.equal(function(x), torch.cat([function(x[i : i + 1000]) for i in range(0, len(x), 1000)]))
+
+
+EDGES = [0.0, 5e-324, 1e-310, 2.0**-1022, 2.0**-1021, 2.0**-1000, 1e-300, 0.5, 1.0, 27.0, 700.0, 708.0, 1e300, INF]
+EDGES += [math.nextafter(v, way) for v in (2.0**-1021, 2.0**-1000, 700.0) for way in (0.0, INF)]
+BITS = torch.randint(-(2**63), 2**63 - 1, (20_000,), generator=GENERATOR).view(torch.float64)
+FUNCTIONS = ["exp", "log", "sqrt", "rsqrt", "sigmoid", "tanh", "erf", "gelu"]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_any_bits_at_all_give_the_second_implementations_bits(name: str) -> None:
+    edges = torch.tensor([*EDGES, *[-v for v in EDGES], NAN], dtype=torch.float64)
+    for x in (edges, BITS, ANY, POSITIVE, -POSITIVE, ANY * 40.0, -ANY.abs() * 60.0):
+        with np.errstate(all="ignore"):
+            wanted = torch.from_numpy(np.array(getattr(numpy_scoring, name)(x.numpy())))
+        found = getattr(elementwise, name)(x)
+        different = ~((found == wanted) | (found.isnan() & wanted.isnan()))
+        assert not different.any(), (x[different][:5], found[different][:5], wanted[different][:5])
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "gelu_tanh", "silu", "softplus", "mish"])
+def test_a_value_has_the_same_bits_beside_an_edge_case(name: str) -> None:
+    """The short way of a tile without edge cases is the general way's."""
+    function = getattr(elementwise, name)
+    for x in (ANY, ANY.abs() + 0.1, ANY * 20.0):
+        alone = function(x)
+        for edge in (NAN, INF, -INF, 0.0, 1e4):
+            beside = function(torch.cat([x, torch.tensor([edge], dtype=torch.float64)]))[:-1]
+            assert torch.equal(alone.nan_to_num(7.0), beside.nan_to_num(7.0)), edge
+
+
+def test_gates_are_sigmoids_and_a_tanh() -> None:
+    x = torch.cat([ANY, torch.tensor(EDGES + [-v for v in EDGES], dtype=torch.float64)])[:832].reshape(8, 104)
+    wanted = elementwise.sigmoid(x)
+    wanted[:, 52:78] = elementwise.tanh(x[:, 52:78])
+    assert torch.equal(elementwise.gates(x, slice(52, 78)) + 0.0, wanted + 0.0)
 
 
 def test_a_division_ignores_the_sign_of_a_zero() -> None:
