@@ -3,8 +3,8 @@
 Records are msgpack arrays of `msgspec.Struct` fields in declared order (protocol.md, "Records"). Decoding refuses every
 byte string that is not exactly what `encode` would have written, so a hash over bytes is a hash over the value.
 
-Maps keep the order in which their entries were made, which is equal on all replicas of one history; no record that comes
-from outside has a map.
+Maps keep the order in which their entries were made, which is equal on all replicas of one history; no record that
+comes from outside has a map.
 """
 
 from __future__ import annotations

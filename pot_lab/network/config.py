@@ -6,7 +6,6 @@ for aggregators, miners and notebooks; it holds no secret. Whatever it says is c
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -56,7 +55,7 @@ class AggregatorEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The chain that holds the money; contract addresses are 20 bytes; `first_block` is where watchers begin to read."""
+    """The chain that holds the money; contract addresses are 20 bytes. Watchers begin at `first_block`."""
 
     rpc_url: str
     chain_id: int
@@ -158,7 +157,14 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write this network's `network.toml`, all or nothing."""
         self.check()
-        text = _toml(self.to_table())
+        import tomli_w  # only founders of networks write one
+
+        try:
+            text = tomli_w.dumps(self.to_table())
+        except TypeError as error:
+            raise BadConfig(
+                f"network.toml cannot hold this: {error}", wanted="text, number, truth value, list or table"
+            ) from error
         target = Path(path)
         partial = target.with_name(target.name + ".partial")
         partial.write_text(text, encoding="utf-8")
@@ -274,33 +280,3 @@ _Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 def is_curve_key(text: str) -> bool:
     """Whether text has the form of a CURVE key in Z85."""
     return len(text) == 40 and set(text) <= _Z85
-
-
-def _toml(table: Mapping[str, Any], prefix: str = "") -> str:
-    lines: list[str] = []
-    tables: list[str] = []
-    for key, value in table.items():
-        name = prefix + (key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key))
-        if isinstance(value, Mapping):
-            tables.append(f"\n[{name}]\n{_toml(value, name + '.')}")
-        elif isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
-            tables += [f"\n[[{name}]]\n{_toml(item, name + '.')}" for item in value]
-        else:
-            lines.append(f"{name.removeprefix(prefix)} = {_toml_value(value)}\n")
-    return "".join(lines + tables)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml_value(item)}" for key, item in value.items()) + "}"
-    raise BadConfig(
-        "network.toml cannot hold this value", seen=value, wanted="text, number, truth value, list or table"
-    )
