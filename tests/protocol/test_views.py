@@ -1,0 +1,200 @@
+"""Views: equal bytes from equal histories, answers of bounded size, and proofs that the contract would take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pot_lab.crypto.canonical import decode, encode
+from pot_lab.errors import Malformed, Oversize
+from pot_lab.protocol import views
+from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.errors import UnknownOrder
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import Windows
+from pot_lab.protocol.settlement import reward_leaf, slash_leaf, verify_proof
+from pot_lab.protocol.state import Header
+from tests.protocol.scenes import MODELS, PROVIDERS, RESTING, VALIDATORS, bring_to, finish, new_world
+from tests.protocol.world import POT, WINDOWS, World, key
+
+LIMIT = 64 << 20
+
+
+def ask(ledger: Ledger, name: str, query: object, type_: type) -> object:
+    return decode(views.query(ledger, name, b"" if query is None else encode(query)), type_, limit_bytes=LIMIT)
+
+
+def every_query(world: World, order_id: bytes) -> Iterator[tuple[str, bytes]]:
+    yield "network", b""
+    yield "epoch", b""
+    for limit in (-1, 0, 1, 100, 1 << 62):
+        yield "orders", encode(views.OrdersQuery(limit))
+        yield "orders", encode(views.OrdersQuery(limit, world.client.address))
+        yield "fetch_orders", encode(views.OrdersQuery(limit))
+    yield "order", encode(views.OrderQuery(order_id))
+    yield "header", encode(views.OrderQuery(order_id))
+    for who in (world.client, *PROVIDERS, *VALIDATORS, key("stranger"), key("treasury"), *world.aggregators):
+        yield "account", encode(views.AccountQuery(who.address))
+
+
+@pytest.mark.parametrize("window", RESTING)
+def test_two_ledgers_with_the_same_batches_answer_in_equal_bytes(window: Window) -> None:
+    world = new_world()
+    order_id = bring_to(world, window)
+    other, restored = world.replayed(), Ledger(world.genesis)
+    restored.restore(world.ledger.snapshot())
+    for name, arguments in every_query(world, order_id):
+        answer = views.query(world.ledger, name, arguments)
+        assert answer == views.query(other, name, arguments) == views.query(restored, name, arguments)
+
+
+@pytest.mark.parametrize("window", RESTING)
+def test_an_order_shows_everything_public_and_nothing_early(window: Window) -> None:
+    world = new_world()
+    order_id = bring_to(world, window)
+    view = ask(world.ledger, "order", views.OrderQuery(order_id), views.OrderView)
+    assert isinstance(view, views.OrderView)
+    assert (view.window, view.phase, view.ended) == (window, TABLE[window].phase, TABLE[window].phase is Phase.ENDED)
+    assert [claim.place for claim in view.claims] == sorted(claim.place for claim in view.claims)
+    assert bool(view.test_key) == (
+        Window(window) not in (Window.WAITING, Window.COMMIT, Window.REVEAL, Window.RELEASE, Window.VOID)
+    )
+    if window is Window.COMMIT:
+        assert all(not claim.mid and claim.weights is None for claim in view.claims)
+    if window is Window.SCORE:
+        assert view.validations and all(v.score is None and not v.transcript_root for v in view.validations)
+    provider = PROVIDERS[1].address
+    assert (view.claim_by(provider) is not None) == bool(view.claims) and view.claim_by(b"") is None
+
+
+def test_orders_are_fetched_by_reward_per_training_time_without_division() -> None:
+    world = World()
+    offers = [(10 * POT, 10_000), (10 * POT + 1, 10_000), (30 * POT, 30_001), (5 * POT, 4_999), (10 * POT, 10_000)]
+    for nonce, (reward, train_ms) in enumerate(offers, 1):
+        windows = Windows(train_ms, *[getattr(WINDOWS, name) for name in Windows.__struct_fields__[1:]])
+        world.start(nonce=nonce, reward_grains=reward, windows=windows)
+    found = ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView])
+    assert isinstance(found, list)
+    ranked = [(view.order.reward_grains, view.order.windows.train_ms) for view in found]
+    assert ranked[:2] == [(5 * POT, 4_999), (10 * POT + 1, 10_000)] and ranked[4] == (30 * POT, 30_001)
+    assert found[2].id < found[3].id, "equal offers in the order of their ids"
+    fewer = ask(world.ledger, "fetch_orders", views.OrdersQuery(2), list[views.OrderView])
+    assert fewer == found[:2]
+
+
+def test_only_orders_that_can_still_be_claimed_are_fetched() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.COMMIT)
+    bring_to(world, Window.WAITING)
+    assert [v.id for v in ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView])] == [order_id]
+    world.wait_for(order_id, Window.REVEAL)
+    assert ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView]) == []
+
+
+def test_a_list_of_whole_orders_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    for nonce in range(1, 6):
+        world.start(nonce=nonce)
+    whole = ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView])
+    assert isinstance(whole, list) and len(whole) == 5
+    monkeypatch.setattr(views, "ANSWER_BYTES", 2 * len(encode(whole[0])) + 100)
+    assert ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView]) == whole[:2]
+    monkeypatch.setattr(views, "ANSWER_BYTES", 1)
+    assert len(ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView])) == 1
+
+
+def test_lists_are_newest_first_and_can_be_one_clients() -> None:
+    world = World()
+    ids = []
+    for nonce in range(1, 4):
+        world.now_ms += 1
+        ids.append(world.start(nonce=nonce)[0])
+    found = ask(world.ledger, "orders", views.OrdersQuery(2), list[views.OrderSummary])
+    assert [summary.id for summary in found] == [ids[2], ids[1]]
+    assert ask(world.ledger, "orders", views.OrdersQuery(9, key("other").address), list[views.OrderSummary]) == []
+    mine = ask(world.ledger, "orders", views.OrdersQuery(9, world.client.address), list[views.OrderSummary])
+    assert [summary.id for summary in mine] == ids[::-1]
+
+
+def test_every_reward_and_slash_comes_with_a_proof_that_leads_to_the_confirmed_root() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.REVEAL)
+    world.wait_for(order_id, Window.RELEASE)  # one provider is slashed
+    world.release(order_id)
+    for act in (world.commit_scores, world.open_scores):
+        for validator in VALIDATORS:
+            act(order_id, validator, {MODELS[1]: 90})
+    world.wait_for(order_id, Window.FINALIZATION)
+    finish(world)
+    root = world.ledger.state.confirmed.root
+    for address, account in world.ledger.state.accounts.items():
+        view = ask(world.ledger, "account", views.AccountQuery(address), views.AccountView)
+        assert isinstance(view, views.AccountView)
+        assert view.claimable_cumulative_grains == account.earned_grains
+        if view.claimable_cumulative_grains:
+            leaf = reward_leaf(address, view.claimable_cumulative_grains)
+            assert verify_proof(root, leaf, list(view.claim_proof))
+        else:
+            assert view.claim_proof == ()
+    epoch = ask(world.ledger, "epoch", None, views.EpochView)
+    assert isinstance(epoch, views.EpochView)
+    assert [(s.node, s.role, s.cumulative_grains) for s in epoch.slashes] == [(PROVIDERS[0].address, 0, POT)]
+    for slash in epoch.slashes:
+        leaf = slash_leaf(slash.node, slash.role, slash.cumulative_grains, slash.to)
+        assert verify_proof(root, leaf, list(slash.proof))
+
+
+def test_proofs_follow_the_newest_confirmation() -> None:
+    world = new_world()
+    for _ in range(2):
+        bring_to(world, Window.SETTLED)
+        view = ask(world.ledger, "account", views.AccountQuery(PROVIDERS[1].address), views.AccountView)
+        assert isinstance(view, views.AccountView)
+        leaf = reward_leaf(PROVIDERS[1].address, view.claimable_cumulative_grains)
+        assert verify_proof(world.ledger.state.confirmed.root, leaf, list(view.claim_proof))
+    assert view.claimable_cumulative_grains == 40 * POT and view.wins == 2
+
+
+def test_the_pending_epoch_shows_its_signers_in_one_order() -> None:
+    world = new_world()
+    bring_to(world, Window.FINALIZATION)
+    world.wait(world.parameters.update_ms)
+    world.sign_epoch()
+    epoch = ask(world.ledger, "epoch", None, views.EpochView)
+    assert isinstance(epoch, views.EpochView) and epoch.settlement is not None
+    assert list(epoch.signers) == sorted(epoch.signers) and len(epoch.signers) == epoch.quorum == 3
+    assert len(epoch.signatures) == 3
+
+
+def test_the_network_counts_who_is_registered() -> None:
+    world = new_world()
+    bring_to(world, Window.COMMIT)
+    view = ask(world.ledger, "network", None, views.NetworkView)
+    assert isinstance(view, views.NetworkView)
+    assert (view.providers, view.validators, view.verifiers, view.orders_live) == (2, 4, 0, 1)
+    assert view.deposited_grains == 6 * 200 * POT + 28 * POT and view.genesis == world.genesis
+
+
+def test_an_unknown_account_is_empty_and_an_unknown_order_is_refused() -> None:
+    world = World()
+    view = ask(world.ledger, "account", views.AccountQuery(key("nobody").address), views.AccountView)
+    assert isinstance(view, views.AccountView)
+    assert (view.nonce, view.stakes, view.earned_grains) == (0, (), 0)
+    assert key("nobody").address not in world.ledger.state.accounts
+    with pytest.raises(UnknownOrder):
+        views.query(world.ledger, "order", encode(views.OrderQuery(b"\x01" * 32)))
+    assert ask(world.ledger, "header", views.OrderQuery(b"\x01" * 32), Header | None) is None
+    member = ask(world.ledger, "account", views.AccountQuery(world.aggregators[0].address), views.AccountView)
+    assert isinstance(member, views.AccountView) and member.stakes[Role.AGGREGATOR].active
+
+
+@pytest.mark.parametrize("name", ["order", "orders", "fetch_orders", "account", "header"])
+def test_bad_arguments_are_refused(name: str) -> None:
+    world = World()
+    for arguments, error in ((b"", Malformed), (b"\xc0", Malformed), (b"\x00" * 2_000, Oversize)):
+        with pytest.raises(error):
+            views.query(world.ledger, name, arguments)
+    with pytest.raises(views.UnknownQuery):
+        views.query(world.ledger, "_order", b"")
