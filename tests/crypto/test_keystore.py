@@ -90,6 +90,7 @@ def test_the_file_shows_the_address_and_not_the_key(path: Path) -> None:
         b'{"version": 3, "crypto": {"kdf": "none", "mac": ""}}',
         b'{"version": 3, "crypto": {"kdf": "scrypt", "kdfparams": {"n": "x"}}}',
         b"\xff\xfe",
+        b"[" * 10_000,
         b" " * (KEYSTORE_LIMIT_BYTES + 1),
     ],
 )
@@ -100,7 +101,9 @@ def test_what_is_no_keystore_is_refused(tmp_path: Path, content: bytes) -> None:
         load_keystore(path, "secret")
 
 
-@pytest.mark.parametrize(("field", "value"), [("mac", "00" * 32), ("ciphertext", 7), ("kdfparams", {})])
+@pytest.mark.parametrize(
+    ("field", "value"), [("mac", "00" * 32), ("ciphertext", 7), ("cipher", "rot13"), ("kdf", "none"), ("kdfparams", {})]
+)
 def test_a_damaged_keystore_is_not_mistaken_for_a_wrong_password(path: Path, field: str, value: object) -> None:
     content = json.loads(path.read_bytes())
     content["crypto"][field] = value
@@ -121,3 +124,28 @@ def test_a_keystore_that_names_another_address_is_refused(path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(Malformed, match="another account"):
         load_keystore(path, "pass word ü")
+
+
+@pytest.mark.parametrize(
+    ("kdf", "change"),
+    [
+        ("scrypt", {"n": 1 << 40}),
+        ("scrypt", {"n": 3}),
+        ("scrypt", {"n": 0}),
+        ("scrypt", {"r": 1 << 20}),
+        ("scrypt", {"p": 0}),
+        ("scrypt", {"dklen": 1 << 30}),
+        ("pbkdf2", {"c": 1 << 40}),
+        ("pbkdf2", {"c": 0}),
+        ("pbkdf2", {"prf": "hmac-md5"}),
+    ],
+)
+def test_work_that_no_honest_keystore_asks_for_is_not_begun(
+    tmp_path: Path, kdf: str, change: dict[str, object]
+) -> None:
+    content = Account.encrypt(ALICE.secret, "secret", kdf=kdf, iterations=FAST)
+    content["crypto"]["kdfparams"].update(change)
+    path = tmp_path / "heavy.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(Malformed, match=r"heavy\.json"):
+        load_keystore(path, "secret")
