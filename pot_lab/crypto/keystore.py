@@ -101,7 +101,7 @@ def load_keystore(path: Path, password: str) -> Identity:
         identity = Identity(_aes_ctr(derived[:16], nonce, ciphertext))
         if named is not None and parse_address("0x" + str(named).removeprefix("0x").lower()) != identity.address:
             raise ValueError(f"it names another account than its key's, {format_address(identity.address)}")
-    except (ValueError, KeyError, TypeError, AttributeError, MemoryError, BadKey, Malformed) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, MemoryError, RecursionError, BadKey, Malformed) as error:
         raise Malformed(
             f"file is no keystore: {error!r}", seen=path.name, wanted="an encrypted JSON keystore, version 3"
         ) from error

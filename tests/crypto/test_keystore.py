@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,6 @@ def test_the_file_shows_the_address_and_not_the_key(path: Path) -> None:
         b'{"version": 3, "crypto": {"kdf": "none", "mac": ""}}',
         b'{"version": 3, "crypto": {"kdf": "scrypt", "kdfparams": {"n": "x"}}}',
         b"\xff\xfe",
-        b"[" * 10_000,
         b" " * (KEYSTORE_LIMIT_BYTES + 1),
     ],
 )
@@ -149,3 +149,15 @@ def test_work_that_no_honest_keystore_asks_for_is_not_begun(
     path.write_text(json.dumps(content))
     with pytest.raises(Malformed, match=r"heavy\.json"):
         load_keystore(path, "secret")
+
+
+def test_a_file_nested_too_deep_is_no_keystore(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_bytes(b"[" * 10_000)
+    before = sys.getrecursionlimit()  # other libraries raise it when they are imported
+    sys.setrecursionlimit(1_000)
+    try:
+        with pytest.raises(Malformed, match=r"deep\.json"):
+            load_keystore(path, "secret")
+    finally:
+        sys.setrecursionlimit(before)
