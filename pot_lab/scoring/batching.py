@@ -13,23 +13,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from pot_lab.scoring.errors import BatchMixing
 
 Axis = int | None
+
+
+class Interleaved(NamedTuple):
+    """An axis in which the example is not the outermost factor: `front` groups stand before it, as after a view of
+    [time, batch] as one axis. Only the rules in `TAKES_INTERLEAVED` accept such a value."""
+
+    axis: int
+    front: int
+
+
 UNBOUNDED = (1 << 63) - 1
 """The end of a slice that has none."""
 
 
 @dataclass(frozen=True)
 class Traced:
-    """A value without numbers: a meta tensor and its batch axis."""
+    """A value without numbers: a meta tensor and its batch axis, in which `front` groups stand before the example."""
 
     tensor: Tensor
     axis: Axis
+    front: int = 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,12 +86,21 @@ class Call:
         return BatchMixing(f"operator {self.operator} would mix examples: {reason}")
 
 
-Rule = Callable[[Call], Axis]
+Rule = Callable[[Call], "Axis | Interleaved | list[Axis]"]
+"""The batch axis of the result; a list where the results of one call differ."""
 
 
-def elementwise(call: Call) -> Axis:
+def elementwise(call: Call) -> Axis | Interleaved:
     """Every result element depends on the elements at its own place, with broadcasting."""
-    return broadcast(call, call.tensors(), call.output.dim())
+    operands = call.tensors()
+    return _with_front(call, broadcast(call, operands, call.output.dim()), operands)
+
+
+def _with_front(call: Call, axis: Axis, operands: Sequence[Traced]) -> Axis | Interleaved:
+    fronts = {t.front for t in operands if t.axis is not None}
+    if len(fronts) > 1:
+        raise call.mixing("its arguments hold the batch in different ways; view them as [batch, ...] first")
+    return axis if axis is None or fronts == {1} else Interleaved(axis, fronts.pop())
 
 
 def broadcast(call: Call, operands: Sequence[Traced], rank: int) -> Axis:
@@ -125,11 +145,11 @@ def batch_first(rank: int) -> Rule:
     return rule
 
 
-def linear(call: Call) -> Axis:
+def linear(call: Call) -> Axis | Interleaved:
     axis = _only_data_is_batched(call, "x")
     if axis == call["x"].rank - 1:
         raise call.mixing("it would sum over the batch axis")
-    return axis
+    return _with_front(call, axis, [call["x"]])
 
 
 def embedding(call: Call) -> Axis:
@@ -179,24 +199,35 @@ def reduction(call: Call) -> Axis:
     return x.axis if call["keepdim"] else x.axis - sum(d < x.axis for d in dims)
 
 
-def reshape(call: Call) -> Axis:
-    """The batch must stay the outermost factor of one axis, behind the same elements as before."""
+def reshape(call: Call) -> Axis | Interleaved:
+    """The batch stays a factor of one axis, behind the same elements as before."""
     x, shape = call["x"], tuple(call.output.shape)
     if x.axis is None:
         _no_batched_sizes(call)
         return None
-    return regrouped(call, x.shape, x.axis, shape)
+    return regrouped(call, x, shape)
 
 
-def regrouped(call: Call, before: Sequence[int], axis: int, after: Sequence[int]) -> int:
-    """Axis of the batch after a reshape; with a batch of one any first fit stands, for there is nothing to mix."""
-    front = math.prod(before[:axis])
+def regrouped(call: Call, x: Traced, after: Sequence[int]) -> Axis | Interleaved:
+    """Axis of the batch after a reshape.
+
+    Row-major, the example of an element is (place // inner) % batch, with `front` groups before it in all: any axis
+    of the new shape that these numbers divide may hold it.
+    """
+    assert x.axis is not None
+    front = math.prod(x.shape[: x.axis]) * x.front
+    found: Axis | Interleaved = None
     for place, size in enumerate(after):
-        if math.prod(after[:place]) == front and size % call.batch == 0:
+        before = math.prod(after[:place])
+        if front == before and size % call.batch == 0:
             return place
-    raise call.mixing(
-        f"the batch axis {axis} of shape {tuple(before)} would be torn apart by the new shape {tuple(after)}"
-    )
+        if before and front % before == 0 and size % (front // before * call.batch) == 0:
+            found = Interleaved(place, front // before)
+    if found is None:
+        raise call.mixing(
+            f"the batch axis {x.axis} of shape {x.shape} would be torn apart by the new shape {tuple(after)}"
+        )
+    return found
 
 
 def _no_batched_sizes(call: Call) -> None:
@@ -290,7 +321,7 @@ def _not_the_batch(call: Call) -> int | None:
 
 
 def cut(call: Call) -> Axis:
-    """chunk, split: along any axis but the batch."""
+    """chunk, split, glu: along any axis but the batch."""
     return _not_the_batch(call)
 
 
@@ -304,6 +335,7 @@ def slicing(call: Call) -> Axis:
 
 
 def select(call: Call) -> Axis:
+    """select, unbind: an axis that is not the batch goes away."""
     axis = _not_the_batch(call)
     return axis if axis is None else axis - (call["dim"] % call["x"].rank < axis)
 
@@ -315,3 +347,196 @@ def padding(call: Call) -> Axis:
         raise call.mixing("it would pad the batch axis")
     axis: Axis = x.axis
     return axis
+
+
+def recurrent(call: Call) -> list[Axis]:
+    """lstm, gru, rnn: data [batch, time, features] or [time, batch, features], states [layers, batch, features]."""
+    x, first = call["x"], call["batch_first"]
+    axis = 0 if first else 1
+    states = call["hx"] if isinstance(call["hx"], list) else [call["hx"]]
+    if x.rank != 3 or x.axis != axis:
+        raise call.mixing(f"the batch must be axis {axis} of its data, as batch_first={first} says, and is {x.axis}")
+    if any(h.axis != 1 for h in states):
+        raise call.mixing("the batch must be axis 1 of its first states; make them with zeros of the batch's size")
+    if any(p.axis is not None for p in call["params"]):
+        raise call.mixing("its weights depend on the examples")
+    return [axis, *[1] * len(states)]
+
+
+def attention(call: Call) -> Axis:
+    """query [..., L, E], key [..., S, E], value [..., S, V], mask [..., L, S]."""
+    rank = call.output.dim()
+    operands = [t for t in (call["query"], call["key"], call["value"], call["attn_mask"]) if t is not None]
+    axis = broadcast(call, operands, rank)
+    if axis is not None and axis >= rank - (3 if call["enable_gqa"] else 2):
+        raise call.mixing("it would attend over the batch axis")
+    return axis
+
+
+def before_image(call: Call) -> Axis:
+    """Pixel shuffles: the batch stands before channels, height and width."""
+    axis = _only_data_is_batched(call, "x")
+    if axis is not None and axis >= call["x"].rank - 3:
+        raise call.mixing("the batch must stand before channels, height and width")
+    return axis
+
+
+def made(call: Call) -> Axis:
+    """A tensor of one repeated value: at most one of its sizes may follow the batch."""
+    grown = [i for i, n in enumerate(call["sizes"]) if isinstance(n, TracedInt) and n.batched]
+    if len(grown) > 1:
+        raise call.mixing("only one axis may have the batch's size")
+    return grown[0] if grown else None
+
+
+def like(call: Call) -> Axis:
+    """A tensor of one repeated value, of another's shape."""
+    axis: Axis = call["x"].axis
+    return axis
+
+
+def fixed(call: Call) -> Axis:
+    """A tensor that depends on nothing."""
+    return None
+
+
+def expand_as(call: Call) -> Axis:
+    x, other, rank = call["x"], call["other"], call.output.dim()
+    return broadcast(call, [x, other], rank)
+
+
+def repeat(call: Call) -> Axis:
+    """Copies along axes: the batch's own axis stays as it is, or a fixed axis of 1 grows to the batch."""
+    x, rank = call["x"], call.output.dim()
+    grown = [i for i, n in enumerate(call["repeats"]) if isinstance(n, TracedInt) and n.batched]
+    if x.axis is not None:
+        axis = x.axis + rank - x.rank
+        if grown or call["repeats"][axis] != 1:
+            raise call.mixing("it would repeat the batch axis")
+        return axis
+    if not grown:
+        return None
+    place = grown[0] - (rank - x.rank)
+    if len(grown) > 1 or (place >= 0 and x.shape[place] != 1):
+        raise call.mixing("only one axis of size 1 may be repeated to the batch")
+    return grown[0]
+
+
+def triangle(call: Call) -> Axis:
+    """tril, triu: the last two axes are rows and columns."""
+    x = call["x"]
+    if x.axis is not None and x.axis >= x.rank - 2:
+        raise call.mixing("it would treat the batch axis as rows or columns")
+    axis: Axis = x.axis
+    return axis
+
+
+def any_dim(call: Call) -> Axis:
+    """One dimension `dim` that is reduced (`keepdim` or not), not the batch; `dim` None reduces all."""
+    x = call["x"]
+    if x.axis is None:
+        return None
+    if call["dim"] is None or call["dim"] % x.rank == x.axis:
+        raise call.mixing("it would reduce the batch axis; name another dimension")
+    return x.axis if call["keepdim"] else x.axis - (call["dim"] % x.rank < x.axis)
+
+
+def index_select(call: Call) -> Axis:
+    axis = _only_data_is_batched(call, "x")
+    if axis is not None and call["dim"] % call["x"].rank == axis:
+        raise call.mixing("it would pick examples")
+    return axis
+
+
+def gather(call: Call) -> Axis:
+    """x and index of one rank, with the batch at one axis that is not gathered along."""
+    x, index = call["x"], call["index"]
+    axes = {t.axis for t in (x, index)}
+    if axes == {None}:
+        return None
+    if len(axes) > 1:
+        raise call.mixing("only one of its arguments depends on the examples; expand the other to the batch first")
+    axis: int = x.axis
+    if call["dim"] % x.rank == axis or index.shape[axis] != x.shape[axis]:
+        raise call.mixing("it would gather from other examples")
+    return axis
+
+
+def indexing(call: Call) -> Axis:
+    """x[:, places]: one fixed tensor of places along an axis behind the batch."""
+    x, places = call["x"], call["indices"]
+    used = [i for i, p in enumerate(places) if p is not None]
+    if x.axis is None and all(p is None or p.axis is None for p in places):
+        return None
+    if x.axis is None or len(used) != 1 or places[used[0]].axis is not None:
+        raise call.mixing("index with one fixed tensor along one axis; gather picks other places in each example")
+    if used[0] == x.axis:
+        raise call.mixing("it would pick examples")
+    axis: int = x.axis
+    return axis + (places[used[0]].rank - 1 if used[0] < axis else 0)
+
+
+def einsum(call: Call) -> Axis:
+    """The batch is one letter, which stands in the result and has the batch's axis wherever it stands."""
+    inputs, _, output = call["equation"].replace(" ", "").partition("->")
+    letters = {}
+    for term, t in zip(inputs.split(","), call["operands"], strict=True):
+        for place, letter in enumerate(term):
+            letters.setdefault(letter, set()).add((t.axis == place, t.axis is None))
+    batched = {letter for letter, seen in letters.items() if (True, False) in seen}
+    if not batched:
+        return None
+    (letter, *more) = batched
+    if more or any(not at_axis for at_axis, _ in letters[letter]) or letter not in output:
+        raise call.mixing("the batch must be one letter, which stands in the result and means the batch everywhere")
+    return int(output.index(letter))
+
+
+def addmm(call: Call) -> Axis:
+    """x + a @ b."""
+    a, b = call["a"], call["b"]
+    inner = Call(call.operator, {"a": a, "b": b}, call.outputs, call.batch)
+    axis = matmul(inner)
+    if axis is None:
+        if call["x"].axis is not None:
+            raise call.mixing("only the sum depends on the examples")
+        return None
+    return broadcast(call, [Traced(call.output, axis), call["x"]], call.output.dim())
+
+
+def two_along_dim(call: Call) -> Axis:
+    """Two operands of one rank are met along `dim`, which is reduced."""
+    x, other = call["x"], call["other"]
+    axis = broadcast(call, [x, other], max(x.rank, other.rank))
+    dim = call["dim"] % max(x.rank, other.rank)
+    if axis is None:
+        return None
+    if dim == axis:
+        raise call.mixing("it would reduce the batch axis; name another dimension")
+    return axis - (dim < axis)
+
+
+def flipping(call: Call) -> Axis:
+    """flip, roll: along any axes but the batch; none means all."""
+    x = call["x"]
+    if x.axis is not None and (not call["dims"] or x.axis in {d % x.rank for d in call["dims"]}):
+        raise call.mixing("it would move examples")
+    axis: Axis = x.axis
+    return axis
+
+
+def repeat_interleave(call: Call) -> Axis:
+    x = call["x"]
+    if x.axis is not None and (call["dim"] is None or call["dim"] % x.rank == x.axis):
+        raise call.mixing("it would repeat the batch axis")
+    axis: Axis = x.axis
+    return axis
+
+
+def last_axis_added(call: Call) -> Axis:
+    """one_hot: a new axis behind all others."""
+    axis: Axis = call["x"].axis
+    return axis
+
+
+TAKES_INTERLEAVED: tuple[Rule, ...] = (elementwise, linear, reshape)

@@ -8,6 +8,7 @@ asked for it.
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import math
 import operator as python_operator
@@ -33,6 +34,7 @@ from pot_lab.scoring.errors import (
 from pot_lab.scoring.graph import FORMAT, LARGEST_INT, VERSION, encode_graph, load_graph, tensor_sha256
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.operators import REGISTRY, Operator
+from pot_lab.scoring.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name, write_tensors
 
 _WHOLE_NUMBERS = {
@@ -40,13 +42,6 @@ _WHOLE_NUMBERS = {
     python_operator.sub: "int.sub",
     python_operator.mul: "int.mul",
     python_operator.floordiv: "int.floordiv",
-}
-_SAME_BUT_FOR_NAME = {
-    "aten.add.Scalar": "aten.add.Tensor",
-    "aten.sub.Scalar": "aten.sub.Tensor",
-    "aten.mul.Scalar": "aten.mul.Tensor",
-    "aten.div.Scalar": "aten.div.Tensor",
-    "aten._unsafe_view.default": "aten.view.default",
 }
 _MAY_ALIAS = frozenset(
     [
@@ -60,6 +55,8 @@ _MAY_ALIAS = frozenset(
         "unsqueeze",
         "squeeze",
         "expand",
+        "expand_as",
+        "unbind",
         "select",
         "slice",
         "chunk",
@@ -75,14 +72,6 @@ _MAY_ALIAS = frozenset(
         "pad",
     ]
 )
-_HINTS = {
-    "aten.lstm.input": "recurrent layers are not in this version yet",
-    "aten.gru.input": "recurrent layers are not in this version yet",
-    "aten.cumsum.default": "running sums have no exact rule",
-    "aten.squeeze.default": "name the dimension: squeeze(dim)",
-    "aten.mean.default": "name the dimensions: mean(dim=...), without the batch",
-    "aten.sum.default": "name the dimensions: sum(dim=...), without the batch",
-}
 
 
 @dataclass(frozen=True)
@@ -140,11 +129,14 @@ def _examples(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
 def _exported(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
     modes = [(m, m.training) for m in module.modules()]
     batch = torch.export.Dim("batch", min=1)
+    shapes: Any = tuple({0: batch} for _ in examples)
+    if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
+        shapes = (shapes,)
     try:
         module.train()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.export(module, examples, dynamic_shapes=tuple({0: batch} for _ in examples))
+            return torch.export.export(module, examples, dynamic_shapes=shapes)
     except Exception as problem:
         raise ExportFailed(f"the module cannot be turned into a graph: {_reason(problem)}") from problem
     finally:
@@ -318,48 +310,50 @@ class _Writer:
             self._value(node, self._emit({"op": _WHOLE_NUMBERS[node.target], "args": args, "kwargs": {}}, node))
             return
         name = _full_name(node.target)
-        name = _SAME_BUT_FOR_NAME.get(name, name)
+        name = SAME_BUT_FOR_NAME.get(name, name)
+        if name in DROPPED:
+            return
         in_place = bool(re.fullmatch(r"aten\.[a-z0-9_]*[a-z0-9]_\.\w+", name))
         if in_place:
             base, overload = name.removeprefix("aten.").rsplit(".", 1)
             name = f"aten.{base[:-1]}.{overload}"
-            name = _SAME_BUT_FOR_NAME.get(name, name)
+            name = SAME_BUT_FOR_NAME.get(name, name)
             self._check_in_place(node)
+        args, kwargs = list(node.args), dict(node.kwargs)
+        if name in RESPELLINGS:
+            name, args, kwargs = RESPELLINGS[name](node)
         operator = REGISTRY.get(name)
         if operator is None:
             shown = _full_name(node.target)
-            raise UnsupportedOperator(shown, _HINTS.get(shown, ""), where=user_line(node.meta.get("stack_trace")))
+            advice = ADVICE.get(shown) or ADVICE.get(name, "")
+            raise UnsupportedOperator(shown, advice, where=user_line(node.meta.get("stack_trace")))
         if name == "aten.batch_norm.default" and node.args[3] is None:
             reason = "without running statistics it mixes the examples of a batch"
             raise UnsupportedOperator(name, reason, where=user_line(node.meta.get("stack_trace")))
-        index = self._emit(self._entry(operator, node), node)
+        index = self._emit(self._entry(operator, node, args, kwargs), node)
         first = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
         if in_place:
             self._value(node, index, same_as=first, family=first)
         else:
             self._value(node, index, family=first if name.split(".")[1] in _MAY_ALIAS else None)
 
-    def _entry(self, operator: Operator, node: Any) -> dict[str, Any]:
-        schema = node.target._schema.arguments
-        names = [p.name for p in operator.parameters]
+    def _entry(self, operator: Operator, node: Any, given: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
+        where = user_line(node.meta.get("stack_trace"))
+        parameters = operator.parameters
+        aten_names = [a.name for a in operator.native._schema.arguments]
+        if len(given) > len(parameters):
+            raise UnsupportedOperator(operator.name, "with so many arguments", where=where)
         args, kwargs = [], {}
-        for parameter, value in zip(operator.parameters, node.args, strict=False):
+        for parameter, value in zip(parameters, given, strict=False):
             args.append(None if parameter.kind.startswith("Ignored") else self._encode(value, node))
-        aten_names = [a.name for a in schema]
-        for name, value in node.kwargs.items():
+        for name, value in named.items():
             place = aten_names.index(name)
-            if place >= len(names):
-                raise UnsupportedOperator(
-                    operator.name, f"argument {name}", where=user_line(node.meta.get("stack_trace"))
-                )
-            if not operator.parameters[place].kind.startswith("Ignored"):
-                kwargs[names[place]] = self._encode(value, node)
-        if len(node.args) > len(names):
-            raise UnsupportedOperator(
-                operator.name, "with so many arguments", where=user_line(node.meta.get("stack_trace"))
-            )
-        for place, name in enumerate(names):
-            if name in ("cudnn_enabled", "cudnn_enable") and place < len(args):
+            if place >= len(parameters):
+                raise UnsupportedOperator(operator.name, f"argument {name}", where=where)
+            if not parameters[place].kind.startswith("Ignored"):
+                kwargs[parameters[place].name] = self._encode(value, node)
+        for place, parameter in enumerate(parameters[: len(args)]):
+            if parameter.name in ("cudnn_enabled", "cudnn_enable"):
                 args[place] = True
         return {"op": operator.name, "args": args, "kwargs": kwargs}
 

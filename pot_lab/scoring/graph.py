@@ -35,7 +35,7 @@ from torch import Tensor
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.errors import Oversize
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.batching import UNBOUNDED, Axis, Call, Traced, TracedInt
+from pot_lab.scoring.batching import TAKES_INTERLEAVED, UNBOUNDED, Call, Interleaved, Traced, TracedInt
 from pot_lab.scoring.errors import (
     BadWeights,
     BatchMixing,
@@ -51,12 +51,14 @@ from pot_lab.scoring.tensor_file import DTYPES, dtype_name, read_header, read_te
 
 if TYPE_CHECKING:
     from pot_lab.scoring.evaluate import ExactModel
+    from pot_lab.scoring.exact_product import Backend
     from pot_lab.scoring.trainable import TrainableModel
 
 FORMAT, VERSION = "pot-lab-graph", 1
 KINDS = ("parameter", "buffer", "counter", "constant")
 LARGEST_INT = 1 << 31
 LARGEST_LIST = 4096
+_EQUATION = re.compile(r"[a-zA-Z]+(, ?[a-zA-Z]+){0,2} ?-> ?[a-zA-Z]*")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100}){0,31}")
 _MODEL_TAG = "pot-lab/model/1"
 
@@ -161,7 +163,9 @@ class ModelGraph:
 
         return TrainableModel(self, weights)
 
-    def exact(self, weights: bytes, *, backend: str = "float64", device: str = "cpu", slices: int = 1) -> ExactModel:
+    def exact(
+        self, weights: bytes, *, backend: str | Backend | None = None, device: str = "cpu", slices: int = 1
+    ) -> ExactModel:
         """The model in exact arithmetic, see `ExactModel`."""
         from pot_lab.scoring.evaluate import ExactModel
 
@@ -515,15 +519,32 @@ def _check_bool(where: str, value: Any, kinds: Sequence[str]) -> bool:
 
 
 def _check_dtype(where: str, value: Any, kinds: Sequence[str]) -> torch.dtype:
-    if not isinstance(value, dict) or set(value) != {"dtype"} or not isinstance(value["dtype"], str):
-        raise _bad(where, value, "a number type")
-    dtype = DTYPES.get(value["dtype"])
-    if dtype is None or not dtype.is_floating_point:
+    dtype = _check_any_dtype(where, value, kinds)
+    if not dtype.is_floating_point:
         raise _bad(where, value, "a floating-point type")
     return dtype
 
 
-_TEXTS = {"approximate": ("none", "tanh"), "padding": ("same", "valid"), "mode": ("constant",)}
+def _check_any_dtype(where: str, value: Any, kinds: Sequence[str]) -> torch.dtype:
+    if not isinstance(value, dict) or set(value) != {"dtype"} or not isinstance(value["dtype"], str):
+        raise _bad(where, value, "a number type")
+    dtype = DTYPES.get(value["dtype"])
+    if dtype is None or not (dtype.is_floating_point or dtype in (torch.int64, torch.bool)):
+        raise _bad(where, value, "a floating-point type, int64 or bool")
+    return dtype
+
+
+_TEXTS = {
+    "approximate": ("none", "tanh"),
+    "padding": ("same", "valid"),
+    "mode": ("constant", "reflect", "replicate", "circular"),
+}
+
+
+def _check_equation(where: str, value: Any, kinds: Sequence[str]) -> str:
+    if not isinstance(value, str) or len(value) > 100 or not _EQUATION.fullmatch(value):
+        raise _bad(where, value, "an explicit equation of letters, such as 'bij,bjk->bik'")
+    return value
 
 
 def _check_text(where: str, value: Any, kinds: Sequence[str]) -> str:
@@ -538,6 +559,30 @@ def _check_exponent(where: str, value: Any, kinds: Sequence[str]) -> float | int
     if abs(number) != 0.5 and not (1 <= abs(number) <= 8 and number == int(number)):
         raise _bad(where, value, "a whole number from 1 to 8, its negative, 0.5 or -0.5")
     return number
+
+
+def _check_whole(where: str, value: Any, kinds: Sequence[str]) -> int:
+    if isinstance(value, dict) and set(value) == {"$"}:
+        raise BatchMixing(f"{where}: the batch's size may only be used in shapes")
+    number = _check_number(where, value, kinds)
+    if not math.isfinite(number) or number != int(number) or abs(number) > 1 << 53:
+        raise _bad(where, value, "a whole number")
+    return int(number)
+
+
+def _check_floats(where: str, value: Any, kinds: Sequence[str]) -> list[float]:
+    if not isinstance(value, list) or not 0 < len(value) <= 3:
+        raise _bad(where, value, "a list of numbers")
+    numbers = [float(_check_number(where, v, kinds)) for v in value]
+    if not all(0.0 < n < 1e6 for n in numbers):
+        raise _bad(where, value, "numbers above 0")
+    return numbers
+
+
+def _check_places(where: str, value: Any, kinds: Sequence[str]) -> list[Ref | None]:
+    if not isinstance(value, list) or not 0 < len(value) <= 8:
+        raise _bad(where, value, "a list of tensors and nulls")
+    return [None if v is None else _check_tensor(where, v, kinds) for v in value]
 
 
 def _check_probability(where: str, value: Any, kinds: Sequence[str]) -> float | int:
@@ -564,7 +609,12 @@ _CHECKS: dict[str, Callable[[str, Any, Sequence[str]], Any]] = {
     "Sizes": _check_sizes,
     "bool": _check_bool,
     "Dtype": _check_dtype,
+    "AnyDtype": _check_any_dtype,
+    "Whole": _check_whole,
+    "Floats": _check_floats,
+    "Places": _check_places,
     "Text": _check_text,
+    "Equation": _check_equation,
     "Exponent": _check_exponent,
     "Probability": _check_probability,
     "Ignored": _check_ignored,
@@ -642,7 +692,7 @@ def _trace(graph: ModelGraph, batch: int) -> _Trace:
             )
     results = [values[r.index] for r in graph.results]
     for result in results:
-        if result.shape[:1] != (batch,) or (batch > 1 and result.axis != 0):
+        if result.shape[:1] != (batch,) or (batch > 1 and (result.axis != 0 or result.front > 1)):
             raise BatchMixing(
                 "an output does not keep the batch as its first axis",
                 seen=f"shape {result.shape} for a batch of {batch}",
@@ -669,15 +719,21 @@ def _trace_node(node: Node, number: int, values: list[Any], batch: int) -> tuple
         return traced_size(bound["x"], _checked_dim(bound["x"], bound["dim"], number)), None
     if operator.pieces is not None and not 0 < operator.pieces(bound) <= LARGEST_PIECES:
         raise CostLimit(f"node {number}, {node.op}, gives too many pieces", wanted=f"1 to {LARGEST_PIECES}")
-    if operator.mode is not None:
-        args = [False if i == operator.mode_index else a for i, a in enumerate(args)]
-        kwargs = {name: False if name == operator.mode else value for name, value in kwargs.items()}
     _refuse_small_types(node, number, bound)
+    if operator.check is not None:
+        operator.check(bound)
+    if operator.mode is not None and operator.has_mode(bound):
+        args = [operator.off if i == operator.mode_index else a for i, a in enumerate(args)]
+        kwargs = {name: operator.off if name == operator.mode else value for name, value in kwargs.items()}
     _check_dims(node, number, bound)
     try:
-        out = operator.native(
-            *_bare(args), **{operator_keyword(operator, name): _bare(value) for name, value in kwargs.items()}
-        )
+        if operator.shapes is not None:
+            out: Any = operator.shapes({name: _bare(value) for name, value in bound.items()})
+        else:
+            named = {operator_keyword(operator, name): _bare(value) for name, value in kwargs.items()}
+            if operator.device:
+                named["device"] = "meta"
+            out = operator.native(*_bare(args), **named)
     except Exception as problem:
         raise ShapeMismatch(
             f"node {number}, {node.op}, does not fit its arguments: {str(problem).splitlines()[0]}",
@@ -685,10 +741,15 @@ def _trace_node(node: Node, number: int, values: list[Any], batch: int) -> tuple
         ) from problem
     outputs = tuple(out) if isinstance(out, tuple | list) else (out,)
     call = Call(node.op, bound, outputs, batch)
-    axis: Axis = operator.batch(call) if batch > 1 else None
-    if operator.returns == "tensors":
-        return [Traced(t, axis) for t in outputs], call
-    return Traced(outputs[0], axis), call
+    if batch > 1 and operator.batch not in TAKES_INTERLEAVED and any(t.front > 1 for t in call.tensors()):
+        raise call.mixing("other elements stand before the batch in its axis; view it as [batch, ...] first")
+    found = operator.batch(call) if batch > 1 else None
+    axes = found if isinstance(found, list) else [found] * len(outputs)
+    traced = [
+        Traced(t, *axis) if isinstance(axis, Interleaved) else Traced(t, axis)
+        for t, axis in zip(outputs, axes, strict=True)
+    ]
+    return traced if operator.returns == "tensors" else traced[0], call
 
 
 def _bare(value: Any) -> Any:
@@ -733,11 +794,12 @@ def _check_dims(node: Node, number: int, bound: Mapping[str, Any]) -> None:
 
 def _refuse_small_types(node: Node, number: int, bound: Mapping[str, Any]) -> None:
     """A whole number below int64 wraps around in training and not in scoring; a graph converts it to floating point
-    first."""
+    first. Truth values go where they have a meaning."""
     if node.op in ("aten.to.dtype", "aten.embedding.default"):
         return
+    small = (torch.uint8, torch.int32) + (() if node.operator and node.operator.booleans else (torch.bool,))
     for name, value in bound.items():
-        if isinstance(value, Traced) and value.tensor.dtype in (torch.uint8, torch.int32, torch.bool):
+        if isinstance(value, Traced) and value.tensor.dtype in small:
             raise HostileGraph(
                 f"node {number}, {node.op}: argument {name!r} must be floating point or int64; convert it first",
                 seen=value.tensor.dtype,

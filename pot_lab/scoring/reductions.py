@@ -121,3 +121,25 @@ def lowest_argmax(x: Tensor, dim: int) -> Tensor:
     shape[dim] = -1
     index = torch.arange(x.shape[dim], device=x.device).reshape(shape)
     return torch.where(x == x.amax(dim, keepdim=True), index, x.shape[dim]).amin(dim)
+
+
+def attention_weights(scores: Tensor, keys: int) -> Tensor:
+    """Softmax over the last axis of a sum of `keys` terms, of which those behind the axis's end are exactly 0."""
+    e = elementwise.exp(_centred(scores, -1))
+    grid = to_grid(e, (-1,), sum_bits(keys))
+    s = torch.sum(grid.integers, -1, keepdim=True) * grid.scale
+    return torch.div(e, torch.where(s == 0, torch.ones_like(s), s))
+
+
+def variance(x: Tensor, dims: Sequence[int] | None, correction: float, keepdim: bool) -> Tensor:
+    """Mean square distance from the mean, two passes; divided by n - correction, at least 0."""
+    over = normal_dims(dims, x.dim())
+    d = x - exact_mean(x, over, True)
+    count = math.prod(x.shape[i] for i in over)
+    return divide(exact_sum(d * d, over, keepdim), max(0.0, count - correction))
+
+
+def running_sum(x: Tensor, dim: int) -> Tensor:
+    """Sums of the first elements along `dim`, on the grid of the whole sum."""
+    grid = to_grid(x.to(torch.float64), (dim,), sum_bits(x.shape[dim]))
+    return torch.cumsum(grid.integers, dim) * grid.scale

@@ -51,6 +51,12 @@ class TrainableModel(nn.Module):
             table, key = owners[target]
             scope, leaf = self._scope(alias)
             scope.register_parameter(leaf, table[key])
+        floating = [
+            (o, DTYPES[s.dtype])
+            for s, o in zip(graph.state, self._owners, strict=True)
+            if s.kind == "parameter" and DTYPES[s.dtype].is_floating_point
+        ]
+        self._first_parameter, self._exported_type = floating[0] if floating else (None, None)
         self._counters = [(o, s.step) for s, o in zip(graph.state, self._owners, strict=True) if s.kind == "counter"]
         self._steps = [self._step(node) for node in graph.nodes]
 
@@ -80,13 +86,36 @@ class TrainableModel(nn.Module):
             return lambda values: whole(*(resolve(a, values) for a in node.args))
         operator, native = node.operator, node.operator.native
         args, kwargs = list(node.args), {operator_keyword(operator, name): value for name, value in node.kwargs.items()}
-        if node.op == "aten.batch_norm.default":
+        if node.op in ("aten.batch_norm.default", "aten.instance_norm.default"):
             args[-1] = torch.backends.cudnn.enabled
-        if operator.mode is None or not args[operator.mode_index]:
+        types = [(args, i) for i, a in enumerate(args) if isinstance(a, torch.dtype)]
+        types += [(kwargs, name) for name, a in kwargs.items() if isinstance(a, torch.dtype)]
+        if operator.device or any(place[key].is_floating_point for place, key in types):
+            return functools.partial(self._make, node, args, kwargs)
+        bound = dict(zip((p.name for p in operator.parameters), args, strict=False))
+        if operator.mode is None or not operator.has_mode(bound):
             return functools.partial(_call, native, args, kwargs)
-        mode = operator.mode_index
-        frozen = [*args[:mode], False, *args[mode + 1 :]]
-        return lambda values: _call(native, args if self.training else frozen, kwargs, values)
+        frozen_args = [operator.off if i == operator.mode_index else a for i, a in enumerate(args)]
+        mode = operator_keyword(operator, operator.mode)
+        frozen_kwargs = {name: operator.off if name == mode else a for name, a in kwargs.items()}
+        return lambda values: (
+            _call(native, args, kwargs, values) if self.training else _call(native, frozen_args, frozen_kwargs, values)
+        )
+
+    def _make(self, node: Node, args: Sequence[Any], kwargs: dict[str, Any], values: list[Any]) -> Any:
+        """A call that names a floating-point type, or makes a tensor: on the device where the model is, and in the
+        model's type if it was converted to another than it was exported in, such as float64."""
+        assert node.operator is not None
+        now = {name: self._now(value) for name, value in kwargs.items()}
+        if node.operator.device:
+            now["device"] = values[0].device
+        return _call(node.operator.native, [self._now(a) for a in args], now, values)
+
+    def _now(self, value: Any) -> Any:
+        if not isinstance(value, torch.dtype) or value != self._exported_type:
+            return value
+        table, key = self._first_parameter
+        return table[key].dtype if table[key].dtype == torch.float64 else value
 
     def forward(self, *inputs: Tensor) -> Any:
         """Args: one tensor [batch, *shape] for each input of the graph. Returns the output, or a tuple where there

@@ -205,6 +205,14 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     return y if b is None else y + b
 
 
+def surrounded(q: Array, pads: Sequence[tuple[int, int]]) -> Array:
+    """Zeros around; a negative number of them cuts off."""
+    for axis, (before, after) in enumerate(pads, 2):
+        q = slice_(q, axis, max(-before, 0), q.shape[axis] - max(-after, 0))
+        q = np.pad(q, [(max(before, 0), max(after, 0)) if i == axis else (0, 0) for i in range(q.ndim)])
+    return q
+
+
 def convolution(
     x: Array,
     w: Array,
@@ -219,7 +227,7 @@ def convolution(
         return y[:, :, 0]
     qx, sx = slices(x, (1, 2, 3))
     qw, sw = slices(w, (1, 2, 3))
-    qx = [np.pad(q, [(0, 0), (0, 0), *pads]) for q in qx]
+    qx = [surrounded(q, pads) for q in qx]
     n, (o, per_group, kh, kw) = x.shape[0], w.shape
     oh, ow = ((qx[0].shape[2 + i] - dilation[i] * (w.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
 
@@ -442,6 +450,319 @@ def hard_sigmoid(x: Array) -> Array:
     return np.clip(x + 3.0, 0.0, 6.0) / 6.0
 
 
+# ---- sines, recurrent layers, attention, resizing
+
+
+def quarter(x: Array, shift: int) -> Array:
+    known = np.abs(x) <= 2.0**20
+    x = np.where(known, x, 0.0)
+    k = np.rint(x * float.fromhex("0x1.45f306dc9c883p-1"))
+    a, b, c = (float.fromhex(v) for v in ("0x1.921fb544p+0", "0x1.0b4611a6p-34", "0x1.3198a2e037073p-69"))
+    r = ((x - k * a) - k * b) - k * c
+    q = (k.astype(np.int64) + shift) & 3
+    z = r * r
+    sine = horner(z, [(-1.0) ** n / math.factorial(2 * n + 1) for n in range(9)]) * r
+    cosine = horner(z, [(-1.0) ** n / math.factorial(2 * n) for n in range(10)])
+    y = np.where(q % 2 == 0, sine, cosine)
+    return np.where(known, np.where(q >= 2, -y, y), np.nan)
+
+
+def recurrent(kind: str) -> Callable[..., Any]:
+    def run(
+        x: Array,
+        hx: Any,
+        params: Sequence[Array],
+        biases: bool,
+        layers: int,
+        dropout: float,
+        train: bool,
+        both_ways: bool,
+        batch_first: bool,
+    ) -> list[Array]:
+        x = x.swapaxes(0, 1) if batch_first else x
+        states = list(hx) if kind == "lstm" else [hx]
+        each, ways = 4 if biases else 2, 2 if both_ways else 1
+        last: list[list[Array]] = []
+        for layer in range(layers):
+            sides = []
+            for way in range(ways):
+                place = layer * ways + way
+                wi, wh, *b = params[place * each : (place + 1) * each]
+                bi, bh = b or (np.zeros(len(wi)), np.zeros(len(wi)))
+                now = [s[place] for s in states]
+                out: list[Any] = [None] * len(x)
+                for t in reversed(range(len(x))) if way else range(len(x)):
+                    now = steps[kind](x[t], now, wi, wh, bi, bh)
+                    out[t] = now[0]
+                sides.append(np.stack(out))
+                last.append(now)
+            x = np.concatenate(sides, -1)
+        return [x.swapaxes(0, 1) if batch_first else x, *(np.stack([s[i] for s in last]) for i in range(len(states)))]
+
+    return run
+
+
+def lstm_step(x: Array, now: list[Array], wi: Array, wh: Array, bi: Array, bh: Array) -> list[Array]:
+    i, f, g, o = np.split(linear(now[0], wh) + linear(x, wi, bi + bh), 4, -1)
+    c = sigmoid(f) * now[1] + sigmoid(i) * tanh(g)
+    return [tanh(c) * sigmoid(o), c]
+
+
+def gru_step(x: Array, now: list[Array], wi: Array, wh: Array, bi: Array, bh: Array) -> list[Array]:
+    xr, xz, xn = np.split(linear(x, wi, bi), 3, -1)
+    hr, hz, hn = np.split(linear(now[0], wh, bh), 3, -1)
+    r, z = sigmoid(xr + hr), sigmoid(xz + hz)
+    n = tanh(r * hn + xn)
+    return [(now[0] - n) * z + n]
+
+
+def rnn_step(activation: Callable[[Array], Array]) -> Callable[..., list[Array]]:
+    return lambda x, now, wi, wh, bi, bh: [activation(linear(now[0], wh) + linear(x, wi, bi + bh))]
+
+
+steps: dict[str, Callable[..., list[Array]]] = {
+    "lstm": lstm_step,
+    "gru": gru_step,
+    "rnn_tanh": rnn_step(tanh),
+    "rnn_relu": rnn_step(lambda v: np.maximum(v, 0.0)),
+}
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> Array:
+    if enable_gqa:
+        k, v = (np.repeat(t, q.shape[-3] // t.shape[-3], -3) for t in (k, v))
+    factor = rsqrt(np.array(float(q.shape[-1]))) if scale is None else scale
+    scores = matmul(q, k.swapaxes(-1, -2)) * factor
+    if is_causal:
+        late = np.arange(k.shape[-2])[None, :] > np.arange(q.shape[-2])[:, None]
+        scores = np.where(late, -np.inf, scores)
+    if attn_mask is not None:
+        scores = np.where(attn_mask, scores, -np.inf) if attn_mask.dtype == bool else scores + attn_mask
+    return matmul(softmax(scores, -1), v)
+
+
+def targets_of(x: Array, sizes: Any, factors: Any) -> list[tuple[int, int, Any]]:
+    if sizes is not None:
+        return [(n, m, None) for n, m in zip(x.shape[2:], sizes, strict=True)]
+    return [(n, math.floor(n * f), f) for n, f in zip(x.shape[2:], factors, strict=True)]
+
+
+def upsample_nearest(x: Array, sizes: Any = None, factors: Any = None) -> Array:
+    for axis, (n, m, f) in enumerate(targets_of(x, sizes, factors), 2):
+        x = np.take(x, [min(i * n // m if f is None else math.floor(i / f), n - 1) for i in range(m)], axis)
+    return x
+
+
+def upsample_linear(x: Array, sizes: Any = None, corners: bool = False, factors: Any = None) -> Array:
+    for axis, (n, m, f) in reversed(list(enumerate(targets_of(x, sizes, factors), 2))):
+        step = ((n - 1) / (m - 1) if m > 1 else 0.0) if corners else n / m if f is None else 1.0 / f
+        where = [i * step if corners else max((i + 0.5) * step - 0.5, 0.0) for i in range(m)]
+        low = [min(math.floor(p), n - 1) for p in where]
+        t = np.array([p - i for p, i in zip(where, low, strict=True)]).reshape([-1] + [1] * (x.ndim - 1 - axis))
+        x = np.take(x, low, axis) * (1.0 - t) + np.take(x, [min(i + 1, n - 1) for i in low], axis) * t
+    return x
+
+
+def conv_transpose(
+    x: Array,
+    w: Array,
+    b: Any = None,
+    stride: Any = (1,),
+    pad: Any = (0,),
+    out_pad: Any = (0,),
+    groups: int = 1,
+    dilation: Any = (1,),
+) -> Array:
+    n = w.ndim - 2
+    s, d, p, o = spread(stride, n), spread(dilation, n), spread(pad, n), spread(out_pad, n)
+    apart = np.zeros((*x.shape[:2], *((x.shape[2 + i] - 1) * s[i] + 1 for i in range(n))))
+    apart[(slice(None), slice(None), *(slice(None, None, v) for v in s))] = x
+    q = w.reshape(groups, w.shape[0] // groups, *w.shape[1:]).swapaxes(1, 2)
+    q = np.flip(q.reshape(groups * w.shape[1], -1, *w.shape[2:]), tuple(range(2, 2 + n)))
+    around = [(d[i] * (w.shape[2 + i] - 1) - p[i], d[i] * (w.shape[2 + i] - 1) - p[i] + o[i]) for i in range(n)]
+    return convolution(apart, np.ascontiguousarray(q), b, [1] * n, around, d, groups)
+
+
+def conv3d(
+    x: Array, w: Array, b: Any = None, stride: Any = (1,), pad: Any = (0,), dilation: Any = (1,), groups: int = 1
+) -> Array:
+    s, p, d, length = spread(stride, 3), spread(pad, 3), spread(dilation, 3), w.shape[2]
+    padded = np.pad(x, [(0, 0), (0, 0), (p[0], p[0]), (0, 0), (0, 0)])
+    count = (padded.shape[2] - d[0] * (length - 1) - 1) // s[0] + 1
+    flat = w.reshape(w.shape[0], -1, *w.shape[3:])
+    out = []
+    for i in range(count):
+        slices = padded[:, :, i * s[0] : i * s[0] + d[0] * (length - 1) + 1 : d[0]]
+        image = slices.reshape(x.shape[0], -1, *x.shape[3:])
+        out.append(convolution(image, flat, None, s[1:], [(v, v) for v in p[1:]], d[1:], groups))
+    y = np.stack(out, 2)
+    return y if b is None else y + b.reshape(1, -1, 1, 1, 1)
+
+
+def einsum(equation: str, operands: Sequence[Array], path: Any = None) -> Array:
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    kept = []
+    for i, (term, x) in enumerate(zip(terms, operands, strict=True)):
+        other = output + "".join(terms[:i] + terms[i + 1 :])
+        gone = [n for n, c in enumerate(term) if c not in other]
+        kept.append(("".join(c for c in term if c in other), exact_sum(x, gone) if gone else x))
+    if len(kept) == 1:
+        return kept[0][1].transpose([kept[0][0].index(c) for c in output])
+    (left, a), (right, b) = kept
+    size = dict(zip(left + right, a.shape + b.shape, strict=True))
+    batch = [c for c in left if c in right and c in output]
+    rows, columns = [c for c in left if c not in right], [c for c in right if c not in left]
+    summed = [c for c in left if c in right and c not in output]
+    a = a.transpose([left.index(c) for c in batch + rows + summed])
+    b = b.transpose([right.index(c) for c in batch + summed + columns])
+
+    def n(letters: list[str]) -> int:
+        return math.prod(size[c] for c in letters)
+
+    a, b = a.reshape(n(batch), n(rows), n(summed)), b.reshape(n(batch), n(summed), n(columns))
+    order = batch + rows + columns
+    return matmul(a, b).reshape([size[c] for c in order]).transpose([order.index(c) for c in output])
+
+
+def instance_norm(
+    x: Array, w: Any, b: Any, mean: Any, var: Any, stats: bool, momentum: float, eps: float, _: bool
+) -> Array:
+    if mean is not None:
+        return batch_norm(x, w, b, mean, var, False, momentum, eps, True)
+    return group_norm(x, x.shape[1], w, b, eps)
+
+
+def variance(x: Array, axes: Any = None, correction: Any = None, keepdim: bool = False) -> Array:
+    over = tuple(sorted({a % x.ndim for a in axes})) if axes else tuple(range(x.ndim))
+    d = x - exact_mean(x, over, True)
+    count = math.prod(x.shape[a] for a in over)
+    return exact_sum(d * d, over, keepdim) / max(0.0, count - (1.0 if correction is None else correction))
+
+
+def log_sum_exp(x: Array, axes: Sequence[int], keepdim: bool = False) -> Array:
+    over = tuple(a % x.ndim for a in axes)
+    m = x.max(over, keepdims=True)
+    m = np.where(np.isinf(m), 0.0, m)
+    y = log(exact_sum(exp(x - m), over, True)) + m
+    return y if keepdim else y.squeeze(over)
+
+
+def cosine_similarity(x: Array, y: Array, dim: int = 1, eps: float = 1e-8) -> Array:
+    x, y = (v / np.maximum(sqrt(exact_sum(v * v, (dim,), True)), eps) for v in np.broadcast_arrays(x, y))
+    return exact_sum(x * y, (dim,))
+
+
+def running_sum(x: Array, dim: int, dtype: Any = None) -> Array:
+    if x.dtype != np.float64:
+        return x.astype(np.int64).cumsum(dim)
+    q, scale = to_grid(x, (dim,), sum_bits(x.shape[dim]))
+    return q.cumsum(dim) * scale
+
+
+def add_up(x: Array, axes: Any, keepdim: bool = False, dtype: Any = None) -> Array:
+    if x.dtype == np.float64:
+        return exact_sum(x, axes, keepdim)
+    return x.astype(np.int64).sum(tuple(axes) if axes else None, keepdims=keepdim)
+
+
+def top(x: Array, k: int, dim: int = -1, largest: bool = True, ordered: bool = True) -> tuple[Array, Array]:
+    order = np.argsort(-x if largest else x, dim, kind="stable")
+    order = np.take(order, range(k), dim)
+    return np.take_along_axis(x, order, dim), order
+
+
+def largest_place(x: Array, dim: Any = None, keepdim: bool = False) -> Array:
+    return x.reshape(-1).argmax() if dim is None else x.argmax(dim, keepdims=keepdim)
+
+
+def pixel_shuffle(x: Array, r: int) -> Array:
+    *front, c, h, w = x.shape
+    y = x.reshape(*front, c // (r * r), r, r, h, w)
+    n = len(front)
+    return y.transpose(*range(n), n, n + 3, n + 1, n + 4, n + 2).reshape(*front, c // (r * r), h * r, w * r)
+
+
+def pixel_unshuffle(x: Array, r: int) -> Array:
+    *front, c, h, w = x.shape
+    y = x.reshape(*front, c, h // r, r, w // r, r)
+    n = len(front)
+    return y.transpose(*range(n), n, n + 2, n + 4, n + 1, n + 3).reshape(*front, c * r * r, h // r, w // r)
+
+
+def picked(x: Array, dim: int, places: Array) -> Array:
+    inside = (places >= -x.shape[dim]) & (places < x.shape[dim])
+    y = np.take(x, places % x.shape[dim], dim)
+    if x.dtype != np.float64:
+        return y
+    return np.where(inside.reshape(*places.shape, *[1] * (x.ndim - 1 - dim % x.ndim)), y, np.nan)
+
+
+def indexed(x: Array, places: Sequence[Any]) -> Array:
+    (dim,) = [i for i, p in enumerate(places) if p is not None]
+    return picked(x, dim, places[dim])
+
+
+def gather(x: Array, dim: int, index: Array, _: bool = False) -> Array:
+    outside = (index < 0) | (index >= x.shape[dim])
+    return np.where(outside, np.nan, np.take_along_axis(x, np.where(outside, 0, index), dim))
+
+
+def padded(x: Array, pads: Sequence[int], mode: str = "constant", value: Any = None) -> Array:
+    if mode == "constant":
+        return pad(x, pads, mode, value)
+    width = [(0, 0)] * (x.ndim - len(pads) // 2) + [(pads[i], pads[i + 1]) for i in range(len(pads) - 2, -1, -2)]
+    return np.pad(x, width, mode={"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode])  # type: ignore[call-overload]
+
+
+NUMBER_TYPES = {"bool": np.bool_, "int64": np.int64}
+
+
+def cast(x: Array, dtype: str, *_: Any, **__: Any) -> Array:
+    return x.astype(NUMBER_TYPES.get(dtype, np.float64))
+
+
+def filled(sizes: Sequence[int], value: Any, dtype: Any = None, **_: Any) -> Array:
+    if dtype is None and not isinstance(value, float):
+        return np.full(sizes, value)
+    return np.full(sizes, value, NUMBER_TYPES.get(dtype, np.float64))
+
+
+def filled_like(x: Array, value: Any, dtype: Any = None, **_: Any) -> Array:
+    return np.full(x.shape, value, x.dtype if dtype is None else NUMBER_TYPES.get(dtype, np.float64))
+
+
+def in_order(*ends: Any, dtype: Any = None) -> Array:
+    y = np.arange(*(int(e) for e in ends), dtype=np.int64)
+    return y if dtype is None else y.astype(NUMBER_TYPES.get(dtype, np.float64))
+
+
+def elu(x: Array, a: float = 1, s: float = 1, i: float = 1) -> Array:
+    return np.where(x > 0, x * s, (exp(np.minimum(x, 0.0) * i) - 1.0) * (a * s))
+
+
+def glu(x: Array, dim: int = -1) -> Array:
+    a, b = np.split(x, 2, dim)
+    return a * sigmoid(b)
+
+
+def product_and_sum(x: Array, a: Array, b: Array, beta: float = 1, alpha: float = 1) -> Array:
+    y = matmul(a, b)
+    return (y if alpha == 1 else y * alpha) + (x if beta == 1 else x * beta)
+
+
+SELU = (1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
+
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     "linear": linear,
     "matmul": matmul,
@@ -483,7 +804,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "reciprocal": lambda x: 1.0 / (x + 0.0),
     "gelu": gelu,
     "leaky_relu": lambda x, slope=0.01: np.where(x > 0, x, x * slope),
-    "elu": lambda x, a=1, s=1, i=1: np.where(x > 0, x * s, (exp(np.minimum(x, 0.0) * i) - 1.0) * (a * s)),
+    "elu": elu,
     "softplus": lambda x, beta=1, threshold=20: np.where(x * beta > threshold, x, softplus(x * beta) / float(beta)),
     "hardtanh": lambda x, low=-1, high=1: np.clip(x, low, high),
     "clamp": lambda x, min=None, max=None: np.clip(x, min, max),
@@ -496,7 +817,90 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "maximum": np.maximum,
     "minimum": np.minimum,
     "mean": lambda x, dims, keepdim=False, dtype=None: exact_mean(x, dims, keepdim),
-    "sum": lambda x, dims, keepdim=False, dtype=None: exact_sum(x, dims, keepdim),
+    "sum": add_up,
+    "lstm": recurrent("lstm"),
+    "gru": recurrent("gru"),
+    "rnn_tanh": recurrent("rnn_tanh"),
+    "rnn_relu": recurrent("rnn_relu"),
+    "scaled_dot_product_attention": attention,
+    "upsample_nearest1d": upsample_nearest,
+    "upsample_nearest2d": upsample_nearest,
+    "upsample_linear1d": upsample_linear,
+    "upsample_bilinear2d": upsample_linear,
+    "conv_transpose1d": conv_transpose,
+    "conv_transpose2d": conv_transpose,
+    "conv3d": conv3d,
+    "addmm": product_and_sum,
+    "baddbmm": product_and_sum,
+    "einsum": einsum,
+    "instance_norm": instance_norm,
+    "linalg_vector_norm": lambda x, ord=2, dims=None, keepdim=False, dtype=None: (
+        exact_sum(np.abs(x), dims, keepdim) if ord == 1 else sqrt(exact_sum(x * x, dims, keepdim))
+    ),
+    "logsumexp": log_sum_exp,
+    "cosine_similarity": cosine_similarity,
+    "var": variance,
+    "std": lambda *a, **k: sqrt(variance(*a, **k)),
+    "cumsum": running_sum,
+    "topk": top,
+    "argmax": largest_place,
+    "max": lambda x, dim, keepdim=False: (x.max(dim, keepdims=keepdim), x.argmax(dim, keepdims=keepdim)),
+    "min": lambda x, dim, keepdim=False: (x.min(dim, keepdims=keepdim), x.argmin(dim, keepdims=keepdim)),
+    "amin": lambda x, dims=(), keepdim=False: x.min(tuple(dims) or None, keepdims=keepdim),
+    "sin": lambda x: quarter(x, 0),
+    "cos": lambda x: quarter(x, 1),
+    "expm1": lambda x: exp(x) - 1.0,
+    "log1p": lambda x: log(x + 1.0),
+    "log_sigmoid": lambda x: -softplus(-x),
+    "selu": lambda x: elu(x, SELU[0], SELU[1], 1.0),
+    "celu": lambda x, alpha=1.0: elu(x, alpha, 1.0, 1.0 / alpha),
+    "prelu": lambda x, w: np.where(x > 0, x, x * (per_channel(w, x.ndim) if w.size > 1 else w.reshape(()))),
+    "glu": glu,
+    "hardshrink": lambda x, v=0.5: np.where((x >= -v) & (x <= v), 0.0, x),
+    "softshrink": lambda x, v=0.5: np.where(x > v, x - v, np.where(x < -v, x + v, x * 0.0)),
+    "threshold": lambda x, limit, value: np.where(x <= limit, value, x),
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.rint,
+    "sign": np.sign,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "logical_not": np.logical_not,
+    "bitwise_not": np.logical_not,
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "bitwise_and": np.logical_and,
+    "bitwise_or": np.logical_or,
+    "masked_fill": lambda x, mask, value: np.where(mask, value, x),
+    "where": np.where,
+    "addcmul": lambda x, a, b, value=1: x + (a * b if value == 1 else a * b * value),
+    "lerp": lambda x, end, weight: x + (end - x) * weight,
+    "zeros": lambda sizes, dtype=None: filled(sizes, 0.0, dtype),
+    "ones": lambda sizes, dtype=None: filled(sizes, 1.0, dtype),
+    "full": filled,
+    "zeros_like": lambda x, dtype=None: filled_like(x, 0, dtype),
+    "ones_like": lambda x, dtype=None: filled_like(x, 1, dtype),
+    "full_like": filled_like,
+    "arange": in_order,
+    "tril": np.tril,
+    "triu": np.triu,
+    "expand_as": lambda x, other: np.broadcast_to(x, other.shape),
+    "repeat": np.tile,
+    "repeat_interleave": lambda x, n, dim=None: np.repeat(x, n, dim),
+    "flip": np.flip,
+    "roll": lambda x, shifts, dims: np.roll(x, tuple(shifts), tuple(dims)),
+    "unbind": lambda x, dim=0: [np.take(x, i, dim) for i in range(x.shape[dim])],
+    "pixel_shuffle": pixel_shuffle,
+    "pixel_unshuffle": pixel_unshuffle,
+    "channel_shuffle": lambda x, g: x.reshape(len(x), g, -1, *x.shape[2:]).swapaxes(1, 2).reshape(x.shape),
+    "index_select": picked,
+    "index": indexed,
+    "gather": gather,
+    "one_hot": lambda x, n: (x[..., None] == np.arange(n)).astype(np.int64),
     "amax": lambda x, dims=(), keepdim=False: x.max(tuple(dims) or None, keepdims=keepdim),
     "view": lambda x, sizes: x.reshape(sizes),
     "reshape": lambda x, sizes: x.reshape(sizes),
@@ -520,8 +924,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "select": lambda x, dim, index: np.take(x, index, dim),
     "slice": slice_,
     "constant_pad_nd": pad,
-    "pad": pad,
+    "pad": padded,
     "sym_size": lambda x, dim: x.shape[dim],
+    "to": cast,
     **dict.fromkeys(
         [
             "contiguous",
@@ -532,7 +937,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
             "dropout",
             "feature_dropout",
             "alpha_dropout",
-            "to",
         ],
         same,
     ),
@@ -546,8 +950,8 @@ WHOLE = {
 }
 
 
-def run(graph: bytes, weights: bytes, inputs: Array, slices: int = 1) -> Array:
-    """The graph's first output, float64, for `inputs` [batch, ...]."""
+def run(graph: bytes, weights: bytes, *inputs: Array, slices: int = 1) -> Array:
+    """The graph's first output, float64, for `inputs`, each [batch, ...]."""
     global SLICES
     SLICES = slices
     document, tensors = json.loads(graph), read_safetensors(weights)
@@ -555,7 +959,7 @@ def run(graph: bytes, weights: bytes, inputs: Array, slices: int = 1) -> Array:
     def entering(x: Array) -> Array:
         return x.astype(np.float64) if x.dtype.kind == "f" else x
 
-    values: list[Any] = [entering(tensors[s["name"]]) for s in document["state"]] + [entering(inputs)]
+    values: list[Any] = [entering(tensors[s["name"]]) for s in document["state"]] + [entering(x) for x in inputs]
 
     def decoded(v: Any) -> Any:
         if isinstance(v, dict):

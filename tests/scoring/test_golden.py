@@ -42,7 +42,7 @@ def test_a_released_score_is_computed_again(path: Path, threads: int) -> None:
 def test_the_second_implementation_computes_it_too(path: Path) -> None:
     files, slices, expected = read(path)
     inputs, targets = (t.numpy() for t in unpack_dataset(files["data"]))
-    outputs = np.ascontiguousarray(numpy_scoring.run(files["graph"], files["weights"], inputs, slices) + 0.0)
+    outputs = np.ascontiguousarray(numpy_scoring.run(files["graph"], files["weights"], inputs, slices=slices) + 0.0)
     assert hashlib.sha256(outputs.tobytes()).hexdigest() == expected["outputs_sha256"]
     assert sum(numpy_scoring.accuracy(outputs, targets)) == expected["accuracy/1"]["total"]
     assert sum(numpy_scoring.cross_entropy(outputs, targets)) == expected["cross_entropy/1"]["total"]

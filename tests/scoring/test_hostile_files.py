@@ -44,7 +44,7 @@ V = {"$": 3}
 """The linear layer's result, [batch, 2]."""
 
 HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
-    "unknown operator": (calls(call("aten.cumsum.default", V, 1)), UnsupportedOperator),
+    "unknown operator": (calls(call("aten.sort.default", V, 1)), UnsupportedOperator),
     "operator of another namespace": (calls(call("prims.relu.default", V)), UnsupportedOperator),
     "out overload": (calls(call("aten.relu.out", V)), UnsupportedOperator),
     "operator without overload": (calls(call("aten.relu", V)), UnsupportedOperator),

@@ -95,7 +95,7 @@ def test_the_second_implementation_gives_the_same_bits_and_scores(name: str, sli
     module, inputs, targets = family(name)
     artifact = export_model(module, inputs[:2])
     ours = load_graph(artifact.graph).exact(artifact.weights, slices=slices).run(inputs)[0]
-    theirs = numpy_scoring.run(artifact.graph, artifact.weights, inputs.numpy(), slices)
+    theirs = numpy_scoring.run(artifact.graph, artifact.weights, inputs.numpy(), slices=slices)
     assert digest(ours) == digest(theirs)
     for function, per_example in (("accuracy", numpy_scoring.accuracy), ("cross_entropy", numpy_scoring.cross_entropy)):
         values = score(artifact, inputs, targets, function, slices=slices).transcript.values

@@ -1,6 +1,18 @@
 """Operators by family; importing this package fills the registry."""
 
-from pot_lab.scoring.operators import activations, elements, layers, norms, pools, shapes, sums
+from pot_lab.scoring.operators import (
+    activations,
+    attention,
+    constants,
+    elements,
+    layers,
+    norms,
+    pools,
+    recurrent,
+    resize,
+    shapes,
+    sums,
+)
 from pot_lab.scoring.operators.registry import (
     LARGEST_PIECES,
     REGISTRY,
@@ -17,10 +29,14 @@ __all__ = [
     "Operator",
     "Parameter",
     "activations",
+    "attention",
+    "constants",
     "elements",
     "layers",
     "norms",
     "pools",
+    "recurrent",
+    "resize",
     "shapes",
     "sums",
     "traced_size",

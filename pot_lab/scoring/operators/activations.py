@@ -13,6 +13,8 @@ from pot_lab.scoring.elementwise import divide
 from pot_lab.scoring.operators.elements import meeting
 from pot_lab.scoring.operators.registry import Exponent, Text, operator
 
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
 
 def _one(name: str, function: Callable[[Tensor], Tensor]) -> None:
     def kernel(arithmetic: Arithmetic, x: Tensor) -> Tensor:
@@ -34,6 +36,21 @@ _one("aten.silu.default", elementwise.silu)
 _one("aten.mish.default", elementwise.mish)
 _one("aten.hardswish.default", lambda x: x * divide((x + 3.0).clamp(0.0, 6.0), 6.0))
 _one("aten.hardsigmoid.default", lambda x: divide((x + 3.0).clamp(0.0, 6.0), 6.0))
+_one("aten.sin.default", elementwise.sin)
+_one("aten.cos.default", elementwise.cos)
+_one("aten.expm1.default", elementwise.expm1)
+_one("aten.log1p.default", elementwise.log1p)
+_one("aten.log_sigmoid.default", elementwise.log_sigmoid)
+_one(
+    "aten.selu.default",
+    lambda x: torch.where(
+        x > 0, x * SELU_SCALE, elementwise.expm1_scaled(x.clamp(max=0.0), SELU_ALPHA, SELU_SCALE, 1.0)
+    ),
+)
+_one("aten.floor.default", torch.floor)
+_one("aten.ceil.default", torch.ceil)
+_one("aten.round.default", torch.round)
+_one("aten.sign.default", torch.sign)
 _one("aten.neg.default", torch.neg)
 _one("aten.abs.default", torch.abs)
 _one("aten.square.default", lambda x: x * x)
@@ -80,3 +97,36 @@ def power(arithmetic: Arithmetic, x: Tensor, exponent: Exponent) -> Tensor:
     if exponent < 0:
         return divide(1.0, elementwise.whole_power(x, int(-exponent)))
     return elementwise.whole_power(x, int(exponent))
+
+
+@operator("aten.celu.default", batch=batching.elementwise)
+def celu(arithmetic: Arithmetic, x: Tensor, alpha: float = 1.0) -> Tensor:
+    """alpha (exp(x / alpha) - 1) below 0, its factor made as 1 / alpha first."""
+    return elu(arithmetic, x, alpha, 1.0, 1.0 / alpha)
+
+
+@operator("aten.prelu.default", batch=batching.batch_first(0))
+def prelu(arithmetic: Arithmetic, x: Tensor, weight: Tensor) -> Tensor:
+    slopes = weight.reshape(1, -1, *[1] * (x.dim() - 2)) if weight.numel() > 1 else weight.reshape(())
+    return torch.where(x > 0, x, x * slopes)
+
+
+@operator("aten.glu.default", batch=batching.cut)
+def glu(arithmetic: Arithmetic, x: Tensor, dim: int = -1) -> Tensor:
+    a, b = x.chunk(2, dim)
+    return a * elementwise.sigmoid(b)
+
+
+@operator("aten.hardshrink.default", batch=batching.elementwise)
+def hardshrink(arithmetic: Arithmetic, x: Tensor, lambd: float = 0.5) -> Tensor:
+    return torch.where((x >= -lambd) & (x <= lambd), 0.0, x)
+
+
+@operator("aten.softshrink.default", batch=batching.elementwise)
+def softshrink(arithmetic: Arithmetic, x: Tensor, lambd: float = 0.5) -> Tensor:
+    return torch.where(x > lambd, x - lambd, torch.where(x < -lambd, x + lambd, x * 0.0))
+
+
+@operator("aten.threshold.default", batch=batching.elementwise)
+def threshold(arithmetic: Arithmetic, x: Tensor, threshold: float, value: float) -> Tensor:
+    return torch.where(x <= threshold, float(value), x)

@@ -1,13 +1,18 @@
-"""Arithmetic of tensors, element by element."""
+"""Arithmetic, comparisons and selection of tensors, element by element."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pot_lab.scoring import batching
 from pot_lab.scoring.arithmetic import Arithmetic
+from pot_lab.scoring.batching import Traced
 from pot_lab.scoring.elementwise import divide
+from pot_lab.scoring.errors import HostileGraph
 from pot_lab.scoring.operators.registry import Operand, operator
 
 
@@ -17,12 +22,19 @@ def meeting(x: Tensor, *others: Operand | None) -> Tensor:
     return x.to(torch.float64) if floating else x
 
 
-@operator("aten.add.Tensor", batch=batching.elementwise)
+def not_only_truth(arguments: dict[str, Any]) -> None:
+    """Truth values may select numbers, such as x * mask, but are no numbers among themselves."""
+    types = [v.tensor.dtype if isinstance(v, Traced) else type(v) for v in (arguments["x"], arguments["other"])]
+    if all(t in (torch.bool, bool) for t in types):
+        raise HostileGraph("two truth values have no arithmetic; use logical operators", seen=types)
+
+
+@operator("aten.add.Tensor", batch=batching.elementwise, booleans=True, check=not_only_truth)
 def add(arithmetic: Arithmetic, x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
     return torch.add(meeting(x, other, alpha), other if alpha == 1 else other * alpha)
 
 
-@operator("aten.sub.Tensor", batch=batching.elementwise)
+@operator("aten.sub.Tensor", batch=batching.elementwise, booleans=True, check=not_only_truth)
 def sub(arithmetic: Arithmetic, x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
     return torch.sub(meeting(x, other, alpha), other if alpha == 1 else other * alpha)
 
@@ -33,12 +45,12 @@ def rsub(arithmetic: Arithmetic, x: Tensor, other: float, alpha: float = 1) -> T
     return torch.sub(other, x if alpha == 1 else x * alpha)
 
 
-@operator("aten.mul.Tensor", batch=batching.elementwise)
+@operator("aten.mul.Tensor", batch=batching.elementwise, booleans=True, check=not_only_truth)
 def mul(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
     return torch.mul(meeting(x, other), other)
 
 
-@operator("aten.div.Tensor", batch=batching.elementwise)
+@operator("aten.div.Tensor", batch=batching.elementwise, booleans=True, check=not_only_truth)
 def div(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
     return divide(x, other)
 
@@ -51,3 +63,106 @@ def maximum(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
 @operator("aten.minimum.default", batch=batching.elementwise)
 def minimum(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
     return torch.minimum(x, other)
+
+
+@operator("aten.rsub.Tensor", batch=batching.elementwise)
+def rsub_tensor(arithmetic: Arithmetic, x: Tensor, other: Tensor, alpha: float = 1) -> Tensor:
+    return sub(arithmetic, other, x, alpha)
+
+
+# --------------------------------------------------------------------- comparisons and truth values
+
+
+def _comparison(name: str, compare: Callable[[Tensor, Operand], Tensor]) -> None:
+    def with_number(arithmetic: Arithmetic, x: Tensor, other: float) -> Tensor:
+        return compare(meeting(x, other), other)
+
+    def with_tensor(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
+        return compare(meeting(x, other), other)
+
+    operator(f"aten.{name}.Scalar", batch=batching.elementwise, booleans=True)(with_number)
+    operator(f"aten.{name}.Tensor", batch=batching.elementwise, booleans=True)(with_tensor)
+
+
+_comparison("eq", torch.eq)
+_comparison("ne", torch.ne)
+_comparison("lt", torch.lt)
+_comparison("le", torch.le)
+_comparison("gt", torch.gt)
+_comparison("ge", torch.ge)
+
+
+def _only_truth(arguments: dict[str, Any]) -> None:
+    for name, value in arguments.items():
+        if isinstance(value, Traced) and value.tensor.dtype != torch.bool:
+            raise HostileGraph("bits of numbers have no rule; compare first", seen=f"{name}: {value.tensor.dtype}")
+
+
+@operator("aten.logical_not.default", batch=batching.elementwise, booleans=True)
+def logical_not(arithmetic: Arithmetic, x: Tensor) -> Tensor:
+    return x.logical_not()
+
+
+operator("aten.bitwise_not.default", batch=batching.elementwise, booleans=True, check=_only_truth)(logical_not)
+
+
+def _logical(name: str, combine: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def kernel(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
+        return combine(x, other)
+
+    operator(f"aten.logical_{name}.default", batch=batching.elementwise, booleans=True)(kernel)
+    operator(f"aten.bitwise_{name}.Tensor", batch=batching.elementwise, booleans=True, check=_only_truth)(kernel)
+
+
+_logical("and", torch.logical_and)
+_logical("or", torch.logical_or)
+
+
+@operator("aten.masked_fill.Scalar", batch=batching.elementwise, booleans=True)
+def masked_fill(arithmetic: Arithmetic, x: Tensor, mask: Tensor, value: float) -> Tensor:
+    return x.masked_fill(mask, value)
+
+
+@operator("aten.masked_fill.Tensor", batch=batching.elementwise, booleans=True)
+def masked_fill_tensor(arithmetic: Arithmetic, x: Tensor, mask: Tensor, value: Tensor) -> Tensor:
+    return torch.where(mask, value.to(x.dtype), x)
+
+
+@operator("aten.where.self", batch=batching.elementwise, booleans=True)
+def where(arithmetic: Arithmetic, condition: Tensor, x: Tensor, other: Tensor) -> Tensor:
+    return torch.where(condition, meeting(x, other), meeting(other, x))
+
+
+@operator("aten.where.ScalarOther", batch=batching.elementwise, booleans=True)
+def where_other(arithmetic: Arithmetic, condition: Tensor, x: Tensor, other: float) -> Tensor:
+    return torch.where(condition, meeting(x, other), other)
+
+
+@operator("aten.where.ScalarSelf", batch=batching.elementwise, booleans=True)
+def where_self(arithmetic: Arithmetic, condition: Tensor, x: float, other: Tensor) -> Tensor:
+    return torch.where(condition, x, meeting(other, x))
+
+
+@operator("aten.where.Scalar", batch=batching.elementwise, booleans=True)
+def where_numbers(arithmetic: Arithmetic, condition: Tensor, x: float, other: float) -> Tensor:
+    return torch.where(condition, torch.tensor(x, dtype=torch.float64, device=condition.device), float(other))
+
+
+# ------------------------------------------------------------------------------ compositions of these
+
+
+@operator("aten.addcmul.default", batch=batching.elementwise)
+def addcmul(arithmetic: Arithmetic, x: Tensor, a: Tensor, b: Tensor, value: float = 1) -> Tensor:
+    product = a * b
+    return meeting(x, a, b, value) + (product if value == 1 else product * value)
+
+
+@operator("aten.lerp.Tensor", batch=batching.elementwise)
+def lerp(arithmetic: Arithmetic, x: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+    """x + weight (end - x)."""
+    return x + (end - x) * weight
+
+
+@operator("aten.lerp.Scalar", batch=batching.elementwise)
+def lerp_by_number(arithmetic: Arithmetic, x: Tensor, end: Tensor, weight: float) -> Tensor:
+    return x + (end - x) * weight

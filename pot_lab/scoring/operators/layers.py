@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from pot_lab.scoring import batching
+from pot_lab.scoring import batching, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.batching import Call
-from pot_lab.scoring.operators.registry import Naturals, Positive, Positives, Text, operator
+from pot_lab.scoring.errors import HostileGraph
+from pot_lab.scoring.operators.registry import Equation, Ignored, Naturals, Positive, Positives, Tensors, Text, operator
 
 
 def _linear_work(call: Call) -> int:
@@ -127,3 +129,153 @@ def embedding(
     outside = (indices < 0) | (indices >= weight.shape[0])
     rows = F.embedding(indices.masked_fill(outside, 0), weight)
     return rows.masked_fill_(outside.unsqueeze(-1), math.nan)
+
+
+def _conv_transpose(
+    arithmetic: Arithmetic,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Positives = (1,),
+    padding: Naturals = (0,),
+    output_padding: Naturals = (0,),
+    groups: Positive = 1,
+    dilation: Positives = (1,),
+) -> Tensor:
+    """The convolution, with the weight turned round and its channels exchanged, of x with stride - 1 zeros between its
+    places and dilation (kernel - 1) - padding around, output_padding more behind."""
+    flat = weight.dim() == 3
+    dims = weight.dim() - 2
+    steps, spaced = spread(stride, dims), spread(dilation, dims)
+    pads = [
+        (d * (k - 1) - p, d * (k - 1) - p + more)
+        for d, k, p, more in zip(
+            spaced, weight.shape[2:], spread(padding, dims), spread(output_padding, dims), strict=True
+        )
+    ]
+    if flat:
+        x, steps, spaced, pads = x.unsqueeze(2), [1, *steps], [1, *spaced], [(0, 0), *pads]
+    apart = x.new_zeros((*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], steps, strict=True))))
+    apart[:, :, :: steps[0], :: steps[1]] = x
+
+    def turned(w: Tensor) -> Tensor:
+        w = (w.unsqueeze(2) if flat else w).unflatten(0, (groups, -1)).transpose(1, 2)
+        return w.flatten(0, 1).flip(-1, -2)
+
+    y = arithmetic.convolution(apart, weight, [1, 1], pads, spaced, groups, form=f"turned {groups}", shaped=turned)
+    y = y if bias is None else y.add_(bias.reshape(1, -1, 1, 1))
+    return y.squeeze(2) if flat else y
+
+
+def _transpose_work(call: Call) -> int:
+    area = math.prod(call["weight"].shape[2:])
+    return 2 * call.output.numel() * int(call["weight"].shape[0]) // int(call["groups"]) * area
+
+
+def _transpose_windows(call: Call) -> int:
+    positions = call.output.numel() // call.output.shape[1]
+    return positions * int(call["x"].shape[1]) * math.prod(call["weight"].shape[2:])
+
+
+for _dims, _name in ((1, "aten.conv_transpose1d.default"), (2, "aten.conv_transpose2d.input")):
+    operator(_name, batch=batching.batch_first(_dims + 2), work=_transpose_work, scratch=_transpose_windows)(
+        _conv_transpose
+    )
+
+
+@operator("aten.conv3d.default", batch=batching.batch_first(5), work=_conv_work, scratch=_conv_windows)
+def conv3d(
+    arithmetic: Arithmetic,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Positives = (1,),
+    padding: Naturals = (0,),
+    dilation: Positives = (1,),
+    groups: Positive = 1,
+) -> Tensor:
+    """Each place along the first axis of the result is a 2-d convolution of its own, whose channels are the channels
+    of x times the kernel's length."""
+    steps, pads, spaced = spread(stride, 3), spread(padding, 3), spread(dilation, 3)
+    length = weight.shape[2]
+    windows = F.pad(x, (0, 0, 0, 0, pads[0], pads[0])).unfold(2, spaced[0] * (length - 1) + 1, steps[0])
+    windows = windows[..., :: spaced[0]].permute(0, 2, 1, 5, 3, 4)
+    y = arithmetic.convolution(
+        windows.flatten(0, 1).flatten(1, 2),
+        weight,
+        steps[1:],
+        [(p, p) for p in pads[1:]],
+        spaced[1:],
+        groups,
+        form="by depth",
+        shaped=lambda w: w.flatten(1, 2),
+    )
+    y = y.unflatten(0, windows.shape[:2]).transpose(1, 2)
+    return y if bias is None else y + bias.reshape(1, -1, 1, 1, 1)
+
+
+@operator("aten.addmm.default", "aten.baddbmm.default", batch=batching.addmm, work=_matmul_work)
+def addmm(arithmetic: Arithmetic, x: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1) -> Tensor:
+    """a b alpha + x beta."""
+    y = matmul(arithmetic, a, b)
+    y = y if alpha == 1 else y.mul_(alpha)
+    return y.add_(x if beta == 1 else x * beta)
+
+
+def _einsum_check(arguments: dict[str, Any]) -> None:
+    inputs, _, output = arguments["equation"].replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(arguments["operands"]) or any(
+        len(term) != t.rank or len(set(term)) != len(term) for term, t in zip(terms, arguments["operands"], strict=True)
+    ):
+        raise HostileGraph("an equation does not fit its operands, or repeats a letter in one", seen=inputs)
+    if len(terms) > 2 or len(set(output)) != len(output) or not set(output) <= set(inputs):
+        raise HostileGraph("einsum has a rule for one or two operands", seen=arguments["equation"])
+
+
+def _einsum_work(call: Call) -> int:
+    sizes: dict[str, int] = {}
+    inputs, _, _ = call["equation"].replace(" ", "").partition("->")
+    for term, t in zip(inputs.split(","), call["operands"], strict=True):
+        sizes.update((letter, n) for letter, n in zip(term, t.shape, strict=True) if n > 1 or letter not in sizes)
+    return 2 * math.prod(sizes.values()) + 10 * call.output.numel()
+
+
+@operator(
+    "aten.einsum.default",
+    batch=batching.einsum,
+    check=_einsum_check,
+    work=_einsum_work,
+    scratch=lambda call: sum(t.tensor.numel() for t in call["operands"]),
+)
+def einsum(arithmetic: Arithmetic, equation: Equation, operands: Tensors, path: Ignored = None) -> Tensor:
+    """Letters of one operand only that are not in the result are summed first; then one matrix product: letters in all
+    three are its batch, letters of the left its rows, of the right its columns, and the rest its sum, each in the
+    order in which they stand in the left operand (columns: in the right)."""
+    inputs, _, output = equation.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    kept = []
+    for i, (term, x) in enumerate(zip(terms, operands, strict=True)):
+        elsewhere = set(output).union(*terms[:i], *terms[i + 1 :])
+        gone = [place for place, letter in enumerate(term) if letter not in elsewhere]
+        kept.append(("".join(c for c in term if c in elsewhere), reductions.exact_sum(x, gone) if gone else x))
+    if len(kept) == 1:
+        term, x = kept[0]
+        return x.permute([term.index(c) for c in output])
+    (left, a), (right, b) = kept
+    batch = [c for c in left if c in right and c in output]
+    rows, columns = [c for c in left if c not in right], [c for c in right if c not in left]
+    summed = [c for c in left if c in right and c not in output]
+    a = a.permute([left.index(c) for c in (*batch, *rows, *summed)])
+    b = b.permute([right.index(c) for c in (*batch, *summed, *columns)])
+    sizes = dict(zip((*batch, *rows, *summed), a.shape, strict=True))
+    sizes |= dict(zip((*batch, *summed, *columns), b.shape, strict=True))
+    shape = [sizes[c] for c in batch]
+    length = math.prod(sizes[c] for c in summed)
+    y = matmul(
+        arithmetic,
+        a.reshape(*shape, math.prod(sizes[c] for c in rows), length),
+        b.reshape(*shape, length, math.prod(sizes[c] for c in columns)),
+    )
+    order = [*batch, *rows, *columns]
+    return y.reshape([sizes[c] for c in order]).permute([order.index(c) for c in output])

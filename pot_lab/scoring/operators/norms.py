@@ -1,13 +1,18 @@
-"""Normalisations and softmax."""
+"""Normalisations, norms and softmax."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pot_lab.scoring import batching, elementwise, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.operators.registry import Dtype, Positive, Positives, operator
+from pot_lab.scoring.elementwise import divide
+from pot_lab.scoring.errors import HostileGraph
+from pot_lab.scoring.operators.registry import Dtype, Ints, Positive, Positives, operator
 
 
 @operator("aten.batch_norm.default", batch=batching.batch_first(0), mode="training")
@@ -34,6 +39,11 @@ def batch_norm(
         arithmetic.prepared(running_var, f"batch norm {eps} {id(weight)}", scale)
     )
     return y if bias is None else y.add_(bias.reshape(shape))
+
+
+def _only_squares(arguments: dict[str, Any]) -> None:
+    if arguments["ord"] not in (1, 2):
+        raise HostileGraph("norms have a rule for orders 1 and 2", seen=arguments["ord"])
 
 
 def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -90,3 +100,59 @@ def softmax(arithmetic: Arithmetic, x: Tensor, dim: int, dtype: Dtype | None = N
 @operator("aten.log_softmax.int", batch=batching.along(lambda call: (call["dim"],)))
 def log_softmax(arithmetic: Arithmetic, x: Tensor, dim: int, dtype: Dtype | None = None) -> Tensor:
     return reductions.log_softmax(x.to(torch.float64), dim)
+
+
+@operator("aten.instance_norm.default", batch=batching.batch_first(0), mode="use_input_stats")
+def instance_norm(
+    arithmetic: Arithmetic,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Tensor:
+    """With running statistics as batch norm; without, a group norm whose groups are single channels."""
+    if running_mean is not None and running_var is not None:
+        return batch_norm(arithmetic, x, weight, bias, running_mean, running_var, False, momentum, eps, cudnn_enabled)
+    return group_norm(arithmetic, x, x.shape[1], weight, bias, eps)
+
+
+@operator("aten.linalg_vector_norm.default", batch=batching.reduction, check=_only_squares)
+def vector_norm(
+    arithmetic: Arithmetic,
+    x: Tensor,
+    ord: float = 2,
+    dims: Ints | None = None,
+    keepdim: bool = False,
+    dtype: Dtype | None = None,
+) -> Tensor:
+    """ord 2: the root of the sum of squares; ord 1: the sum of absolute values."""
+    if ord == 1:
+        return reductions.exact_sum(x.abs(), dims, keepdim)
+    return elementwise.sqrt(reductions.exact_sum(x * x, dims, keepdim))
+
+
+@operator("aten.logsumexp.default", batch=batching.reduction)
+def logsumexp(arithmetic: Arithmetic, x: Tensor, dims: Ints, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(x - m))) + m, m the largest, taken as 0 where it is infinite."""
+    over = reductions.normal_dims(dims, x.dim())
+    largest = x.amax(over, keepdim=True)
+    largest = largest.masked_fill(largest.abs() == math.inf, 0.0)
+    total = reductions.exact_sum(elementwise.exp(x - largest), over, True)
+    y = elementwise.log(total) + largest
+    return y if keepdim else y.squeeze(over)
+
+
+@operator("aten.cosine_similarity.default", batch=batching.two_along_dim)
+def cosine_similarity(arithmetic: Arithmetic, x: Tensor, other: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """sum((x / max(|x|, eps)) (other / max(|other|, eps)))."""
+
+    def unit(v: Tensor) -> Tensor:
+        length = elementwise.sqrt(reductions.exact_sum(v * v, (dim,), True))
+        return divide(v, length.clamp(min=eps))
+
+    return reductions.exact_sum(unit(x) * unit(other), (dim,))

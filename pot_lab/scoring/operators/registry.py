@@ -32,10 +32,16 @@ Positive = int
 Probability = float
 Dtype = torch.dtype
 Text = str
+Equation = str
 Exponent = float
+Whole = float
+Floats = Sequence[float]
+AnyDtype = torch.dtype
+Places = Sequence[Tensor | None]
 Ignored = Any
 """Annotations that `graph.check_argument` knows: the typed schema of an argument. An `Exponent` is a whole number
-from 1 to 8, its negative, 0.5 or -0.5."""
+from 1 to 8, its negative, 0.5 or -0.5. A `Whole` is a whole number, also written as a float. `Places` are tensors of
+indices, or null for an axis that is taken whole."""
 
 LARGEST_PIECES = 1024
 
@@ -59,9 +65,12 @@ class Operator:
         batch: batch rule.
         work: multiply-adds and element steps of one call, from shapes.
         scratch: elements of working memory that a kernel may take beside its result.
-        mode: name of the flag that says "training", if any; it is and-ed with the module's own mode and is False when
-            scoring.
+        mode: name of the flag that says "training", or of the probability of dropout, if any: False or 0 when scoring
+            and in eval mode.
         pieces: number of results that a call would give, checked before anything runs.
+        check: raises a PotLabError for traced arguments that have no rule, before anything runs.
+        shapes: results on meta tensors, for operators whose own meta kernels are costly or lacking.
+        booleans: whether tensors of truth values are taken as arguments.
     """
 
     name: str
@@ -72,12 +81,29 @@ class Operator:
     scratch: Callable[[Call], int]
     mode: str | None
     pieces: Callable[[dict[str, Any]], int] | None
+    check: Callable[[dict[str, Any]], None] | None
+    shapes: Callable[[dict[str, Any]], tuple[Tensor, ...]] | None
+    booleans: bool
     parameters: tuple[Parameter, ...]
 
     @functools.cached_property
     def native(self) -> Any:
         _, base, overload = self.name.split(".")
         return getattr(getattr(torch.ops.aten, base), overload)
+
+    def has_mode(self, arguments: dict[str, Any]) -> bool:
+        """Whether `mode` counts in this call: an instance norm without running statistics always takes its input's."""
+        return arguments.get("running_mean", self) is not None
+
+    @functools.cached_property
+    def device(self) -> bool:
+        """Whether it makes a tensor, so that it must be told the device."""
+        return any(a.name == "device" for a in self.native._schema.arguments)
+
+    @functools.cached_property
+    def off(self) -> bool | float:
+        """What `mode` is in eval mode and when scoring."""
+        return 0.0 if self.parameters[self.mode_index].kind == "Probability" else False
 
     @functools.cached_property
     def mode_index(self) -> int:
@@ -100,6 +126,9 @@ def operator(
     scratch: Callable[[Call], int] = lambda call: 0,
     mode: str | None = None,
     pieces: Callable[[dict[str, Any]], int] | None = None,
+    check: Callable[[dict[str, Any]], None] | None = None,
+    shapes: Callable[[dict[str, Any]], tuple[Tensor, ...]] | None = None,
+    booleans: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def add(kernel: Callable[..., Any]) -> Callable[..., Any]:
         found = list(inspect.signature(kernel).parameters.values())[1:]
@@ -108,7 +137,9 @@ def operator(
             for p in found
         )
         for name in names:
-            REGISTRY[name] = Operator(name, kernel, returns, batch, work, scratch, mode, pieces, parameters)
+            REGISTRY[name] = Operator(
+                name, kernel, returns, batch, work, scratch, mode, pieces, check, shapes, booleans, parameters
+            )
         return kernel
 
     return add

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,11 +11,15 @@ from torch import Tensor
 
 from pot_lab.scoring import batching
 from pot_lab.scoring.arithmetic import Arithmetic
+from pot_lab.scoring.batching import Traced
+from pot_lab.scoring.errors import BadWeights, HostileGraph
+from pot_lab.scoring.operators.constants import exact_dtype
 from pot_lab.scoring.operators.registry import (
-    Dtype,
+    AnyDtype,
     Ignored,
     Ints,
     Naturals,
+    Places,
     Positive,
     Probability,
     Sizes,
@@ -24,70 +29,87 @@ from pot_lab.scoring.operators.registry import (
 )
 
 
-@operator("aten.view.default", "aten.reshape.default", batch=batching.reshape)
+def _length(x: Traced, dim: int) -> int:
+    return x.shape[dim] if -x.rank <= dim < x.rank else 0
+
+
+def _whole_places(arguments: dict[str, Any]) -> None:
+    found = [arguments["index"]] if "index" in arguments else [p for p in arguments["indices"] if p is not None]
+    if len(found) != 1 or found[0].tensor.dtype != torch.int64:
+        raise HostileGraph(
+            "picking takes one tensor of int64 places; for truth values use torch.where or masked_fill",
+            seen=[p.tensor.dtype for p in found],
+        )
+
+
+def _counted_classes(arguments: dict[str, Any]) -> None:
+    if not 1 <= arguments["num_classes"] <= 1 << 20:
+        raise HostileGraph("one_hot needs its number of classes", seen=arguments["num_classes"])
+
+
+@operator("aten.view.default", "aten.reshape.default", batch=batching.reshape, booleans=True)
 def reshape(arithmetic: Arithmetic, x: Tensor, sizes: Sizes) -> Tensor:
     return x.reshape(list(sizes))
 
 
-@operator("aten.flatten.using_ints", batch=batching.reshape)
+@operator("aten.flatten.using_ints", batch=batching.reshape, booleans=True)
 def flatten(arithmetic: Arithmetic, x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return x.flatten(start_dim, end_dim)
 
 
-@operator("aten.unflatten.int", batch=batching.reshape)
+@operator("aten.unflatten.int", batch=batching.reshape, booleans=True)
 def unflatten(arithmetic: Arithmetic, x: Tensor, dim: int, sizes: Sizes) -> Tensor:
     return x.unflatten(dim, list(sizes))
 
 
-@operator("aten.permute.default", batch=batching.permute)
+@operator("aten.permute.default", batch=batching.permute, booleans=True)
 def permute(arithmetic: Arithmetic, x: Tensor, dims: Ints) -> Tensor:
     return x.permute(list(dims))
 
 
-@operator("aten.transpose.int", batch=batching.transpose)
+@operator("aten.transpose.int", batch=batching.transpose, booleans=True)
 def transpose(arithmetic: Arithmetic, x: Tensor, first: int, second: int) -> Tensor:
     return x.transpose(first, second)
 
 
-@operator("aten.t.default", batch=batching.matrix_transpose)
+@operator("aten.t.default", batch=batching.matrix_transpose, booleans=True)
 def matrix_transpose(arithmetic: Arithmetic, x: Tensor) -> Tensor:
     return x.t()
 
 
-@operator("aten.unsqueeze.default", batch=batching.unsqueeze)
+@operator("aten.unsqueeze.default", batch=batching.unsqueeze, booleans=True)
 def unsqueeze(arithmetic: Arithmetic, x: Tensor, dim: int) -> Tensor:
     return x.unsqueeze(dim)
 
 
-@operator("aten.squeeze.dim", batch=batching.squeeze)
+@operator("aten.squeeze.dim", batch=batching.squeeze, booleans=True)
 def squeeze(arithmetic: Arithmetic, x: Tensor, dims: int) -> Tensor:
     return x.squeeze(dims)
 
 
-@operator("aten.squeeze.dims", batch=batching.squeeze)
+@operator("aten.squeeze.dims", batch=batching.squeeze, booleans=True)
 def squeeze_dims(arithmetic: Arithmetic, x: Tensor, dims: Ints) -> Tensor:
     return x.squeeze(tuple(dims))
 
 
-@operator("aten.expand.default", batch=batching.expand)
+@operator("aten.expand.default", batch=batching.expand, booleans=True)
 def expand(arithmetic: Arithmetic, x: Tensor, sizes: Sizes, implicit: bool = False) -> Tensor:
     return x.expand(list(sizes))
 
 
-@operator("aten.cat.default", batch=batching.concatenation)
+@operator("aten.cat.default", batch=batching.concatenation, booleans=True)
 def cat(arithmetic: Arithmetic, parts: Tensors, dim: int = 0) -> Tensor:
     return torch.cat(list(parts), dim)
 
 
-@operator("aten.stack.default", batch=batching.stack)
+@operator("aten.stack.default", batch=batching.stack, booleans=True)
 def stack(arithmetic: Arithmetic, parts: Tensors, dim: int = 0) -> Tensor:
     return torch.stack(list(parts), dim)
 
 
 def _split_pieces(arguments: dict[str, Any]) -> int:
     x = arguments["x"]
-    length = x.shape[arguments["dim"]] if -x.rank <= arguments["dim"] < x.rank else 0
-    return -(-length // arguments["split_size"])
+    return -(-_length(x, arguments["dim"]) // arguments["split_size"])
 
 
 @operator("aten.chunk.default", batch=batching.cut, returns="tensors", pieces=lambda arguments: arguments["chunks"])
@@ -105,12 +127,12 @@ def split_with_sizes(arithmetic: Arithmetic, x: Tensor, split_sizes: Naturals, d
     return torch.split(x, list(split_sizes), dim)
 
 
-@operator("aten.select.int", batch=batching.select)
+@operator("aten.select.int", batch=batching.select, booleans=True)
 def select(arithmetic: Arithmetic, x: Tensor, dim: int, index: int) -> Tensor:
     return x.select(dim, index)
 
 
-@operator("aten.slice.Tensor", batch=batching.slicing)
+@operator("aten.slice.Tensor", batch=batching.slicing, booleans=True)
 def slice_(
     arithmetic: Arithmetic,
     x: Tensor,
@@ -131,7 +153,7 @@ def constant_pad(arithmetic: Arithmetic, x: Tensor, pads: Naturals, value: float
 def pad(
     arithmetic: Arithmetic, x: Tensor, pads: Naturals, mode: Text = "constant", value: float | None = None
 ) -> Tensor:
-    return F.pad(x, list(pads), value=value)
+    return F.pad(x, list(pads), mode, value if mode == "constant" else None)
 
 
 @operator("aten.sym_size.int", batch=lambda call: call["x"].axis, returns="int")
@@ -139,13 +161,116 @@ def size(arithmetic: Arithmetic, x: Tensor, dim: int) -> int:
     return x.shape[dim]
 
 
+@operator("aten.expand_as.default", batch=batching.expand_as, booleans=True)
+def expand_as(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
+    return x.expand_as(other)
+
+
+@operator("aten.repeat.default", batch=batching.repeat, booleans=True)
+def repeat(arithmetic: Arithmetic, x: Tensor, repeats: Sizes) -> Tensor:
+    return x.repeat(list(repeats))
+
+
+@operator("aten.repeat_interleave.self_int", batch=batching.repeat_interleave, booleans=True)
+def repeat_interleave(
+    arithmetic: Arithmetic, x: Tensor, repeats: Positive, dim: int | None = None, output_size: Ignored = None
+) -> Tensor:
+    return x.repeat_interleave(repeats, dim)
+
+
+@operator("aten.flip.default", batch=batching.flipping, booleans=True)
+def flip(arithmetic: Arithmetic, x: Tensor, dims: Ints) -> Tensor:
+    return x.flip(list(dims))
+
+
+@operator("aten.roll.default", batch=batching.flipping, booleans=True)
+def roll(arithmetic: Arithmetic, x: Tensor, shifts: Ints, dims: Ints = ()) -> Tensor:
+    return x.roll(list(shifts), list(dims))
+
+
+@operator(
+    "aten.unbind.int",
+    batch=batching.select,
+    returns="tensors",
+    pieces=lambda arguments: _length(arguments["x"], arguments["dim"]),
+    booleans=True,
+)
+def unbind(arithmetic: Arithmetic, x: Tensor, dim: int = 0) -> Tensors:
+    return x.unbind(dim)
+
+
+@operator("aten.pixel_shuffle.default", batch=batching.before_image)
+def pixel_shuffle(arithmetic: Arithmetic, x: Tensor, factor: Positive) -> Tensor:
+    return F.pixel_shuffle(x, factor)
+
+
+@operator("aten.pixel_unshuffle.default", batch=batching.before_image)
+def pixel_unshuffle(arithmetic: Arithmetic, x: Tensor, factor: Positive) -> Tensor:
+    return F.pixel_unshuffle(x, factor)
+
+
+@operator("aten.channel_shuffle.default", batch=batching.batch_first(0))
+def channel_shuffle(arithmetic: Arithmetic, x: Tensor, groups: Positive) -> Tensor:
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+# ---------------------------------------------------------------------------------- picking by places
+
+
+def _picked(x: Tensor, places: Tensor, dim: int) -> Tensor:
+    """x at `places` along `dim`, of the places' shape there; a place outside gives NaN.
+
+    Raises: ValueError for whole numbers, which have no NaN, unless the places are known to be inside.
+    """
+    inside = (places >= -x.shape[dim]) & (places < x.shape[dim])
+    picked = x.index_select(dim, places.remainder(x.shape[dim]).reshape(-1))
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    if x.is_floating_point():
+        picked = picked.masked_fill_(~inside.reshape(shape), math.nan)
+    elif not places.is_meta and not bool(inside.all()):
+        raise BadWeights("a place outside of a tensor of whole numbers was asked for")
+    return picked.unflatten(dim, places.shape)
+
+
+@operator("aten.index_select.default", batch=batching.index_select, check=_whole_places)
+def index_select(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor) -> Tensor:
+    return _picked(x, index.reshape(-1), dim)
+
+
+@operator("aten.index.Tensor", batch=batching.indexing, check=_whole_places)
+def index(arithmetic: Arithmetic, x: Tensor, indices: Places) -> Tensor:
+    """One tensor of places, at the axis where it stands."""
+    (dim,) = [i for i, places in enumerate(indices) if places is not None]
+    return _picked(x, indices[dim], dim)
+
+
+@operator("aten.gather.default", batch=batching.gather, check=_whole_places)
+def gather(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) -> Tensor:
+    """A place outside gives NaN."""
+    outside = (index < 0) | (index >= x.shape[dim])
+    return x.to(torch.float64).gather(dim, index.masked_fill(outside, 0)).masked_fill_(outside, math.nan)
+
+
+@operator("aten.one_hot.default", batch=batching.last_axis_added, check=_counted_classes)
+def one_hot(arithmetic: Arithmetic, x: Tensor, num_classes: int = -1) -> Tensor:
+    """1 where a class stands and 0 elsewhere, also for a class outside."""
+    return (x.unsqueeze(-1) == torch.arange(num_classes, device=x.device)).to(torch.int64)
+
+
 # ------------------------------------------------------------ nothing, as far as a score is concerned
-@operator("aten.contiguous.default", "aten.clone.default", batch=batching.elementwise)
+@operator("aten.contiguous.default", "aten.clone.default", batch=batching.elementwise, booleans=True)
 def same_memory_format(arithmetic: Arithmetic, x: Tensor, memory_format: Ignored = None) -> Tensor:
     return x
 
 
-@operator("aten.detach.default", "aten.alias.default", "aten.lift_fresh_copy.default", batch=batching.elementwise)
+@operator(
+    "aten.detach.default",
+    "aten.alias.default",
+    "aten.lift_fresh_copy.default",
+    batch=batching.elementwise,
+    booleans=True,
+)
 def same(arithmetic: Arithmetic, x: Tensor) -> Tensor:
     return x
 
@@ -161,14 +286,19 @@ def dropout(arithmetic: Arithmetic, x: Tensor, p: Probability, train: bool) -> T
     return x
 
 
-@operator("aten.to.dtype", batch=batching.elementwise)
+def _castable(arguments: dict[str, Any]) -> None:
+    if arguments["x"].tensor.dtype.is_floating_point and arguments["dtype"] == torch.int64:
+        raise HostileGraph("casts from floating point to whole numbers do not exist", seen="to int64")
+
+
+@operator("aten.to.dtype", batch=batching.elementwise, check=_castable, booleans=True)
 def to_dtype(
     arithmetic: Arithmetic,
     x: Tensor,
-    dtype: Dtype,
+    dtype: AnyDtype,
     non_blocking: bool = False,
     copy: bool = False,
     memory_format: Ignored = None,
 ) -> Tensor:
-    """To floating point only: every floating type is float64 while scoring."""
-    return x.to(torch.float64)
+    """Every floating type is float64 while scoring; bool says whether a number is not 0."""
+    return x.to(exact_dtype(dtype))

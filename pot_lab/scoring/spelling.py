@@ -1,0 +1,212 @@
+"""One spelling for each operation: ATen has many names for the same thing, and a graph has one.
+
+`respelled` turns a call of an exported program into a call of a whitelisted operator where that is only another way to
+write it: a cast by example into a cast by type, `clamp_min` into `clamp`, `movedim` into `permute`. Nothing here
+changes what is computed. `ADVICE` says what to write instead of an operator that has no exact rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+Respelled = tuple[str, list[Any], dict[str, Any]]
+
+SAME_BUT_FOR_NAME = {
+    "aten.add.Scalar": "aten.add.Tensor",
+    "aten.sub.Scalar": "aten.sub.Tensor",
+    "aten.mul.Scalar": "aten.mul.Tensor",
+    "aten.div.Scalar": "aten.div.Tensor",
+    "aten.add_.Scalar": "aten.add_.Tensor",
+    "aten.multiply.Tensor": "aten.mul.Tensor",
+    "aten.subtract.Tensor": "aten.sub.Tensor",
+    "aten.divide.Tensor": "aten.div.Tensor",
+    "aten.true_divide.Tensor": "aten.div.Tensor",
+    "aten._unsafe_view.default": "aten.view.default",
+    "aten.concat.default": "aten.cat.default",
+    "aten.concatenate.default": "aten.cat.default",
+    "aten.negative.default": "aten.neg.default",
+    "aten.absolute.default": "aten.abs.default",
+    "aten.swapaxes.default": "aten.transpose.int",
+    "aten.swapdims.default": "aten.transpose.int",
+    "aten.__and__.Tensor": "aten.bitwise_and.Tensor",
+    "aten.__or__.Tensor": "aten.bitwise_or.Tensor",
+    "aten.greater.Scalar": "aten.gt.Scalar",
+    "aten.greater.Tensor": "aten.gt.Tensor",
+    "aten.less.Scalar": "aten.lt.Scalar",
+    "aten.less.Tensor": "aten.lt.Tensor",
+    "aten.unsafe_chunk.default": "aten.chunk.default",
+    "aten.unsafe_split.Tensor": "aten.split.Tensor",
+    "aten.split.sizes": "aten.split_with_sizes.default",
+    "aten.special_expit.default": "aten.sigmoid.default",
+    "aten.special_erf.default": "aten.erf.default",
+    "aten.special_logsumexp.default": "aten.logsumexp.default",
+    "aten.special_softmax.default": "aten.softmax.int",
+    "aten.native_channel_shuffle.default": "aten.channel_shuffle.default",
+}
+"""Operators with the same arguments as another."""
+
+DROPPED = frozenset(["aten._assert_tensor_metadata.default", "aten.sym_constrain_range_for_size.default"])
+"""Calls that compute nothing."""
+
+
+def _value(node: Any) -> Any:
+    return node.meta["val"]
+
+
+def _cast(node: Any) -> Respelled:
+    """Any cast, by type, by device or by example."""
+    return "aten.to.dtype", [node.args[0], _value(node).dtype], {}
+
+
+def _made(name: str) -> Callable[[Any], Respelled]:
+    """new_zeros and its like: the type of the example, written down."""
+
+    def respell(node: Any) -> Respelled:
+        values = [node.args[2]] if name == "full" else []
+        return f"aten.{name}.default", [node.args[1], *values], {"dtype": _value(node).dtype}
+
+    return respell
+
+
+def _moved(node: Any) -> Respelled:
+    """movedim, as a permutation."""
+    rank = _value(node).dim()
+    source, target = ([d % rank for d in (v if isinstance(v, list | tuple) else [v])] for v in node.args[1:3])
+    order = [d for d in range(rank) if d not in source]
+    for place, dim in sorted(zip(target, source, strict=True)):
+        order.insert(place, dim)
+    return "aten.permute.default", [node.args[0], order], {}
+
+
+def _all_ones(node: Any) -> Respelled:
+    """squeeze of every axis of size 1, by name; the batch is none of them."""
+    dims = [i for i, n in enumerate(_value(node.args[0]).shape) if type(n) is int and n == 1]
+    return "aten.squeeze.dims", [node.args[0], dims], {}
+
+
+def _spread(name: str) -> Callable[[Any], Respelled]:
+    """std and var with `unbiased`, as a correction."""
+
+    def respell(node: Any) -> Respelled:
+        by_dim = node.target._overloadname == "dim"
+        rest = list(node.args[2 if by_dim else 1 :])
+        unbiased = rest[0] if rest else node.kwargs.get("unbiased", True)
+        keepdim = rest[1] if len(rest) > 1 else node.kwargs.get("keepdim", False)
+        dims = node.args[1] if by_dim else None
+        return f"aten.{name}.correction", [node.args[0], dims], {"correction": int(unbiased), "keepdim": keepdim}
+
+    return respell
+
+
+def _narrowed(node: Any) -> Respelled:
+    x, dim, start, length = node.args
+    if not isinstance(start, int) or not isinstance(length, int) or start < 0:
+        raise LookupError
+    return "aten.slice.Tensor", [x, dim, start, start + length], {}
+
+
+RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
+    **dict.fromkeys(
+        [
+            "aten.to.device",
+            "aten.to.other",
+            "aten.to.dtype_layout",
+            "aten.to.prim_Device",
+            "aten._to_copy.default",
+            "aten.type_as.default",
+        ],
+        _cast,
+    ),
+    "aten.new_zeros.default": _made("zeros"),
+    "aten.new_ones.default": _made("ones"),
+    "aten.new_full.default": _made("full"),
+    "aten.clamp_min.default": lambda node: ("aten.clamp.default", [node.args[0], node.args[1], None], {}),
+    "aten.clamp_max.default": lambda node: ("aten.clamp.default", [node.args[0], None, node.args[1]], {}),
+    "aten.clip.default": lambda node: ("aten.clamp.default", list(node.args), dict(node.kwargs)),
+    "aten.mT.default": lambda node: ("aten.transpose.int", [node.args[0], -2, -1], {}),
+    "aten.numpy_T.default": lambda node: (
+        "aten.permute.default",
+        [node.args[0], list(reversed(range(_value(node).dim())))],
+        {},
+    ),
+    "aten.movedim.int": _moved,
+    "aten.movedim.intlist": _moved,
+    "aten.moveaxis.int": _moved,
+    "aten.moveaxis.intlist": _moved,
+    "aten.squeeze.default": _all_ones,
+    "aten.mean.default": lambda node: ("aten.mean.dim", [node.args[0], None], {}),
+    "aten.sum.default": lambda node: ("aten.sum.dim_IntList", [node.args[0], None], {}),
+    "aten.std.default": _spread("std"),
+    "aten.std.dim": _spread("std"),
+    "aten.var.default": _spread("var"),
+    "aten.var.dim": _spread("var"),
+    "aten.narrow.default": _narrowed,
+    "aten.norm.ScalarOpt_dim": lambda node: (
+        "aten.linalg_vector_norm.default",
+        [node.args[0], 2 if node.args[1] is None else node.args[1], *node.args[2:]],
+        {},
+    ),
+}
+
+ADVICE = {
+    "aten.squeeze.default": "name the dimension: squeeze(dim)",
+    "aten.lstm.data": "packed sequences depend on the batch; give padded data, and pick the last state with gather",
+    "aten.gru.data": "packed sequences depend on the batch; give padded data, and pick the last state with gather",
+    "aten.max_pool2d_with_indices.default": "places of maxima have no rule: use return_indices=False, and nn.Upsample "
+    "or nn.ConvTranspose2d instead of nn.MaxUnpool2d",
+    "aten.max_pool1d_with_indices.default": "places of maxima have no rule: use return_indices=False",
+    "aten.upsample_bicubic2d.vec": "use mode='bilinear' or 'nearest'",
+    "aten.upsample_trilinear3d.vec": "there is no rule for volumes; upsample slices with mode='bilinear'",
+    "aten._upsample_bilinear2d_aa.vec": "use antialias=False",
+    **dict.fromkeys(
+        ["aten.fft_fft.default", "aten.fft_rfft.default", "aten.fft_rfft2.default", "aten.fft_fft2.default"],
+        "Fourier transforms have no rule: multiply by fixed matrices of sines and cosines, registered as buffers",
+    ),
+    "aten.stft.center": "compute spectrograms before the data are packed, or use nn.Conv1d with a fixed weight",
+    "aten.sort.default": "use topk; its order among equal values is fixed here",
+    "aten.sort.stable": "use topk; its order among equal values is fixed here",
+    "aten.argsort.default": "use topk; its order among equal values is fixed here",
+    "aten.median.dim": "use topk and take the middle",
+    "aten.nonzero.default": "its shape depends on the data: use torch.where(mask, x, 0.0) and sums",
+    "aten.masked_select.default": "its shape depends on the data: use torch.where(mask, x, 0.0) and sums",
+    "aten.unique.default": "its shape depends on the data: use F.one_hot and sums",
+    "aten.linspace.default": "register it as a buffer: register_buffer('grid', torch.linspace(...), persistent=False)",
+    "aten.grid_sampler.default": "resample before the data are packed, or use nn.Upsample",
+    "aten.rand.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
+    "aten.randn.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
+    "aten.rand_like.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
+    "aten.randn_like.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
+    "aten.bernoulli.p": "forward may not draw random numbers; use nn.Dropout for noise while training",
+    "aten.multinomial.default": "forward may not draw random numbers",
+    "aten.rrelu.default": "forward may not draw random numbers; use nn.LeakyReLU",
+    "aten.linalg_inv.default": "matrix inverses have no rule",
+    "aten.linalg_solve.default": "linear systems have no rule",
+    "aten.linalg_svd.default": "decompositions of matrices have no rule",
+    "aten.cdist.default": "write it out: (x.unsqueeze(-2) - y.unsqueeze(-3)).square().sum(-1)",
+    "aten.bilinear.default": "use einsum or matmul",
+    "aten.embedding_bag.default": "use nn.Embedding and a sum or mean over the words",
+    "aten.embedding_bag.padding_idx": "use nn.Embedding and a sum or mean over the words",
+    "aten.atan2.default": "angles have no rule; sines and cosines do",
+    "aten.pow.Tensor_Tensor": "use a fixed exponent from 1 to 8, 0.5 or -0.5, or exp and log",
+    "aten.pow.Scalar": f"write torch.exp(x * {math.log(2):.6f}) for 2 ** x",
+    "aten.exp2.default": f"write torch.exp(x * {math.log(2):.6f})",
+    "aten.log2.default": "write torch.log(x) times a constant",
+    "aten.log10.default": "write torch.log(x) times a constant",
+    "aten.remainder.Scalar": "x - torch.floor(x / n) * n",
+    "aten.index_put.default": "build the tensor with torch.cat or torch.where",
+    "aten.index_put_.default": "build the tensor with torch.cat or torch.where",
+    "aten.copy_.default": "build the tensor with torch.cat, torch.stack or torch.where instead of assigning to parts",
+    "aten.fill_.Scalar": "use masked_fill or torch.where instead of assigning to parts",
+    "aten.scatter.src": "use F.one_hot and a product",
+    "aten.scatter.value": "use F.one_hot",
+    "aten.scatter_add.default": "use F.one_hot and a product",
+    "aten.as_strided.default": "use unfold of slices, or nn.Conv1d",
+    "aten.complex.default": "complex numbers have no rule; keep real and imaginary parts apart",
+    "aten.view_as_complex.default": "complex numbers have no rule: write RoPE with sines and cosines",
+    "aten.polar.default": "complex numbers have no rule: write RoPE with sines and cosines",
+    "aten.item.default": "a number taken out of a tensor would steer forward; keep it a tensor",
+    "aten._local_scalar_dense.default": "a number taken out of a tensor would steer forward; keep it a tensor",
+}
+"""What to write instead."""
