@@ -30,6 +30,7 @@ TESTNET_WORK_FACTOR = 1 << 10
 """scrypt's N for throw-away testnet keys, whose password stands beside them."""
 
 _SCRYPT_R, _SCRYPT_P = 8, 1
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, MemoryError, RecursionError)
 _MAX_SCRYPT_N = 1 << 20
 _MAX_PBKDF2_ITERATIONS = 10_000_000
 
@@ -101,7 +102,7 @@ def load_keystore(path: Path, password: str) -> Identity:
         identity = Identity(_aes_ctr(derived[:16], nonce, ciphertext))
         if named is not None and parse_address("0x" + str(named).removeprefix("0x").lower()) != identity.address:
             raise ValueError(f"it names another account than its key's, {format_address(identity.address)}")
-    except (ValueError, LookupError, TypeError, AttributeError, MemoryError, RecursionError, BadKey, Malformed) as error:
+    except (*_DAMAGE, BadKey, Malformed) as error:
         raise Malformed(
             f"file is no keystore: {error!r}", seen=path.name, wanted="an encrypted JSON keystore, version 3"
         ) from error
