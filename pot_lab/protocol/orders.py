@@ -449,11 +449,17 @@ def _close_open_scores(book: Book, order_id: bytes, order: OrderState) -> Window
 
 
 def _penalise_silence(book: Book, order: OrderState) -> None:
-    """Validators that were drawn and did not commit, or committed and did not open, pay for it."""
+    """Validators that were drawn and did not commit, or committed and did not open, pay for it.
+
+    Nobody pays for a model that no validator committed to: it could not be fetched, or a provider could make all of
+    them pay with a dead link.
+    """
     committed = {(v.validator, v.mid) for v in order.validations}
+    scored = {v.mid for v in order.validations}
     absent = {
         validator
         for claim in order.claims.values()
+        if claim.mid in scored
         for validator in claim.assigned
         if (validator, claim.mid) not in committed
     }

@@ -161,6 +161,27 @@ def test_a_slash_below_the_minimum_ends_a_registration_and_takes_no_more_than_th
     book.audit()
 
 
+def test_an_order_is_judged_by_the_parameters_in_force_at_its_start() -> None:
+    world = new_world()
+    order = world.new_order()
+    world.must(world.client, Put(order))
+    state = world.ledger.state
+    state.parameters = structs.replace(state.parameters, winner_bp=9_000, validators_bp=500)
+    world.escrow(order)
+    in_force = state.parameters
+    state.parameters = structs.replace(state.parameters, winner_bp=5_000)
+    assert world.claim(order.id, PROVIDERS[1], MODELS[1]).accepted
+    world.wait_for(order.id, Window.REVEAL)
+    assert world.reveal(order.id, PROVIDERS[1], MODELS[1]).accepted
+    world.release(order.id)
+    for act in (world.commit_scores, world.open_scores):
+        for validator in VALIDATORS:
+            assert act(order.id, validator, {MODELS[1]: 90}).accepted
+    world.wait_for(order.id, Window.FINALIZATION)
+    assert world.order(order.id).parameters == in_force
+    assert earned(world, PROVIDERS[1]) == order.reward_grains * 9 // 10
+
+
 # --- what is forgotten ---------------------------------------------------------------------------------------------
 def test_an_order_without_money_is_forgotten_with_its_account() -> None:
     world = World()

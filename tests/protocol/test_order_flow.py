@@ -209,3 +209,21 @@ def test_an_unconfirmed_epoch_is_signed_again_in_a_new_round(world: World) -> No
     world.sign_epoch()
     world.settle()
     assert world.order(order_id).window == Window.SETTLED
+
+
+def test_an_invalid_score_ranks_last_whatever_its_total(world: World) -> None:
+    world.invalid = {"model 1"}
+    order_id = to_scores(world)
+    score(world, order_id)
+    world.wait_for(order_id, Window.FINALIZATION)
+    order = world.order(order_id)
+    assert order.winner == PROVIDERS[2].address, "the best of those that could be scored"
+    assert order.claims[PROVIDERS[1].address].agreed is not None, "that it is invalid was agreed"
+
+
+def test_an_order_whose_models_are_all_invalid_has_no_winner(world: World) -> None:
+    world.invalid = set(SCORES)
+    order_id = to_scores(world)
+    score(world, order_id)
+    world.wait_for(order_id, Window.VOID)
+    assert world.order(order_id).void_reason == VoidReason.NO_IMPROVEMENT

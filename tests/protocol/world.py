@@ -80,6 +80,7 @@ class World:
         self.chain_events = 0
         self.events: list[Event] = []
         self.client = key("client")
+        self.invalid: set[str] = set()
         self.keys: dict[bytes, bytes] = {}
         self.shares: dict[bytes, list[Share]] = {}
 
@@ -221,7 +222,12 @@ class World:
         """What a validator says about a model that got `total` of `count`."""
         root = SumTree([1] * total + [0] * (count - total)).root
         return OpenedScore(
-            self.mid(order_id, model), Score(total, count, True), root, link("transcript"), POT, salt(model)
+            self.mid(order_id, model),
+            Score(total, count, model not in self.invalid),
+            root,
+            link("transcript"),
+            POT,
+            salt(model),
         )
 
     def commit_scores(self, order_id: bytes, validator: Identity, scores: dict[str, int]) -> Reply:
