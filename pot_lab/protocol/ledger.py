@@ -132,7 +132,7 @@ class Ledger:
                     seen=transaction.nonce,
                     wanted=f"at least {last + 1}",
                 )
-            if known:
+            if known:  # a stranger that is refused leaves no entry, or anybody could fill the ledger with them
                 known.nonce = transaction.nonce
             result = HANDLERS[transaction.kind](book, transaction.account, open_body(transaction))
             book.account(transaction.account).nonce = transaction.nonce

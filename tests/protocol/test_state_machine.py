@@ -340,7 +340,7 @@ class Market(RuleBasedStateMachine):
         self.signed: dict[tuple[int, int], bytes] = {}
 
 
-quick = settings(max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=120, stateful_step_count=50, suppress_health_check=list(HealthCheck))
 thorough = settings(max_examples=2_000, stateful_step_count=100, suppress_health_check=list(HealthCheck))
 
 
