@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pot_lab.scoring.batching import UNBOUNDED
+from pot_lab.scoring.decomposition import decomposed
 from pot_lab.scoring.errors import (
     BatchMixing,
     DtypeMismatch,
@@ -181,6 +182,7 @@ class _Writer:
         self._identity: dict[Any, Any] = {}
         self._family: dict[Any, Any] = {}
         self._index: dict[Any, int] = {}
+        self._parts: dict[Any, list[Any]] = {}
         self._first = 0
 
     def place(self, message: str) -> str:
@@ -301,6 +303,10 @@ class _Writer:
         return self._first + len(self._nodes) - 1
 
     def _call(self, node: Any) -> None:
+        if node.target is python_operator.getitem and node.args[0] in self._parts:
+            part = self._parts[node.args[0]][node.args[1]]
+            self._identity[node], self._family[node] = self._identity[part], self._family[part]
+            return
         if node.target is python_operator.getitem:
             index = self._emit({"op": "get", "args": [self._reference(node.args[0]), node.args[1]], "kwargs": {}}, node)
             self._value(node, index, family=node.args[0])
@@ -323,6 +329,8 @@ class _Writer:
         if name in RESPELLINGS:
             name, args, kwargs = RESPELLINGS[name](node)
         operator = REGISTRY.get(name)
+        if operator is None and not in_place and self._inlined(node):
+            return
         if operator is None:
             shown = _full_name(node.target)
             advice = ADVICE.get(shown) or ADVICE.get(name, "")
@@ -336,6 +344,33 @@ class _Writer:
             self._value(node, index, same_as=first, family=first)
         else:
             self._value(node, index, family=first if name.split(".")[1] in _MAY_ALIAS else None)
+
+    def _inlined(self, node: Any) -> bool:
+        """Write the calls of a decomposition in place of one that the whitelist lacks."""
+        found = decomposed(node)
+        if found is None or _full_name(node.target) in ADVICE:
+            return False
+        graph, arguments = found
+        given = iter(arguments)
+        for part in graph.nodes:
+            part.meta["stack_trace"] = node.meta.get("stack_trace")
+            self.order[part] = self.order[node]
+            if part.op == "placeholder":
+                argument = next(given)
+                self._identity[part], self._family[part] = self._identity[argument], self._family[argument]
+            elif part.op == "call_function":
+                if isinstance(part.target, torch._ops.OpOverload) and part.target.namespace != "aten":
+                    return False
+                try:
+                    self._call(part)
+                except UnsupportedOperator:
+                    return False
+            elif isinstance(part.args[0], torch.fx.Node):
+                result = part.args[0]
+                self._identity[node], self._family[node] = self._identity[result], self._family[result]
+            else:
+                self._parts[node] = list(part.args[0])
+        return True
 
     def _entry(self, operator: Operator, node: Any, given: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
         where = user_line(node.meta.get("stack_trace"))
