@@ -10,6 +10,9 @@ With two slices an operand is `q1 + q2 * 2**-21` on the same grid, q2 again a wh
 the exact `q1 r1` plus 2**-21 times the exact `q1 r2 + q2 r1`: three products instead of one, and errors of 1e-12
 instead of 1e-6.
 
+A grid's values are kept as multiples of its step, a power of two, and not as whole numbers: the same float64 sums are
+exact, and need no scaling after. Backends that need whole numbers divide by the step.
+
 A grid may see one row, column, sample or channel, never the batch. A row with a value that is not finite, or of
 2**200 or more, gets the scale NaN, so everything computed from it is NaN and its example ends as invalid.
 """
@@ -27,12 +30,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pot_lab.scoring.elementwise import power_of_two
 from pot_lab.scoring.errors import SelfTestFailed
 
 GRID_BITS = 20
 CHUNK = 4096
-LARGEST_EXPONENT = 200
+_SMALLEST_EXACT = 2.0**-201
+_TO_THE_TOP = 2.0**824
+_EXPONENT_BITS = 0x7FF << 52
 LARGE_WINDOWS = 1 << 18
 """Elements in all windows of a sample above which a convolution is taken sample by sample (speed only, no bit)."""
 
@@ -42,42 +46,47 @@ SECOND_SLICE = 2.0 ** -(GRID_BITS + 1)
 
 
 class Grid(NamedTuple):
-    """`integers * scale` is the quantised tensor, with two slices `(integers + second * SECOND_SLICE) * scale`; both
-    are float64 whole numbers of at most 2**20."""
+    """`values`, and with two slices `second` beside it: multiples of `step` and of `step * SECOND_SLICE`, at most 2**20
+    times as large. A bad row has the step infinity, and values that are all NaN."""
 
-    integers: Tensor
-    scale: Tensor
+    values: Tensor
+    step: Tensor
     second: Tensor | None = None
 
 
-def grid_exponent(x: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Exponent e with max|x| < 2**e over `dims` (kept), clamped to ±200, and where the grid is bad (NaN, infinite,
-    too large)."""
-    largest = torch.maximum(x.amax(tuple(dims), keepdim=True), -x.amin(tuple(dims), keepdim=True)).abs()
-    exponent = ((largest.contiguous().view(torch.int64) >> 52) & 0x7FF) - 1022
-    return exponent.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT), exponent > LARGEST_EXPONENT
-
-
 def to_grid(x: Tensor, dims: Sequence[int], bits: int = GRID_BITS, slices: int = 1) -> Grid:
-    """Round x to whole numbers of `bits` bits, one power-of-two scale for each index outside `dims`."""
-    exponent, bad = grid_exponent(x, dims)
-    scaled = torch.mul(x, power_of_two(bits - exponent))
-    scale = power_of_two(exponent - bits).masked_fill_(bad, float("nan"))
+    """Round x to multiples of a step, a power of two for each index outside `dims`, of which `2**bits` are more than
+    the largest. Steps are bounded by 2**-(200 + bits) and 2**(200 - bits); NaN and what is larger make a bad row.
+
+    Up to 51 bits, adding a number so large that the step is its last bit rounds half to even, and subtracting it again
+    is exact: two kernels for each slice.
+    """
+    dims = tuple(dims)
+    largest = torch.maximum(x.amax(dims, keepdim=True), x.amin(dims, keepdim=True).neg_())
+    # 2**200 and more becomes infinite; of the rest only the exponent stays.
+    largest = largest.clamp_(min=_SMALLEST_EXACT).mul_(_TO_THE_TOP).contiguous()
+    largest.view(torch.int64).bitwise_and_(_EXPONENT_BITS)
+    step = largest.mul_(2.0 ** (1 - bits) / _TO_THE_TOP)
+    if bits > 51:
+        return Grid(torch.div(x, step).round_().mul_(step), step)
+    anchor = step * (1.5 * 2.0**52)
+    values = torch.add(x, anchor).sub_(anchor)
     if slices == 1:
-        return Grid(scaled.round_(), scale)
-    integers = torch.round(scaled)
-    return Grid(integers, scale, scaled.sub_(integers).mul_(1.0 / SECOND_SLICE).round_())
+        return Grid(values, step)
+    anchor.mul_(SECOND_SLICE)
+    return Grid(values, step, torch.sub(x, values).add_(anchor).sub_(anchor))
 
 
 class Backend:
     """A way to compute exact integer products; all ways give the same integers.
 
-    `left` and `right` bring whole numbers (float64, at most 2**20, or not finite where the scale is NaN) into the form
-    that `matmul` takes, and leave what is in it already; forms keep the last two axes. Convolutions are products with
-    windows, unless a backend knows better.
+    A backend with `whole` multiplies whole numbers, any other multiples of powers of two, which is the same in float64.
+    `left` and `right` bring operands into the form that `matmul` takes, and leave what is in it already; forms keep the
+    last two axes. Convolutions are products with windows, unless a backend knows better.
     """
 
     name = "float64"
+    whole = False
 
     def left(self, q: Tensor) -> Tensor:
         return q
@@ -137,9 +146,10 @@ class Int64Backend(Backend):
     """int64 arithmetic: slow, obviously exact, used as the oracle."""
 
     name = "int64"
+    whole = True
 
     def left(self, q: Tensor) -> Tensor:
-        return whole(q)
+        return bounded(q)
 
     right = left
 
@@ -157,12 +167,13 @@ class Int8Backend(Backend):
     """
 
     name = "int8"
+    whole = True
 
     def left(self, q: Tensor) -> Tensor:
         """int8 [6, ...]: the digits, lowest first, and their sums by twos."""
         if q.dtype == torch.int8:
             return q
-        rest = whole(q).to(torch.int32)
+        rest = bounded(q).to(torch.int32)
         digits = []
         for _ in range(2):
             digit = ((rest + 64) & 127) - 64
@@ -204,12 +215,9 @@ class Int8Backend(Backend):
         return total
 
 
-def whole(q: Tensor) -> Tensor:
-    """int64 of whole numbers; those of rows whose scale is NaN may be anything, and become bounded."""
-    if not q.dtype.is_floating_point:
-        return q
-    bound = float(1 << GRID_BITS)
-    return q.nan_to_num(0.0, 0.0, 0.0).clamp_(-bound, bound).to(torch.int64)
+def bounded(q: Tensor) -> Tensor:
+    """int64 of whole numbers; those of bad rows are NaN, and become 0."""
+    return q if not q.dtype.is_floating_point else q.nan_to_num(0.0, 0.0, 0.0).to(torch.int64)
 
 
 BACKENDS: dict[str, Backend] = {b.name: b for b in (Float64Backend(), Int64Backend(), Int8Backend())}
@@ -284,27 +292,35 @@ def channel_grid(w: Tensor, slices: int = 1) -> Grid:
 
 def left_form(backend: Backend, a: Grid) -> Grid:
     """A grid of rows in the form that the backend's products take."""
-    return Grid(backend.left(a.integers), a.scale, None if a.second is None else backend.left(a.second))
+    return _formed(backend, backend.left, a)
 
 
 def right_form(backend: Backend, b: Grid) -> Grid:
     """A grid of columns in the form that the backend's products take."""
-    return Grid(backend.right(b.integers), b.scale, None if b.second is None else backend.right(b.second))
+    return _formed(backend, backend.right, b)
+
+
+def _formed(backend: Backend, form: Callable[[Tensor], Tensor], grid: Grid) -> Grid:
+    if not backend.whole or grid.values.dtype != torch.float64:
+        return grid
+    second = None if grid.second is None else form(torch.div(grid.second, grid.step * SECOND_SLICE))
+    return Grid(form(torch.div(grid.values, grid.step)), grid.step, second)
 
 
 def product(backend: Backend, a: Grid, b: Grid) -> Tensor:
     """a [..., M, K] times b [..., K, N] as float64, from `row_grid` and `column_grid`."""
-    length = a.integers.shape[-1]
-    parts = [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
     a, b = left_form(backend, a), right_form(backend, b)
+    length = a.values.shape[-1]
+    parts = [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
 
     def part(piece: slice) -> Tensor:
         def multiply(left: Tensor, right: Tensor) -> Tensor:
             return backend.matmul(left[..., piece], right[..., piece, :])
 
-        return _sliced(multiply, a, b)
+        return _sliced(backend, multiply, a, b)
 
-    return _summed(part, parts).mul_(a.scale).mul_(b.scale)
+    total = _summed(part, parts)
+    return total.mul_(a.step).mul_(b.step) if backend.whole else total
 
 
 def convolution(
@@ -321,14 +337,16 @@ def convolution(
     The sum over one kernel window is cut by input channels of a group: as many whole channels as fit into 4096
     products.
     """
-    per_group, area = w.integers.shape[1], w.integers.shape[2] * w.integers.shape[3]
-    if area > CHUNK:
-        raise ValueError(f"a kernel of {area} places has no exact rule; at most {CHUNK}")
-    step = CHUNK // area
+    per_group, kernel = w.values.shape[1], w.values.shape[2:]
+    if math.prod(kernel) > CHUNK:
+        raise ValueError(f"a kernel of {math.prod(kernel)} places has no exact rule; at most {CHUNK}")
+    step = CHUNK // math.prod(kernel)
     parts = [slice(start, min(start + step, per_group)) for start in range(0, per_group, step)]
-    (top, bottom), (left, right) = padding
-    pads = (left, right, top, bottom)
-    padded = Grid(_padded(x.integers, pads), x.scale, None if x.second is None else _padded(x.second, pads))
+    images, kernels = (_formed(backend, lambda q: q, grid) for grid in (x, w))
+    pads = [*padding[1], *padding[0]]
+    if any(pads):
+        second = images.second
+        images = Grid(F.pad(images.values, pads), x.step, None if second is None else F.pad(second, pads))
 
     def part(piece: slice) -> Tensor:
         def convolve(image: Tensor, kernel: Tensor) -> Tensor:
@@ -337,22 +355,23 @@ def convolution(
                 image, kernel = grouped[:, :, piece].flatten(1, 2), kernel[:, piece]
             return backend.conv2d(image, kernel, stride, dilation, groups)
 
-        return _sliced(convolve, padded, w)
+        return _sliced(backend, convolve, images, kernels)
 
-    return _summed(part, parts).mul_(x.scale).mul_(w.scale.reshape(1, -1, 1, 1))
+    total = _summed(part, parts)
+    if backend.whole:
+        return total.mul_(x.step).mul_(w.step.reshape(1, -1, 1, 1))
+    if any(d > 1 or max(p) >= k for d, p, k in zip(dilation, padding, kernel, strict=True)):
+        total.add_(x.step * 0.0)  # a window of nothing but padding: still NaN for a bad sample
+    return total
 
 
-def _padded(q: Tensor, pads: Sequence[int]) -> Tensor:
-    return F.pad(q, list(pads)) if any(pads) else q
-
-
-def _sliced(multiply: Callable[[Tensor, Tensor], Tensor], a: Grid, b: Grid) -> Tensor:
+def _sliced(backend: Backend, multiply: Callable[[Tensor, Tensor], Tensor], a: Grid, b: Grid) -> Tensor:
     """One chunk of a product. `q1 r2 + q2 r1` stays within 2**53, so it too is exact in any order."""
-    total = multiply(a.integers, b.integers)
+    total = multiply(a.values, b.values)
     if a.second is None or b.second is None:
         return total
-    cross = multiply(a.integers, b.second).add_(multiply(a.second, b.integers))
-    return total.add_(cross.mul_(SECOND_SLICE))
+    cross = multiply(a.values, b.second).add_(multiply(a.second, b.values))
+    return total.add_(cross.mul_(SECOND_SLICE) if backend.whole else cross)
 
 
 def _summed(part: Callable[[slice], Tensor], pieces: Sequence[slice]) -> Tensor:

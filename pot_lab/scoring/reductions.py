@@ -36,7 +36,7 @@ def exact_sum(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> T
     if not dims:
         return x.to(torch.float64)
     grid = to_grid(x.to(torch.float64), dims, sum_bits(math.prod(x.shape[d] for d in dims)))
-    total = torch.sum(grid.integers, dims, keepdim=True) * grid.scale
+    total = torch.sum(grid.values, dims, keepdim=True)
     return total if keepdim else total.squeeze(dims)
 
 
@@ -81,7 +81,7 @@ def average_pool(
     The divisor of a window is the number of its places inside the data, with `count_padding` inside data and padding.
     """
     grid = to_grid(x, tuple(range(1, x.dim())), sum_bits(kernel[0] * kernel[1]))
-    sums = F.avg_pool2d(grid.integers, list(kernel), list(stride), list(padding), ceil_mode, True, 1) * grid.scale
+    sums = F.avg_pool2d(grid.values, list(kernel), list(stride), list(padding), ceil_mode, True, 1)
     places = [
         _window_places(x.shape[2 + i], sums.shape[2 + i], kernel[i], stride[i], padding[i], count_padding)
         for i in (0, 1)
@@ -109,8 +109,8 @@ def adaptive_average_pool(x: Tensor, size: Sequence[int]) -> Tensor:
     for top, bottom in edges[0]:
         cells = []
         for left, right in edges[1]:
-            window = grid.integers[:, :, top:bottom, left:right].sum((2, 3), keepdim=True)
-            cells.append(divide(window * grid.scale, (bottom - top) * (right - left)))
+            window = grid.values[:, :, top:bottom, left:right].sum((2, 3), keepdim=True)
+            cells.append(divide(window, (bottom - top) * (right - left)))
         rows.append(torch.cat(cells, 3))
     return torch.cat(rows, 2)
 
@@ -127,7 +127,7 @@ def attention_weights(scores: Tensor, keys: int) -> Tensor:
     """Softmax over the last axis of a sum of `keys` terms, of which those behind the axis's end are exactly 0."""
     e = elementwise.exp(_centred(scores, -1))
     grid = to_grid(e, (-1,), sum_bits(keys))
-    s = torch.sum(grid.integers, -1, keepdim=True) * grid.scale
+    s = torch.sum(grid.values, -1, keepdim=True)
     return torch.div(e, torch.where(s == 0, torch.ones_like(s), s))
 
 
@@ -142,4 +142,4 @@ def variance(x: Tensor, dims: Sequence[int] | None, correction: float, keepdim: 
 def running_sum(x: Tensor, dim: int) -> Tensor:
     """Sums of the first elements along `dim`, on the grid of the whole sum."""
     grid = to_grid(x.to(torch.float64), (dim,), sum_bits(x.shape[dim]))
-    return torch.cumsum(grid.integers, dim) * grid.scale
+    return torch.cumsum(grid.values, dim)

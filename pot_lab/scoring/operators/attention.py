@@ -91,4 +91,4 @@ def _some_columns(grid: Grid, stop: int) -> Grid:
 
 def _first_keys(grid: Grid, stop: int) -> Grid:
     second = None if grid.second is None else grid.second[..., :stop, :]
-    return Grid(grid.integers[..., :stop, :], grid.scale, second)
+    return Grid(grid.values[..., :stop, :], grid.step, second)
