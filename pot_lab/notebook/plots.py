@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from pot_lab.crypto.identity import format_address
 from pot_lab.protocol.cycle import TABLE, Phase, Window
-from pot_lab.protocol.parameters import GRAINS_PER_POT, SCORE_FUNCTIONS
+from pot_lab.protocol.parameters import GRAINS_PER_POT, Direction, score_direction
 from pot_lab.protocol.views import OrderView
 
 _COLOURS = {
@@ -35,7 +35,7 @@ class Leaderboard(pd.DataFrame):
     def of(cls, view: OrderView) -> Leaderboard:
         """From what the ledger says about an order."""
         spec = view.order.score
-        direction = int(SCORE_FUNCTIONS[(spec.name, spec.version)])
+        direction = int(score_direction(spec.name, spec.version) or Direction.HIGHER)
         rows: list[dict[str, Any]] = []
         for claim in view.claims:
             if claim.mid:

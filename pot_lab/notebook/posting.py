@@ -95,7 +95,7 @@ def prepare(model: Any, train: Any, test: Any, score: str) -> Prepared:
         pack_dataset(*test_pair),
         dataset_root(*test_pair),
         len(test_pair[1]),
-        ScoreSpec(function.name, function.version),
+        ScoreSpec(function.full_name, function.version),
     )
 
 

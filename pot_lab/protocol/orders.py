@@ -27,7 +27,7 @@ from pot_lab.protocol.errors import (
     UnknownClaim,
 )
 from pot_lab.protocol.order_index import never_funded
-from pot_lab.protocol.parameters import BASIS_POINTS, SCORE_FUNCTIONS, Role
+from pot_lab.protocol.parameters import BASIS_POINTS, Role, score_direction
 from pot_lab.protocol.records import (
     Score,
     claim_commitment,
@@ -500,7 +500,8 @@ def _draw(book: Book, order_id: bytes, order: OrderState) -> None:
 def _seal(book: Book, order_id: bytes, order: OrderState) -> None:
     """PoT.Finalize: pick the winner and credit everyone, or end void when nobody improved on the baseline."""
     spec = order.order
-    direction = SCORE_FUNCTIONS[(spec.score.name, spec.score.version)]
+    direction = score_direction(spec.score.name, spec.score.version)
+    assert direction is not None, "an order whose score function is unknown was never accepted"
     best: ClaimState | None = None
     best_score: Score | None = None
     for claim in order.revealed():  # in their places, so that a tie stays with the earlier commitment

@@ -6,6 +6,7 @@ An order is judged by the parameters in force at its t0: it keeps a copy, so a l
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 from pot_lab.crypto.canonical import Record
@@ -32,11 +33,60 @@ class Direction(IntEnum):
     LOWER = -1
 
 
-SCORE_FUNCTIONS: dict[tuple[str, int], Direction] = {
-    ("accuracy", 1): Direction.HIGHER,
-    ("cross_entropy", 1): Direction.LOWER,
+class ParameterBounds(Record, frozen=True):
+    """Of a score function's parameter: lowest and highest value, and the usual one, which a name leaves out."""
+
+    low: int
+    high: int
+    usual: int | None
+
+
+class ScoreRule(Record, frozen=True):
+    """What the ledger knows of a score function: which way is better, and its parameters by name."""
+
+    direction: Direction
+    parameters: tuple[tuple[str, ParameterBounds], ...] = ()
+
+
+SLICES = ("slices", ParameterBounds(1, 2, 1))
+SCORE_FUNCTIONS: dict[tuple[str, int], ScoreRule] = {
+    ("accuracy", 1): ScoreRule(Direction.HIGHER),
+    ("top_k_accuracy", 1): ScoreRule(Direction.HIGHER, (("k", ParameterBounds(2, 1000, 5)),)),
+    ("cross_entropy", 1): ScoreRule(Direction.LOWER),
+    ("perplexity", 1): ScoreRule(Direction.LOWER),
+    ("next_token_loss", 1): ScoreRule(Direction.LOWER),
+    ("macro_f1", 1): ScoreRule(Direction.HIGHER, (("classes", ParameterBounds(2, 4096, None)),)),
+    ("mse", 1): ScoreRule(Direction.LOWER, (("decimals", ParameterBounds(0, 12, 6)),)),
+    ("mae", 1): ScoreRule(Direction.LOWER, (("decimals", ParameterBounds(0, 12, 6)),)),
 }
-"""Score functions that an order may name, with their version (scoring.md): clients choose, never supply code."""
+"""Score functions that an order may name, with their version (scoring.md): clients choose, never supply code. Every one
+has the parameter `slices` too."""
+
+_SCORE_NAME = re.compile(r"([a-z0-9_]{1,64})(?:\[([a-z0-9_=,]{1,128})\])?")
+_SCORE_PARAMETER = re.compile(r"([a-z0-9_]{1,32})=(0|[1-9][0-9]{0,8})")
+
+
+def score_direction(name: str, version: int) -> Direction | None:
+    """Which way is better for a score function, named as `name` or `name[parameter=value,...]`; None if there is none.
+
+    One function has one name: parameters stand in alphabetical order, and only those that differ from the usual.
+    """
+    match = _SCORE_NAME.fullmatch(name)
+    rule = SCORE_FUNCTIONS.get((match[1], version)) if match else None
+    if match is None or rule is None:
+        return None
+    bounds = dict((*rule.parameters, SLICES))
+    given: list[str] = []
+    for part in match[2].split(",") if match[2] is not None else ():
+        parameter = _SCORE_PARAMETER.fullmatch(part)
+        if parameter is None or parameter[1] not in bounds or (given and parameter[1] <= given[-1]):
+            return None
+        one, value = bounds[parameter[1]], int(parameter[2])
+        if not one.low <= value <= one.high or value == one.usual:
+            return None
+        given.append(parameter[1])
+    needed = {parameter for parameter, one in bounds.items() if one.usual is None}
+    return rule.direction if needed <= set(given) else None
 
 
 class BadParameter(PotLabError):

@@ -12,7 +12,7 @@ from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import Malformed
 from pot_lab.protocol.errors import BadOrder, BadWindows, RewardTooSmall, UnknownScoreFunction, WrongNetwork
-from pot_lab.protocol.parameters import SCORE_FUNCTIONS, Parameters, Role
+from pot_lab.protocol.parameters import SCORE_FUNCTIONS, Parameters, Role, score_direction
 from pot_lab.protocol.settlement import abi_word_address, abi_word_bytes32, abi_word_uint
 
 ORDER_LIMIT_BYTES = 65_536
@@ -150,7 +150,7 @@ class Order(Record, frozen=True):
         if not 0 <= self.nonce < 1 << 63 or not 0 <= self.seal_by_s < 1 << 40:
             raise BadOrder("the order's nonce or escrow deadline is impossible", seen=(self.nonce, self.seal_by_s))
         self.windows.check(parameters)
-        if (self.score.name, self.score.version) not in SCORE_FUNCTIONS:
+        if score_direction(self.score.name, self.score.version) is None:
             known = ", ".join(f"{name} (version {version})" for name, version in SCORE_FUNCTIONS)
             raise UnknownScoreFunction(
                 "the network has no such score function",

@@ -165,7 +165,8 @@ class ExactModel:
         """(values int64 [batch], marks of examples without a finite result bool [batch])."""
         (outputs,) = self.run(inputs)
         with torch.inference_mode():
-            invalid = ~torch.isfinite(outputs).flatten(1).all(1)
+            outputs = outputs.to(torch.float64)
+            invalid = ~torch.isfinite(outputs).reshape(len(outputs), -1).all(1)
             values = function.evaluate(
                 outputs.masked_fill(invalid.reshape(-1, *[1] * (outputs.dim() - 1)), 0.0), targets.to(outputs.device)
             )
@@ -201,7 +202,7 @@ def score(
     Args:
         model: an `nn.Module`, an artifact, (graph bytes, weights bytes) or an `ExactModel`.
         inputs, targets: the examples, first axis; sliced batch by batch, so they may be memory-mapped.
-        function: `accuracy`, `cross_entropy`, or an identifier with a version such as `accuracy/1`.
+        function: a name such as `accuracy`, or an identifier such as `top_k_accuracy[k=3]/1` (see `functions`).
         batch_size: examples at once; no bit of the result depends on it.
         slices: 2 computes the model close to float64, at about three times the cost; the same as `[slices=2]` in the
             function's identifier, so another score.

@@ -1,20 +1,25 @@
 """Score functions: what clients may choose. They never supply code.
 
-Each turns a model's exact outputs and the targets into one whole number of at least 0 for each example; a score is
-their sum. Names and versions are part of an order, so what a released version computes never changes.
+Each turns a model's exact outputs and the targets into one whole number of at least 0 for each example; a score's total
+is their sum, or where the function says so a number made of them all. Names and versions are part of an order, so what
+a released version computes never changes.
 
 An identifier is `name/version`, or with parameters that differ from the usual `name[parameter=value,...]/version`,
-parameters in alphabetical order: one function has one identifier. Every function has the parameter `slices`: 1 (usual)
-computes the model about as accurately as float32, 2 close to float64.
+parameters in alphabetical order and whole numbers: one function has one identifier. Every function has the parameter
+`slices`: 1 (usual) computes the model about as accurately as float32, 2 close to float64.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pot_lab.scoring import reductions
@@ -23,20 +28,27 @@ from pot_lab.scoring.graph import Output
 
 MICRO = 10**6
 LOSS_CAP_NATS = 50
-_IDENTIFIER = re.compile(r"([a-z0-9_]{1,64})(?:\[([a-z0-9_=,]{1,128})\])?(?:/([0-9]{1,9}))?")
+NO_TOKEN = -100
+"""Target of a place that does not count, as in torch."""
+LARGEST_TOKENS = 1 << 16
+LARGEST_DISTANCE = 10**10
+_IDENTIFIER = re.compile(r"([a-z0-9_]{1,64})(?:\[([a-z0-9_=,]{1,128})\])?(?:/([1-9][0-9]{0,8}))?")
+_PARAMETER = re.compile(r"([a-z0-9_]{1,32})=(0|[1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True)
 class ScoreFunction:
     """
     Attributes:
-        name, version: how orders name it, together `name/version`.
+        name, version: how orders name it, with its parameters.
         higher_is_better: direction of the total.
         unit: what one unit of the total is.
         largest: largest value of one example.
         evaluate: (outputs float64 [B, ...], targets [B, ...]) -> int64 [B]; outputs are finite.
         check: (output, target dtype, target shape for one example) -> None, or raises ShapeMismatch or DtypeMismatch.
         check_targets: (output, targets) -> a reason why the values cannot be targets, or None.
+        parameters: those that differ from the usual.
+        total: (values of all examples) -> the total of a valid score, where it is not their sum.
         slices: in how many slices of 20 bits products take their operands, 1 or 2.
     """
 
@@ -45,21 +57,49 @@ class ScoreFunction:
     higher_is_better: bool
     unit: str
     largest: int
-    evaluate: Callable[[Tensor, Tensor], Tensor]
-    check: Callable[[Output, torch.dtype, tuple[int, ...]], None]
-    check_targets: Callable[[Output, Tensor], str | None]
+    evaluate: Callable[[Tensor, Tensor], Tensor] = field(compare=False)
+    check: Callable[[Output, torch.dtype, tuple[int, ...]], None] = field(compare=False)
+    check_targets: Callable[[Output, Tensor], str | None] = field(compare=False)
+    parameters: tuple[tuple[str, int], ...] = ()
+    total: Callable[[NDArray[np.uint64]], int] | None = field(default=None, compare=False)
     slices: int = 1
 
     @property
+    def full_name(self) -> str:
+        """Name with parameters, as orders write it beside the version."""
+        shown = sorted([*self.parameters, *([("slices", self.slices)] if self.slices != 1 else [])])
+        return self.name + ("[" + ",".join(f"{name}={value}" for name, value in shown) + "]" if shown else "")
+
+    @property
     def identifier(self) -> str:
-        parameters = "" if self.slices == 1 else f"[slices={self.slices}]"
-        return f"{self.name}{parameters}/{self.version}"
+        return f"{self.full_name}/{self.version}"
 
     def with_slices(self, slices: int) -> ScoreFunction:
         """The same function of a model computed in `slices` slices. Raises: UnknownScoreFunction."""
         if slices not in (1, 2):
             raise UnknownScoreFunction("a score takes operands in one slice or two", seen=slices, wanted="1 or 2")
         return self if slices == self.slices else replace(self, slices=slices)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of a parameter: lowest and highest value, and the usual one, which an identifier leaves out (None: none is)."""
+
+    low: int
+    high: int
+    usual: int | None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A name and version with its parameters; `make` builds the function for their values."""
+
+    make: Callable[..., ScoreFunction]
+    parameters: Mapping[str, Bounds]
+    higher_is_better: bool
+
+
+# ------------------------------------------------------------------------------------------ checks
 
 
 def _check_classes(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
@@ -83,13 +123,143 @@ def _check_class_range(output: Output, targets: Tensor) -> str | None:
     return None
 
 
+def _check_tokens(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    if len(output.shape) not in (1, 2) or (output.shape[0] > LARGEST_TOKENS and len(output.shape) == 2):
+        raise ShapeMismatch(
+            "the model's output must be a row of scores for each token",
+            seen=output.shape,
+            wanted=f"(tokens, words), at most {LARGEST_TOKENS} tokens",
+        )
+    if dtype != torch.int64:
+        raise DtypeMismatch("targets must be token numbers", seen=dtype, wanted="torch.int64")
+    if shape != output.shape[:-1]:
+        raise ShapeMismatch(
+            "targets must be one token number for each of the model's tokens",
+            seen=("examples", *shape),
+            wanted=("examples", *output.shape[:-1]),
+        )
+
+
+def _check_token_range(output: Output, targets: Tensor) -> str | None:
+    counted = targets != NO_TOKEN
+    words = output.shape[-1]
+    if bool((((targets < 0) | (targets >= words)) & counted).any()):
+        return f"token numbers outside of 0 to {words - 1}; {NO_TOKEN} is a token that does not count"
+    if not bool(counted.reshape(len(targets), -1).any(1).all()):
+        return "an example without a token that counts"
+    return None
+
+
+def _check_same_shape(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    if shape != output.shape:
+        raise ShapeMismatch(
+            "targets must have the shape of the model's output",
+            seen=("examples", *shape),
+            wanted=("examples", *output.shape),
+        )
+
+
+def _anything(output: Output, targets: Tensor) -> str | None:
+    return None
+
+
+# --------------------------------------------------------------------------------------- functions
+
+
 def _accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     return (reductions.lowest_argmax(outputs, -1) == targets).to(torch.int64)
 
 
-def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+def _top_k_accuracy(k: int) -> ScoreFunction:
+    def evaluate(outputs: Tensor, targets: Tensor) -> Tensor:
+        own = outputs.gather(-1, targets.unsqueeze(-1))
+        places = torch.arange(outputs.shape[-1], device=outputs.device)
+        ahead = (outputs > own) | ((outputs == own) & (places < targets.unsqueeze(-1)))
+        return (ahead.sum(-1) < k).to(torch.int64)
+
+    return ScoreFunction(
+        "top_k_accuracy",
+        1,
+        True,
+        f"examples whose class is among the best {k}",
+        1,
+        evaluate,
+        _check_classes,
+        _check_class_range,
+    )
+
+
+def _micro_nats(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Loss of each row of scores, at most 50 nats, in whole micro-nats."""
     chosen = reductions.log_softmax(outputs, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     return torch.round((-chosen).clamp(0.0, float(LOSS_CAP_NATS)) * float(MICRO)).to(torch.int64)
+
+
+def _token_loss(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the losses of an example's tokens in micro-nats, and how many count: int64 [B], int64 [B]."""
+    outputs, targets = outputs.reshape(len(outputs), -1, outputs.shape[-1]), targets.reshape(len(targets), -1)
+    counted = targets != NO_TOKEN
+    losses = _micro_nats(outputs, targets.masked_fill(~counted, 0)).masked_fill(~counted, 0)
+    return losses.sum(-1), counted.sum(-1)
+
+
+def _perplexity(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean loss of an example's tokens, halves rounded up: (2 sum + n) // (2 n)."""
+    total, count = _token_loss(outputs, targets)
+    return torch.div(total * 2 + count, count * 2, rounding_mode="floor")
+
+
+def _macro_f1(classes: int) -> ScoreFunction:
+    def evaluate(outputs: Tensor, targets: Tensor) -> Tensor:
+        return targets * classes + reductions.lowest_argmax(outputs, -1)
+
+    def check(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+        _check_classes(output, dtype, shape)
+        if output.shape != (classes,):
+            raise ShapeMismatch("macro_f1 names another number of classes", seen=output.shape[0], wanted=classes)
+
+    def total(values: NDArray[np.uint64]) -> int:
+        """Sum over classes of floor(2 TP 10^6 n / ((2 TP + FP + FN) classes)), 0 for a class that nobody names."""
+        target, found = (part.astype(np.int64) for part in np.divmod(values, np.uint64(classes)))
+        named = np.bincount(target, minlength=classes) + np.bincount(found, minlength=classes)
+        right = np.bincount(target[target == found], minlength=classes)
+        return sum(
+            2 * int(r) * MICRO * len(values) // (int(n) * classes) for r, n in zip(right, named, strict=True) if n
+        )
+
+    return ScoreFunction(
+        "macro_f1",
+        1,
+        True,
+        "millionths of the mean F1 of the classes, times the number of examples",
+        classes * classes - 1,
+        evaluate,
+        check,
+        _check_class_range,
+        total=total,
+    )
+
+
+def _distance(name: str, apart: Callable[[Tensor], Tensor]) -> Callable[..., ScoreFunction]:
+    def make(decimals: int) -> ScoreFunction:
+        def evaluate(outputs: Tensor, targets: Tensor) -> Tensor:
+            between = apart(outputs - targets.to(torch.float64)).reshape(len(outputs), -1)
+            mean = reductions.exact_mean(between, (1,)) * float(10**decimals)
+            # A distance whose square is no number any more is as far as can be.
+            return torch.round(mean.nan_to_num(math.inf).clamp(0.0, float(LARGEST_DISTANCE))).to(torch.int64)
+
+        return ScoreFunction(
+            name,
+            1,
+            False,
+            f"10^-{decimals}, the mean of an example's outputs, at most {LARGEST_DISTANCE} units",
+            LARGEST_DISTANCE,
+            evaluate,
+            _check_same_shape,
+            _anything,
+        )
+
+    return make
 
 
 ACCURACY = ScoreFunction(
@@ -101,12 +271,43 @@ CROSS_ENTROPY = ScoreFunction(
     False,
     "micro-nats, at most 50 nats an example",
     LOSS_CAP_NATS * MICRO,
-    _cross_entropy,
+    _micro_nats,
     _check_classes,
     _check_class_range,
 )
+NEXT_TOKEN_LOSS = ScoreFunction(
+    "next_token_loss",
+    1,
+    False,
+    "micro-nats of all tokens, at most 50 nats each",
+    LOSS_CAP_NATS * MICRO * LARGEST_TOKENS,
+    lambda outputs, targets: _token_loss(outputs, targets)[0],
+    _check_tokens,
+    _check_token_range,
+)
+PERPLEXITY = ScoreFunction(
+    "perplexity",
+    1,
+    False,
+    "micro-nats a token, the mean of an example; perplexity is exp(total / count / 10^6)",
+    LOSS_CAP_NATS * MICRO,
+    _perplexity,
+    _check_tokens,
+    _check_token_range,
+)
 
-FUNCTIONS: dict[str, ScoreFunction] = {f.identifier: f for f in (ACCURACY, CROSS_ENTROPY)}
+FUNCTIONS: dict[tuple[str, int], Family] = {
+    ("accuracy", 1): Family(lambda: ACCURACY, {}, True),
+    ("top_k_accuracy", 1): Family(_top_k_accuracy, {"k": Bounds(2, 1000, 5)}, True),
+    ("cross_entropy", 1): Family(lambda: CROSS_ENTROPY, {}, False),
+    ("perplexity", 1): Family(lambda: PERPLEXITY, {}, False),
+    ("next_token_loss", 1): Family(lambda: NEXT_TOKEN_LOSS, {}, False),
+    ("macro_f1", 1): Family(_macro_f1, {"classes": Bounds(2, 4096, None)}, True),
+    ("mse", 1): Family(_distance("mse", lambda d: d * d), {"decimals": Bounds(0, 12, 6)}, False),
+    ("mae", 1): Family(_distance("mae", torch.abs), {"decimals": Bounds(0, 12, 6)}, False),
+}
+SLICES = Bounds(1, 2, 1)
+"""Every function's parameter `slices`."""
 
 
 def score_function(name: str | ScoreFunction) -> ScoreFunction:
@@ -114,17 +315,44 @@ def score_function(name: str | ScoreFunction) -> ScoreFunction:
 
     Raises: UnknownScoreFunction.
     """
-    if isinstance(name, ScoreFunction):
-        return name
-    if name in FUNCTIONS:
-        return FUNCTIONS[name]
+    return name if isinstance(name, ScoreFunction) else _function(name)
+
+
+@functools.lru_cache(maxsize=256)
+def _function(name: str) -> ScoreFunction:
     match = _IDENTIFIER.fullmatch(name)
-    versions = [f for f in FUNCTIONS.values() if match and f.name == match[1] and match[3] in (None, str(f.version))]
+    versions = [v for n, v in FUNCTIONS if match and n == match[1] and match[3] in (None, str(v))]
     if match is None or not versions:
-        raise UnknownScoreFunction("no such score function", seen=name, wanted=", ".join(sorted(FUNCTIONS)))
-    found = max(versions, key=lambda f: f.version)
-    if match[2] is not None:
-        if match[2] != "slices=2":
-            raise UnknownScoreFunction("a score function has no such parameter", seen=name, wanted="slices=2")
-        found = found.with_slices(2)
-    return found
+        known = ", ".join(sorted(f"{n}/{v}" for n, v in FUNCTIONS))
+        raise UnknownScoreFunction("no such score function", seen=name, wanted=known)
+    version = max(versions)
+    family = FUNCTIONS[match[1], version]
+    values = _values(name, match[2], {**family.parameters, "slices": SLICES})
+    slices = values.pop("slices")
+    shown = tuple(sorted((k, v) for k, v in values.items() if v != family.parameters[k].usual))
+    made = family.make(**values)
+    return (replace(made, parameters=shown) if shown else made).with_slices(slices)
+
+
+def _values(name: str, text: str | None, bounds: Mapping[str, Bounds]) -> dict[str, int]:
+    """Values of all parameters; the text must be the one way to write them.
+
+    Raises: UnknownScoreFunction.
+    """
+    values = {parameter: b.usual for parameter, b in bounds.items()}
+    before = ""
+    for part in text.split(",") if text is not None else []:
+        match = _PARAMETER.fullmatch(part)
+        if match is None or match[1] not in bounds or match[1] <= before:
+            wanted = ", ".join(sorted(f"{k}={b.low}..{b.high}" for k, b in bounds.items()))
+            raise UnknownScoreFunction("parameters of a score function are wrong", seen=name, wanted=wanted)
+        before, b, value = match[1], bounds[match[1]], int(match[2])
+        if not b.low <= value <= b.high or value == b.usual:
+            wanted = f"{before} from {b.low} to {b.high}" + (f", {b.usual} left out" if b.usual is not None else "")
+            raise UnknownScoreFunction("a parameter of a score function is wrong", seen=name, wanted=wanted)
+        values[before] = value
+    missing = sorted(parameter for parameter, value in values.items() if value is None)
+    if missing:
+        wanted = ",".join(f"{p}=..." for p in missing)
+        raise UnknownScoreFunction("a score function lacks parameters", seen=name, wanted=f"[{wanted}]")
+    return {parameter: value for parameter, value in values.items() if value is not None}

@@ -78,9 +78,12 @@ class Transcript:
     def tree(self) -> SumTree:
         return SumTree(self.values.tolist())
 
-    @property
+    @functools.cached_property
     def total(self) -> int:
-        """Sum of the values: the score, or the number of examples without a result."""
+        """The score: the sum of the values or what its function makes of them; or the number of examples without a
+        result."""
+        if self.valid and self.function.total is not None:
+            return self.function.total(self.values)
         return self.tree.total
 
     @property

@@ -986,3 +986,46 @@ def accuracy(outputs: Array, targets: Array) -> list[int]:
 def cross_entropy(outputs: Array, targets: Array) -> list[int]:
     chosen = -log_softmax(outputs, -1)[np.arange(len(targets)), targets]
     return [int(v) for v in np.rint(np.clip(chosen, 0.0, 50.0) * 1e6)]
+
+
+def top_k_accuracy(outputs: Array, targets: Array, k: int = 5) -> list[int]:
+    return [int(t in np.argsort(-row, kind="stable")[:k]) for row, t in zip(outputs, targets, strict=True)]
+
+
+def token_losses(outputs: Array, targets: Array) -> list[list[int]]:
+    """Micro-nats of each token that counts, example by example."""
+    rows, words = outputs.reshape(len(outputs), -1, outputs.shape[-1]), targets.reshape(len(targets), -1)
+    found = []
+    for row, word in zip(rows, words, strict=True):
+        kept = word != -100
+        chosen = -log_softmax(row, -1)[np.arange(len(word)), np.where(kept, word, 0)]
+        found.append([int(v) for v in np.rint(np.clip(chosen[kept], 0.0, 50.0) * 1e6)])
+    return found
+
+
+def next_token_loss(outputs: Array, targets: Array) -> list[int]:
+    return [sum(losses) for losses in token_losses(outputs, targets)]
+
+
+def perplexity(outputs: Array, targets: Array) -> list[int]:
+    return [(2 * sum(v) + len(v)) // (2 * len(v)) for v in token_losses(outputs, targets)]
+
+
+def macro_f1(outputs: Array, targets: Array, classes: int) -> list[int]:
+    return [int(v) for v in targets * classes + outputs.argmax(-1)]
+
+
+def macro_f1_total(values: Sequence[int], classes: int) -> int:
+    pairs = [divmod(v, classes) for v in values]
+    total = 0
+    for c in range(classes):
+        right = sum(t == c and p == c for t, p in pairs)
+        named = sum(t == c for t, _ in pairs) + sum(p == c for _, p in pairs)
+        total += 2 * right * 10**6 * len(pairs) // (named * classes) if named else 0
+    return total
+
+
+def distance(outputs: Array, targets: Array, decimals: int, power_: int) -> list[int]:
+    d = np.abs(outputs - targets.astype(np.float64)).reshape(len(outputs), -1)
+    mean = exact_mean(d * d if power_ == 2 else d, (1,)) * 10.0**decimals
+    return [int(v) for v in np.rint(np.clip(np.where(np.isnan(mean), np.inf, mean), 0.0, 1e10))]
