@@ -104,6 +104,8 @@ def tiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
     def apply(x: Tensor) -> Tensor:
         x = x.to(torch.float64)
+        if x.is_meta:
+            return torch.empty_like(x)
         if x.device.type != "cpu" or x.numel() <= TILE_ELEMENTS:
             return function(x)
         flat = x.reshape(-1)

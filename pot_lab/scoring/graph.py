@@ -235,10 +235,11 @@ def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
         last_uses=_last_uses(nodes, results, len(state) + len(inputs)),
         limits=limits,
     )
-    alone, pair = _trace(graph, 1), _trace(graph, 2)
+    known = _Shapes()
+    alone, pair = _trace(graph, 1, known), _trace(graph, 2, known)
     _check_growth(alone, pair, 2)
-    _check_growth(alone, _trace(graph, 3), 3)
-    _check_kernels(graph, pair, 2)
+    _check_growth(alone, _trace(graph, 3, known), 3)
+    _check_kernels(graph, pair, 2, known)
     outputs = tuple(Output(dtype_name(v.tensor.dtype), v.shape[1:]) for v in alone.results)
     object.__setattr__(graph, "outputs", outputs)
     object.__setattr__(graph, "cost", alone.cost)
@@ -655,6 +656,33 @@ def resolve(value: Any, values: Sequence[Any]) -> Any:
 # -------------------------------------------------------------------------------------------- tracing
 
 
+class _Shapes:
+    """Results of calls on meta tensors by what decides them: the operator, its literals, and its tensors' shapes,
+    strides and types. A deep model repeats few calls many times, and torch takes a millisecond for some."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Any] = {}
+
+    def of(self, what: str, op: str, args: Any, call: Callable[[], Any]) -> Any:
+        """`call()`, or its result for the same `what`, `op` and `args` before."""
+        key = (what, op, _signature(args))
+        if key not in self._known:
+            self._known[key] = call()
+        return self._known[key]
+
+
+def _signature(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype
+    if isinstance(value, Traced | TracedInt):
+        return _signature(_bare(value))
+    if isinstance(value, list | tuple):
+        return tuple(map(_signature, value))
+    if isinstance(value, dict):
+        return tuple((name, _signature(v)) for name, v in value.items())
+    return type(value), value
+
+
 @dataclass
 class _Trace:
     """Shapes of all values of a graph for one batch size, and their batch axes, which a batch of one does not need."""
@@ -664,13 +692,14 @@ class _Trace:
     cost: Cost
 
 
-def _trace(graph: ModelGraph, batch: int) -> _Trace:
+def _trace(graph: ModelGraph, batch: int, known: _Shapes | None = None) -> _Trace:
+    known = known or _Shapes()
     values: list[Any] = [Traced(torch.empty(s.shape, dtype=DTYPES[s.dtype], device="meta"), None) for s in graph.state]
     values += [Traced(torch.empty((batch, *i.shape), dtype=DTYPES[i.dtype], device="meta"), 0) for i in graph.inputs]
     work, largest, total = 0, max((math.prod((batch, *i.shape)) for i in graph.inputs), default=0), 0
     limit_elements, limit_work = graph.limits.tensor_elements * batch, graph.limits.work * batch
     for number, node in enumerate(graph.nodes):
-        value, call = _trace_node(node, number, values, batch)
+        value, call = _trace_node(node, number, values, batch, known)
         values.append(value)
         if call is None:
             continue
@@ -700,7 +729,7 @@ def _trace(graph: ModelGraph, batch: int) -> _Trace:
     return _Trace(values, results, Cost(work, largest, total))
 
 
-def _trace_node(node: Node, number: int, values: list[Any], batch: int) -> tuple[Any, Call | None]:
+def _trace_node(node: Node, number: int, values: list[Any], batch: int, known: _Shapes) -> tuple[Any, Call | None]:
     args = [resolve(a, values) for a in node.args]
     if node.operator is None:
         if node.op == "get":
@@ -727,13 +756,7 @@ def _trace_node(node: Node, number: int, values: list[Any], batch: int) -> tuple
         kwargs = {name: operator.off if name == operator.mode else value for name, value in kwargs.items()}
     _check_dims(node, number, bound)
     try:
-        if operator.shapes is not None:
-            out: Any = operator.shapes({name: _bare(value) for name, value in bound.items()})
-        else:
-            named = {operator_keyword(operator, name): _bare(value) for name, value in kwargs.items()}
-            if operator.device:
-                named["device"] = "meta"
-            out = operator.native(*_bare(args), **named)
+        out = known.of("native", node.op, (args, kwargs), lambda: _native_shapes(operator, bound, args, kwargs))
     except Exception as problem:
         raise ShapeMismatch(
             f"node {number}, {node.op}, does not fit its arguments: {str(problem).splitlines()[0]}",
@@ -750,6 +773,16 @@ def _trace_node(node: Node, number: int, values: list[Any], batch: int) -> tuple
         for t, axis in zip(outputs, axes, strict=True)
     ]
     return traced if operator.returns == "tensors" else traced[0], call
+
+
+def _native_shapes(operator: Operator, bound: Mapping[str, Any], args: list[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Meta tensors of what ATen would return."""
+    if operator.shapes is not None:
+        return operator.shapes({name: _bare(value) for name, value in bound.items()})
+    named = {operator_keyword(operator, name): _bare(value) for name, value in kwargs.items()}
+    if operator.device:
+        named["device"] = "meta"
+    return operator.native(*_bare(args), **named)
 
 
 def _bare(value: Any) -> Any:
@@ -829,7 +862,7 @@ def _check_growth(alone: _Trace, together: _Trace, batch: int) -> None:
             raise BatchMixing(f"value {number}: a shape does not grow with the batch", seen=many.shape, wanted=expected)
 
 
-def _check_kernels(graph: ModelGraph, trace: _Trace, batch: int) -> None:
+def _check_kernels(graph: ModelGraph, trace: _Trace, batch: int, known: _Shapes) -> None:
     """The exact kernels take every call that ATen takes, and give results of the same shapes; tried on meta tensors."""
     arithmetic = Arithmetic(device="meta")
 
@@ -841,7 +874,8 @@ def _check_kernels(graph: ModelGraph, trace: _Trace, batch: int) -> None:
     values += [entering(i.dtype, (batch, *i.shape)) for i in graph.inputs]
     for number, node in enumerate(graph.nodes):
         try:
-            values.append(call_exact(arithmetic, node, values))
+            args = [resolve(a, values) for a in node.args], {n: resolve(v, values) for n, v in node.kwargs.items()}
+            values.append(known.of("exact", node.op, args, lambda node=node: call_exact(arithmetic, node, values)))
         except (RuntimeError, IndexError, ValueError, TypeError) as problem:
             reason = (str(problem).splitlines() or [type(problem).__name__])[0]
             raise ShapeMismatch(f"node {number}, {node.op}, has no exact rule for its arguments: {reason}") from problem
