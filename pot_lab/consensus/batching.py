@@ -29,9 +29,10 @@ class Pending:
         spread: its client said that it sent the request to every replica.
         proposed: it stands in an open batch.
         forward_ms: when to remind the primary of it.
+        overtaken_at: so many executed requests in all may come before it, and no more; 0 while it is young.
     """
 
-    __slots__ = ("body", "digest", "forward_ms", "id", "proposed", "seen_ms", "spread")
+    __slots__ = ("body", "digest", "forward_ms", "id", "overtaken_at", "proposed", "seen_ms", "spread")
 
     def __init__(self, digest: bytes, body: bytes, id_: RequestId, seen_ms: int, spread: bool) -> None:
         self.digest = digest
@@ -41,6 +42,7 @@ class Pending:
         self.spread = spread
         self.proposed = False
         self.forward_ms = seen_ms
+        self.overtaken_at = 0
 
 
 class RequestPool:
@@ -112,6 +114,18 @@ class RequestPool:
             if entry is not None and not entry.proposed:
                 entry.proposed = True
                 self._dequeue(entry)
+
+    def release(self) -> None:
+        """Note that no request stands in an open batch any more: the view that proposed them ended."""
+        for entry in self._entries.values():
+            if entry.proposed:
+                entry.proposed = False
+                self._enqueue(entry)
+
+    def head(self, entry: Pending) -> bool:
+        """Whether this request is the next of its account."""
+        queue = self._queues.get(entry.id.account)
+        return queue is not None and queue[0][1] == entry.digest
 
     def take(self, limit_requests: int, limit_bytes: int) -> list[Pending]:
         """The next batch: one request of each account in turn, until a limit or the end; all of them now count as

@@ -16,17 +16,22 @@ from typing import Annotated
 import msgspec
 
 from pot_lab.crypto.canonical import Record, tagged_hash
+from pot_lab.crypto.identity import recover
 from pot_lab.errors import Malformed, Oversize
 
-PRE_PREPARE, PREPARE, COMMIT = 1, 2, 3
+PRE_PREPARE, PREPARE, COMMIT, VIEW_CHANGE, NEW_VIEW, CHECKPOINT, RESULT = 1, 2, 3, 4, 5, 6, 7
 
 MAX_BATCH_REQUESTS = 4_096
 MAX_REPLICAS = 100
 MAX_DECISIONS = 256
+MAX_OPEN = 1_024
+MAX_CHUNKS = 65_536
 
 _VOTE_TAG = "pot-lab/consensus/vote/1"
 _BATCH_TAG = "pot-lab/consensus/batch/1"
 _REQUEST_TAG = "pot-lab/consensus/request/1"
+_CONTENT_TAG = "pot-lab/consensus/content/1"
+NO_SIGNATURE, NO_HASH = bytes(65), bytes(32)
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -95,18 +100,24 @@ class Requests(Record, frozen=True, tag=6):
 
 
 class Status(Record, frozen=True, tag=7):
-    """Where the sender is; with `ask` the others answer with theirs."""
+    """Where the sender is; with `ask` the others answer with theirs.
+
+    `active` says that it takes part in `view`, not that it waits for that view to begin; `stable` is its last stable
+    checkpoint.
+    """
 
     view: Number
+    active: bool
     executed: Number
     state: Hash
+    stable: Number
     ask: bool
 
 
 class FetchDecisions(Record, frozen=True, tag=8):
     """A replica that trails asks for executed batches, `first` to `last`.
 
-    A peer whose log no longer reaches back to `first` answers with a checkpoint instead, another member of `Message`.
+    A peer whose log no longer reaches back to `first` answers with an `Offer` of its snapshot instead.
     """
 
     first: Number
@@ -129,8 +140,173 @@ class Decisions(Record, frozen=True, tag=9):
     batches: Annotated[tuple[DecidedBatch, ...], msgspec.Meta(max_length=MAX_DECISIONS)]
 
 
+class SignedVote(Record, frozen=True):
+    """A signed message of any phase, reduced to what its signature covers."""
+
+    phase: Number
+    view: Number
+    sequence: Number
+    digest: Hash
+    executed: Number
+    state: Hash
+    signature: Signature
+
+    def signer(self, network_id: bytes) -> bytes:
+        """The 20-byte address that signed; raises BadSignature where none did."""
+        signed = vote_digest(network_id, self.phase, self.view, self.sequence, self.digest, self.executed, self.state)
+        return recover(signed, self.signature)
+
+
+class Endorsement(Record, frozen=True):
+    """A backup's prepare without what the proposal beside it says already."""
+
+    replica: Number
+    executed: Number
+    state: Hash
+    signature: Signature
+
+
+class PreparedProof(Record, frozen=True):
+    """A prepared certificate: the primary's signed proposal, and prepares of q-1 backups for the same batch digest."""
+
+    proposal: SignedVote
+    prepares: Annotated[tuple[Endorsement, ...], msgspec.Meta(max_length=MAX_REPLICAS)]
+
+
+class Attestation(Record, frozen=True):
+    """A replica's signature under what stands beside it."""
+
+    replica: Number
+    signature: Signature
+
+
+class CheckpointProof(Record, frozen=True):
+    """q replicas executed everything up to `sequence` and ended in `state`.
+
+    `snapshot` is the digest of the whole state's bytes, or 32 zeros where none was taken.
+    """
+
+    sequence: Number
+    state: Hash
+    snapshot: Hash
+    attestations: Annotated[tuple[Attestation, ...], msgspec.Meta(max_length=MAX_REPLICAS)]
+
+
+class ViewChange(Record, frozen=True, tag=10):
+    """The sender leaves all views before `view`, and shows all that it prepared above its stable checkpoint."""
+
+    view: Number
+    stable: CheckpointProof | None
+    prepared: Annotated[tuple[PreparedProof, ...], msgspec.Meta(max_length=MAX_OPEN)]
+    replica: Number
+    signature: Signature
+
+
+class ViewVote(Record, frozen=True):
+    """A view change named by its sender and the digest of its content."""
+
+    replica: Number
+    digest: Hash
+
+
+class NewView(Record, frozen=True, tag=11):
+    """The primary of `view` begins it: on these q view changes, with these proposals, which follow from them."""
+
+    view: Number
+    votes: Annotated[tuple[ViewVote, ...], msgspec.Meta(max_length=MAX_REPLICAS)]
+    proposals: Annotated[tuple[SignedVote, ...], msgspec.Meta(max_length=MAX_OPEN)]
+    signature: Signature
+
+
+class FetchViewChanges(Record, frozen=True, tag=12):
+    """Asks for the view changes that a new view names."""
+
+    view: Number
+    replicas: Annotated[tuple[Number, ...], msgspec.Meta(max_length=MAX_REPLICAS)]
+
+
+class BatchName(Record, frozen=True):
+    """One batch, by place and digest."""
+
+    sequence: Number
+    digest: Hash
+
+
+class FetchBatches(Record, frozen=True, tag=13):
+    """Asks for batches that a new view proposes again by digest only."""
+
+    batches: Annotated[tuple[BatchName, ...], msgspec.Meta(max_length=MAX_OPEN)]
+
+
+class BatchContent(Record, frozen=True, tag=14):
+    """A batch that somebody proposed once, with all bodies; its digest says which."""
+
+    sequence: Number
+    time_ms: Number
+    requests: Bodies
+
+
+class Checkpoint(Record, frozen=True, tag=15):
+    """The sender executed everything up to `sequence`; see `CheckpointProof`."""
+
+    sequence: Number
+    state: Hash
+    snapshot: Hash
+    replica: Number
+    signature: Signature
+
+
+class Stable(Record, frozen=True, tag=16):
+    """Shows a stable checkpoint to a replica that does not know it yet."""
+
+    proof: CheckpointProof
+
+
+class Offer(Record, frozen=True, tag=17):
+    """The log that was asked for is gone; here is the snapshot that took its place, and the digests of its chunks."""
+
+    proof: CheckpointProof
+    size_bytes: Number
+    chunks: Annotated[tuple[Hash, ...], msgspec.Meta(max_length=MAX_CHUNKS)]
+
+
+class FetchChunk(Record, frozen=True, tag=18):
+    """Asks for a part of an offered snapshot."""
+
+    sequence: Number
+    index: Number
+
+
+class Chunk(Record, frozen=True, tag=19):
+    """A part of a snapshot."""
+
+    sequence: Number
+    index: Number
+    data: bytes
+
+
 Vote = Prepare | Commit
-Message = PrePrepare | Prepare | Commit | Forward | FetchBodies | Requests | Status | FetchDecisions | Decisions
+Message = (
+    PrePrepare
+    | Prepare
+    | Commit
+    | Forward
+    | FetchBodies
+    | Requests
+    | Status
+    | FetchDecisions
+    | Decisions
+    | ViewChange
+    | NewView
+    | FetchViewChanges
+    | FetchBatches
+    | BatchContent
+    | Checkpoint
+    | Stable
+    | Offer
+    | FetchChunk
+    | Chunk
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -177,4 +353,28 @@ def vote_digest(
         digest,
         executed.to_bytes(8, "big"),
         state,
+    )
+
+
+def content_digest(message: ViewChange | NewView) -> bytes:
+    """The 32 bytes that the signature of a view change or new view covers: all of it but the signature."""
+    return tagged_hash(_CONTENT_TAG, _encoder.encode(msgspec.structs.replace(message, signature=NO_SIGNATURE)))
+
+
+def signed_vote(message: PrePrepare | Vote | ViewChange | NewView | Checkpoint) -> SignedVote:
+    """Reduce a message to the vote in it."""
+    if isinstance(message, PrePrepare):
+        digest = batch_digest(message.sequence, message.time_ms, message.digests)
+        return SignedVote(
+            PRE_PREPARE, message.view, message.sequence, digest, message.executed, message.state, message.signature
+        )
+    if isinstance(message, ViewChange | NewView):
+        phase = VIEW_CHANGE if isinstance(message, ViewChange) else NEW_VIEW
+        return SignedVote(phase, message.view, 0, content_digest(message), 0, NO_HASH, message.signature)
+    if isinstance(message, Checkpoint):
+        sequence = message.sequence
+        return SignedVote(CHECKPOINT, 0, sequence, message.snapshot, sequence, message.state, message.signature)
+    phase = PREPARE if isinstance(message, Prepare) else COMMIT
+    return SignedVote(
+        phase, message.view, message.sequence, message.digest, message.executed, message.state, message.signature
     )

@@ -32,6 +32,10 @@ class Parameters(Record, frozen=True):
         status_ms: how often an idle replica tells the others where it is.
         catch_up_delay_ms: how long a replica may trail before it asks for decisions.
         fetch_timeout_ms: how long it waits for them.
+        request_timeout_ms: how long a primary may let admitted requests, an open batch or a due deadline wait; doubles
+        with each change of view that brings nothing.
+        snapshot_batches, snapshot_bytes: after so many batches, or so many bytes in them, a checkpoint comes with a
+        snapshot, and the log below it goes (equal in all replicas of a network).
     """
 
     clock_precision_ms: int = 500
@@ -53,11 +57,19 @@ class Parameters(Record, frozen=True):
     status_ms: int = 1_000
     catch_up_delay_ms: int = 150
     fetch_timeout_ms: int = 1_000
+    request_timeout_ms: int = 1_500
+    snapshot_batches: int = 512
+    snapshot_bytes: int = 64 * 1024 * 1024
 
     @property
     def time_tolerance_ms(self) -> int:
         """How far a proposed time may lie from a replica's own clock."""
         return self.clock_precision_ms + self.message_delay_ms
+
+    @property
+    def checkpoint_batches(self) -> int:
+        """The distance between checkpoints: a quarter of the window, so that it never stands still for one."""
+        return max(1, self.window // 4)
 
     def check(self) -> None:
         """Raise BadParameters unless every limit is positive and a batch has room for the largest request."""

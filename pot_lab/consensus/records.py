@@ -1,16 +1,27 @@
 """What a replica writes down so that it never contradicts itself, whenever its process ends.
 
-`Accepted` and `Prepared` are on disk before the votes in them are sent. `Decided` and `Fetched` may follow later:
-whatever of them is lost is learned again from the others, whose logs hold the votes. Records are read back in the order
-they were written.
+`Accepted` and `Prepared` are on disk before the votes in them are sent, `Changing` before the view change is, `Entered`
+before any vote of the new view. The others may follow later: whatever of them is lost is learned again from the others,
+whose logs hold the votes. Records are read back in the order they were written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import msgspec
 
 from pot_lab.consensus.evidence import Equivocation
-from pot_lab.consensus.messages import Commit, DecidedBatch, Number, Prepare, PrePrepare
+from pot_lab.consensus.messages import (
+    CheckpointProof,
+    Commit,
+    DecidedBatch,
+    NewView,
+    Number,
+    Prepare,
+    PrePrepare,
+    ViewChange,
+)
 from pot_lab.crypto.canonical import Record
 from pot_lab.errors import Malformed
 
@@ -49,7 +60,26 @@ class Found(Record, frozen=True, tag=5):
     evidence: Equivocation
 
 
-LogRecord = Accepted | Prepared | Decided | Fetched | Found
+class Changing(Record, frozen=True, tag=6):
+    """This replica left its view."""
+
+    change: ViewChange
+
+
+class Entered(Record, frozen=True, tag=7):
+    """This replica takes part in a view now; the new view says what was proposed again, the changes prove it."""
+
+    new_view: NewView
+    changes: tuple[ViewChange, ...]
+
+
+class Stabilised(Record, frozen=True, tag=8):
+    """A checkpoint became stable. First of a log, it says which snapshot the log goes on from."""
+
+    proof: CheckpointProof
+
+
+LogRecord = Accepted | Prepared | Decided | Fetched | Found | Changing | Entered | Stabilised
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[LogRecord] = msgspec.msgpack.Decoder(LogRecord)
@@ -72,3 +102,39 @@ def decided_batch(accepted: Accepted, decided: Decided) -> DecidedBatch:
     """Join what a replica accepted with the votes that decided it, to show both to another."""
     proposal = accepted.proposal
     return DecidedBatch(decided.view, proposal.sequence, proposal.time_ms, proposal.bodies, decided.commits)
+
+
+def compacted(proof: CheckpointProof, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
+    """What of a log must stay once its state up to `proof.sequence` stands in a snapshot.
+
+    Batches and votes above it stay, in order; of the views entered and left between two of them the last ones, of the
+    evidence and the checkpoints above it everything.
+    """
+    yield Stabilised(proof)
+    entered: Entered | None = None
+    changing: Changing | None = None
+    for record in records:
+        if isinstance(record, Entered):
+            entered, changing = record, None
+        elif isinstance(record, Changing):
+            changing = record
+        elif isinstance(record, Found) or sequence_of(record) > proof.sequence:
+            yield from (each for each in (entered, changing) if each is not None)
+            entered = changing = None
+            yield record
+    yield from (each for each in (entered, changing) if each is not None)
+
+
+def sequence_of(record: LogRecord) -> int:
+    """The sequence that a record is about; 0 where it is about none."""
+    if isinstance(record, Accepted):
+        return record.proposal.sequence
+    if isinstance(record, Prepared):
+        return record.commit.sequence
+    if isinstance(record, Decided):
+        return record.sequence
+    if isinstance(record, Fetched):
+        return record.batch.sequence
+    if isinstance(record, Stabilised):
+        return record.proof.sequence
+    return 0

@@ -11,7 +11,7 @@ import msgspec
 
 from pot_lab.consensus.application import Execution
 from pot_lab.consensus.evidence import Equivocation
-from pot_lab.consensus.messages import Message
+from pot_lab.consensus.messages import CheckpointProof, Message
 from pot_lab.consensus.records import LogRecord
 from pot_lab.errors import PotLabError
 
@@ -46,7 +46,16 @@ class Recovered(msgspec.Struct, frozen=True):
     final: bool = True
 
 
-Input = Received | Submitted | Tick | Recovered
+class Restored(msgspec.Struct, frozen=True):
+    """The snapshot that this replica's log goes on from, with the checkpoint in the log's first record; comes before
+    `Recovered`.
+    """
+
+    proof: CheckpointProof
+    snapshot: bytes
+
+
+Input = Received | Submitted | Tick | Recovered | Restored
 
 
 class Persist(msgspec.Struct, frozen=True):
@@ -104,6 +113,31 @@ class ServeDecisions(msgspec.Struct, frozen=True):
     last: int
 
 
+class KeepSnapshot(msgspec.Struct, frozen=True):
+    """Write the state after `sequence` to a file of its own; it counts once `Compact` names it."""
+
+    sequence: int
+    snapshot: bytes
+
+
+class Compact(msgspec.Struct, frozen=True):
+    """The snapshot of this checkpoint is what this replica comes back from now.
+
+    Sync its file, then replace the log, all or nothing, by one that begins with `Stabilised(proof)` and goes on with
+    what the old one holds of later sequences (`records.compacted`); then remove older snapshots.
+    """
+
+    proof: CheckpointProof
+
+
+class ServeChunk(msgspec.Struct, frozen=True):
+    """Read a part of the snapshot that `Compact` named last, and send it to a replica as `Chunk`."""
+
+    to: int
+    sequence: int
+    index: int
+
+
 class SetTimer(msgspec.Struct, frozen=True):
     """Step a `Tick` no later than at this time; replaces the timer set before. None: no need to."""
 
@@ -123,4 +157,18 @@ class Halt(msgspec.Struct, frozen=True):
     error: PotLabError
 
 
-Effect = Persist | Send | Broadcast | Reply | Refuse | Executed | ServeDecisions | SetTimer | Accuse | Halt
+Effect = (
+    Persist
+    | Send
+    | Broadcast
+    | Reply
+    | Refuse
+    | Executed
+    | ServeDecisions
+    | KeepSnapshot
+    | Compact
+    | ServeChunk
+    | SetTimer
+    | Accuse
+    | Halt
+)

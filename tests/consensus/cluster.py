@@ -10,29 +10,44 @@ import random
 from collections.abc import Callable
 
 from pot_lab.consensus.application import Batch, Execution, RequestId
-from pot_lab.consensus.messages import Decisions, decode_message, encode_message, request_digest
+from pot_lab.consensus.checkpoint import chunks_of
+from pot_lab.consensus.messages import Chunk, Decisions, decode_message, encode_message, request_digest
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.records import Accepted, Decided, Fetched, LogRecord, decided_batch, decode_record, encode_record
+from pot_lab.consensus.records import (
+    Accepted,
+    Decided,
+    Fetched,
+    LogRecord,
+    Stabilised,
+    compacted,
+    decided_batch,
+    decode_record,
+    encode_record,
+)
 from pot_lab.consensus.replica import Membership, Replica
 from pot_lab.consensus.steps import (
     Accuse,
     Broadcast,
+    Compact,
     Effect,
     Executed,
     Halt,
     Input,
+    KeepSnapshot,
     Persist,
     Received,
     Recovered,
     Refuse,
     Reply,
+    Restored,
     Send,
+    ServeChunk,
     ServeDecisions,
     SetTimer,
     Submitted,
     Tick,
 )
-from pot_lab.crypto.canonical import encode, sha256, tagged_hash
+from pot_lab.crypto.canonical import decode, encode, sha256, tagged_hash
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Malformed, PotLabError
 
@@ -89,7 +104,12 @@ class Register:
         return encode((tuple(self.executed), tuple(self.times_ms)))
 
     def restore(self, snapshot: bytes) -> None:
-        raise NotImplementedError
+        executed, times_ms = decode(snapshot, tuple[tuple[bytes, ...], tuple[int, ...]], limit_bytes=1 << 30)
+        self.executed, self.times_ms = list(executed), list(times_ms)
+        self.last_nonce = {}
+        for request in executed:
+            id_ = self.validate(request)
+            self.last_nonce[id_.account] = id_.nonce
 
 
 class Node:
@@ -99,6 +119,7 @@ class Node:
         self.cluster, self.index = cluster, index
         self.disk: list[bytes] = []
         self.unsynced: list[bytes] = []
+        self.snapshots: dict[int, bytes] = {}
         self.skew_ms = 0
         self.up = False
         self.life = 0
@@ -113,6 +134,8 @@ class Node:
         self.replica = Replica(membership, identity, self.application, self.cluster.parameters)
         self.step(Tick(self.now_ms))
         records = [decode_record(data) for data in self.disk]
+        if records and isinstance(records[0], Stabilised):
+            self.step(Restored(records[0].proof, self.snapshots[records[0].proof.sequence]))
         middle = len(records) // 2
         self.step(Recovered(tuple(records[:middle]), final=False))
         self.step(Recovered(tuple(records[middle:])))
@@ -149,6 +172,15 @@ class Node:
         elif isinstance(effect, ServeDecisions):
             batches = self.read_decisions(effect.first, effect.last)
             cluster.send(self.index, effect.to, encode_message(Decisions(tuple(batches))))
+        elif isinstance(effect, KeepSnapshot):
+            self.snapshots[effect.sequence] = effect.snapshot
+        elif isinstance(effect, Compact):
+            records = compacted(effect.proof, map(decode_record, self.disk + self.unsynced))
+            self.disk, self.unsynced = list(map(encode_record, records)), []
+            self.snapshots = {at: data for at, data in self.snapshots.items() if at >= effect.proof.sequence}
+        elif isinstance(effect, ServeChunk):
+            data = list(chunks_of(self.snapshots[effect.sequence]))[effect.index]
+            cluster.send(self.index, effect.to, encode_message(Chunk(effect.sequence, effect.index, data)))
         elif isinstance(effect, Executed):
             cluster.on_executed(self, effect)
         elif isinstance(effect, Reply):
@@ -189,7 +221,7 @@ class Node:
                 found[record.sequence] = decided_batch(accepted[record.sequence], record)
             elif isinstance(record, Fetched):
                 found[record.batch.sequence] = record.batch
-        return [found[sequence] for sequence in range(first, last + 1)]
+        return [found[sequence] for sequence in range(first, last + 1) if sequence in found]
 
 
 class Cluster:

@@ -53,7 +53,7 @@ messages = st.one_of(
     st.builds(Forward, bodies),
     st.builds(FetchBodies, st.lists(hashes, max_size=4).map(tuple)),
     st.builds(Requests, bodies),
-    st.builds(Status, numbers, numbers, hashes, st.booleans()),
+    st.builds(Status, numbers, st.booleans(), numbers, hashes, numbers, st.booleans()),
     st.builds(FetchDecisions, numbers, numbers),
     st.builds(Decisions, st.lists(decided, max_size=3).map(tuple)),
 )

@@ -1,0 +1,126 @@
+"""Where the past ends: points at which q replicas signed that they stand alike (Castro and Liskov 1999, section 4.3).
+
+Every few batches each replica signs the state that its chain of digests has reached. Once q signatures agree the
+checkpoint is stable: nothing below it needs to be voted on, proved or proposed again, and the watermarks move. At some
+of them the whole state is taken as a snapshot, whose digest is signed too; once such a checkpoint is stable, the log
+below it may go, and whoever trails that far fetches the snapshot instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pot_lab.consensus.membership import Verifier
+from pot_lab.consensus.messages import (
+    MAX_CHUNKS,
+    Attestation,
+    Checkpoint,
+    CheckpointProof,
+    Hash,
+    Number,
+    signed_vote,
+)
+from pot_lab.crypto.canonical import Record, decode, encode, sha256, tagged_hash
+from pot_lab.errors import Malformed
+
+CHUNK_BYTES = 1024 * 1024
+SNAPSHOT_LIMIT_BYTES = CHUNK_BYTES * MAX_CHUNKS
+
+
+class Snapshot(Record, frozen=True):
+    """A replica's whole state after a batch."""
+
+    sequence: Number
+    time_ms: Number
+    state: Hash
+    application: bytes
+    replies: bytes
+
+
+def chunks_of(data: bytes) -> Iterator[bytes]:
+    """A snapshot's bytes in the parts that travel."""
+    return (data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES))
+
+
+def manifest_of(data: bytes) -> tuple[bytes, ...]:
+    """The digest of each chunk of a snapshot's bytes."""
+    return tuple(sha256(chunk) for chunk in chunks_of(data))
+
+
+def snapshot_digest(size_bytes: int, manifest: tuple[bytes, ...]) -> bytes:
+    """The 32 bytes that a checkpoint signs for a snapshot."""
+    return tagged_hash("pot-lab/consensus/snapshot/1", size_bytes.to_bytes(8, "big"), b"".join(manifest))
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """A snapshot's bytes."""
+    return encode(snapshot)
+
+
+def decode_snapshot(data: bytes, proof: CheckpointProof) -> Snapshot:
+    """Read the snapshot of a checkpoint; raises Malformed when the bytes are not those that were signed."""
+    if snapshot_digest(len(data), manifest_of(data)) != proof.snapshot:
+        raise Malformed("a snapshot's bytes are not those that its checkpoint signs", wanted=proof.snapshot)
+    snapshot = decode(data, Snapshot, limit_bytes=SNAPSHOT_LIMIT_BYTES)
+    if (snapshot.sequence, snapshot.state) != (proof.sequence, proof.state):
+        raise Malformed("a snapshot is another checkpoint's", seen=snapshot.sequence, wanted=proof.sequence)
+    return snapshot
+
+
+class Checkpoints:
+    """Signed checkpoints above the stable one, each replica's for each sequence.
+
+    Args:
+        every: the distance between checkpoints.
+        window: how far above the stable one they are kept.
+    """
+
+    def __init__(self, verifier: Verifier, every: int, window: int) -> None:
+        self._verifier = verifier
+        self._every, self._window = every, window
+        self._kept: dict[int, dict[int, Checkpoint]] = {}
+        self.stable: CheckpointProof | None = None
+
+    @property
+    def low(self) -> int:
+        """The low watermark: the last stable checkpoint's sequence."""
+        return 0 if self.stable is None else self.stable.sequence
+
+    def in_window(self, sequence: int) -> bool:
+        """Whether a checkpoint at this sequence is one to keep."""
+        return sequence % self._every == 0 and self.low < sequence <= self.low + 2 * self._window
+
+    def kept(self, sequence: int, replica: int) -> Checkpoint | None:
+        """A replica's checkpoint at a sequence."""
+        return self._kept.get(sequence, {}).get(replica)
+
+    def add(self, checkpoint: Checkpoint) -> bool:
+        """Keep a checkpoint in the window; False when its signature is bad."""
+        if not self._verifier.vote(checkpoint.replica, signed_vote(checkpoint)):
+            return False
+        self._kept.setdefault(checkpoint.sequence, {})[checkpoint.replica] = checkpoint
+        return True
+
+    def agreed(self, sequence: int) -> CheckpointProof | None:
+        """The proof for a sequence at which q checkpoints agree."""
+        alike: dict[tuple[bytes, bytes], list[Checkpoint]] = {}
+        for each in self._kept.get(sequence, {}).values():
+            group = alike.setdefault((each.state, each.snapshot), [])
+            group.append(each)
+            if len(group) == self._verifier.q:
+                attestations = tuple(Attestation(each.replica, each.signature) for each in group)
+                return CheckpointProof(sequence, each.state, each.snapshot, attestations)
+        return None
+
+    def settle(self, proof: CheckpointProof) -> None:
+        """Take a checked proof as the stable checkpoint."""
+        self.stable = proof
+        self._kept = {sequence: kept for sequence, kept in self._kept.items() if sequence > proof.sequence}
+
+
+def takes_snapshot(sequence: int, last: int, size_bytes: int, every: int, limit_bytes: int) -> bool:
+    """Whether the checkpoint at `sequence` comes with a snapshot; follows from the executed batches alone.
+
+    `last` is the sequence of the snapshot before, `size_bytes` what the batches since then hold.
+    """
+    return sequence - last >= every or size_bytes >= limit_bytes
