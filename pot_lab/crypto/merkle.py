@@ -9,7 +9,7 @@ another. An odd node moves up unchanged.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from pot_lab.crypto.canonical import Record, tagged_hash
@@ -22,6 +22,8 @@ _LEAF, _NODE, _SUM_LEAF, _SUM_NODE = b"\x00", b"\x01", b"\x02", b"\x03"
 _SUM_BYTES = 16
 _MAX_SUM = 1 << (8 * _SUM_BYTES - 1)
 _MAX_COUNT = 1 << 40
+_BLOCK = 1 << 10
+"""Leaves below one kept node of a sum tree; a power of two."""
 
 
 class BadTree(PotLabError):
@@ -41,13 +43,13 @@ class MerkleProof(Record, frozen=True):
         return top is not None and _bind(top, self.count) == root
 
 
-def merkle_root(leaves: Sequence[bytes]) -> bytes:
-    """Root (32 bytes) over the leaves' bytes in order.
+def merkle_root(leaves: Iterable[bytes]) -> bytes:
+    """Root (32 bytes) over the leaves' bytes in order. Takes them one by one, and keeps a few hashes only.
 
     Raises:
         BadTree: no leaves.
     """
-    return _bind(_levels([_leaf_hash(leaf) for leaf in leaves], _node_hash)[-1][0], len(leaves))
+    return _bind(*_folded((_leaf_hash(leaf) for leaf in leaves), _node_hash))
 
 
 def merkle_proof(leaves: Sequence[bytes], index: int) -> MerkleProof:
@@ -87,6 +89,10 @@ class SumProof(Record, frozen=True):
 class SumTree:
     """A Merkle-sum tree over integers, e.g. the per-example results of one score.
 
+    It keeps the values as they were given, which must not change, and one node for every `_BLOCK` of them; a proof
+    computes the nodes of one block again. So a tree over a compact array (such as a memoryview) takes little more
+    memory than the array.
+
     Args:
         values: one integer an example, in order.
     Raises:
@@ -94,20 +100,29 @@ class SumTree:
     """
 
     def __init__(self, values: Sequence[int]) -> None:
-        for value in values:
-            if not _in_range(value):
-                raise BadTree("a value does not fit a sum tree", seen=value, wanted="a signed 128-bit integer")
-        self._levels = _levels([_sum_leaf(i, value) for i, value in enumerate(values)], _sum_node)
+        self._values = values
+        starts = range(0, len(values), _BLOCK)
+        self._levels = _levels([_folded(self._block(start), _sum_node)[0] for start in starts], _sum_node)
         top = self._levels[-1][0]
-        if not _in_range(top.total):
-            raise BadTree("the sum does not fit a sum tree", seen=top.total, wanted="a signed 128-bit integer")
         self.count: int = len(values)
         self.total: int = top.total
         self.root: bytes = _bind_sum(top, self.count)
 
     def proof(self, index: int) -> SumProof:
         """Proof of the value at `index`; raises BadTree when there is none."""
-        return SumProof(index, self.count, tuple(_siblings(self._levels, index)))
+        if not 0 <= index < self.count:
+            raise BadTree("a tree has no such leaf", seen=index, wanted=f"0 .. {self.count - 1}")
+        block, place = divmod(index, _BLOCK)
+        below = _siblings(_levels(list(self._block(block * _BLOCK)), _sum_node), place)
+        return SumProof(index, self.count, tuple(below + _siblings(self._levels, block)))
+
+    def _block(self, start: int) -> Iterable[SumNode]:
+        """Leaves from `start` on, at most `_BLOCK`."""
+        for index in range(start, min(start + _BLOCK, len(self._values))):
+            value = self._values[index]
+            if not _in_range(value):
+                raise BadTree("a value does not fit a sum tree", seen=value, wanted="a signed 128-bit integer")
+            yield _sum_leaf(index, value)
 
 
 def _leaf_hash(leaf: bytes) -> bytes:
@@ -144,6 +159,23 @@ def _sum_node(left: SumNode, right: SumNode) -> SumNode:
 
 def _bind_sum(top: SumNode, count: int) -> bytes:
     return tagged_hash(_SUM_ROOT_TAG, count.to_bytes(8, "big"), _sum_bytes(top.total), top.hash)
+
+
+def _folded(leaves: Iterable[Node], join: Callable[[Node, Node], Node]) -> tuple[Node, int]:
+    """Top of the tree over `leaves`, and how many they are. `peaks` are the full subtrees so far, largest first."""
+    peaks: list[Node] = []
+    count = 0
+    for node in leaves:
+        count += 1
+        for _ in range((count & -count).bit_length() - 1):
+            node = join(peaks.pop(), node)
+        peaks.append(node)
+    if not peaks:
+        raise BadTree("a tree needs at least one leaf")
+    top = peaks.pop()
+    while peaks:
+        top = join(peaks.pop(), top)
+    return top, count
 
 
 def _levels(leaves: list[Node], join: Callable[[Node, Node], Node]) -> list[list[Node]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator
 
 import pytest
@@ -168,3 +169,21 @@ def test_there_is_no_proof_of_a_leaf_that_is_not_there(index: int) -> None:
 def test_a_tree_needs_a_leaf() -> None:
     with pytest.raises(BadTree):
         merkle_root([])
+
+
+@pytest.mark.parametrize("size", [1023, 1024, 1025, 2048, 2049, 5121])
+def test_a_large_sum_tree_keeps_few_nodes_and_proves_every_leaf(size: int) -> None:
+    values = array("q", values_of(size))
+    tree = SumTree(values)
+    assert (tree.total, tree.count) == (sum(values), size)
+    for index in {0, 1022, min(1024, size - 1), size // 2, size - 2, size - 1}:
+        assert tree.proof(index).verify(tree.root, tree.total, values[index])
+        assert not tree.proof(index).verify(tree.root, tree.total, values[index] + 1)
+    for index in (-1, size):
+        with pytest.raises(BadTree, match="no such leaf"):
+            tree.proof(index)
+
+
+def test_a_large_sum_tree_has_the_root_it_always_had() -> None:
+    root = "f6dd599ff06969718235088e1a4bb2af869e2965d96b8bf7ef85694b8b876823"
+    assert SumTree(values_of(5121)).root.hex() == root
