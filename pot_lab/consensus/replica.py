@@ -1471,7 +1471,9 @@ class Replica:
             self.counters["votes_repeated"] += 1
 
     def _remind(self) -> int | None:
-        """As a backup, hand the primary what still waits; as anyone, forget what nobody orders."""
+        """As a backup, hand the primary what still waits, and all others what it seems to leave out; as anyone, forget
+        what nobody orders.
+        """
         if not len(self.pool):
             return None
         if self.now_ms < self._scan_at_ms:
@@ -1483,17 +1485,19 @@ class Replica:
         if not self.changing and any(map(self._censored, self.pool)):
             self._suspect("censored")
             return self.now_ms + 1
-        if self.changing:
-            return self._scan_at_ms
         room = _FORWARD_BYTES
-        bodies: list[bytes] = []
+        stalled = self._patience.half_spent(self.now_ms)
+        to_primary: list[bytes] = []
+        to_all: list[bytes] = []
         for entry in self.pool:
-            if not entry.proposed and entry.forward_ms <= self.now_ms and (len(entry.body) <= room or not bodies):
+            if not entry.proposed and entry.forward_ms <= self.now_ms and len(entry.body) <= room:
                 room -= len(entry.body)
-                bodies.append(entry.body)
+                (to_all if stalled or entry.overtaken_at else to_primary).append(entry.body)
                 entry.forward_ms = self.now_ms + _REMIND_MS
-        if bodies:
-            self._send(self.primary, Forward(tuple(bodies)))
+        if to_primary:
+            self._send(self.primary, Forward(tuple(to_primary)))
+        if to_all:  # the others must know of it too: one replica alone removes no primary
+            self._effects.append(Broadcast(Forward(tuple(to_all))))
         return self._scan_at_ms
 
     # Coming back.

@@ -213,6 +213,10 @@ class Patience:
         """The next batch came a step nearer."""
         self._since_ms = None
 
+    def half_spent(self, now_ms: int) -> bool:
+        """Whether half of it is gone."""
+        return self._since_ms is not None and now_ms >= self._since_ms + self.timeout_ms // 2
+
     def until(self, now_ms: int, waiting: bool) -> int | None:
         """When patience ends; None while there is nothing to wait for."""
         if not waiting:
