@@ -24,6 +24,7 @@ import msgspec
 
 from pot_lab.consensus.application import Application, Batch
 from pot_lab.consensus.batching import Pending, RequestPool
+from pot_lab.consensus.catch_up import SnapshotFetch, is_sound
 from pot_lab.consensus.checkpoint import (
     Checkpoints,
     Snapshot,
@@ -49,17 +50,20 @@ from pot_lab.consensus.messages import (
     BatchName,
     Checkpoint,
     CheckpointProof,
+    Chunk,
     Commit,
     DecidedBatch,
     Decisions,
     Endorsement,
     FetchBatches,
     FetchBodies,
+    FetchChunk,
     FetchDecisions,
     FetchViewChanges,
     Forward,
     Message,
     NewView,
+    Offer,
     Prepare,
     PreparedProof,
     PrePrepare,
@@ -107,6 +111,7 @@ from pot_lab.consensus.steps import (
     Reply,
     Restored,
     Send,
+    ServeChunk,
     ServeDecisions,
     SetTimer,
     Submitted,
@@ -281,6 +286,7 @@ class Replica:
         self._compact_later = False
         self._suspicion: str | None = None
         self._entered_ms = 0
+        self._fetch: SnapshotFetch | None = None
         self._snapshot_at = 0
         self._batch_bytes = 0
 
@@ -482,6 +488,12 @@ class Replica:
             self._on_fetch_batches(sender, message)
         elif isinstance(message, BatchContent):
             self._fill(message.sequence, message.time_ms, message.requests)
+        elif isinstance(message, Offer):
+            self._on_offer(sender, message)
+        elif isinstance(message, FetchChunk):
+            self._on_fetch_chunk(sender, message)
+        else:
+            self._on_chunk(sender, message)
 
     def _in_window(self, sender: int, message: PrePrepare | Vote) -> bool:
         """Whether the message is for now; what comes early is kept, what comes late is counted."""
@@ -1360,7 +1372,9 @@ class Replica:
 
     def _on_fetch_decisions(self, sender: int, message: FetchDecisions) -> None:
         last = min(message.last, self.executed, message.first + MAX_DECISIONS - 1)
-        if 1 <= message.first <= last:
+        if self._offered is not None and message.first <= self._offered[0].sequence:
+            self._offer(sender)
+        elif 1 <= message.first <= last:
             self.counters["decisions_served"] += 1
             self._effects.append(ServeDecisions(sender, message.first, last))
         else:
@@ -1391,6 +1405,78 @@ class Replica:
         if target > self.executed:
             self._next_peer = (sender - 1) % self.n
             self._ask(target)
+
+    # Fetching a snapshot (catch_up.py).
+
+    def _offer(self, to: int) -> None:
+        if self._offered is not None:
+            proof, taken = self._offered
+            self.counters["snapshots_offered"] += 1
+            self._send(to, Offer(proof, taken.size_bytes, taken.manifest))
+
+    def _on_fetch_chunk(self, sender: int, message: FetchChunk) -> None:
+        if self._offered is None:
+            return
+        proof, taken = self._offered
+        if proof.sequence != message.sequence:
+            self._offer(sender)
+        elif message.index < len(taken.manifest):
+            self._effects.append(ServeChunk(sender, message.sequence, message.index))
+
+    def _on_offer(self, sender: int, message: Offer) -> None:
+        if sender != self._asked or message.proof.sequence <= self.executed:
+            self.counters["dropped_unasked"] += 1
+            return
+        if not is_sound(message, self._verifier):
+            self.counters["dropped_unproved"] += 1
+            return
+        if self._fetch is not None and self._fetch.proof.snapshot == message.proof.snapshot:
+            self._fetch.turn_to(sender)
+        else:
+            self._fetch = SnapshotFetch(message, sender)
+        self._ask_for_chunks()
+
+    def _ask_for_chunks(self) -> None:
+        assert self._fetch is not None
+        self._ask_again_ms = self.now_ms + self.parameters.fetch_timeout_ms
+        for index in self._fetch.next_indices():
+            self._send(self._fetch.peer, FetchChunk(self._fetch.proof.sequence, index))
+
+    def _on_chunk(self, sender: int, message: Chunk) -> None:
+        fetch = self._fetch
+        if fetch is None or sender != fetch.peer or message.sequence != fetch.proof.sequence:
+            self.counters["dropped_unasked"] += 1
+        elif not fetch.take(message.index, message.data):
+            self.counters["dropped_unproved"] += 1
+            self._ask_again_ms = self.now_ms
+        elif not fetch.complete:
+            self._ask_for_chunks()
+        else:
+            self._fetch = None
+            if fetch.proof.sequence > self.executed:
+                self._jump(fetch.proof, fetch.data)
+
+    def _jump(self, proof: CheckpointProof, data: bytes) -> None:
+        """Go on from a fetched snapshot."""
+        try:
+            self._restore(decode_snapshot(data, proof), proof, data)
+        except PotLabError as error:  # q replicas signed it, so this program is not theirs
+            self._halt(error)
+            return
+        self.counters["snapshots_fetched"] += 1
+        self._effects += [KeepSnapshot(self.executed, data), Compact(proof)]
+        for entry in list(self.pool):
+            cached = self.replies.get(entry.digest)
+            if cached is not None:
+                self.pool.remove(entry.digest)
+                self._effects.append(Reply(entry.digest, cached.sequence, cached.time_ms, cached.reply))
+        self._commits = {sequence: commit for sequence, commit in self._commits.items() if sequence > self.executed}
+        self._vouchers = {key: peers for key, peers in self._vouchers.items() if key[0] > self.executed}
+        self._diverging.clear()
+        self._patience.executed()
+        self._asked = self._behind_since_ms = None
+        if self._ahead is not None and self._ahead.sequence <= self.executed:
+            self._ahead = None
 
     def _decided(self, sender: int, batch: DecidedBatch, digests: Sequence[bytes]) -> bool:
         """Whether a batch is shown to be committed: by q signed commits, or by f+1 replicas that each say so."""

@@ -23,22 +23,27 @@ from typing import Protocol
 import zmq
 
 from pot_lab.consensus.application import Application
-from pot_lab.consensus.messages import Decisions, Message, decode_message, encode_message, request_digest
+from pot_lab.consensus.membership import Membership
+from pot_lab.consensus.messages import Chunk, Decisions, Message, decode_message, encode_message, request_digest
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.replica import Membership, Replica
+from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import (
     Accuse,
     Broadcast,
+    Compact,
     Effect,
     Executed,
     Halt,
     Input,
+    KeepSnapshot,
     Persist,
     Received,
     Recovered,
     Refuse,
     Reply,
+    Restored,
     Send,
+    ServeChunk,
     ServeDecisions,
     SetTimer,
     Submitted,
@@ -223,6 +228,9 @@ class Aggregator:
 
     def _recover(self) -> None:
         self._step(Tick(_clock_ms()))
+        beginning = self._journal.beginning()
+        if beginning is not None:
+            self._step(Restored(*beginning))
         for records in self._journal.recover():
             self._step(Recovered(records, final=False))
             self._carry_out()
@@ -344,6 +352,12 @@ class Aggregator:
                 self._journal.append(effect.record, urgent=effect.urgent)
             elif isinstance(effect, Executed):
                 executed.append(effect)
+            elif isinstance(effect, KeepSnapshot):
+                self._journal.keep_snapshot(effect.sequence, effect.snapshot)
+                self._log.info("snapshot_taken", sequence=effect.sequence, bytes=len(effect.snapshot))
+            elif isinstance(effect, Compact):
+                self._journal.compact(effect.proof)
+                self._log.info("log_compacted", sequence=effect.proof.sequence, bytes=self._journal.file.size_bytes)
         self._journal.flush()
         self._history.append([HistoryRow(each.sequence, each.time_ms, each.execution.events) for each in executed])
         for effect in effects:
@@ -373,6 +387,10 @@ class Aggregator:
         elif isinstance(effect, ServeDecisions):
             batches = self._journal.decisions(effect.first, effect.last, _DECISIONS_BYTES)
             self._send_message(effect.to, Decisions(tuple(batches)))
+        elif isinstance(effect, ServeChunk):
+            data = self._journal.read_chunk(effect.sequence, effect.index)
+            if data is not None:
+                self._send_message(effect.to, Chunk(effect.sequence, effect.index, data))
         elif isinstance(effect, Accuse):
             evidence = effect.evidence.first
             self._log.warning("equivocation", accused=effect.accused, view=evidence.view, sequence=evidence.sequence)
@@ -431,7 +449,13 @@ class Aggregator:
     def metrics(self) -> str:
         """The same in Prometheus text form."""
         replica = self.replica
-        gauges = {"view": replica.view, "executed_sequence": replica.executed, "executed_time_ms": replica.time_ms}
+        gauges = {
+            "view": replica.view,
+            "view_changing": int(replica.changing),
+            "executed_sequence": replica.executed,
+            "executed_time_ms": replica.time_ms,
+            "stable_sequence": replica.low,
+        }
         lines = [f"pot_lab_{name} {value}" for name, value in gauges.items()]
         lines += [f"pot_lab_{name} {value}" for name, value in sorted(self.totals().items())]
         return "\n".join(lines) + "\n"

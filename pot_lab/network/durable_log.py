@@ -13,7 +13,7 @@ import errno
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pot_lab.network.errors import DiskFull, LogCorrupt
@@ -76,7 +76,7 @@ class DurableLog:
             self._write_at(self._written_bytes, data)
         except OSError as error:
             self._undo()
-            raise _full_or(error, self.path) from error
+            raise full_or(error, self.path) from error
         self._written_bytes += len(data)
         self._waiting, self._waiting_bytes = [], 0
 
@@ -87,7 +87,7 @@ class DurableLog:
             try:
                 os.fdatasync(self._file)
             except OSError as error:
-                raise _full_or(error, self.path) from error
+                raise full_or(error, self.path) from error
 
     def read(self, offset: int) -> bytes:
         """The record at a place that `append` or `records` gave; raises LogCorrupt."""
@@ -106,6 +106,33 @@ class DurableLog:
                 raise LogCorrupt(f"{self.path} is damaged at byte {offset}")
             yield offset, record
 
+    def replace(self, records: Iterable[bytes]) -> list[int]:
+        """Put these records in the place of all others, all or nothing; returns their places.
+
+        They are written to a second file, which takes this one's name once the disk has it; raises DiskFull, and leaves
+        everything as it was.
+        """
+        self.write()
+        header = os.pread(self._file, _HEADER_BYTES, 0)
+        path = self.path.with_name(self.path.name + ".new")
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        places: list[int] = []
+        try:
+            end = _write_all(file, 0, header)
+            for record in records:
+                places.append(end)
+                end = _write_all(file, end, _FRAME.pack(len(record), _checksum(end, record)) + record)
+            os.fsync(file)
+            os.rename(path, self.path)
+            sync_directory(self.path.parent)
+        except OSError as error:
+            os.close(file)
+            path.unlink(missing_ok=True)
+            raise full_or(error, self.path) from error
+        os.close(self._file)
+        self._file, self._written_bytes = file, end
+        return places
+
     def close(self) -> None:
         """Sync what is queued, if the disk takes it, and close."""
         try:
@@ -120,13 +147,9 @@ class DurableLog:
             try:
                 self._write_at(0, header)
                 os.fsync(self._file)
-                directory = os.open(self.path.parent, os.O_RDONLY)
-                try:
-                    os.fsync(directory)
-                finally:
-                    os.close(directory)
+                sync_directory(self.path.parent)
             except OSError as error:
-                raise _full_or(error, self.path) from error
+                raise full_or(error, self.path) from error
             return _HEADER_BYTES
         if found != header:
             raise LogCorrupt(f"{self.path} is another replica's log, or none", seen=found[:8], wanted=header[:8])
@@ -193,11 +216,7 @@ class DurableLog:
         os.fsync(self._file)
 
     def _write_at(self, offset: int, data: bytes) -> None:
-        """Write all of it: a disk that is nearly full takes a part and only then says so."""
-        rest = memoryview(data)
-        while rest:
-            done = os.pwrite(self._file, rest, offset)
-            offset, rest = offset + done, rest[done:]
+        _write_all(self._file, offset, data)
 
     def _undo(self) -> None:
         """Leave nothing of a write that failed."""
@@ -205,11 +224,30 @@ class DurableLog:
         os.ftruncate(self._file, self._written_bytes)
 
 
+def sync_directory(path: Path) -> None:
+    """Wait until the disk has a directory's entries."""
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _write_all(file: int, offset: int, data: bytes) -> int:
+    """Write all of it: a disk that is nearly full takes a part and only then says so. Returns where it ends."""
+    rest = memoryview(data)
+    while rest:
+        done = os.pwrite(file, rest, offset)
+        offset, rest = offset + done, rest[done:]
+    return offset
+
+
 def _checksum(offset: int, record: bytes) -> int:
     return zlib.crc32(record, zlib.crc32(offset.to_bytes(8, "big")))
 
 
-def _full_or(error: OSError, path: Path) -> Exception:
+def full_or(error: OSError, path: Path) -> Exception:
+    """DiskFull where the error says so, else the error itself."""
     if error.errno in _FULL:
         return DiskFull(
             f"no room for {path}: {error.strerror}; free some and start again, nothing acknowledged is lost"

@@ -1,7 +1,7 @@
 """What happened, batch by batch, for whoever asks later: an SQLite file of executed batches' events.
 
 It is a copy: everything in it follows from the replica's log, which is written first. So nothing waits for its disk,
-and a batch that a power cut takes from here is put back when the log is replayed.
+and a batch that a power cut takes from here is put back when the log is replayed, as far back as that reaches.
 """
 
 from __future__ import annotations
@@ -66,13 +66,21 @@ class History:
         self.height = fresh[-1].sequence
 
     def read(self, first: int, count: int) -> list[HistoryRow]:
-        """Up to `count` executed batches from sequence `first` on, without gaps."""
+        """Up to `count` executed batches from sequence `first` on, up to the first gap: what a snapshot stepped over
+        is not here, and whoever follows hears it from the others.
+        """
+        first = max(first, 1)
         query = "SELECT sequence, time_ms, events FROM batches WHERE sequence >= ? ORDER BY sequence LIMIT ?"
         try:
-            rows = self._database.execute(query, (max(first, 1), count)).fetchall()
+            rows = self._database.execute(query, (first, count)).fetchall()
         except sqlite3.Error as error:
             raise self._readable(error) from error
-        return [HistoryRow(row[0], row[1], msgspec.msgpack.decode(row[2], type=tuple[bytes, ...])) for row in rows]
+        found: list[HistoryRow] = []
+        for sequence, time_ms, events in rows:
+            if sequence != first + len(found):
+                break
+            found.append(HistoryRow(sequence, time_ms, msgspec.msgpack.decode(events, type=tuple[bytes, ...])))
+        return found
 
     def close(self) -> None:
         """Close the file."""

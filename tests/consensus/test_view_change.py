@@ -202,25 +202,25 @@ def test_the_one_that_executed_votes_again_for_those_that_did_not() -> None:
 
 def test_a_gap_below_a_prepared_batch_becomes_an_empty_one() -> None:
     """Only liars show such a gap; batch 2 keeps its place, and nothing fills place 1."""
-    cluster = Cluster(4)
+    cluster = Cluster(7)
     cluster.run(100)
     cluster.nodes[0].crash()
-    request = make_request(2, 0)
-    liar_proof = proof(cluster, 2, batch_digest(2, START_MS + 100, [request_digest(request)]))
-    for to in (1, 2):
-        message = sign(cluster, 3, ViewChange(1, None, (liar_proof,), 3, bytes(65)))
-        cluster.deliver(3, to, encode_message(message))
-    cluster.nodes[3].crash()
-    first = make_request(1, 0)
+    cluster.nodes[6].crash()
+    cluster.cut = lambda sender, to: sender == 5
+    first, second = make_request(1, 0), make_request(2, 0)
+    shown = proof(cluster, 2, batch_digest(2, START_MS + 100, [request_digest(second)]))
+    for to in range(1, 6):
+        message = sign(cluster, 6, ViewChange(1, None, (shown,), 6, bytes(65)))
+        cluster.deliver(6, to, encode_message(message))
     cluster.submit(first)
-    cluster.run(1_490)
-    cluster.nodes[3].start()
-    cluster.run(50)
-    for to in (1, 2, 3):
-        cluster.deliver(0, to, encode_message(BatchContent(2, START_MS + 100, (request,))))
+    cluster.run(1_550)
+    cluster.cut = lambda sender, to: False
+    for to in range(1, 4):
+        cluster.deliver(6, to, encode_message(BatchContent(2, START_MS + 100, (second,))))
     cluster.run_until(lambda: cluster.answered(first), 30_000)
-    assert cluster.nodes[1].application.executed == [request, first]
-    assert cluster.heights()[1:] == [3, 3, 3]
+    cluster.run(2_000)
+    assert cluster.heights()[1:6] == [3] * 5
+    assert all(node.application.executed == [second, first] for node in cluster.nodes[1:6])
     times = cluster.nodes[1].application.times_ms
     assert times == sorted(times)
 
@@ -394,7 +394,8 @@ def proof(cluster: Cluster, sequence: int, digest: bytes) -> PreparedProof:
         return cluster.identities[index].sign(vote_digest(NETWORK_ID, phase, 0, sequence, digest, 0, state))
 
     proposal = SignedVote(PRE_PREPARE, 0, sequence, digest, 0, state, vote(PRE_PREPARE, 0))
-    return PreparedProof(proposal, tuple(Endorsement(index, 0, state, vote(PREPARE, index)) for index in (1, 2, 3)))
+    backups = range(1, len(cluster.nodes))
+    return PreparedProof(proposal, tuple(Endorsement(index, 0, state, vote(PREPARE, index)) for index in backups))
 
 
 def sign(cluster: Cluster, index: int, message: ViewChange | NewView) -> ViewChange | NewView:
