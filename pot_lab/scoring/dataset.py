@@ -7,6 +7,10 @@ infinity in data is the client's error and is refused here, so an invalid score 
 
 from __future__ import annotations
 
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +23,14 @@ from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch
 from pot_lab.scoring.functions import ScoreFunction, score_function
 from pot_lab.scoring.graph import ModelGraph
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
-from pot_lab.scoring.tensor_file import dtype_name, read_header, read_tensors, write_tensors
+from pot_lab.scoring.tensor_file import (
+    FILE_DTYPES,
+    MappedTensors,
+    dtype_name,
+    read_header,
+    read_tensors,
+    write_tensors,
+)
 
 INPUT_DTYPES = (torch.float32, torch.float64, torch.int64)
 _EXAMPLE_TAG = "pot-lab/example/1"
@@ -62,7 +73,68 @@ def unpack_dataset(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Dataset:
     return pair
 
 
+class DatasetFile:
+    """A data file that may be larger than memory: `inputs` and `targets` lie in memory-mapped pages.
+
+    Types and shapes are checked here, values where they are scored (`check_values`).
+
+    Raises: BadDataset, DtypeMismatch, ShapeMismatch, Oversize, OSError.
+    """
+
+    def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._file = MappedTensors(path, limit_bytes=limits.dataset_bytes, what="data file", error=BadDataset)
+        found = self._file.tensors
+        if set(found) != {"inputs", "targets"}:
+            names = ", ".join(sorted(found)[:8])
+            raise BadDataset("a data file holds two tensors", seen=names, wanted="inputs, targets")
+        self.path = path
+        self.inputs, self.targets = found["inputs"], found["targets"]
+        _check_form(Dataset(self.inputs, self.targets), limits)
+
+    def release(self) -> None:
+        """Let go of the pages that were read."""
+        self._file.release()
+
+
+def save_dataset(path: Path, inputs: Tensor, targets: Tensor, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Write a data file some rows at a time; what `pack_dataset` does, for data larger than memory.
+
+    Raises: BadDataset, DtypeMismatch, ShapeMismatch, OSError.
+    """
+    pair = Dataset(inputs, targets)
+    _check(pair, limits)
+    codes = {known: code for code, known in FILE_DTYPES.items()}
+    order = sorted(pair._asdict().items(), key=lambda item: -item[1].element_size())  # so that each is aligned
+    header, place = {}, 0
+    for name, tensor in order:
+        stop = place + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": codes[dtype_name(tensor.dtype)],
+            "shape": list(tensor.shape),
+            "data_offsets": [place, stop],
+        }
+        place = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, tensor in order:
+            for rows in _blocks(pair.examples):
+                file.write(tensor[rows].detach().cpu().contiguous().numpy().tobytes())
+
+
+def _blocks(examples: int) -> Iterator[slice]:
+    """All rows, some at a time."""
+    return (slice(start, min(start + _CHECKED_ROWS, examples)) for start in range(0, examples, _CHECKED_ROWS))
+
+
 def _check(pair: Dataset, limits: Limits) -> None:
+    _check_form(pair, limits)
+    for rows in _blocks(pair.examples):
+        _check_finite(Dataset(pair.inputs[rows], pair.targets[rows]), rows.start)
+
+
+def _check_form(pair: Dataset, limits: Limits) -> None:
     for name, tensor in pair._asdict().items():
         if tensor.dtype not in INPUT_DTYPES:
             raise DtypeMismatch(
@@ -79,13 +151,15 @@ def _check(pair: Dataset, limits: Limits) -> None:
         )
     if pair.examples > limits.examples:
         raise BadDataset("too many examples", seen=pair.examples, wanted=f"at most {limits.examples}")
+
+
+def _check_finite(pair: Dataset, first: int) -> None:
     for name, tensor in pair._asdict().items():
         if tensor.dtype.is_floating_point:
-            for start in range(0, pair.examples, _CHECKED_ROWS):
-                finite = torch.isfinite(tensor[start : start + _CHECKED_ROWS]).flatten(1 if tensor.dim() > 1 else 0)
-                if not bool(finite.all()):
-                    row = start + int((~(finite.all(1) if finite.dim() > 1 else finite)).nonzero()[0])
-                    raise BadDataset(f"{name} hold a value that is not finite", seen=f"example {row}")
+            finite = torch.isfinite(tensor.reshape(tensor.shape[0], -1)).all(1)
+            if not bool(finite.all()):
+                row = first + int((~finite).nonzero()[0])
+                raise BadDataset(f"{name} hold a value that is not finite", seen=f"example {row}")
 
 
 def example_leaf(inputs: Tensor, targets: Tensor, index: int) -> bytes:
@@ -113,12 +187,30 @@ def check_dataset(graph: ModelGraph, inputs: Tensor, targets: Tensor, function: 
     Raises: ShapeMismatch, DtypeMismatch, BadDataset, naming the argument and both sides.
     """
     chosen = score_function(function)
+    check_form(graph, inputs, targets, chosen)
+    for rows in _blocks(int(inputs.shape[0])):
+        check_values(graph, inputs[rows], targets[rows], chosen, rows.start)
+
+
+def check_form(graph: ModelGraph, inputs: Tensor, targets: Tensor, function: ScoreFunction) -> None:
+    """Whether types and shapes of data fit a model and a score function; looks at no value.
+
+    Raises: ShapeMismatch, DtypeMismatch, BadDataset.
+    """
     check_inputs(graph, inputs)
-    _check(Dataset(inputs, targets), graph.limits)
+    _check_form(Dataset(inputs, targets), graph.limits)
     if len(graph.outputs) != 1:
         raise ShapeMismatch("a scored model has one output", seen=len(graph.outputs), wanted=1)
-    chosen.check(graph.outputs[0], targets.dtype, tuple(targets.shape[1:]))
-    reason = chosen.check_targets(graph.outputs[0], targets)
+    function.check(graph.outputs[0], targets.dtype, tuple(targets.shape[1:]))
+
+
+def check_values(graph: ModelGraph, inputs: Tensor, targets: Tensor, function: ScoreFunction, first: int) -> None:
+    """Whether the values of some examples, `first` being the first's number, are finite and possible targets.
+
+    Raises: BadDataset.
+    """
+    _check_finite(Dataset(inputs, targets), first)
+    reason = function.check_targets(graph.outputs[0], targets)
     if reason is not None:
         raise BadDataset("targets do not fit the model", seen=reason)
 

@@ -7,12 +7,14 @@ archives and other formats are named in the refusal; nothing here can run code f
 from __future__ import annotations
 
 import json
+import mmap
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as _load
 from safetensors.torch import save as _save
 from torch import Tensor
@@ -32,7 +34,7 @@ DTYPES: dict[str, torch.dtype] = {
 }
 """Number types that files may hold, by the name that graphs use."""
 
-_FILE_DTYPES = {
+FILE_DTYPES = {
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -42,6 +44,8 @@ _FILE_DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
+"""safetensors' own names of number types."""
+
 _MAGIC = (
     (b"PK\x03\x04", "a zip archive, as torch.save writes it, with a pickle inside"),
     (b"\x80\x02", "a pickle"),
@@ -82,14 +86,57 @@ def read_tensors(data: bytes, *, limit_bytes: int, what: str, error: type[PotLab
     return tensors
 
 
+class MappedTensors:
+    """The tensors of a safetensors file from outside, in memory-mapped pages: read where they are looked at.
+
+    Args:
+        path: of the file, which must not change meanwhile.
+        limit_bytes, what, error: as for `read_tensors`.
+    Attributes:
+        tensors: by name. Changes to them never reach the file.
+    Raises: as `read_tensors`, and OSError.
+    """
+
+    def __init__(self, path: Path, *, limit_bytes: int, what: str, error: type[PotLabError]) -> None:
+        with path.open("rb") as file:
+            if path.stat().st_size == 0:
+                raise error(f"the {what} is empty", seen=str(path))
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        header = read_header(self._map, limit_bytes=limit_bytes, what=what, error=error)
+        try:
+            with safe_open(path, "pt") as opened:  # checks that every byte belongs to one tensor
+                names = set(opened.keys())
+        except (SafetensorError, ValueError, RuntimeError, OverflowError) as problem:
+            raise error(f"the {what} is no valid safetensors file: {problem}") from problem
+        (length,) = struct.unpack("<Q", self._map[:8])
+        entries = json.loads(self._map[8 : 8 + length])
+        self.tensors: dict[str, Tensor] = {}
+        for name in sorted(names):
+            dtype, shape = header[name]
+            start, stop = entries[name]["data_offsets"]
+            size, place = DTYPES[dtype].itemsize, 8 + length + start
+            if start == stop:
+                self.tensors[name] = torch.empty(shape, dtype=DTYPES[dtype])
+                continue
+            if place % size:
+                raise error(f"the {what} has a tensor at an odd place; larger number types go first", seen=name)
+            flat = torch.frombuffer(self._map, dtype=DTYPES[dtype], count=(stop - start) // size, offset=place)
+            self.tensors[name] = flat.reshape(shape)
+
+    def release(self) -> None:
+        """Let go of the pages that were read; they come back from the file when they are looked at again."""
+        if hasattr(self._map, "madvise"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
 def read_header(
-    data: bytes, *, limit_bytes: int, what: str, error: type[PotLabError]
+    data: bytes | mmap.mmap, *, limit_bytes: int, what: str, error: type[PotLabError]
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name -> (number type, shape) of each tensor; checks as `read_tensors`, makes no tensor."""
     if len(data) > limit_bytes:
         raise Oversize(f"the {what} is too large", seen=f"{len(data)} bytes", wanted=f"at most {limit_bytes} bytes")
     for magic, name in _MAGIC:
-        if data.startswith(magic):
+        if data[:8].startswith(magic):
             raise error(f"the {what} is {name}; only safetensors are accepted", seen=data[:8])
     if len(data) < 8:
         raise error(f"the {what} is no safetensors file: it is too short", seen=f"{len(data)} bytes")
@@ -114,16 +161,16 @@ def read_header(
             continue
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise error(f"the {what} has a bad header entry", seen=name)
-        if entry["dtype"] not in _FILE_DTYPES:
+        if entry["dtype"] not in FILE_DTYPES:
             raise error(
                 f"the {what} holds a number type that is not accepted",
                 seen=f"{name}: {entry['dtype']}",
-                wanted=", ".join(_FILE_DTYPES),
+                wanted=", ".join(FILE_DTYPES),
             )
         shape = entry["shape"]
         if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape):
             raise error(f"the {what} has a bad shape", seen=f"{name}: {shape}")
-        found[name] = (_FILE_DTYPES[entry["dtype"]], tuple(shape))
+        found[name] = (FILE_DTYPES[entry["dtype"]], tuple(shape))
     return found
 
 

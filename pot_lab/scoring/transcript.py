@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +45,13 @@ class Transcript:
     Attributes:
         function: the score function.
         valid: whether every example had a finite result.
-        values: uint64 [count]: results, or where the score is invalid 1 for each example without a result.
+        values: unsigned integers [count] of any width: results, or where the score is invalid 1 for each example
+            without a result. Not to be changed.
     """
 
     function: ScoreFunction
     valid: bool
-    values: NDArray[np.uint64]
+    values: NDArray[np.unsignedinteger[Any]]
 
     @classmethod
     def of(
@@ -62,13 +63,14 @@ class Transcript:
         """From results and the marks of examples without one."""
         marks = np.asarray(invalid, dtype=bool)
         if marks.any():
-            return cls(function, False, marks.astype(np.uint64))
-        return cls(function, True, np.asarray(values, dtype=np.uint64))
+            return cls(function, False, marks.astype(np.uint8))
+        width = next(w for w in _WIDTHS if function.largest < 1 << (8 * w))
+        return cls(function, True, np.asarray(values, dtype=f"u{width}"))
 
     @classmethod
     def unusable(cls, function: ScoreFunction, count: int) -> Transcript:
         """Of a model that cannot be loaded at all: every example is without a result."""
-        return cls(function, False, np.ones(count, dtype=np.uint64))
+        return cls(function, False, np.ones(count, dtype=np.uint8))
 
     @property
     def count(self) -> int:
@@ -76,7 +78,7 @@ class Transcript:
 
     @functools.cached_property
     def tree(self) -> SumTree:
-        return SumTree(self.values.tolist())
+        return SumTree(memoryview(np.ascontiguousarray(self.values)))
 
     @functools.cached_property
     def total(self) -> int:
@@ -95,7 +97,7 @@ class Transcript:
         """Canonical bytes: values little-endian in the fewest of 1, 2, 4 or 8 bytes each that hold the largest."""
         largest = int(self.values.max(initial=0))
         width = next(w for w in _WIDTHS if largest < 1 << (8 * w))
-        packed = self.values.astype(f"<u{width}").tobytes()
+        packed = self.values.astype(f"<u{width}", copy=False).tobytes()
         return encode(_Body(1, self.function.identifier, self.valid, self.count, width, packed))
 
     @property
@@ -123,7 +125,7 @@ def parse_transcript(data: bytes, *, count: int) -> Transcript:
     function = score_function(body.function)
     if function.identifier != body.function:
         raise BadTranscript("a transcript must name its function's version", seen=body.function)
-    values = np.frombuffer(body.values, dtype=f"<u{body.width_bytes}").astype(np.uint64)
+    values = np.frombuffer(body.values, dtype=f"<u{body.width_bytes}")
     transcript = Transcript(function, body.valid, values)
     if transcript.data != data:
         raise Malformed("a transcript's values could be shorter", seen=body.width_bytes)
