@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pot_lab.consensus.application import Batch, Execution, RequestId
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.crypto.canonical import encode, sha256, tagged_hash
+from pot_lab.crypto.canonical import decode, encode, sha256, tagged_hash
 from pot_lab.crypto.identity import Identity, recover
 from pot_lab.errors import Malformed, PotLabError
 from pot_lab.network.aggregator import run_aggregator
@@ -78,7 +78,9 @@ class Toy:
         return encode((self.total, tuple(sorted(self.nonces.items())), self.chain))
 
     def restore(self, snapshot: bytes) -> None:
-        raise NotImplementedError
+        shape = tuple[int, tuple[tuple[bytes, int], ...], bytes]
+        total, nonces, chain = decode(snapshot, shape, limit_bytes=1 << 30)
+        self.total, self.nonces, self.chain = total, dict(nonces), chain
 
 
 def free_ports(count: int) -> list[int]:
@@ -93,7 +95,8 @@ def free_ports(count: int) -> list[int]:
 class ToyNetwork:
     """n aggregator processes in a directory."""
 
-    def __init__(self, directory: Path, n: int = 4, durability: str = "fsync") -> None:
+    def __init__(self, directory: Path, n: int = 4, durability: str = "fsync", **environment: str) -> None:
+        self.environment = environment
         self.directory = directory
         self.identities = [Identity(sha256(b"toy aggregator %d" % i)) for i in range(n)]
         self.keys = [CurveKeyPair.generate() for _ in range(n)]
@@ -124,7 +127,7 @@ class ToyNetwork:
         """Start one aggregator; its stderr goes to a file."""
         secrets = json.dumps([self.keys[index].secret, self.identities[index].secret.hex()])
         command = [sys.executable, "-m", "tests.network.toy", self.config_path, str(index), str(self.data_dir(index))]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOY_SECRETS": secrets, **extra}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOY_SECRETS": secrets, **self.environment, **extra}
         with open(self.directory / f"stderr-{index}", "ab") as stderr:
             process = subprocess.Popen(command, env=environment, stderr=stderr, cwd=ROOT)
         self.processes[index] = process
@@ -186,7 +189,7 @@ def main() -> int:
         (),
         identity=Identity(bytes.fromhex(secret)),
         curve_secret=curve_secret,
-        parameters=Parameters(),
+        parameters=Parameters(snapshot_batches=int(os.environ.get("TOY_SNAPSHOT_BATCHES", "512"))),
     )
 
 
