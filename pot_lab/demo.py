@@ -28,7 +28,7 @@ from pot_lab.network.ledger_client import LedgerClient
 from pot_lab.notebook.quantities import pot, seconds_text
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.views import OrderView
-from pot_lab.testnet import Testnet
+from pot_lab.testnet import Testnet, uninterrupted
 
 MINERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("provider", "provider-0", {"learning_rate": 0.003, "batch_size": 64, "seed": 1, "threads": 1}),
@@ -98,7 +98,8 @@ def run_demo(
 
 def _one_order(run: Run, testnet: Testnet) -> dict[str, Any]:
     for role, account, settings in MINERS:
-        run.miners[account] = _start_miner(run, testnet, role, account, settings)
+        with uninterrupted():
+            run.miners[account] = _start_miner(run, testnet, role, account, settings)
     run.tell(f"started {len(run.miners)} miners: 3 providers, 4 validators, 1 verifier")
     order_id = _post(run, testnet)
     view = _watch(run, testnet, order_id)

@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -412,14 +413,14 @@ class Testnet:
         port_path = self.folder / f"{name}.port"
         port_path.unlink(missing_ok=True)
         command = [sys.executable, "-m", *module, *(["--port-file", str(port_path)] if port_file else [])]
-        with open(logs / f"{name}.log", "ab") as log:
+        with uninterrupted(), open(logs / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
             )
-        _reap(process)
-        facts = self.facts()
-        facts["processes"][name] = {"pid": process.pid, "created_s": _created_s(process.pid)}
-        self._save_facts(facts)
+            _reap(process)
+            facts = self.facts()
+            facts["processes"][name] = {"pid": process.pid, "created_s": _created_s(process.pid)}
+            self._save_facts(facts)
 
     def _await_port(self, name: str) -> int:
         path, deadline = self.folder / f"{name}.port", time.monotonic() + START_TIMEOUT_S
@@ -514,6 +515,26 @@ def _write_secret(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back for a moment: a process that was started must be written down before we go.
+
+    Not by blocking the signals, since the new process would inherit that and could never be told to stop.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: held.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in held[:1]:
+            os.kill(os.getpid(), number)
+
+
+@contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Only one process at a time starts or stops a testnet."""
     with open(folder / "lock", "w") as file:
@@ -563,6 +584,4 @@ def _signal(entry: dict[str, Any], number: signal.Signals) -> None:
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
     """Collect the process when it ends, so that it does not stay a zombie of a long-lived kernel."""
-    import threading
-
     threading.Thread(target=process.wait, name="pot-lab-reaper", daemon=True).start()
