@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,7 +44,13 @@ def start(arguments: list[str], folder: Path, *, home: Path | None = None) -> su
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
+            preexec_fn=_heed_interrupts,
         )
+
+
+def _heed_interrupts() -> None:
+    """A suite that runs in the background ignores SIGINT, and its children would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(arguments: list[str], home: Path, *, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
