@@ -46,6 +46,7 @@ from pot_lab.consensus.messages import (
     PRE_PREPARE,
     PREPARE,
     VIEW_CHANGE,
+    Attestation,
     BatchContent,
     BatchName,
     Checkpoint,
@@ -81,6 +82,7 @@ from pot_lab.consensus.messages import (
     vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.proof import Header, NoProof, ReplyProof, reply_leaf
 from pot_lab.consensus.quorum import faulty, quorum, weak_quorum
 from pot_lab.consensus.records import (
     Accepted,
@@ -129,7 +131,7 @@ from pot_lab.consensus.view_change import (
 )
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.crypto.identity import Identity
-from pot_lab.crypto.merkle import merkle_root
+from pot_lab.crypto.merkle import merkle_proof, merkle_root
 from pot_lab.errors import Oversize, PotLabError
 
 _RESEND_SLOTS = 8
@@ -139,6 +141,7 @@ _REMIND_MS = 1_000
 _EVIDENCE_EACH = 64
 _CONTENTS_EACH = 8
 _OVERTAKEN_SPARE = 16
+_HEADERS_KEPT = 1_024
 _BEYOND_WINDOW = "beyond the window"
 _LATER_VIEW = "of a later view"
 
@@ -287,6 +290,7 @@ class Replica:
         self._suspicion: str | None = None
         self._entered_ms = 0
         self._fetch: SnapshotFetch | None = None
+        self._headers: OrderedDict[int, Header] = OrderedDict()
         self._snapshot_at = 0
         self._batch_bytes = 0
 
@@ -328,6 +332,25 @@ class Replica:
     def low(self) -> int:
         """The low watermark: the last stable checkpoint that this replica has reached."""
         return self.checkpoints.low
+
+    def prove(self, request: bytes) -> ReplyProof:
+        """This replica's part of the proof of a recent reply (proof.py), signed now; `request` is the request's digest.
+
+        Raises:
+            NoProof: the request did not run, or too long ago.
+        """
+        cached = self.replies.get(request)
+        header = None if cached is None else self._headers.get(cached.sequence)
+        if cached is None or header is None:
+            raise NoProof("this replica has no reply to this request to prove", seen=request)
+        ran = self.replies.of(cached.sequence)
+        leaves = [reply_leaf(each.digest, each.reply) for each in ran]
+        if merkle_root(leaves) != header.replies:
+            raise NoProof("the replies beside this one are forgotten already", seen=request)
+        index = next(index for index, each in enumerate(ran) if each.digest == request)
+        signature = self._identity.sign(header.signed(self.membership.network_id))
+        attestation = Attestation(self.index, signature)
+        return ReplyProof(header, request, cached.reply, merkle_proof(leaves, index), (attestation,))
 
     # The one way in.
 
@@ -836,14 +859,18 @@ class Replica:
         for name in digests:
             self.pool.remove(name)
         self.executed, self.time_ms = sequence, time_ms
-        self.state = tagged_hash(
-            "pot-lab/consensus/state/1",
+        header = Header(
+            sequence,
             self.state,
             digest,
-            _root([name + reply for name, reply in answered]),
+            _root([reply_leaf(name, reply) for name, reply in answered]),
             _root(execution.events),
             execution.digest,
         )
+        self.state = header.state
+        self._headers[sequence] = header
+        if len(self._headers) > _HEADERS_KEPT:
+            self._headers.popitem(last=False)
         self._states[sequence] = self.state
         slot = self._slots.get(sequence)
         if slot is not None and self.index in slot.commits:

@@ -40,6 +40,10 @@ class ReplyCache:
         """The reply to the request of this digest, if it is still kept."""
         return self._replies.get(digest)
 
+    def of(self, sequence: int) -> list[CachedReply]:
+        """The kept replies of one batch, in its order."""
+        return [reply for reply in self._replies.values() if reply.sequence == sequence]
+
     def put(self, reply: CachedReply) -> None:
         """Keep the reply of a request that was just executed (its digest is not here yet)."""
         limit_replies, limit_bytes = self._limits

@@ -49,7 +49,7 @@ from pot_lab.consensus.steps import (
     Submitted,
     Tick,
 )
-from pot_lab.crypto.canonical import tagged_hash
+from pot_lab.crypto.canonical import encode, tagged_hash
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Oversize, PotLabError
 from pot_lab.network.config import NetworkConfig
@@ -308,6 +308,8 @@ class Aggregator:
         try:
             if question.name == "metrics":
                 answer = self.metrics().encode()
+            elif question.name == "proof":
+                answer = encode(self.replica.prove(question.arguments))
             else:
                 answer = self._application.query(question.name, question.arguments)
             if len(answer) > MAX_ANSWER_FRAME_BYTES - 64:

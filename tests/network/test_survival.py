@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pot_lab.consensus.proof import NoProof, verify
 from pot_lab.crypto.identity import Identity
 from pot_lab.network.client import NetworkClient
-from tests.network.toy import ToyNetwork, toy_request
+from pot_lab.network.proof import fetch_proof
+from tests.network.toy import NETWORK_ID, ToyNetwork, toy_request
 
 PATIENCE_S = 90
 
@@ -121,3 +123,15 @@ def test_logs_stay_small_and_an_emptied_aggregator_comes_back_from_a_snapshot(
         network.kill(1)
         assert client.submit(toy_request(account, 150)).result(PATIENCE_S) == b"151"
         network.wait_for_heights(client, {0, 2, 3}, 1, PATIENCE_S)
+
+
+def test_a_reply_can_be_proved_to_someone_who_asks_nobody(tmp_path: Path, account: Identity) -> None:
+    with ToyNetwork(tmp_path, durability="flush") as network, NetworkClient(network.config) as client:
+        request = toy_request(account, 0)
+        reply = client.submit(request).result(PATIENCE_S)
+        network.kill(2)
+        proof = fetch_proof(client, network.config, request, timeout_s=PATIENCE_S)
+        addresses = [entry.address for entry in network.config.aggregators]
+        assert verify(proof, NETWORK_ID, addresses, request) == reply
+        with pytest.raises(NoProof):
+            fetch_proof(client, network.config, toy_request(account, 9), timeout_s=0.5)
