@@ -5,14 +5,25 @@ Knows no ledger and no network. Importing this package imports torch.
 
 from pot_lab.scoring.dataset import (
     Dataset,
+    DatasetFile,
     check_dataset,
     dataset_proof,
     dataset_root,
     example_leaf,
     pack_dataset,
+    save_dataset,
     unpack_dataset,
 )
-from pot_lab.scoring.evaluate import ExactModel, ExampleScore, Score, exact_model, score, score_example, unusable_score
+from pot_lab.scoring.evaluate import (
+    ExactModel,
+    ExampleScore,
+    Score,
+    exact_model,
+    score,
+    score_example,
+    score_file,
+    unusable_score,
+)
 from pot_lab.scoring.export import ModelArtifact, export_model
 from pot_lab.scoring.functions import FUNCTIONS, ScoreFunction, score_function
 from pot_lab.scoring.graph import ModelGraph, load_graph, load_weights, model_id
@@ -25,6 +36,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "FUNCTIONS",
     "Dataset",
+    "DatasetFile",
     "ExactModel",
     "ExampleScore",
     "Limits",
@@ -46,8 +58,10 @@ __all__ = [
     "pack_dataset",
     "parse_transcript",
     "run_self_test",
+    "save_dataset",
     "score",
     "score_example",
+    "score_file",
     "score_function",
     "unpack_dataset",
     "unusable_score",

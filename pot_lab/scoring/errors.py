@@ -68,3 +68,7 @@ class BadTranscript(PotLabError):
 
 class SelfTestFailed(PotLabError):
     """This machine does not compute the specification's known answers, so it may not score."""
+
+
+class WorkerFailed(PotLabError):
+    """A process that scored a part of the test set could not finish it."""

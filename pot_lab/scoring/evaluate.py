@@ -1,27 +1,32 @@
 """Scores: exact integers, the same on every machine, for any batch size and any number of threads.
 
-Examples are streamed in batches, so memory does not grow with the test set. A score is defined example by example;
-that a batch may be taken at once is proved for the batch sizes in use (`ModelGraph.check_batch`).
+Examples are streamed in batches, so memory grows with the test set by a few bytes an example only. A score is defined
+example by example; that a batch may be taken at once is proved for the batch sizes in use (`ModelGraph.check_batch`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.dataset import check_dataset, check_inputs
-from pot_lab.scoring.errors import BadDataset, DtypeMismatch
+from pot_lab.scoring.dataset import DatasetFile, check_dataset, check_form, check_inputs, check_values, save_dataset
+from pot_lab.scoring.errors import BadDataset, DtypeMismatch, WorkerFailed
 from pot_lab.scoring.exact_product import Backend
 from pot_lab.scoring.export import ModelArtifact, export_model
 from pot_lab.scoring.functions import ScoreFunction, score_function
 from pot_lab.scoring.graph import ModelGraph, Node, call_exact, load_graph, load_weights, references
-from pot_lab.scoring.transcript import Transcript
+from pot_lab.scoring.tensor_file import write_tensors
+from pot_lab.scoring.transcript import Transcript, result_type
+from pot_lab.scoring.workers import run_workers
 
 BATCH_ELEMENTS = 1 << 21
 """Elements (float64) that the largest tensor of a batch should have when no batch size is given."""
@@ -102,9 +107,9 @@ class ExactModel:
         self.graph = graph
         self.arithmetic = Arithmetic(backend, device, slices)
         self._proved: set[int] = {1, 2, 3}
-        self._weights = load_weights(graph, weights) if isinstance(weights, bytes) else weights
+        self.weights = load_weights(graph, weights) if isinstance(weights, bytes) else weights
         with torch.no_grad():
-            fixed = [self.arithmetic.fix(self._entering(self._weights[s.name])) for s in graph.state]
+            fixed = [self.arithmetic.fix(self._entering(self.weights[s.name])) for s in graph.state]
             self._fixed: list[Any] = [*fixed, *[None] * (len(graph.inputs) + len(graph.nodes))]
             self._steps: list[tuple[int, Node]] = []
             self._fold()
@@ -114,9 +119,7 @@ class ExactModel:
         if slices == self.arithmetic.slices:
             return self
         arithmetic = self.arithmetic
-        return ExactModel(
-            self.graph, self._weights, backend=arithmetic.backend, device=arithmetic.device, slices=slices
-        )
+        return ExactModel(self.graph, self.weights, backend=arithmetic.backend, device=arithmetic.device, slices=slices)
 
     def _entering(self, tensor: Tensor) -> Tensor:
         tensor = tensor.to(self.arithmetic.device)
@@ -196,33 +199,115 @@ def score(
     batch_size: int | None = None,
     device: str | None = None,
     slices: int = 1,
+    workers: int = 1,
 ) -> Score:
     """Score a model on a test set.
 
     Args:
         model: an `nn.Module`, an artifact, (graph bytes, weights bytes) or an `ExactModel`.
         inputs, targets: the examples, first axis; sliced batch by batch, so they may be memory-mapped.
-        function: a name such as `accuracy`, or an identifier such as `top_k_accuracy[k=3]/1` (see `functions`).
+        function: `accuracy`, `cross_entropy` and others (`functions.py`), or an identifier with a version such as
+            `accuracy/1`.
         batch_size: examples at once; no bit of the result depends on it.
+        device: "cpu" or "cuda"; no bit depends on it.
         slices: 2 computes the model close to float64, at about three times the cost; the same as `[slices=2]` in the
             function's identifier, so another score.
+        workers: processes that share the work; no bit depends on it. With more than one, the files go through a
+            temporary folder; `score_file` needs no copy.
     Raises: ShapeMismatch, DtypeMismatch, BadDataset, BadWeights, HostileGraph, UnsupportedOperator,
-    UnknownScoreFunction.
+    UnknownScoreFunction, WorkerFailed.
     """
     chosen = _chosen(function, slices)
     inputs, targets = _tensor(inputs, "inputs"), _tensor(targets, "targets")
     exact = exact_model(model, inputs, device=device, slices=chosen.slices)
-    check_dataset(exact.graph, inputs, targets, chosen)
-    step = batch_size or exact.default_batch_size()
+    check_form(exact.graph, inputs, targets, chosen)
+    if workers == 1:
+        return Score.of(Transcript.of(chosen, *evaluated(exact, inputs, targets, chosen, batch_size=batch_size)))
+    with tempfile.TemporaryDirectory(prefix="pot-lab-score-") as folder:
+        graph, weights, data = (
+            Path(folder, name) for name in ("graph.json", "weights.safetensors", "data.safetensors")
+        )
+        graph.write_bytes(exact.graph.data)
+        weights.write_bytes(write_tensors(exact.weights))
+        save_dataset(data, inputs, targets, exact.graph.limits)
+        device = str(exact.arithmetic.device)
+        return _with_workers(graph, weights, data, len(targets), chosen, workers, batch_size, device)
+
+
+def score_file(
+    graph: Path,
+    weights: Path,
+    data: Path,
+    function: str | ScoreFunction = "accuracy",
+    *,
+    batch_size: int | None = None,
+    device: str | None = None,
+    slices: int = 1,
+    workers: int = 1,
+) -> Score:
+    """Score files: a graph, a weights file and a data file that may be larger than memory. The arguments and errors
+    are those of `score`, and OSError."""
+    chosen = _chosen(function, slices)
+    loaded, opened = load_graph(graph.read_bytes()), DatasetFile(data)
+    check_form(loaded, opened.inputs, opened.targets, chosen)
+    if workers != 1:
+        count = len(opened.targets)
+        return _with_workers(graph, weights, data, count, chosen, workers, batch_size, device or "cpu")
+    exact = loaded.exact(weights.read_bytes(), device=device or "cpu", slices=chosen.slices)
+    results = evaluated(
+        exact, opened.inputs, opened.targets, chosen, batch_size=batch_size, after_batch=lambda done: opened.release()
+    )
+    return Score.of(Transcript.of(chosen, *results))
+
+
+def evaluated(
+    exact: ExactModel,
+    inputs: Tensor,
+    targets: Tensor,
+    function: ScoreFunction,
+    *,
+    rows: range | None = None,
+    batch_size: int | None = None,
+    after_batch: Callable[[int], None] = lambda done: None,
+) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.bool_]]:
+    """Results of the examples in `rows` (all if None), and marks of those without a finite result. Memory holds one
+    batch and a few bytes an example.
+
+    Raises: BadDataset, BatchMixing, CostLimit.
+    """
+    exact = exact.with_slices(function.slices)
+    rows = range(int(inputs.shape[0])) if rows is None else rows
+    step = exact.default_batch_size() if batch_size is None else batch_size
     if step < 1:
         raise BadDataset("a batch needs an example", seen=batch_size, wanted="at least 1")
-    count = int(inputs.shape[0])
-    values, invalid = np.empty(count, dtype=np.int64), np.empty(count, dtype=bool)
-    for start in range(0, count, step):
-        stop = min(start + step, count)
-        some, marks = exact.results(inputs[start:stop], targets[start:stop], chosen)
-        values[start:stop], invalid[start:stop] = some.numpy(), marks.numpy()
-    return Score.of(Transcript.of(chosen, values, invalid))
+    values, invalid = np.empty(len(rows), dtype=result_type(function)), np.empty(len(rows), dtype=bool)
+    for first in range(0, len(rows), step):
+        batch = slice(rows.start + first, min(rows.start + first + step, rows.stop))
+        some, labels = inputs[batch], targets[batch]
+        check_values(exact.graph, some, labels, function, batch.start)
+        found, marks = exact.results(some, labels, function)
+        place = slice(first, first + len(found))
+        values[place], invalid[place] = found.numpy(), marks.numpy()
+        after_batch(place.stop)
+    return values, invalid
+
+
+def _with_workers(
+    graph: Path,
+    weights: Path,
+    data: Path,
+    count: int,
+    function: ScoreFunction,
+    workers: int,
+    batch_size: int | None,
+    device: str,
+) -> Score:
+    if workers < 1:
+        raise WorkerFailed("a score needs a worker", seen=workers, wanted="at least 1")
+    results = run_workers(
+        graph, weights, data, count, function.identifier, workers=workers, batch_size=batch_size, device=device
+    )
+    return Score.of(Transcript.of(function, *results))
 
 
 def score_example(

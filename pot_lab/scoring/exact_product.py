@@ -222,29 +222,35 @@ def bounded(q: Tensor) -> Tensor:
 
 BACKENDS: dict[str, Backend] = {b.name: b for b in (Float64Backend(), Int64Backend(), Int8Backend())}
 _CANDIDATES = ("float64", "int8")
-_TRIALS = ((32, 256, 128), (512, 1024, 1024))
-"""Shapes M, K, N of trial products; a backend that is five times slower in one is not tried in the next."""
+_TRIALS = ((32, 256, 128), (128, 512, 512), (512, 1024, 1024))
+"""Shapes M, K, N of trial products."""
+_LONGEST_TRIAL_S = 0.25
 
 
 @functools.cache
 def fastest(device: str) -> Backend:
     """The quickest way on this machine to compute exact products, by trial; one that is not exact is not taken.
 
-    Raises: SelfTestFailed where none is.
+    A way that is five times slower in one trial, or would take long in the next, is not tried again, so that a busy
+    machine costs little more than an idle one.
+
+    Raises: SelfTestFailed where none is exact.
     """
     if device == "meta":
         return BACKENDS["float64"]
-    left = list(_CANDIDATES)
+    left, times, work = list(_CANDIDATES), dict.fromkeys(_CANDIDATES, 0.0), 0
     for rows, length, columns in _TRIALS:
+        before, work = work, rows * length * columns
+        if before:
+            left = [name for name in left if times[name] * work / before <= _LONGEST_TRIAL_S]
+        if before and len(left) < 2:
+            break
         a, b = (_extreme_numbers(m, n, device) for m, n in ((rows, length), (length, columns)))
-        times = {name: _seconds(BACKENDS[name], a, b) for name in left}
-        least = min(times.values())
-        left = [name for name in left if times[name] < min(5 * least, math.inf)]
+        times = {name: _seconds(BACKENDS[name], a, b, check=not before) for name in left}
+        left = [name for name in left if times[name] <= 5 * min(times.values()) < math.inf]
         if not left:
             raise SelfTestFailed("no way to multiply is exact on this machine", seen=device, wanted=_CANDIDATES)
-        if len(left) == 1:
-            break
-    return BACKENDS[min(left, key=times.__getitem__)]
+    return BACKENDS[min(times, key=times.__getitem__)]
 
 
 def _extreme_numbers(rows: int, columns: int, device: str) -> Tensor:
@@ -255,9 +261,9 @@ def _extreme_numbers(rows: int, columns: int, device: str) -> Tensor:
     return values[(place * place + (place >> 7)) % len(extremes)].reshape(rows, columns)
 
 
-def _seconds(backend: Backend, a: Tensor, b: Tensor) -> float:
-    """Time of one product; infinite if it is not exact."""
-    if a.shape[0] <= 32:
+def _seconds(backend: Backend, a: Tensor, b: Tensor, *, check: bool) -> float:
+    """Time of one product; infinite if it is checked and not exact."""
+    if check:
         exact = torch.matmul(a.cpu().to(torch.int64), b.cpu().to(torch.int64))
         if not torch.equal(backend.matmul(backend.left(a), backend.right(b)).cpu().to(torch.int64), exact):
             return math.inf

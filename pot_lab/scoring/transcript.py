@@ -29,6 +29,11 @@ _WIDTHS = (1, 2, 4, 8)
 _HEADER_BYTES = 256
 
 
+def result_type(function: ScoreFunction) -> np.dtype[np.unsignedinteger[Any]]:
+    """The smallest unsigned type that holds every example's result."""
+    return np.dtype(f"u{next(w for w in _WIDTHS if function.largest < 1 << (8 * w))}")
+
+
 class _Body(Record, frozen=True):
     version: Literal[1]
     function: str
@@ -64,8 +69,7 @@ class Transcript:
         marks = np.asarray(invalid, dtype=bool)
         if marks.any():
             return cls(function, False, marks.astype(np.uint8))
-        width = next(w for w in _WIDTHS if function.largest < 1 << (8 * w))
-        return cls(function, True, np.asarray(values, dtype=f"u{width}"))
+        return cls(function, True, np.asarray(values, dtype=result_type(function)))
 
     @classmethod
     def unusable(cls, function: ScoreFunction, count: int) -> Transcript:
