@@ -107,6 +107,17 @@ def _parser() -> argparse.ArgumentParser:
     mine.add_argument("--notebook", type=Path, help="your own recipe (default: the package's)")
     mine.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the notebook")
 
+    score = command("score", _score, "score a model's files exactly, without a network")
+    score.add_argument("--graph", type=Path, required=True, help="graph.json from pot_lab.export_model")
+    score.add_argument("--weights", type=Path, required=True, help="weights.safetensors that fit the graph")
+    score.add_argument("--data", type=Path, required=True, help="data set file from pot_lab.pack_dataset")
+    score.add_argument("--function", default="accuracy", help="score function, e.g. accuracy/1 (default: accuracy)")
+    score.add_argument("--slices", type=int, choices=[1, 2], default=1, help="2: close to float64, another score")
+    score.add_argument("--batch-size", type=int, help="examples at once; no bit depends on it")
+    score.add_argument("--device", default="cpu", help="cpu or cuda; no bit depends on it")
+    score.add_argument("--workers", type=int, default=1, help="processes that share the work; no bit depends on them")
+    score.add_argument("--transcript", type=Path, help="where to write the score's transcript")
+
     wallet = command("wallet", _wallet, "balances, stakes and payouts", network=True)
     wallet.add_argument("action", choices=["show", "stake", "claim", "new"], nargs="?", default="show")
     wallet.add_argument("values", nargs="*", help="stake ROLE [POT]; new PATH")
@@ -331,6 +342,12 @@ def _wallet(chosen: argparse.Namespace) -> None:
         for name, amount in stakes.items():
             print(f"stake    {pot(amount)} POT as {name}")
         print(f"earned   {pot(view.earned_grains)} POT, of which {pot(claimed)} POT claimed")
+
+
+def _score(chosen: argparse.Namespace) -> None:
+    from pot_lab.scoring.cli import score_files
+
+    score_files(chosen)
 
 
 # --- parts -------------------------------------------------------------------------------------------------------
