@@ -8,13 +8,14 @@ asked for it.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import linecache
 import math
 import operator as python_operator
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def _exported(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
         shapes = (shapes,)
     try:
         module.train()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _recurrent_by_shape():
             warnings.simplefilter("ignore")
             return torch.export.export(module, examples, dynamic_shapes=shapes)
     except Exception as problem:
@@ -143,6 +144,35 @@ def _exported(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+_RECURRENT = [getattr(torch.ops.aten, name).input for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")]
+
+
+@contextlib.contextmanager
+def _recurrent_by_shape() -> Iterator[None]:
+    """While a module is traced, recurrent layers give their results' shapes at once.
+
+    torch would unroll a layer step by step only to learn these shapes, at a tenth of a second a step. Nothing but
+    tracing sees the change: numbers never go through these kernels.
+    """
+
+    def shapes(x: Tensor, hx: Tensor | Sequence[Tensor], *rest: Any) -> tuple[Tensor, ...]:
+        states, both_ways = [hx] if isinstance(hx, Tensor) else list(hx), rest[-2]
+        out = x.new_empty((x.shape[0], x.shape[1], states[0].shape[-1] * (2 if both_ways else 1)))
+        return (out, *(h.new_empty(h.shape) for h in states))
+
+    before = [dict(operator.py_kernels) for operator in _RECURRENT]
+    try:
+        for operator in _RECURRENT:
+            operator.py_kernels.update(dict.fromkeys(operator.py_kernels, shapes))
+            operator._dispatch_cache.clear()
+        yield
+    finally:
+        for operator, kernels in zip(_RECURRENT, before, strict=True):
+            operator.py_kernels.clear()
+            operator.py_kernels.update(kernels)
+            operator._dispatch_cache.clear()
 
 
 def _reason(problem: Exception) -> str:

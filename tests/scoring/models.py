@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pot_lab.scoring import ModelArtifact, export_model
+from tests.scoring.architectures import (
+    GPT,
+    Bert,
+    GRUClassifier,
+    Llama,
+    LSTMTagger,
+    MobileNetV2,
+    PaddedEncoder,
+    ResNet18,
+    UNet,
+    ViT,
+)
 
 
 class MLP(nn.Module):
@@ -75,18 +92,53 @@ class SharedWeights(nn.Module):
         return self.second(torch.sigmoid(self.first(x - self.shift) / self.spread)) * torch.tensor([2.0])
 
 
+Inputs = tuple[tuple[int, ...], int | None]
+"""Shape of an input, and how many words there are where inputs are words."""
+
+_FAMILIES: dict[str, tuple[Callable[[], nn.Module], Inputs, Inputs]] = {
+    "mlp": (MLP, ((20,), None), ((), 5)),
+    "cnn": (CNN, ((1, 8, 8), None), ((), 10)),
+    "signal": (SignalCNN, ((3, 40), None), ((), 4)),
+    "shared": (SharedWeights, ((6,), None), ((), 6)),
+    "lstm": (LSTMTagger, ((9,), 30), ((9,), 5)),
+    "gru": (GRUClassifier, ((9,), 30), ((), 4)),
+    "encoder": (PaddedEncoder, ((9,), 30), ((), 4)),
+    "bert": (Bert, ((2, 12), 30), ((), 3)),
+    "gpt": (GPT, ((10,), 24), ((10,), 24)),
+    "llama": (Llama, ((10,), 24), ((10,), 24)),
+    "resnet18": (ResNet18, ((3, 24, 24), None), ((), 10)),
+    "mobilenet": (MobileNetV2, ((3, 16, 16), None), ((), 10)),
+    "unet": (UNet, ((1, 18, 14), None), ((1, 18, 14), None)),
+    "vit": (ViT, ((3, 16, 16), None), ((), 10)),
+}
+FAMILIES = tuple(_FAMILIES)
+_USUAL = ("accuracy/1", "cross_entropy/1")
+FUNCTIONS = dict.fromkeys(FAMILIES, _USUAL) | {
+    "lstm": ("next_token_loss/1", "perplexity/1"),
+    "gru": (*_USUAL, "macro_f1[classes=4]/1"),
+    "gpt": ("next_token_loss/1", "perplexity/1"),
+    "llama": ("next_token_loss/1", "perplexity/1"),
+    "unet": ("mse/1", "mae[decimals=3]/1"),
+    "vit": (*_USUAL, "top_k_accuracy[k=3]/1"),
+}
+"""What each family is scored by."""
+
+
 def family(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     """A module with moved batch-norm statistics, 70 inputs and targets; the same each time."""
+
+    def some(kind: Inputs) -> Tensor:
+        shape, words = kind
+        return torch.randn(70, *shape) if words is None else torch.randint(0, words, (70, *shape))
+
+    make, inputs_kind, targets_kind = _FAMILIES[name]
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        module, shape, classes = {
-            "mlp": lambda: (MLP(), (20,), 5),
-            "cnn": lambda: (CNN(), (1, 8, 8), 10),
-            "signal": lambda: (SignalCNN(), (3, 40), 4),
-            "shared": lambda: (SharedWeights(), (6,), 6),
-        }[name]()
-        inputs = torch.randn(70, *shape)
-        targets = torch.randint(0, classes, (70,))
+        module, inputs, targets = make(), some(inputs_kind), some(targets_kind)
+        if name == "bert":
+            inputs[:, 1] = torch.arange(12) < torch.randint(3, 13, (70, 1))
+        if name == "gpt":
+            targets = torch.cat([inputs[:, 1:], torch.full((70, 1), -100)], 1)
         module.train()
         for _ in range(3):
             module(inputs)
@@ -95,4 +147,8 @@ def family(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     return module.eval(), inputs, targets
 
 
-FAMILIES = ("mlp", "cnn", "signal", "shared")
+@functools.cache
+def exported(name: str) -> ModelArtifact:
+    """A family's graph and weights."""
+    module, inputs, _ = family(name)
+    return export_model(module, inputs[:2])

@@ -1029,3 +1029,25 @@ def distance(outputs: Array, targets: Array, decimals: int, power_: int) -> list
     d = np.abs(outputs - targets.astype(np.float64)).reshape(len(outputs), -1)
     mean = exact_mean(d * d if power_ == 2 else d, (1,)) * 10.0**decimals
     return [int(v) for v in np.rint(np.clip(np.where(np.isnan(mean), np.inf, mean), 0.0, 1e10))]
+
+
+def scored(identifier: str, outputs: Array, targets: Array) -> tuple[list[int], int]:
+    """Values of the examples and the total of a score function."""
+    name, _, rest = identifier.partition("/")[0].partition("[")
+    given = {k: int(v) for k, _, v in (part.partition("=") for part in rest.rstrip("]").split(",") if part)}
+    if name == "macro_f1":
+        values = macro_f1(outputs, targets, given["classes"])
+        return values, macro_f1_total(values, given["classes"])
+    if name in ("mse", "mae"):
+        values = distance(outputs, targets, given.get("decimals", 6), 2 if name == "mse" else 1)
+    elif name == "top_k_accuracy":
+        values = top_k_accuracy(outputs, targets, given.get("k", 5))
+    else:
+        plain = {
+            "accuracy": accuracy,
+            "cross_entropy": cross_entropy,
+            "next_token_loss": next_token_loss,
+            "perplexity": perplexity,
+        }
+        values = plain[name](outputs, targets)
+    return values, sum(values)

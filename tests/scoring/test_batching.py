@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from pot_lab.scoring import load_graph
-from pot_lab.scoring.errors import BatchMixing, HostileGraph, ShapeMismatch
+from pot_lab.scoring import export_model, load_graph
+from pot_lab.scoring.errors import BatchMixing, ExportFailed, HostileGraph, ShapeMismatch
 from pot_lab.scoring.graph import encode_graph
 from pot_lab.scoring.tensor_file import write_tensors
 from tests.scoring.graphs import document, entry
@@ -51,6 +55,14 @@ def calls(draw: st.DrawFn, last: int) -> dict[str, Any]:
                 ("aten.cat.default", [[v, earlier], draw(DIMS)]),
                 ("aten.stack.default", [[v, v], draw(DIMS)]),
                 ("aten.layer_norm.default", [v, [4]]),
+                ("aten.cumsum.default", [v, draw(DIMS)]),
+                ("aten.flip.default", [v, [draw(DIMS)]]),
+                ("aten.repeat.default", [v, draw(st.lists(st.integers(1, 2), min_size=1, max_size=4))]),
+                ("aten.unflatten.int", [v, draw(DIMS), draw(st.lists(SIZES, min_size=1, max_size=3))]),
+                ("aten.amax.default", [v, [draw(DIMS)], draw(st.booleans())]),
+                ("aten.scaled_dot_product_attention.default", [v, earlier, earlier]),
+                ("aten.expand_as.default", [v, earlier]),
+                ("aten.addmm.default", [v, earlier, v]),
                 ("aten.constant_pad_nd.default", [v, [1, 0, 0, 1][: 2 * draw(st.integers(1, 2))]]),
             ]
         )
@@ -104,3 +116,54 @@ def test_a_shape_that_fits_by_chance_is_refused_for_that_batch() -> None:
     except (BatchMixing, ShapeMismatch):
         return
     raise AssertionError("rows of a fixed tensor were added to examples")
+
+
+REFUSED: dict[str, Callable[..., torch.Tensor]] = {
+    "places in the batch": lambda x: x + torch.arange(x.shape[0])[:, None, None],
+    "attention over the batch": lambda x: F.scaled_dot_product_attention(
+        x.transpose(0, 1), x.transpose(0, 1), x.transpose(0, 1)
+    ).transpose(0, 1),
+    "a triangle of the batch": lambda x: x[:, 0].tril()[:, None].expand(-1, 3, -1),
+    "rolled examples": lambda x: x.roll(1, 0),
+    "picked examples": lambda x: x[torch.tensor([0, 0])] if x.shape[0] == 2 else x.index_select(0, torch.tensor([0])),
+    "a running sum over examples": lambda x: x.cumsum(0),
+    "the best of all examples": lambda x: x - x.amax((0, 2), keepdim=True),
+    "einsum over examples": lambda x: torch.einsum("bij,cij->bc", x, x)[:, :1, None].expand(-1, 3, 4),
+    "a product of two batches": lambda x: torch.einsum("bij,cij->bij", x, x),
+    "gathered from other examples": lambda x: x.gather(0, torch.zeros_like(x, dtype=torch.long)),
+    "normalised over examples": lambda x: F.normalize(x, dim=0),
+    "softmax of interleaved examples": lambda x: (
+        F.softmax(x.transpose(0, 1).reshape(-1, 4), 0).reshape(3, -1, 4).transpose(0, 1)
+    ),
+    "noise of interleaved examples": lambda x: x.transpose(0, 1).reshape(-1, 4).reshape(-1, 3, 4),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_module_that_looks_at_other_examples_is_refused(name: str) -> None:
+    class Mixing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return REFUSED[name](x)
+
+    with pytest.raises((BatchMixing, ExportFailed, HostileGraph)):
+        export_model(Mixing(), torch.randn(5, 3, 4))
+
+
+def test_examples_may_be_interleaved_with_time_and_come_back() -> None:
+    """As multi-head attention does: [time, batch] as one axis for a linear layer."""
+
+    class Interleaved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            flat = F.relu(self.layer(x.transpose(0, 1).reshape(-1, 4)))
+            return flat.view(3, -1, 4).transpose(0, 1)
+
+    module, inputs = Interleaved(), torch.randn(6, 3, 4)
+    artifact = export_model(module, inputs)
+    exact = load_graph(artifact.graph).exact(artifact.weights)
+    alone = torch.cat([exact.run(inputs[i : i + 1])[0] for i in range(6)])
+    assert torch.equal(exact.run(inputs)[0], alone)
+    assert torch.allclose(alone, module(inputs).double(), atol=1e-5)

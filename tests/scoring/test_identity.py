@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from pot_lab.scoring import exact_product, export_model, load_graph, score
+from pot_lab.scoring import exact_product, load_graph, score
 from pot_lab.scoring.errors import SelfTestFailed
 from tests.scoring import backends, numpy_scoring
-from tests.scoring.models import FAMILIES, family
+from tests.scoring.models import FAMILIES, FUNCTIONS, exported, family
 
 
 def digest(outputs: torch.Tensor | np.ndarray) -> str:
     return hashlib.sha256((np.asarray(outputs) + 0.0).tobytes()).hexdigest()
 
 
-BATCHES, THREADS = (1, 7, 64, 70), (1, 2)
-EVERY = list(itertools.product(backends.ALL, BATCHES, THREADS))
-FEWER = [(name, b, t) for name, b, t in EVERY if name == "float64" or (b, t) == (64, 2)]
+EVERY = list(itertools.product(backends.ALL, (1, 7, 64, 70), (1, 2)))
+FEWER = [("float64", 1, 1), ("float64", 7, 2), *((name, 16, 2) for name in backends.ALL)]
 
 
-def assert_one_digest(name: str, slices: int, configurations: list[tuple[str, int, int]]) -> None:
-    module, inputs, targets = family(name)
-    artifact = export_model(module, inputs[:2])
+def assert_one_digest(name: str, slices: int, configurations: list[tuple[str, int, int]], examples: int) -> None:
+    _, inputs, targets = family(name)
+    inputs, targets = inputs[:examples], targets[:examples]
+    artifact = exported(name)
     graph = load_graph(artifact.graph)
     models = {b: graph.exact(artifact.weights, backend=make(), slices=slices) for b, make in backends.ALL.items()}
     found = {}
@@ -37,21 +37,22 @@ def assert_one_digest(name: str, slices: int, configurations: list[tuple[str, in
         outputs = torch.cat([exact.run(inputs[i : i + batch])[0] for i in range(0, len(inputs), batch)])
         found[configuration] = digest(outputs)
     assert len(set(found.values())) == 1, found
-    scores = [score(models["float64"], inputs, targets, slices=slices, batch_size=b) for b in (7, 64)]
+    function = FUNCTIONS[name][0]
+    scores = [score(models["float64"], inputs, targets, function, slices=slices, batch_size=b) for b in (7, examples)]
     assert len({(s.total, s.valid, s.root, s.digest) for s in scores}) == 1
 
 
 @pytest.mark.parametrize("slices", [1, 2])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bits_are_the_same_for_any_batch_threads_and_backend(name: str, slices: int) -> None:
-    assert_one_digest(name, slices, FEWER)
+    assert_one_digest(name, slices, FEWER, 16)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("slices", [1, 2])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bits_are_the_same_for_every_batch_threads_and_backend_together(name: str, slices: int) -> None:
-    assert_one_digest(name, slices, EVERY)
+    assert_one_digest(name, slices, EVERY, 70)
 
 
 @pytest.mark.parametrize("name", backends.ALL)
@@ -92,39 +93,41 @@ def test_the_quickest_backend_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("slices", [1, 2])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_second_implementation_gives_the_same_bits_and_scores(name: str, slices: int) -> None:
-    module, inputs, targets = family(name)
-    artifact = export_model(module, inputs[:2])
+    _, inputs, targets = family(name)
+    artifact = exported(name)
     ours = load_graph(artifact.graph).exact(artifact.weights, slices=slices).run(inputs)[0]
     theirs = numpy_scoring.run(artifact.graph, artifact.weights, inputs.numpy(), slices=slices)
     assert digest(ours) == digest(theirs)
-    for function, per_example in (("accuracy", numpy_scoring.accuracy), ("cross_entropy", numpy_scoring.cross_entropy)):
-        values = score(artifact, inputs, targets, function, slices=slices).transcript.values
-        assert values.tolist() == per_example(theirs, targets.numpy())
+    for function in FUNCTIONS[name]:
+        result = score(artifact, inputs, targets, function, slices=slices)
+        assert (result.transcript.values.tolist(), result.total) == numpy_scoring.scored(
+            function, theirs, targets.numpy()
+        )
 
 
 @pytest.mark.parametrize(("slices", "bound"), [(1, 5e-6), (2, 1e-11)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_score_is_close_to_float64(name: str, slices: int, bound: float) -> None:
-    module, inputs, targets = family(name)
-    artifact = export_model(module, inputs[:2])
+    _, inputs, targets = family(name)
+    artifact = exported(name)
     (ours,) = load_graph(artifact.graph).exact(artifact.weights, slices=slices).run(inputs)
-    if name == "shared":  # its constant in forward is float32, so the module itself cannot run in float64
-        reference = load_graph(artifact.graph).trainable(artifact.weights).double().eval()(inputs.double())
-    else:
-        reference = module.double()(inputs.double())
+    double = load_graph(artifact.graph).trainable(artifact.weights).double().eval()
+    reference = double(inputs.double() if inputs.is_floating_point() else inputs)
     assert float((ours - reference).abs().max() / reference.abs().max()) <= bound
-    assert score(artifact, inputs, targets, slices=slices).total == int((reference.argmax(-1) == targets).sum())
-    loss = torch.nn.functional.cross_entropy(reference, targets, reduction="sum").item()
-    total = score(artifact, inputs, targets, "cross_entropy", slices=slices).total
-    assert total / 1e6 == pytest.approx(loss, rel=1e-5)
+    theirs = reference.detach().numpy()
+    for function in FUNCTIONS[name]:
+        total = score(artifact, inputs, targets, function, slices=slices).total
+        expected = numpy_scoring.scored(function, theirs, targets.numpy())[1]
+        exactly = "accuracy" in function or "f1" in function
+        assert total == expected if exactly else total == pytest.approx(expected, rel=1e-5, abs=len(targets))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_gpu_gives_the_same_bits(name: str) -> None:
-    module, inputs, targets = family(name)
-    artifact = export_model(module, inputs[:2])
-    scores = {score(artifact, inputs, targets, "cross_entropy", device=d).digest for d in ("cpu", "cuda")}
+    _, inputs, targets = family(name)
+    artifact = exported(name)
+    scores = {score(artifact, inputs, targets, FUNCTIONS[name][0], device=d).digest for d in ("cpu", "cuda")}
     assert len(scores) == 1
 
 
