@@ -32,8 +32,8 @@ class Parameters(Record, frozen=True):
         status_ms: how often an idle replica tells the others where it is.
         catch_up_delay_ms: how long a replica may trail before it asks for decisions.
         fetch_timeout_ms: how long it waits for them.
-        request_timeout_ms: how long a primary may let admitted requests, an open batch or a due deadline wait; doubles
-        with each change of view that brings nothing.
+        request_timeout_ms: how long a primary may let admitted requests, an open batch or a due deadline wait (so many
+        times that for each whole 16 replicas); doubles with each change of view that brings nothing.
         snapshot_batches, snapshot_bytes: after so many batches, or so many bytes in them, a checkpoint comes with a
         snapshot, and the log below it goes (equal in all replicas of a network).
     """

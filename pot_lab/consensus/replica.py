@@ -142,6 +142,8 @@ _EVIDENCE_EACH = 64
 _CONTENTS_EACH = 8
 _OVERTAKEN_SPARE = 16
 _HEADERS_KEPT = 1_024
+_REPLICAS_A_TIMEOUT = 16
+"""The primary of a large set has as many votes more to wait for."""
 _BEYOND_WINDOW = "beyond the window"
 _LATER_VIEW = "of a later view"
 
@@ -264,6 +266,7 @@ class Replica:
         self.pool = RequestPool(limits.pending_requests, limits.pending_bytes, limits.pending_per_account)
         self.replies = ReplyCache(limits.cached_replies, limits.cached_bytes)
         self._slots: dict[int, Slot] = {}
+        self._highest_slot = 0
         self._wanted: dict[bytes, set[int]] = {}
         self._states: OrderedDict[int, bytes] = OrderedDict({0: self.state})
         self._commits: dict[int, Commit] = {}
@@ -272,7 +275,7 @@ class Replica:
         self._stash = Stash(limits.in_flight * 4)
         self._accused: dict[tuple[int, int, int, int], None] = {}
 
-        self._patience = Patience(limits.request_timeout_ms)
+        self._patience = Patience(limits.request_timeout_ms * max(1, self.n // _REPLICAS_A_TIMEOUT))
         self._changes = ViewChanges(self.n)
         self._own_change: ViewChange | None = None
         self._own_change_at_ms = 0
@@ -518,6 +521,14 @@ class Replica:
         else:
             self._on_chunk(sender, message)
 
+    def _slot(self, sequence: int) -> Slot:
+        """The slot of a sequence, made when it is not there."""
+        slot = self._slots.get(sequence)
+        if slot is None:
+            slot = self._slots[sequence] = Slot()
+            self._highest_slot = max(self._highest_slot, sequence)
+        return slot
+
     def _in_window(self, sender: int, message: PrePrepare | Vote) -> bool:
         """Whether the message is for now; what comes early is kept, what comes late is counted."""
         sequence = message.sequence
@@ -591,7 +602,7 @@ class Replica:
         bodies = tuple(entry.body for entry in entries)
         signature = self._sign(PRE_PREPARE, sequence, digest)
         proposal = PrePrepare(self.view, sequence, time_ms, digests, bodies, self.executed, self.state, signature)
-        slot = self._slots.setdefault(sequence, Slot())
+        slot = self._slot(sequence)
         slot.proposal, slot.digest, slot.arrived_ms, slot.accepted = proposal, digest, self.now_ms, True
         slot.vote = signed_vote(proposal)
         slot.bodies = {entry.digest: entry.body for entry in entries}
@@ -610,7 +621,7 @@ class Replica:
         if not self._in_window(sender, message):
             return
         digest = batch_digest(message.sequence, message.time_ms, message.digests)
-        slot = self._slots.setdefault(message.sequence, Slot())
+        slot = self._slot(message.sequence)
         if slot.executed and (slot.vote is None or slot.digest == digest):
             self.counters["dropped_stale"] += 1
             return
@@ -738,7 +749,7 @@ class Replica:
             return
         if not self._vouch(sender, message.executed, message.state):
             return
-        slot = self._slots.setdefault(message.sequence, Slot())
+        slot = self._slot(message.sequence)
         cast: Vote | None = slot.prepares.get(sender) if isinstance(message, Prepare) else slot.commits.get(sender)
         if cast is None:
             self._count_vote(slot, message)
@@ -923,6 +934,7 @@ class Replica:
             if slot.proposal is not None and not slot.missing and not slot.executed:
                 self._keep_content(slot.full_proposal(), slot.digest)
         self._slots.clear()
+        self._highest_slot = 0
         self._wanted.clear()
         self._revoting.clear()
         self._suspicion = None
@@ -1080,7 +1092,7 @@ class Replica:
         for vote in new_view.proposals:
             if vote.sequence <= self.low:
                 continue
-            slot = self._slots[vote.sequence] = Slot()
+            slot = self._slot(vote.sequence)
             slot.vote, slot.digest, slot.renewed = vote, vote.digest, True
             if vote.sequence <= self.executed:
                 self._vote_again(slot, vote.sequence)
@@ -1181,7 +1193,7 @@ class Replica:
         behind = self._behind()
         if behind:
             self._patience.progressed()
-        waiting = bool(len(self.pool)) or due or any(sequence > self.executed for sequence in self._slots)
+        waiting = bool(len(self.pool)) or due or self._highest_slot > self.executed
         end_ms = self._patience.until(now_ms, waiting)
         if end_ms is None:
             return self._due_ms
@@ -1347,7 +1359,8 @@ class Replica:
             return
         if message.ask:
             self._send(sender, self._own_status(ask=False))
-        if message.stable < self.low and self.checkpoints.stable is not None:
+        far = message.stable + self.parameters.checkpoint_batches < self.low
+        if far and self.checkpoints.stable is not None:
             self._send(sender, Stable(self.checkpoints.stable))
         if self._entered is not None and (message.view, message.active) < (self._entered.new_view.view, True):
             self._send(sender, self._entered.new_view)
@@ -1534,8 +1547,9 @@ class Replica:
             self._repeat_checkpoints()
         wake.append(self._status_at_ms)
         tolerance_ms = self.parameters.time_tolerance_ms
-        for slot in self._slots.values():
-            if slot.proposal is not None and slot.proposal.time_ms - tolerance_ms > now_ms:
+        for sequence in range(self.executed + 1, self._highest_slot + 1):
+            slot = self._slots.get(sequence)
+            if slot is not None and slot.proposal is not None and slot.proposal.time_ms - tolerance_ms > now_ms:
                 wake.append(slot.proposal.time_ms - tolerance_ms)
         timer_ms = min((at_ms for at_ms in wake if at_ms is not None), default=None)
         if timer_ms != self._timer_ms:
@@ -1544,7 +1558,7 @@ class Replica:
 
     def _resend(self) -> int | None:
         """Repeat our own part of the oldest open batches when nothing has been executed for a while."""
-        if not self._revoting and not any(sequence > self.executed for sequence in self._slots):
+        if not self._revoting and self._highest_slot <= self.executed:
             self._resend_at_ms = None
             return None
         if self._resend_at_ms is None:
@@ -1663,7 +1677,7 @@ class Replica:
             if proposal.view > self.view:  # the record of entering it went with the log below a snapshot
                 self._leave_view()
                 self.view, self.changing = proposal.view, False
-            slot = self._slots.setdefault(proposal.sequence, Slot())
+            slot = self._slot(proposal.sequence)
             slot.proposal, slot.accepted, slot.missing = proposal, True, set()
             slot.vote = signed_vote(proposal)
             slot.digest = batch_digest(proposal.sequence, proposal.time_ms, proposal.digests)
