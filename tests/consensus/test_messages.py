@@ -11,17 +11,34 @@ from pot_lab.consensus.messages import (
     COMMIT,
     PRE_PREPARE,
     PREPARE,
+    Attestation,
+    BatchContent,
+    BatchName,
+    Checkpoint,
+    CheckpointProof,
+    Chunk,
     Commit,
     DecidedBatch,
     Decisions,
+    Endorsement,
+    FetchBatches,
     FetchBodies,
+    FetchChunk,
     FetchDecisions,
+    FetchViewChanges,
     Forward,
     Message,
+    NewView,
+    Offer,
     Prepare,
+    PreparedProof,
     PrePrepare,
     Requests,
+    SignedVote,
+    Stable,
     Status,
+    ViewChange,
+    ViewVote,
     batch_digest,
     decode_message,
     encode_message,
@@ -36,7 +53,24 @@ signatures = st.binary(min_size=65, max_size=65)
 bodies = st.lists(st.binary(max_size=40), max_size=5).map(tuple)
 commits = st.builds(Commit, numbers, numbers, hashes, numbers, hashes, numbers, signatures)
 decided = st.builds(DecidedBatch, numbers, numbers, numbers, bodies, st.lists(commits, max_size=4).map(tuple))
+signed_votes = st.builds(SignedVote, st.integers(0, 7), numbers, numbers, hashes, numbers, hashes, signatures)
+endorsements = st.lists(st.builds(Endorsement, numbers, numbers, hashes, signatures), max_size=3).map(tuple)
+prepared = st.lists(st.builds(PreparedProof, signed_votes, endorsements), max_size=3).map(tuple)
+attestations = st.lists(st.builds(Attestation, numbers, signatures), max_size=3).map(tuple)
+proofs = st.builds(CheckpointProof, numbers, hashes, hashes, attestations)
+votes = st.lists(st.builds(ViewVote, numbers, hashes), max_size=4).map(tuple)
+names = st.lists(st.builds(BatchName, numbers, hashes), max_size=3).map(tuple)
 messages = st.one_of(
+    st.builds(ViewChange, numbers, st.none() | proofs, prepared, st.integers(0, 4) | numbers, signatures),
+    st.builds(NewView, numbers, votes, st.lists(signed_votes, max_size=3).map(tuple), signatures),
+    st.builds(FetchViewChanges, numbers, st.lists(numbers, max_size=4).map(tuple)),
+    st.builds(FetchBatches, names),
+    st.builds(BatchContent, numbers, numbers, bodies),
+    st.builds(Checkpoint, numbers, hashes, hashes, numbers, signatures),
+    st.builds(Stable, proofs),
+    st.builds(Offer, proofs, numbers, st.lists(hashes, max_size=3).map(tuple)),
+    st.builds(FetchChunk, numbers, numbers),
+    st.builds(Chunk, numbers, numbers, st.binary(max_size=40)),
     st.builds(
         PrePrepare,
         numbers,

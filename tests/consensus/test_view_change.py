@@ -26,6 +26,7 @@ from pot_lab.consensus.messages import (
     decode_message,
     encode_message,
     request_digest,
+    signed_vote,
     vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
@@ -539,6 +540,62 @@ def test_replicas_agree_through_random_crashes_of_primaries_and_lost_messages(se
     assert not cluster.halts and not cluster.accusations
     for node in cluster.nodes:
         assert node.application.times_ms == sorted(node.application.times_ms)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_lying_replica_among_honest_ones_never_makes_them_disagree(seed: int) -> None:
+    """Replica 0 says different things to different replicas, in any view: batches, votes, view changes, new views."""
+    n = (4, 6, 7)[seed % 3]
+    cluster = Cluster(n, seed, Parameters(window=16, snapshot_batches=8, request_timeout_ms=500))
+    cluster.jitter_ms = 6
+    choose = cluster.random
+    other = make_request(99, seed)
+    on_executed = cluster.on_executed
+    cluster.on_executed = lambda node, effect: on_executed(node, effect) if node.index else None
+
+    def tamper(sender: int, to: int, data: bytes) -> bytes | None:
+        if sender != 0:
+            return data
+        message = decode_message(data, limit_bytes=LIMIT)
+        if choose.random() < 0.1:
+            return None
+        if choose.random() > 0.3:
+            return data
+        if isinstance(message, PrePrepare):
+            digests = (request_digest(other),)
+            return resigned(cluster, msgspec.structs.replace(message, digests=digests, bodies=(other,)))
+        if isinstance(message, Prepare | Commit):
+            return resigned(cluster, msgspec.structs.replace(message, digest=bytes([to]) * 32))
+        if isinstance(message, ViewChange):
+            return encode_message(sign(cluster, 0, msgspec.structs.replace(message, prepared=message.prepared[:-1])))
+        if isinstance(message, NewView):
+            return encode_message(sign(cluster, 0, msgspec.structs.replace(message, proposals=message.proposals[:-1])))
+        return data
+
+    cluster.tamper = tamper
+    requests = [make_request(account, nonce) for nonce in range(12) for account in range(2)]
+    for request in requests:
+        cluster.submit(request)
+        cluster.run(choose.choice([1, 10, 200]))
+    for request in requests:
+        cluster.submit(request)
+
+    def answered(request: bytes) -> bool:
+        honest = [index for index in cluster.replies.get(request_digest(request), {}) if index]
+        return len(honest) >= cluster.nodes[1].replica.f + 1
+
+    cluster.run_until(lambda: all(map(answered, requests)), 120_000)
+    assert {index for index, _ in cluster.halts} <= {0}
+    assert {each.accused for each in cluster.accusations} <= {0}
+    orders = [node.application.executed for node in cluster.nodes[1:]]
+    shortest = min(map(len, orders))
+    assert all(order[:shortest] == orders[0][:shortest] for order in orders)
+
+
+def resigned(cluster: Cluster, message: PrePrepare | Prepare | Commit) -> bytes:
+    vote = signed_vote(message)
+    digest = vote_digest(NETWORK_ID, vote.phase, vote.view, vote.sequence, vote.digest, vote.executed, vote.state)
+    return encode_message(msgspec.structs.replace(message, signature=cluster.identities[0].sign(digest)))
 
 
 # Rules.
