@@ -30,6 +30,8 @@ class Arithmetic:
         if slices not in (1, 2):
             raise ValueError(f"slices must be 1 or 2, not {slices}")
         self.device = torch.device(device)
+        if self.device.type == "cuda":
+            exact_product.forbid_emulation()
         chosen = exact_product.fastest(str(self.device)) if backend is None else backend
         self.backend: Backend = BACKENDS[chosen] if isinstance(chosen, str) else chosen
         self.slices = slices

@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -162,8 +163,7 @@ class Int8Backend(Backend):
 
     A digit lies in [-64, 64], so a sum of 4096 products stays within 2**24; one of sums of two digits, which lie in
     [-128, 127] and so are int8 again, within 2**26. Six products suffice: `a b' + a' b = (a + a')(b + b') - a b - a'
-    b'`. Products of many matrices at once, which int8 libraries do not offer, take nine of digits as float32, which
-    holds 2**24 exactly.
+    b'`. Products of many matrices at once, which int8 libraries do not offer, are taken in float64.
     """
 
     name = "int8"
@@ -186,7 +186,7 @@ class Int8Backend(Backend):
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
         if not a.dim() == b.dim() == 3:
-            return self._batches(a[:3].to(torch.float32), b[:3].to(torch.float32))
+            return torch.matmul(self._numbers(a), self._numbers(b))
         low, middle, high, first, second, third = (self._matrices(x, y) for x, y in zip(a, b, strict=True))
         first.sub_(low).sub_(middle)
         second.sub_(low).sub_(high).add_(middle)
@@ -206,13 +206,10 @@ class Int8Backend(Backend):
         return torch._int_mm(a.contiguous(), b)[:rows, :columns]
 
     @staticmethod
-    def _batches(a: Tensor, b: Tensor) -> Tensor:
-        total = torch.matmul(a[2], b[2]).to(torch.float64)
-        for place in (3, 2, 1, 0):
-            total.mul_(128.0)
-            for i in range(max(0, place - 2), min(place, 2) + 1):
-                total.add_(torch.matmul(a[i], b[place - i]))
-        return total
+    def _numbers(digits: Tensor) -> Tensor:
+        """float64 of what `left` took apart."""
+        low, middle, high = digits[:3].to(torch.float64)
+        return high.mul_(128.0).add_(middle).mul_(128.0).add_(low)
 
 
 def bounded(q: Tensor) -> Tensor:
@@ -227,30 +224,49 @@ _TRIALS = ((32, 256, 128), (128, 512, 512), (512, 1024, 1024))
 _LONGEST_TRIAL_S = 0.25
 
 
+def forbid_emulation() -> None:
+    """Ask cuBLAS, before its first use, for float64 products that are no emulation by narrower ones. Where it was asked
+    too late the self-test decides."""
+    os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] = "0"
+
+
 @functools.cache
 def fastest(device: str) -> Backend:
     """The quickest way on this machine to compute exact products, by trial; one that is not exact is not taken.
 
-    A way that is five times slower in one trial, or would take long in the next, is not tried again, so that a busy
-    machine costs little more than an idle one.
+    The usual way, the first that is exact, is left only for one that wins the largest trial. Whoever is five times
+    slower in a smaller one, or would take long in the next, does not get there; so a busy machine costs little more
+    than an idle one, and does not mislead.
 
     Raises: SelfTestFailed where none is exact.
     """
     if device == "meta":
         return BACKENDS["float64"]
-    left, times, work = list(_CANDIDATES), dict.fromkeys(_CANDIDATES, 0.0), 0
-    for rows, length, columns in _TRIALS:
-        before, work = work, rows * length * columns
-        if before:
-            left = [name for name in left if times[name] * work / before <= _LONGEST_TRIAL_S]
-        if before and len(left) < 2:
-            break
-        a, b = (_extreme_numbers(m, n, device) for m, n in ((rows, length), (length, columns)))
-        times = {name: _seconds(BACKENDS[name], a, b, check=not before) for name in left}
-        left = [name for name in left if times[name] <= 5 * min(times.values()) < math.inf]
-        if not left:
-            raise SelfTestFailed("no way to multiply is exact on this machine", seen=device, wanted=_CANDIDATES)
-    return BACKENDS[min(times, key=times.__getitem__)]
+    small = [_extreme_numbers(m, n, device) for m, n in _operands(_TRIALS[0])]
+    exact = [name for name in _CANDIDATES if _is_exact(BACKENDS[name], *small)]
+    if not exact:
+        raise SelfTestFailed("no way to multiply is exact on this machine", seen=device, wanted=_CANDIDATES)
+    left, times, before = exact, dict.fromkeys(exact, 0.0), 1
+    for trial in _TRIALS:
+        work = math.prod(trial)
+        left = [name for name in left if times[name] * work / before <= _LONGEST_TRIAL_S]
+        if len(left) < 2:
+            return BACKENDS[exact[0]]
+        a, b = (_extreme_numbers(m, n, device) for m, n in _operands(trial))
+        times = {name: _seconds(BACKENDS[name], a, b) for name in left}
+        left = [name for name in left if times[name] <= 5 * min(times.values())]
+        before = work
+    return BACKENDS[min(left, key=times.__getitem__)]
+
+
+def _operands(trial: tuple[int, int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    rows, length, columns = trial
+    return (rows, length), (length, columns)
+
+
+def _is_exact(backend: Backend, a: Tensor, b: Tensor) -> bool:
+    found = backend.matmul(backend.left(a), backend.right(b)).cpu().to(torch.int64)
+    return torch.equal(found, torch.matmul(a.cpu().to(torch.int64), b.cpu().to(torch.int64)))
 
 
 def _extreme_numbers(rows: int, columns: int, device: str) -> Tensor:
@@ -261,12 +277,8 @@ def _extreme_numbers(rows: int, columns: int, device: str) -> Tensor:
     return values[(place * place + (place >> 7)) % len(extremes)].reshape(rows, columns)
 
 
-def _seconds(backend: Backend, a: Tensor, b: Tensor, *, check: bool) -> float:
-    """Time of one product; infinite if it is checked and not exact."""
-    if check:
-        exact = torch.matmul(a.cpu().to(torch.int64), b.cpu().to(torch.int64))
-        if not torch.equal(backend.matmul(backend.left(a), backend.right(b)).cpu().to(torch.int64), exact):
-            return math.inf
+def _seconds(backend: Backend, a: Tensor, b: Tensor) -> float:
+    """Least time of a few products."""
     right = backend.right(b)
     took = []
     for _ in range(3):
