@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -178,3 +179,45 @@ def test_disk_full_is_also_raised_when_a_log_cannot_even_begin(tmp_path: Path) -
     command = [sys.executable, "-c", code, str(tmp_path / "log")]
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("0 ") and DiskFull.__name__ not in done.stderr
+
+
+@anew
+@given(
+    records=st.lists(st.binary(max_size=200), max_size=12),
+    fresh=st.lists(st.binary(max_size=200), max_size=12),
+    more=st.lists(st.binary(max_size=50), max_size=4),
+)
+def test_a_replaced_log_holds_the_new_records_and_goes_on(
+    tmp_path: Path, records: list[bytes], fresh: list[bytes], more: list[bytes]
+) -> None:
+    path = tmp_path / "log"
+    written(path, records)
+    log = DurableLog(path, OWNER)
+    log.append(b"queued when it is replaced")
+    places = log.replace(fresh)
+    assert [log.read(place) for place in places] == fresh
+    for record in more:
+        log.append(record)
+    log.close()
+    assert read(path) == [*fresh, *more]
+    assert not (tmp_path / "log.new").exists()
+
+
+def test_a_disk_that_is_full_while_a_log_is_replaced_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    written(path, [b"one", b"two"])
+    log = DurableLog(path, OWNER)
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(DiskFull):
+            log.replace([b"new"])
+    log.append(b"three")
+    log.close()
+    assert read(path) == [b"one", b"two", b"three"]
+    assert not (tmp_path / "log.new").exists()

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from pot_lab.consensus.replica import BadLog
-from pot_lab.consensus.steps import Persist
+from pot_lab.consensus.membership import Membership
+from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.replica import BadLog, Replica
+from pot_lab.consensus.steps import Compact, KeepSnapshot, Persist, Recovered, Restored
+from pot_lab.network.errors import LogCorrupt
 from pot_lab.network.replica_log import ReplicaLog
-from tests.consensus.cluster import Cluster, Node, make_request
+from tests.consensus.cluster import NETWORK_ID, Cluster, Node, Register, make_request
 
 OWNER = b"o" * 32
+SMALL = Parameters(window=16, snapshot_batches=12)
 
 
 def history_of(node: Node) -> list[Persist]:
@@ -65,3 +69,95 @@ def test_decisions_out_of_order_are_refused(tmp_path: Path) -> None:
     later = [record for record in records if type(record).__name__ == "Decided"][1]
     with pytest.raises(BadLog):
         log.append(later, urgent=False)
+
+
+def write_out(directory: Path, effects: list[object], *, stop_at: int | None = None) -> ReplicaLog:
+    """Carry a replica's effects out as an aggregator does; with `stop_at`, die in the middle of that compaction."""
+    directory.mkdir()
+    log = ReplicaLog(directory / "log", OWNER, "fsync")
+    compactions = 0
+    for effect in effects:
+        if isinstance(effect, Persist):
+            log.append(effect.record, urgent=effect.urgent)
+        elif isinstance(effect, KeepSnapshot):
+            log.keep_snapshot(effect.sequence, effect.snapshot)
+        elif isinstance(effect, Compact):
+            if compactions == stop_at:
+                log.flush()
+                return log
+            log.compact(effect.proof)
+            compactions += 1
+    log.flush()
+    return log
+
+
+def come_back(cluster: Cluster, directory: Path) -> tuple[Replica, ReplicaLog]:
+    log = ReplicaLog(directory / "log", OWNER, "fsync")
+    replica = Replica(Membership(NETWORK_ID, cluster.addresses, 1), cluster.identities[1], Register(), SMALL)
+    beginning = log.beginning()
+    if beginning is not None:
+        replica.step(Restored(*beginning))
+    for records in log.recover():
+        for effect in replica.step(Recovered(records, final=False)):
+            if isinstance(effect, KeepSnapshot):
+                log.keep_snapshot(effect.sequence, effect.snapshot)
+    for effect in replica.step(Recovered(())):
+        if isinstance(effect, Compact):
+            log.compact(effect.proof)
+    return replica, log
+
+
+def worked() -> Cluster:
+    cluster = Cluster(4, parameters=SMALL)
+    for nonce in range(60):
+        cluster.submit(make_request(1, nonce, bytes(500)))
+        cluster.run(20)
+    cluster.run(500)
+    return cluster
+
+
+def test_a_compacted_log_brings_the_replica_back_and_still_serves_what_it_holds(tmp_path: Path) -> None:
+    cluster = worked()
+    node = cluster.nodes[1]
+    write_out(tmp_path / "data", node.effects).close()
+    assert (tmp_path / "data" / "log").stat().st_size < 60 * 1_000
+    replica, log = come_back(cluster, tmp_path / "data")
+    assert (replica.executed, replica.state, replica.low) == (60, node.replica.state, node.replica.low)
+    floor = min(int(path.name.split("-")[1]) for path in (tmp_path / "data").glob("snapshot-*"))
+    assert floor >= 40
+    assert [batch.sequence for batch in log.decisions(1, 100, 1 << 30)] == list(range(floor + 1, 61))
+    log.close()
+
+
+@pytest.mark.parametrize("stage", ["before", "half a new log", "renamed, old snapshot still there"])
+def test_a_power_cut_in_the_middle_of_a_compaction_loses_nothing(tmp_path: Path, stage: str) -> None:
+    cluster = worked()
+    effects = cluster.nodes[1].effects
+    directory = tmp_path / "data"
+    last = sum(isinstance(effect, Compact) for effect in effects) - 1
+    log = write_out(directory, effects, stop_at=last)
+    old = {path.name: path.read_bytes() for path in directory.glob("snapshot-*")}
+    if stage == "half a new log":
+        (directory / "log.new").write_bytes((directory / "log").read_bytes()[:700])
+    elif stage != "before":
+        log.compact([effect for effect in effects if isinstance(effect, Compact)][last].proof)
+        for name, data in old.items():
+            (directory / name).write_bytes(data)
+    log.close()
+    replica, again = come_back(cluster, directory)
+    assert replica.executed >= 40 and replica.state == cluster.nodes[1].replica._states.get(replica.executed)
+    assert len(list(directory.glob("snapshot-*"))) <= 2
+    again.close()
+    replica, again = come_back(cluster, directory)
+    assert replica.executed >= 40
+    again.close()
+
+
+def test_a_log_whose_snapshot_is_gone_is_refused(tmp_path: Path) -> None:
+    write_out(tmp_path / "data", worked().nodes[1].effects).close()
+    for path in (tmp_path / "data").glob("snapshot-*"):
+        path.unlink()
+    log = ReplicaLog(tmp_path / "data" / "log", OWNER, "fsync")
+    with pytest.raises(LogCorrupt, match="snapshot"):
+        log.beginning()
+    log.close()
