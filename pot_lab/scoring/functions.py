@@ -74,6 +74,10 @@ class ScoreFunction:
     def identifier(self) -> str:
         return f"{self.full_name}/{self.version}"
 
+    def total_of(self, values: NDArray[np.integer]) -> int:
+        """Total of a valid score with these values."""
+        return int(values.sum()) if self.total is None else self.total(values.astype(np.uint64))
+
     def with_slices(self, slices: int) -> ScoreFunction:
         """The same function of a model computed in `slices` slices. Raises: UnknownScoreFunction."""
         if slices not in (1, 2):

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.scoring import ModelGraph, ScoreFunction, check_dataset, load_graph, score_function
+from pot_lab.scoring.functions import NO_TOKEN
 from pot_lab.scoring.graph import tensor_sha256
 from pot_lab.training.checkpoint import load_checkpoint, save_checkpoint
 from pot_lab.training.devices import Device, pick_device
@@ -253,7 +255,7 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         with self.device.autocast():
             outputs = self.model(self._inputs[chosen])
-        loss = F.cross_entropy(outputs.float(), self._targets[chosen], label_smoothing=self.settings.label_smoothing)
+        loss = _loss(self.function, outputs.float(), self._targets[chosen], self.settings.label_smoothing)
         loss.backward()
         if self.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -313,15 +315,26 @@ class Trainer:
             run.on_improved(self._best_weights, score, self.step)
 
     def _validation(self) -> tuple[float, tuple[float, float]]:
-        """(score, key): accuracy, or mean nats; the key is larger for the better model, ties of accuracy go by loss."""
+        """(score, key): accuracy, mean nats, or what the score function gives an example on average; the key is larger
+        for the better model, ties of accuracy go by loss."""
         correct, loss, count = 0, 0.0, int(self._validation_inputs.shape[0])
+        classes = self.function.name in ("accuracy", "cross_entropy")
+        values, finite = [], True
         self.model.eval()
         with torch.inference_mode(), self.device.autocast():
             for start in range(0, count, _VALIDATION_BATCH):
                 outputs = self.model(self._validation_inputs[start : start + _VALIDATION_BATCH]).float()
                 targets = self._validation_targets[start : start + _VALIDATION_BATCH]
-                correct += int((outputs.argmax(-1) == targets).sum())
-                loss += float(F.cross_entropy(outputs, targets, reduction="sum"))
+                if classes:
+                    correct += int((outputs.argmax(-1) == targets).sum())
+                    loss += float(F.cross_entropy(outputs, targets, reduction="sum"))
+                else:
+                    finite = finite and bool(torch.isfinite(outputs).all())
+                    values.append(self.function.evaluate(outputs.double().nan_to_num(), targets).cpu().numpy())
+        sign = 1.0 if self.function.higher_is_better else -1.0
+        if not classes:
+            mean = self.function.total_of(np.concatenate(values)) / count if finite else -sign * math.inf
+            return mean, (sign * mean, 0.0)
         mean_loss = loss / count if math.isfinite(loss) else math.inf
         if self.function.higher_is_better:
             return correct / count, (float(correct), -mean_loss)
@@ -439,3 +452,14 @@ class _Run:
 
     def elapsed_s(self, now: float) -> float:
         return self.elapsed_before_s + now - self.started
+
+
+def _loss(function: ScoreFunction, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """What training makes small for the sake of a score function."""
+    if function.name == "mse":
+        return F.mse_loss(outputs, targets.to(outputs.dtype))
+    if function.name == "mae":
+        return F.l1_loss(outputs, targets.to(outputs.dtype))
+    if outputs.dim() > 2:  # rows of scores for each token
+        outputs, targets = outputs.flatten(0, -2), targets.flatten()
+    return F.cross_entropy(outputs, targets, ignore_index=NO_TOKEN, label_smoothing=smoothing)

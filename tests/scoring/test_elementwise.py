@@ -37,6 +37,11 @@ POSITIVE = torch.cat(
         (elementwise.tanh, mpmath.tanh, ANY, 0, 3e-16),
         (elementwise.erf, mpmath.erf, ANY, 0, 4e-16),
         (elementwise.gelu, lambda v: v * mpmath.ncdf(v), ANY, 0, 4e-15),
+        (elementwise.sin, mpmath.sin, ANY, 0, 2.3e-16),
+        (elementwise.cos, mpmath.cos, ANY, 0, 2.3e-16),
+        (elementwise.sin, mpmath.sin, ANY * 3e4, 0, 2.3e-16),
+        (elementwise.expm1, mpmath.expm1, ANY.clamp(max=1.0), 0, 1e-15),
+        (elementwise.log_sigmoid, lambda v: -mpmath.log(1 + mpmath.exp(-v)), ANY, 0, 8e-15),
         (elementwise.softplus, lambda v: mpmath.log(1 + mpmath.exp(v)), ANY, 0, 8e-15),
     ],
 )
@@ -109,6 +114,20 @@ def test_gates_are_sigmoids_and_a_tanh() -> None:
     wanted = elementwise.sigmoid(x)
     wanted[:, 52:78] = elementwise.tanh(x[:, 52:78])
     assert torch.equal(elementwise.gates(x, slice(52, 78)) + 0.0, wanted + 0.0)
+
+
+def test_gates_are_sigmoids_and_tanhs() -> None:
+    x = torch.cat([torch.randn(6, 12, dtype=torch.float64, generator=GENERATOR) * 9, torch.full((1, 12), NAN)])
+    x[0, :4] = x[0, 4:8] = torch.tensor([INF, -INF, 0.0, -0.0])
+    found = elementwise.gates(x, slice(4, 8)) + 0.0
+    wanted = torch.cat([elementwise.sigmoid(x[:, :4]), elementwise.tanh(x[:, 4:8]), elementwise.sigmoid(x[:, 8:])], 1)
+    assert torch.equal(found.nan_to_num(9.0), (wanted + 0.0).nan_to_num(9.0))
+
+
+def test_angles_beyond_a_million_have_no_sine() -> None:
+    x = torch.tensor([2.0**20, -(2.0**20), 2.0**20 + 1, INF, NAN], dtype=torch.float64)
+    assert torch.isnan(elementwise.sin(x)).tolist() == [False, False, True, True, True]
+    assert torch.isnan(elementwise.cos(x)).tolist() == [False, False, True, True, True]
 
 
 def test_a_division_ignores_the_sign_of_a_zero() -> None:

@@ -24,7 +24,7 @@ from pot_lab.training import (
     pick_device,
 )
 from pot_lab.training.checkpoint import FILE_NAME
-from tests.scoring.models import CNN, MLP
+from tests.scoring.models import CNN, MLP, exported, family
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,9 @@ def cnn(digits: tuple[torch.Tensor, torch.Tensor]) -> tuple[bytes, bytes]:
 
 
 QUICK = TrainerSettings(learning_rate=5e-3, batch_size=64, validation_fraction=0.15, seed=3)
+
+
+EAGER = TrainerSettings(learning_rate=1e-2, batch_size=16, validation_fraction=0.2, seed=3)
 
 
 class Clock:
@@ -172,6 +175,27 @@ def test_loss_decides_where_the_order_asks_for_loss(digits: tuple, cnn: tuple) -
     trainer = Trainer(*cnn, digits[0][:600], digits[1][:600], settings=QUICK, function="cross_entropy")
     trainer.train_until(steps=60, on_improved=lambda _w, s, _n: scores.append(s))
     assert len(scores) > 2 and scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("unet", "mse"),
+        ("unet", "mae[decimals=3]"),
+        ("gpt", "next_token_loss"),
+        ("lstm", "perplexity"),
+        ("gru", "macro_f1[classes=4]"),
+        ("vit", "top_k_accuracy[k=3]"),
+    ],
+)
+def test_every_score_function_has_something_to_train_for(name: str, function: str) -> None:
+    _, inputs, targets = family(name)
+    artifact = exported(name)
+    trainer = Trainer(artifact.graph, artifact.weights, inputs, targets, settings=EAGER, function=function)
+    best = trainer.train_until(steps=60)
+    before = score(artifact, inputs, targets, function)
+    after = score((artifact.graph, best.weights), inputs, targets, function)
+    assert after.better_than(before)
 
 
 def test_evidence_is_json_and_names_what_was_used(digits: tuple, cnn: tuple) -> None:
