@@ -122,6 +122,16 @@ def _parser() -> argparse.ArgumentParser:
     wallet.add_argument("action", choices=["show", "stake", "claim", "new"], nargs="?", default="show")
     wallet.add_argument("values", nargs="*", help="stake ROLE [POT]; new PATH")
 
+    _simulate_parser(command("simulate", _simulate, "real replicas and ledgers in virtual time, under every fault"))
+
+    bench = commands.add_parser("bench", help="measure, beside the paper's tables").add_subparsers(
+        metavar="FIGURE", required=True
+    )
+    wan = bench.add_parser("wan", help="Table 5: narrow and far links, by the simulator")
+    wan.set_defaults(run=_bench_wan)
+    wan.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    wan.add_argument("--row", action="append", metavar="TRANSACTIONSxNODES", help="e.g. 1000x30 (default: all rows)")
+
     commands.add_parser("aggregator", help="run one aggregator of a network (see `pot-lab aggregator --help`)")
     return parser
 
@@ -342,6 +352,25 @@ def _wallet(chosen: argparse.Namespace) -> None:
         for name, amount in stakes.items():
             print(f"stake    {pot(amount)} POT as {name}")
         print(f"earned   {pot(view.earned_grains)} POT, of which {pot(claimed)} POT claimed")
+
+
+def _simulate_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", default="1..100", metavar="A..B", help="which runs (default: 1..100)")
+    parser.add_argument("--nodes", type=int, help="how many aggregators (default: each seed decides, 4 to 7)")
+    parser.add_argument("--profile", default="everything", help="which faults may come (default: everything)")
+    parser.add_argument("--processes", type=int, help="how many runs at once (default: one for each core)")
+
+
+def _simulate(chosen: argparse.Namespace) -> int:
+    from pot_lab.simulator.cli import run_simulate
+
+    return run_simulate(chosen)
+
+
+def _bench_wan(chosen: argparse.Namespace) -> None:
+    from pot_lab.simulator.cli import run_wan
+
+    run_wan(chosen)
 
 
 def _score(chosen: argparse.Namespace) -> None:

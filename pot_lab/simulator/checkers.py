@@ -1,0 +1,259 @@
+"""What must hold at every moment of every run, whatever befalls it.
+
+`Checkers` hear of everything that correct aggregators do, through all their lives, and of what clients were told:
+
+- agreement: all who run a sequence run the same requests at the same time, with equal replies and equal states;
+- validity: a batch holds only what somebody said, at a time that some correct clock bears out and that never runs back;
+- once: no request runs twice, and what f+1 equal replies acknowledged is where they said, for ever;
+- word: no correct replica signs two different things for one step, is proved to have lied, halts or falls over;
+- money: what was deposited is what is there (`Book.audit`), at intervals;
+- memory: nothing that a replica keeps grows past a bound that the run's length does not enter.
+
+Liveness is the run's own check (`simulation.py`): after all faults have ended everything asked for is answered in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any
+
+from pot_lab.consensus.application import Batch
+from pot_lab.consensus.messages import (
+    Checkpoint,
+    Commit,
+    Message,
+    NewView,
+    Prepare,
+    PrePrepare,
+    ViewChange,
+    batch_digest,
+    content_digest,
+    request_digest,
+)
+from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.quorum import weak_quorum
+from pot_lab.consensus.records import Accepted, Changing, LogRecord, Prepared
+from pot_lab.consensus.replica import Replica
+from pot_lab.consensus.steps import Executed, Reply
+from pot_lab.errors import PotLabError
+from pot_lab.protocol.ledger import Ledger
+
+_KEPT_PER_REPLICA = 4
+_RECORDS_A_BATCH, _KEPT_EVIDENCE, _KEPT_SNAPSHOTS = 4, 64, 3
+_BOUNDED_ELSEWHERE = ("pool", "replies", "counters", "_verifier")
+
+
+class Violation(Exception):
+    """A promise was broken.
+
+    Attributes:
+        rule: its name.
+    """
+
+    def __init__(self, rule: str, what: str) -> None:
+        super().__init__(f"{rule}: {what}")
+        self.rule = rule
+
+
+class Checkers:
+    """What is known of the one history, and of every promise made about it.
+
+    Args:
+        n: how many aggregators there are.
+        time_slack_ms: how far a batch's time may lie ahead of a right clock, or before its requests were said.
+    """
+
+    def __init__(self, n: int, time_slack_ms: int) -> None:
+        self.n = n
+        self.height = 0
+        self.checks = 0
+        self._time_slack_ms = time_slack_ms
+        self._history: dict[int, tuple[tuple[bytes, ...], int, bytes, tuple[bytes, ...], bytes]] = {}
+        self._ran: dict[bytes, int] = {}
+        self._place: dict[bytes, tuple[int, bytes]] = {}
+        self._said_ms: dict[bytes, int] = {}
+        self._words: dict[tuple[int, str, int, int], bytes] = {}
+        self._left: dict[int, int] = {}
+        self._promised: dict[bytes, tuple[int, int, bytes]] = {}
+
+    # What is asked.
+
+    def said(self, request: bytes, at_ms: int) -> None:
+        """Somebody signed a request and sent it."""
+        self._said_ms.setdefault(request_digest(request), at_ms)
+
+    def acknowledged(self, digest: bytes, reply: Reply) -> None:
+        """A client has f+1 equal replies to its request."""
+        self.checks += 1
+        self._promised[digest] = reply.sequence, reply.time_ms, reply.reply
+        self._compare(digest)
+
+    # What is done.
+
+    def executed(self, node: int, effect: Executed, batch: Batch, now_ms: int) -> None:
+        """A correct aggregator ran a batch, now or again after a restart."""
+        self.checks += 1
+        sequence = effect.sequence
+        execution = effect.execution
+        ran = tuple(request_digest(request) for request in batch.requests)
+        found = (ran, effect.time_ms, effect.state, execution.replies, execution.digest)
+        known = self._history.get(sequence)
+        if known is None:
+            self._first(sequence, found, now_ms)
+        elif known != found:
+            parts = ("requests", "time", "state", "replies", "ledger")
+            differing = [part for part, a, b in zip(parts, known, found, strict=True) if a != b]
+            raise Violation("agreement", f"aggregator {node} differs at batch {sequence} in {', '.join(differing)}")
+
+    def _first(
+        self, sequence: int, found: tuple[tuple[bytes, ...], int, bytes, tuple[bytes, ...], bytes], now_ms: int
+    ) -> None:
+        ran, time_ms, _, replies, _ = found
+        before = self._history.get(sequence - 1)
+        if before is not None and time_ms < before[1]:
+            raise Violation("validity", f"batch {sequence} is {before[1] - time_ms} ms before the one before it")
+        if time_ms > now_ms + self._time_slack_ms:
+            raise Violation("validity", f"batch {sequence} has a time {time_ms - now_ms} ms ahead")
+        for digest, reply in zip(ran, replies, strict=True):
+            said_ms = self._said_ms.get(digest)
+            if said_ms is None:
+                raise Violation("validity", f"batch {sequence} holds a request that nobody said: {digest.hex()[:12]}")
+            if said_ms > time_ms + self._time_slack_ms:
+                late_ms = said_ms - time_ms
+                raise Violation("validity", f"batch {sequence} is {late_ms} ms older than a request in it")
+            earlier = self._ran.setdefault(digest, sequence)
+            if earlier != sequence:
+                raise Violation("once", f"request {digest.hex()[:12]} ran in batches {earlier} and {sequence}")
+            self._place[digest] = sequence, reply
+        self._history[sequence] = found
+        self.height = max(self.height, sequence)
+        for digest in ran:
+            self._compare(digest)
+
+    def _compare(self, digest: bytes) -> None:
+        """Whether what was promised about a request is what happened to it."""
+        promise, place = self._promised.get(digest), self._place.get(digest)
+        if promise is None or place is None:
+            return
+        sequence, time_ms, reply = promise
+        if (sequence, reply) != place or self._history[sequence][1] != time_ms:
+            raise Violation(
+                "acknowledged",
+                f"request {digest.hex()[:12]} was acknowledged in batch {sequence}, but ran in {place[0]}",
+            )
+
+    def sent(self, node: int, message: Message) -> None:
+        """A correct aggregator sent a message: it never signs two digests for one step."""
+        if isinstance(message, PrePrepare):
+            if message.view % self.n != node:
+                return  # shown to a peer: the primary's word, not this one's
+            digest = batch_digest(message.sequence, message.time_ms, message.digests)
+            self._say(node, "proposal", message.view, message.sequence, digest)
+        elif isinstance(message, Prepare | Commit):
+            self._say(node, type(message).__name__, message.view, message.sequence, message.digest)
+        elif isinstance(message, Checkpoint):
+            self._say(node, "checkpoint", 0, message.sequence, message.state + message.snapshot)
+        elif isinstance(message, NewView) and message.view % self.n == node:
+            self._say(node, "new view", message.view, 0, content_digest(message))
+            for vote in message.proposals:
+                self._say(node, "proposal", message.view, vote.sequence, vote.digest)
+        elif isinstance(message, ViewChange) and message.replica == node:
+            self._say(node, "view change", message.view, 0, content_digest(message))
+
+    def wrote(self, node: int, record: LogRecord) -> None:
+        """A correct aggregator has something on its disk: votes are made then, whenever they are sent."""
+        if isinstance(record, Accepted):
+            if record.prepare is not None:
+                self._vote(node, record.prepare)
+        elif isinstance(record, Prepared):
+            self._vote(node, record.commit)
+        elif isinstance(record, Changing):
+            self.sent(node, record.change)
+            self._left[node] = max(self._left.get(node, 0), record.change.view)
+
+    def _vote(self, node: int, vote: Prepare | Commit) -> None:
+        if vote.view < self._left.get(node, 0):
+            raise Violation("word", f"aggregator {node} votes in view {vote.view}, which it has left")
+        self.sent(node, vote)
+
+    def _say(self, node: int, kind: str, view: int, sequence: int, digest: bytes) -> None:
+        """Compare a signed word with what the same aggregator said before."""
+        self.checks += 1
+        what = f"{kind} of view {view}, batch {sequence}"
+        known = self._words.setdefault((node, kind, view, sequence), digest)
+        if known is not digest and known != digest:
+            raise Violation("word", f"aggregator {node} contradicts its {what}")
+
+    def accused(self, node: int, accused: int, *, is_correct: bool) -> None:
+        """Somebody holds a proof that an aggregator lied."""
+        if is_correct:
+            raise Violation("word", f"aggregator {node} proves that {accused} lied, which is correct")
+
+    def halted(self, node: int, error: PotLabError) -> None:
+        """A correct aggregator has stopped itself."""
+        raise Violation("word", f"aggregator {node} halted: {error}")
+
+    def failed(self, node: int, error: Exception) -> None:
+        """A correct aggregator's step raised."""
+        raise Violation("word", f"aggregator {node} fell over: {type(error).__name__}: {error}")
+
+    # What is kept.
+
+    def audit(self, node: int, ledger: Ledger) -> None:
+        """Count the money of one ledger."""
+        self.checks += 1
+        try:
+            ledger.book.check_conservation()
+            ledger.book.audit()
+        except AssertionError as error:
+            raise Violation("money", f"aggregator {node}: {error}") from error
+
+    def memory(self, node: int, replica: Replica) -> None:
+        """Measure everything that a replica keeps."""
+        self.checks += 1
+        limits = replica.parameters
+        if len(replica.pool) > limits.pending_requests or replica.pool.size_bytes > limits.pending_bytes:
+            raise Violation("memory", f"aggregator {node} holds {len(replica.pool)} pending requests")
+        if len(replica.replies) > limits.cached_replies:
+            raise Violation("memory", f"aggregator {node} keeps {len(replica.replies)} replies")
+        bound = _KEPT_PER_REPLICA * self.n * (limits.window + 4 * limits.in_flight)
+        for name, value in vars(replica).items():
+            kept = 0 if name in _BOUNDED_ELSEWHERE else _size(value)
+            if kept > bound:
+                raise Violation("memory", f"aggregator {node} keeps {kept} things as {name}, wanted at most {bound}")
+
+    def log(self, node: int, records: int, snapshots: int, limits: Parameters) -> None:
+        """Measure what a correct aggregator has on its disk."""
+        self.checks += 1
+        bound = _RECORDS_A_BATCH * (2 * limits.snapshot_batches + 4 * limits.window) + _KEPT_EVIDENCE * self.n
+        if records > bound or snapshots > _KEPT_SNAPSHOTS + 2 * limits.window // limits.snapshot_batches:
+            raise Violation("memory", f"aggregator {node} has {records} records and {snapshots} snapshots on its disk")
+
+    # The end.
+
+    def finished(self, node: int, replica: Replica) -> None:
+        """At the end of a run nothing that was acknowledged is missing from any correct aggregator."""
+        last = max((sequence for sequence, _, _ in self._promised.values()), default=0)
+        if replica.executed < last:
+            raise Violation("acknowledged", f"aggregator {node} ends at {replica.executed}, acknowledged was {last}")
+        for digest, (sequence, _, _) in self._promised.items():
+            if digest not in self._place:
+                raise Violation("acknowledged", f"request {digest.hex()[:12]} of batch {sequence} never ran")
+
+    @property
+    def needed(self) -> int:
+        """Equal replies that make a result."""
+        return weak_quorum(self.n)
+
+
+def _size(value: Any) -> int:
+    """How many things a container holds, those in the containers in it counted too."""
+    if not isinstance(value, Sized):
+        is_part = type(value).__module__.startswith("pot_lab.consensus.") and hasattr(value, "__dict__")
+        kept = vars(value).items() if is_part else ()
+        return sum(_size(part) for name, part in kept if name not in _BOUNDED_ELSEWHERE)
+    if isinstance(value, bytes | str | tuple):
+        return 0
+    if isinstance(value, dict):
+        return len(value) + sum(map(_size, value.values()))
+    return len(value)

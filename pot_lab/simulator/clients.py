@@ -1,0 +1,147 @@
+"""Virtual clients: they send signed requests to the aggregators, ask again until f+1 give the same reply, and remember
+what they were told.
+
+A client numbers its transactions and keeps one of a kind on its way at a time. It sends to every aggregator, or now and
+then to a single one that has to spread the request itself; when no answer comes it sends to all, at longer and longer
+intervals. What f+1 equal replies said is acknowledged: `checkers` hold the ledger to it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Protocol
+
+from pot_lab.consensus.messages import request_digest
+from pot_lab.consensus.steps import Reply
+from pot_lab.crypto.canonical import decode
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.transactions import Reply as LedgerReply
+from pot_lab.protocol.transactions import sign
+from pot_lab.simulator.people import Person
+from pot_lab.simulator.virtual_time import MILLISECOND_US, EventQueue
+
+_FIRST_PATIENCE_US, _LONGEST_PATIENCE_US = 1_000 * MILLISECOND_US, 4_000 * MILLISECOND_US
+_REPLY_LIMIT_BYTES = 1 << 20
+_REFUSED_PAUSE_MS = 1_000
+
+
+class Desk(Protocol):
+    """What a client needs of the world."""
+
+    queue: EventQueue
+
+    def ledger(self) -> Ledger | None: ...
+
+    def on_said(self, client: int, request: bytes) -> None: ...
+
+    def ask(self, client: int, aggregator: int, request: bytes, spread: bool) -> None: ...
+
+    def on_acknowledged(self, client: int, digest: bytes, reply: Reply) -> None: ...
+
+
+class _Waiting:
+    __slots__ = ("asked_us", "name", "patience_us", "replies", "request")
+
+    def __init__(self, name: str, request: bytes, asked_us: int) -> None:
+        self.name, self.request, self.asked_us = name, request, asked_us
+        self.patience_us = _FIRST_PATIENCE_US
+        self.replies: dict[int, tuple[int, int, bytes]] = {}
+
+
+class VirtualClient:
+    """One person's connection to the network.
+
+    Args:
+        number: its name among the clients.
+        pause_us: how long it thinks between two looks at the ledger.
+        needed: equal replies that make a result, f+1.
+        aggregators: how many there are.
+    Attributes:
+        answered: requests that got their result.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        number: int,
+        person: Person,
+        random: Random,
+        *,
+        aggregators: int,
+        needed: int,
+        pause_us: int,
+        alone: float,
+    ) -> None:
+        self._desk, self.number, self.person, self._random = desk, number, person, random
+        self._aggregators, self._needed, self._pause_us, self._alone = aggregators, needed, pause_us, alone
+        self._nonce = 0
+        self._waiting: dict[bytes, _Waiting] = {}
+        self._not_before_ms: dict[str, int] = {}
+        self.answered = 0
+        self.has_stopped = False
+
+    @property
+    def unanswered(self) -> list[tuple[str, bytes]]:
+        """Requests without a result: what they were for, and their digests."""
+        return [(waiting.name, digest) for digest, waiting in self._waiting.items()]
+
+    def begin(self) -> None:
+        """Start to look at the ledger now and then."""
+        self._desk.queue.after(int(self._random.random() * self._pause_us), self._look)
+
+    def stop_wishing(self) -> None:
+        """Say nothing new; what was said is still asked for."""
+        self.has_stopped = True
+
+    def _look(self) -> None:
+        self._ask_again()
+        ledger = self._desk.ledger()
+        if ledger is not None and not self.has_stopped:
+            now_ms = self._desk.queue.now_ms
+            under_way = {waiting.name for waiting in self._waiting.values()}
+            for name, body in self.person.wishes(ledger, now_ms):
+                if name not in under_way and now_ms >= self._not_before_ms.get(name, 0):
+                    self._nonce += 1
+                    request = sign(self.person.cast.network_id, body, self.person.identity, self._nonce)
+                    self._say(name, request)
+        if not self.has_stopped or self._waiting:
+            self._desk.queue.after(self._pause_us, self._look)
+
+    def _say(self, name: str, request: bytes) -> None:
+        waiting = _Waiting(name, request, self._desk.queue.now_us)
+        self._waiting[request_digest(request)] = waiting
+        self._desk.on_said(self.number, request)
+        if self._random.random() < self._alone:
+            self._desk.ask(self.number, self._random.randrange(self._aggregators), request, False)
+        else:
+            self._ask_all(request)
+
+    def _ask_all(self, request: bytes) -> None:
+        for aggregator in range(self._aggregators):
+            self._desk.ask(self.number, aggregator, request, True)
+
+    def _ask_again(self) -> None:
+        now_us = self._desk.queue.now_us
+        for waiting in self._waiting.values():
+            if now_us - waiting.asked_us >= waiting.patience_us:
+                waiting.asked_us = now_us
+                waiting.patience_us = min(2 * waiting.patience_us, _LONGEST_PATIENCE_US)
+                self._ask_all(waiting.request)
+
+    def hear(self, aggregator: int, reply: Reply) -> None:
+        """An aggregator's reply has arrived."""
+        waiting = self._waiting.get(reply.digest)
+        if waiting is None:
+            return
+        said = (reply.sequence, reply.time_ms, reply.reply)
+        waiting.replies[aggregator] = said
+        if sum(other == said for other in waiting.replies.values()) < self._needed:
+            return
+        del self._waiting[reply.digest]
+        self.answered += 1
+        result = decode(reply.reply, LedgerReply, limit_bytes=_REPLY_LIMIT_BYTES)
+        if not result.accepted:
+            self._not_before_ms[waiting.name] = self._desk.queue.now_ms + _REFUSED_PAUSE_MS
+        self._desk.on_acknowledged(self.number, reply.digest, reply)
+
+

@@ -1,0 +1,174 @@
+"""The disk of one host: what was synced stays, what was only written may go, and a power cut tears.
+
+Three places a record can be in: the process's memory, the operating system's, the platter. A killed process loses the
+first; a power cut the second too, but for a beginning of it that may end in the middle of a record. Reading back checks
+each record's CRC and cuts the torn tail, as the aggregator's log does. Snapshots are files beside the log; replacing
+the log is all or nothing. `Journal` is the log's index: which record decided which batch.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from random import Random
+
+from pot_lab.consensus.messages import CheckpointProof, DecidedBatch
+from pot_lab.consensus.records import (
+    Accepted,
+    Decided,
+    Fetched,
+    LogRecord,
+    compacted,
+    decided_batch,
+    decode_record,
+    encode_record,
+)
+
+_CHUNK_RECORDS = 64
+
+
+class Disk:
+    """One append-only file, and snapshots beside it.
+
+    Attributes:
+        snapshots: by sequence.
+        sync_us: how long it takes to be sure that what was written is on the platter.
+        torn: how many records power cuts have torn.
+    """
+
+    def __init__(self, sync_us: int = 100) -> None:
+        self.sync_us = sync_us
+        self.torn = 0
+        self.snapshots: dict[int, bytes] = {}
+        self._synced_snapshots: set[int] = set()
+        self._records: list[tuple[int, bytes]] = []
+        self._synced = 0
+        self._written = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def append(self, record: bytes) -> int:
+        """Queue a record in the process's memory; returns its place."""
+        self._records.append((zlib.crc32(record), record))
+        return len(self._records) - 1
+
+    def write(self) -> None:
+        """Hand what is queued to the operating system."""
+        self._written = len(self._records)
+
+    def sync(self) -> None:
+        """What was written before is on the platter now."""
+        self._synced = self._written
+
+    def lose_memory(self) -> None:
+        """The process was killed."""
+        del self._records[self._written :]
+
+    def lose_power(self, random: Random) -> None:
+        """The host went dark: of what was not synced, a beginning may be there, and its last record may be torn."""
+        kept = random.randint(self._synced, self._written)
+        lost = self._records[kept : self._written]
+        del self._records[kept:]
+        if lost and random.random() < 0.5:
+            checksum, record = lost[0]
+            self._records.append((checksum, record[: random.randrange(len(record))]))
+            self.torn += 1
+        self._written = self._synced = len(self._records)
+        self.snapshots = {at: data for at, data in self.snapshots.items() if at in self._synced_snapshots}
+
+    def wipe(self) -> None:
+        """The disk was lost; an empty one takes its place."""
+        self._records.clear()
+        self.snapshots.clear()
+        self._written = self._synced = 0
+
+    def read(self, place: int) -> bytes:
+        """The record at a place."""
+        return self._records[place][1]
+
+    def open(self) -> None:
+        """Cut the torn tail of an earlier life."""
+        for place, (checksum, record) in enumerate(self._records):
+            if zlib.crc32(record) != checksum:
+                del self._records[place:]
+                break
+        self._written = self._synced = len(self._records)
+
+    def replace(self, records: list[bytes], sequence: int) -> None:
+        """Sync a snapshot, let the log be these records from now on, and remove older snapshots."""
+        self._records = [(zlib.crc32(record), record) for record in records]
+        self._written = self._synced = len(self._records)
+        self.snapshots = {at: data for at, data in self.snapshots.items() if at >= sequence}
+        self._synced_snapshots = {sequence}
+
+    def records(self) -> Iterator[tuple[int, bytes]]:
+        """All records with their places."""
+        return ((place, record) for place, (_, record) in enumerate(self._records))
+
+
+class Journal:
+    """A replica's records on its disk, and where each decided batch stands among them."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self._accepted: dict[int, int] = {}
+        self._decided: dict[int, tuple[int, int]] = {}
+
+    def append(self, record: LogRecord) -> None:
+        """Queue a record."""
+        self._index(record, self.disk.append(encode_record(record)))
+
+    def recover(self) -> Iterator[tuple[LogRecord, ...]]:
+        """Open the disk of an earlier life: all whole records in order, a few at a time."""
+        self.disk.open()
+        chunk: list[LogRecord] = []
+        for place, data in self.disk.records():
+            record = decode_record(data)
+            self._index(record, place)
+            chunk.append(record)
+            if len(chunk) == _CHUNK_RECORDS:
+                yield tuple(chunk)
+                chunk.clear()
+        yield tuple(chunk)
+
+    def compact(self, proof: CheckpointProof) -> None:
+        """Go on from the snapshot of a checkpoint: what the log holds of earlier sequences is dropped."""
+        records = [decode_record(data) for _, data in self.disk.records()]
+        left = list(compacted(proof, records))
+        self.disk.replace([encode_record(record) for record in left], proof.sequence)
+        self._accepted.clear()
+        self._decided.clear()
+        for place, record in enumerate(left):
+            self._index(record, place)
+
+    def decisions(self, first: int, last: int, limit_bytes: int) -> list[DecidedBatch]:
+        """Decided batches from `first` to `last`, as many as fit into `limit_bytes` but at least one."""
+        found: list[DecidedBatch] = []
+        room_bytes = limit_bytes
+        for sequence in range(first, last + 1):
+            places = self._decided.get(sequence)
+            if places is None:
+                break
+            batch = self._batch(*places)
+            room_bytes -= sum(map(len, batch.requests)) + 256 * len(batch.commits)
+            if found and room_bytes < 0:
+                break
+            found.append(batch)
+        return found
+
+    def _batch(self, decision_place: int, proposal_place: int) -> DecidedBatch:
+        decision = decode_record(self.disk.read(decision_place))
+        if isinstance(decision, Fetched):
+            return decision.batch
+        proposal = decode_record(self.disk.read(proposal_place))
+        assert isinstance(decision, Decided) and isinstance(proposal, Accepted)
+        return decided_batch(proposal, decision)
+
+    def _index(self, record: LogRecord, place: int) -> None:
+        if isinstance(record, Accepted):
+            self._accepted[record.proposal.sequence] = place
+        elif isinstance(record, Decided):
+            self._decided[record.sequence] = place, self._accepted.pop(record.sequence, -1)
+        elif isinstance(record, Fetched):
+            self._decided[record.batch.sequence] = place, -1

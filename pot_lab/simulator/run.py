@@ -1,0 +1,152 @@
+"""Many seeds: run them on all cores, add up what they met, keep what failed.
+
+A seed's run depends on nothing but seed, number of aggregators and profile; how seeds are spread over processes changes
+only the time.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from pot_lab.errors import PotLabError
+from pot_lab.simulator.faults import profile_of
+from pot_lab.simulator.simulation import Outcome, Simulation
+
+USUAL_PROFILE = "everything"
+_SEEDS_A_TASK = 4
+
+
+class BadSeeds(PotLabError):
+    """A range of seeds cannot be read."""
+
+
+@dataclass
+class Report:
+    """What a range of seeds showed.
+
+    Attributes:
+        seeds: how many were run.
+        events: moments of virtual time in all of them.
+        faults: how often each kind of fault happened.
+        view_changes: views that correct aggregators left behind, the furthest of each run.
+        catch_ups: how often an aggregator took decisions or a snapshot from another.
+        failures: the outcomes of seeds that broke a promise or got stuck.
+    """
+
+    seeds: int = 0
+    events: int = 0
+    batches: int = 0
+    answered: int = 0
+    view_changes: int = 0
+    catch_ups: int = 0
+    elapsed_s: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    failures: list[Outcome] = field(default_factory=list)
+
+    @property
+    def violations(self) -> int:
+        """How many seeds broke a promise."""
+        return sum(outcome.violation is not None for outcome in self.failures)
+
+    @property
+    def stuck(self) -> int:
+        """How many seeds did not recover in time."""
+        return sum(outcome.stuck is not None for outcome in self.failures)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one seed's run."""
+        self.seeds += 1
+        self.events += outcome.events
+        self.batches += outcome.batches
+        self.answered += outcome.answered
+        self.view_changes += outcome.view_changes
+        self.catch_ups += outcome.catch_ups
+        self.faults.update(outcome.faults)
+        if not outcome.is_good:
+            self.failures.append(outcome)
+
+    def facts(self) -> dict[str, Any]:
+        """What `pot-lab simulate --json` prints."""
+        return {
+            "seeds": self.seeds,
+            "events": self.events,
+            "violations": self.violations,
+            "stuck": self.stuck,
+            "faults": dict(sorted(self.faults.items())),
+            "view_changes": self.view_changes,
+            "catch_ups": self.catch_ups,
+            "elapsed_s": round(self.elapsed_s, 2),
+            "batches": self.batches,
+            "answered": self.answered,
+            "failures": [
+                {"seed": outcome.seed, "why": outcome.violation or outcome.stuck, "replay": outcome.replay}
+                for outcome in self.failures
+            ],
+        }
+
+
+def seeds_of(text: str) -> range:
+    """The seeds that `A..B` names, both ends included; one number names itself. Raises BadSeeds."""
+    first, _, last = text.partition("..")
+    try:
+        seeds = range(int(first), int(last or first) + 1)
+    except ValueError:
+        seeds = range(0)
+    if not seeds or seeds[0] < 0:
+        raise BadSeeds("seeds are given as A..B", seen=text, wanted="e.g. 1..2000")
+    return seeds
+
+
+def run_seed(seed: int, nodes: int | None, profile: str) -> Outcome:
+    """Run one seed."""
+    return Simulation(seed, nodes, profile).run()
+
+
+def simulate(
+    seeds: Iterable[int],
+    nodes: int | None = None,
+    profile: str = USUAL_PROFILE,
+    *,
+    processes: int | None = None,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> Report:
+    """Run seeds and report.
+
+    Args:
+        nodes: how many aggregators; None: each seed decides.
+        profile: which faults may come; see `faults.PROFILES`.
+        processes: how many run at once; None: one for each core.
+        on_outcome: called with each seed's outcome, in the order of the seeds.
+    Raises:
+        UnknownProfile, BadReplicaCount: there is no such profile, or no such network.
+    """
+    profile_of(profile)
+    started_s = time.perf_counter()
+    report = Report()
+    wanted = list(seeds)
+    run = partial(run_seed, nodes=nodes, profile=profile)
+    for outcome in _outcomes(run, wanted, min(processes or os.cpu_count() or 1, len(wanted))):
+        report.add(outcome)
+        on_outcome(outcome)
+    report.elapsed_s = time.perf_counter() - started_s
+    return report
+
+
+def _outcomes(run: Callable[[int], Outcome], seeds: list[int], processes: int) -> Iterator[Outcome]:
+    if processes <= 1:
+        for seed in seeds:
+            yield run(seed)
+        return
+    run(seeds[0])  # what all runs share is made once, before the processes part
+    gc.freeze()
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        yield from pool.imap(run, seeds, chunksize=_SEEDS_A_TASK)
+    gc.unfreeze()

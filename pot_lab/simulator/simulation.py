@@ -1,0 +1,368 @@
+"""One run: a network of real replicas and ledgers, its people, its faults, and what must hold meanwhile.
+
+Everything follows from the seed. The storm lasts `STORM_US`; then all faults end but for the liars, the people go on
+for a while and fall silent, and everything that was asked must be answered, and all correct aggregators be equal,
+within `LIVENESS_US`; a run that does not get there is stuck.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from pot_lab.consensus.application import Application, Batch
+from pot_lab.consensus.membership import Membership
+from pot_lab.consensus.messages import Message
+from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.quorum import faulty, weak_quorum
+from pot_lab.consensus.records import LogRecord
+from pot_lab.consensus.replica import Replica
+from pot_lab.consensus.steps import Executed, Refuse, Reply
+from pot_lab.errors import PotLabError
+from pot_lab.protocol.application import LedgerApplication
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.simulator.byzantine import Behaviour, Several
+from pot_lab.simulator.checkers import Checkers, Violation
+from pot_lab.simulator.clients import VirtualClient
+from pot_lab.simulator.clocks import Clock
+from pot_lab.simulator.disks import Disk
+from pot_lab.simulator.faults import STORM_US, Storm, profile_of, weather_of
+from pot_lab.simulator.links import Frame, Links
+from pot_lab.simulator.nodes import Node
+from pot_lab.simulator.people import AggregatorDuty, Chain, cast_of, population
+from pot_lab.simulator.signatures import remembered
+from pot_lab.simulator.trace import Trace
+from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US, EventQueue
+
+GOING_ON_US = 4 * SECOND_US
+LIVENESS_US = 60 * SECOND_US
+_LOOK_US = 500 * MILLISECOND_US
+_SKEW_SLACK_MS = 1_000
+_USUAL_SIZES = (4, 4, 4, 4, 5, 6, 7)
+
+
+@dataclass
+class Outcome:
+    """What one run showed.
+
+    Attributes:
+        violation: the promise that was broken, if one was.
+        stuck: what was still missing at the end, if anything was.
+        digest: of the whole trace; equal for every run of this seed.
+        trace: the run in words, where it failed.
+    """
+
+    seed: int
+    nodes: int
+    profile: str
+    events: int = 0
+    batches: int = 0
+    answered: int = 0
+    view_changes: int = 0
+    catch_ups: int = 0
+    virtual_ms: int = 0
+    settled: int = 0
+    violation: str | None = None
+    stuck: str | None = None
+    digest: str = ""
+    trace: str = ""
+    faults: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether everything held."""
+        return self.violation is None and self.stuck is None
+
+    @property
+    def replay(self) -> str:
+        """The command that runs it again."""
+        return f"pot-lab simulate --seeds {self.seed}..{self.seed} --nodes {self.nodes} --profile {self.profile}"
+
+
+class Simulation:
+    """One run of one seed.
+
+    Args:
+        seed: decides everything that the other arguments leave open.
+        nodes: how many aggregators; None: the seed decides.
+        profile: which faults may come; see `faults.PROFILES`.
+        liars: aggregators that lie, and how, besides those that the profile brings.
+        make_replica, make_application, make_disk, make_node, make_checkers: the parts, for tests that plant a bug in
+            one.
+    Raises:
+        UnknownProfile, BadReplicaCount: there is no such profile, or no such network.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        nodes: int | None = None,
+        profile: str = "everything",
+        *,
+        liars: Mapping[int, Sequence[type[Behaviour]]] | None = None,
+        make_replica: Callable[..., Replica] = Replica,
+        make_application: Callable[..., Application] = LedgerApplication,
+        make_disk: Callable[[int], Disk] = Disk,
+        make_node: Callable[..., Node] = Node,
+        make_checkers: Callable[[int, int], Checkers] = Checkers,
+    ) -> None:
+        self.seed = seed
+        chosen = self._random("size")
+        self.n = nodes if nodes is not None else chosen.choice(_USUAL_SIZES)
+        self.f = faulty(self.n)
+        self.profile = profile
+        self.queue = EventQueue()
+        self.trace = Trace(self.queue)
+        self.faults: Counter[str] = Counter()
+        self.client_loss = 0.0
+        self._views: dict[int, int] = {}
+        self.cast = cast_of(self.n)
+        self.parameters = self._parameters()
+        self.checkers = make_checkers(self.n, self.parameters.time_tolerance_ms + _SKEW_SLACK_MS)
+        weather = weather_of(self.n, self._random("weather"))
+        self.links = Links(self.queue, self._random("links"), weather, self._deliver, self.faults)
+        self.storm = Storm(self, profile_of(profile), self._random("storm"))
+        self.chain = Chain(self.queue)
+        self._liars = dict(liars or {})
+        addresses = tuple(each.address for each in self.cast.aggregators)
+
+        def replica(index: int, application: Application) -> Replica:
+            membership = Membership(self.cast.network_id, addresses, index)
+            return make_replica(membership, self.cast.aggregators[index], application, self.parameters)
+
+        self.nodes: list[Node] = []
+        for index in range(self.n):
+            disk = make_disk(self._random(f"sync {index}").choice([100, 500, 2_000]))
+            node = make_node(
+                self,
+                index,
+                Clock(self.queue),
+                disk,
+                self._random(f"node {index}"),
+                lambda: make_application(self.cast.genesis),
+                replica,
+            )
+            node.duties = (AggregatorDuty(self.cast, index, self.chain, self.queue, self._duty_said),)
+            self.nodes.append(node)
+        self._client_random = self._random("client links")
+        orders = self._random("orders").randint(1, 3)
+        alone = self._random("alone").choice([0.0, 0.1, 0.5])
+        self.clients = [
+            VirtualClient(
+                self,
+                number,
+                person,
+                self._random(f"client {number}"),
+                aggregators=self.n,
+                needed=weak_quorum(self.n),
+                pause_us=self._random(f"pause {number}").choice([150, 300, 600]) * MILLISECOND_US,
+                alone=alone,
+            )
+            for number, person in enumerate(population(self.cast, self.chain, orders))
+        ]
+
+    def _random(self, name: str) -> Random:
+        """A source of its own for each part, so that one more draw in one changes nothing in another."""
+        return Random(f"{self.seed}/{name}")
+
+    def _parameters(self) -> Parameters:
+        """Small limits, so that a short run reaches them."""
+        random = self._random("parameters")
+        in_flight = random.randint(1, 5)
+        return Parameters(
+            in_flight=in_flight,
+            window=in_flight + random.randint(4, 16),
+            batch_requests=random.choice([2, 10, 500]),
+            inline_bytes=random.choice([0, 16_384]),
+            snapshot_batches=random.choice([6, 20, 60]),
+        )
+
+    def make_liar(self, index: int, kinds: Sequence[type[Behaviour]]) -> None:
+        """Let an aggregator lie from now on."""
+        self.trace.mark(index, "is a liar:", *(kind.kind for kind in kinds))
+        identity, network_id = self.cast.aggregators[index], self.cast.network_id
+        parts = [kind(identity, network_id, self._random(f"liar {index} {kind.kind}"), self.faults) for kind in kinds]
+        self.nodes[index].behaviour = Several(parts)
+
+    # The run.
+
+    def run(self) -> Outcome:
+        """Run to the end; a broken promise ends it at once."""
+        outcome = Outcome(self.seed, self.n, self.profile)
+        with remembered():
+            try:
+                outcome.stuck = self._run()
+            except Violation as violation:
+                outcome.violation = str(violation)
+                self.trace.mark(-1, "VIOLATION", str(violation))
+        correct = [node for node in self.nodes if node.is_correct]
+        outcome.events, outcome.virtual_ms = self.queue.events, self.queue.now_us // MILLISECOND_US
+        outcome.batches = self.checkers.height
+        outcome.answered = sum(client.answered for client in self.clients)
+        outcome.view_changes = max((node.replica.view for node in correct), default=0)
+        outcome.catch_ups = sum(node.catch_ups for node in correct)
+        ledger = self.ledger()
+        outcome.settled = ledger.state.confirmed.epoch if ledger is not None else 0
+        outcome.faults = Counter({kind: count for kind, count in sorted(self.faults.items()) if count})
+        outcome.digest = self.trace.digest
+        if not outcome.is_good:
+            outcome.trace = self.trace.text()
+        return outcome
+
+    def _run(self) -> str | None:
+        for index, kinds in self._liars.items():
+            self.storm.faulty.add(index)
+            self.make_liar(index, kinds)
+        self.storm.begin()
+        for node in self.nodes:
+            node.start()
+        for client in self.clients:
+            client.begin()
+        self.queue.after(_LOOK_US, self._look)
+        self.queue.run(STORM_US)
+        self.storm.end()
+        self.queue.run(STORM_US + GOING_ON_US)
+        for client in self.clients:
+            client.stop_wishing()
+        until_us = self.queue.now_us + LIVENESS_US
+        while self.queue.now_us < until_us:
+            self.queue.run(min(self.queue.now_us + _LOOK_US, until_us))
+            if self._is_done():
+                self._check_end()
+                return None
+        return self._missing()
+
+    def _look(self) -> None:
+        """Now and then: count the money and measure the memory of every correct aggregator."""
+        for node in self.nodes:
+            if node.up and node.is_correct:
+                self.checkers.memory(node.index, node.replica)
+                self.checkers.log(node.index, len(node.disk), len(node.disk.snapshots), self.parameters)
+                self.checkers.audit(node.index, self._ledger_of(node))
+        self.queue.after(_LOOK_US, self._look)
+
+    def _is_done(self) -> bool:
+        if any(client.unanswered for client in self.clients):
+            return False
+        correct = [node for node in self.nodes if node.is_correct]
+        return all(node.up for node in correct) and len({node.replica.executed for node in correct}) == 1
+
+    def _check_end(self) -> None:
+        for node in self.nodes:
+            if node.is_correct:
+                self.checkers.finished(node.index, node.replica)
+                self.checkers.audit(node.index, self._ledger_of(node))
+
+    def _missing(self) -> str:
+        unanswered = [f"{client.number}: {name}" for client in self.clients for name, _ in client.unanswered]
+        heights = [
+            (node.replica.executed if node.up else "down") if node.is_correct else "liar" for node in self.nodes
+        ]
+        views = [node.replica.view for node in self.nodes]
+        return f"{LIVENESS_US // SECOND_US} s after the storm: heights {heights}, views {views}, waiting {unanswered}"
+
+    # What clients and duties need.
+
+    def ledger(self) -> Ledger | None:
+        """The ledger of the correct aggregator that is furthest."""
+        up = [node for node in self.nodes if node.up and node.is_correct]
+        if not up:
+            return None
+        return self._ledger_of(max(up, key=lambda node: node.replica.executed))
+
+    @staticmethod
+    def _ledger_of(node: Node) -> Ledger:
+        ledger: Ledger = node.application.ledger
+        return ledger
+
+    def on_said(self, client: int, request: bytes) -> None:
+        """A client has signed a request."""
+        self.checkers.said(request, self.queue.now_ms)
+
+    def _duty_said(self, request: bytes) -> None:
+        self.checkers.said(request, self.queue.now_ms)
+
+    def ask(self, client: int, aggregator: int, request: bytes, spread: bool) -> None:
+        """Carry a request from a client to an aggregator."""
+        node = self.nodes[aggregator]
+        self._on_client_link(lambda: node.ask(client, request, spread))
+
+    def _on_client_link(self, action: Callable[[], None]) -> None:
+        if self.client_loss and self._client_random.random() < self.client_loss:
+            self.faults["client_frame_lost"] += 1
+            return
+        self.queue.after(300 + int(self._client_random.random() * 2_000), action)
+
+    def on_acknowledged(self, client: int, digest: bytes, reply: Reply) -> None:
+        """A client has its result."""
+        self.trace.note(-1, "acknowledged", client, digest, reply.sequence)
+        self.checkers.acknowledged(digest, reply)
+
+    # What nodes need.
+
+    def send(self, sender: int, receiver: int, frame: Frame) -> None:
+        """Put a frame on a link."""
+        self.links.send(sender, receiver, frame, frame.size_bytes)
+
+    def broadcast(self, sender: int, frame: Frame) -> None:
+        """Put a frame on every link of a host."""
+        for receiver in range(self.n):
+            if receiver != sender:
+                self.links.send(sender, receiver, frame, frame.size_bytes)
+
+    def _deliver(self, sender: int, receiver: int, what: object) -> None:
+        assert isinstance(what, Frame)
+        message = what.message
+        self.trace.note(
+            receiver, type(message).__name__, sender, getattr(message, "view", ""), getattr(message, "sequence", "")
+        )
+        self.nodes[receiver].hear(sender, what)
+
+    def on_sent(self, node: Node, message: Message) -> None:
+        """A correct aggregator says something."""
+        if node.index not in self.storm.lost_disk:
+            self.checkers.sent(node.index, message)
+
+    def on_written(self, node: Node, record: LogRecord) -> None:
+        """A correct aggregator has a record on its disk."""
+        if node.index not in self.storm.lost_disk:
+            self.checkers.wrote(node.index, record)
+
+    def on_executed(self, node: Node, effect: Executed, batch: Batch) -> None:
+        """An aggregator has run a batch."""
+        if node.replica.view != self._views.get(node.index, 0):
+            self._views[node.index] = node.replica.view
+            self.trace.mark(node.index, "works in view", node.replica.view)
+        self.trace.note(node.index, "executed", effect.sequence, effect.requests, effect.state)
+        if node.is_correct:
+            self.checkers.executed(node.index, effect, batch, self.queue.now_ms)
+
+    def on_reply(self, node: Node, client: int, reply: Reply) -> None:
+        """An aggregator answers a client."""
+        self._on_client_link(lambda: self.clients[client].hear(node.index, reply))
+
+    def on_refused(self, node: Node, client: int, refusal: Refuse) -> None:
+        """An aggregator does not take a request; the client asks again."""
+        self.faults["request_refused"] += 1
+
+    def on_accusation(self, node: Node, accused: int) -> None:
+        """An aggregator holds a proof against another."""
+        if node.is_correct:
+            self.trace.mark(node.index, "proves that a liar is", accused)
+            self.faults["liar_proved"] += 1
+            is_correct = self.nodes[accused].is_correct and accused not in self.storm.lost_disk
+            self.checkers.accused(node.index, accused, is_correct=is_correct)
+
+    def on_halt(self, node: Node, error: PotLabError) -> None:
+        """An aggregator has stopped itself."""
+        self.trace.mark(node.index, "halts:", error)
+        if node.is_correct:
+            self.checkers.halted(node.index, error)
+
+    def on_failure(self, node: Node, error: Exception) -> None:
+        """An aggregator's step raised."""
+        self.trace.mark(node.index, "falls over:", repr(error))
+        if node.is_correct:
+            self.checkers.failed(node.index, error)

@@ -1,0 +1,211 @@
+"""Planted bugs: parts of the real programs with one thing wrong, for the tests that show that the simulator sees it.
+
+Each is a subclass of a product class, used only where a test hands it to a `Simulation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from pot_lab.consensus.application import Batch, Execution, RequestId
+from pot_lab.consensus.messages import Commit, DecidedBatch, PrePrepare, Vote, batch_digest
+from pot_lab.consensus.quorum import faulty
+from pot_lab.consensus.replica import Replica, Slot
+from pot_lab.consensus.replies import CachedReply, ReplyCache
+from pot_lab.consensus.stash import Stash
+from pot_lab.consensus.steps import Effect
+from pot_lab.crypto.canonical import decode
+from pot_lab.errors import PotLabError
+from pot_lab.protocol.application import LedgerApplication
+from pot_lab.protocol.transactions import TRANSACTION_LIMIT_BYTES, Transaction
+from pot_lab.simulator.disks import Disk
+from pot_lab.simulator.nodes import Node
+
+
+class QuorumOfFPlusOne(Replica):
+    """f+1 votes decide."""
+
+    def __init__(self, *arguments: object, **keywords: object) -> None:
+        super().__init__(*arguments, **keywords)
+        self.q = faulty(self.n) + 1
+
+
+class QuorumOfTwoFPlusOne(Replica):
+    """2f+1 votes decide, as in the paper: too few where n is not 3f+1."""
+
+    def __init__(self, *arguments: object, **keywords: object) -> None:
+        super().__init__(*arguments, **keywords)
+        self.q = 2 * faulty(self.n) + 1
+
+
+class VotesForAnything(Replica):
+    """The digest of a commit is not looked at."""
+
+    def _on_vote(self, sender: int, message: Vote) -> None:
+        slot = self._slots.get(message.sequence)
+        if isinstance(message, Commit) and slot is not None and slot.digest:
+            message = msgspec.structs.replace(message, digest=slot.digest)
+        super()._on_vote(sender, message)
+
+
+class VotesInOthersNames(Replica):
+    """A vote counts for whoever it names, whoever brought it."""
+
+    def _on_vote(self, sender: int, message: Vote) -> None:
+        if 0 <= message.replica < self.n and message.replica != self.index:
+            super()._on_vote(message.replica, message)
+
+
+class TakesAnyTime(Replica):
+    """A proposed time is not compared with the own clock."""
+
+    def _may_prepare(self, slot: Slot, previous_ms: int) -> bool:
+        return not slot.missing
+
+
+class SignsForEverybody(Replica):
+    """Signatures are not checked."""
+
+    def _signed_by(self, *arguments: object) -> bool:
+        return True
+
+
+class BelievesDecisions(Replica):
+    """Whatever a peer says was decided is executed."""
+
+    def _decided(self, sender: int, batch: DecidedBatch, digests: Sequence[bytes]) -> bool:
+        return batch.time_ms >= self.time_ms
+
+
+class TakesAnyBody(Replica):
+    """A body is taken for the request that the proposal names, unseen."""
+
+    def _on_pre_prepare(self, sender: int, message: PrePrepare) -> None:
+        digest = batch_digest(message.sequence, message.time_ms, message.digests)
+        super()._on_pre_prepare(sender, message)
+        slot = self._slots.get(message.sequence)
+        fits = len(message.bodies) == len(message.digests) and all(message.bodies)
+        if slot is not None and slot.digest == digest and slot.proposal is not None and fits:
+            slot.bodies = dict(zip(message.digests, message.bodies, strict=True))
+
+
+class NoRepliesKept(ReplyCache):
+    """Nothing that was answered is remembered."""
+
+    def put(self, reply: CachedReply) -> None:
+        pass
+
+
+class ForgetsReplies(Replica):
+    """The reply cache is lost."""
+
+    def __init__(self, *arguments: object, **keywords: object) -> None:
+        super().__init__(*arguments, **keywords)
+        self.replies = NoRepliesKept(1, 1)
+
+
+class RemembersWrongPlace(ReplyCache):
+    """A retry is told another batch than the one the request ran in."""
+
+    def get(self, digest: bytes) -> CachedReply | None:
+        found = super().get(digest)
+        return None if found is None else msgspec.structs.replace(found, sequence=found.sequence + 1)
+
+
+class AnswersRetriesWrongly(Replica):
+    """Its cache of replies is off by one."""
+
+    def __init__(self, *arguments: object, **keywords: object) -> None:
+        super().__init__(*arguments, **keywords)
+        self.replies = RemembersWrongPlace(self.parameters.cached_replies, self.parameters.cached_bytes)
+
+
+class NoUpperWatermark(Replica):
+    """Votes of any sequence are taken."""
+
+    def _in_window(self, sender: int, message: PrePrepare | Vote) -> bool:
+        return message.view == self.view and message.sequence > self.executed
+
+
+class EndlessStash(Replica):
+    """Early messages are kept without a limit."""
+
+    def __init__(self, *arguments: object, **keywords: object) -> None:
+        super().__init__(*arguments, **keywords)
+        self._stash = Stash(1 << 30)
+
+
+class TwoBatchesInOne(Replica):
+    """After a batch it takes the votes for the one after next for those for the next: off by one."""
+
+    def _execute_next(self) -> bool:
+        ahead = self._slots.get(self.executed + 2)
+        slot = self._slots.get(self.executed + 1)
+        if slot is None and ahead is not None and ahead.proposal is not None:
+            renamed = msgspec.structs.replace(ahead.proposal, sequence=self.executed + 1)
+            ahead.proposal = renamed
+            self._slots[self.executed + 1] = self._slots.pop(self.executed + 2)
+        return super()._execute_next()
+
+
+class NeverSynced(Disk):
+    """`fdatasync` is forgotten."""
+
+    def sync(self) -> None:
+        pass
+
+
+class SendsFirst(Node):
+    """Sends at once, and writes down what it sent only at every twentieth turn."""
+
+    def _write(self, effects: list[Effect], spent_us: int) -> None:
+        if self.turns % 20 == 0:
+            self.disk.write()
+            self.disk.sync()
+        self.disk.write = lambda: None  # type: ignore[method-assign]
+        try:
+            super()._write(effects, spent_us)
+        finally:
+            del self.disk.write
+
+
+class TrustingLedger(LedgerApplication):
+    """Who signed a transaction is not checked."""
+
+    def validate(self, request: bytes) -> RequestId:
+        try:
+            return super().validate(request)
+        except PotLabError:
+            transaction = decode(request, Transaction, limit_bytes=TRANSACTION_LIMIT_BYTES)
+            self._opened[request] = transaction
+            return RequestId(transaction.account, transaction.nonce, transaction.digest)
+
+
+class MintingLedger(LedgerApplication):
+    """Every hundredth batch pays an account out of nothing, and writes no total down."""
+
+    def execute(self, batch: Batch) -> Execution:
+        execution = super().execute(batch)
+        if batch.sequence % 20 == 0:
+            next(iter(self.ledger.state.accounts.values())).earned_grains += 1
+        return execution
+
+
+def diverging_ledgers() -> Callable[..., LedgerApplication]:
+    """An application that is not deterministic: each one made has its own idea of its state."""
+    made = iter(range(1 << 30))
+
+    class DivergingLedger(LedgerApplication):
+        def __init__(self, genesis: object) -> None:
+            super().__init__(genesis)
+            self._salt = next(made) % 2
+
+        def execute(self, batch: Batch) -> Execution:
+            execution = super().execute(batch)
+            if batch.sequence != 15:
+                return execution
+            return msgspec.structs.replace(execution, digest=bytes([self._salt]) * 32)
+
+    return DivergingLedger

@@ -1,0 +1,163 @@
+"""Each checker sees the violation that it is there for."""
+
+from __future__ import annotations
+
+import pytest
+
+from pot_lab.consensus.application import Batch, Execution
+from pot_lab.consensus.messages import NO_HASH, NO_SIGNATURE, Checkpoint, Commit, Prepare, ViewChange, request_digest
+from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.records import Changing, Prepared
+from pot_lab.consensus.steps import Executed, Reply
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.simulator.checkers import Checkers, Violation
+from pot_lab.simulator.people import cast_of
+from pot_lab.simulator.simulation import Simulation
+from pot_lab.simulator.virtual_time import START_MS
+
+SLACK_MS = 3_000
+STATE = b"\1" * 32
+
+
+def ran(sequence: int, *requests: bytes, time_ms: int = START_MS, reply: bytes = b"ok", state: bytes = STATE):
+    execution = Execution((reply,) * len(requests), (), state)
+    batch = Batch(sequence, time_ms, requests)
+    return Executed(sequence, time_ms, len(requests), execution, state, False), batch, START_MS
+
+
+def checkers(*said: bytes) -> Checkers:
+    made = Checkers(4, SLACK_MS)
+    for request in said:
+        made.said(request, START_MS)
+    return made
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        ran(1, b"b"),
+        ran(1, b"a", time_ms=START_MS + 1),
+        ran(1, b"a", reply=b"no"),
+        ran(1, b"a", state=b"\2" * 32),
+    ],
+    ids=["requests", "time", "reply", "state"],
+)
+def test_two_aggregators_that_ran_different_batches_disagree(second) -> None:
+    known = checkers(b"a", b"b")
+    known.executed(0, *ran(1, b"a"))
+    known.executed(1, *ran(1, b"a"))
+    with pytest.raises(Violation, match="agreement"):
+        known.executed(2, *second)
+
+
+@pytest.mark.parametrize(
+    ("batch", "why"),
+    [
+        (ran(1, b"c"), "nobody said"),
+        (ran(1, b"a", time_ms=START_MS + SLACK_MS + 1), "ahead"),
+        (ran(1, b"a", time_ms=START_MS - SLACK_MS - 1), "older than a request"),
+    ],
+)
+def test_a_batch_that_nobody_may_run_is_invalid(batch, why: str) -> None:
+    with pytest.raises(Violation, match=f"validity.*{why}"):
+        checkers(b"a").executed(0, *batch)
+
+
+def test_time_never_runs_back() -> None:
+    known = checkers(b"a")
+    known.executed(0, *ran(1, time_ms=START_MS + 5))
+    with pytest.raises(Violation, match="validity"):
+        known.executed(0, *ran(2, b"a", time_ms=START_MS + 4))
+
+
+def test_a_request_runs_once() -> None:
+    known = checkers(b"a")
+    known.executed(0, *ran(1, b"a"))
+    with pytest.raises(Violation, match="once"):
+        known.executed(0, *ran(2, b"a"))
+
+
+def test_what_was_acknowledged_stays_where_it_was_acknowledged() -> None:
+    digest = request_digest(b"a")
+    known = checkers(b"a")
+    known.acknowledged(digest, Reply(digest, 1, START_MS, b"ok"))
+    with pytest.raises(Violation, match="acknowledged"):
+        known.executed(0, *ran(2, b"a"))
+    known = checkers(b"a")
+    known.executed(0, *ran(1, b"a"))
+    with pytest.raises(Violation, match="acknowledged"):
+        known.acknowledged(digest, Reply(digest, 1, START_MS, b"other"))
+
+
+def test_what_was_acknowledged_must_have_run_at_the_end() -> None:
+    simulation = Simulation(1, 4, "calm")
+    assert simulation.run().is_good
+    replica = simulation.nodes[0].replica
+    digest = request_digest(b"never run")
+    known = checkers()
+    known.acknowledged(digest, Reply(digest, replica.executed, START_MS, b"ok"))
+    with pytest.raises(Violation, match="never ran"):
+        known.finished(0, replica)
+    known.acknowledged(digest, Reply(digest, replica.executed + 1, START_MS, b"ok"))
+    with pytest.raises(Violation, match="acknowledged"):
+        known.finished(0, replica)
+
+
+def test_a_word_is_given_once() -> None:
+    known = checkers()
+    vote = Prepare(0, 1, STATE, 0, NO_HASH, 1, NO_SIGNATURE)
+    known.sent(1, vote)
+    known.sent(1, vote)
+    known.sent(2, Prepare(0, 1, b"\2" * 32, 0, NO_HASH, 2, NO_SIGNATURE))
+    with pytest.raises(Violation, match="word"):
+        known.sent(1, Prepare(0, 1, b"\2" * 32, 0, NO_HASH, 1, NO_SIGNATURE))
+    known.sent(1, Checkpoint(4, STATE, NO_HASH, 1, NO_SIGNATURE))
+    with pytest.raises(Violation, match="word"):
+        known.sent(1, Checkpoint(4, NO_HASH, NO_HASH, 1, NO_SIGNATURE))
+
+
+def test_nobody_votes_in_a_view_that_it_has_left() -> None:
+    known = checkers()
+    known.wrote(1, Changing(ViewChange(2, None, (), 1, NO_SIGNATURE)))
+    known.wrote(1, Prepared((), Commit(2, 5, STATE, 0, NO_HASH, 1, NO_SIGNATURE)))
+    with pytest.raises(Violation, match="has left"):
+        known.wrote(1, Prepared((), Commit(1, 5, STATE, 0, NO_HASH, 1, NO_SIGNATURE)))
+
+
+def test_an_accusation_of_a_correct_replica_is_a_violation() -> None:
+    checkers().accused(1, 2, is_correct=False)
+    with pytest.raises(Violation, match="word"):
+        checkers().accused(1, 2, is_correct=True)
+
+
+def test_money_out_of_nothing_is_seen() -> None:
+    ledger = Ledger(cast_of(4).genesis)
+    known = checkers()
+    known.audit(0, ledger)
+    next(iter(ledger.state.accounts.values())).earned_grains += 1
+    with pytest.raises(Violation, match="money"):
+        known.audit(0, ledger)
+
+
+def test_what_grows_is_seen_wherever_it_is_kept() -> None:
+    simulation = Simulation(1, 4, "calm")
+    simulation.run()
+    replica, known = simulation.nodes[0].replica, checkers()
+    known.memory(0, replica)
+    for sequence in range(1_000):
+        replica._contents[sequence] = {}
+    with pytest.raises(Violation, match=r"memory.*_contents"):
+        known.memory(0, replica)
+    replica._contents.clear()
+    replica.checkpoints._kept = {sequence: {} for sequence in range(1_000)}
+    with pytest.raises(Violation, match=r"memory.*checkpoints"):
+        known.memory(0, replica)
+
+
+def test_a_log_that_is_never_compacted_is_seen() -> None:
+    limits = Parameters()
+    checkers().log(0, 1_000, 2, limits)
+    with pytest.raises(Violation, match="memory"):
+        checkers().log(0, 1_000_000, 2, limits)
+    with pytest.raises(Violation, match="memory"):
+        checkers().log(0, 10, 100, limits)

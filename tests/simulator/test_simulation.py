@@ -1,0 +1,102 @@
+"""Runs are functions of their seeds; every kind of fault happens; nothing is broken by any of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from pot_lab.consensus.quorum import BadReplicaCount
+from pot_lab.simulator import byzantine, signatures
+from pot_lab.simulator.faults import PROFILES, UnknownProfile
+from pot_lab.simulator.run import simulate
+from pot_lab.simulator.simulation import Simulation
+
+EXPECTED_KINDS = {
+    "network": {"frame_lost", "frame_duplicated", "frame_reordered", "frame_cut_off", "partition", "one_way"},
+    "crashes": {"crash", "power_cut", "blackout", "slow_disk", "stalled_disk", "torn_write"},
+    "amnesia": {"disk_lost", "crash", "frame_lost", "client_frame_lost"},
+    "clocks": {"skew", "drift", "clock_jump"},
+    "wan": {"wan", "slow_link", "slow_uplink"},
+}
+
+
+def test_one_seed_is_one_run() -> None:
+    runs = [Simulation(5, 4, "everything").run() for _ in range(2)]
+    assert runs[0] == runs[1] and len(runs[0].digest) == 64 and runs[0].events > 1_000
+
+
+def test_seeds_differ() -> None:
+    assert len({Simulation(seed, 4, "calm").run().digest for seed in range(3)}) == 3
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_a_run_does_not_depend_on_the_process_it_runs_in(hash_seed: str) -> None:
+    program = "from pot_lab.simulator.simulation import Simulation; print(Simulation(7, 4, 'everything').run().digest)"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == Simulation(7, 4, "everything").run().digest
+
+
+def test_remembering_signatures_changes_nothing_but_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = Simulation(11, 4, "byzantine").run()
+    monkeypatch.setattr(signatures, "_recovered", Forgetful())
+    monkeypatch.setattr(signatures, "_signed", Forgetful())
+    assert Simulation(11, 4, "byzantine").run() == fast
+
+
+class Forgetful(dict):
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+
+def test_a_calm_network_settles_orders_and_answers_everybody() -> None:
+    outcome = Simulation(1, 4, "calm").run()
+    assert outcome.is_good and outcome.settled >= 1 and outcome.answered > 40
+    assert not outcome.faults and not outcome.trace
+
+
+@pytest.mark.parametrize("profile", sorted(EXPECTED_KINDS))
+def test_every_fault_of_a_profile_happens_and_breaks_nothing(profile: str) -> None:
+    report = simulate(range(1, 13), 4, profile, processes=1)
+    assert report.violations == 0, report.failures
+    missing = {kind for kind in EXPECTED_KINDS[profile] if not report.faults[kind]}
+    assert not missing
+
+
+@pytest.mark.parametrize("kind", byzantine.KINDS, ids=lambda kind: kind.kind)
+@pytest.mark.parametrize("liar", [0, 2])
+def test_every_lie_is_told_and_breaks_nothing(kind: type[byzantine.Behaviour], liar: int) -> None:
+    told = 0
+    for seed in (3, 4):
+        outcome = Simulation(seed, 4, "calm", liars={liar: [kind]}).run()
+        assert outcome.violation is None, outcome.trace
+        assert liar == 0 or outcome.is_good, outcome.trace
+        told += outcome.faults["byzantine_" + kind.kind]
+    assert told or (liar and kind in (byzantine.BadTimes, byzantine.Twins))  # which only a primary can tell
+
+
+def test_random_faults_break_nothing() -> None:
+    report = simulate(range(1, 31))
+    assert report.violations == 0, [failure.trace for failure in report.failures]
+    assert report.seeds == 30 and report.events > 100_000 and report.catch_ups > 10
+
+
+@pytest.mark.long
+def test_many_random_faults_break_nothing() -> None:
+    total = Counter[str]()
+    for profile in PROFILES:
+        report = simulate(range(10_000, 10_200), None, profile)
+        assert report.violations == 0, [failure.replay for failure in report.failures]
+        total += report.faults
+    assert all(total[kind] for kinds in EXPECTED_KINDS.values() for kind in kinds)
+
+
+def test_what_cannot_be_run_is_refused_by_name() -> None:
+    with pytest.raises(UnknownProfile, match="stormy"):
+        Simulation(1, 4, "stormy")
+    with pytest.raises(BadReplicaCount):
+        Simulation(1, 3, "calm")
