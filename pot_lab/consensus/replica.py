@@ -138,6 +138,7 @@ _RESEND_SLOTS = 8
 _RESEND_BACK_OFF = 8
 _FORWARD_BYTES = 256 * 1024
 _REMIND_MS = 1_000
+_STOOD_STILL_MS = 250
 _EVIDENCE_EACH = 64
 _CONTENTS_EACH = 8
 _OVERTAKEN_SPARE = 16
@@ -291,7 +292,7 @@ class Replica:
         self._ahead: CheckpointProof | None = None
         self._compact_later = False
         self._suspicion: str | None = None
-        self._entered_ms = 0
+        self._watching_since_ms = 0
         self._fetch: SnapshotFetch | None = None
         self._headers: OrderedDict[int, Header] = OrderedDict()
         self._snapshot_at = 0
@@ -371,7 +372,7 @@ class Replica:
         elif isinstance(input_, Submitted):
             self._submit(input_.request, input_.spread)
         elif isinstance(input_, Tick):
-            self.now_ms = max(self.now_ms, input_.now_ms)
+            self._tick(input_.now_ms)
         elif isinstance(input_, Restored):
             self._restore_own(input_)
         else:
@@ -387,6 +388,14 @@ class Replica:
                 self._advance()
         effects, self._effects = self._effects, []
         return effects
+
+    def _tick(self, now_ms: int) -> None:
+        """Take the time. A replica that should have been woken long ago stood still itself, and blames nobody for it."""
+        if self._timer_ms is not None and 0 <= self._timer_ms < now_ms - _STOOD_STILL_MS:
+            self._patience.extend(now_ms - self._timer_ms, now_ms)
+            self._watching_since_ms = now_ms
+            self.counters["stood_still"] += 1
+        self.now_ms = max(self.now_ms, now_ms)
 
     # Requests.
 
@@ -1080,7 +1089,7 @@ class Replica:
         new_view, live = record.new_view, self.recovered
         self._leave_view()
         self.view, self.changing, self._entered = new_view.view, False, record
-        self._entered_ms, self._resend_after_ms = self.now_ms, self.parameters.resend_ms
+        self._watching_since_ms, self._resend_after_ms = self.now_ms, self.parameters.resend_ms
         self._changes.forget(self.view)
         if live:
             self.counters["views_entered"] += 1
@@ -1214,7 +1223,7 @@ class Replica:
         Accounts take turns, so no more requests come before it than wait now, and as many again that arrive; and if
         all that waits fits one batch, it belongs into the next.
         """
-        age_ms = self.now_ms - max(entry.seen_ms, self._entered_ms)
+        age_ms = self.now_ms - max(entry.seen_ms, self._watching_since_ms)
         timeout_ms = self._patience.timeout_ms
         if entry.proposed or age_ms < timeout_ms or not self.pool.head(entry):
             return False
@@ -1656,7 +1665,7 @@ class Replica:
             self._replay(record)
         if input_.final:
             self.recovered = True
-            self._entered_ms = self.now_ms
+            self._watching_since_ms = self.now_ms
             if self._compact_later and self._offered is not None:
                 self._effects.append(Compact(self._offered[0]))
             if self.executed or self._slots:

@@ -213,6 +213,11 @@ class Patience:
         """The next batch came a step nearer."""
         self._since_ms = None
 
+    def extend(self, by_ms: int, now_ms: int) -> None:
+        """Leave out a time in which this replica itself stood still."""
+        if self._since_ms is not None:
+            self._since_ms = min(self._since_ms + by_ms, now_ms)
+
     def half_spent(self, now_ms: int) -> bool:
         """Whether half of it is gone."""
         return self._since_ms is not None and now_ms >= self._since_ms + self.timeout_ms // 2

@@ -133,6 +133,22 @@ def test_too_few_replicas_do_not_run_through_views_and_go_on_when_one_returns() 
     cluster.run_until(lambda: cluster.answered(request), 60_000)
 
 
+def test_a_replica_that_stood_still_itself_leaves_nobody() -> None:
+    """Its process slept, or its clock jumped: what waits in its sockets comes first."""
+    cluster = Cluster(4)
+    cluster.run(100)
+    cluster.cut = lambda sender, to: True
+    request = make_request(1, 0)
+    cluster.submit(request)
+    cluster.run(200)
+    node = cluster.nodes[2]
+    node.skew_ms = 5_000
+    cluster.cut = lambda sender, to: False
+    cluster.run(1_000)
+    assert executed_everywhere(cluster, request)
+    assert views(cluster) == {(0, False)} and node.replica.counters["stood_still"] == 1
+
+
 def test_time_never_runs_back_over_a_view_change() -> None:
     cluster = Cluster(4)
     cluster.nodes[0].skew_ms = 1_900
