@@ -37,6 +37,11 @@ KNOWN_ANSWERS: dict[str, str] = {
     "silu": "ef2a4804627106e3",
     "softplus": "cb13dbb7aac6d4d9",
     "mish": "0f535278de8588e8",
+    "sin": "bceadfad29cb103b",
+    "cos": "0e860eb449708adf",
+    "expm1": "10ccfb9e71a58367",
+    "log1p": "5bd8fca20900b210",
+    "log sigmoid": "012669c9017b85b0",
     "product": "a175dd45e7c26854",
     "product in two slices": "9762cab7c40dba4b",
     "convolution": "bb1a2567c7da0864",
@@ -66,6 +71,11 @@ _ELEMENTARY: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": elementwise.silu,
     "softplus": elementwise.softplus,
     "mish": elementwise.mish,
+    "sin": elementwise.sin,
+    "cos": elementwise.cos,
+    "expm1": elementwise.expm1,
+    "log1p": lambda x: elementwise.log1p(x.abs()),
+    "log sigmoid": elementwise.log_sigmoid,
 }
 
 

@@ -45,6 +45,77 @@ V = {"$": 3}
 
 HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
     "unknown operator": (calls(call("aten.sort.default", V, 1)), UnsupportedOperator),
+    "image resized without end": (
+        calls(
+            call("aten.unflatten.int", V, 1, [1, 1, 2]),
+            call("aten.upsample_nearest2d.vec", {"$": 4}, [1 << 27, 1], None),
+        ),
+        CostLimit,
+    ),
+    "image magnified without end": (
+        calls(
+            call("aten.unflatten.int", V, 1, [1, 2]), call("aten.upsample_linear1d.vec", {"$": 4}, None, False, [9e5])
+        ),
+        CostLimit,
+    ),
+    "image magnified by nothing": (
+        calls(call("aten.unflatten.int", V, 1, [1, 2]), call("aten.upsample_nearest1d.vec", {"$": 4}, None, [0.0])),
+        HostileGraph,
+    ),
+    "cells without end": (
+        calls(
+            call("aten.unflatten.int", V, 1, [1, 1, 2]),
+            call("aten.adaptive_avg_pool2d.default", {"$": 4}, [9999, 9999]),
+        ),
+        CostLimit,
+    ),
+    "zeros between places without end": (
+        document(
+            inputs=[entry((1, 3))],
+            nodes=[
+                call("aten.unflatten.int", {"$": 0}, 1, [1, 1]),
+                call("aten.conv_transpose1d.default", {"$": 2}, {"$": 1}, None, [1 << 30], [1 << 30]),
+            ],
+        ),
+        PotLabError,
+    ),
+    "a recurrent layer without end": (
+        calls(
+            call("aten.zeros.default", [2, 1 << 20, 2]),
+            call("aten.zeros.default", [1, 2, 2]),
+            call("aten.lstm.input", {"$": 4}, [{"$": 5}, {"$": 5}], [{"$": 0}] * 4, True, 1, 0.0, False, False, True),
+            call("get", {"$": 6}, 0),
+        ),
+        CostLimit,
+    ),
+    "a recurrent layer with too few weights": (
+        calls(
+            call("aten.zeros.default", [1, 2, 2]),
+            call("aten.lstm.input", V, [V, V], [{"$": 0}], True, 3, 0.0, False, True, True),
+        ),
+        PotLabError,
+    ),
+    "equation that is code": (calls(call("aten.einsum.default", "__import__('os')", [V])), HostileGraph),
+    "equation of repeated letters": (calls(call("aten.einsum.default", "aa->a", [V])), HostileGraph),
+    "equation without a result": (calls(call("aten.einsum.default", "ab", [V])), HostileGraph),
+    "numbers without end": (calls(call("aten.arange.default", 1e15), call("aten.relu.default", V)), CostLimit),
+    "number that is no number in a range": (calls(call("aten.arange.default", {"float": "nan"})), HostileGraph),
+    "range of the batch": (
+        calls(call("aten.sym_size.int", V, 0), call("aten.arange.default", {"$": 4}), call("aten.relu.default", V)),
+        BatchMixing,
+    ),
+    "one hot without end": (calls(call("aten.one_hot.default", V, 1 << 40)), HostileGraph),
+    "picking by truth": (
+        calls(call("aten.gt.Scalar", V, 0), call("aten.index.Tensor", V, [None, {"$": 4}])),
+        HostileGraph,
+    ),
+    "arithmetic of truth": (
+        calls(call("aten.gt.Scalar", V, 0), call("aten.add.Tensor", {"$": 4}, {"$": 4})),
+        HostileGraph,
+    ),
+    "bits of numbers": (calls(call("aten.bitwise_not.default", V)), HostileGraph),
+    "a norm of another order": (calls(call("aten.linalg_vector_norm.default", V, 3, [1])), HostileGraph),
+    "copies without end": (calls(call("aten.repeat.default", V, [1, 1 << 30])), CostLimit),
     "operator of another namespace": (calls(call("prims.relu.default", V)), UnsupportedOperator),
     "out overload": (calls(call("aten.relu.out", V)), UnsupportedOperator),
     "operator without overload": (calls(call("aten.relu", V)), UnsupportedOperator),

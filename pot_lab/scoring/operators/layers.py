@@ -173,8 +173,13 @@ def _transpose_work(call: Call) -> int:
 
 
 def _transpose_windows(call: Call) -> int:
+    """Windows written out, and the data with zeros between their places."""
     positions = call.output.numel() // call.output.shape[1]
-    return positions * int(call["x"].shape[1]) * math.prod(call["weight"].shape[2:])
+    x, dims = call["x"], call["weight"].rank - 2
+    steps = spread(call["stride"], dims)
+    apart = math.prod((n - 1) * s + 1 for n, s in zip(x.shape[2:], steps, strict=True))
+    windows = positions * int(x.shape[1]) * math.prod(call["weight"].shape[2:])
+    return max(windows, x.shape[0] * x.shape[1] * apart)
 
 
 for _dims, _name in ((1, "aten.conv_transpose1d.default"), (2, "aten.conv_transpose2d.input")):

@@ -6,12 +6,14 @@ Places in the source are plain Python numbers from sizes alone, so they are the 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pot_lab.scoring import batching
 from pot_lab.scoring.arithmetic import Arithmetic
+from pot_lab.scoring.errors import CostLimit
 from pot_lab.scoring.operators.registry import Floats, Positives, operator
 
 
@@ -30,6 +32,18 @@ def _sizes(x: Tensor, output_size: Positives | None, scale_factors: Floats | Non
     if scale_factors is None:
         return [(n, int(m), n / int(m)) for n, m in zip(lengths, given, strict=True)]
     return [(n, math.floor(n * f), 1.0 / f) for n, f in zip(lengths, scale_factors, strict=True)]
+
+
+LARGEST_LENGTH = 1 << 14
+
+
+def _check(arguments: dict[str, Any]) -> None:
+    """Places are made one by one, so there may not be too many."""
+    lengths = arguments["output_size"]
+    if lengths is None:
+        lengths = [n * f for n, f in zip(arguments["x"].shape[2:], arguments["scale_factors"] or (), strict=False)]
+    if any(not 1 <= n <= LARGEST_LENGTH for n in lengths):
+        raise CostLimit("an image is resized too far", seen=lengths, wanted=f"axes of 1 to {LARGEST_LENGTH}")
 
 
 def _nearest(
@@ -72,7 +86,7 @@ def _linear(
     return x
 
 
-operator("aten.upsample_nearest1d.vec", batch=batching.batch_first(3))(_nearest)
-operator("aten.upsample_nearest2d.vec", batch=batching.batch_first(4))(_nearest)
-operator("aten.upsample_linear1d.vec", batch=batching.batch_first(3))(_linear)
-operator("aten.upsample_bilinear2d.vec", batch=batching.batch_first(4))(_linear)
+operator("aten.upsample_nearest1d.vec", batch=batching.batch_first(3), check=_check)(_nearest)
+operator("aten.upsample_nearest2d.vec", batch=batching.batch_first(4), check=_check)(_nearest)
+operator("aten.upsample_linear1d.vec", batch=batching.batch_first(3), check=_check)(_linear)
+operator("aten.upsample_bilinear2d.vec", batch=batching.batch_first(4), check=_check)(_linear)
