@@ -1,10 +1,11 @@
-"""What an exact score costs: CPU time against ordinary float32 evaluation of the same module, one thread.
+"""What an exact score costs: CPU time against ordinary float32 evaluation of the same module, on one thread.
 
     python benchmarks/scoring.py [--json] [--repeats N]
 
-Times are the least of several repeats of this process's CPU time, so that a busy machine disturbs them little. Also
-measured: the relative error of the outputs against float64, export and load of a model, the self-test, and the size
-of transcripts.
+Each repeat takes its turns one after the other (float32, float64, exact, exact with two slices), and a ratio is the
+median over the repeats of the ratio within one, so that a busy machine disturbs them little. Also measured: elementary
+functions against torch's own, the error of the outputs, training by a graph against training by its module, export
+and load of a model of a hundred layers, transcripts, the self-test, and peak memory for a small and a large data file.
 """
 
 from __future__ import annotations
@@ -13,15 +14,28 @@ import argparse
 import copy
 import json
 import platform
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pot_lab.scoring import export_model, load_graph, run_self_test, score
+from pot_lab.crypto.merkle import SumTree
+from pot_lab.scoring import (
+    elementwise,
+    exact_product,
+    export_model,
+    load_graph,
+    run_self_test,
+    save_dataset,
+)
 
 
 class DigitsCNN(nn.Module):
@@ -53,76 +67,223 @@ class ResNetBlock(nn.Module):
         return self.head(y.mean((2, 3)))
 
 
+class GPTBlock(nn.Module):
+    """A decoder block: causal attention of 8 heads and a GELU MLP, each behind a layer norm."""
+
+    def __init__(self, width: int = 512, heads: int = 8) -> None:
+        super().__init__()
+        self.heads = heads
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        parts = self.qkv(self.first(x)).chunk(3, -1)
+        q, k, v = (p.view(batch, length, self.heads, width // self.heads).transpose(1, 2) for p in parts)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(y.transpose(1, 2).reshape(batch, length, width))
+        return x + self.down(F.gelu(self.up(self.second(x)), approximate="tanh"))
+
+
+class Tagger(nn.Module):
+    """An LSTM of 256 over 32 steps, and class scores of its last state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(64, 256, batch_first=True), nn.Linear(256, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x)[0][:, -1])
+
+
 def wide_mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(1024, 4096), nn.ReLU(), nn.Linear(4096, 1024))
 
 
-CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
-    "MLP 1024-4096-1024": (wide_mlp, (1024,), 512),
-    "CNN on digits": (DigitsCNN, (1, 8, 8), 512),
-    "ResNet block, 64 channels, 32 x 32": (ResNetBlock, (64, 32, 32), 16),
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(32), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + F.relu(self.linear(self.norm(x)))
+
+
+def deep_cnn() -> nn.Module:
+    layers = [nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()) for _ in range(100)]
+    return nn.Sequential(*layers)
+
+
+Case = tuple[Callable[[], nn.Module], tuple[int, ...], int, float]
+CASES: dict[str, Case] = {
+    "MLP 1024-4096-1024": (wide_mlp, (1024,), 512, 2.0),
+    "GPT block d=512": (GPTBlock, (128, 512), 8, 3.0),
+    "ResNet block 64 channels": (ResNetBlock, (64, 32, 32), 16, 5.0),
+    "LSTM h=256": (Tagger, (32, 64), 64, 4.0),
+    "CNN on digits": (DigitsCNN, (1, 8, 8), 512, 5.0),
+}
+"""Module, shape of one example, examples, and the most that the exact evaluation should cost against float32."""
+
+DEEP: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "100 x (layer norm, linear, ReLU, residual)": (lambda: nn.Sequential(*[Layer() for _ in range(100)]), (32,)),
+    "100 x (convolution, batch norm, ReLU)": (deep_cnn, (16, 8, 8)),
+}
+
+FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "exp": (elementwise.exp, torch.exp),
+    "tanh": (elementwise.tanh, torch.tanh),
+    "gelu": (elementwise.gelu, F.gelu),
+    "gelu, tanh form": (elementwise.gelu_tanh, lambda x: F.gelu(x, approximate="tanh")),
+    "sigmoid": (elementwise.sigmoid, torch.sigmoid),
+    "erf": (elementwise.erf, torch.erf),
 }
 
 
-def cpu_s(run: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        began = time.process_time()
+def cpu_s(run: Callable[[], object]) -> float:
+    began = time.process_time()
+    run()
+    return time.process_time() - began
+
+
+def turns(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """CPU seconds of each run in each repeat, one after the other; the first turn warms up."""
+    for run in runs.values():
         run()
-        times.append(time.process_time() - began)
-    return min(times)
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            found[name].append(cpu_s(run))
+    return found
 
 
-def measured(make: Callable[[], nn.Module], shape: tuple[int, ...], count: int, repeats: int) -> dict[str, Any]:
+def ratio(times: dict[str, list[float]], name: str, to: str) -> float:
+    return statistics.median(a / b for a, b in zip(times[name], times[to], strict=True))
+
+
+def measured(case: Case, repeats: int) -> dict[str, Any]:
+    make, shape, count, target = case
     torch.manual_seed(0)
     module, inputs = make().eval(), torch.randn(count, *shape)
-    began = time.process_time()
     artifact = export_model(module, inputs[:2])
-    export_s = time.process_time() - began
-    began = time.process_time()
+    module.eval()
+    twin, wide = copy.deepcopy(module).double(), inputs.double()
     graph = load_graph(artifact.graph)
-    load_s = time.process_time() - began
-    exact = graph.exact(artifact.weights)
-    batch = exact.default_batch_size()
-    targets = torch.randint(0, graph.outputs[0].shape[0], (count,))
+    exact = {slices: graph.exact(artifact.weights, slices=slices) for slices in (1, 2)}
+    batch = exact[1].default_batch_size()
+
+    def outputs(slices: int) -> Tensor:
+        return torch.cat([exact[slices].run(inputs[i : i + batch])[0] for i in range(0, count, batch)])
+
     with torch.inference_mode():
-        reference = copy.deepcopy(module).double()(inputs.double())
-        float32 = cpu_s(lambda: module(inputs), repeats)
-        twin, wide = copy.deepcopy(module).double(), inputs.double()
-        float64 = cpu_s(lambda: twin(wide), repeats)
-    outputs = torch.cat([exact.run(inputs[i : i + batch])[0] for i in range(0, count, batch)])
-    exact_s = cpu_s(lambda: [exact.run(inputs[i : i + batch]) for i in range(0, count, batch)], repeats)
-    whole = cpu_s(lambda: score(exact, inputs, targets, "cross_entropy"), repeats)
+        times = turns(
+            {
+                "float32": lambda: module(inputs),
+                "float64": lambda: twin(wide),
+                "exact": lambda: outputs(1),
+                "two slices": lambda: outputs(2),
+            },
+            repeats,
+        )
+        reference = twin(wide)
+    errors = [float((outputs(s) - reference).abs().max() / reference.abs().max()) for s in (1, 2)]
     return {
         "examples": count,
         "batch": batch,
-        "float32_ms": 1e3 * float32,
-        "exact_ms": 1e3 * exact_s,
-        "score_ms": 1e3 * whole,
-        "float64_ratio": float64 / float32,
-        "exact_ratio": exact_s / float32,
-        "relative_error": float((outputs - reference).abs().max() / reference.abs().max()),
-        "export_s": export_s,
-        "load_s": load_s,
-        "transcript_bytes": len(score(exact, inputs, targets, "cross_entropy").transcript.data),
+        "float32_ms": 1e3 * statistics.median(times["float32"]),
+        "exact_ms": 1e3 * statistics.median(times["exact"]),
+        "float64_ratio": ratio(times, "float64", "float32"),
+        "exact_ratio": ratio(times, "exact", "float32"),
+        "two_slices_ratio": ratio(times, "two slices", "float32"),
+        "target_ratio": target,
+        "relative_error": errors[0],
+        "two_slices_relative_error": errors[1],
+        "training_ratio": training_ratio(module, graph.trainable(artifact.weights), inputs, repeats),
     }
+
+
+def training_ratio(module: nn.Module, model: nn.Module, inputs: Tensor, repeats: int) -> float:
+    """A training step of the graph against one of the module it came from."""
+
+    def step(trained: nn.Module) -> Callable[[], None]:
+        optimizer = torch.optim.SGD(trained.train().parameters(), 1e-4)
+
+        def run() -> None:
+            optimizer.zero_grad()
+            trained(inputs).square().mean().backward()
+            optimizer.step()
+
+        return run
+
+    return ratio(turns({"module": step(module), "graph": step(model)}, repeats), "graph", "module")
+
+
+def functions(repeats: int) -> dict[str, Any]:
+    x = torch.randn(1 << 20, dtype=torch.float64)
+    found = {}
+    for name, (ours, theirs) in FUNCTIONS.items():
+        times = turns({"ours": lambda f=ours: f(x), "torch": lambda f=theirs: f(x)}, repeats)
+        found[name] = {
+            "ours_ns": statistics.median(times["ours"]) / x.numel() * 1e9,
+            "torch_ns": statistics.median(times["torch"]) / x.numel() * 1e9,
+            "ratio": ratio(times, "ours", "torch"),
+        }
+    return found
+
+
+def deep(case: tuple[Callable[[], nn.Module], tuple[int, ...]]) -> dict[str, float]:
+    module, example = case[0](), torch.randn(2, *case[1])
+    began = time.process_time()
+    artifact = export_model(module, example)
+    exported = time.process_time()
+    load_graph(artifact.graph)
+    return {"export_s": exported - began, "load_and_cost_check_s": time.process_time() - exported}
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from pot_lab.scoring import score_file
+score_file(*map(Path, sys.argv[1:]), batch_size=256)
+print(1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]))
+"""
+
+
+def peak_memory() -> dict[str, int]:
+    """Peak memory of a process that scores a linear model, by the bytes of its data file; Linux only, since elsewhere
+    a process's peak begins with its parent's."""
+    if not Path("/proc/self/status").exists():
+        return {}
+    artifact, found = export_model(nn.Linear(1024, 4), torch.zeros(2, 1024)), {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, name) for name in ("graph", "weights", "data")]
+        files[0].write_bytes(artifact.graph)
+        files[1].write_bytes(artifact.weights)
+        for count in (512, 100_000):
+            save_dataset(files[2], torch.randn(1, 1024).expand(count, -1), torch.zeros(count, dtype=torch.int64))
+            done = subprocess.run([sys.executable, "-c", PEAK, *map(str, files)], capture_output=True, check=True)
+            found[str(files[2].stat().st_size)] = int(done.stdout)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
     torch.set_num_threads(1)
     export_model(nn.Linear(1, 1), torch.zeros(2, 1))  # torch loads its exporter on first use
-    began = time.process_time()
-    run_self_test()
     report: dict[str, Any] = {
         "torch": torch.__version__,
         "machine": platform.machine(),
         "threads": 1,
-        "self_test_s": time.process_time() - began,
-        "cases": {name: measured(*case, options.repeats) for name, case in CASES.items()},
+        "backend": exact_product.fastest("cpu").name,
+        "self_test_s": min(cpu_s(run_self_test) for _ in range(3)),
+        "sum_tree_us_per_example": cpu_s(lambda: SumTree(bytes(100_000))) * 10,
+        "cases": {name: measured(case, options.repeats) for name, case in CASES.items()},
+        "functions": functions(options.repeats),
+        "deep": {name: deep(case) for name, case in DEEP.items()},
+        "peak_bytes_by_data_bytes": peak_memory(),
     }
     if options.json:
         print(json.dumps(report))
@@ -130,10 +291,18 @@ def main() -> None:
     print(f"torch {report['torch']}, {report['machine']}, one thread; self-test {report['self_test_s'] * 1e3:.0f} ms")
     for name, case in report["cases"].items():
         print(
-            f"{name:36} float32 {case['float32_ms']:8.1f} ms  float64 x{case['float64_ratio']:.1f}"
-            f"  exact x{case['exact_ratio']:.1f}"
-            f"  error {case['relative_error']:.0e}  export {case['export_s']:.2f} s  load {case['load_s']:.3f} s"
+            f"{name:26} float32 {case['float32_ms']:7.1f} ms  float64 x{case['float64_ratio']:.2f}"
+            f"  exact x{case['exact_ratio']:.2f} (at most {case['target_ratio']:.0f})"
+            f"  two slices x{case['two_slices_ratio']:.1f}"
+            f"  errors {case['relative_error']:.0e} {case['two_slices_relative_error']:.0e}"
+            f"  training x{case['training_ratio']:.2f}"
         )
+    for name, found in report["functions"].items():
+        print(f"{name:26} {found['ours_ns']:5.1f} ns  torch {found['torch_ns']:5.1f} ns  x{found['ratio']:.1f}")
+    for name, found in report["deep"].items():
+        print(f"{name}: export {found['export_s']:.2f} s, load {found['load_and_cost_check_s']:.2f} s")
+    for size, peak in report["peak_bytes_by_data_bytes"].items():
+        print(f"peak memory {peak >> 20} MiB for data of {int(size) >> 20} MiB")
 
 
 if __name__ == "__main__":

@@ -208,6 +208,12 @@ class _Writer:
         self.tensors: dict[str, Tensor] = {}
         self.places: list[str] = []
         self._program, self._module = program, module
+        # The signature's tables are made anew each time they are asked for.
+        signature = program.graph_signature
+        self._parameters, self._buffers = signature.inputs_to_parameters, signature.inputs_to_buffers
+        self._names = {**signature.inputs_to_lifted_tensor_constants, **self._buffers, **self._parameters}
+        self._persistent = set(program.state_dict) - set(signature.non_persistent_buffers)
+        self._tensors = {**program.state_dict, **program.constants}
         self._nodes: list[dict[str, Any]] = []
         self._identity: dict[Any, Any] = {}
         self._family: dict[Any, Any] = {}
@@ -225,11 +231,12 @@ class _Writer:
 
     def document(self) -> dict[str, Any]:
         signature = self._program.graph_signature
+        user_inputs = set(signature.user_inputs)
         state_nodes: list[Any] = []
         input_nodes: list[Any] = []
         for node in self.fx:
             if node.op == "placeholder":
-                (input_nodes if node.name in signature.user_inputs else state_nodes).append(node)
+                (input_nodes if node.name in user_inputs else state_nodes).append(node)
         counters = self._counters(state_nodes)
         state = [self._state(node, counters) for node in state_nodes if node.users or node in counters]
         for place, node in enumerate([n for n in state_nodes if n.users or n in counters] + input_nodes):
@@ -283,15 +290,8 @@ class _Writer:
         return found
 
     def _state(self, node: Any, counters: dict[Any, int]) -> dict[str, Any]:
-        signature = self._program.graph_signature
-        parameters, buffers = signature.inputs_to_parameters, signature.inputs_to_buffers
-        name = (
-            parameters.get(node.name)
-            or buffers.get(node.name)
-            or signature.inputs_to_lifted_tensor_constants[node.name]
-        )
-        lookup = {**self._program.state_dict, **self._program.constants}
-        tensor = lookup[name].detach()
+        name = self._names[node.name]
+        tensor = self._tensors[name].detach()
         entry: dict[str, Any] = {"name": name, "dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
         if entry["dtype"] not in DTYPES:
             raise DtypeMismatch(
@@ -299,9 +299,9 @@ class _Writer:
             )
         if node in counters:
             entry |= {"kind": "counter", "step": counters[node]}
-        elif node.name in parameters:
+        elif node.name in self._parameters:
             entry["kind"] = "parameter"
-        elif node.name in buffers and name in self._program.state_dict and name not in signature.non_persistent_buffers:
+        elif node.name in self._buffers and name in self._persistent:
             entry["kind"] = "buffer"
         else:
             entry |= {"kind": "constant", "sha256": tensor_sha256(tensor)}
