@@ -390,7 +390,7 @@ class Replica:
         return effects
 
     def _tick(self, now_ms: int) -> None:
-        """Take the time. A replica that should have been woken long ago stood still itself, and blames nobody for it."""
+        """Take the time. A replica that should have been woken long ago stood still, and blames nobody for it."""
         if self._timer_ms is not None and 0 <= self._timer_ms < now_ms - _STOOD_STILL_MS:
             self._patience.extend(now_ms - self._timer_ms, now_ms)
             self._watching_since_ms = now_ms
