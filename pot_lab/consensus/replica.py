@@ -3,15 +3,16 @@ Algorithm 1).
 
 `Replica.step(input)` owns the normal case: the primary proposes a batch at a time, backups prepare it, a quorum of
 prepares is committed, a quorum of commits is executed, in sequence, several batches in flight. It also answers retries,
-forwards requests to the primary, checks proposed times, repeats its votes when nothing moves, comes back from its log,
-and fetches what it missed with proof from its peers. It may not touch a clock, socket, disk, thread or randomness: time
+forwards requests to the primary, checks proposed times, repeats its votes when nothing moves, and leaves a primary that
+does not do its work (`view_change`). It signs checkpoints (`checkpoint`), comes back from its snapshot and log, and
+fetches what it missed with proof from its peers (`catch_up`). It may not touch a clock, socket, disk, thread or randomness: time
 arrives as `Tick`, and everything it wants done leaves as an effect (`steps.py`).
 
 Rules that keep it safe:
 - a vote leaves only after the `Persist` before it, and after a restart the log decides which votes exist;
 - prepares are verified up to the quorum, since a prepared certificate is shown to others; commits count by the channel
-that
-  brought them, and their signatures are kept for whoever asks for a proof;
+  that brought them, and their signatures are kept for whoever asks for a proof;
+- a view that was left is on disk before anyone hears of it, and a replica never votes in it again;
 - a sequence is executed on q commits of one view over one digest, or on proof of them, and on nothing less.
 """
 
