@@ -5,8 +5,8 @@ Algorithm 1).
 prepares is committed, a quorum of commits is executed, in sequence, several batches in flight. It also answers retries,
 forwards requests to the primary, checks proposed times, repeats its votes when nothing moves, and leaves a primary that
 does not do its work (`view_change`). It signs checkpoints (`checkpoint`), comes back from its snapshot and log, and
-fetches what it missed with proof from its peers (`catch_up`). It may not touch a clock, socket, disk, thread or randomness: time
-arrives as `Tick`, and everything it wants done leaves as an effect (`steps.py`).
+fetches what it missed with proof from its peers (`catch_up`). It may not touch a clock, socket, disk, thread or
+randomness: time arrives as `Tick`, and everything it wants done leaves as an effect (`steps.py`).
 
 Rules that keep it safe:
 - a vote leaves only after the `Persist` before it, and after a restart the log decides which votes exist;
