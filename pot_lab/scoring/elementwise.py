@@ -149,7 +149,7 @@ def _exp(x: Tensor) -> Tensor:
     if least >= -_EXP_BOUND and largest <= _EXP_BOUND:
         return _exp_inside(x)
     if largest <= _EXP_BOUND:  # below the bound all is 0, as attention's masks need
-        return F.threshold_(_exp_inside(x.clamp(min=-_EXP_BOUND - 2.0)), _EXP_NEARLY_LEAST, 0.0)
+        return F.threshold(_exp_inside(x.clamp(min=-_EXP_BOUND - 2.0)), _EXP_NEARLY_LEAST, 0.0, inplace=True)
     y = _exp_inside(x.clamp(-_EXP_BOUND, _EXP_BOUND))
     y.masked_fill_(x < -_EXP_BOUND, 0.0).masked_fill_(x > _EXP_BOUND, math.inf)
     return y.masked_fill_(x != x, math.nan)

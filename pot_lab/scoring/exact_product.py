@@ -102,7 +102,7 @@ class Backend:
     def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
         """float64 [N, O, H', W'] from x [N, C, H, W] and w [O, C/groups, kh, kw], whole numbers, not padded."""
         out = output_size(x, w, stride, dilation)
-        windows = F.unfold(x, list(w.shape[2:]), list(dilation), 0, list(stride))
+        windows = F.unfold(x, tuple(w.shape[2:]), tuple(dilation), 0, tuple(stride))
         if groups == 1:  # one matrix for all samples, which is what libraries are fastest at
             columns = windows.transpose(0, 1).reshape(windows.shape[1], -1)
             flat = self.matmul(self.left(w.reshape(w.shape[0], -1)), self.right(columns))
@@ -203,12 +203,13 @@ class Int8Backend(Backend):
         if a.is_cuda:
             a = F.pad(a, (0, -a.shape[1] % 8, 0, max(-rows % 8, 24 - rows)))
             b = F.pad(b, (0, -columns % 8, 0, -b.shape[0] % 8))
-        return torch._int_mm(a.contiguous(), b)[:rows, :columns]
+        product: Tensor = torch._int_mm(a.contiguous(), b)
+        return product[:rows, :columns]
 
     @staticmethod
     def _numbers(digits: Tensor) -> Tensor:
         """float64 of what `left` took apart."""
-        low, middle, high = digits[:3].to(torch.float64)
+        low, middle, high = digits[:3].to(torch.float64).unbind()
         return high.mul_(128.0).add_(middle).mul_(128.0).add_(low)
 
 

@@ -21,6 +21,7 @@ example sees another (`batching`), and every shape grows with the batch as it mu
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -875,7 +876,7 @@ def _check_kernels(graph: ModelGraph, trace: _Trace, batch: int, known: _Shapes)
     for number, node in enumerate(graph.nodes):
         try:
             args = [resolve(a, values) for a in node.args], {n: resolve(v, values) for n, v in node.kwargs.items()}
-            values.append(known.of("exact", node.op, args, lambda node=node: call_exact(arithmetic, node, values)))
+            values.append(known.of("exact", node.op, args, functools.partial(call_exact, arithmetic, node, values)))
         except (RuntimeError, IndexError, ValueError, TypeError) as problem:
             reason = (str(problem).splitlines() or [type(problem).__name__])[0]
             raise ShapeMismatch(f"node {number}, {node.op}, has no exact rule for its arguments: {reason}") from problem

@@ -82,7 +82,7 @@ class Transcript:
 
     @functools.cached_property
     def tree(self) -> SumTree:
-        return SumTree(memoryview(np.ascontiguousarray(self.values)))
+        return SumTree(memoryview(np.ascontiguousarray(self.values).data))
 
     @functools.cached_property
     def total(self) -> int:
