@@ -157,4 +157,5 @@ def test_peak_memory_does_not_grow_with_the_data_file(tmp_path: Path) -> None:
         found, peak = map(int, done.stdout.split())
         assert found == count
         peaks_mib.append(peak)
-    assert peaks_mib[1] - peaks_mib[0] < 40, peaks_mib
+    # pages of the mapped file that the system keeps for a while count too; the whole file would be 155 MiB more
+    assert peaks_mib[1] - peaks_mib[0] < 100, peaks_mib
