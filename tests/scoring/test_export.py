@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from pot_lab.scoring import export_model, load_graph
 from pot_lab.scoring.errors import BatchMixing, ExportFailed, ShapeMismatch, UnsupportedOperator
+from pot_lab.scoring.graph import encode_graph
+from tests.scoring.graphs import X, one_call
 from tests.scoring.models import CNN, FAMILIES, SharedWeights, family
 
 
@@ -264,3 +266,19 @@ def test_two_inputs_are_one_model() -> None:
     graph = load_graph((artifact := export_model(Two(), (words, mask))).graph)
     (out,) = graph.exact(artifact.weights).run(words, mask)
     assert torch.equal(out, Two()(words, mask).double())
+
+
+def test_calls_that_differ_in_a_literal_or_a_shape_are_traced_apart() -> None:
+    """Calls alike are traced once, so a deep model loads quickly; a later one that is wrong is still found."""
+
+    def graph(*indices: int) -> bytes:
+        data, _ = one_call("aten.relu.default", (4, 6), [X])
+        document = json.loads(data)
+        document["nodes"] += [{"op": "aten.select.int", "args": [{"$": 1}, 1, i], "kwargs": {}} for i in indices]
+        document["nodes"].append({"op": "aten.select.int", "args": [{"$": 2}, 1, 5], "kwargs": {}})
+        document["outputs"] = [1 + len(indices), 2 + len(indices)]
+        return encode_graph(document)
+
+    assert [o.shape for o in load_graph(graph(0, 1, 1, 3)).outputs] == [(6,), ()]
+    with pytest.raises(ShapeMismatch, match="node 4"):
+        load_graph(graph(0, 1, 1, 4))

@@ -37,20 +37,19 @@ def written(folder: Path, artifact: ModelArtifact, inputs: torch.Tensor, targets
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "slices"), [("mlp", 2), ("cnn", 1)])
-def test_files_and_workers_give_the_same_score(name: str, slices: int, tmp_path: Path) -> None:
-    module, inputs, targets = family(name)
+def test_files_and_workers_give_the_same_score(tmp_path: Path) -> None:
+    module, inputs, targets = family("mlp")
     artifact = export_model(module, inputs[:2])
     files = written(tmp_path, artifact, inputs, targets)
-    wanted = score(artifact, inputs, targets, "cross_entropy", slices=slices)
-    assert score_file(*files, "cross_entropy", slices=slices) == wanted
-    assert score_file(*files, "cross_entropy", slices=slices, workers=2, batch_size=7) == wanted
+    wanted = score(artifact, inputs, targets, "cross_entropy", slices=2)
+    assert score_file(*files, "cross_entropy", slices=2) == wanted
+    assert score_file(*files, "cross_entropy", slices=2, workers=2, batch_size=7) == wanted
 
 
 @pytest.mark.slow
 def test_a_module_in_memory_is_scored_by_workers_too() -> None:
     module, inputs, targets = family("mlp")
-    assert score(module, inputs, targets, workers=3) == score(module, inputs, targets)
+    assert score(module, inputs, targets, workers=2) == score(module, inputs, targets)
 
 
 @pytest.mark.slow
