@@ -278,7 +278,7 @@ REFUSALS = {
 
 
 def _run(examples: int, wanted: set[str]) -> None:
-    """Which histories are drawn depends on what else the process has imported, so a short run promises the core only."""
+    """Which histories are drawn depends on what else the process imported: a short run promises the core only."""
     SEEN.clear()
     run_state_machine_as_test(
         History,
