@@ -21,6 +21,9 @@ from pot_lab.simulator.byzantine import (
 from pot_lab.simulator.simulation import Outcome, Simulation
 from tests.simulator import plants
 
+pytestmark = pytest.mark.long
+"""Some bugs need tens of runs to show; the view change made honest runs, and so these, several times longer."""
+
 
 @dataclass
 class Bug:
