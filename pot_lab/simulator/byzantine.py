@@ -48,6 +48,7 @@ from pot_lab.consensus.messages import (
     vote_digest,
 )
 from pot_lab.consensus.steps import Effect, Executed, Input, Received, Reply, Send, Submitted
+from pot_lab.consensus.view_change import null_digest
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
@@ -378,7 +379,7 @@ class Flood(Behaviour):
         for _ in range(16):
             self.count()
             receiver = self.random.choice([i for i in range(replica.n) if i != node.index])
-            sequence = replica.executed + self.random.choice([1, 10, 1 << 40, self.random.randrange(1, 10_000)])
+            sequence = replica.executed + self.random.choice([1, 1 << 40, *(self.random.randrange(1, top) for top in (300, 300, 10_000))])
             digest = sha256(self.random.randbytes(8))
             vote: Vote = Prepare(replica.view, sequence, digest, replica.executed, replica.state, node.index, bytes(65))
             more += [
@@ -393,7 +394,7 @@ class Flood(Behaviour):
 
 
 class BadViews(Behaviour):
-    """Leaves views that work, hides what it prepared, and begins views with other batches than it must."""
+    """Leaves views that work, hides what it prepared, and begins views without the last batch that it must keep."""
 
     kind = "bad_view"
 
@@ -410,14 +411,22 @@ class BadViews(Behaviour):
         return [*effects, *(Send(to, change) for to in self.random.sample(others, self.random.randint(1, len(others))))]
 
     def sends(self, node: Node, receiver: int, message: Message) -> list[Message]:
-        """View changes without their certificates; new views that leave a batch out, or tell two stories."""
-        if isinstance(message, ViewChange) and message.replica == node.index and message.prepared:
+        """View changes without their certificates; new views with nothing in the place of a batch."""
+        if isinstance(message, ViewChange):
+            if message.replica != node.index or not message.prepared or message.view % node.replica.n == node.index:
+                return [message]
             self.count()
             return [self.signed_content(msgspec.structs.replace(message, prepared=()))]
         if isinstance(message, NewView) and message.view % node.replica.n == node.index and message.proposals:
             self.count()
-            changed = self.signed_content(msgspec.structs.replace(message, proposals=message.proposals[:-1]))
-            return [changed] if receiver % 2 else [message]
+            last = message.proposals[-1]
+            nothing = null_digest(last.sequence)
+            said = vote_digest(
+                self.network_id, PRE_PREPARE, last.view, last.sequence, nothing, last.executed, last.state
+            )
+            changed = msgspec.structs.replace(last, digest=nothing, signature=self.identity.sign(said))
+            proposals = (*message.proposals[:-1], changed)
+            return [self.signed_content(msgspec.structs.replace(message, proposals=proposals))]
         return [message]
 
     def signed_content(self, message: ViewChange | NewView) -> ViewChange | NewView:
@@ -441,7 +450,7 @@ class BadCheckpoints(Behaviour):
                 self.network_id, CHECKPOINT, 0, message.sequence, message.snapshot, message.sequence, state
             )
             return [msgspec.structs.replace(message, state=state, signature=self.identity.sign(said))]
-        if isinstance(message, Stable | Offer):
+        if isinstance(message, Stable | Offer) and self.random.random() < 0.5:
             self.count()
             return [msgspec.structs.replace(message, proof=self._altered(message.proof))]
         if isinstance(message, Chunk):

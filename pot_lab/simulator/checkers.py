@@ -40,7 +40,7 @@ from pot_lab.protocol.ledger import Ledger
 
 _KEPT_PER_REPLICA = 4
 _RECORDS_A_BATCH, _KEPT_EVIDENCE, _KEPT_SNAPSHOTS = 4, 64, 3
-_BOUNDED_ELSEWHERE = ("pool", "replies", "counters", "_verifier")
+_BOUNDED_ELSEWHERE = ("pool", "replies", "counters", "_verifier", "_headers")
 
 
 class Violation(Exception):
@@ -159,6 +159,7 @@ class Checkers:
                 self._say(node, "proposal", message.view, vote.sequence, vote.digest)
         elif isinstance(message, ViewChange) and message.replica == node:
             self._say(node, "view change", message.view, 0, content_digest(message))
+            self._left[node] = max(self._left.get(node, 0), message.view)
 
     def wrote(self, node: int, record: LogRecord) -> None:
         """A correct aggregator has something on its disk: votes are made then, whenever they are sent."""
@@ -169,7 +170,6 @@ class Checkers:
             self._vote(node, record.commit)
         elif isinstance(record, Changing):
             self.sent(node, record.change)
-            self._left[node] = max(self._left.get(node, 0), record.change.view)
 
     def _vote(self, node: int, vote: Prepare | Commit) -> None:
         if vote.view < self._left.get(node, 0):

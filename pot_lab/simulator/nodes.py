@@ -138,7 +138,7 @@ class Node:
         behaviour: None while it is correct.
         duties: what it submits itself.
         turns, idle_turns: how many there were, and how many of them found nothing to do.
-        catch_ups: how many turns took decisions from a peer's log.
+        catch_ups: how many turns took decisions or a snapshot from a peer.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class Node:
         if self.behaviour is not None:
             inputs = self.behaviour.hear(self, inputs)
         effects: list[Effect] = []
-        fetched = self.replica.counters["batches_fetched"]
+        fetched = self._fetched()
         try:
             for input_ in (Tick(self.clock.now_ms), *inputs):
                 effects += self.replica.step(input_)
@@ -246,8 +246,11 @@ class Node:
             self._fail(error)
             return
         self.idle_turns += not inputs and not effects
-        self.catch_ups += self.replica.counters["batches_fetched"] > fetched
+        self.catch_ups += self._fetched() > fetched
         self._write(self._changed(effects), self.turn_us)
+
+    def _fetched(self) -> int:
+        return self.replica.counters["batches_fetched"] + self.replica.counters["snapshots_fetched"]
 
     def _said_by_duties(self) -> list[bytes]:
         now_ms = self.clock.now_ms

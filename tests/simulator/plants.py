@@ -5,17 +5,30 @@ Each is a subclass of a product class, used only where a test hands it to a `Sim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
 from pot_lab.consensus.application import Batch, Execution, RequestId
-from pot_lab.consensus.messages import Commit, DecidedBatch, PrePrepare, Vote, batch_digest
+from pot_lab.consensus.catch_up import SnapshotFetch
+from pot_lab.consensus.membership import Verifier
+from pot_lab.consensus.messages import (
+    CheckpointProof,
+    Commit,
+    DecidedBatch,
+    NewView,
+    PrePrepare,
+    ViewChange,
+    Vote,
+    batch_digest,
+)
 from pot_lab.consensus.quorum import faulty
+from pot_lab.consensus.records import Accepted, Changing, LogRecord, Prepared, Stabilised, sequence_of
 from pot_lab.consensus.replica import Replica, Slot
 from pot_lab.consensus.replies import CachedReply, ReplyCache
 from pot_lab.consensus.stash import Stash
 from pot_lab.consensus.steps import Effect
+from pot_lab.consensus.view_change import Plan, plan
 from pot_lab.crypto.canonical import decode
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.application import LedgerApplication
@@ -122,11 +135,13 @@ class AnswersRetriesWrongly(Replica):
         self.replies = RemembersWrongPlace(self.parameters.cached_replies, self.parameters.cached_bytes)
 
 
-class NoUpperWatermark(Replica):
-    """Votes of any sequence are taken."""
+class HighUpperWatermark(Replica):
+    """Votes far above the window are taken."""
 
     def _in_window(self, sender: int, message: PrePrepare | Vote) -> bool:
-        return message.view == self.view and message.sequence > self.executed
+        if self.executed < message.sequence <= self.executed + 300 and message.view == self.view:
+            return True
+        return super()._in_window(sender, message)
 
 
 class EndlessStash(Replica):
@@ -148,6 +163,74 @@ class TwoBatchesInOne(Replica):
             ahead.proposal = renamed
             self._slots[self.executed + 1] = self._slots.pop(self.executed + 2)
         return super()._execute_next()
+
+
+class HidesWhatItPrepared(Replica):
+    """A view change shows no prepared certificates."""
+
+    def _change_view(self, view: int) -> None:
+        self._proofs.clear()
+        super()._change_view(view)
+
+
+class StaysInTheOldView(Replica):
+    """After it has said that it leaves its view, it goes on voting in it."""
+
+    def _change_view(self, view: int) -> None:
+        old = self.view
+        slots = dict(self._slots)
+        super()._change_view(view)
+        if self.changing:
+            self.view, self.changing = old, False
+            self._slots.update(slots)
+
+
+class NeverLeavesItsView(Replica):
+    """It has no patience to lose."""
+
+    def _change_view(self, view: int) -> None:
+        self._suspicion = None
+
+
+class ForgetsThatItLeft(Replica):
+    """That it left a view is not written down."""
+
+    def _persist(self, record: LogRecord, *, urgent: bool = True) -> None:
+        if not isinstance(record, Changing):
+            super()._persist(record, urgent=urgent)
+
+
+class ForgetsItsVotes(Replica):
+    """Accepted proposals are not read back from the log."""
+
+    def _replay(self, record: LogRecord) -> None:
+        if isinstance(record, Accepted | Prepared) and sequence_of(record) % 3 == 0:
+            self._skipped = True
+            return
+        super()._replay(record)
+
+
+def plan_without_the_first(changes: Iterable[ViewChange]) -> Plan:
+    """A new view begins one batch too late: the watermark is off by one."""
+    made = plan(changes)
+    return Plan(made.stable, {at: digest for at, digest in made.batches.items() if at != made.low + 1})
+
+
+def believed_new_view(message: NewView, changes: Collection[ViewChange], verifier: Verifier) -> Plan:
+    """What a new view proposes is not compared with what its view changes ask for."""
+    return Plan(plan(changes).stable, {vote.sequence: vote.digest for vote in message.proposals})
+
+
+def believed_chunk(self: SnapshotFetch, index: int, data: bytes) -> bool:
+    """A chunk of a snapshot is taken unseen."""
+    self._asked.discard(index)
+    self._chunks[index] = data
+    return True
+
+
+def compacted_to_nothing(proof: CheckpointProof, records: Iterable[LogRecord]) -> Iterator[LogRecord]:
+    """Compaction drops the votes above the checkpoint too."""
+    yield Stabilised(proof)
 
 
 class NeverSynced(Disk):

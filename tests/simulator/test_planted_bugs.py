@@ -11,12 +11,20 @@ from typing import Any
 
 import pytest
 
+from pot_lab.consensus import replica, view_change
+from pot_lab.consensus.catch_up import SnapshotFetch
+from pot_lab.simulator import disks
 from pot_lab.simulator.byzantine import (
+    BadCheckpoints,
     BadTimes,
+    BadViews,
     Behaviour,
+    Equivocate,
     Flood,
     Forge,
+    Silent,
     Twins,
+    Withhold,
 )
 from pot_lab.simulator.simulation import Outcome, Simulation
 from tests.simulator import plants
@@ -31,6 +39,7 @@ class Bug:
 
     Attributes:
         parts: what of the simulation it replaces.
+        patches: functions that it replaces: where, which, by what.
         rules: names of the rules that may see it; "stuck" for liveness.
         seeds: how many are tried at most.
     """
@@ -41,6 +50,7 @@ class Bug:
     nodes: int = 4
     liars: dict[int, list[type[Behaviour]]] = field(default_factory=dict)
     seeds: int = 20
+    patches: tuple[tuple[Any, str, Any], ...] = ()
 
     def run(self, seed: int, parts: dict[str, Any]) -> Outcome:
         return Simulation(seed, self.nodes, self.profile, liars=self.liars, **parts).run()
@@ -72,7 +82,7 @@ BUGS: dict[str, Bug] = {
     ),
     "reply cache lost": Bug({"make_replica": plants.ForgetsReplies}, ("once",), "network"),
     "retries answered wrongly": Bug({"make_replica": plants.AnswersRetriesWrongly}, ("acknowledged",), "network"),
-    "no upper watermark": Bug({"make_replica": plants.NoUpperWatermark}, ("memory",), liars={2: [Flood]}),
+    "upper watermark too high": Bug({"make_replica": plants.HighUpperWatermark}, ("memory",), liars={2: [Flood]}),
     "stash without a limit": Bug({"make_replica": plants.EndlessStash}, ("memory",), liars={2: [Flood]}),
     "sequence off by one": Bug({"make_replica": plants.TwoBatchesInOne}, ("agreement", "word"), "network"),
     "missing fsync": Bug({"make_disk": plants.NeverSynced}, ("word", "agreement", "acknowledged"), "crashes"),
@@ -80,6 +90,35 @@ BUGS: dict[str, Bug] = {
         {"make_node": plants.SendsFirst}, ("word", "agreement", "acknowledged"), "crashes"
     ),
     "money out of nothing": Bug({"make_application": plants.MintingLedger}, ("money",)),
+    "prepared certificate dropped in a view change": Bug(
+        {"make_replica": plants.HidesWhatItPrepared}, ("agreement", "word"), "network", seeds=60
+    ),
+    "votes in the view it left": Bug(
+        {"make_replica": plants.StaysInTheOldView}, ("word",), liars={0: [Equivocate]}
+    ),
+    "never leaves its view": Bug({"make_replica": plants.NeverLeavesItsView}, ("stuck",), liars={0: [Silent]}),
+    "a view change is not written down": Bug(
+        {"make_replica": plants.ForgetsThatItLeft}, ("word", "agreement"), "crashes", liars={0: [Withhold]}, seeds=60
+    ),
+    "votes not read back from the log": Bug(
+        {"make_replica": plants.ForgetsItsVotes}, ("word", "agreement"), "crashes"
+    ),
+    "first batch above the watermark left out of a new view": Bug(
+        {}, ("agreement", "word", "stuck"), "network", seeds=60,
+        patches=tuple((where, "plan", plants.plan_without_the_first) for where in (replica, view_change)),
+    ),
+    "new view not checked": Bug(
+        {}, ("agreement", "word"), "partitions", liars={1: [BadViews]}, seeds=60,
+        patches=((replica, "check_new_view", plants.believed_new_view),),
+    ),
+    "snapshot taken unchecked": Bug(
+        {}, ("agreement", "word", "money"), "partitions", liars={1: [BadCheckpoints]}, seeds=60,
+        patches=((SnapshotFetch, "take", plants.believed_chunk),),
+    ),
+    "compaction drops votes": Bug(
+        {}, ("word", "agreement", "acknowledged"), "crashes",
+        patches=((disks, "compacted", plants.compacted_to_nothing),),
+    ),
     "ledger not deterministic": Bug(
         {"make_application": plants.diverging_ledgers()}, ("agreement", "word")
     ),
@@ -87,13 +126,17 @@ BUGS: dict[str, Bug] = {
 
 
 @pytest.mark.parametrize("name", BUGS)
-def test_a_planted_bug_is_caught(name: str) -> None:
+def test_a_planted_bug_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = BUGS[name]
     for seed in range(1, bug.seeds + 1):
-        outcome = bug.run(seed, bug.parts)
+        with monkeypatch.context() as planted:
+            for where, what, by in bug.patches:
+                planted.setattr(where, what, by)
+            outcome = bug.run(seed, bug.parts)
         seen = outcome.violation.split(":")[0] if outcome.violation else "stuck" if outcome.stuck else ""
-        if seen in bug.rules and (seen != "stuck" or bug.run(seed, {}).stuck is None):
+        if seen in bug.rules:
             assert f"--seeds {seed}..{seed}" in outcome.replay and "its last moments:" in outcome.trace
-            assert bug.run(seed, {}).violation is None
+            without = bug.run(seed, {})
+            assert without.is_good, without.trace
             return
     pytest.fail(f"{name}: not caught in {bug.seeds} seeds")
