@@ -379,7 +379,9 @@ class Flood(Behaviour):
         for _ in range(16):
             self.count()
             receiver = self.random.choice([i for i in range(replica.n) if i != node.index])
-            sequence = replica.executed + self.random.choice([1, 1 << 40, *(self.random.randrange(1, top) for top in (300, 300, 10_000))])
+            sequence = replica.executed + self.random.choice(
+                [1, 1 << 40, *(self.random.randrange(1, top) for top in (300, 300, 10_000))]
+            )
             digest = sha256(self.random.randbytes(8))
             vote: Vote = Prepare(replica.view, sequence, digest, replica.executed, replica.state, node.index, bytes(65))
             more += [

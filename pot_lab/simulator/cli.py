@@ -28,9 +28,7 @@ def run_simulate(chosen: argparse.Namespace) -> int:
         if shown <= _SHOWN_FAILURES:
             print(outcome.trace, file=sys.stderr, flush=True)
 
-    report = simulate(
-        seeds_of(chosen.seeds), chosen.nodes, chosen.profile, processes=chosen.processes, on_outcome=show
-    )
+    report = simulate(seeds_of(chosen.seeds), chosen.nodes, chosen.profile, processes=chosen.processes, on_outcome=show)
     facts = report.facts()
     if chosen.json:
         print(json.dumps(facts), flush=True)

@@ -143,5 +143,3 @@ class VirtualClient:
         if not result.accepted:
             self._not_before_ms[waiting.name] = self._desk.queue.now_ms + _REFUSED_PAUSE_MS
         self._desk.on_acknowledged(self.number, reply.digest, reply)
-
-

@@ -141,9 +141,7 @@ class Storm:
         """The hosts stand in five regions of the world."""
         places = [self._random.randrange(len(_REGIONS_MS)) for _ in range(self._sim.n)]
         self._sim.faults["wan"] += 1
-        self._sim.links.weather.latency_us = [
-            [_REGIONS_MS[a][b] * MILLISECOND_US for b in places] for a in places
-        ]
+        self._sim.links.weather.latency_us = [[_REGIONS_MS[a][b] * MILLISECOND_US for b in places] for a in places]
 
     def slow_link(self) -> None:
         """Each link is narrow."""

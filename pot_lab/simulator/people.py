@@ -278,9 +278,7 @@ class Client(Person):
             order, _ = self.cast.order(self._next)
             self._next += 1
             detail = (order.fee_grains, order.bond_grains, order.seal_by_s, order.nonce)
-            self._chain.add(
-                ChainEvent("order_placed", 2, 0, order.client, -1, order.reward_grains, order.id, detail)
-            )
+            self._chain.add(ChainEvent("order_placed", 2, 0, order.client, -1, order.reward_grains, order.id, detail))
             yield f"put {order.nonce}", Put(order)
 
 
@@ -342,9 +340,7 @@ class Validator(Person):
     def _commitment(self, order_id: bytes, nonce: int, mid: bytes) -> bytes:
         o = self._opened(nonce, mid)
         network_id, me = self.cast.network_id, self.identity.address
-        return validation_commitment(
-            network_id, order_id, mid, me, o.score, o.transcript_root, o.stake_grains, o.salt
-        )
+        return validation_commitment(network_id, order_id, mid, me, o.score, o.transcript_root, o.stake_grains, o.salt)
 
 
 class Regular(Person):

@@ -257,9 +257,7 @@ class Simulation:
 
     def _missing(self) -> str:
         unanswered = [f"{client.number}: {name}" for client in self.clients for name, _ in client.unanswered]
-        heights = [
-            (node.replica.executed if node.up else "down") if node.is_correct else "liar" for node in self.nodes
-        ]
+        heights = [(node.replica.executed if node.up else "down") if node.is_correct else "liar" for node in self.nodes]
         views = [node.replica.view for node in self.nodes]
         return f"{LIVENESS_US // SECOND_US} s after the storm: heights {heights}, views {views}, waiting {unanswered}"
 

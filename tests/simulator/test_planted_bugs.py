@@ -77,9 +77,7 @@ BUGS: dict[str, Bug] = {
     "bodies not compared with their digests": Bug(
         {"make_replica": plants.TakesAnyBody}, ("agreement", "once", "validity"), liars={0: [Forge]}
     ),
-    "request not validated": Bug(
-        {"make_application": plants.TrustingLedger}, ("validity",), liars={0: [Forge]}
-    ),
+    "request not validated": Bug({"make_application": plants.TrustingLedger}, ("validity",), liars={0: [Forge]}),
     "reply cache lost": Bug({"make_replica": plants.ForgetsReplies}, ("once",), "network"),
     "retries answered wrongly": Bug({"make_replica": plants.AnswersRetriesWrongly}, ("acknowledged",), "network"),
     "upper watermark too high": Bug({"make_replica": plants.HighUpperWatermark}, ("memory",), liars={2: [Flood]}),
@@ -93,35 +91,42 @@ BUGS: dict[str, Bug] = {
     "prepared certificate dropped in a view change": Bug(
         {"make_replica": plants.HidesWhatItPrepared}, ("agreement", "word"), "network", seeds=60
     ),
-    "votes in the view it left": Bug(
-        {"make_replica": plants.StaysInTheOldView}, ("word",), liars={0: [Equivocate]}
-    ),
+    "votes in the view it left": Bug({"make_replica": plants.StaysInTheOldView}, ("word",), liars={0: [Equivocate]}),
     "never leaves its view": Bug({"make_replica": plants.NeverLeavesItsView}, ("stuck",), liars={0: [Silent]}),
     "a view change is not written down": Bug(
         {"make_replica": plants.ForgetsThatItLeft}, ("word", "agreement"), "crashes", liars={0: [Withhold]}, seeds=60
     ),
-    "votes not read back from the log": Bug(
-        {"make_replica": plants.ForgetsItsVotes}, ("word", "agreement"), "crashes"
-    ),
+    "votes not read back from the log": Bug({"make_replica": plants.ForgetsItsVotes}, ("word", "agreement"), "crashes"),
     "first batch above the watermark left out of a new view": Bug(
-        {}, ("agreement", "word", "stuck"), "network", seeds=60,
+        {},
+        ("agreement", "word", "stuck"),
+        "network",
+        seeds=60,
         patches=tuple((where, "plan", plants.plan_without_the_first) for where in (replica, view_change)),
     ),
     "new view not checked": Bug(
-        {}, ("agreement", "word"), "partitions", liars={1: [BadViews]}, seeds=60,
+        {},
+        ("agreement", "word"),
+        "partitions",
+        liars={1: [BadViews]},
+        seeds=60,
         patches=((replica, "check_new_view", plants.believed_new_view),),
     ),
     "snapshot taken unchecked": Bug(
-        {}, ("agreement", "word", "money"), "partitions", liars={1: [BadCheckpoints]}, seeds=60,
+        {},
+        ("agreement", "word", "money"),
+        "partitions",
+        liars={1: [BadCheckpoints]},
+        seeds=60,
         patches=((SnapshotFetch, "take", plants.believed_chunk),),
     ),
     "compaction drops votes": Bug(
-        {}, ("word", "agreement", "acknowledged"), "crashes",
+        {},
+        ("word", "agreement", "acknowledged"),
+        "crashes",
         patches=((disks, "compacted", plants.compacted_to_nothing),),
     ),
-    "ledger not deterministic": Bug(
-        {"make_application": plants.diverging_ledgers()}, ("agreement", "word")
-    ),
+    "ledger not deterministic": Bug({"make_application": plants.diverging_ledgers()}, ("agreement", "word")),
 }
 
 
