@@ -236,10 +236,18 @@ class NetworkClient:
         config: the network.
         curve_keypair: this client's CURVE keys; new ones if not given. They name the connection, not an account.
         io_thread: a thread to share; by default the client has its own and ends it with `close`.
+        in_flight: so many requests at most are on their way at once, the others wait here for their turn. More than
+            an aggregator holds for one account (`Parameters.pending_per_account`) would be refused there for a while,
+            and overtaken by later nonces that void it.
     """
 
     def __init__(
-        self, config: NetworkConfig, curve_keypair: CurveKeyPair | None = None, *, io_thread: IoThread | None = None
+        self,
+        config: NetworkConfig,
+        curve_keypair: CurveKeyPair | None = None,
+        *,
+        io_thread: IoThread | None = None,
+        in_flight: int = 128,
     ) -> None:
         self.config = config
         self._needed = config.f + 1
@@ -249,6 +257,8 @@ class NetworkClient:
         self._closed = False
         self._links: list[_Link] = []
         self._submissions: dict[bytes, tuple[bytes, list[_Pending]]] = {}
+        self._unsent: dict[bytes, None] = {}  # of these, those whose turn has not come, in order
+        self._in_flight = in_flight
         self._queries: dict[int, tuple[bytes, _Pending]] = {}
         self._statuses: dict[int, tuple[Call[list[AggregatorStatus]], dict[int, StatusAnswered]]] = {}
         self._subscriptions: dict[int, Subscription] = {}
@@ -353,6 +363,7 @@ class NetworkClient:
         for call, _ in self._statuses.values():
             call._fail(gone)
         self._submissions.clear()
+        self._unsent.clear()
         self._queries.clear()
         self._statuses.clear()
         self._subscriptions.clear()
@@ -383,7 +394,11 @@ class NetworkClient:
 
         Nothing newer may overtake it, or an account's later nonce would void its earlier ones.
         """
-        frames = [frame for frame, pendings in self._submissions.values() if _unanswered(pendings, link.index)]
+        frames = [
+            frame
+            for digest, (frame, pendings) in self._submissions.items()
+            if digest not in self._unsent and _unanswered(pendings, link.index)
+        ]
         frames += [frame for frame, pending in self._queries.values() if _asks(pending, link.index)]
         frames += [
             encode_frame(AskStatus(number)) for number, (_, got) in self._statuses.items() if link.index not in got
@@ -430,19 +445,37 @@ class NetworkClient:
 
     def _begin_submission(self, digest: bytes, frame: bytes, call: Call[bytes], timeout_s: float) -> None:
         pending = _Pending(call, time.monotonic() + timeout_s)
-        self._submissions.setdefault(digest, (frame, []))[1].append(pending)
-        for link in self._links:
-            link.send(frame)
-        self._thread.after(_FIRST_RETRY_S, lambda: self._retry_submission(digest, pending, _FIRST_RETRY_S))
+        if digest not in self._submissions:
+            self._submissions[digest] = frame, []
+            self._unsent[digest] = None
+        self._submissions[digest][1].append(pending)
         self._thread.after(timeout_s, lambda: self._expire_submission(digest, pending))
+        if digest in self._unsent:
+            self._send_next()
+        else:
+            self._send_submission(digest, pending)
 
-    def _retry_submission(self, digest: bytes, pending: _Pending, waited_s: float) -> None:
-        if pending.call.done() or digest not in self._submissions:
-            return
+    def _send_next(self) -> None:
+        while self._unsent and len(self._submissions) - len(self._unsent) < self._in_flight:
+            digest = next(iter(self._unsent))
+            del self._unsent[digest]
+            for pending in self._submissions[digest][1]:
+                self._send_submission(digest, pending)
+
+    def _send_submission(self, digest: bytes, pending: _Pending) -> None:
+        self._say_submission(digest, pending)
+        self._thread.after(_FIRST_RETRY_S, lambda: self._retry_submission(digest, pending, _FIRST_RETRY_S))
+
+    def _say_submission(self, digest: bytes, pending: _Pending) -> None:
         frame = self._submissions[digest][0]
         for link in self._links:
             if link.index not in pending.said:
                 link.send(frame)
+
+    def _retry_submission(self, digest: bytes, pending: _Pending, waited_s: float) -> None:
+        if pending.call.done() or digest not in self._submissions:
+            return
+        self._say_submission(digest, pending)
         wait_s = min(2 * waited_s, _LAST_RETRY_S)
         self._thread.after(wait_s, lambda: self._retry_submission(digest, pending, wait_s))
 
@@ -457,6 +490,8 @@ class NetworkClient:
             entry[1].remove(pending)
             if not entry[1]:
                 del self._submissions[digest]
+                self._unsent.pop(digest, None)
+                self._send_next()
 
     def _on_answered(self, index: int, answer: Answered) -> None:
         for pending in list(self._submissions.get(answer.digest, (b"", []))[1]):

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import zmq
 
+from pot_lab.consensus.parameters import Parameters
 from pot_lab.crypto.identity import BadSignature, Identity
 from pot_lab.errors import Malformed, Oversize
 from pot_lab.network.client import Call, NetworkClient
@@ -21,7 +22,7 @@ from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import CallTimeout, ClientClosed, NoAgreement, RemoteError, Unreachable, WrongServerKey
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.transport import prepare_dealer
-from tests.network.toy import ToyNetwork, toy_request
+from tests.network.toy import ToyNetwork, free_ports, toy_request
 
 PATIENCE_S = 60
 
@@ -103,6 +104,31 @@ def test_queries_are_answered_and_refused_by_agreement(client: NetworkClient, ac
     assert int(client.query("total").result(PATIENCE_S)) == total
     with pytest.raises(RemoteError, match=r"UnknownQuestion: .*seen: weather"):
         client.query("weather").result(PATIENCE_S)
+
+
+def test_more_requests_at_once_than_an_aggregator_holds_for_one_account(
+    client: NetworkClient, account: Identity
+) -> None:
+    """Refused ones would come again after later nonces, which void them; so the client keeps them back."""
+    calls = submit_all(client, account, range(3 * Parameters().pending_per_account))
+    replies = [call.result(PATIENCE_S) for call in calls]
+    assert [reply for reply in replies if not reply.isdigit()] == []
+    assert len(set(replies)) == len(calls)
+
+
+def test_a_request_that_never_got_its_turn_ends_in_time_all_the_same(network: ToyNetwork, account: Identity) -> None:
+    elsewhere = msgspec.structs.replace(
+        network.config,
+        aggregators=tuple(
+            msgspec.structs.replace(entry, client_port=port)
+            for entry, port in zip(network.config.aggregators, free_ports(4), strict=True)
+        ),
+    )
+    with NetworkClient(elsewhere, in_flight=1) as client:
+        calls = [client.submit(toy_request(account, nonce), timeout_s=0.3 + 0.2 * nonce) for nonce in range(3)]
+        for call in reversed(calls):
+            with pytest.raises(Unreachable):
+                call.result(PATIENCE_S)
 
 
 def test_a_query_settles_while_requests_flow(client: NetworkClient, account: Identity) -> None:
