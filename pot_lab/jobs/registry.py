@@ -4,8 +4,9 @@ it.
     jobs/<id>/job.json      what was asked: kind, parameters, environment; written once
               state.json    where it stands: running, done, failed or cancelled, since when and why
               pid           the process that runs it, or ran it
-              lock          held by the job's process for as long as it lives, and freed by the kernel of the system at
-              its death events.jsonl  what happened, one JSON object a line input.ipynb, output.ipynb, log.txt
+              lock          held by the job's process while it lives; the system frees it at its death
+              events.jsonl  what happened, one JSON object a line
+              input.ipynb, output.ipynb, log.txt
 
 A state of `running` whose lock is free is a job that died without a word: `lost`. No process id is believed alone,
 since ids are used again.
