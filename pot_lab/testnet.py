@@ -176,8 +176,9 @@ class Testnet:
         """Start a testnet, or start a stopped one again from its logs.
 
         Args:
-            name: its name on this host. aggregators, providers, validators, verifiers, clients: how many accounts of
-                each kind are made, funded and staked.
+            name: its name on this host.
+            aggregators, providers, validators, verifiers, clients: how many accounts of each kind are made, funded and
+                staked.
             parameters: ledger parameters other than `TESTNET_PARAMETERS`.
             fresh: throw away what a stopped testnet of this name left.
             say: told in a few words what is going on.

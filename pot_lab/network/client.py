@@ -273,8 +273,7 @@ class NetworkClient:
         The call raises:
             (the refusal's class): f+1 aggregators refused to queue it.
             Unreachable, WrongServerKey, NoAgreement: not enough equal answers in time. The request may still be
-                executed;
-                submitting the same bytes again is safe and gives its reply.
+                executed; submitting the same bytes again is safe and gives its reply.
         """
         call: Call[bytes] = Call()
         frame = encode_frame(Submit(request, True))

@@ -10,8 +10,10 @@ any kernel.
 from __future__ import annotations
 
 import os
+import time
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,10 +27,15 @@ from pot_lab.network.ledger_client import LedgerClient
 from pot_lab.notebook import posting
 from pot_lab.notebook.order import Order
 from pot_lab.notebook.quantities import grains, milliseconds, pot
+from pot_lab.protocol.errors import PoolFull
 from pot_lab.protocol.records import MICRO
+from pot_lab.protocol.records import Order as OrderRecord
 from pot_lab.protocol.transactions import Put
 from pot_lab.store import Store
 from pot_lab.testnet import NoTestnet, Testnet, open_account
+
+ESCROW_SEEN_S = 120
+"""How long the aggregators may take to see an escrow on the chain."""
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -43,11 +50,9 @@ def connect(
 
     Args:
         network: the path of a `network.toml`, or the name of a testnet of this host. By default `$POT_LAB_NETWORK`,
-            else the testnet that runs
-            here, else a new local testnet is started (and says so).
+            else the testnet that runs here, else a new local testnet is started (and says so).
         account: an identity, the path of a keystore (its password in `$POT_LAB_PASSWORD`), or the name of one of the
-            testnet's accounts;
-            by default `$POT_LAB_ACCOUNT`, else the testnet's `client`.
+            testnet's accounts; by default `$POT_LAB_ACCOUNT`, else the testnet's `client`.
         start: whether a testnet may be started when none runs.
     Raises:
         NoTestnet: nothing to connect to, and `start` is False.
@@ -133,18 +138,24 @@ class Lab:
         """Order a training: check, encrypt, upload, post, and pay into escrow.
 
         Args:
-            model: an `nn.Module` (its architecture and first weights). train: `(inputs, targets)` that providers get.
-                test: `(inputs, targets)` that nobody sees before all models are fixed. reward: POT for the best model
-                and those who establish it. train_for: how long providers may train, e.g. `"10min"`. score: a score
-                function of the network. baseline: the score per example (e.g. 0.9 for 90 % accuracy) that the winner
-                must beat, by `margin` at least. fee, bond: POT for scoring losing models, and the client's own bond;
-                the network's minimum by default.
+            model: an `nn.Module` (its architecture and first weights).
+            train: `(inputs, targets)` that providers get.
+            test: `(inputs, targets)` that nobody sees before all models are fixed.
+            reward: POT for the best model and those who establish it.
+            train_for: how long providers may train, e.g. `"10min"`.
+            score: a score function of the network.
+            baseline: the score per example (e.g. 0.9 for 90 % accuracy) that the winner must beat, by `margin` at
+                least.
+            fee, bond: POT for scoring losing models, and the client's own bond; the network's minimum by default.
             claim_bond: what a provider stakes on its claim.
             windows: other lengths for windows, by name (`reveal`, `score`, `challenge`, ...).
         Returns: the order, posted and paid; training starts within seconds.
         Raises:
-            InsufficientBalance: reward, fee and bond are more than the account has. BadArgument, BadQuantity,
-                BadWindows, BadDataset, ...: which argument is wrong, and what would be right. Nothing was sent.
+            InsufficientBalance: reward, fee and bond are more than the account has.
+            BadArgument, BadQuantity, BadWindows, BadDataset, ...: which argument is wrong, and what would be right;
+                nothing was sent.
+            PoolFull: the order is paid, and the aggregators did not see its escrow in time; the contract gives it back
+                after the order's last date.
         """
         parameters = self.client.network().parameters
         lengths = {name: milliseconds(length) for name, length in (windows or {}).items()}
@@ -170,11 +181,35 @@ class Lab:
         prepared = posting.prepare(model, train, test, score)
         fields, key = posting.upload(prepared, self.store, self.genesis)
         record = posting.draft(self.identity.address, self.genesis, fields, parameters, **terms)
-        self.client.say(Put(record))
-        self.wallet.place_order(
-            reward_grains, fee_grains, bond_grains, record.seal_by_s, record.spec_hash, record.nonce
+        pay = partial(
+            self.wallet.place_order,
+            reward_grains,
+            fee_grains,
+            bond_grains,
+            record.seal_by_s,
+            record.spec_hash,
+            record.nonce,
         )
+        try:
+            self.client.say(Put(record))
+        except PoolFull:  # of unpaid orders, which cost nothing: pay first, then there is always room
+            pay()
+            self._put_paid(record)
+        else:
+            pay()
         return Order(self, record.id, test_key=key)
+
+    def _put_paid(self, record: OrderRecord) -> None:
+        """Put an order whose escrow is on the chain, once the ledger has seen that."""
+        deadline_s = time.monotonic() + ESCROW_SEEN_S
+        while True:
+            try:
+                self.client.say(Put(record))
+                return
+            except PoolFull:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.5)
 
     def _require_balance(self, wanted_grains: int) -> None:
         from pot_lab.chain.errors import InsufficientBalance

@@ -41,6 +41,10 @@ class TooManyOrders(Refused):
     """The account has as many live orders as it may."""
 
 
+class PoolFull(Refused):
+    """As many orders without escrow wait as may; one whose escrow is on the chain is always taken."""
+
+
 class BadOrder(Refused):
     """A field of the order cannot be accepted."""
 

@@ -21,6 +21,7 @@ from pot_lab.protocol.errors import (
     NotAllowed,
     NotAssigned,
     OrderExists,
+    PoolFull,
     TooEarly,
     TooLate,
     TooManyOrders,
@@ -68,12 +69,6 @@ def on_put(book: Book, client: bytes, body: Put) -> bytes:
         raise TooManyOrders(
             "the account has too many live orders", wanted=f"at most {parameters.max_live_orders_per_account}"
         )
-    if order_id not in book.state.escrows and book.index.unfunded >= MAX_UNFUNDED_ORDERS:
-        raise TooManyOrders(
-            "the pool of orders without escrow is full",
-            seen=book.index.unfunded,
-            wanted="an order whose escrow is on the chain",
-        )
     slack_ms = parameters.pool_ms + parameters.update_ms + parameters.settlement_timeout_ms + parameters.seal_margin_ms
     wanted_s = -(-(book.now_ms + order.windows.longest_ms + slack_ms) // 1000)
     if order.seal_by_s < wanted_s:
@@ -81,6 +76,13 @@ def on_put(book: Book, client: bytes, body: Put) -> bytes:
             "the escrow could be refunded before the order is sealed",
             seen=f"seal by {order.seal_by_s} s",
             wanted=f"at least {wanted_s} s",
+        )
+    # last, so that a client who pays because of it is not refused for another reason then
+    if order_id not in book.state.escrows and book.index.unfunded >= MAX_UNFUNDED_ORDERS:
+        raise PoolFull(
+            "the pool of orders without escrow is full",
+            seen=book.index.unfunded,
+            wanted="an order whose escrow is on the chain",
         )
     state = OrderState(order, Window.WAITING, book.now_ms, book.now_ms + parameters.pool_ms, parameters)
     state.timeline.append(Span(Window.WAITING, book.now_ms))

@@ -167,7 +167,7 @@ SCENES: list[tuple[str, Scene]] = [
     ("OrderExists", lambda w: (w.client, Put(w.order(bring_to(w, Window.COMMIT)).order))),
     ("OrderExists", scene_header),
     ("TooManyOrders", scene_too_many_live),
-    ("TooManyOrders", scene_pool_full),
+    ("PoolFull", scene_pool_full),
     ("TooManyOrders", scene_too_many_claims),
     ("BadOrder", lambda w: (w.client, Put(w.new_order(title="x" * 121)))),
     ("BadWindows", lambda w: (w.client, Put(w.new_order(windows=Windows(1, *[5_000] * 7))))),

@@ -1,0 +1,66 @@
+"""Somebody fills the pool with orders that nobody pays for; a client who pays gets in all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pot_lab.crypto.canonical import decode
+from pot_lab.crypto.identity import Identity
+from pot_lab.demo import digits
+from pot_lab.network.ledger_client import refusal
+from pot_lab.notebook.lab import Lab, connect
+from pot_lab.protocol import transactions
+from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.errors import PoolFull
+from pot_lab.protocol.orders import MAX_UNFUNDED_ORDERS
+from pot_lab.protocol.transactions import Put, Reply
+from pot_lab.testnet import Testnet
+from tests.scenarios.processes import await_nothing_left
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
+    net = Testnet.up("full", providers=0, validators=0, verifiers=0, durability="flush")
+    with connect("full") as lab:
+        yield lab
+    net.down()
+    assert await_nothing_left(tmp_path) == []
+
+
+def fill(lab: Lab) -> list[Reply]:
+    """Put unpaid orders, alike but for their clients and numbers, until there is room for no more."""
+    model, train, test = digits()
+    mine = lab.order(model, train, test, reward=5, train_for="30s")
+    like = lab.client.order(mine.id).order
+    per_account = lab.client.network().parameters.max_live_orders_per_account
+    calls = []
+    for _ in range(-(-MAX_UNFUNDED_ORDERS // per_account)):
+        stranger = Identity.generate()
+        for nonce in range(1, per_account + 1):
+            body = Put(msgspec.structs.replace(like, client=stranger.address, nonce=nonce))
+            request = transactions.sign(lab.genesis.network_id, body, stranger, nonce)
+            calls.append(lab.client.transport.submit(request, timeout_s=300))
+    return [decode(call.result(300), Reply, limit_bytes=1 << 16) for call in calls]
+
+
+def test_an_order_that_is_paid_gets_into_a_full_pool(lab: Lab) -> None:
+    replies = fill(lab)
+    assert all(reply.accepted for reply in replies)
+    model, train, test = digits()
+    stranger = Identity.generate()
+    like = lab.client.order(lab.orders()[0].id).order
+    with pytest.raises(PoolFull, match="whose escrow is on the chain"):
+        request = transactions.sign(
+            lab.genesis.network_id, Put(msgspec.structs.replace(like, client=stranger.address)), stranger, 1
+        )
+        raise refusal(decode(lab.client.transport.submit(request).result(60), Reply, limit_bytes=1 << 16))
+    order = lab.order(model, train, test, reward=5, train_for="30s")
+    assert order.id != like.id
+    assert lab.client.order(order.id).window in (Window.COMMIT, Window.WAITING)
