@@ -105,23 +105,6 @@ def test_the_second_implementation_gives_the_same_bits_and_scores(name: str, sli
         )
 
 
-@pytest.mark.parametrize(("slices", "bound"), [(1, 5e-6), (2, 1e-11)])
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_score_is_close_to_float64(name: str, slices: int, bound: float) -> None:
-    _, inputs, targets = family(name)
-    artifact = exported(name)
-    (ours,) = load_graph(artifact.graph).exact(artifact.weights, slices=slices).run(inputs)
-    double = load_graph(artifact.graph).trainable(artifact.weights).double().eval()
-    reference = double(inputs.double() if inputs.is_floating_point() else inputs)
-    assert float((ours - reference).abs().max() / reference.abs().max()) <= bound
-    theirs = reference.detach().numpy()
-    for function in FUNCTIONS[name]:
-        total = score(artifact, inputs, targets, function, slices=slices).total
-        expected = numpy_scoring.scored(function, theirs, targets.numpy())[1]
-        exactly = "accuracy" in function or "f1" in function
-        assert total == expected if exactly else total == pytest.approx(expected, rel=1e-5, abs=len(targets))
-
-
 @pytest.mark.parametrize(
     ("shape", "weight", "stride", "padding", "dilation"),
     [
