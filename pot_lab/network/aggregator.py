@@ -66,6 +66,7 @@ from pot_lab.network.wire import (
     MAX_PEER_FRAME_BYTES,
     Answer,
     Answered,
+    AnsweredAll,
     AskStatus,
     Follow,
     Pushed,
@@ -75,6 +76,7 @@ from pot_lab.network.wire import (
     Refused,
     StatusAnswered,
     Submit,
+    SubmitAll,
     Unfollow,
     decode_question,
     encode_frame,
@@ -82,11 +84,14 @@ from pot_lab.network.wire import (
 
 _PEER_FRAMES_A_TURN = 2_000
 _CLIENT_FRAMES_A_TURN = 256
+_QUESTIONS_A_TURN = 256
 _DUTY_POLL_MS = 100
 _MEND_EVERY_MS = 1_000
 _PUSHES_A_TURN = 64
 _DECISIONS_BYTES = 2 * 1024 * 1024
 _LONGEST_WAIT_MS = 1_000
+_ANSWERS_BYTES, _ANSWER_ROOM_BYTES = 1024 * 1024, 64
+_HEARD_LATELY_MS = 10_000
 
 
 class Duty(Protocol):
@@ -151,6 +156,8 @@ class Aggregator:
         self._log = EventLog("pot_lab.aggregator", index=index)
         self._effects: list[Effect] = []
         self._answers: list[tuple[bytes, Answer]] = []
+        self._replies: dict[bytes, list[Answered]] = {}
+        self._heard_ms: dict[int, int] = {}
         self._queue, self._waiting, self._streams = FairQueue(), Waiting(), Streams()
         self._timer_ms: int | None = None
         self._duty_at_ms = 0
@@ -258,7 +265,7 @@ class Aggregator:
         if now_ms >= self._mend_at_ms:
             self._links.mend()
             self._mend_at_ms = now_ms + _MEND_EVERY_MS
-        self._hear_peers()
+        self._hear_peers(now_ms)
         self._hear_clients(now_ms)
         self._ask_duties(now_ms)
         self._carry_out()
@@ -268,8 +275,9 @@ class Aggregator:
 
     # What comes in.
 
-    def _hear_peers(self) -> None:
+    def _hear_peers(self, now_ms: int) -> None:
         for sender, data in self._links.receive(_PEER_FRAMES_A_TURN):
+            self._heard_ms[sender] = now_ms
             try:
                 message = decode_message(data, limit_bytes=MAX_PEER_FRAME_BYTES)
             except PotLabError as error:
@@ -282,14 +290,19 @@ class Aggregator:
             if len(frames) != 2 or not client:
                 self.counters["client_frames_malformed"] += 1
                 continue
-            self._queue.put(client, frames[0].bytes, frames[1].bytes)
-        for _ in range(min(_CLIENT_FRAMES_A_TURN, len(self._queue))):
-            route, frame = self._queue.take()
             try:
-                question = decode_question(frame)
+                question = decode_question(frames[1].bytes)
             except PotLabError as error:
                 self.counters["client_frames_" + error.code.lower()] += 1
                 continue
+            route = frames[0].bytes
+            if isinstance(question, SubmitAll):
+                for request in question.requests:
+                    self._queue.put(client, route, Submit(request, question.spread))
+            else:
+                self._queue.put(client, route, question)
+        for _ in range(min(_QUESTIONS_A_TURN, len(self._queue))):
+            route, question = self._queue.take()
             if isinstance(question, Submit):
                 self._waiting.add(request_digest(question.request), route, now_ms)
                 self._step(Submitted(question.request, question.spread))
@@ -364,6 +377,7 @@ class Aggregator:
         self._history.append([HistoryRow(each.sequence, each.time_ms, each.execution.events) for each in executed])
         for effect in effects:
             self._send(effect)
+        self._reply()
         for route, answer in self._answers:
             self._answer(route, answer)
         self._answers.clear()
@@ -377,9 +391,9 @@ class Aggregator:
         elif isinstance(effect, Send):
             self._send_message(effect.to, effect.message)
         elif isinstance(effect, Reply):
-            answer = Answered(effect.digest, effect.sequence, effect.time_ms, effect.reply)
             for route in self._waiting.pop(effect.digest):
-                self._answer(route, answer)
+                answer = Answered(effect.digest, effect.sequence, effect.time_ms, effect.reply)
+                self._replies.setdefault(route, []).append(answer)
         elif isinstance(effect, Refuse):
             refusal = Refused(effect.digest, *error_to_wire(effect.error))
             for route in self._waiting.pop(effect.digest):
@@ -401,6 +415,19 @@ class Aggregator:
 
     def _send_message(self, to: int, message: Message) -> None:
         self._links.send(to, encode_message(message))
+
+    def _reply(self) -> None:
+        """Tell each connection in one frame, or as few as may be, what became of its requests."""
+        for route, answers in self._replies.items():
+            room, first = _ANSWERS_BYTES, 0
+            for index, answer in enumerate(answers):
+                room -= len(answer.reply) + _ANSWER_ROOM_BYTES
+                if room < 0 and index > first:
+                    self._answer(route, AnsweredAll(tuple(answers[first:index])))
+                    room, first = _ANSWERS_BYTES, index
+            rest = answers[first:]
+            self._answer(route, rest[0] if len(rest) == 1 else AnsweredAll(tuple(rest)))
+        self._replies.clear()
 
     def _answer(self, route: bytes, answer: Answer) -> None:
         try:
@@ -444,6 +471,8 @@ class Aggregator:
         totals["log_bytes"] = self._journal.file.size_bytes
         totals["requests_pending"] = len(self.replica.pool)
         totals["batches_open"] = self.replica.open_batches
+        heard_since_ms = _clock_ms() - _HEARD_LATELY_MS * max(1, self.config.n // 16)
+        totals["peers_heard"] = sum(at_ms >= heard_since_ms for at_ms in self._heard_ms.values())
         totals["resident_bytes"] = _resident_bytes()
         totals["uptime_ms"] = _clock_ms() - self._started_ms
         return dict(totals)

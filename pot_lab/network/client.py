@@ -7,10 +7,11 @@ connection that breaks is made again by itself, and subscriptions go on where th
 
 from __future__ import annotations
 
+import itertools
 import logging
 import struct
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
@@ -35,9 +36,11 @@ from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.transport import prepare_dealer, reconnect
 from pot_lab.network.wire import (
     MAX_ANSWER_FRAME_BYTES,
+    MAX_BUNDLE,
     MAX_CLIENT_FRAME_BYTES,
     Answer,
     Answered,
+    AnsweredAll,
     AskStatus,
     Follow,
     Pushed,
@@ -47,6 +50,7 @@ from pot_lab.network.wire import (
     Refused,
     StatusAnswered,
     Submit,
+    SubmitAll,
     Unfollow,
     decode_answer,
     encode_frame,
@@ -65,6 +69,7 @@ _AHEAD = 256
 _RENEW_S = 2.0
 _MEND_S = 1.0
 _FRAMES_A_TURN = 1_000
+_FRAME_ROOM_BYTES, _EACH_ROOM_BYTES = 64, 8
 
 _MONITORED = (
     zmq.EVENT_CONNECTED
@@ -256,7 +261,7 @@ class NetworkClient:
         self._owns_thread = io_thread is None
         self._closed = False
         self._links: list[_Link] = []
-        self._submissions: dict[bytes, tuple[bytes, list[_Pending]]] = {}
+        self._submissions: dict[bytes, tuple[bytes, list[_Pending]]] = {}  # request and who waits, by digest
         self._unsent: dict[bytes, None] = {}  # of these, those whose turn has not come, in order
         self._in_flight = in_flight
         self._queries: dict[int, tuple[bytes, _Pending]] = {}
@@ -275,13 +280,21 @@ class NetworkClient:
             Unreachable, WrongServerKey, NoAgreement: not enough equal answers in time. The request may still be
                 executed; submitting the same bytes again is safe and gives its reply.
         """
-        call: Call[bytes] = Call()
-        frame = encode_frame(Submit(request, True))
-        if len(frame) > MAX_CLIENT_FRAME_BYTES:
-            seen, wanted = f"{len(request)} bytes", f"at most {MAX_CLIENT_FRAME_BYTES - 64} bytes"
-            raise Oversize("a request is too large", seen=seen, wanted=wanted)
-        self._hand_over(call, lambda: self._begin_submission(request_digest(request), frame, call, timeout_s))
-        return call
+        return self.submit_all((request,), timeout_s=timeout_s)[0]
+
+    def submit_all(self, requests: Sequence[bytes], *, timeout_s: float = 30.0) -> list[Call[bytes]]:
+        """Submit several requests in their order; as `submit` of each, but they travel together."""
+        for request in requests:
+            if len(request) > MAX_CLIENT_FRAME_BYTES - _FRAME_ROOM_BYTES:
+                seen, wanted = f"{len(request)} bytes", f"at most {MAX_CLIENT_FRAME_BYTES - _FRAME_ROOM_BYTES} bytes"
+                raise Oversize("a request is too large", seen=seen, wanted=wanted)
+        calls: list[Call[bytes]] = [Call() for _ in requests]
+        if not self._thread.usable or self._closed:
+            for call in calls:
+                call._fail(_gone())
+        else:
+            self._thread.call(lambda: self._begin_submissions(requests, calls, timeout_s))
+        return calls
 
     def query(self, name: str, arguments: bytes = b"", *, timeout_s: float = 10.0) -> Call[bytes]:
         """Read the state; the call gives the answer, equal from f+1 aggregators (asked again while batches are
@@ -306,7 +319,7 @@ class NetworkClient:
         Runs on the client's thread, so it must be quick.
         """
         if not self._thread.usable or self._closed:
-            raise ClientClosed("this client is closed, or was made by another process")
+            raise _gone()
         self._calls += 1
         subscription = Subscription(self, self._calls, callback, max(from_sequence, 1))
         self._thread.call(lambda: self._begin_stream(subscription))
@@ -340,7 +353,7 @@ class NetworkClient:
 
     def _hand_over(self, call: Call[Any], action: Callable[[], None]) -> None:
         if not self._thread.usable or self._closed:
-            call._fail(ClientClosed("this client is closed, or was made by another process"))
+            call._fail(_gone())
         else:
             self._thread.call(action)
 
@@ -393,11 +406,13 @@ class NetworkClient:
 
         Nothing newer may overtake it, or an account's later nonce would void its earlier ones.
         """
-        frames = [
-            frame
-            for digest, (frame, pendings) in self._submissions.items()
-            if digest not in self._unsent and _unanswered(pendings, link.index)
-        ]
+        frames = list(
+            _bundled(
+                request
+                for digest, (request, pendings) in self._submissions.items()
+                if digest not in self._unsent and _unanswered(pendings, link.index)
+            )
+        )
         frames += [frame for frame, pending in self._queries.values() if _asks(pending, link.index)]
         frames += [
             encode_frame(AskStatus(number)) for number, (_, got) in self._statuses.items() if link.index not in got
@@ -429,6 +444,9 @@ class NetworkClient:
     def _take(self, link: _Link, answer: Answer) -> None:
         if isinstance(answer, Answered):
             self._on_answered(link.index, answer)
+        elif isinstance(answer, AnsweredAll):
+            for each in answer.answers:
+                self._on_answered(link.index, each)
         elif isinstance(answer, Refused):
             self._on_refused(link.index, answer)
         elif isinstance(answer, QueryAnswered):
@@ -442,46 +460,61 @@ class NetworkClient:
 
     # Submissions.
 
-    def _begin_submission(self, digest: bytes, frame: bytes, call: Call[bytes], timeout_s: float) -> None:
-        pending = _Pending(call, time.monotonic() + timeout_s)
-        if digest not in self._submissions:
-            self._submissions[digest] = frame, []
-            self._unsent[digest] = None
-        self._submissions[digest][1].append(pending)
-        self._thread.after(timeout_s, lambda: self._expire_submission(digest, pending))
-        if digest in self._unsent:
-            self._send_next()
-        else:
-            self._send_submission(digest, pending)
+    def _begin_submissions(self, requests: Sequence[bytes], calls: Sequence[Call[bytes]], timeout_s: float) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        begun: list[tuple[bytes, _Pending]] = []
+        again: list[bytes] = []
+        for request, call in zip(requests, calls, strict=True):
+            digest, pending = request_digest(request), _Pending(call, deadline_s)
+            if digest not in self._submissions:
+                self._submissions[digest] = request, []
+                self._unsent[digest] = None
+            elif digest not in self._unsent:
+                again.append(digest)
+            self._submissions[digest][1].append(pending)
+            begun.append((digest, pending))
+        self._thread.after(timeout_s, lambda: self._expire_submissions(begun))
+        self._send_submissions(again)
+        self._send_next()
 
     def _send_next(self) -> None:
-        while self._unsent and len(self._submissions) - len(self._unsent) < self._in_flight:
-            digest = next(iter(self._unsent))
-            del self._unsent[digest]
-            for pending in self._submissions[digest][1]:
-                self._send_submission(digest, pending)
-
-    def _send_submission(self, digest: bytes, pending: _Pending) -> None:
-        self._say_submission(digest, pending)
-        self._thread.after(_FIRST_RETRY_S, lambda: self._retry_submission(digest, pending, _FIRST_RETRY_S))
-
-    def _say_submission(self, digest: bytes, pending: _Pending) -> None:
-        frame = self._submissions[digest][0]
-        for link in self._links:
-            if link.index not in pending.said:
-                link.send(frame)
-
-    def _retry_submission(self, digest: bytes, pending: _Pending, waited_s: float) -> None:
-        if pending.call.done() or digest not in self._submissions:
+        room = self._in_flight - (len(self._submissions) - len(self._unsent))
+        if not self._unsent or room <= 0:
             return
-        self._say_submission(digest, pending)
-        wait_s = min(2 * waited_s, _LAST_RETRY_S)
-        self._thread.after(wait_s, lambda: self._retry_submission(digest, pending, wait_s))
+        turn = list(itertools.islice(self._unsent, room))
+        for digest in turn:
+            del self._unsent[digest]
+        self._send_submissions(turn)
 
-    def _expire_submission(self, digest: bytes, pending: _Pending) -> None:
-        if not pending.call.done():
-            self._end_submission(digest, pending)
-            pending.call._fail(self._why_not(pending, "the request was not answered"))
+    def _send_submissions(self, digests: Sequence[bytes]) -> None:
+        """Say requests to all aggregators, and again to those that did not answer when a while has passed."""
+        if digests:
+            self._say_submissions(digests)
+            self._thread.after(_FIRST_RETRY_S, lambda: self._retry_submissions(digests, _FIRST_RETRY_S))
+
+    def _say_submissions(self, digests: Sequence[bytes]) -> None:
+        entries = [self._submissions[digest] for digest in digests]
+        frames: dict[tuple[bytes, ...], list[bytes]] = {}
+        for link in self._links:
+            unanswered = tuple(request for request, pendings in entries if _unanswered(pendings, link.index))
+            if unanswered not in frames:
+                frames[unanswered] = list(_bundled(unanswered))
+            for frame in frames[unanswered]:
+                if not link.send(frame):
+                    break  # nothing later may overtake it; `_resume` or the next retry says it again
+
+    def _retry_submissions(self, digests: Sequence[bytes], waited_s: float) -> None:
+        left = [digest for digest in digests if digest in self._submissions and digest not in self._unsent]
+        if left:
+            self._say_submissions(left)
+            wait_s = min(2 * waited_s, _LAST_RETRY_S)
+            self._thread.after(wait_s, lambda: self._retry_submissions(left, wait_s))
+
+    def _expire_submissions(self, begun: Sequence[tuple[bytes, _Pending]]) -> None:
+        for digest, pending in begun:
+            if not pending.call.done():
+                self._end_submission(digest, pending)
+                pending.call._fail(self._why_not(pending, "the request was not answered"))
 
     def _end_submission(self, digest: bytes, pending: _Pending) -> None:
         entry = self._submissions.get(digest)
@@ -683,8 +716,31 @@ class NetworkClient:
         call._finish(found)
 
 
+def _gone() -> ClientClosed:
+    return ClientClosed("this client is closed, or was made by another process")
+
+
 def _unanswered(pendings: list[_Pending], index: int) -> bool:
     return any(index not in pending.said for pending in pendings)
+
+
+def _bundled(requests: Iterable[bytes]) -> Iterator[bytes]:
+    """Frames that say these requests in their order, as few as the limits allow."""
+    bundle: list[bytes] = []
+    room = MAX_CLIENT_FRAME_BYTES - _FRAME_ROOM_BYTES
+    for request in requests:
+        size_bytes = len(request) + _EACH_ROOM_BYTES
+        if bundle and (size_bytes > room or len(bundle) == MAX_BUNDLE):
+            yield _submit_frame(bundle)
+            bundle, room = [], MAX_CLIENT_FRAME_BYTES - _FRAME_ROOM_BYTES
+        bundle.append(request)
+        room -= size_bytes
+    if bundle:
+        yield _submit_frame(bundle)
+
+
+def _submit_frame(requests: list[bytes]) -> bytes:
+    return encode_frame(Submit(requests[0], True) if len(requests) == 1 else SubmitAll(tuple(requests), True))
 
 
 def _asks(pending: _Pending, index: int) -> bool:

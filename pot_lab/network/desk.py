@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict, deque
 
 import msgspec
 
-from pot_lab.network.wire import Follow
+from pot_lab.network.wire import Follow, Question
 
 QUEUED_PER_CLIENT = 512
 QUEUED_IN_ALL = 8_192
@@ -24,35 +24,35 @@ STREAM_TTL_MS = 30_000
 
 
 class FairQueue:
-    """Frames of clients, taken one client at a time."""
+    """Questions of clients, taken one client at a time."""
 
     def __init__(self) -> None:
-        self._queues: OrderedDict[str, deque[tuple[bytes, bytes]]] = OrderedDict()
+        self._queues: OrderedDict[str, deque[tuple[bytes, Question]]] = OrderedDict()
         self._size = 0
         self.counters: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return self._size
 
-    def put(self, client: str, route: bytes, frame: bytes) -> None:
-        """Queue a client's frame, or drop it when the client (or all of them) have too many."""
+    def put(self, client: str, route: bytes, question: Question) -> None:
+        """Queue a client's question, or drop it when the client (or all of them) have too many."""
         queue = self._queues.get(client)
         if self._size >= QUEUED_IN_ALL or (queue is not None and len(queue) >= QUEUED_PER_CLIENT):
             self.counters["client_frames_dropped"] += 1
             return
         if queue is None:
             queue = self._queues[client] = deque()
-        queue.append((route, frame))
+        queue.append((route, question))
         self._size += 1
 
-    def take(self) -> tuple[bytes, bytes]:
-        """The next client's oldest frame, with the route back."""
+    def take(self) -> tuple[bytes, Question]:
+        """The next client's oldest question, with the route back."""
         client, queue = self._queues.popitem(last=False)
-        route, frame = queue.popleft()
+        route, question = queue.popleft()
         self._size -= 1
         if queue:
             self._queues[client] = queue
-        return route, frame
+        return route, question
 
 
 class Waiting:

@@ -141,8 +141,7 @@ class LedgerClient:
 
     # --- following --------------------------------------------------------------------------------------------
     def follow(self, callback: Callable[[int, int, list[Event]], None], from_sequence: int = 0) -> Subscription:
-        """Call `callback(sequence, time_ms, events)` on the network thread for each batch that f+1 aggregators report.
-        """
+        """Call `callback(sequence, time_ms, events)` on the network thread for each batch that f+1 of them report."""
 
         def opened(sequence: int, time_ms: int, raw: tuple[bytes, ...]) -> None:
             callback(sequence, time_ms, [msgspec.msgpack.decode(event, type=Event) for event in raw])

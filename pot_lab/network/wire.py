@@ -18,6 +18,7 @@ MAX_PEER_FRAME_BYTES = 8 * 1024 * 1024
 MAX_CLIENT_FRAME_BYTES = 512 * 1024
 MAX_ANSWER_FRAME_BYTES = 32 * 1024 * 1024
 MAX_CREDIT = 256
+MAX_BUNDLE = 256
 
 Name = Annotated[str, msgspec.Meta(max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=2_000)]
@@ -62,7 +63,14 @@ class AskStatus(Record, frozen=True, tag=5):
     call: Number
 
 
-Question = Submit | Query | Follow | Unfollow | AskStatus
+class SubmitAll(Record, frozen=True, tag=6):
+    """Several requests in one frame, in order; each counts as a `Submit` of its own."""
+
+    requests: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_BUNDLE)]
+    spread: bool
+
+
+Question = Submit | SubmitAll | Query | Follow | Unfollow | AskStatus
 
 
 class Answered(Record, frozen=True, tag=1):
@@ -122,7 +130,13 @@ class StatusAnswered(Record, frozen=True, tag=6):
     counters: dict[str, int]
 
 
-Answer = Answered | Refused | QueryAnswered | QueryRefused | Pushed | StatusAnswered
+class AnsweredAll(Record, frozen=True, tag=7):
+    """Several requests of this connection were executed."""
+
+    answers: tuple[Answered, ...]
+
+
+Answer = Answered | AnsweredAll | Refused | QueryAnswered | QueryRefused | Pushed | StatusAnswered
 
 T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()

@@ -1,0 +1,132 @@
+"""Table 4: how long real aggregators take to agree on a bundle of orders and validations.
+
+One client says O orders and V validations, each signed by an account of its own, and has f+1 equal replies to every
+one of them when the clock stops. It starts when the client begins to send. With `admitted` it starts at the
+pre-prepare: all records wait in every aggregator's queue by then, their signatures checked, and the primary is allowed
+to propose them. That is what the paper's program measures, which checks no client's signature at all.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pot_lab.bench.calibration import calibrate
+from pot_lab.bench.network import BadSetting, MeasuringNetwork, NetworkFailed, whole_number
+from pot_lab.bench.records import ORDER_BYTES, VALIDATION_BYTES, signed_record
+from pot_lab.crypto.identity import Identity
+from pot_lab.errors import PotLabError
+from pot_lab.network.client import NetworkClient
+
+MAX_RECORDS, MAX_RUNS = 500, 10_000
+_WARM_UP = 2
+_HANG_S = 60.0
+Say = Callable[[str], None]
+
+
+def measure_consensus(
+    n: int,
+    orders: int,
+    validations: int,
+    runs: int,
+    *,
+    admitted: bool = False,
+    durability: str = "fsync",
+    say: Say = lambda _: None,
+) -> dict[str, Any]:
+    """One cell of Table 4, or what stands for it here.
+
+    Args:
+        n: aggregators.
+        orders, validations: the bundle.
+        runs: how often; two more before are not counted.
+        admitted: leave the way to the aggregators and the accounts' signatures out of the time.
+        durability: "fsync" or "flush".
+        say: gets a line for each step that takes long.
+    Returns: what `pot-lab bench consensus --json` prints; times in seconds. A run that is not over within a minute is
+        counted under `hangs` and ends the measurement.
+    Raises:
+        BadSetting: no such measurement.
+        NetworkFailed: an aggregator ended.
+    """
+    whole_number("orders", orders, 0, MAX_RECORDS)
+    whole_number("validations", validations, 0, MAX_RECORDS)
+    whole_number("orders and validations together", orders + validations, 1, MAX_RECORDS)
+    whole_number("runs", runs, 1, MAX_RUNS)
+    sizes = [ORDER_BYTES] * orders + [VALIDATION_BYTES] * validations
+    accounts = [Identity.generate() for _ in sizes]
+    network = MeasuringNetwork(n, durability)
+    before = calibrate()
+    say(f"starting {n} aggregators")
+    times_s: list[float] = []
+    hangs = 0
+    with network, NetworkClient(network.config, in_flight=len(sizes)) as client:
+        network.settle(client, _HANG_S)
+        say(f"they are together after {network.start_s:.1f} s")
+        for run in range(-_WARM_UP, runs):
+            bundle = [
+                signed_record(network.config.network_id, account, run + _WARM_UP, size_bytes)
+                for account, size_bytes in zip(accounts, sizes, strict=True)
+            ]
+            try:
+                taken_s = _time_admitted(client, bundle) if admitted else _time(client, bundle)
+            except PotLabError as error:
+                say(f"run {run} hangs: {error}")
+                hangs += 1
+                break
+            network.settle(client, _HANG_S)
+            if run >= 0:
+                times_s.append(taken_s)
+        memory_mb = network.peak_memory_mb()
+        views = {status.view for status in client.status().result()}
+    if not times_s:
+        raise NetworkFailed("no run came to its end", wanted=f"within {_HANG_S:g} s")
+    return {
+        "nodes": n,
+        "orders": orders,
+        "validations": validations,
+        "transactions": len(sizes),
+        "bytes": sum(sizes),
+        "durability": durability,
+        "admitted": admitted,
+        "runs": len(times_s),
+        "hangs": hangs,
+        "median_s": round(statistics.median(times_s), 5),
+        "p90_s": round(sorted(times_s)[int(0.9 * (len(times_s) - 1))], 5),
+        "min_s": round(min(times_s), 5),
+        "view": max(views),
+        "memory_mb": round(memory_mb, 1),
+        "start_s": round(network.start_s, 1),
+        "calibration": before,
+    }
+
+
+def _time(client: NetworkClient, bundle: list[bytes]) -> float:
+    start_s = time.perf_counter()
+    calls = client.submit_all(bundle, timeout_s=_HANG_S)
+    for call in calls:
+        call.result(_HANG_S)
+    return time.perf_counter() - start_s
+
+
+def _time_admitted(client: NetworkClient, bundle: list[bytes]) -> float:
+    indices = range(client.config.n)
+    for call in [client.ask(index, "hold") for index in indices]:
+        call.result()
+    calls = client.submit_all(bundle, timeout_s=_HANG_S)
+    until_s = time.monotonic() + _HANG_S
+    while any(int(call.result()) < len(bundle) for call in [client.ask(index, "admitted") for index in indices]):
+        if time.monotonic() > until_s:
+            raise BadSetting("the aggregators did not admit the bundle", wanted=f"within {_HANG_S:g} s")
+        time.sleep(0.05)
+    primary = client.status().result()[0].primary
+    for index in indices:
+        if index != primary:
+            client.ask(index, "open").result()
+    start_s = time.perf_counter()
+    client.ask(primary, "open")
+    for call in calls:
+        call.result(_HANG_S)
+    return time.perf_counter() - start_s

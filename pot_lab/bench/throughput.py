@@ -1,0 +1,201 @@
+"""Transactions a second at saturation, and latency there, at a tenth of it, and alone.
+
+Every record is signed by its account, and every replica checks that. Accounts spread over a few client connections keep
+a fixed number of records on the way; what comes back in the measured time, after a warm-up, is the throughput.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+from pot_lab.bench.calibration import calibrate
+from pot_lab.bench.network import MeasuringNetwork, NetworkFailed, whole_number
+from pot_lab.bench.records import VALIDATION_BYTES, signed_record
+from pot_lab.crypto.identity import Identity
+from pot_lab.network.client import NetworkClient
+from pot_lab.network.io_thread import IoThread
+
+MAX_SECONDS = 3_600
+_CLIENTS, _ACCOUNTS_EACH, _IN_FLIGHT_EACH = 8, 8, 250
+_ON_THE_WAY = _CLIENTS * _IN_FLIGHT_EACH
+_SAID_AT_ONCE = 64
+_IDLE_EACH, _IDLE_PAUSE_S = 100, 0.05
+_WARM_UP_SHARE = 0.25
+_TIMEOUT_S = 60.0
+Say = Callable[[str], None]
+
+
+def measure_throughput(
+    n: int, seconds: float, *, durability: str = "fsync", say: Say = lambda _: None
+) -> dict[str, Any]:
+    """Saturate a network, then give it a tenth of what it took, then one transaction at a time.
+
+    Args:
+        n: aggregators.
+        seconds: how long each of the first two parts is measured.
+        durability: "fsync" or "flush".
+        say: gets a line for each step that takes long.
+    Returns: what `pot-lab bench throughput --json` prints.
+    Raises:
+        BadSetting: no such measurement.
+        NetworkFailed: an aggregator ended, or answers no more.
+    """
+    whole_number("seconds", int(seconds), 1, MAX_SECONDS)
+    network = MeasuringNetwork(n, durability)
+    before = calibrate()
+    say(f"starting {n} aggregators")
+    with network, _clients(network) as clients:
+        say(f"they are together after {network.start_s:.1f} s")
+        load = _Load(clients)
+        cpu_s = network.cpu_s()
+        full = load.saturate(seconds)
+        cpu_s = network.cpu_s() - cpu_s
+        say(f"{full.per_s:.0f} transactions a second")
+        tenth = load.paced(full.per_s / 10, seconds)
+        idle_ms = load.alone(_IDLE_EACH)
+        memory_mb = network.peak_memory_mb()
+    return {
+        "nodes": n,
+        "seconds": seconds,
+        "durability": durability,
+        "record_bytes": VALIDATION_BYTES,
+        "transactions_per_s": round(full.per_s, 1),
+        "latency_ms": _spread(full.latencies_ms),
+        "tenth_latency_ms": _spread(tenth.latencies_ms),
+        "idle_latency_ms": _spread(idle_ms),
+        "cpu_us_per_transaction": round(1e6 * cpu_s / max(1, full.all_answered)),
+        "memory_mb": round(memory_mb, 1),
+        "calibration": before,
+    }
+
+
+def _spread(latencies_ms: list[float]) -> dict[str, float]:
+    ordered = sorted(latencies_ms)
+    return {name: round(ordered[int(share * (len(ordered) - 1))], 2) for name, share in _SHARES.items()}
+
+
+_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+class _Part:
+    """What was answered in one part of the measurement."""
+
+    def __init__(self) -> None:
+        self.latencies_ms: list[float] = []
+        self.per_s = 0.0
+        self.all_answered = 0
+
+
+@contextmanager
+def _clients(network: MeasuringNetwork) -> Iterator[list[NetworkClient]]:
+    """Connections that share a thread, all of them usable."""
+    thread = IoThread()
+    clients = [NetworkClient(network.config, io_thread=thread, in_flight=_IN_FLIGHT_EACH) for _ in range(_CLIENTS)]
+    try:
+        for client in clients:
+            network.settle(client, _TIMEOUT_S)
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
+        thread.close()
+
+
+class _Load:
+    """Clients in turn, each with accounts in turn, each account with its next nonce."""
+
+    def __init__(self, clients: list[NetworkClient]) -> None:
+        self._network_id = clients[0].config.network_id
+        self._clients = deque(
+            (client, deque((Identity.generate(), 0) for _ in range(_ACCOUNTS_EACH))) for client in clients
+        )
+        self._changed = threading.Condition()
+        self._on_the_way = 0
+        self._error: BaseException | None = None
+        self._answered: list[tuple[float, float]] = []
+
+    def saturate(self, seconds: float) -> _Part:
+        """As much as the network takes."""
+        return self._run(seconds, None)
+
+    def paced(self, per_s: float, seconds: float) -> _Part:
+        """So many a second, evenly."""
+        return self._run(seconds, per_s)
+
+    def alone(self, count: int) -> list[float]:
+        """Latencies in milliseconds of transactions that meet an idle network, one by one."""
+        times_ms = []
+        for _ in range(count):
+            client, (record,) = self._records(1)
+            start_s = time.perf_counter()
+            client.submit(record, timeout_s=_TIMEOUT_S).result()
+            times_ms.append((time.perf_counter() - start_s) * 1_000)
+            time.sleep(_IDLE_PAUSE_S)
+        return times_ms
+
+    def _run(self, seconds: float, per_s: float | None) -> _Part:
+        self._answered.clear()
+        warm_s = max(1.0, _WARM_UP_SHARE * seconds)
+        start_s = time.perf_counter()
+        end_s = start_s + warm_s + seconds
+        said = 0
+        while (now_s := time.perf_counter()) < end_s:
+            if per_s is not None and said >= (now_s - start_s) * per_s:
+                time.sleep(min(end_s - now_s, (said + 1) / per_s - (now_s - start_s)))
+                continue
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._on_the_way < _ON_THE_WAY or self._error, _TIMEOUT_S):
+                    raise NetworkFailed("the network answers no more", wanted=f"within {_TIMEOUT_S:g} s")
+                room = _ON_THE_WAY - self._on_the_way
+            self._raise_error()
+            count = 1 if per_s is not None else min(room, _SAID_AT_ONCE)
+            self._say(count)
+            said += count
+        with self._changed:
+            self._changed.wait_for(lambda: not self._on_the_way or self._error, _TIMEOUT_S)
+        self._raise_error()
+        part = _Part()
+        part.all_answered = len(self._answered)
+        measured = [(asked_s, at_s) for asked_s, at_s in self._answered if start_s + warm_s <= at_s < end_s]
+        part.latencies_ms = [1_000 * (at_s - asked_s) for asked_s, at_s in measured]
+        part.per_s = len(measured) / seconds
+        if not measured:
+            raise NetworkFailed("nothing was answered in the measured time", wanted=f"within {seconds:g} s")
+        return part
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _say(self, count: int) -> None:
+        client, records = self._records(count)
+        with self._changed:
+            self._on_the_way += count
+        asked_s = time.perf_counter()
+        for call in client.submit_all(records, timeout_s=_TIMEOUT_S):
+            call.future.add_done_callback(lambda done: self._done(done, asked_s))
+
+    def _done(self, done: Future[bytes], asked_s: float) -> None:
+        error = done.exception()
+        with self._changed:
+            self._on_the_way -= 1
+            self._answered.append((asked_s, time.perf_counter()))
+            self._error = self._error or error
+            self._changed.notify()
+
+    def _records(self, count: int) -> tuple[NetworkClient, list[bytes]]:
+        """The next client, and so many records of its accounts."""
+        client, accounts = self._clients[0]
+        self._clients.rotate(-1)
+        records = []
+        for _ in range(count):
+            account, nonce = accounts.popleft()
+            accounts.append((account, nonce + 1))
+            records.append(signed_record(self._network_id, account, nonce, VALIDATION_BYTES))
+        return client, records
