@@ -7,6 +7,7 @@ Signatures are 65 bytes `r || s || v` with low s and v in {0, 1}; the signer is 
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 import coincurve
 
@@ -84,7 +85,15 @@ def recover(digest: bytes, signature: bytes) -> bytes:
 
 
 def _address_of(key: coincurve.PublicKey) -> bytes:
-    return keccak256(key.format(compressed=False)[1:])[-ADDRESS_BYTES:]
+    return _hashed(key.format(compressed=False)[1:])
+
+
+@lru_cache(maxsize=4_096)
+def _hashed(point: bytes) -> bytes:
+    """The address of a public key's 64 bytes; those who sign often are remembered, since Keccak costs a third of a
+    recovery.
+    """
+    return keccak256(point)[-ADDRESS_BYTES:]
 
 
 def format_address(address: bytes) -> str:

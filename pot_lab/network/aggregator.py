@@ -286,16 +286,15 @@ class Aggregator:
             self._step(Received(sender, message))
 
     def _hear_clients(self, now_ms: int) -> None:
-        for client, frames in receive(self._clients, _CLIENT_FRAMES_A_TURN):
-            if len(frames) != 2 or not client:
+        for client, route, frame in receive(self._clients, _CLIENT_FRAMES_A_TURN):
+            if frame is None or not client:
                 self.counters["client_frames_malformed"] += 1
                 continue
             try:
-                question = decode_question(frames[1].bytes)
+                question = decode_question(frame)
             except PotLabError as error:
                 self.counters["client_frames_" + error.code.lower()] += 1
                 continue
-            route = frames[0].bytes
             if isinstance(question, SubmitAll):
                 for request in question.requests:
                     self._queue.put(client, route, Submit(request, question.spread))

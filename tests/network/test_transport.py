@@ -136,13 +136,20 @@ def test_a_stranger_is_refused_on_the_peer_port_and_welcome_on_the_client_port(
     assert side.gate.refused >= 1
     say(dealer(context, config.aggregators[0].client_url, stranger), b"hello")
     until = time.monotonic() + 5
-    found: list[tuple[str, list[zmq.Frame]]] = []
+    found: list[tuple[str, bytes, bytes | None]] = []
     while not found and time.monotonic() < until:
         side.gate.serve()
         found += receive(side.clients, 10)
         time.sleep(0.005)
-    user, frames = found[0]
-    assert user == stranger.public and frames[1].bytes == b"hello"
+    user, route, frame = found[0]
+    assert user == stranger.public and route and frame == b"hello"
+    say(dealer(context, config.aggregators[0].client_url, stranger), b"hello", b"again", b"and again")
+    found.clear()
+    while not found and time.monotonic() < until:
+        side.gate.serve()
+        found += receive(side.clients, 10)
+        time.sleep(0.005)
+    assert [(user, frame) for user, _, frame in found] == [(stranger.public, None)]
 
 
 def test_an_aggregators_own_key_is_no_peers(
