@@ -378,3 +378,10 @@ def signed_vote(message: PrePrepare | Vote | ViewChange | NewView | Checkpoint) 
     return SignedVote(
         phase, message.view, message.sequence, message.digest, message.executed, message.state, message.signature
     )
+
+
+def prepared_proof(proposal: SignedVote, prepares: Sequence[Prepare]) -> PreparedProof:
+    """The prepared certificate that a proposal and the prepares of q-1 backups make."""
+    return PreparedProof(
+        proposal, tuple(Endorsement(vote.replica, vote.executed, vote.state, vote.signature) for vote in prepares)
+    )

@@ -28,7 +28,7 @@ from pot_lab.consensus.records import (
     decode_record,
     encode_record,
 )
-from pot_lab.consensus.replica import BadLog
+from pot_lab.consensus.replica_state import BadLog
 from pot_lab.network.durable_log import DurableLog, full_or, sync_directory
 from pot_lab.network.errors import LogCorrupt
 

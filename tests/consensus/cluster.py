@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pot_lab.consensus.application import Batch, Execution, RequestId
 from pot_lab.consensus.checkpoint import chunks_of
+from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import Chunk, Decisions, decode_message, encode_message, request_digest
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.records import (
@@ -24,7 +25,7 @@ from pot_lab.consensus.records import (
     decode_record,
     encode_record,
 )
-from pot_lab.consensus.replica import Membership, Replica
+from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import (
     Accuse,
     Broadcast,

@@ -21,7 +21,7 @@ from pot_lab.consensus.messages import (
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.records import Accepted, Changing, Decided, Entered, Stabilised, compacted, decode_record
-from pot_lab.consensus.replica import StateDiverged
+from pot_lab.consensus.replica_state import StateDiverged
 from pot_lab.crypto.canonical import sha256
 from pot_lab.errors import Malformed
 from tests.consensus.cluster import NETWORK_ID, Cluster, Node, make_request

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from pot_lab.consensus import replica as replica_module
 from pot_lab.consensus import view_change as view_change_module
+from pot_lab.consensus import view_transition
 from pot_lab.consensus.catch_up import SnapshotFetch
 from pot_lab.consensus.membership import Verifier
 from pot_lab.consensus.messages import (
@@ -169,7 +169,7 @@ def certificates_dropped(patch: Patch) -> None:
 
 def plan_ignores_certificates(patch: Patch) -> None:
     empty = lambda changes: Plan(None, {})  # noqa: E731
-    patch.setattr(replica_module, "plan", empty)
+    patch.setattr(view_transition, "plan", empty)
     patch.setattr(view_change_module, "plan", empty)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import (
     COMMIT,
     PRE_PREPARE,
@@ -25,7 +26,8 @@ from pot_lab.consensus.messages import (
 )
 from pot_lab.consensus.parameters import BadParameters, Parameters
 from pot_lab.consensus.records import Accepted, Decided, Prepared
-from pot_lab.consensus.replica import BadLog, Membership, Replica, StateDiverged
+from pot_lab.consensus.replica import Replica
+from pot_lab.consensus.replica_state import BadLog, StateDiverged
 from pot_lab.consensus.steps import Broadcast, Executed, Persist, Received, Recovered, Refuse, Reply, Send, Tick
 from pot_lab.errors import Oversize
 from tests.consensus.cluster import NETWORK_ID, START_MS, Cluster, Node, Register, make_request

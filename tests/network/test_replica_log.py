@@ -8,7 +8,8 @@ import pytest
 
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.replica import BadLog, Replica
+from pot_lab.consensus.replica import Replica
+from pot_lab.consensus.replica_state import BadLog
 from pot_lab.consensus.steps import Compact, KeepSnapshot, Persist, Recovered, Restored
 from pot_lab.network.errors import LogCorrupt
 from pot_lab.network.replica_log import ReplicaLog

@@ -24,7 +24,8 @@ from pot_lab.consensus.messages import (
 )
 from pot_lab.consensus.quorum import faulty
 from pot_lab.consensus.records import Accepted, Changing, LogRecord, Prepared, Stabilised, sequence_of
-from pot_lab.consensus.replica import Replica, Slot
+from pot_lab.consensus.replica import Replica
+from pot_lab.consensus.replica_state import Slot
 from pot_lab.consensus.replies import CachedReply, ReplyCache
 from pot_lab.consensus.stash import Stash
 from pot_lab.consensus.steps import Effect

@@ -1,0 +1,420 @@
+"""A batch's way while the primary does its work (Castro and Liskov 1999, section 4.2): proposed, prepared, committed,
+executed, in sequence, several in flight.
+
+Prepares are verified up to the quorum, since a prepared certificate is shown to others; commits count by the channel
+that brought them, and their signatures are kept for whoever asks for a proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from pot_lab.consensus.application import Batch
+from pot_lab.consensus.messages import (
+    COMMIT,
+    PRE_PREPARE,
+    PREPARE,
+    BatchName,
+    Commit,
+    DecidedBatch,
+    FetchBatches,
+    FetchBodies,
+    Prepare,
+    PrePrepare,
+    Requests,
+    Vote,
+    batch_digest,
+    prepared_proof,
+    request_digest,
+    signed_vote,
+)
+from pot_lab.consensus.proof import Header, reply_leaf
+from pot_lab.consensus.records import Accepted, Decided, Fetched, Prepared
+from pot_lab.consensus.replica_state import BEYOND_WINDOW, LATER_VIEW, RESEND_BACK_OFF, RESEND_SLOTS, ReplicaState, Slot
+from pot_lab.consensus.replies import CachedReply
+from pot_lab.consensus.steps import Broadcast, Executed, Reply
+from pot_lab.crypto.merkle import merkle_root
+from pot_lab.errors import PotLabError
+
+_HEADERS_KEPT = 1_024
+
+
+class NormalCase(ReplicaState):
+    """The part that orders and executes batches."""
+
+    def _in_window(self, sender: int, message: PrePrepare | Vote) -> bool:
+        """Whether the message is for now; what comes early is kept, what comes late is counted."""
+        sequence = message.sequence
+        if (
+            message.view < self.view
+            or sequence <= self.low
+            or (sequence <= self.executed and sequence not in self._slots)
+        ):
+            self.counters["dropped_stale"] += 1
+            return False
+        if message.view > self.view or self.changing:
+            kept = self._stash.put(LATER_VIEW, sender, message)
+        elif sequence > self.low + self.parameters.window:
+            kept = self._stash.put(BEYOND_WINDOW, sender, message)
+        else:
+            return True
+        self.counters["stashed" if kept else "dropped_stash_full"] += 1
+        return False
+
+    def _propose(self) -> bool:
+        """As the primary, open the next batch if there is a free place and a reason; returns whether it did."""
+        limits = self.parameters
+        sequence = self._next_sequence
+        open_batches = sequence - 1 - self.executed
+        if not self.is_primary or self.changing or open_batches >= limits.in_flight:
+            return False
+        if sequence > self.low + limits.window or sequence <= self.executed:
+            return False
+        if not self.pool.has_waiting and (self._due_ms is None or open_batches or self.now_ms < self._due_ms):
+            return False
+        entries = self.pool.take(limits.batch_requests, limits.batch_bytes)
+        time_ms = max(self.now_ms, self._proposed_ms, self.time_ms)
+        digests = tuple(entry.digest for entry in entries)
+        digest = batch_digest(sequence, time_ms, digests)
+        bodies = tuple(entry.body for entry in entries)
+        signature = self._sign(PRE_PREPARE, sequence, digest)
+        proposal = PrePrepare(self.view, sequence, time_ms, digests, bodies, self.executed, self.state, signature)
+        slot = self._slot(sequence)
+        slot.proposal, slot.digest, slot.arrived_ms, slot.accepted = proposal, digest, self.now_ms, True
+        slot.vote = signed_vote(proposal)
+        slot.bodies = {entry.digest: entry.body for entry in entries}
+        self._next_sequence = sequence + 1
+        self._proposed_ms = time_ms
+        self.counters["batches_proposed"] += 1
+        self._persist(Accepted(proposal, None))
+        if sum(map(len, bodies)) > limits.inline_bytes:
+            lean = tuple(b"" if entry.spread else entry.body for entry in entries)
+            proposal = msgspec.structs.replace(proposal, bodies=lean)
+        self._effects.append(Broadcast(proposal))
+        return True
+
+    def _on_pre_prepare(self, sender: int, message: PrePrepare) -> None:
+        """Take a proposal: from the primary, or shown by a peer, since the primary's signature is on it either way."""
+        if not self._in_window(sender, message):
+            return
+        digest = batch_digest(message.sequence, message.time_ms, message.digests)
+        slot = self._slot(message.sequence)
+        if slot.executed and (slot.vote is None or slot.digest == digest):
+            self.counters["dropped_stale"] += 1
+            return
+        if slot.vote is not None and slot.proposal is None and slot.digest == digest:
+            self._fill(message.sequence, message.time_ms, message.bodies)
+            return
+        if slot.proposal is not None and slot.digest == digest:
+            for name, body in zip(message.digests, message.bodies, strict=False):
+                if name in slot.missing and request_digest(body) == name:
+                    self._on_requests(Requests((body,)))
+            return
+        if not self._signed_by(self.primary, PRE_PREPARE, message, digest):
+            self.counters["dropped_bad_signature"] += 1
+        elif slot.vote is not None:
+            self._accuse(self.primary, slot.vote, signed_vote(message))
+        elif sender == self.primary and not self._vouch(sender, message.executed, message.state):
+            pass
+        elif self._well_formed(message):
+            self._open(slot, message, digest)
+        else:
+            self.counters["dropped_bad_batch"] += 1
+            if sender == self.primary:
+                self._suspect("bad_batch")
+
+    def _well_formed(self, message: PrePrepare) -> bool:
+        limits = self.parameters
+        return (
+            len(message.bodies) == len(message.digests) <= limits.batch_requests
+            and len(set(message.digests)) == len(message.digests)
+            and sum(map(len, message.bodies)) <= limits.batch_bytes
+            and all(len(body) <= limits.request_bytes for body in message.bodies)
+        )
+
+    def _open(self, slot: Slot, message: PrePrepare, digest: bytes) -> None:
+        bodies: dict[bytes, bytes] = {}
+        missing: set[bytes] = set()
+        for name, body in zip(message.digests, message.bodies, strict=True):
+            entry = self.pool.get(name)
+            if entry is not None:
+                bodies[name] = entry.body
+            elif not body:
+                missing.add(name)
+            else:
+                try:
+                    if request_digest(body) != name:
+                        raise PotLabError("a proposal's body is not the one it names")
+                    self._application.validate(body)
+                except PotLabError:
+                    self.counters["dropped_invalid_request"] += 1
+                    return
+                bodies[name] = body
+        slot.proposal, slot.digest, slot.bodies, slot.missing = message, digest, bodies, missing
+        slot.vote, slot.arrived_ms = signed_vote(message), self.now_ms
+        for name in missing:
+            self._wanted.setdefault(name, set()).add(message.sequence)
+        self.pool.propose(message.digests)
+        if missing:
+            self.counters["bodies_fetched"] += len(missing)
+            self._send(self.primary, FetchBodies(tuple(sorted(missing))))
+
+    def _may_prepare(self, slot: Slot, previous_ms: int) -> bool:
+        """Whether a backup takes the proposal now: every body here, and a time that neither runs back, ahead nor
+        behind.
+
+        A proposal that is early waits. One that is late (its way, or this process, was slow) is taken only if this
+        replica saw each of its requests in time: then the old time gives none of them a place that it did not have. A
+        replica that just came back cannot tell what was in time while it was away, so it believes the proposals that
+        were open then.
+        """
+        proposal = slot.proposal
+        assert proposal is not None
+        tolerance_ms = self.parameters.time_tolerance_ms
+        if slot.renewed:
+            return not slot.missing
+        if slot.refused or slot.missing or proposal.time_ms > self.now_ms + tolerance_ms:
+            return False
+        latest_ms = proposal.time_ms + tolerance_ms
+        was_away = proposal.time_ms <= self._returned_ms and proposal.sequence <= self._returned_until
+        late = (
+            slot.arrived_ms > latest_ms
+            and not was_away
+            and any(
+                (entry := self.pool.get(digest)) is None or entry.seen_ms > latest_ms for digest in proposal.digests
+            )
+        )
+        if late or proposal.time_ms < previous_ms:
+            self.counters["refused_bad_time"] += 1
+            slot.refused = True
+            return False
+        return True
+
+    def _accept(self, slot: Slot) -> None:
+        proposal = slot.full_proposal()
+        slot.proposal, slot.accepted = proposal, True
+        if sum(map(len, proposal.bodies)) > self.parameters.batch_bytes:
+            slot.accepted, slot.refused = False, True
+            self.counters["dropped_bad_batch"] += 1
+            return
+        if self.is_primary:  # proposed again by its new view, which is its vote
+            self._persist(Accepted(proposal, None))
+            return
+        vote = self._prepare(slot, proposal.sequence)
+        self._persist(Accepted(proposal, vote))
+        self._effects.append(Broadcast(vote))
+        if proposal.sequence == self.executed + 1:
+            self._patience.progressed()
+
+    def _prepare(self, slot: Slot, sequence: int) -> Prepare:
+        signature = self._sign(PREPARE, sequence, slot.digest)
+        vote = Prepare(self.view, sequence, slot.digest, self.executed, self.state, self.index, signature)
+        slot.count(vote)
+        slot.verified.add(self.index)
+        return vote
+
+    def _on_vote(self, sender: int, message: Vote) -> None:
+        prepares_own = isinstance(message, Prepare) and sender == message.view % self.n
+        if message.replica != sender or prepares_own:
+            self.counters["dropped_bad_sender"] += 1
+            return
+        if not self._in_window(sender, message):
+            if message.executed > self._claims.get(sender, 0):
+                self._claims[sender] = message.executed
+            return
+        if not self._vouch(sender, message.executed, message.state):
+            return
+        slot = self._slot(message.sequence)
+        cast: Vote | None = slot.prepares.get(sender) if isinstance(message, Prepare) else slot.commits.get(sender)
+        if cast is None:
+            slot.count(message)
+        elif cast.digest != message.digest:
+            self._accuse(sender, signed_vote(cast), signed_vote(message))
+        if slot.proposal is not None and message.digest != slot.digest and sender not in slot.shown:
+            slot.shown.add(sender)
+            self._send(sender, msgspec.structs.replace(slot.proposal, bodies=(b"",) * len(slot.proposal.digests)))
+
+    def _try_commit(self, slot: Slot) -> None:
+        """Commit once the proposal and the backups' prepares make a quorum, each checked."""
+        needed = self.q - 1
+        matching = [vote for vote in slot.prepares.values() if vote.digest == slot.digest]
+        if len(matching) < needed:
+            return
+        valid: list[Prepare] = []
+        for vote in matching:
+            if vote.replica not in slot.verified:
+                if not self._signed_by(vote.replica, PREPARE, vote, slot.digest):
+                    self.counters["dropped_bad_signature"] += 1
+                    del slot.prepares[vote.replica]
+                    continue
+                slot.verified.add(vote.replica)
+            valid.append(vote)
+            if len(valid) == needed:
+                break
+        if len(valid) < needed or slot.vote is None:
+            return
+        sequence = slot.vote.sequence
+        slot.prepared = True
+        self._proofs[sequence] = prepared_proof(slot.vote, valid)
+        self._revoting.discard(sequence)
+        if sequence == self.executed + 1:
+            self._patience.progressed()
+        signature = self._sign(COMMIT, sequence, slot.digest)
+        commit = Commit(self.view, sequence, slot.digest, self.executed, self.state, self.index, signature)
+        slot.commits[self.index] = commit
+        self._persist(Prepared(tuple(valid), commit))
+        self._effects.append(Broadcast(commit))
+
+    def _vote(self) -> None:
+        """Prepare what may be prepared and commit what is, in sequence.
+
+        Nothing is committed above what is not prepared. It could not run earlier anyway, and so no view change finds a
+        gap below a prepared batch, where an account's next nonce would overtake the one before.
+        """
+        if self.changing:
+            return
+        gapless = True
+        for sequence in sorted(self._revoting):
+            self._try_commit(self._slots[sequence])
+        sequence, previous_ms = self.executed + 1, self.time_ms
+        while (slot := self._slots.get(sequence)) is not None and slot.proposal is not None:
+            if not slot.accepted:
+                if not self._may_prepare(slot, previous_ms):
+                    break
+                self._accept(slot)
+            if slot.accepted and not slot.prepared and gapless:
+                self._try_commit(slot)
+            gapless = gapless and slot.prepared
+            sequence, previous_ms = sequence + 1, max(previous_ms, slot.proposal.time_ms)
+
+    def _execute_next(self) -> bool:
+        slot = self._slots.get(self.executed + 1)
+        if slot is None or slot.proposal is None or slot.missing:
+            return False
+        commits = tuple(
+            vote for vote in slot.commits.values() if vote.digest == slot.digest and vote.view == slot.proposal.view
+        )
+        if len(commits) < self.q:
+            return False
+        proposal = slot.full_proposal()
+        if slot.accepted:
+            self._persist(Decided(proposal.view, proposal.sequence, commits), urgent=False)
+        else:
+            batch = DecidedBatch(proposal.view, proposal.sequence, proposal.time_ms, proposal.bodies, commits)
+            self._persist(Fetched(batch), urgent=False)
+        self._execute(proposal.sequence, proposal.time_ms, proposal.digests, proposal.bodies)
+        return True
+
+    def _execute(self, sequence: int, time_ms: int, digests: Sequence[bytes], bodies: Sequence[bytes]) -> None:
+        """Run the next decided batch: each request at most once, whoever proposed it again.
+
+        Time never runs back: a batch that an older view prepared, or that fills a gap, runs at the time of the batch
+        before it where its own is earlier.
+        """
+        fresh: dict[bytes, bytes] = {}
+        for digest, body in zip(digests, bodies, strict=True):
+            if digest not in fresh and self.replies.get(digest) is None:
+                fresh[digest] = body
+        self.counters["repeats_skipped"] += len(digests) - len(fresh)
+        digest = batch_digest(sequence, time_ms, digests)
+        time_ms = max(time_ms, self.time_ms)
+        execution = self._application.execute(Batch(sequence, time_ms, tuple(fresh.values())))
+        if len(execution.replies) != len(fresh):
+            raise AssertionError(f"application gave {len(execution.replies)} replies to {len(fresh)} requests")
+        answered = tuple(zip(fresh, execution.replies, strict=True))
+        for name, reply in answered:
+            self.replies.put(CachedReply(name, sequence, time_ms, reply))
+            if self.recovered:
+                self._effects.append(Reply(name, sequence, time_ms, reply))
+        for name in digests:
+            self.pool.remove(name)
+        self.executed, self.time_ms = sequence, time_ms
+        header = Header(
+            sequence,
+            self.state,
+            digest,
+            _root([reply_leaf(name, reply) for name, reply in answered]),
+            _root(execution.events),
+            execution.digest,
+        )
+        self.state = header.state
+        self._headers[sequence] = header
+        if len(self._headers) > _HEADERS_KEPT:
+            self._headers.popitem(last=False)
+        self._states[sequence] = self.state
+        slot = self._slots.get(sequence)
+        if slot is not None and self.index in slot.commits:
+            self._commits[sequence] = slot.commits[self.index]
+        self._commits.pop(sequence - self.parameters.window, None)
+        while len(self._states) > 2 * self.parameters.window:
+            self._states.popitem(last=False)
+        self._digests[sequence] = digest
+        self._batch_bytes += sum(map(len, bodies))
+        self._after_execution(sequence)
+        due_ms = self._application.due_ms()
+        self._due_ms = None if due_ms is None else max(due_ms, time_ms + 1)
+        self.counters["batches_executed"] += 1
+        self.counters["requests_executed"] += len(fresh)
+        self._effects.append(Executed(sequence, time_ms, len(digests), execution, self.state, not self.recovered))
+        if sequence % self.parameters.checkpoint_batches == 0:
+            self._checkpoint(sequence)
+
+    def _after_execution(self, sequence: int) -> None:
+        slot = self._slots.get(sequence)
+        if slot is not None:
+            for digest in slot.missing:
+                waiting = self._wanted.get(digest)
+                if waiting is not None:
+                    waiting.discard(sequence)
+                    if not waiting:
+                        del self._wanted[digest]
+            slot.executed, slot.proposal = True, None
+            slot.bodies, slot.missing = {}, set()
+        self._contents.pop(sequence, None)
+        self._patience.executed()
+        self._next_sequence = max(self._next_sequence, sequence + 1)
+        for old in [key for key in self._diverging if key <= sequence - 2 * self.parameters.window]:
+            del self._diverging[old]
+        self._vouchers = {key: peers for key, peers in self._vouchers.items() if key[0] > sequence}
+        self._behind_since_ms = None
+        self._resend_after_ms = self.parameters.resend_ms
+        self._resend_at_ms = None
+
+    def _resend(self) -> int | None:
+        """Repeat our own part of the oldest open batches when nothing has been executed for a while."""
+        if not self._revoting and self._highest_slot <= self.executed:
+            self._resend_at_ms = None
+            return None
+        if self._resend_at_ms is None:
+            self._resend_at_ms = self.now_ms + self._resend_after_ms
+        elif self.now_ms >= self._resend_at_ms:
+            self._repeat_votes()
+            self._resend_after_ms = min(2 * self._resend_after_ms, RESEND_BACK_OFF * self.parameters.resend_ms)
+            self._resend_at_ms = self.now_ms + self._resend_after_ms
+        return self._resend_at_ms
+
+    def _repeat_votes(self) -> None:
+        following = range(self.executed + 1, self.executed + 1 + RESEND_SLOTS)
+        for sequence in (*sorted(self._revoting)[:RESEND_SLOTS], *following):
+            slot = self._slots.get(sequence)
+            if slot is None or (slot.vote is None and slot.proposal is None):
+                continue
+            if slot.proposal is None and not slot.executed:
+                self._next_peer = (self._next_peer + 1) % self.n
+                self._send(self._next_peer, FetchBatches((BatchName(sequence, slot.digest),)))
+            if slot.missing:
+                self._next_peer = (self._next_peer + 1) % self.n
+                to = self._next_peer if self._next_peer != self.index else self.primary
+                self._send(to, FetchBodies(tuple(sorted(slot.missing))))
+            if self.is_primary and slot.proposal is not None:
+                self._effects.append(Broadcast(slot.full_proposal()))
+            for vote in (slot.prepares.get(self.index), slot.commits.get(self.index)):
+                if vote is not None:
+                    self._effects.append(Broadcast(vote))
+            self.counters["votes_repeated"] += 1
+
+
+def _root(leaves: Sequence[bytes]) -> bytes:
+    return merkle_root(leaves) if leaves else bytes(32)

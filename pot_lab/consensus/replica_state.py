@@ -1,0 +1,369 @@
+"""What a replica holds, and the few things that all its parts do: sign, check, persist, send, stop.
+
+The parts of a replica stand in files of their own and meet in `replica.Replica`: `admission` (requests), `normal_case`
+(a batch's way), `view_transition` (leaving a view, beginning the next), `checkpointing`, `trailing` (learning what the
+others decided) and `recovery` (coming back from the log). They share this state; what one of them asks of another is
+declared at the end of `ReplicaState`, so each can be read alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+
+from pot_lab.consensus.application import Application
+from pot_lab.consensus.batching import RequestPool
+from pot_lab.consensus.catch_up import SnapshotFetch
+from pot_lab.consensus.checkpoint import Checkpoints, Snapshot, snapshot_digest
+from pot_lab.consensus.evidence import Equivocation
+from pot_lab.consensus.membership import Membership, Verifier
+from pot_lab.consensus.messages import (
+    CheckpointProof,
+    Commit,
+    Message,
+    Prepare,
+    PreparedProof,
+    PrePrepare,
+    Requests,
+    SignedVote,
+    Status,
+    ViewChange,
+    Vote,
+    vote_digest,
+)
+from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.proof import Header
+from pot_lab.consensus.quorum import faulty, quorum, weak_quorum
+from pot_lab.consensus.records import Entered, Found, LogRecord
+from pot_lab.consensus.replies import ReplyCache
+from pot_lab.consensus.stash import Stash
+from pot_lab.consensus.steps import Accuse, Effect, Halt, Persist, Send
+from pot_lab.consensus.view_change import Patience, ViewChanges
+from pot_lab.crypto.canonical import tagged_hash
+from pot_lab.crypto.identity import Identity
+from pot_lab.errors import PotLabError
+
+RESEND_SLOTS = 8
+RESEND_BACK_OFF = 8
+_EVIDENCE_EACH = 64
+_REPLICAS_A_TIMEOUT = 16
+"""The primary of a large set has as many votes more to wait for."""
+BEYOND_WINDOW = "beyond the window"
+LATER_VIEW = "of a later view"
+
+
+class BadLog(PotLabError):
+    """A replica's own log does not tell one history; it was edited, or belongs to another replica."""
+
+
+class StateDiverged(PotLabError):
+    """f+1 replicas report another state than this one for a batch that all executed: this replica's state is wrong."""
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A snapshot that this replica took or fetched, without its bytes."""
+
+    sequence: int
+    size_bytes: int
+    manifest: tuple[bytes, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """What its checkpoint signs."""
+        return snapshot_digest(self.size_bytes, self.manifest)
+
+
+class Slot:
+    """One sequence number in one view, from its first message until a checkpoint covers it.
+
+    `vote` is the primary's signed proposal; `proposal` is the batch it names, once that is here and until it is
+    executed. `renewed` marks what a new view proposes again.
+    """
+
+    __slots__ = (
+        "accepted",
+        "arrived_ms",
+        "bodies",
+        "commits",
+        "digest",
+        "executed",
+        "missing",
+        "prepared",
+        "prepares",
+        "proposal",
+        "refused",
+        "renewed",
+        "shown",
+        "verified",
+        "vote",
+    )
+
+    def __init__(self) -> None:
+        self.proposal: PrePrepare | None = None
+        self.vote: SignedVote | None = None
+        self.renewed = False
+        self.executed = False
+        self.digest = b""
+        self.bodies: dict[bytes, bytes] = {}
+        self.missing: set[bytes] = set()
+        self.arrived_ms = 0
+        self.accepted = False
+        self.refused = False
+        self.prepared = False
+        self.prepares: dict[int, Prepare] = {}
+        self.commits: dict[int, Commit] = {}
+        self.verified: set[int] = set()
+        self.shown: set[int] = set()
+
+    def full_proposal(self) -> PrePrepare:
+        """The proposal with every body in it."""
+        assert self.proposal is not None and not self.missing
+        return msgspec.structs.replace(
+            self.proposal, bodies=tuple(self.bodies[digest] for digest in self.proposal.digests)
+        )
+
+    def count(self, vote: Vote) -> None:
+        """Keep a replica's vote."""
+        if isinstance(vote, Prepare):
+            self.prepares[vote.replica] = vote
+        else:
+            self.commits[vote.replica] = vote
+
+
+class ReplicaState(ABC):
+    """What the parts of one replica share; see `Replica` for the names that others may read."""
+
+    def __init__(
+        self, membership: Membership, identity: Identity, application: Application, parameters: Parameters | None = None
+    ) -> None:
+        self.parameters = parameters or Parameters()
+        self.parameters.check()
+        if membership.addresses[membership.index] != identity.address:
+            raise BadLog(
+                "a replica was given another's key",
+                seen=identity.address,
+                wanted=membership.addresses[membership.index],
+            )
+        self.membership = membership
+        self.index = membership.index
+        self.n, self.f, self.q = membership.n, faulty(membership.n), quorum(membership.n)
+        self._identity = identity
+        self._application = application
+        self._verifier = Verifier(membership)
+
+        self.view = 0
+        self.changing = False
+        self.now_ms = 0
+        self.executed = 0
+        self.time_ms = 0
+        self.state = tagged_hash("pot-lab/consensus/genesis/1", membership.network_id)
+        self.counters: Counter[str] = Counter()
+        self.recovered = False
+        self.halted = False
+
+        limits = self.parameters
+        self.pool = RequestPool(limits.pending_requests, limits.pending_bytes, limits.pending_per_account)
+        self.replies = ReplyCache(limits.cached_replies, limits.cached_bytes)
+        self._slots: dict[int, Slot] = {}
+        self._highest_slot = 0
+        self._wanted: dict[bytes, set[int]] = {}
+        self._states: OrderedDict[int, bytes] = OrderedDict({0: self.state})
+        self._commits: dict[int, Commit] = {}
+        self._claims: dict[int, int] = {}
+        self._diverging: dict[int, set[int]] = {}
+        self._stash = Stash(limits.in_flight * 4)
+        self._accused: dict[tuple[int, int, int, int], None] = {}
+
+        self._patience = Patience(limits.request_timeout_ms * max(1, self.n // _REPLICAS_A_TIMEOUT))
+        self._changes = ViewChanges(self.n)
+        self._own_change: ViewChange | None = None
+        self._own_change_at_ms = 0
+        self._entered: Entered | None = None
+        self._proofs: dict[int, PreparedProof] = {}
+        self._contents: dict[int, OrderedDict[bytes, PrePrepare]] = {}
+        self._digests: dict[int, bytes] = {}
+        self._revoting: set[int] = set()
+
+        self.checkpoints = Checkpoints(self._verifier, limits.checkpoint_batches, limits.window)
+        self._taken: Taken | None = None
+        self._offered: tuple[CheckpointProof, Taken] | None = None
+        self._ahead: CheckpointProof | None = None
+        self._compact_later = False
+        self._suspicion: str | None = None
+        self._watching_since_ms = 0
+        self._fetch: SnapshotFetch | None = None
+        self._headers: OrderedDict[int, Header] = OrderedDict()
+        self._snapshot_at = 0
+        self._batch_bytes = 0
+
+        self._next_sequence = 1
+        self._proposed_ms = 0
+        self._due_ms: int | None = None
+        self._returned_ms = 0
+        self._returned_until = 0
+        self._timer_ms: int | None = -1
+        self._status_at_ms = 0
+        self._scan_at_ms = 0
+        self._resend_at_ms: int | None = None
+        self._resend_after_ms = limits.resend_ms
+        self._behind_since_ms: int | None = None
+        self._asked: int | None = None
+        self._ask_again_ms = 0
+        self._next_peer = self.index
+        self._vouchers: dict[tuple[int, bytes], set[int]] = {}
+        self._effects: list[Effect] = []
+
+    @property
+    def primary(self) -> int:
+        """The index of the current view's primary."""
+        return self.view % self.n
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this replica proposes."""
+        return self.primary == self.index
+
+    @property
+    def open_batches(self) -> int:
+        """Batches seen and not executed yet."""
+        return sum(slot.proposal is not None and not slot.executed for slot in self._slots.values())
+
+    @property
+    def low(self) -> int:
+        """The low watermark: the last stable checkpoint that this replica has reached."""
+        return self.checkpoints.low
+
+    def _suspect(self, reason: str) -> None:
+        """The primary broke a rule for all to see: leave its view at the end of this step."""
+        if self.recovered and not self.changing and self._suspicion is None:
+            self._suspicion = reason
+
+    def _accuse(self, accused: int, first: SignedVote, second: SignedVote) -> None:
+        """Keep two contradicting votes as evidence, if their signatures bear it out; a primary loses its place."""
+        evidence = Equivocation(first, second)
+        key = (accused, first.phase, first.view, first.sequence)
+        if key in self._accused or sum(each[0] == accused for each in self._accused) >= _EVIDENCE_EACH:
+            return
+        try:
+            liar = evidence.accused(self.membership.network_id)
+        except PotLabError:
+            liar = b""
+        if liar != self.membership.addresses[accused]:
+            self.counters["dropped_bad_signature"] += 1
+            return
+        self._accused[key] = None
+        self.counters["equivocations"] += 1
+        self._persist(Found(evidence), urgent=False)
+        self._effects.append(Accuse(accused, evidence))
+        if accused == self.primary:
+            self._suspect("equivocated")
+
+    def _halt(self, error: PotLabError) -> None:
+        self.halted = True
+        self._effects.append(Halt(error))
+
+    def _slot(self, sequence: int) -> Slot:
+        """The slot of a sequence, made when it is not there."""
+        slot = self._slots.get(sequence)
+        if slot is None:
+            slot = self._slots[sequence] = Slot()
+            self._highest_slot = max(self._highest_slot, sequence)
+        return slot
+
+    def _vouch(self, sender: int, executed: int, state: bytes) -> bool:
+        """Compare a replica's claim about its state with our own; a vote of one that diverged does not count."""
+        if executed > self._claims.get(sender, 0):
+            self._claims[sender] = executed
+        own = self._states.get(executed)
+        if own is None or own == state:
+            return True
+        self.counters["dropped_diverged"] += 1
+        against = self._diverging.setdefault(executed, set())
+        against.add(sender)
+        if len(against) >= weak_quorum(self.n):
+            self._halt(
+                StateDiverged(
+                    f"replicas {sorted(against)} report another state after batch {executed}", seen=own, wanted=state
+                )
+            )
+        return False
+
+    def _signed_by(self, replica: int, phase: int, message: PrePrepare | Vote, digest: bytes) -> bool:
+        return self._verifier.signed(
+            replica,
+            phase,
+            message.view,
+            message.sequence,
+            digest,
+            message.executed,
+            message.state,
+            message.signature,
+        )
+
+    def _sign(self, phase: int, sequence: int, digest: bytes) -> bytes:
+        network_id, view = self.membership.network_id, self.view
+        return self._identity.sign(vote_digest(network_id, phase, view, sequence, digest, self.executed, self.state))
+
+    def _persist(self, record: LogRecord, *, urgent: bool = True) -> None:
+        self._effects.append(Persist(record, urgent))
+
+    def _send(self, to: int, message: Message) -> None:
+        if to != self.index:
+            self._effects.append(Send(to, message))
+
+    # What the parts ask of each other.
+
+    @abstractmethod
+    def _on_requests(self, message: Requests) -> None:
+        """Take bodies that were asked for."""
+
+    @abstractmethod
+    def _checkpoint(self, sequence: int) -> None:
+        """Sign the state that was reached; at some places, take it as a snapshot too."""
+
+    @abstractmethod
+    def _know_stable(self, proof: CheckpointProof) -> None:
+        """Move the low watermark to a proved checkpoint, or remember it until this replica has come so far."""
+
+    @abstractmethod
+    def _move_low(self, proof: CheckpointProof) -> None:
+        """Take a proved checkpoint as the low watermark, and let go of what lies below."""
+
+    @abstractmethod
+    def _execute(self, sequence: int, time_ms: int, digests: Sequence[bytes], bodies: Sequence[bytes]) -> None:
+        """Run the next decided batch: each request at most once, whoever proposed it again."""
+
+    @abstractmethod
+    def _prepare(self, slot: Slot, sequence: int) -> Prepare:
+        """This replica's prepare for a proposal, counted."""
+
+    @abstractmethod
+    def _repeat_votes(self) -> None:
+        """Say again what this replica said about the oldest open batches."""
+
+    @abstractmethod
+    def _restore(self, snapshot: Snapshot, proof: CheckpointProof, data: bytes) -> None:
+        """Take a snapshot's state over."""
+
+    @abstractmethod
+    def _receive(self, sender: int, message: Message) -> None:
+        """Hand a message to the part that it is for."""
+
+    @abstractmethod
+    def _own_status(self, *, ask: bool) -> Status:
+        """Where this replica is."""
+
+    @abstractmethod
+    def _enter_again(self, record: Entered) -> None:
+        """Enter a view that the log says was entered."""
+
+    @abstractmethod
+    def _fill(self, sequence: int, time_ms: int, bodies: Sequence[bytes]) -> None:
+        """Take the content of a batch that is only named, if this is it."""
+
+    @abstractmethod
+    def _leave_view(self) -> None:
+        """Keep what was proposed by digest, forget who voted for it."""
