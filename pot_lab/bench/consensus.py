@@ -64,6 +64,7 @@ def measure_consensus(
     hangs = 0
     with network, NetworkClient(network.config, in_flight=len(sizes)) as client:
         network.settle(client, _HANG_S)
+        cpu_s = 0.0
         say(f"they are together after {network.start_s:.1f} s")
         for run in range(-_WARM_UP, runs):
             bundle = [
@@ -79,6 +80,9 @@ def measure_consensus(
             network.settle(client, _HANG_S)
             if run >= 0:
                 times_s.append(taken_s)
+            if run == -1:
+                cpu_s = network.cpu_s()
+        cpu_s = network.cpu_s() - cpu_s
         memory_mb = network.peak_memory_mb()
         views = {status.view for status in client.status().result()}
     if not times_s:
@@ -96,6 +100,7 @@ def measure_consensus(
         "median_s": round(statistics.median(times_s), 5),
         "p90_s": round(sorted(times_s)[int(0.9 * (len(times_s) - 1))], 5),
         "min_s": round(min(times_s), 5),
+        "cpu_s": round(cpu_s / len(times_s), 4),
         "view": max(views),
         "memory_mb": round(memory_mb, 1),
         "start_s": round(network.start_s, 1),

@@ -36,7 +36,7 @@ def keys_of(seed: bytes, index: int) -> tuple[Identity, CurveKeyPair]:
 
 def parameters_of(n: int) -> Parameters:
     """The usual limits; nobody doubts the primary for a minute, since hundreds of processes share few cores."""
-    return Parameters(request_timeout_ms=_PATIENCE_MS // max(1, n // 16))
+    return Parameters(request_timeout_ms=_PATIENCE_MS // max(1, n // 16), forward_delay_ms=_PATIENCE_MS)
 
 
 class HeldPool(RequestPool):

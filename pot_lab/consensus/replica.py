@@ -84,25 +84,20 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Trailing, Re
         attestation = Attestation(self.index, signature)
         return ReplyProof(header, request, cached.reply, merkle_proof(leaves, index), (attestation,))
 
-    def step(self, input_: Input) -> list[Effect]:
-        """Take one input; returns what must be done, in order.
+    def step(self, *inputs: Input) -> list[Effect]:
+        """Take a turn's inputs, then do what they made possible; returns what must be done, in order.
+
+        However much came in a turn, each batch, vote and timer is looked at once: so a busy replica proposes what came
+        together in one batch, and its work for a message stays small.
 
         Raises:
             BadLog: only for `Recovered`: the log contradicts itself.
         """
-        if self.halted:
-            return []
         self._effects = []
-        if isinstance(input_, Received):
-            self._receive(input_.sender, input_.message)
-        elif isinstance(input_, Submitted):
-            self._submit(input_.request, input_.spread)
-        elif isinstance(input_, Tick):
-            self._tick(input_.now_ms)
-        elif isinstance(input_, Restored):
-            self._restore_own(input_)
-        else:
-            self._recover(input_)
+        for input_ in inputs:
+            if self.halted:
+                break
+            self._take(input_)
         if self.recovered and not self.halted:
             if self._suspicion is not None:
                 self.counters["suspected_" + self._suspicion] += 1
@@ -114,6 +109,18 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Trailing, Re
                 self._advance()
         effects, self._effects = self._effects, []
         return effects
+
+    def _take(self, input_: Input) -> None:
+        if isinstance(input_, Received):
+            self._receive(input_.sender, input_.message)
+        elif isinstance(input_, Submitted):
+            self._submit(input_.request, input_.spread)
+        elif isinstance(input_, Tick):
+            self._tick(input_.now_ms)
+        elif isinstance(input_, Restored):
+            self._restore_own(input_)
+        else:
+            self._recover(input_)
 
     def _tick(self, now_ms: int) -> None:
         """Take the time. A replica that should have been woken long ago stood still, and blames nobody for it."""

@@ -154,6 +154,7 @@ class Aggregator:
         membership = Membership(config.network_id, tuple(each.address for each in config.aggregators), index)
         self.replica = Replica(membership, identity, application, parameters)
         self._log = EventLog("pot_lab.aggregator", index=index)
+        self._inputs: list[Input] = []
         self._effects: list[Effect] = []
         self._answers: list[tuple[bytes, Answer]] = []
         self._replies: dict[bytes, list[Answered]] = {}
@@ -234,17 +235,17 @@ class Aggregator:
             context.term()
 
     def _recover(self) -> None:
-        self._step(Tick(_clock_ms()))
+        self._effects += self.replica.step(Tick(_clock_ms()))
         beginning = self._journal.beginning()
         if beginning is not None:
-            self._step(Restored(*beginning))
+            self._effects += self.replica.step(Restored(*beginning))
         for records in self._journal.recover():
-            self._step(Recovered(records, final=False))
+            self._effects += self.replica.step(Recovered(records, final=False))
             self._carry_out()
         cut_bytes = self._journal.file.cut_bytes
         if cut_bytes:
             self._log.warning("log_tail_cut", bytes=cut_bytes)
-        self._step(Recovered((), final=True))
+        self._effects += self.replica.step(Recovered((), final=True))
         self._carry_out()
 
     def _patience_ms(self) -> int:
@@ -260,7 +261,7 @@ class Aggregator:
 
     def _turn(self) -> None:
         now_ms = _clock_ms()
-        self._step(Tick(now_ms))
+        self._inputs = [Tick(now_ms)]
         self._gate.serve()
         if now_ms >= self._mend_at_ms:
             self._links.mend()
@@ -268,10 +269,8 @@ class Aggregator:
         self._hear_peers(now_ms)
         self._hear_clients(now_ms)
         self._ask_duties(now_ms)
+        self._effects += self.replica.step(*self._inputs)
         self._carry_out()
-
-    def _step(self, input_: Input) -> None:
-        self._effects += self.replica.step(input_)
 
     # What comes in.
 
@@ -283,7 +282,7 @@ class Aggregator:
             except PotLabError as error:
                 self.counters["peer_frames_" + error.code.lower()] += 1
                 continue
-            self._step(Received(sender, message))
+            self._inputs.append(Received(sender, message))
 
     def _hear_clients(self, now_ms: int) -> None:
         for client, route, frame in receive(self._clients, _CLIENT_FRAMES_A_TURN):
@@ -304,7 +303,7 @@ class Aggregator:
             route, question = self._queue.take()
             if isinstance(question, Submit):
                 self._waiting.add(request_digest(question.request), route, now_ms)
-                self._step(Submitted(question.request, question.spread))
+                self._inputs.append(Submitted(question.request, question.spread))
             elif isinstance(question, Query):
                 self._answers.append((route, self._query(question)))
             elif isinstance(question, Follow):
@@ -327,8 +326,8 @@ class Aggregator:
             if len(answer) > MAX_ANSWER_FRAME_BYTES - 64:
                 raise Oversize("an answer is too large; ask for less", seen=f"{len(answer)} bytes")
         except PotLabError as error:
-            return QueryRefused(question.call, *error_to_wire(error))
-        return QueryAnswered(question.call, answer)
+            return QueryRefused(question.call, self.replica.executed, *error_to_wire(error))
+        return QueryAnswered(question.call, self.replica.executed, answer)
 
     def _status(self, call: int) -> StatusAnswered:
         replica = self.replica
@@ -353,7 +352,7 @@ class Aggregator:
                 continue
             for request in requests:
                 self.counters["duty_requests"] += 1
-                self._step(Submitted(request, spread=False))
+                self._inputs.append(Submitted(request, spread=False))
 
     # What goes out.
 
