@@ -86,7 +86,8 @@ class TrainingTask(Workspace):
         return self.read("weights.safetensors")
 
     def train_data(self) -> tuple[Any, Any]:
-        """Training examples as tensors `(inputs, targets)`, checked against the limits of a stranger's file."""
+        """Training examples as tensors `(inputs, targets)`, checked against the limits of a stranger's file; `inputs`
+        is a tuple where the model takes several."""
         from pot_lab.scoring.dataset import unpack_dataset
 
         return unpack_dataset(self.read("train.safetensors"))
@@ -126,17 +127,17 @@ class TrainingTask(Workspace):
 class ScoringTask(Workspace):
     """A validator's or verifier's job: score every model of the order exactly, on the opened test data."""
 
-    def test_data(self) -> tuple[Any, Any]:
-        """Test examples as tensors `(inputs, targets)`."""
-        from pot_lab.scoring.dataset import unpack_dataset
+    def test_data(self) -> Any:
+        """The test examples as a `DatasetFile`, whose `inputs` and `targets` are read where they are looked at."""
+        from pot_lab.scoring import DatasetFile
 
-        return unpack_dataset(self.read("test.safetensors"))
+        return DatasetFile(self.folder / "test.safetensors")
 
     def score_all(self, on_scored: Callable[[int, int, dict[str, Any]], None] | None = None) -> list[dict[str, Any]]:
         """Check this machine's arithmetic, score all models, and write results and transcripts for the supervisor.
 
-        A model whose file is no usable set of weights gets an invalid score, which ranks last; that too is the same on
-        every machine.
+        Test data are read a batch at a time, so memory does not grow with them. A model whose file is no usable set of
+        weights gets an invalid score, which ranks last; that too is the same on every machine.
 
         Args:
             on_scored: called with (how many are done, of how many, the result).
@@ -145,26 +146,26 @@ class ScoringTask(Workspace):
             SelfTestFailed: this machine's arithmetic is not exact; it must not score.
             BadWorkspace, BadDataset, ...: the test data are not what the order promised; nobody can score with them.
         """
-        from pot_lab.scoring import check_dataset, dataset_root, load_graph, score, unusable_score
+        from pot_lab.scoring import load_graph, score_opened, unusable_score
         from pot_lab.scoring.self_test import run_self_test
 
         run_self_test()
-        inputs, targets = self.test_data()
-        root = dataset_root(inputs, targets).hex()
+        data = self.test_data()
+        root = data.root().hex()
         if root != self.order["test_root"]:
             raise BadWorkspace(
                 "the test data do not hash to the order's root", seen=root, wanted=self.order["test_root"]
             )
         function, graph = self.order["score"], load_graph(self.graph)
-        check_dataset(graph, inputs, targets, function)  # what is wrong here is the client's fault, not a model's
+        data.check(graph, function)  # what is wrong here is the client's fault, not a model's
         mids, results = self.order["models"], []
         (self.folder / "transcripts").mkdir(exist_ok=True)
         for done, mid in enumerate(mids, 1):
             try:
                 exact, error = graph.exact(self.read(f"models/{mid}.safetensors")), None
-                scored = score(exact, inputs, targets, function)
+                scored = score_opened(exact, data, function)
             except PotLabError as failure:
-                scored, error = unusable_score(function, len(targets)), str(failure)
+                scored, error = unusable_score(function, data.examples), str(failure)
             name = f"transcripts/{mid}.bin"
             write_atomically(self.folder / name, scored.transcript.data)
             result = {

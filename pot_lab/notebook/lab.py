@@ -139,7 +139,8 @@ class Lab:
 
         Args:
             model: an `nn.Module` (its architecture and first weights).
-            train: `(inputs, targets)` that providers get.
+            train: `(inputs, targets)` that providers get;
+                `inputs` is a tuple for a model that takes several.
             test: `(inputs, targets)` that nobody sees before all models are fixed.
             reward: POT for the best model and those who establish it.
             train_for: how long providers may train, e.g. `"10min"`.

@@ -59,7 +59,8 @@ def prepare(model: Any, train: Any, test: Any, score: str) -> Prepared:
 
     Args:
         model: an `nn.Module`, or a `ModelArtifact`.
-        train: `(inputs, targets)` as tensors or arrays, or the path of a data set file.
+        train: `(inputs, targets)` as tensors or arrays, or the path of a data set file; `inputs` is a tuple of them for
+            a model that takes several.
         test: the same, for the part that nobody sees before the deadline.
         score: the score function's name, with or without its version.
     Raises:
@@ -171,33 +172,38 @@ def _exported(model: Any, inputs: Any, export_model: Any) -> Any:
     if not isinstance(model, torch.nn.Module):
         wanted = "a torch.nn.Module, or what export_model returned"
         raise BadArgument("`model` is no module", seen=type(model).__name__, wanted=wanted)
-    if inputs.dim() == 0 or len(inputs) < 2:
-        raise BadArgument("`train` needs at least two examples", seen=f"inputs of shape {tuple(inputs.shape)}")
-    _try_out(model, inputs[:2])
-    return export_model(model, (inputs[:2],))
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    for x in given:
+        if x.dim() == 0 or len(x) < 2:
+            raise BadArgument("`train` needs at least two examples", seen=f"inputs of shape {tuple(x.shape)}")
+    few = tuple(x[:2] for x in given)
+    _try_out(model, few)
+    return export_model(model, few)
 
 
-def _try_out(model: Any, inputs: Any) -> None:
+def _try_out(model: Any, inputs: tuple[Any, ...]) -> None:
     """Run the module once as it is, since its own complaint about wrong inputs reads better than an exporter's."""
     import torch
 
     from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch
 
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is not None and inputs.is_floating_point() and inputs.dtype != parameter.dtype:
-        raise DtypeMismatch(
-            "the train inputs have another number type than the model's parameters",
-            seen=inputs.dtype,
-            wanted=parameter.dtype,
-        )
+    for x in inputs:
+        if parameter is not None and x.is_floating_point() and x.dtype != parameter.dtype:
+            raise DtypeMismatch(
+                "the train inputs have another number type than the model's parameters",
+                seen=x.dtype,
+                wanted=parameter.dtype,
+            )
     modes = [(part, part.training) for part in model.modules()]
     try:
         with torch.no_grad():
-            model.eval()(inputs)
+            model.eval()(*inputs)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise ShapeMismatch(
-            "the model does not run on the train inputs", seen=f"inputs of shape {tuple(inputs.shape)}: {reason}"
+            "the model does not run on the train inputs", seen=f"inputs of shape {shapes}: {reason}"
         ) from error
     finally:
         for part, mode in modes:
@@ -228,7 +234,9 @@ def _pair(name: str, data: Any) -> tuple[Any, Any]:
             wanted="(inputs, targets), or the path of a data set file",
         )
     try:
-        inputs, targets = torch.as_tensor(data[0]), torch.as_tensor(data[1])
+        given = tuple(torch.as_tensor(x).detach() for x in (data[0] if isinstance(data[0], tuple) else (data[0],)))
+        targets = torch.as_tensor(data[1]).detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BadArgument(f"`{name}` holds something that is no tensor", seen=str(error)) from error
-    return inputs.detach(), targets.detach()
+        wanted = "tensors or arrays; a tuple of them for a model that takes several inputs"
+        raise BadArgument(f"`{name}` holds something that is no tensor", seen=str(error), wanted=wanted) from error
+    return given if len(given) > 1 else given[0], targets

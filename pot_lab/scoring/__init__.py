@@ -6,6 +6,7 @@ Knows no ledger and no network. Importing this package imports torch.
 from pot_lab.scoring.dataset import (
     Dataset,
     DatasetFile,
+    Inputs,
     check_dataset,
     dataset_proof,
     dataset_root,
@@ -22,6 +23,7 @@ from pot_lab.scoring.evaluate import (
     score,
     score_example,
     score_file,
+    score_opened,
     unusable_score,
 )
 from pot_lab.scoring.export import ModelArtifact, export_model
@@ -39,6 +41,7 @@ __all__ = [
     "DatasetFile",
     "ExactModel",
     "ExampleScore",
+    "Inputs",
     "Limits",
     "ModelArtifact",
     "ModelGraph",
@@ -63,6 +66,7 @@ __all__ = [
     "score_example",
     "score_file",
     "score_function",
+    "score_opened",
     "unpack_dataset",
     "unusable_score",
 ]

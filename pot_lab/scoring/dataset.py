@@ -1,4 +1,7 @@
-"""Data sets as safetensors with two tensors, `inputs` and `targets`, whose first axes are the examples.
+"""Data sets as safetensors with the tensors `inputs` and `targets`, whose first axes are the examples.
+
+A model with several inputs has data with `inputs.0`, `inputs.1` and so on instead of `inputs`, in the order of the
+graph's inputs; in Python they are a tuple of tensors.
 
 Train data are named by the hash of their blob. Test data are named by the Merkle root over their examples, which
 stands in the order before anyone has seen them (protocol.md, "Test data"). Floating-point data must be finite: NaN or
@@ -9,9 +12,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from pot_lab.crypto.canonical import encode, tagged_hash
 from pot_lab.crypto.merkle import MerkleProof, merkle_proof, merkle_root
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch
 from pot_lab.scoring.functions import ScoreFunction, score_function
-from pot_lab.scoring.graph import ModelGraph
+from pot_lab.scoring.graph import LARGEST_INPUTS, ModelGraph
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.tensor_file import (
     FILE_DTYPES,
@@ -36,27 +39,72 @@ INPUT_DTYPES = (torch.float32, torch.float64, torch.int64)
 _EXAMPLE_TAG = "pot-lab/example/1"
 _CHECKED_ROWS = 4096
 
+Inputs = Tensor | tuple[Tensor, ...]
+"""What a model takes: one tensor [examples, ...], or a tuple of two and more."""
+
+
+def each_input(inputs: Inputs) -> tuple[Tensor, ...]:
+    """The tensors of a model's inputs, one or more."""
+    return inputs if isinstance(inputs, tuple) else (inputs,)
+
+
+def some_rows(inputs: Inputs, rows: slice | Tensor) -> Inputs:
+    """Some examples of all inputs: a slice, or their numbers."""
+    return tuple(x[rows] for x in inputs) if isinstance(inputs, tuple) else inputs[rows]
+
+
+def as_inputs(inputs: Any) -> Inputs:
+    """Inputs as tensors: a tuple is several inputs, anything else is one.
+
+    Raises: DtypeMismatch.
+    """
+    if not isinstance(inputs, tuple):
+        return as_tensor(inputs, "inputs")
+    found = tuple(as_tensor(x, f"inputs, number {i},") for i, x in enumerate(inputs))
+    return found[0] if len(found) == 1 else found
+
+
+def as_tensor(data: Any, name: str) -> Tensor:
+    """Raises: DtypeMismatch."""
+    try:
+        return torch.as_tensor(data)
+    except (TypeError, ValueError, RuntimeError) as problem:
+        wanted = "a tensor, an array, or for several inputs a tuple of them"
+        raise DtypeMismatch(f"{name} are no tensor of numbers", seen=type(data).__name__, wanted=wanted) from problem
+
 
 class Dataset(NamedTuple):
-    inputs: Tensor
+    """`inputs`: one tensor, or a tuple of tensors for a model that takes several."""
+
+    inputs: Inputs
     targets: Tensor
 
     @property
     def examples(self) -> int:
-        return int(self.inputs.shape[0])
+        return int(self.targets.shape[0])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors under the names that a data file gives them."""
+        if isinstance(self.inputs, tuple):
+            return {f"inputs.{i}": x for i, x in enumerate(self.inputs)} | {"targets": self.targets}
+        return {"inputs": self.inputs, "targets": self.targets}
 
 
-def pack_dataset(inputs: Tensor | np.ndarray, targets: Tensor | np.ndarray, limits: Limits = DEFAULT_LIMITS) -> bytes:
+def pack_dataset(
+    inputs: Inputs | np.ndarray | tuple[np.ndarray, ...],
+    targets: Tensor | np.ndarray,
+    limits: Limits = DEFAULT_LIMITS,
+) -> bytes:
     """Safetensors bytes of a data set.
 
     Args:
-        inputs: float32, float64 or int64 [examples, ...], finite.
+        inputs: float32, float64 or int64 [examples, ...], finite; a tuple where the model takes several.
         targets: float32, float64 or int64 [examples, ...], finite.
     Raises: BadDataset, DtypeMismatch, ShapeMismatch.
     """
-    pair = Dataset(torch.as_tensor(inputs), torch.as_tensor(targets))
+    pair = Dataset(as_inputs(inputs), torch.as_tensor(targets))
     _check(pair, limits)
-    return write_tensors({"inputs": pair.inputs, "targets": pair.targets})
+    return write_tensors(pair.tensors())
 
 
 def unpack_dataset(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Dataset:
@@ -64,13 +112,28 @@ def unpack_dataset(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Dataset:
 
     Raises: BadDataset, DtypeMismatch, ShapeMismatch, Oversize.
     """
-    names = set(read_header(data, limit_bytes=limits.dataset_bytes, what="data file", error=BadDataset))
-    if names != {"inputs", "targets"}:
-        raise BadDataset("a data file holds two tensors", seen=", ".join(sorted(names)[:8]), wanted="inputs, targets")
+    _check_names(read_header(data, limit_bytes=limits.dataset_bytes, what="data file", error=BadDataset))
     tensors = read_tensors(data, limit_bytes=limits.dataset_bytes, what="data file", error=BadDataset)
-    pair = Dataset(tensors["inputs"], tensors["targets"])
+    pair = _paired(tensors)
     _check(pair, limits)
     return pair
+
+
+def _check_names(names: Iterable[str]) -> None:
+    found = set(names)
+    count = len(found) - 1
+    several = {f"inputs.{i}" for i in range(count)} if 2 <= count <= LARGEST_INPUTS else set()
+    if found not in ({"inputs", "targets"}, several | {"targets"}) or found == {"targets"}:
+        raise BadDataset(
+            "a data file holds inputs and targets",
+            seen=", ".join(sorted(found)[:8]),
+            wanted=f"inputs, targets; or inputs.0, inputs.1 and so on, at most {LARGEST_INPUTS}, and targets",
+        )
+
+
+def _paired(tensors: Mapping[str, Tensor]) -> Dataset:
+    several = tuple(tensors[f"inputs.{i}"] for i in range(len(tensors) - 1) if f"inputs.{i}" in tensors)
+    return Dataset(several or tensors["inputs"], tensors["targets"])
 
 
 class DatasetFile:
@@ -83,20 +146,33 @@ class DatasetFile:
 
     def __init__(self, path: Path, limits: Limits = DEFAULT_LIMITS) -> None:
         self._file = MappedTensors(path, limit_bytes=limits.dataset_bytes, what="data file", error=BadDataset)
-        found = self._file.tensors
-        if set(found) != {"inputs", "targets"}:
-            names = ", ".join(sorted(found)[:8])
-            raise BadDataset("a data file holds two tensors", seen=names, wanted="inputs, targets")
+        _check_names(self._file.tensors)
         self.path = path
-        self.inputs, self.targets = found["inputs"], found["targets"]
-        _check_form(Dataset(self.inputs, self.targets), limits)
+        self.inputs, self.targets = pair = _paired(self._file.tensors)
+        self.examples = pair.examples
+        _check_form(pair, limits)
 
     def release(self) -> None:
         """Let go of the pages that were read."""
         self._file.release()
 
+    def root(self) -> bytes:
+        """`dataset_root` of the examples, some at a time."""
 
-def save_dataset(path: Path, inputs: Tensor, targets: Tensor, limits: Limits = DEFAULT_LIMITS) -> None:
+        def leaves() -> Iterator[bytes]:
+            for rows in _blocks(self.examples):
+                for index in range(rows.start, rows.stop):
+                    yield example_leaf(self.inputs, self.targets, index)
+                self.release()
+
+        return merkle_root(leaves())
+
+    def check(self, graph: ModelGraph, function: str | ScoreFunction) -> None:
+        """`check_dataset`, some examples at a time."""
+        check_dataset(graph, self.inputs, self.targets, function, after_rows=self.release)
+
+
+def save_dataset(path: Path, inputs: Inputs, targets: Tensor, limits: Limits = DEFAULT_LIMITS) -> None:
     """Write a data file some rows at a time; what `pack_dataset` does, for data larger than memory.
 
     Raises: BadDataset, DtypeMismatch, ShapeMismatch, OSError.
@@ -104,7 +180,7 @@ def save_dataset(path: Path, inputs: Tensor, targets: Tensor, limits: Limits = D
     pair = Dataset(inputs, targets)
     _check(pair, limits)
     codes = {known: code for code, known in FILE_DTYPES.items()}
-    order = sorted(pair._asdict().items(), key=lambda item: -item[1].element_size())  # so that each is aligned
+    order = sorted(pair.tensors().items(), key=lambda item: -item[1].element_size())  # so that each is aligned
     header, place = {}, 0
     for name, tensor in order:
         stop = place + tensor.numel() * tensor.element_size()
@@ -131,11 +207,15 @@ def _blocks(examples: int) -> Iterator[slice]:
 def _check(pair: Dataset, limits: Limits) -> None:
     _check_form(pair, limits)
     for rows in _blocks(pair.examples):
-        _check_finite(Dataset(pair.inputs[rows], pair.targets[rows]), rows.start)
+        _check_finite(Dataset(some_rows(pair.inputs, rows), pair.targets[rows]), rows.start)
 
 
 def _check_form(pair: Dataset, limits: Limits) -> None:
-    for name, tensor in pair._asdict().items():
+    if isinstance(pair.inputs, tuple) and not 2 <= len(pair.inputs) <= LARGEST_INPUTS:
+        raise BadDataset(
+            "data have one tensor of inputs or several", seen=len(pair.inputs), wanted=f"1 to {LARGEST_INPUTS}"
+        )
+    for name, tensor in pair.tensors().items():
         if tensor.dtype not in INPUT_DTYPES:
             raise DtypeMismatch(
                 f"{name} have a number type that data may not have",
@@ -144,17 +224,18 @@ def _check_form(pair: Dataset, limits: Limits) -> None:
             )
         if tensor.dim() == 0 or tensor.numel() == 0:
             raise ShapeMismatch(f"{name} need at least one example", seen=tuple(tensor.shape), wanted="(examples, ...)")
-    if pair.inputs.shape[0] != pair.targets.shape[0]:
-        raise ShapeMismatch(
-            "inputs and targets have different numbers of examples",
-            seen=f"{pair.inputs.shape[0]} and {pair.targets.shape[0]}",
-        )
+    for name, tensor in pair.tensors().items():
+        if tensor.shape[0] != pair.examples:
+            raise ShapeMismatch(
+                f"{name} and targets have different numbers of examples",
+                seen=f"{tensor.shape[0]} and {pair.examples}",
+            )
     if pair.examples > limits.examples:
         raise BadDataset("too many examples", seen=pair.examples, wanted=f"at most {limits.examples}")
 
 
 def _check_finite(pair: Dataset, first: int) -> None:
-    for name, tensor in pair._asdict().items():
+    for name, tensor in pair.tensors().items():
         if tensor.dtype.is_floating_point:
             finite = torch.isfinite(tensor.reshape(tensor.shape[0], -1)).all(1)
             if not bool(finite.all()):
@@ -162,37 +243,45 @@ def _check_finite(pair: Dataset, first: int) -> None:
                 raise BadDataset(f"{name} hold a value that is not finite", seen=f"example {row}")
 
 
-def example_leaf(inputs: Tensor, targets: Tensor, index: int) -> bytes:
-    """32 bytes that name one example: its types, shapes and little-endian elements."""
+def example_leaf(inputs: Inputs, targets: Tensor, index: int) -> bytes:
+    """32 bytes that name one example: its types, shapes and little-endian elements, all inputs before the target."""
     parts = []
-    for tensor in (inputs[index], targets[index]):
+    for tensor in (*(x[index] for x in each_input(inputs)), targets[index]):
         parts.append(encode((dtype_name(tensor.dtype), list(tensor.shape))))
         parts.append(tensor.detach().cpu().contiguous().numpy().tobytes())
     return tagged_hash(_EXAMPLE_TAG, *parts)
 
 
-def dataset_root(inputs: Tensor, targets: Tensor) -> bytes:
+def dataset_root(inputs: Inputs, targets: Tensor) -> bytes:
     """Merkle root (32 bytes) over the examples in order."""
-    return merkle_root([example_leaf(inputs, targets, i) for i in range(inputs.shape[0])])
+    return merkle_root(example_leaf(inputs, targets, i) for i in range(len(targets)))
 
 
-def dataset_proof(inputs: Tensor, targets: Tensor, index: int) -> MerkleProof:
+def dataset_proof(inputs: Inputs, targets: Tensor, index: int) -> MerkleProof:
     """Proof that an example is in the data set of `dataset_root`; its leaf is `example_leaf`."""
-    return merkle_proof([example_leaf(inputs, targets, i) for i in range(inputs.shape[0])], index)
+    return merkle_proof([example_leaf(inputs, targets, i) for i in range(len(targets))], index)
 
 
-def check_dataset(graph: ModelGraph, inputs: Tensor, targets: Tensor, function: str | ScoreFunction) -> None:
-    """Whether data fit a model and a score function.
+def check_dataset(
+    graph: ModelGraph,
+    inputs: Inputs,
+    targets: Tensor,
+    function: str | ScoreFunction,
+    *,
+    after_rows: Callable[[], None] = lambda: None,
+) -> None:
+    """Whether data fit a model and a score function. `after_rows`: called each time some rows were read.
 
     Raises: ShapeMismatch, DtypeMismatch, BadDataset, naming the argument and both sides.
     """
     chosen = score_function(function)
     check_form(graph, inputs, targets, chosen)
-    for rows in _blocks(int(inputs.shape[0])):
-        check_values(graph, inputs[rows], targets[rows], chosen, rows.start)
+    for rows in _blocks(len(targets)):
+        check_values(graph, some_rows(inputs, rows), targets[rows], chosen, rows.start)
+        after_rows()
 
 
-def check_form(graph: ModelGraph, inputs: Tensor, targets: Tensor, function: ScoreFunction) -> None:
+def check_form(graph: ModelGraph, inputs: Inputs, targets: Tensor, function: ScoreFunction) -> None:
     """Whether types and shapes of data fit a model and a score function; looks at no value.
 
     Raises: ShapeMismatch, DtypeMismatch, BadDataset.
@@ -204,7 +293,7 @@ def check_form(graph: ModelGraph, inputs: Tensor, targets: Tensor, function: Sco
     function.check(graph.outputs[0], targets.dtype, tuple(targets.shape[1:]))
 
 
-def check_values(graph: ModelGraph, inputs: Tensor, targets: Tensor, function: ScoreFunction, first: int) -> None:
+def check_values(graph: ModelGraph, inputs: Inputs, targets: Tensor, function: ScoreFunction, first: int) -> None:
     """Whether the values of some examples, `first` being the first's number, are finite and possible targets.
 
     Raises: BadDataset.
@@ -215,20 +304,27 @@ def check_values(graph: ModelGraph, inputs: Tensor, targets: Tensor, function: S
         raise BadDataset("targets do not fit the model", seen=reason)
 
 
-def check_inputs(graph: ModelGraph, inputs: Tensor) -> None:
+def check_inputs(graph: ModelGraph, inputs: Inputs) -> None:
     """Whether inputs fit a model. Raises: ShapeMismatch, DtypeMismatch."""
-    if len(graph.inputs) != 1:
-        raise ShapeMismatch("a scored model has one input", seen=len(graph.inputs), wanted=1)
-    wanted = graph.inputs[0]
-    if dtype_name(inputs.dtype) != wanted.dtype:
-        raise DtypeMismatch(
-            "the inputs have another number type than the model's input",
-            seen=dtype_name(inputs.dtype),
-            wanted=wanted.dtype,
-        )
-    if tuple(inputs.shape[1:]) != wanted.shape:
+    given = each_input(inputs)
+    if len(given) != len(graph.inputs):
+        names = ", ".join(i.name for i in graph.inputs)
         raise ShapeMismatch(
-            "the inputs have another shape than the model's input",
-            seen=("examples", *inputs.shape[1:]),
-            wanted=("examples", *wanted.shape),
+            "the model takes another number of inputs",
+            seen=len(given),
+            wanted=f"a tuple of {len(graph.inputs)}: {names}" if len(graph.inputs) > 1 else "one tensor",
         )
+    for place, (x, wanted) in enumerate(zip(given, graph.inputs, strict=True)):
+        ours, theirs = "the inputs", "the model's input"
+        if wanted.name:
+            ours, theirs = f"inputs, number {place},", f"the model's input {wanted.name!r}"
+        if dtype_name(x.dtype) != wanted.dtype:
+            raise DtypeMismatch(
+                f"{ours} have another number type than {theirs}", seen=dtype_name(x.dtype), wanted=wanted.dtype
+            )
+        if tuple(x.shape[1:]) != wanted.shape:
+            raise ShapeMismatch(
+                f"{ours} have another shape than {theirs}",
+                seen=("examples", *x.shape[1:]),
+                wanted=("examples", *wanted.shape),
+            )

@@ -18,8 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.dataset import DatasetFile, check_dataset, check_form, check_inputs, check_values, save_dataset
-from pot_lab.scoring.errors import BadDataset, DtypeMismatch, WorkerFailed
+from pot_lab.scoring.dataset import (
+    DatasetFile,
+    Inputs,
+    as_inputs,
+    as_tensor,
+    check_dataset,
+    check_form,
+    check_values,
+    each_input,
+    save_dataset,
+    some_rows,
+)
+from pot_lab.scoring.errors import BadDataset, WorkerFailed
 from pot_lab.scoring.exact_product import Backend
 from pot_lab.scoring.export import ModelArtifact, export_model
 from pot_lab.scoring.functions import ScoreFunction, score_function
@@ -164,9 +175,9 @@ class ExactModel:
     def default_batch_size(self) -> int:
         return max(1, min(1024, BATCH_ELEMENTS // max(1, self.graph.cost.largest_elements)))
 
-    def results(self, inputs: Tensor, targets: Tensor, function: ScoreFunction) -> tuple[Tensor, Tensor]:
+    def results(self, inputs: Inputs, targets: Tensor, function: ScoreFunction) -> tuple[Tensor, Tensor]:
         """(values int64 [batch], marks of examples without a finite result bool [batch])."""
-        (outputs,) = self.run(inputs)
+        (outputs,) = self.run(*each_input(inputs))
         with torch.inference_mode():
             outputs = outputs.to(torch.float64)
             invalid = ~torch.isfinite(outputs).reshape(len(outputs), -1).all(1)
@@ -179,20 +190,20 @@ class ExactModel:
 Model = ExactModel | ModelArtifact | nn.Module | tuple[bytes, bytes]
 
 
-def exact_model(model: Model, inputs: Tensor, *, device: str | None = None, slices: int = 1) -> ExactModel:
+def exact_model(model: Model, inputs: Inputs, *, device: str | None = None, slices: int = 1) -> ExactModel:
     """A model in exact arithmetic, from any of its forms: an `ExactModel`, an artifact, (graph bytes, weights bytes),
     or an `nn.Module`."""
     if isinstance(model, ExactModel):
         return model.with_slices(slices)
     if isinstance(model, nn.Module):
-        model = export_model(model, (inputs[:2],))
+        model = export_model(model, each_input(some_rows(inputs, slice(2))))
     graph, weights = (model.graph, model.weights) if isinstance(model, ModelArtifact) else model
     return load_graph(graph).exact(weights, device=device or "cpu", slices=slices)
 
 
 def score(
     model: Model,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     function: str | ScoreFunction = "accuracy",
     *,
@@ -205,7 +216,8 @@ def score(
 
     Args:
         model: an `nn.Module`, an artifact, (graph bytes, weights bytes) or an `ExactModel`.
-        inputs, targets: the examples, first axis; sliced batch by batch, so they may be memory-mapped.
+        inputs, targets: the examples, first axis; sliced batch by batch, so they may be memory-mapped. A model that
+            takes several inputs gets a tuple.
         function: `accuracy`, `cross_entropy` and others (`functions.py`), or an identifier with a version such as
             `accuracy/1`.
         batch_size: examples at once; no bit of the result depends on it.
@@ -218,7 +230,7 @@ def score(
     UnknownScoreFunction, WorkerFailed.
     """
     chosen = _chosen(function, slices)
-    inputs, targets = _tensor(inputs, "inputs"), _tensor(targets, "targets")
+    inputs, targets = as_inputs(inputs), as_tensor(targets, "targets")
     exact = exact_model(model, inputs, device=device, slices=chosen.slices)
     check_form(exact.graph, inputs, targets, chosen)
     if workers == 1:
@@ -254,15 +266,24 @@ def score_file(
         count = len(opened.targets)
         return _with_workers(graph, weights, data, count, chosen, workers, batch_size, device or "cpu")
     exact = loaded.exact(weights.read_bytes(), device=device or "cpu", slices=chosen.slices)
+    return score_opened(exact, opened, chosen, batch_size=batch_size)
+
+
+def score_opened(
+    exact: ExactModel, data: DatasetFile, function: str | ScoreFunction, *, batch_size: int | None = None
+) -> Score:
+    """Score a model on a data file that is open, and may be larger than memory. Raises as `score` does."""
+    chosen = score_function(function)
+    check_form(exact.graph, data.inputs, data.targets, chosen)
     results = evaluated(
-        exact, opened.inputs, opened.targets, chosen, batch_size=batch_size, after_batch=lambda done: opened.release()
+        exact, data.inputs, data.targets, chosen, batch_size=batch_size, after_batch=lambda done: data.release()
     )
     return Score.of(Transcript.of(chosen, *results))
 
 
 def evaluated(
     exact: ExactModel,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     function: ScoreFunction,
     *,
@@ -276,14 +297,14 @@ def evaluated(
     Raises: BadDataset, BatchMixing, CostLimit.
     """
     exact = exact.with_slices(function.slices)
-    rows = range(int(inputs.shape[0])) if rows is None else rows
+    rows = range(len(targets)) if rows is None else rows
     step = exact.default_batch_size() if batch_size is None else batch_size
     if step < 1:
         raise BadDataset("a batch needs an example", seen=batch_size, wanted="at least 1")
     values, invalid = np.empty(len(rows), dtype=result_type(function)), np.empty(len(rows), dtype=bool)
     for first in range(0, len(rows), step):
         batch = slice(rows.start + first, min(rows.start + first + step, rows.stop))
-        some, labels = inputs[batch], targets[batch]
+        some, labels = some_rows(inputs, batch), targets[batch]
         check_values(exact.graph, some, labels, function, batch.start)
         found, marks = exact.results(some, labels, function)
         place = slice(first, first + len(found))
@@ -312,7 +333,7 @@ def _with_workers(
 
 def score_example(
     model: Model,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor,
     function: str | ScoreFunction = "accuracy",
     *,
@@ -322,12 +343,11 @@ def score_example(
 ) -> ExampleScore:
     """Score one example of a test set, as a dispute does; costs one example."""
     chosen = _chosen(function, slices)
-    inputs, targets = _tensor(inputs, "inputs"), _tensor(targets, "targets")
-    if not 0 <= index < inputs.shape[0]:
-        raise BadDataset("no such example", seen=index, wanted=f"0 to {inputs.shape[0] - 1}")
+    inputs, targets = as_inputs(inputs), as_tensor(targets, "targets")
+    if not 0 <= index < len(targets):
+        raise BadDataset("no such example", seen=index, wanted=f"0 to {len(targets) - 1}")
     exact = exact_model(model, inputs, device=device, slices=chosen.slices)
-    one, target = inputs[index : index + 1], targets[index : index + 1]
-    check_inputs(exact.graph, one)
+    one, target = some_rows(inputs, slice(index, index + 1)), targets[index : index + 1]
     check_dataset(exact.graph, one, target, chosen)
     values, invalid = exact.results(one, target, chosen)
     return ExampleScore(int(values[0]), bool(invalid[0]))
@@ -342,10 +362,3 @@ def _chosen(function: str | ScoreFunction, slices: int) -> ScoreFunction:
 def unusable_score(function: str | ScoreFunction, count: int) -> Score:
     """The score of a model whose files cannot be loaded: invalid, every example without a result."""
     return Score.of(Transcript.unusable(score_function(function), count))
-
-
-def _tensor(data: Any, name: str) -> Tensor:
-    try:
-        return torch.as_tensor(data)
-    except (TypeError, ValueError, RuntimeError) as problem:
-        raise DtypeMismatch(f"{name} are no tensor of numbers", seen=type(data).__name__) from problem

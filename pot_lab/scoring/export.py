@@ -242,9 +242,14 @@ class _Writer:
         for place, node in enumerate([n for n in state_nodes if n.users or n in counters] + input_nodes):
             self._value(node, place)
         self._first = len(state) + len(input_nodes)
-        inputs = [{"dtype": dtype_name(e.dtype), "shape": [None, *e.shape[1:]]} for e in self.examples]
+        inputs: list[dict[str, Any]] = [
+            {"dtype": dtype_name(e.dtype), "shape": [None, *e.shape[1:]]} for e in self.examples
+        ]
         if len(input_nodes) != len(inputs):
             raise ExportFailed("every input must be a tensor of its own", seen=len(input_nodes), wanted=len(inputs))
+        if len(inputs) > 1:
+            for entry, node in zip(inputs, input_nodes, strict=True):
+                entry["name"] = node.name
         for node in self.fx:
             if node.op == "call_function" and not (
                 node.args and node.args[0] in counters and node.target is torch.ops.aten.add_.Tensor

@@ -3,7 +3,8 @@
 Format (version 1), one JSON object, keys sorted, no spaces, ASCII:
 
     {"format": "pot-lab-graph", "version": 1,
-     "inputs": [{"dtype": "float32", "shape": [null, 1, 8, 8]}],          null is the batch, always first
+     "inputs": [{"dtype": "float32", "shape": [null, 1, 8, 8]}],          null is the batch, always first;
+                                                              of several each has a "name", the only one has none
      "state": [{"name": "net.0.weight", "kind": "parameter", "dtype": "float32", "shape": [128, 64]}],
      "aliases": {"head.weight": "embed.weight"},
      "nodes": [{"op": "aten.linear.default", "args": [{"$": 4}, {"$": 0}, {"$": 1}], "kwargs": {}}],
@@ -59,7 +60,9 @@ FORMAT, VERSION = "pot-lab-graph", 1
 KINDS = ("parameter", "buffer", "counter", "constant")
 LARGEST_INT = 1 << 31
 LARGEST_LIST = 4096
+LARGEST_INPUTS = 16
 _EQUATION = re.compile(r"[a-zA-Z]+(, ?[a-zA-Z]+){0,2} ?-> ?[a-zA-Z]*")
+_INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100}){0,31}")
 _MODEL_TAG = "pot-lab/model/1"
 
@@ -86,10 +89,11 @@ class State:
 
 @dataclass(frozen=True)
 class Input:
-    """One argument of the model: [batch, *shape]."""
+    """One argument of the model: [batch, *shape]. `name`: of one among several, "" of the only one."""
 
     dtype: str
     shape: tuple[int, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -210,9 +214,12 @@ def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
             seen=f"{declared} bytes",
             wanted=f"at most {limits.weights_bytes} bytes",
         )
-    inputs = tuple(_input(entry) for entry in _list(document, "inputs", 16))
+    entries = _list(document, "inputs", LARGEST_INPUTS)
+    inputs = tuple(_input(entry, named=len(entries) > 1) for entry in entries)
     if not inputs:
         raise HostileGraph("a graph needs an input")
+    if len({i.name for i in inputs}) != len(inputs):
+        raise HostileGraph("two inputs have the same name", seen=[i.name for i in inputs])
     aliases = _aliases(document["aliases"], state)
     kinds = ["tensor"] * (len(state) + len(inputs))
     nodes: list[Node] = []
@@ -370,17 +377,19 @@ def _aliases(value: Any, state: Sequence[State]) -> dict[str, str]:
     return value
 
 
-def _input(entry: Any) -> Input:
+def _input(entry: Any, *, named: bool) -> Input:
     if (
         not isinstance(entry, dict)
-        or set(entry) != {"dtype", "shape"}
+        or set(entry) != {"dtype", "shape"} | ({"name"} if named else set())
         or not isinstance(entry["shape"], list)
         or entry["shape"][:1] != [None]
     ):
-        raise HostileGraph(
-            "a bad input entry", seen=entry, wanted="a dtype, and a shape that begins with null for the batch"
-        )
-    return Input(_dtype(entry["dtype"]), _shape(entry["shape"][1:]))
+        wanted = "a dtype, and a shape that begins with null for the batch" + (", and a name" if named else "")
+        raise HostileGraph("a bad input entry", seen=entry, wanted=wanted)
+    name = entry.get("name", "")
+    if named and (not isinstance(name, str) or not _INPUT_NAME.fullmatch(name)):
+        raise HostileGraph("a bad input name", seen=name, wanted="letters, digits and _, beginning with no digit")
+    return Input(_dtype(entry["dtype"]), _shape(entry["shape"][1:]), name)
 
 
 def _node(entry: Any, kinds: Sequence[str], number: int) -> tuple[Node, str]:

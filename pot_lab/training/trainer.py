@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pot_lab.crypto.canonical import tagged_hash
-from pot_lab.scoring import ModelGraph, ScoreFunction, check_dataset, load_graph, score_function
+from pot_lab.scoring import Inputs, ModelGraph, ScoreFunction, check_dataset, load_graph, score_function
+from pot_lab.scoring.dataset import as_inputs, as_tensor, each_input
 from pot_lab.scoring.functions import NO_TOKEN
 from pot_lab.scoring.graph import tensor_sha256
 from pot_lab.training.checkpoint import load_checkpoint, save_checkpoint
@@ -72,7 +73,7 @@ class Trainer:
     Args:
         graph: the order's model, checked or as bytes.
         weights: initial weights, safetensors bytes.
-        train_inputs, train_targets: the order's train data.
+        train_inputs, train_targets: the order's train data; a tuple of inputs where the model takes several.
         settings: see `TrainerSettings`.
         function: the order's score function; what "better" means.
         device: a torch device name; None picks (`pick_device`).
@@ -85,7 +86,7 @@ class Trainer:
         self,
         graph: ModelGraph | bytes,
         weights: bytes,
-        train_inputs: Tensor,
+        train_inputs: Inputs,
         train_targets: Tensor,
         *,
         settings: TrainerSettings | None = None,
@@ -97,7 +98,7 @@ class Trainer:
         self.settings = settings or TrainerSettings()
         self.graph = load_graph(graph) if isinstance(graph, bytes) else graph
         self.function = score_function(function)
-        train_inputs, train_targets = torch.as_tensor(train_inputs), torch.as_tensor(train_targets)
+        train_inputs, train_targets = as_inputs(train_inputs), as_tensor(train_targets, "targets")
         check_dataset(self.graph, train_inputs, train_targets, self.function)
         self.device: Device = pick_device(device)
         self.step = 0
@@ -114,7 +115,7 @@ class Trainer:
             "pot-lab/training/1",
             self.graph.sha256,
             weights,
-            bytes.fromhex(tensor_sha256(train_inputs)),
+            *(bytes.fromhex(tensor_sha256(x)) for x in each_input(train_inputs)),
             bytes.fromhex(tensor_sha256(train_targets)),
             repr(sorted(self.settings.as_dict().items())).encode(),
             self.function.identifier.encode(),
@@ -125,19 +126,20 @@ class Trainer:
         self._random = self._first_random_state()
         self._resume()
 
-    def _split(self, inputs: Tensor, targets: Tensor) -> None:
-        count = int(inputs.shape[0])
+    def _split(self, inputs: Inputs, targets: Tensor) -> None:
+        count = len(targets)
         held_out = min(max(1, round(count * self.settings.validation_fraction)), count - 1)
         if held_out < 1:
             raise BadSettings("there are too few examples to hold some out", seen=count, wanted="at least 2")
         order = torch.randperm(count, generator=self._generator(-1))
         device = self.device.torch_name
         train, validation = order[held_out:], order[:held_out]
-        self._inputs, self._targets = inputs[train].to(device), targets[train].to(device)
-        self._validation_inputs, self._validation_targets = (
-            inputs[validation].to(device),
-            targets[validation].to(device),
-        )
+
+        def there(examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            return tuple(x[examples].to(device) for x in each_input(inputs)), targets[examples].to(device)
+
+        self._inputs, self._targets = there(train)
+        self._validation_inputs, self._validation_targets = there(validation)
         self._batch = min(self.settings.batch_size, count - held_out)
         self._steps_per_epoch = (count - held_out) // self._batch
 
@@ -245,8 +247,8 @@ class Trainer:
         epoch, place = divmod(self.step, self._steps_per_epoch)
         if run.order is None or run.epoch != epoch:
             run.epoch = epoch
-            order = torch.randperm(self._inputs.shape[0], generator=self._generator(epoch))
-            run.order = order.to(self._inputs.device)
+            order = torch.randperm(len(self._targets), generator=self._generator(epoch))
+            run.order = order.to(self._targets.device)
         chosen = run.order[place * self._batch : (place + 1) * self._batch]
         rate = self._learning_rate(run, now)
         for group in self._optimizer.param_groups:
@@ -254,7 +256,7 @@ class Trainer:
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
         with self.device.autocast():
-            outputs = self.model(self._inputs[chosen])
+            outputs = self.model(*(x[chosen] for x in self._inputs))
         loss = _loss(self.function, outputs.float(), self._targets[chosen], self.settings.label_smoothing)
         loss.backward()
         if self.settings.clip_norm is not None:
@@ -317,14 +319,15 @@ class Trainer:
     def _validation(self) -> tuple[float, tuple[float, float]]:
         """(score, key): accuracy, mean nats, or what the score function gives an example on average; the key is larger
         for the better model, ties of accuracy go by loss."""
-        correct, loss, count = 0, 0.0, int(self._validation_inputs.shape[0])
+        correct, loss, count = 0, 0.0, len(self._validation_targets)
         classes = self.function.name in ("accuracy", "cross_entropy")
         values, finite = [], True
         self.model.eval()
         with torch.inference_mode(), self.device.autocast():
             for start in range(0, count, _VALIDATION_BATCH):
-                outputs = self.model(self._validation_inputs[start : start + _VALIDATION_BATCH]).float()
-                targets = self._validation_targets[start : start + _VALIDATION_BATCH]
+                rows = slice(start, start + _VALIDATION_BATCH)
+                outputs = self.model(*(x[rows] for x in self._validation_inputs)).float()
+                targets = self._validation_targets[rows]
                 if classes:
                     correct += int((outputs.argmax(-1) == targets).sum())
                     loss += float(F.cross_entropy(outputs, targets, reduction="sum"))
@@ -423,8 +426,8 @@ class Trainer:
             "settings": self.settings.as_dict(),
             "score_function": self.function.identifier,
             "graph_sha256": self.graph.sha256.hex(),
-            "train_examples": int(self._inputs.shape[0]),
-            "held_out_examples": int(self._validation_inputs.shape[0]),
+            "train_examples": len(self._targets),
+            "held_out_examples": len(self._validation_targets),
             "steps": self.step,
             "epochs": self.step / self._steps_per_epoch,
             "best_step": self.best_step,

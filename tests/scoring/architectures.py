@@ -90,7 +90,7 @@ class BertLayer(nn.Module):
 
 
 class Bert(nn.Module):
-    """Token numbers and the attention mask in one tensor [batch, 2, tokens], since a data set has one input."""
+    """Token numbers and the attention mask in one tensor [batch, 2, tokens], as one input."""
 
     def __init__(self, words: int = 30, classes: int = 3, width: int = 16) -> None:
         super().__init__()
@@ -113,6 +113,17 @@ class Bert(nn.Module):
         for layer in self.layers:
             hidden = layer(hidden, extended)
         return self.classifier(self.dropout(torch.tanh(self.pooler(hidden[:, 0]))))
+
+
+class BertWithFeatures(Bert):
+    """Three inputs of two types: tokens, their mask, and a row of numbers beside the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Linear(4, 3)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, features: Tensor) -> Tensor:
+        return super().forward(torch.stack([input_ids, attention_mask], 1)) + self.features(features)
 
 
 class GPTBlock(nn.Module):

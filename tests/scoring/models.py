@@ -13,6 +13,7 @@ from pot_lab.scoring import ModelArtifact, export_model
 from tests.scoring.architectures import (
     GPT,
     Bert,
+    BertWithFeatures,
     GRUClassifier,
     Llama,
     LSTMTagger,
@@ -145,6 +146,17 @@ def family(name: str) -> tuple[nn.Module, Tensor, Tensor]:
         for p in module.parameters():
             p.data.add_(torch.randn_like(p) * 0.05)
     return module.eval(), inputs, targets
+
+
+@functools.cache
+def several_inputs() -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor], Tensor]:
+    """A module of three inputs, 70 examples of them, and targets."""
+    with torch.random.fork_rng():
+        torch.manual_seed(8)
+        module = BertWithFeatures().eval()
+        mask = (torch.arange(12) < torch.randint(3, 13, (70, 1))).long()
+        inputs = torch.randint(0, 30, (70, 12)), mask, torch.randn(70, 4)
+        return module, inputs, torch.randint(0, 3, (70,))
 
 
 @functools.cache

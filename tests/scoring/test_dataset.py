@@ -74,9 +74,9 @@ def test_bad_data_are_refused(inputs: torch.Tensor, targets: torch.Tensor, error
 
 def test_other_files_are_refused() -> None:
     good = pack_dataset(torch.zeros(3, 2), torch.zeros(3))
-    with pytest.raises(BadDataset, match="two tensors"):
+    with pytest.raises(BadDataset, match="holds inputs and targets"):
         unpack_dataset(write_tensors({"inputs": torch.zeros(3)}))
-    with pytest.raises(BadDataset, match="two tensors"):
+    with pytest.raises(BadDataset, match="holds inputs and targets"):
         unpack_dataset(write_tensors({"inputs": torch.zeros(3), "targets": torch.zeros(3), "more": torch.zeros(3)}))
     with pytest.raises(BadDataset):
         unpack_dataset(good[:-1])

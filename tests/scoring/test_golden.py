@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from pot_lab.scoring import unpack_dataset
+from pot_lab.scoring.dataset import each_input
 from tests.scoring import numpy_scoring
-from tests.scoring.golden import FOLDER, computed
+from tests.scoring.golden import FOLDER, SEVERAL, computed
 from tests.scoring.models import FAMILIES
 
 VECTORS = sorted(FOLDER.glob("*.json"))
@@ -31,7 +32,7 @@ def functions(expected: dict) -> list[str]:
 
 
 def test_every_family_has_a_vector_with_one_slice_and_with_two() -> None:
-    assert {p.stem for p in VECTORS} == {f"{name}{slices}" for name in FAMILIES for slices in ("", "-2")}
+    assert {p.stem for p in VECTORS} == {f"{name}{slices}" for name in (*FAMILIES, SEVERAL) for slices in ("", "-2")}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -45,8 +46,9 @@ def test_a_released_score_is_computed_again(path: Path, threads: int) -> None:
 @pytest.mark.parametrize("path", VECTORS, ids=lambda p: p.stem)
 def test_the_second_implementation_computes_it_too(path: Path) -> None:
     files, slices, expected = read(path)
-    inputs, targets = (t.numpy() for t in unpack_dataset(files["data"]))
-    outputs = np.ascontiguousarray(numpy_scoring.run(files["graph"], files["weights"], inputs, slices=slices) + 0.0)
+    data = unpack_dataset(files["data"])
+    inputs, targets = [x.numpy() for x in each_input(data.inputs)], data.targets.numpy()
+    outputs = np.ascontiguousarray(numpy_scoring.run(files["graph"], files["weights"], *inputs, slices=slices) + 0.0)
     assert hashlib.sha256(outputs.tobytes()).hexdigest() == expected["outputs_sha256"]
     for name in functions(expected):
         assert numpy_scoring.scored(name, outputs, targets)[1] == expected[name]["total"]

@@ -1,0 +1,103 @@
+"""Scoring jobs: the same results as scoring in memory, whatever the models, without holding the test data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pot_lab.errors import PotLabError
+from pot_lab.jobs.workspace import BadWorkspace, ScoringTask, TrainingTask, Workspace
+from pot_lab.scoring import (
+    ModelArtifact,
+    dataset_root,
+    export_model,
+    pack_dataset,
+    parse_transcript,
+    save_dataset,
+    score,
+    unusable_score,
+)
+from pot_lab.scoring.dataset import Inputs
+from tests.scoring.models import exported, family, several_inputs
+
+GOOD, BROKEN = "aa" * 32, "bb" * 32
+
+
+def laid_out(folder: Path, artifact: ModelArtifact, inputs: Inputs, targets: torch.Tensor, root: bytes) -> ScoringTask:
+    order = {"score": "accuracy/1", "models": [GOOD, BROKEN], "test_root": root.hex()}
+    files = {
+        "graph.json": artifact.graph,
+        f"models/{GOOD}.safetensors": artifact.weights,
+        f"models/{BROKEN}.safetensors": b"\x80\x04 no weights",
+    }
+    Workspace.create(folder, order, files)
+    save_dataset(folder / "test.safetensors", inputs, targets)
+    return ScoringTask(folder)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_job_scores_all_models_of_an_order(several: bool, tmp_path: Path) -> None:
+    if several:
+        module, inputs, targets = several_inputs()
+        artifact = export_model(module, tuple(x[:2] for x in inputs))
+    else:
+        _, inputs, targets = family("mlp")
+        artifact = exported("mlp")
+    task = laid_out(tmp_path, artifact, inputs, targets, dataset_root(inputs, targets))
+    seen: list[tuple[int, int]] = []
+    good, broken = task.score_all(lambda done, of, result: seen.append((done, of)))
+    wanted = score(artifact, inputs, targets)
+    assert (good["total"], good["count"], good["valid"], good["root"]) == (wanted.total, 70, True, wanted.root.hex())
+    assert parse_transcript((tmp_path / good["transcript"]).read_bytes(), count=70).root == wanted.root
+    assert broken["root"] == unusable_score("accuracy", 70).root.hex() and "pickle" in broken["error"]
+    assert json.loads((tmp_path / "results.json").read_text()) == [good, broken] and seen == [(1, 2), (2, 2)]
+
+
+def test_a_job_refuses_other_test_data(tmp_path: Path) -> None:
+    _, inputs, targets = family("mlp")
+    task = laid_out(tmp_path / "other", exported("mlp"), inputs, targets, bytes(32))
+    with pytest.raises(BadWorkspace, match="do not hash to the order's root"):
+        task.score_all()
+    inputs = inputs.clone()
+    inputs[41, 3] = torch.nan
+    with pytest.raises(PotLabError, match="not finite"):
+        laid_out(tmp_path / "spoiled", exported("mlp"), inputs, targets, bytes(32))
+
+
+def test_a_provider_gets_several_inputs_as_a_tuple(tmp_path: Path) -> None:
+    _, inputs, targets = several_inputs()
+    Workspace.create(tmp_path, {}, {"train.safetensors": pack_dataset(inputs, targets)})
+    found, labels = TrainingTask(tmp_path).train_data()
+    assert all(map(torch.equal, found, inputs)) and torch.equal(labels, targets)
+
+
+PEAK = """
+import sys
+from pot_lab.jobs.workspace import ScoringTask
+results = ScoringTask(sys.argv[1]).score_all()
+print(results[0]["count"], int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's own peak")
+def test_a_jobs_memory_does_not_grow_with_the_test_data(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    artifact = export_model(nn.Linear(1024, 4), torch.zeros(2, 1024))
+    row, target = torch.randn(1, 1024), torch.zeros(1, dtype=torch.int64)
+    peaks_mib = []
+    for count in (512, 100_000):  # 2 MiB and 391 MiB
+        inputs, targets = row.expand(count, -1), target.expand(count)
+        folder = tmp_path / str(count)
+        laid_out(folder, artifact, inputs, targets, dataset_root(inputs, targets))
+        done = subprocess.run([sys.executable, "-c", PEAK, str(folder)], capture_output=True, text=True, check=True)
+        found, peak = map(int, done.stdout.split())
+        assert found == count
+        peaks_mib.append(peak)
+    assert peaks_mib[1] - peaks_mib[0] < 100, peaks_mib
