@@ -219,7 +219,10 @@ class _Link:
 
 
 class _Pending:
-    """A submission or a query on its way: who said what."""
+    """A submission or a query on its way: who said what.
+
+    A query may not be answered from a state before batch `since`; `executed` has each aggregator's.
+    """
 
     def __init__(self, call: Call[bytes], deadline_s: float) -> None:
         self.call = call
@@ -227,6 +230,8 @@ class _Pending:
         self.said: dict[int, object] = {}
         self.refusals: dict[int, PotLabError] = {}
         self.only: int | None = None
+        self.since = 0
+        self.executed: dict[int, int] = {}
 
     def count(self, index: int, said: object) -> int:
         """Note what one aggregator said; returns how many say the same now."""
@@ -264,6 +269,7 @@ class NetworkClient:
         self._submissions: dict[bytes, tuple[bytes, list[_Pending]]] = {}  # request and who waits, by digest
         self._unsent: dict[bytes, None] = {}  # of these, those whose turn has not come, in order
         self._in_flight = in_flight
+        self._known = 0  # the last batch that f+1 aggregators told of
         self._queries: dict[int, tuple[bytes, _Pending]] = {}
         self._statuses: dict[int, tuple[Call[list[AggregatorStatus]], dict[int, StatusAnswered]]] = {}
         self._subscriptions: dict[int, Subscription] = {}
@@ -298,7 +304,7 @@ class NetworkClient:
 
     def query(self, name: str, arguments: bytes = b"", *, timeout_s: float = 10.0) -> Call[bytes]:
         """Read the state; the call gives the answer, equal from f+1 aggregators (asked again while batches are
-        executed).
+        executed), of a state not before anything that this client was told until now.
 
         The call raises: as `submit`, and whatever the application refuses the query with.
         """
@@ -528,6 +534,7 @@ class NetworkClient:
     def _on_answered(self, index: int, answer: Answered) -> None:
         for pending in list(self._submissions.get(answer.digest, (b"", []))[1]):
             if pending.count(index, (answer.sequence, answer.time_ms, answer.reply)) >= self._needed:
+                self._known = max(self._known, answer.sequence)
                 self._end_submission(answer.digest, pending)
                 pending.call._finish(answer.reply)
 
@@ -543,7 +550,7 @@ class NetworkClient:
 
     def _begin_query(self, name: str, arguments: bytes, only: int | None, call: Call[bytes], timeout_s: float) -> None:
         pending = _Pending(call, time.monotonic() + timeout_s)
-        pending.only = only
+        pending.only, pending.since = only, self._known
         self._ask_all(name, arguments, pending, _FIRST_ASK_AGAIN_S)
 
     def _ask_all(self, name: str, arguments: bytes, pending: _Pending, again_s: float) -> None:
@@ -582,8 +589,14 @@ class NetworkClient:
         if entry is None or entry[1].only not in (None, index):
             return
         pending = entry[1]
-        if pending.count(index, said) < (self._needed if pending.only is None else 1):
+        is_old = pending.only is None and answer.executed < pending.since
+        pending.executed[index] = answer.executed
+        alike = pending.count(index, index if is_old else said)  # an old state's answer is like nobody else's
+        if is_old or alike < (self._needed if pending.only is None else 1):
             return
+        if pending.only is None:
+            vouched = [pending.executed[other] for other, its in pending.said.items() if its == said]
+            self._known = max(self._known, min(vouched))
         del self._queries[answer.call]
         if isinstance(answer, QueryAnswered):
             pending.call._finish(answer.answer)
@@ -664,6 +677,7 @@ class NetworkClient:
                 return
             del subscription.pushed[sequence]
             subscription.next_sequence = sequence + 1
+            self._known = max(self._known, sequence)
             try:
                 subscription.callback(sequence, *agreed)
             except Exception:  # the callback is the user's; the stream goes on

@@ -93,16 +93,18 @@ class Refused(Record, frozen=True, tag=2):
 
 
 class QueryAnswered(Record, frozen=True, tag=3):
-    """The state's answer."""
+    """The answer of the state after batch `executed`."""
 
     call: Number
+    executed: Number
     answer: bytes
 
 
 class QueryRefused(Record, frozen=True, tag=4):
-    """The state gives no such answer."""
+    """The state after batch `executed` gives no such answer."""
 
     call: Number
+    executed: Number
     code: Name
     message: Text
     seen: Text

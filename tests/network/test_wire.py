@@ -41,8 +41,8 @@ questions = st.one_of(
 answers = st.one_of(
     st.builds(Answered, hashes, numbers, numbers, st.binary(max_size=50)),
     st.builds(Refused, hashes, names, names, names, names),
-    st.builds(QueryAnswered, numbers, st.binary(max_size=50)),
-    st.builds(QueryRefused, numbers, names, names, names, names),
+    st.builds(QueryAnswered, numbers, numbers, st.binary(max_size=50)),
+    st.builds(QueryRefused, numbers, numbers, names, names, names, names),
     st.builds(Pushed, numbers, numbers, numbers, st.lists(st.binary(max_size=9), max_size=4).map(tuple)),
     st.builds(StatusAnswered, numbers, numbers, numbers, numbers, numbers, hashes, st.dictionaries(names, numbers)),
 )
