@@ -26,6 +26,8 @@ MAX_BLOCKS: Final = 2_000
 """Blocks asked for at once; common limit of hosted nodes."""
 MAX_EVENTS: Final = 10_000
 _NO_ROLE: Final = -1
+_MOST: Final = (1 << 64) - 1
+"""More than the supply, and than any uint64: no event of our contracts holds a larger integer."""
 
 
 class Position(Record, frozen=True):
@@ -143,6 +145,9 @@ class ChainWatcher:
                 "the chain's node answered a log of another block", seen=block, wanted=f"{first} .. {last}"
             )
         kind, account, role, amount, subject, detail = build(values)
+        largest = max((amount, *detail))
+        if largest > _MOST:
+            raise ChainRefused("the chain's node answered an impossible amount", seen=largest, wanted=f"<= {_MOST}")
         return ChainEvent(kind, block, index, account, role, amount, subject, detail)
 
 
