@@ -52,8 +52,13 @@ class SnapshotFetch:
         return b"".join(self._chunks[index] for index in range(len(self._manifest)))
 
     def turn_to(self, peer: int) -> None:
-        """Ask another peer for what is missing."""
-        self.peer = peer
+        """Ask another peer for what is missing; the same one is asked already."""
+        if peer != self.peer:
+            self.peer = peer
+            self._asked.clear()
+
+    def ask_anew(self) -> None:
+        """What was asked for did not come: it may be asked for again."""
         self._asked.clear()
 
     def next_indices(self) -> list[int]:

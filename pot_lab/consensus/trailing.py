@@ -88,6 +88,8 @@ class Trailing(ReplicaState):
         self._next_peer = self._asked
         self._ask_again_ms = self.now_ms + self.parameters.fetch_timeout_ms
         self.counters["decisions_asked"] += 1
+        if self._fetch is not None:
+            self._fetch.ask_anew()
         last = min(target, self.executed + MAX_DECISIONS)
         self._send(self._asked, FetchDecisions(self.executed + 1, last))
 
@@ -167,15 +169,15 @@ class Trailing(ReplicaState):
             self.counters["dropped_unproved"] += 1
             return
         if self._fetch is not None and self._fetch.proof.snapshot == message.proof.snapshot:
-            self._fetch.turn_to(sender)
+            self._fetch.turn_to(sender)  # asks for nothing twice: each chunk of a snapshot that is gone brings an offer
         else:
             self._fetch = SnapshotFetch(message, sender)
         self._ask_for_chunks()
 
     def _ask_for_chunks(self) -> None:
         assert self._fetch is not None
-        self._ask_again_ms = self.now_ms + self.parameters.fetch_timeout_ms
         for index in self._fetch.next_indices():
+            self._ask_again_ms = self.now_ms + self.parameters.fetch_timeout_ms
             self._send(self._fetch.peer, FetchChunk(self._fetch.proof.sequence, index))
 
     def _on_chunk(self, sender: int, message: Chunk) -> None:
@@ -186,6 +188,7 @@ class Trailing(ReplicaState):
             self.counters["dropped_unproved"] += 1
             self._ask_again_ms = self.now_ms
         elif not fetch.complete:
+            self._ask_again_ms = self.now_ms + self.parameters.fetch_timeout_ms
             self._ask_for_chunks()
         else:
             self._fetch = None
