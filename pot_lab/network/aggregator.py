@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -223,8 +223,7 @@ class Aggregator:
                 "ready", peer_port=entry.peer_port, client_port=entry.client_port, executed=self.replica.executed
             )
             while not self._stopping:
-                poller.poll(self._patience_ms())
-                self._turn()
+                self._turn({source for source, _ in poller.poll(self._patience_ms())})
             self._log.info("stopped", executed=self.replica.executed)
         finally:
             if links is not None:
@@ -259,16 +258,24 @@ class Aggregator:
             until_ms = min(until_ms, self._timer_ms)
         return max(0, until_ms - now_ms)
 
-    def _turn(self) -> None:
+    def _turn(self, ready: Container[object]) -> None:
+        """Take what is ready, and do what follows from it. Clients come first: a proposal may name their requests."""
         now_ms = _clock_ms()
         self._inputs = [Tick(now_ms)]
-        self._gate.serve()
+        if self._gate.socket in ready:
+            self._gate.serve()
         if now_ms >= self._mend_at_ms:
             self._links.mend()
             self._mend_at_ms = now_ms + _MEND_EVERY_MS
-        self._hear_peers(now_ms)
-        self._hear_clients(now_ms)
-        self._ask_duties(now_ms)
+        if self._clients in ready or self._queue:
+            self._hear_clients(now_ms)
+        if self._links.inbox in ready:
+            self._hear_peers(now_ms)
+        woken = self._woken.fileno() in ready
+        if woken:
+            self._woken.recv(4_096)
+        if woken or now_ms >= self._duty_at_ms:
+            self._ask_duties(now_ms)
         self._effects += self.replica.step(*self._inputs)
         self._carry_out()
 
@@ -336,12 +343,6 @@ class Aggregator:
         )
 
     def _ask_duties(self, now_ms: int) -> None:
-        try:
-            woken = bool(self._woken.recv(4_096))
-        except BlockingIOError:
-            woken = False
-        if not woken and now_ms < self._duty_at_ms:
-            return
         self._duty_at_ms = now_ms + _DUTY_POLL_MS
         for duty in self._duties:
             try:

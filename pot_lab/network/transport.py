@@ -120,10 +120,12 @@ class PeerLinks:
         """Hand a frame to one peer; dropped when it is not connected or its queue is full."""
         try:
             self._outboxes[to].send(data, zmq.NOBLOCK)
-            self._silent_since_s.pop(to, None)
         except zmq.Again:
             self.counters["peer_frames_unsent"] += 1
             self._silent_since_s.setdefault(to, time.monotonic())
+            return
+        if self._silent_since_s:
+            self._silent_since_s.pop(to, None)
 
     def broadcast(self, data: bytes) -> None:
         """Hand a frame to every peer."""
