@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pot_lab.bench.calibration import calibrate
-from pot_lab.bench.network import BadSetting, MeasuringNetwork, NetworkFailed, whole_number
+from pot_lab.bench.network import MeasuringNetwork, NetworkFailed, whole_number
 from pot_lab.bench.records import ORDER_BYTES, VALIDATION_BYTES, signed_record
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
@@ -45,32 +45,47 @@ def measure_consensus(
         admitted: leave the way to the aggregators and the accounts' signatures out of the time.
         durability: "fsync" or "flush".
         say: gets a line for each step that takes long.
-    Returns: what `pot-lab bench consensus --json` prints; times in seconds. A run that is not over within a minute is
-        counted under `hangs` and ends the measurement.
+    Returns: what `pot-lab bench consensus --json` prints; times in seconds, `cpu_s` is the processor time of all
+        aggregators for a run and what is around it. A run that is not over within a minute is counted under `hangs`
+        and ends the measurement.
     Raises:
         BadSetting: no such measurement.
         NetworkFailed: an aggregator ended.
     """
-    whole_number("orders", orders, 0, MAX_RECORDS)
-    whole_number("validations", validations, 0, MAX_RECORDS)
-    whole_number("orders and validations together", orders + validations, 1, MAX_RECORDS)
-    whole_number("runs", runs, 1, MAX_RUNS)
+    _check(orders, validations, runs)
+    network = MeasuringNetwork(n, durability)
+    say(f"starting {n} aggregators")
+    with network:
+        say(f"they are together after {network.start_s:.1f} s")
+        return measure_bundle(network, orders, validations, runs, admitted=admitted, say=say)
+
+
+def measure_bundle(
+    network: MeasuringNetwork,
+    orders: int,
+    validations: int,
+    runs: int,
+    *,
+    admitted: bool = False,
+    say: Say = lambda _: None,
+) -> dict[str, Any]:
+    """The same on a network that runs already."""
+    _check(orders, validations, runs)
+    config = network.config
     sizes = [ORDER_BYTES] * orders + [VALIDATION_BYTES] * validations
     accounts = [Identity.generate() for _ in sizes]
-    network = MeasuringNetwork(n, durability)
-    before = calibrate()
-    say(f"starting {n} aggregators")
+    calibration = calibrate()
     times_s: list[float] = []
-    hangs = 0
-    with network, NetworkClient(network.config, in_flight=len(sizes)) as client:
+    hangs, cpu_s = 0, 0.0
+    with NetworkClient(config, in_flight=len(sizes)) as client:
         network.settle(client, _HANG_S)
-        cpu_s = 0.0
-        say(f"they are together after {network.start_s:.1f} s")
         for run in range(-_WARM_UP, runs):
             bundle = [
-                signed_record(network.config.network_id, account, run + _WARM_UP, size_bytes)
+                signed_record(config.network_id, account, run + _WARM_UP, size_bytes)
                 for account, size_bytes in zip(accounts, sizes, strict=True)
             ]
+            if run == 0:
+                cpu_s = network.cpu_s()
             try:
                 taken_s = _time_admitted(client, bundle) if admitted else _time(client, bundle)
             except PotLabError as error:
@@ -80,20 +95,17 @@ def measure_consensus(
             network.settle(client, _HANG_S)
             if run >= 0:
                 times_s.append(taken_s)
-            if run == -1:
-                cpu_s = network.cpu_s()
         cpu_s = network.cpu_s() - cpu_s
-        memory_mb = network.peak_memory_mb()
         views = {status.view for status in client.status().result()}
     if not times_s:
         raise NetworkFailed("no run came to its end", wanted=f"within {_HANG_S:g} s")
     return {
-        "nodes": n,
+        "nodes": config.n,
         "orders": orders,
         "validations": validations,
         "transactions": len(sizes),
         "bytes": sum(sizes),
-        "durability": durability,
+        "durability": config.durability,
         "admitted": admitted,
         "runs": len(times_s),
         "hangs": hangs,
@@ -102,10 +114,17 @@ def measure_consensus(
         "min_s": round(min(times_s), 5),
         "cpu_s": round(cpu_s / len(times_s), 4),
         "view": max(views),
-        "memory_mb": round(memory_mb, 1),
+        "memory_mb": round(network.peak_memory_mb(), 1),
         "start_s": round(network.start_s, 1),
-        "calibration": before,
+        "calibration": calibration,
     }
+
+
+def _check(orders: int, validations: int, runs: int) -> None:
+    whole_number("orders", orders, 0, MAX_RECORDS)
+    whole_number("validations", validations, 0, MAX_RECORDS)
+    whole_number("orders and validations together", orders + validations, 1, MAX_RECORDS)
+    whole_number("runs", runs, 1, MAX_RUNS)
 
 
 def _time(client: NetworkClient, bundle: list[bytes]) -> float:
@@ -124,7 +143,7 @@ def _time_admitted(client: NetworkClient, bundle: list[bytes]) -> float:
     until_s = time.monotonic() + _HANG_S
     while any(int(call.result()) < len(bundle) for call in [client.ask(index, "admitted") for index in indices]):
         if time.monotonic() > until_s:
-            raise BadSetting("the aggregators did not admit the bundle", wanted=f"within {_HANG_S:g} s")
+            raise NetworkFailed("the aggregators did not admit the bundle", wanted=f"within {_HANG_S:g} s")
         time.sleep(0.05)
     primary = client.status().result()[0].primary
     for index in indices:
