@@ -12,8 +12,9 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from pot_lab.consensus.application import Application, Batch, Execution, RequestId
+from pot_lab.consensus.application import Application, Batch, Execution
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import Identity
@@ -32,16 +33,13 @@ class Witness:
         self.inner = inner
         self.height = 0
 
-    def validate(self, request: bytes) -> RequestId:
-        return self.inner.validate(request)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
     def execute(self, batch: Batch) -> Execution:
         execution = self.inner.execute(batch)
         self.height = batch.sequence
         return Execution(execution.replies, batch.requests, execution.digest)
-
-    def due_ms(self) -> int | None:
-        return self.inner.due_ms()
 
     def query(self, name: str, arguments: bytes) -> bytes:
         if name == "height":

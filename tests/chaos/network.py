@@ -33,7 +33,7 @@ from tests.chaos.proxy import Link, Proxies
 from tests.chaos.weather import Weather, synced_bytes
 from tests.network.toy import NETWORK_ID, ROOT, Toy, ToyNetwork, free_ports, toy_request
 
-PATIENCE_S = 120
+PATIENCE_S = 60
 _LEDGER_DAYS_S = 10 * 24 * 3_600
 
 
@@ -75,7 +75,7 @@ class ChaosNetwork(ToyNetwork):
         entries = [
             AggregatorEntry(
                 index=i,
-                host="127.0.0.1",
+                host=self.host(i),
                 peer_port=ports[2 * i],
                 client_port=ports[2 * i + 1],
                 curve_public=self.keys[i].public,
@@ -109,6 +109,14 @@ class ChaosNetwork(ToyNetwork):
     def _config(network_id: bytes, entries: Iterable[AggregatorEntry], durability: str) -> NetworkConfig:
         return NetworkConfig(network_id=network_id, name="chaos", aggregators=tuple(entries), durability=durability)
 
+    def host(self, index: int) -> str:
+        """The address of an aggregator."""
+        return "127.0.0.1"
+
+    def prefix(self, index: int) -> list[str]:
+        """What its command begins with."""
+        return []
+
     @property
     def all(self) -> set[int]:
         return set(range(self.config.n))
@@ -120,7 +128,7 @@ class ChaosNetwork(ToyNetwork):
         """Start one aggregator; its stderr goes to a file."""
         secrets = json.dumps([self.keys[index].secret, self.identities[index].secret.hex()])
         command = [
-            sys.executable, "-m", "tests.chaos.aggregator",
+            *self.prefix(index), sys.executable, "-m", "tests.chaos.aggregator",
             str(self.directory / f"network-{index}.toml"), str(index), str(self.data_dir(index)),
         ]  # fmt: skip
         environment = {
