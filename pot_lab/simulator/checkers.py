@@ -7,6 +7,7 @@
 - once: no request runs twice, and what f+1 equal replies acknowledged is where they said, for ever;
 - word: no correct replica signs two different things for one step, is proved to have lied, halts or falls over;
 - money: what was deposited is what is there (`Book.audit`), at intervals;
+- window: no correct replica votes further above its stable checkpoint than its window;
 - memory: nothing that a replica keeps grows past a bound that the run's length does not enter.
 
 Liveness is the run's own check (`simulation.py`): after all faults have ended everything asked for is answered in time.
@@ -32,14 +33,15 @@ from pot_lab.consensus.messages import (
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.quorum import weak_quorum
-from pot_lab.consensus.records import Accepted, Changing, LogRecord, Prepared
+from pot_lab.consensus.records import Accepted, Changing, LogRecord, Prepared, Stabilised
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Executed, Reply
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.ledger import Ledger
 
-_KEPT_PER_REPLICA = 4
+_KEPT_PER_REPLICA, _KEPT_BY_SEQUENCE = 4, 3
 _RECORDS_A_BATCH, _KEPT_EVIDENCE, _KEPT_SNAPSHOTS = 4, 64, 3
+_PLAIN = (bytes, str, tuple, int, type(None))
 _BOUNDED_ELSEWHERE = ("pool", "replies", "counters", "_verifier", "_headers")
 
 
@@ -48,11 +50,12 @@ class Violation(Exception):
 
     Attributes:
         rule: its name.
+        sequence: the batch that it is about, if it is about one.
     """
 
-    def __init__(self, rule: str, what: str) -> None:
+    def __init__(self, rule: str, what: str, sequence: int | None = None) -> None:
         super().__init__(f"{rule}: {what}")
-        self.rule = rule
+        self.rule, self.sequence = rule, sequence
 
 
 class Checkers:
@@ -60,11 +63,12 @@ class Checkers:
 
     Args:
         n: how many aggregators there are.
+        limits: theirs.
         time_slack_ms: how far a batch's time may lie ahead of a right clock, or before its requests were said.
     """
 
-    def __init__(self, n: int, time_slack_ms: int) -> None:
-        self.n = n
+    def __init__(self, n: int, limits: Parameters, time_slack_ms: int) -> None:
+        self.n, self.limits = n, limits
         self.height = 0
         self.checks = 0
         self._time_slack_ms = time_slack_ms
@@ -74,6 +78,7 @@ class Checkers:
         self._said_ms: dict[bytes, int] = {}
         self._words: dict[tuple[int, str, int, int], bytes] = {}
         self._left: dict[int, int] = {}
+        self._stable: dict[int, int] = {}
         self._promised: dict[bytes, tuple[int, int, bytes]] = {}
 
     # What is asked.
@@ -103,7 +108,9 @@ class Checkers:
         elif known != found:
             parts = ("requests", "time", "state", "replies", "ledger")
             differing = [part for part, a, b in zip(parts, known, found, strict=True) if a != b]
-            raise Violation("agreement", f"aggregator {node} differs at batch {sequence} in {', '.join(differing)}")
+            raise Violation(
+                "agreement", f"aggregator {node} differs at batch {sequence} in {', '.join(differing)}", sequence
+            )
 
     def _first(
         self, sequence: int, found: tuple[tuple[bytes, ...], int, bytes, tuple[bytes, ...], bytes], now_ms: int
@@ -111,19 +118,23 @@ class Checkers:
         ran, time_ms, _, replies, _ = found
         before = self._history.get(sequence - 1)
         if before is not None and time_ms < before[1]:
-            raise Violation("validity", f"batch {sequence} is {before[1] - time_ms} ms before the one before it")
+            raise Violation(
+                "validity", f"batch {sequence} is {before[1] - time_ms} ms before the one before it", sequence
+            )
         if time_ms > now_ms + self._time_slack_ms:
-            raise Violation("validity", f"batch {sequence} has a time {time_ms - now_ms} ms ahead")
+            raise Violation("validity", f"batch {sequence} has a time {time_ms - now_ms} ms ahead", sequence)
         for digest, reply in zip(ran, replies, strict=True):
             said_ms = self._said_ms.get(digest)
             if said_ms is None:
-                raise Violation("validity", f"batch {sequence} holds a request that nobody said: {digest.hex()[:12]}")
+                what = f"batch {sequence} holds a request that nobody said: {digest.hex()[:12]}"
+                raise Violation("validity", what, sequence)
             if said_ms > time_ms + self._time_slack_ms:
                 late_ms = said_ms - time_ms
-                raise Violation("validity", f"batch {sequence} is {late_ms} ms older than a request in it")
+                raise Violation("validity", f"batch {sequence} is {late_ms} ms older than a request in it", sequence)
             earlier = self._ran.setdefault(digest, sequence)
             if earlier != sequence:
-                raise Violation("once", f"request {digest.hex()[:12]} ran in batches {earlier} and {sequence}")
+                what = f"request {digest.hex()[:12]} ran in batches {earlier} and {sequence}"
+                raise Violation("once", what, earlier)
             self._place[digest] = sequence, reply
         self._history[sequence] = found
         self.height = max(self.height, sequence)
@@ -140,6 +151,7 @@ class Checkers:
             raise Violation(
                 "acknowledged",
                 f"request {digest.hex()[:12]} was acknowledged in batch {sequence}, but ran in {place[0]}",
+                sequence,
             )
 
     def sent(self, node: int, message: Message) -> None:
@@ -170,10 +182,20 @@ class Checkers:
             self._vote(node, record.commit)
         elif isinstance(record, Changing):
             self.sent(node, record.change)
+        elif isinstance(record, Stabilised):
+            self.moved(node, record.proof.sequence)
+
+    def moved(self, node: int, sequence: int) -> None:
+        """A correct aggregator has a stable checkpoint on its disk."""
+        self._stable[node] = max(self._stable.get(node, 0), sequence)
 
     def _vote(self, node: int, vote: Prepare | Commit) -> None:
+        sequence, low = vote.sequence, self._stable.get(node, 0)
         if vote.view < self._left.get(node, 0):
-            raise Violation("word", f"aggregator {node} votes in view {vote.view}, which it has left")
+            raise Violation("word", f"aggregator {node} votes in view {vote.view}, which it has left", sequence)
+        if sequence > low + self.limits.window:
+            what = f"aggregator {node} votes for batch {sequence}, {sequence - low} above its stable checkpoint"
+            raise Violation("window", f"{what}, wanted at most {self.limits.window}", sequence)
         self.sent(node, vote)
 
     def _say(self, node: int, kind: str, view: int, sequence: int, digest: bytes) -> None:
@@ -182,7 +204,7 @@ class Checkers:
         what = f"{kind} of view {view}, batch {sequence}"
         known = self._words.setdefault((node, kind, view, sequence), digest)
         if known is not digest and known != digest:
-            raise Violation("word", f"aggregator {node} contradicts its {what}")
+            raise Violation("word", f"aggregator {node} contradicts its {what}", sequence or None)
 
     def accused(self, node: int, accused: int, *, is_correct: bool) -> None:
         """Somebody holds a proof that an aggregator lied."""
@@ -211,20 +233,31 @@ class Checkers:
     def memory(self, node: int, replica: Replica) -> None:
         """Measure everything that a replica keeps."""
         self.checks += 1
-        limits = replica.parameters
+        limits = self.limits
         if len(replica.pool) > limits.pending_requests or replica.pool.size_bytes > limits.pending_bytes:
             raise Violation("memory", f"aggregator {node} holds {len(replica.pool)} pending requests")
         if len(replica.replies) > limits.cached_replies:
             raise Violation("memory", f"aggregator {node} keeps {len(replica.replies)} replies")
-        bound = _KEPT_PER_REPLICA * self.n * (limits.window + 4 * limits.in_flight)
+        bounds = (
+            _KEPT_BY_SEQUENCE * limits.window + self.n,
+            _KEPT_PER_REPLICA * self.n * (limits.window + 4 * limits.in_flight),
+        )
         for name, value in vars(replica).items():
-            kept = 0 if name in _BOUNDED_ELSEWHERE else _size(value)
-            if kept > bound:
-                raise Violation("memory", f"aggregator {node} keeps {kept} things as {name}, wanted at most {bound}")
+            if name not in _BOUNDED_ELSEWHERE:
+                self._measure(node, name, value, *bounds)
 
-    def log(self, node: int, records: int, snapshots: int, limits: Parameters) -> None:
+    def _measure(self, node: int, name: str, value: Any, most_by_sequence: int, most: int) -> None:
+        """Raise Violation if a replica keeps too much under a name; a dictionary of integers is one by sequence."""
+        kept, longest = _size(value)
+        if longest > most_by_sequence:
+            raise Violation("memory", f"aggregator {node} keeps {longest} batches as {name}, wanted {most_by_sequence}")
+        if kept > most:
+            raise Violation("memory", f"aggregator {node} keeps {kept} things as {name}, wanted at most {most}")
+
+    def log(self, node: int, records: int, snapshots: int) -> None:
         """Measure what a correct aggregator has on its disk."""
         self.checks += 1
+        limits = self.limits
         bound = _RECORDS_A_BATCH * (2 * limits.snapshot_batches + 4 * limits.window) + _KEPT_EVIDENCE * self.n
         if records > bound or snapshots > _KEPT_SNAPSHOTS + 2 * limits.window // limits.snapshot_batches:
             raise Violation("memory", f"aggregator {node} has {records} records and {snapshots} snapshots on its disk")
@@ -246,14 +279,20 @@ class Checkers:
         return weak_quorum(self.n)
 
 
-def _size(value: Any) -> int:
-    """How many things a container holds, those in the containers in it counted too."""
-    if not isinstance(value, Sized):
-        is_part = type(value).__module__.startswith("pot_lab.consensus.") and hasattr(value, "__dict__")
-        kept = vars(value).items() if is_part else ()
-        return sum(_size(part) for name, part in kept if name not in _BOUNDED_ELSEWHERE)
-    if isinstance(value, bytes | str | tuple):
-        return 0
+def _size(value: Any) -> tuple[int, int]:
+    """How many things a container holds, those in the containers in it counted too, and the length of the longest
+    dictionary by integers in it.
+    """
     if isinstance(value, dict):
-        return len(value) + sum(map(_size, value.values()))
-    return len(value)
+        kept, longest = len(value), 0
+        for key, part in value.items():
+            longest = longest or (len(value) if isinstance(key, int) else 0)
+            if not isinstance(part, _PLAIN):
+                more, longer = _size(part)
+                kept, longest = kept + more, max(longest, longer)
+        return kept, longest
+    if isinstance(value, Sized) and not isinstance(value, _PLAIN):
+        return len(value), 0
+    if type(value).__module__.startswith("pot_lab.consensus.") and hasattr(value, "__dict__"):
+        return _size({name: part for name, part in vars(value).items() if name not in _BOUNDED_ELSEWHERE})
+    return 0, 0

@@ -7,11 +7,12 @@ import json
 import sys
 
 from pot_lab.errors import PotLabError
-from pot_lab.simulator.run import seeds_of, simulate
+from pot_lab.simulator.run import minimise, seeds_of, simulate
 from pot_lab.simulator.simulation import Outcome
 from pot_lab.simulator.tables import table_5
 
-_SHOWN_FAILURES = 5
+_SHOWN_FAILURES = 3
+"""Of these the trace is printed, of the smallest run that still fails; of others the command."""
 
 
 def run_simulate(chosen: argparse.Namespace) -> int:
@@ -23,12 +24,22 @@ def run_simulate(chosen: argparse.Namespace) -> int:
         if outcome.is_good:
             return
         shown += 1
-        why = f"VIOLATION {outcome.violation}" if outcome.violation else f"STUCK {outcome.stuck}"
-        print(f"seed {outcome.seed}: {why}\n  again: {outcome.replay}", file=sys.stderr, flush=True)
-        if shown <= _SHOWN_FAILURES:
-            print(outcome.trace, file=sys.stderr, flush=True)
+        _say(f"seed {outcome.seed}: {_why(outcome)}\n  again: {outcome.replay}")
+        if shown > _SHOWN_FAILURES:
+            return
+        smallest = minimise(outcome)
+        if smallest.without != outcome.without:
+            _say(f"  fails with fewer faults too: {smallest.replay}\n  {_why(smallest)}")
+        _say(smallest.trace)
 
-    report = simulate(seeds_of(chosen.seeds), chosen.nodes, chosen.profile, processes=chosen.processes, on_outcome=show)
+    report = simulate(
+        seeds_of(chosen.seeds),
+        chosen.nodes,
+        chosen.profile,
+        without=chosen.without,
+        processes=chosen.processes,
+        on_outcome=show,
+    )
     facts = report.facts()
     if chosen.json:
         print(json.dumps(facts), flush=True)
@@ -38,6 +49,14 @@ def run_simulate(chosen: argparse.Namespace) -> int:
         for kind, count in facts["faults"].items():
             print(f"  {kind:28} {count}")
     return 1 if report.failures else 0
+
+
+def _why(outcome: Outcome) -> str:
+    return f"VIOLATION {outcome.violation}" if outcome.violation else f"STUCK {outcome.stuck}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def run_wan(chosen: argparse.Namespace) -> None:

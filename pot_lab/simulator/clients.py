@@ -8,21 +8,24 @@ intervals. What f+1 equal replies said is acknowledged: `checkers` hold the ledg
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
 from pot_lab.consensus.messages import request_digest
 from pot_lab.consensus.steps import Reply
-from pot_lab.crypto.canonical import decode
+from pot_lab.crypto.canonical import decode, sha256
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.transactions import Reply as LedgerReply
-from pot_lab.protocol.transactions import sign
-from pot_lab.simulator.people import Person
+from pot_lab.protocol.transactions import Withdraw, sign
+from pot_lab.simulator.people import Cast, Person
 from pot_lab.simulator.virtual_time import MILLISECOND_US, EventQueue
 
 _FIRST_PATIENCE_US, _LONGEST_PATIENCE_US = 1_000 * MILLISECOND_US, 4_000 * MILLISECOND_US
 _REPLY_LIMIT_BYTES = 1 << 20
 _REFUSED_PAUSE_MS = 1_000
+_LIE_EVERY_US = 150 * MILLISECOND_US
+_OVERSIZE_BYTES = 300_000
 
 
 class Desk(Protocol):
@@ -32,7 +35,7 @@ class Desk(Protocol):
 
     def ledger(self) -> Ledger | None: ...
 
-    def on_said(self, client: int, request: bytes) -> None: ...
+    def on_said(self, client: int, request: bytes, name: str) -> None: ...
 
     def ask(self, client: int, aggregator: int, request: bytes, spread: bool) -> None: ...
 
@@ -110,7 +113,7 @@ class VirtualClient:
     def _say(self, name: str, request: bytes) -> None:
         waiting = _Waiting(name, request, self._desk.queue.now_us)
         self._waiting[request_digest(request)] = waiting
-        self._desk.on_said(self.number, request)
+        self._desk.on_said(self.number, request, name)
         if self._random.random() < self._alone:
             self._desk.ask(self.number, self._random.randrange(self._aggregators), request, False)
         else:
@@ -143,3 +146,79 @@ class VirtualClient:
         if not result.accepted:
             self._not_before_ms[waiting.name] = self._desk.queue.now_ms + _REFUSED_PAUSE_MS
         self._desk.on_acknowledged(self.number, reply.digest, reply)
+
+
+class LyingClient:
+    """A client that keeps to nothing: two requests under one number, one here and one there; garbage; others' words
+    altered; requests that are too large; floods. It is owed no answer, and must not cost anybody else theirs.
+
+    Args:
+        until_us: when it has had enough.
+        told: called with the name of each lie.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        number: int,
+        cast: Cast,
+        random: Random,
+        aggregators: int,
+        until_us: int,
+        told: Callable[[], None],
+    ) -> None:
+        self._desk, self._number, self._cast, self._random = desk, number, cast, random
+        self._aggregators, self._until_us, self._told = aggregators, until_us, told
+        self._nonce = 0
+        self._said: list[bytes] = []
+
+    def begin(self) -> None:
+        """Lie now and then."""
+        self._desk.queue.after(int(self._random.random() * _LIE_EVERY_US), self._lie)
+
+    def _lie(self) -> None:
+        if self._desk.queue.now_us >= self._until_us:
+            return
+        self._told()
+        lies = (self._speak_with_two_tongues, self._say_garbage, self._alter, self._repeat, self._flood)
+        self._random.choice(lies)()
+        self._desk.queue.after(int(self._random.expovariate(1.0) * _LIE_EVERY_US), self._lie)
+
+    def _speak_with_two_tongues(self) -> None:
+        self._nonce += 1
+        requests = [self._signed(self._nonce) for _ in range(2)]
+        for aggregator in range(self._aggregators):
+            self._ask(aggregator, self._random.choice(requests))
+
+    def _say_garbage(self) -> None:
+        size = self._random.choice([0, 1, 65, 1_000, _OVERSIZE_BYTES])
+        self._ask(self._random.randrange(self._aggregators), self._random.randbytes(size))
+
+    def _alter(self) -> None:
+        if self._said:
+            body = bytearray(self._random.choice(self._said))
+            body[self._random.randrange(len(body))] ^= 1 << self._random.randrange(8)
+            self._ask(self._random.randrange(self._aggregators), bytes(body))
+
+    def _repeat(self) -> None:
+        if self._said:
+            self._ask(self._random.randrange(self._aggregators), self._random.choice(self._said))
+
+    def _flood(self) -> None:
+        aggregator = self._random.randrange(self._aggregators)
+        for _ in range(self._random.choice([10, 40])):
+            self._nonce += self._random.choice([1, 1, 1, 1_000])
+            self._ask(aggregator, self._signed(self._nonce))
+
+    def _signed(self, nonce: int) -> bytes:
+        body = Withdraw(sha256(self._random.randbytes(8)))
+        request = sign(self._cast.network_id, body, self._cast.liar, nonce)
+        self._desk.on_said(self._number, request, "lie")
+        self._said.append(request)
+        return request
+
+    def _ask(self, aggregator: int, request: bytes) -> None:
+        self._desk.ask(self._number, aggregator, request, self._random.random() < 0.5)
+
+    def hear(self, aggregator: int, reply: Reply) -> None:
+        """It does not listen."""

@@ -2,8 +2,10 @@
 
 Three places a record can be in: the process's memory, the operating system's, the platter. A killed process loses the
 first; a power cut the second too, but for a beginning of it that may end in the middle of a record. Reading back checks
-each record's CRC and cuts the torn tail, as the aggregator's log does. Snapshots are files beside the log; replacing
-the log is all or nothing. `Journal` is the log's index: which record decided which batch.
+each record's CRC and does as the aggregator's log does (`network/durable_log.py`): it cuts a torn tail, and refuses a
+log that is damaged before records that are whole. Snapshots are files beside the log; replacing the log is all or
+nothing. A full disk takes nothing more and keeps what it has. `Journal` is the log's index: which record decided which
+batch.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from random import Random
 
+from pot_lab.consensus.checkpoint import chunks_of
 from pot_lab.consensus.messages import CheckpointProof, DecidedBatch
 from pot_lab.consensus.records import (
     Accepted,
@@ -23,8 +26,18 @@ from pot_lab.consensus.records import (
     decode_record,
     encode_record,
 )
+from pot_lab.errors import PotLabError
 
 _CHUNK_RECORDS = 64
+_BITS = 8
+
+
+class Full(PotLabError):
+    """A disk has no room for what is written; it keeps what it had."""
+
+
+class Damaged(PotLabError):
+    """A log has a broken record before whole ones: votes that were sent are gone from it."""
 
 
 class Disk:
@@ -34,11 +47,13 @@ class Disk:
         snapshots: by sequence.
         sync_us: how long it takes to be sure that what was written is on the platter.
         torn: how many records power cuts have torn.
+        is_full: whether it has no room left.
     """
 
     def __init__(self, sync_us: int = 100) -> None:
         self.sync_us = sync_us
         self.torn = 0
+        self.is_full = False
         self.snapshots: dict[int, bytes] = {}
         self._synced_snapshots: set[int] = set()
         self._records: list[tuple[int, bytes]] = []
@@ -54,8 +69,16 @@ class Disk:
         return len(self._records) - 1
 
     def write(self) -> None:
-        """Hand what is queued to the operating system."""
+        """Hand what is queued to the operating system; raises Full, with none of it written."""
+        if self.is_full and self._written < len(self._records):
+            raise Full("no room for the log", seen=f"{len(self._records) - self._written} records")
         self._written = len(self._records)
+
+    def keep(self, sequence: int, snapshot: bytes) -> None:
+        """Write a snapshot to a file of its own; raises Full."""
+        if self.is_full:
+            raise Full("no room for a snapshot", seen=f"{len(snapshot)} bytes")
+        self.snapshots[sequence] = snapshot
 
     def sync(self) -> None:
         """What was written before is on the platter now."""
@@ -83,20 +106,34 @@ class Disk:
         self.snapshots.clear()
         self._written = self._synced = 0
 
+    def flip(self, random: Random) -> None:
+        """One bit of a record or of a snapshot is not what was written."""
+        if self.snapshots and random.random() < 0.3:
+            sequence = random.choice(sorted(self.snapshots))
+            self.snapshots[sequence] = _flipped(self.snapshots[sequence], random)
+        elif self._records:
+            place = random.randrange(len(self._records))
+            checksum, record = self._records[place]
+            self._records[place] = checksum, _flipped(record, random)
+
     def read(self, place: int) -> bytes:
         """The record at a place."""
         return self._records[place][1]
 
     def open(self) -> None:
-        """Cut the torn tail of an earlier life."""
-        for place, (checksum, record) in enumerate(self._records):
-            if zlib.crc32(record) != checksum:
-                del self._records[place:]
-                break
+        """Cut the torn tail of an earlier life; raises Damaged where whole records stand behind a broken one."""
+        whole = [zlib.crc32(record) == checksum for checksum, record in self._records]
+        if not all(whole):
+            place = whole.index(False)
+            if any(whole[place:]):
+                raise Damaged("a log is damaged before whole records", seen=place, wanted=len(whole))
+            del self._records[place:]
         self._written = self._synced = len(self._records)
 
     def replace(self, records: list[bytes], sequence: int) -> None:
-        """Sync a snapshot, let the log be these records from now on, and remove older snapshots."""
+        """Sync a snapshot, let the log be these records from now on, and remove older snapshots; raises Full."""
+        if self.is_full:
+            raise Full("no room for another log", seen=f"{len(records)} records")
         self._records = [(zlib.crc32(record), record) for record in records]
         self._written = self._synced = len(self._records)
         self.snapshots = {at: data for at, data in self.snapshots.items() if at >= sequence}
@@ -105,6 +142,12 @@ class Disk:
     def records(self) -> Iterator[tuple[int, bytes]]:
         """All records with their places."""
         return ((place, record) for place, (_, record) in enumerate(self._records))
+
+
+def _flipped(data: bytes, random: Random) -> bytes:
+    changed = bytearray(data)
+    changed[random.randrange(len(changed))] ^= 1 << random.randrange(_BITS)
+    return bytes(changed)
 
 
 class Journal:
@@ -133,7 +176,7 @@ class Journal:
         yield tuple(chunk)
 
     def compact(self, proof: CheckpointProof) -> None:
-        """Go on from the snapshot of a checkpoint: what the log holds of earlier sequences is dropped."""
+        """Go on from the snapshot of a checkpoint: what the log holds of earlier sequences is dropped; raises Full."""
         records = [decode_record(data) for _, data in self.disk.records()]
         left = list(compacted(proof, records))
         self.disk.replace([encode_record(record) for record in left], proof.sequence)
@@ -141,6 +184,11 @@ class Journal:
         self._decided.clear()
         for place, record in enumerate(left):
             self._index(record, place)
+
+    def chunk(self, sequence: int, index: int) -> bytes | None:
+        """A part of a snapshot; None when it is not here any more."""
+        parts = enumerate(chunks_of(self.disk.snapshots.get(sequence, b"")))
+        return next((part for number, part in parts if number == index), None)
 
     def decisions(self, first: int, last: int, limit_bytes: int) -> list[DecidedBatch]:
         """Decided batches from `first` to `last`, as many as fit into `limit_bytes` but at least one."""

@@ -1,19 +1,22 @@
 """What befalls a run: profiles name the kinds of faults, a seed decides which of them come, when and how hard.
 
-At most f aggregators are faulty in a way that the protocol must tolerate for ever: liars, those whose disk was lost,
-those whose clock was set far off. Everything else, crashes of any number, power cuts of all at once, partitions, loss,
-may befall everybody, and ends when the storm ends: then the network has to recover by itself.
+At most f aggregators are faulty in a way that the protocol must tolerate for ever: liars, those whose disk was lost or
+damaged, those whose clock was set far off. Everything else, crashes of any number, power cuts of all at once, full
+disks, processes that stand still, partitions, loss, may befall everybody, and ends when the storm ends: then the
+network has to recover by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
 from pot_lab.errors import PotLabError
 from pot_lab.simulator import byzantine
+from pot_lab.simulator.clocks import Clock
 from pot_lab.simulator.links import Weather, split_pairs
 from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pot_lab.simulator.simulation import Simulation
 
 STORM_US = 10 * SECOND_US
+_REPLACED_AFTER_US = SECOND_US // 2
 _REGIONS_MS = (
     (1, 15, 45, 110, 120),
     (15, 1, 36, 100, 115),
@@ -50,21 +54,25 @@ class Profile:
 
 
 _NETWORK = ("loss", "duplication", "reordering", "jitter", "partition", "one_way")
-_HOSTS = ("crash", "power_cut", "blackout", "slow_disk")
+_HOSTS = ("crash", "power_cut", "blackout", "slow_disk", "full_disk", "slow_host", "standstill")
 _CLOCKS = ("skew", "drift", "clock_jump")
 _FAR = ("wan", "slow_link", "slow_uplink")
+_DISKS = ("disk_lost", "bit_flip")
 
 PROFILES: dict[str, Profile] = {
-    "calm": Profile((), 0, 0),
+    "everything": Profile((*_NETWORK, *_HOSTS, *_CLOCKS, *_FAR, *_DISKS, "liars", "lying_client"), 1, 8),
     "network": Profile(_NETWORK, 1, 6),
     "partitions": Profile(("partition", "one_way"), 1, 2),
-    "crashes": Profile(_HOSTS, 1, 4),
+    "crashes": Profile(_HOSTS, 1, 5),
+    "disks": Profile((*_DISKS, "full_disk", "slow_disk", "power_cut"), 1, 4),
     "amnesia": Profile(("disk_lost", "crash", "loss"), 3, 3),
     "clocks": Profile(_CLOCKS, 1, 3),
     "wan": Profile((*_FAR, "jitter", "loss"), 1, 5),
-    "byzantine": Profile(("liars",), 1, 1),
-    "everything": Profile((*_NETWORK, *_HOSTS, *_CLOCKS, *_FAR, "disk_lost", "liars"), 1, 7),
+    "byzantine": Profile(("liars", "lying_client"), 1, 2),
+    "calm": Profile((), 0, 0),
 }
+_FOR_GOOD = ("clock_jump", "disk_lost", "bit_flip")
+"""Kinds that make a host faulty for the protocol, each one of the hosts that may be so besides the liars."""
 
 
 def profile_of(name: str) -> Profile:
@@ -77,108 +85,123 @@ def profile_of(name: str) -> Profile:
 class Storm:
     """The faults of one run.
 
+    Each kind, and each episode of a kind, has a source of randomness of its own, so that a run without one of them
+    meets the others unchanged (`minimise`).
+
     Args:
         simulation: what they befall.
         profile: which kinds may come.
-        random: decides.
+        random_of: a source of randomness by name.
+        without: parts to leave out: kinds, or episodes as `kind#number`.
+
+    Attributes:
+        faulty: hosts that are faulty for good, as the protocol counts.
+        forgetful: those of them that lose what they have voted.
+        parts: everything that could have been left out, by name.
     """
 
-    def __init__(self, simulation: Simulation, profile: Profile, random: Random) -> None:
-        self._sim, self._random = simulation, random
+    def __init__(
+        self, simulation: Simulation, profile: Profile, random_of: Callable[[str], Random], without: Collection[str]
+    ) -> None:
+        self._sim, self._random_of, self._without = simulation, random_of, without
         self.faulty: set[int] = set()
-        self.lost_disk: set[int] = set()
-        self.kinds = random.sample(profile.kinds, random.randint(profile.fewest, profile.most))
-        if "liars" in self.kinds:  # before others take up the places of the faulty
-            self.kinds = ["liars", *(kind for kind in self.kinds if kind != "liars")]
+        self.forgetful: set[int] = set()
+        self.parts: list[str] = []
+        random = random_of("storm")
+        self._kinds = random.sample(profile.kinds, random.randint(profile.fewest, profile.most))
+        hosts = random.sample(range(simulation.n), simulation.f)
+        lying = random.randint(1, simulation.f) if "liars" in self._kinds else 0
+        self._victims = {kind: random.choices(hosts[lying:]) if hosts[lying:] else [] for kind in _FOR_GOOD}
+        self._victims["liars"] = hosts[:lying]
 
     def begin(self) -> None:
         """Set the conditions and enter what will happen."""
-        for kind in self.kinds:
-            self._sim.trace.mark(-1, "the run has", kind)
-            getattr(self, kind)()
+        for kind in self._kinds:
+            if self._is_wanted(kind):
+                self._sim.trace.mark("the run has", kind)
+                self.faulty.update(self._victims.get(kind, ()))
+                getattr(self, kind)(self._random_of(f"storm {kind}"))
 
-    def _may_be_faulty(self) -> int | None:
-        """A host that may become faulty for good, if one more may."""
-        free = [index for index in range(self._sim.n) if index not in self.faulty]
-        if len(self.faulty) >= self._sim.f or not free:
-            return None
-        chosen = self._random.choice(free)
-        self.faulty.add(chosen)
-        return chosen
+    def _is_wanted(self, part: str) -> bool:
+        self.parts.append(part)
+        return part not in self._without
 
-    def _episodes(self, most: int, what: Callable[[int], None]) -> None:
+    def _episodes(self, kind: str, most: int, what: Callable[[Random, int], None]) -> None:
         """Enter up to `most` times at which something begins, each with how long it lasts."""
-        for _ in range(self._random.randint(1, most)):
-            at_us = int(self._random.random() * STORM_US)
-            lasts_us = int(min(self._random.expovariate(1.0) * SECOND_US, 5 * SECOND_US))
-            self._sim.queue.at(at_us, lambda lasts_us=lasts_us: what(lasts_us))  # type: ignore[misc]
+        for number in range(self._random_of(f"storm {kind} times").randint(1, most)):
+            random = self._random_of(f"storm {kind}#{number}")
+            at_us = int(random.random() * STORM_US)
+            lasts_us = int(min(random.expovariate(1.0) * SECOND_US, 5 * SECOND_US))
+            if self._is_wanted(f"{kind}#{number}"):
+                self._sim.queue.at(at_us, partial(what, random, lasts_us))
 
     def _note(self, what: str, *details: object) -> None:
         self._sim.faults[what] += 1
-        self._sim.trace.mark(-1, what, *details)
+        self._sim.trace.mark(what, *details)
 
     # Links.
 
-    def loss(self) -> None:
+    def loss(self, random: Random) -> None:
         """Frames get lost."""
-        self._sim.links.weather.loss = self._random.choice([0.01, 0.05, 0.2])
-        self._sim.client_loss = self._random.choice([0.0, 0.1])
+        self._sim.links.weather.loss = random.choice([0.01, 0.05, 0.2])
+        self._sim.client_loss = random.choice([0.0, 0.1])
 
-    def duplication(self) -> None:
+    def duplication(self, random: Random) -> None:
         """Frames arrive twice."""
-        self._sim.links.weather.duplication = self._random.choice([0.02, 0.1, 0.4])
+        self._sim.links.weather.duplication = random.choice([0.02, 0.1, 0.4])
 
-    def reordering(self) -> None:
+    def reordering(self, random: Random) -> None:
         """Frames overtake each other."""
-        self._sim.links.weather.reordering = self._random.choice([0.02, 0.1, 0.4])
-        self._sim.links.weather.reordering_us = self._random.choice([10, 100, 500]) * MILLISECOND_US
+        self._sim.links.weather.reordering = random.choice([0.02, 0.1, 0.4])
+        self._sim.links.weather.reordering_us = random.choice([10, 100, 500]) * MILLISECOND_US
 
-    def jitter(self) -> None:
+    def jitter(self, random: Random) -> None:
         """Delays vary."""
-        self._sim.links.weather.jitter_us = self._random.choice([5, 40, 200]) * MILLISECOND_US
+        self._sim.links.weather.jitter_us = random.choice([5, 40, 200]) * MILLISECOND_US
+        self._sim.faults["jitter"] += 1
 
-    def wan(self) -> None:
+    def wan(self, random: Random) -> None:
         """The hosts stand in five regions of the world."""
-        places = [self._random.randrange(len(_REGIONS_MS)) for _ in range(self._sim.n)]
+        places = [random.randrange(len(_REGIONS_MS)) for _ in range(self._sim.n)]
         self._sim.faults["wan"] += 1
         self._sim.links.weather.latency_us = [[_REGIONS_MS[a][b] * MILLISECOND_US for b in places] for a in places]
 
-    def slow_link(self) -> None:
+    def slow_link(self, random: Random) -> None:
         """Each link is narrow."""
         self._sim.faults["slow_link"] += 1
-        self._sim.links.weather.link_bits_per_s = self._random.choice([1_000_000, 10_000_000])
+        self._sim.links.weather.link_bits_per_s = random.choice([1_000_000, 10_000_000])
 
-    def slow_uplink(self) -> None:
+    def slow_uplink(self, random: Random) -> None:
         """Some hosts have a narrow uplink."""
-        for index in self._some():
-            self._note("slow_uplink", index)
-            self._sim.links.weather.uplink_bits_per_s[index] = self._random.choice([1_000_000, 5_000_000])
+        for index in self._some(random):
+            bits_per_s = random.choice([1_000_000, 5_000_000])
+            self._note("slow_uplink", "of", index, bits_per_s, "bit/s")
+            self._sim.links.weather.uplink_bits_per_s[index] = bits_per_s
 
-    def partition(self) -> None:
+    def partition(self, random: Random) -> None:
         """The hosts fall into two groups that do not hear each other."""
-        self._episodes(3, self._part)
+        self._episodes("partition", 3, self._part)
 
-    def _part(self, lasts_us: int) -> None:
+    def _part(self, random: Random, lasts_us: int) -> None:
         hosts = list(range(self._sim.n))
-        self._random.shuffle(hosts)
-        size = self._random.randint(1, self._sim.n // 2)
-        pairs = split_pairs(hosts[:size], hosts[size:])
-        self._note("partition", sorted(hosts[:size]), "from", sorted(hosts[size:]))
-        self._cut(pairs, lasts_us)
+        random.shuffle(hosts)
+        size = random.randint(1, self._sim.n // 2)
+        self._note("partition", sorted(hosts[:size]), "from", sorted(hosts[size:]), *_for(lasts_us))
+        self._cut(split_pairs(hosts[:size], hosts[size:]), lasts_us)
 
-    def one_way(self) -> None:
+    def one_way(self, random: Random) -> None:
         """A host is heard but hears nothing, or the other way round, or one link is dead in one direction."""
-        self._episodes(3, self._deafen)
+        self._episodes("one_way", 3, self._deafen)
 
-    def _deafen(self, lasts_us: int) -> None:
-        one = self._random.randrange(self._sim.n)
+    def _deafen(self, random: Random, lasts_us: int) -> None:
+        one = random.randrange(self._sim.n)
         others = [index for index in range(self._sim.n) if index != one]
-        if self._random.random() < 0.4:
-            others = [self._random.choice(others)]
+        if random.random() < 0.4:
+            others = [random.choice(others)]
         pairs = [(one, other) for other in others]
-        if self._random.random() < 0.5:
+        if random.random() < 0.5:
             pairs = [(b, a) for a, b in pairs]
-        self._note("one_way", pairs)
+        self._note("one_way", "nothing passes", ", ".join(f"{a} > {b}" for a, b in pairs), *_for(lasts_us))
         self._cut(pairs, lasts_us)
 
     def _cut(self, pairs: list[tuple[int, int]], lasts_us: int) -> None:
@@ -188,39 +211,63 @@ class Storm:
 
     # Hosts.
 
-    def crash(self) -> None:
+    def crash(self, random: Random) -> None:
         """A process is killed, and started again later."""
-        self._episodes(4, lambda lasts_us: self._end(self._random.randrange(self._sim.n), lasts_us, power=False))
+        self._episodes("crash", 4, lambda own, lasts_us: self._end("crash", self._any(own), lasts_us))
 
-    def power_cut(self) -> None:
+    def power_cut(self, random: Random) -> None:
         """A host goes dark, and comes back later."""
-        self._episodes(3, lambda lasts_us: self._end(self._random.randrange(self._sim.n), lasts_us, power=True))
+        self._episodes("power_cut", 3, lambda own, lasts_us: self._end("power_cut", self._any(own), lasts_us))
 
-    def blackout(self) -> None:
+    def blackout(self, random: Random) -> None:
         """All hosts go dark at once, and come back one by one."""
-        self._episodes(2, self._black_out)
+        self._episodes("blackout", 2, self._black_out)
 
-    def _black_out(self, lasts_us: int) -> None:
+    def _black_out(self, random: Random, lasts_us: int) -> None:
         self._note("blackout")
         for index in range(self._sim.n):
-            self._end(index, lasts_us + int(self._random.random() * SECOND_US), power=True)
+            self._end("power_cut", index, lasts_us + int(random.random() * SECOND_US))
 
-    def disk_lost(self) -> None:
+    def disk_lost(self, random: Random) -> None:
         """A host loses its disk, and comes back with an empty one: it has forgotten what it voted."""
-        index = self._may_be_faulty()
-        if index is not None:
-            self.lost_disk.add(index)
-            self._episodes(2, lambda lasts_us: self._end(index, lasts_us, power=True, wipe=True))
+        for index in self._victims["disk_lost"]:
+            self.forgetful.add(index)
+            self._episodes("disk_lost", 2, lambda own, lasts_us, index=index: self._end("disk_lost", index, lasts_us))  # type: ignore[misc]
 
-    def _end(self, index: int, lasts_us: int, *, power: bool, wipe: bool = False) -> None:
+    def bit_flip(self, random: Random) -> None:
+        """A bit of a host's log or snapshot turns; if it cannot start with that, it gets an empty disk."""
+        for index in self._victims["bit_flip"]:
+            self.forgetful.add(index)
+
+            def flip(own: Random, lasts_us: int, index: int = index) -> None:
+                self._end("crash", index, lasts_us)
+                for _ in range(own.choice([1, 1, 8])):
+                    self._sim.nodes[index].disk.flip(own)
+                self._note("bit_flip", "on the disk of", index)
+
+            self._episodes("bit_flip", 2, flip)
+
+    def is_damage(self, index: int, error: Exception) -> bool:
+        """Whether a host cannot start because of its disk; then it gets an empty one, and starts a little later."""
+        if index not in self.forgetful or not isinstance(error, PotLabError):
+            return False
+        node = self._sim.nodes[index]
+        self._note("disk_replaced", "of", index, "since", type(error).__name__)
+        node.disk.wipe()
+        life = node.life
+        self._sim.queue.after(_REPLACED_AFTER_US, lambda: self._begin_again(index, life))
+        return True
+
+    def _end(self, how: str, index: int, lasts_us: int) -> None:
+        """Let a host's process end, in one of three ways, and begin again later."""
         sim = self._sim
         node = sim.nodes[index]
         if not node.up:
             return
         torn = node.disk.torn
-        node.kill(power=power)
-        self._note("disk_lost" if wipe else "power_cut" if power else "crash", index, "at", node.replica.executed)
-        if wipe:
+        self._note(how, "of", index, "which has run batch", node.replica.executed, *_for(lasts_us))
+        node.kill(power=how != "crash")
+        if how == "disk_lost":
             node.disk.wipe()
         sim.faults["torn_write"] += node.disk.torn - torn
         life = node.life
@@ -229,72 +276,108 @@ class Storm:
     def _begin_again(self, index: int, life: int) -> None:
         node = self._sim.nodes[index]
         if not node.up and node.life == life:
-            self._sim.trace.mark(index, "starts again")
+            self._sim.trace.mark("starts again", index)
             node.start()
 
-    def slow_disk(self) -> None:
-        """Some disks take long to sync, always or for a while."""
-        for index in self._some():
-            self._note("slow_disk", index)
-            self._sim.nodes[index].disk.sync_us = self._random.choice([4, 30, 150]) * MILLISECOND_US
-        self._episodes(2, self._stall)
+    def standstill(self, random: Random) -> None:
+        """A process stands still for a while and goes on as if nothing had been."""
+        self._episodes("standstill", 4, self._stop)
 
-    def _stall(self, lasts_us: int) -> None:
-        disk = self._sim.nodes[self._random.randrange(self._sim.n)].disk
+    def _stop(self, random: Random, lasts_us: int) -> None:
+        index = self._any(random)
+        self._note("standstill", "of", index, *_for(lasts_us))
+        self._sim.nodes[index].stop(self._sim.queue.now_us + lasts_us)
+
+    def slow_host(self, random: Random) -> None:
+        """Some processors are slow."""
+        for index in self._some(random):
+            turn_us = random.choice([5, 20, 100]) * MILLISECOND_US
+            self._note("slow_host", index, "needs", turn_us // MILLISECOND_US, "ms a turn")
+            self._sim.nodes[index].turn_us = turn_us
+
+    def slow_disk(self, random: Random) -> None:
+        """Some disks take long to sync, always or for a while."""
+        for index in self._some(random):
+            sync_us = random.choice([4, 30, 150]) * MILLISECOND_US
+            self._note("slow_disk", "of", index, sync_us // MILLISECOND_US, "ms a sync")
+            self._sim.nodes[index].disk.sync_us = sync_us
+        self._episodes("slow_disk", 2, self._stall)
+
+    def _stall(self, random: Random, lasts_us: int) -> None:
+        index = self._any(random)
+        disk = self._sim.nodes[index].disk
         usual_us, disk.sync_us = disk.sync_us, 500 * MILLISECOND_US
-        self._note("stalled_disk")
+        self._note("stalled_disk", "of", index, *_for(lasts_us))
 
         def mend() -> None:
             disk.sync_us = usual_us
 
         self._sim.queue.after(lasts_us, mend)
 
+    def full_disk(self, random: Random) -> None:
+        """A disk has no room for a while: its process ends, and starts again when there is some."""
+        self._episodes("full_disk", 2, self._fill)
+
+    def _fill(self, random: Random, lasts_us: int) -> None:
+        index = self._any(random)
+        node = self._sim.nodes[index]
+        node.disk.is_full = True
+        self._note("full_disk", "of", index, *_for(lasts_us))
+
+        def clear() -> None:
+            node.disk.is_full = False
+            self._begin_again(index, node.life)
+
+        self._sim.queue.after(lasts_us, clear)
+
     # Clocks.
 
-    def skew(self) -> None:
+    def skew(self, random: Random) -> None:
         """Clocks are off by what the network tolerates."""
         for node in self._sim.nodes:
-            node.clock.skew_ms = self._random.randint(-250, 250)
+            node.clock.skew_ms = random.randint(-250, 250)
             self._sim.faults["skew"] += 1
 
-    def drift(self) -> None:
+    def drift(self, random: Random) -> None:
         """Clocks run at different rates."""
         for node in self._sim.nodes:
-            node.clock.drift_ppm = self._random.randint(-200, 200)
+            node.clock.drift_ppm = random.randint(-200, 200)
             self._sim.faults["drift"] += 1
 
-    def clock_jump(self) -> None:
+    def clock_jump(self, random: Random) -> None:
         """Somebody sets a host's clock, by seconds or minutes, and later back."""
-        index = self._may_be_faulty()
-        if index is None:
-            return
-
-        def jump(lasts_us: int) -> None:
+        for index in self._victims["clock_jump"]:
             clock = self._sim.nodes[index].clock
-            by_ms = self._random.choice([-120_000, -10_000, -3_000, 3_000, 10_000, 120_000])
-            self._note("clock_jump", index, by_ms, "ms")
-            clock.move(by_ms)
-            self._sim.queue.after(lasts_us, lambda: clock.move(-by_ms))
 
-        self._episodes(2, jump)
+            def jump(own: Random, lasts_us: int, index: int = index, clock: Clock = clock) -> None:
+                by_ms = own.choice([-120_000, -10_000, -3_000, 3_000, 10_000, 120_000])
+                self._note("clock_jump", "of", index, "by", by_ms, "ms", *_for(lasts_us))
+                clock.move(by_ms)
+                self._sim.queue.after(lasts_us, lambda: clock.move(-by_ms))
+
+            self._episodes("clock_jump", 2, jump)
 
     # Liars.
 
-    def liars(self) -> None:
+    def liars(self, random: Random) -> None:
         """Some aggregators do not do as the protocol says."""
-        for _ in range(self._random.randint(1, max(1, self._sim.f))):
-            index = self._may_be_faulty()
-            if index is None:
-                return
-            self._sim.faults["liar"] += 1
-            self._sim.make_liar(index, self._random.sample(byzantine.KINDS, self._random.choice([1, 1, 2, 3])))
+        for number, index in enumerate(self._victims["liars"]):
+            kinds = random.sample(byzantine.KINDS, random.choice([1, 1, 2, 3]))
+            if self._is_wanted(f"liars#{number}"):
+                self._sim.faults["liar"] += 1
+                self._sim.make_liar(index, kinds)
+
+    def lying_client(self, random: Random) -> None:
+        """A client says one thing here and another there, garbage, and everything twice."""
+        self._sim.trace.mark("a client lies")
+        self._sim.let_a_client_lie(random, STORM_US)
 
     # The end.
 
     def end(self) -> None:
         """All faults end, but for the liars: links are whole, everybody is up, disks are quick, clocks are right."""
         sim = self._sim
-        sim.trace.mark(-1, "the storm is over")
+        sim.trace.mark("the storm is over")
         sim.links.heal()
         sim.links.weather.calm_down()
         sim.links.weather.link_bits_per_s = None
@@ -302,15 +385,25 @@ class Storm:
         sim.client_loss = 0.0
         for node in sim.nodes:
             node.disk.sync_us = min(node.disk.sync_us, 4 * MILLISECOND_US)
+            node.disk.is_full = False
+            node.turn_us = min(node.turn_us, MILLISECOND_US)
+            node.stop(0)
             if abs(node.clock.skew_ms) > 250:
                 node.clock.skew_ms = 0
-            if node.is_correct and node.index in self.faulty - self.lost_disk:
+            if node.is_correct and node.index in self.faulty - self.forgetful:
                 node.kill()  # a process never lets its time go back, so only a new one believes a clock set right
             if not node.up:
                 node.start()
 
-    def _some(self) -> list[int]:
-        return [index for index in range(self._sim.n) if self._random.random() < 0.4] or [0]
+    def _some(self, random: Random) -> list[int]:
+        return [index for index in range(self._sim.n) if random.random() < 0.4] or [0]
+
+    def _any(self, random: Random) -> int:
+        return random.randrange(self._sim.n)
+
+
+def _for(lasts_us: int) -> tuple[str, str]:
+    return "for", f"{lasts_us / SECOND_US:.1f} s"
 
 
 def weather_of(hosts: int, random: Random) -> Weather:

@@ -1,8 +1,8 @@
 """One simulated aggregator: the real replica and ledger, driven as `network/aggregator.py` drives them.
 
-A turn takes everything that has come, steps the replica with all of it, writes the log once, waits for the disk if
-anything must be there, and only then sends. While it waits, frames queue. A host can be killed or lose its power at any
-moment, also between the steps of a turn; what it had not sent then, nobody ever hears of.
+A turn takes everything that has come, steps the replica with all of it at once, writes the log once, waits for the
+disk if anything must be there, and only then sends. While it waits, frames queue. A host can be killed or lose its
+power at any moment, also in the middle of a turn; what it had not sent then, nobody ever hears of.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from random import Random
 from typing import Any, Protocol, assert_never
 
 from pot_lab.consensus.application import Application, Batch, Execution, RequestId
-from pot_lab.consensus.checkpoint import chunks_of
 from pot_lab.consensus.messages import Chunk, Decisions, Message, request_digest
 from pot_lab.consensus.records import LogRecord, Stabilised
 from pot_lab.consensus.replica import Replica
@@ -41,7 +40,7 @@ from pot_lab.consensus.steps import (
 )
 from pot_lab.errors import PotLabError
 from pot_lab.simulator.clocks import Clock
-from pot_lab.simulator.disks import Disk, Journal
+from pot_lab.simulator.disks import Disk, Full, Journal
 from pot_lab.simulator.links import Frame
 from pot_lab.simulator.virtual_time import MILLISECOND_US, EventQueue
 
@@ -64,6 +63,8 @@ class World(Protocol):
 
     def on_written(self, node: Node, record: LogRecord) -> None: ...
 
+    def on_compacted(self, node: Node, sequence: int) -> None: ...
+
     def on_executed(self, node: Node, effect: Executed, batch: Batch) -> None: ...
 
     def on_reply(self, node: Node, client: int, reply: Reply) -> None: ...
@@ -75,6 +76,8 @@ class World(Protocol):
     def on_halt(self, node: Node, error: PotLabError) -> None: ...
 
     def on_failure(self, node: Node, error: Exception) -> None: ...
+
+    def on_full_disk(self, node: Node) -> None: ...
 
 
 class Behaviour(Protocol):
@@ -131,14 +134,15 @@ class Node:
         index: which aggregator it is.
         clock, disk: the host's.
         make_application, make_replica: called at each start of its process.
-        turn_us: processor time of one turn.
+        turn_us: processor time of one turn; more on a slow host.
     Attributes:
         up: whether its process runs.
         life: how many processes it has had.
         behaviour: None while it is correct.
         duties: what it submits itself.
-        turns, idle_turns: how many there were, and how many of them found nothing to do.
+        turns: how many there were.
         catch_ups: how many turns took decisions or a snapshot from a peer.
+        snapshots: how many of them took a snapshot.
     """
 
     def __init__(
@@ -158,7 +162,8 @@ class Node:
         self.up, self.life = False, 0
         self.behaviour: Behaviour | None = None
         self.duties: Sequence[Duty] = ()
-        self.turns = self.idle_turns = self.catch_ups = 0
+        self.turns = self.catch_ups = self.snapshots = 0
+        self._stopped_until_us = 0
         self._make_application, self._make_replica = make_application, make_replica
 
     @property
@@ -181,6 +186,7 @@ class Node:
         self._duty_at_ms = 0
         self._busy = False
         self._turn_at_us: int | None = None
+        self._stopped_until_us = 0
         effects: list[Effect] = []
         try:
             effects += self.replica.step(Tick(self.clock.now_ms))
@@ -201,6 +207,10 @@ class Node:
         self.disk.lose_memory()
         if power:
             self.disk.lose_power(self.random)
+
+    def stop(self, until_us: int) -> None:
+        """Let the process stand still until then (SIGSTOP, SIGCONT): what comes meanwhile waits for it."""
+        self._stopped_until_us = until_us
 
     def hear(self, sender: int, frame: Frame) -> None:
         """A frame from another aggregator has arrived."""
@@ -223,9 +233,13 @@ class Node:
         self.world.queue.at(at_us, lambda: self._fire(life, at_us))
 
     def _fire(self, life: int, at_us: int) -> None:
-        if not self._is_over(life) and at_us == self._turn_at_us and not self._busy:
-            self._turn_at_us = None
-            self._turn()
+        if self._is_over(life) or at_us != self._turn_at_us or self._busy:
+            return
+        if self.world.queue.now_us < self._stopped_until_us:
+            self.world.queue.at(self._stopped_until_us, lambda: self._fire(life, at_us))
+            return
+        self._turn_at_us = None
+        self._turn()
 
     def _turn(self) -> None:
         self.turns += 1
@@ -237,20 +251,17 @@ class Node:
         inputs += [Submitted(request) for request in self._said_by_duties()]
         if self.behaviour is not None:
             inputs = self.behaviour.hear(self, inputs)
-        effects: list[Effect] = []
-        fetched = self._fetched()
+        counters = self.replica.counters
+        batches, snapshots = counters["batches_fetched"], counters["snapshots_fetched"]
         try:
-            for input_ in (Tick(self.clock.now_ms), *inputs):
-                effects += self.replica.step(input_)
+            effects = self.replica.step(Tick(self.clock.now_ms), *inputs)
         except Exception as error:
             self._fail(error)
             return
-        self.idle_turns += not inputs and not effects
-        self.catch_ups += self._fetched() > fetched
+        jumped = counters["snapshots_fetched"] > snapshots
+        self.catch_ups += jumped or counters["batches_fetched"] > batches
+        self.snapshots += jumped
         self._write(self._changed(effects), self.turn_us)
-
-    def _fetched(self) -> int:
-        return self.replica.counters["batches_fetched"] + self.replica.counters["snapshots_fetched"]
 
     def _said_by_duties(self) -> list[bytes]:
         now_ms = self.clock.now_ms
@@ -265,13 +276,19 @@ class Node:
     def _write(self, effects: list[Effect], spent_us: int) -> None:
         """Write first; what is left of the turn happens when the disk has it."""
         urgent = False
-        for effect in effects:
-            if isinstance(effect, Persist):
-                self.append(effect.record)
-                urgent = urgent or effect.urgent
-            elif isinstance(effect, KeepSnapshot):
-                self.disk.snapshots[effect.sequence] = effect.snapshot
-        self.disk.write()
+        try:
+            for effect in effects:
+                if isinstance(effect, Persist):
+                    self.append(effect.record)
+                    urgent = urgent or effect.urgent
+                elif isinstance(effect, KeepSnapshot):
+                    self.disk.keep(effect.sequence, effect.snapshot)
+                elif isinstance(effect, Compact):
+                    urgent = True
+            self.disk.write()
+        except Full:
+            self._end_with_full_disk()
+            return
         self._busy = True
         life = self.life
         wait_us = self.disk.sync_us if urgent else 0
@@ -287,6 +304,9 @@ class Node:
 
     def _finish(self, life: int, effects: list[Effect], urgent: bool) -> None:
         if self._is_over(life):
+            return
+        if self.world.queue.now_us < self._stopped_until_us:
+            self.world.queue.at(self._stopped_until_us, lambda: self._finish(life, effects, urgent))
             return
         if urgent:
             self.sync()
@@ -330,9 +350,15 @@ class Node:
             batches = self.journal.decisions(effect.first, effect.last, DECISIONS_BYTES)
             self.send(effect.to, Decisions(tuple(batches)))
         elif isinstance(effect, Compact):
-            self.journal.compact(effect.proof)
+            try:
+                self.journal.compact(effect.proof)
+                world.on_compacted(self, effect.proof.sequence)
+            except Full:
+                self._end_with_full_disk()
         elif isinstance(effect, ServeChunk):
-            self._serve_chunk(effect)
+            chunk = self.journal.chunk(effect.sequence, effect.index)
+            if chunk is not None:
+                self.send(effect.to, Chunk(effect.sequence, effect.index, chunk))
         elif isinstance(effect, Accuse):
             world.on_accusation(self, effect.accused)
         elif isinstance(effect, Halt):
@@ -342,15 +368,9 @@ class Node:
             if self.behaviour is None:
                 world.on_written(self, effect.record)
         elif isinstance(effect, KeepSnapshot):
-            pass  # written before
+            pass  # the one was written before; the other comes where people change the set
         else:
             assert_never(effect)
-
-    def _serve_chunk(self, effect: ServeChunk) -> None:
-        data = self.disk.snapshots.get(effect.sequence, b"")
-        for index, chunk in enumerate(chunks_of(data)):
-            if index == effect.index:
-                self.send(effect.to, Chunk(effect.sequence, index, chunk))
 
     def broadcast(self, message: Message) -> None:
         """Send to every other aggregator."""
@@ -370,6 +390,10 @@ class Node:
             return
         self.world.on_sent(self, message)
         self.world.send(self.index, receiver, Frame(message))
+
+    def _end_with_full_disk(self) -> None:
+        self.kill()
+        self.world.on_full_disk(self)
 
     def _fail(self, error: Exception) -> None:
         """The process fell over: that must never happen to a correct one."""

@@ -86,6 +86,7 @@ class Cast:
         self.validators = [_key(f"validator {i}") for i in range(VALIDATORS)]
         self.regulars = [_key(f"regular {i}") for i in range(REGULARS)]
         self.strangers = [_key(f"stranger {i}") for i in range(STRANGERS)]
+        self.liar = _key("lying client")
         parameters = Parameters(
             min_train_ms=1_000,
             min_window_ms=500,

@@ -1,7 +1,7 @@
 """Many seeds: run them on all cores, add up what they met, keep what failed.
 
-A seed's run depends on nothing but seed, number of aggregators and profile; how seeds are spread over processes changes
-only the time.
+A seed's run depends on nothing but seed, number of aggregators, profile and the faults that are left out; how seeds are
+spread over processes changes only the time.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from pot_lab.consensus.quorum import faulty
 from pot_lab.errors import PotLabError
 from pot_lab.simulator.faults import profile_of
 from pot_lab.simulator.simulation import Outcome, Simulation
@@ -26,6 +27,14 @@ _SEEDS_A_TASK = 4
 
 class BadSeeds(PotLabError):
     """A range of seeds cannot be read."""
+
+
+class UnknownFault(PotLabError):
+    """No seed that was run has the fault that was to be left out."""
+
+
+class BadProcesses(PotLabError):
+    """So many processes cannot be run."""
 
 
 @dataclass
@@ -84,12 +93,6 @@ class Report:
             "view_changes": self.view_changes,
             "catch_ups": self.catch_ups,
             "elapsed_s": round(self.elapsed_s, 2),
-            "batches": self.batches,
-            "answered": self.answered,
-            "failures": [
-                {"seed": outcome.seed, "why": outcome.violation or outcome.stuck, "replay": outcome.replay}
-                for outcome in self.failures
-            ],
         }
 
 
@@ -105,9 +108,30 @@ def seeds_of(text: str) -> range:
     return seeds
 
 
-def run_seed(seed: int, nodes: int | None, profile: str) -> Outcome:
+def run_seed(seed: int, nodes: int | None, profile: str, without: Collection[str] = ()) -> Outcome:
     """Run one seed."""
-    return Simulation(seed, nodes, profile).run()
+    return Simulation(seed, nodes, profile, without=without).run()
+
+
+def minimise(failed: Outcome, run: Callable[..., Outcome] | None = None) -> Outcome:
+    """The same seed with every fault left out that it fails without, in the same way.
+
+    Whole kinds of faults go first, then single episodes, until none can go: a minimum in the sense that each fault that
+    is left is needed. Takes a run for each fault, and again for each that is left.
+    """
+    run = run or run_seed
+    smallest, tried = failed, True
+    while tried:
+        tried = False
+        for part in sorted(set(smallest.parts) - set(smallest.without), key=lambda part: ("#" in part, part)):
+            kind = part.split("#")[0]
+            if part in smallest.without or kind in smallest.without:
+                continue
+            without = {each for each in smallest.without if each.split("#")[0] != part} | {part}
+            outcome = run(failed.seed, failed.nodes, failed.profile, without)
+            if outcome.rule == failed.rule:
+                smallest, tried = outcome, True
+    return smallest
 
 
 def simulate(
@@ -115,6 +139,7 @@ def simulate(
     nodes: int | None = None,
     profile: str = USUAL_PROFILE,
     *,
+    without: Collection[str] = (),
     processes: int | None = None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Report:
@@ -123,16 +148,25 @@ def simulate(
     Args:
         nodes: how many aggregators; None: each seed decides.
         profile: which faults may come; see `faults.PROFILES`.
+        without: faults to leave out of those that a seed brings; see `Simulation`.
         processes: how many run at once; None: one for each core.
         on_outcome: called with each seed's outcome, in the order of the seeds.
     Raises:
-        UnknownProfile, BadReplicaCount: there is no such profile, or no such network.
+        UnknownProfile, UnknownFault, BadReplicaCount, BadProcesses: there is no such profile, fault or network, or it
+            cannot be run so.
     """
-    profile_of(profile)
+    known = profile_of(profile).kinds
+    for part in without:
+        if part.split("#")[0] not in known:
+            raise UnknownFault("no run of this profile has such a fault", seen=part, wanted=", ".join(known))
+    if nodes is not None:
+        faulty(nodes)
+    if processes is not None and processes < 1:
+        raise BadProcesses("runs need a process", seen=processes, wanted="1 or more")
     started_s = time.perf_counter()
     report = Report()
     wanted = list(seeds)
-    run = partial(run_seed, nodes=nodes, profile=profile)
+    run = partial(run_seed, nodes=nodes, profile=profile, without=frozenset(without))
     for outcome in _outcomes(run, wanted, min(processes or os.cpu_count() or 1, len(wanted))):
         report.add(outcome)
         on_outcome(outcome)

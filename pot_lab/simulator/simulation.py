@@ -8,15 +8,15 @@ within `LIVENESS_US`; a run that does not get there is stuck.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from pot_lab.consensus.application import Application, Batch
 from pot_lab.consensus.membership import Membership
-from pot_lab.consensus.messages import Message
+from pot_lab.consensus.messages import Message, request_digest
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.quorum import faulty, weak_quorum
+from pot_lab.consensus.quorum import faulty, quorum, weak_quorum
 from pot_lab.consensus.records import LogRecord
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Executed, Refuse, Reply
@@ -25,14 +25,14 @@ from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.simulator.byzantine import Behaviour, Several
 from pot_lab.simulator.checkers import Checkers, Violation
-from pot_lab.simulator.clients import VirtualClient
+from pot_lab.simulator.clients import LyingClient, VirtualClient
 from pot_lab.simulator.clocks import Clock
 from pot_lab.simulator.disks import Disk
 from pot_lab.simulator.faults import STORM_US, Storm, profile_of, weather_of
 from pot_lab.simulator.links import Frame, Links
 from pot_lab.simulator.nodes import Node
 from pot_lab.simulator.people import AggregatorDuty, Chain, cast_of, population
-from pot_lab.simulator.signatures import remembered
+from pot_lab.simulator.signatures import remembered, small_chunks
 from pot_lab.simulator.trace import Trace
 from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US, EventQueue
 
@@ -52,11 +52,16 @@ class Outcome:
         stuck: what was still missing at the end, if anything was.
         digest: of the whole trace; equal for every run of this seed.
         trace: the run in words, where it failed.
+        without, parts: of the faults, those that were left out and all that were drawn, by name.
+        snapshots: how often an aggregator took a whole snapshot from another.
     """
 
     seed: int
     nodes: int
     profile: str
+    without: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    snapshots: int = 0
     events: int = 0
     batches: int = 0
     answered: int = 0
@@ -78,7 +83,14 @@ class Outcome:
     @property
     def replay(self) -> str:
         """The command that runs it again."""
-        return f"pot-lab simulate --seeds {self.seed}..{self.seed} --nodes {self.nodes} --profile {self.profile}"
+        without = "".join(f" --without {part}" for part in self.without)
+        seeds = f"{self.seed}..{self.seed}"
+        return f"pot-lab simulate --seeds {seeds} --nodes {self.nodes} --profile {self.profile}{without}"
+
+    @property
+    def rule(self) -> str:
+        """What was broken: the name of a checker's rule, "stuck", or nothing."""
+        return self.violation.split(":")[0] if self.violation else "stuck" if self.stuck else ""
 
 
 class Simulation:
@@ -88,6 +100,7 @@ class Simulation:
         seed: decides everything that the other arguments leave open.
         nodes: how many aggregators; None: the seed decides.
         profile: which faults may come; see `faults.PROFILES`.
+        without: faults to leave out of those that the seed brings: kinds, or episodes as `kind#number`.
         liars: aggregators that lie, and how, besides those that the profile brings.
         make_replica, make_application, make_disk, make_node, make_checkers: the parts, for tests that plant a bug in
             one.
@@ -101,12 +114,13 @@ class Simulation:
         nodes: int | None = None,
         profile: str = "everything",
         *,
+        without: Collection[str] = (),
         liars: Mapping[int, Sequence[type[Behaviour]]] | None = None,
         make_replica: Callable[..., Replica] = Replica,
         make_application: Callable[..., Application] = LedgerApplication,
         make_disk: Callable[[int], Disk] = Disk,
         make_node: Callable[..., Node] = Node,
-        make_checkers: Callable[[int, int], Checkers] = Checkers,
+        make_checkers: Callable[[int, Parameters, int], Checkers] = Checkers,
     ) -> None:
         self.seed = seed
         chosen = self._random("size")
@@ -120,10 +134,11 @@ class Simulation:
         self._views: dict[int, int] = {}
         self.cast = cast_of(self.n)
         self.parameters = self._parameters()
-        self.checkers = make_checkers(self.n, self.parameters.time_tolerance_ms + _SKEW_SLACK_MS)
+        self.checkers = make_checkers(self.n, self.parameters, self.parameters.time_tolerance_ms + _SKEW_SLACK_MS)
         weather = weather_of(self.n, self._random("weather"))
         self.links = Links(self.queue, self._random("links"), weather, self._deliver, self.faults)
-        self.storm = Storm(self, profile_of(profile), self._random("storm"))
+        self.without = tuple(sorted(without))
+        self.storm = Storm(self, profile_of(profile), self._random, self.without)
         self.chain = Chain(self.queue)
         self._liars = dict(liars or {})
         addresses = tuple(each.address for each in self.cast.aggregators)
@@ -163,6 +178,8 @@ class Simulation:
             for number, person in enumerate(population(self.cast, self.chain, orders))
         ]
 
+        self._hearers: list[VirtualClient | LyingClient] = [*self.clients]
+
     def _random(self, name: str) -> Random:
         """A source of its own for each part, so that one more draw in one changes nothing in another."""
         return Random(f"{self.seed}/{name}")
@@ -181,34 +198,47 @@ class Simulation:
 
     def make_liar(self, index: int, kinds: Sequence[type[Behaviour]]) -> None:
         """Let an aggregator lie from now on."""
-        self.trace.mark(index, "is a liar:", *(kind.kind for kind in kinds))
+        self.trace.mark(f"aggregator {index} is a liar:", *(kind.kind for kind in kinds))
         identity, network_id = self.cast.aggregators[index], self.cast.network_id
         parts = [kind(identity, network_id, self._random(f"liar {index} {kind.kind}"), self.faults) for kind in kinds]
         self.nodes[index].behaviour = Several(parts)
+
+    def let_a_client_lie(self, random: Random, until_us: int) -> None:
+        """Add a client that keeps to nothing."""
+
+        def told() -> None:
+            self.faults["client_lie"] += 1
+
+        liar = LyingClient(self, len(self._hearers), self.cast, random, self.n, until_us, told)
+        self._hearers.append(liar)
+        liar.begin()
 
     # The run.
 
     def run(self) -> Outcome:
         """Run to the end; a broken promise ends it at once."""
-        outcome = Outcome(self.seed, self.n, self.profile)
-        with remembered():
+        outcome = Outcome(self.seed, self.n, self.profile, self.without)
+        about: int | None = None
+        with remembered(), small_chunks():
             try:
                 outcome.stuck = self._run()
             except Violation as violation:
-                outcome.violation = str(violation)
-                self.trace.mark(-1, "VIOLATION", str(violation))
-        correct = [node for node in self.nodes if node.is_correct]
+                outcome.violation, about = str(violation), violation.sequence
+                self.trace.mark("VIOLATION", str(violation))
+        outcome.parts = tuple(self.storm.parts)
+        correct = [node for node in self.nodes if node.is_correct and node.life]
         outcome.events, outcome.virtual_ms = self.queue.events, self.queue.now_us // MILLISECOND_US
         outcome.batches = self.checkers.height
         outcome.answered = sum(client.answered for client in self.clients)
         outcome.view_changes = max((node.replica.view for node in correct), default=0)
         outcome.catch_ups = sum(node.catch_ups for node in correct)
+        outcome.snapshots = sum(node.snapshots for node in correct)
         ledger = self.ledger()
         outcome.settled = ledger.state.confirmed.epoch if ledger is not None else 0
         outcome.faults = Counter({kind: count for kind, count in sorted(self.faults.items()) if count})
         outcome.digest = self.trace.digest
         if not outcome.is_good:
-            outcome.trace = self.trace.text()
+            outcome.trace = "\n".join([self._setting(), self.trace.text(about), self._standing()])
         return outcome
 
     def _run(self) -> str | None:
@@ -239,7 +269,7 @@ class Simulation:
         for node in self.nodes:
             if node.up and node.is_correct:
                 self.checkers.memory(node.index, node.replica)
-                self.checkers.log(node.index, len(node.disk), len(node.disk.snapshots), self.parameters)
+                self.checkers.log(node.index, len(node.disk), len(node.disk.snapshots))
                 self.checkers.audit(node.index, self._ledger_of(node))
         self.queue.after(_LOOK_US, self._look)
 
@@ -256,10 +286,36 @@ class Simulation:
                 self.checkers.audit(node.index, self._ledger_of(node))
 
     def _missing(self) -> str:
-        unanswered = [f"{client.number}: {name}" for client in self.clients for name, _ in client.unanswered]
+        unanswered = [f"client {client.number} to {name}" for client in self.clients for name, _ in client.unanswered]
         heights = [(node.replica.executed if node.up else "down") if node.is_correct else "liar" for node in self.nodes]
-        views = [node.replica.view for node in self.nodes]
-        return f"{LIVENESS_US // SECOND_US} s after the storm: heights {heights}, views {views}, waiting {unanswered}"
+        return (
+            f"{LIVENESS_US // SECOND_US} s after the storm: heights {heights}, waiting {', '.join(unanswered) or '-'}"
+        )
+
+    def _setting(self) -> str:
+        """What was drawn for this run, for its trace."""
+        limits = self.parameters
+        return (
+            f"{self.n} aggregators, f = {self.f}, q = {quorum(self.n)}, {len(self.clients)} clients; in flight "
+            f"{limits.in_flight}, window {limits.window}, a checkpoint every {limits.checkpoint_batches}, a snapshot "
+            f"every {limits.snapshot_batches} batches, at most {limits.batch_requests} requests each"
+        )
+
+    def _standing(self) -> str:
+        """How the aggregators stand at the end, for its trace."""
+        lines = ["the aggregators at the end:", "     is    view  executed  stable  pending  log  clock"]
+        for node in self.nodes:
+            if not node.life:
+                continue
+            replica = node.replica
+            what = "liar" if not node.is_correct else "up" if node.up else "down"
+            view = f"{replica.view}{'?' if replica.changing else ''}"
+            off = f"{node.clock.error_us / SECOND_US:+.1f} s"
+            lines.append(
+                f"{node.index:3}  {what:4} {view:>5}  {replica.executed:8}  {replica.low:6}  {len(replica.pool):7} "
+                f"{len(node.disk):4}  {off}"
+            )
+        return "\n".join(lines)
 
     # What clients and duties need.
 
@@ -275,8 +331,9 @@ class Simulation:
         ledger: Ledger = node.application.ledger
         return ledger
 
-    def on_said(self, client: int, request: bytes) -> None:
+    def on_said(self, client: int, request: bytes, name: str) -> None:
         """A client has signed a request."""
+        self.trace.note(None, f"client {client} asks to {name}:", request_digest(request))
         self.checkers.said(request, self.queue.now_ms)
 
     def _duty_said(self, request: bytes) -> None:
@@ -295,7 +352,7 @@ class Simulation:
 
     def on_acknowledged(self, client: int, digest: bytes, reply: Reply) -> None:
         """A client has its result."""
-        self.trace.note(-1, "acknowledged", client, digest, reply.sequence)
+        self.trace.note(None, "client", client, "has f+1 replies to", digest, "of batch", reply.sequence)
         self.checkers.acknowledged(digest, reply)
 
     # What nodes need.
@@ -312,34 +369,37 @@ class Simulation:
 
     def _deliver(self, sender: int, receiver: int, what: object) -> None:
         assert isinstance(what, Frame)
-        message = what.message
-        self.trace.note(
-            receiver, type(message).__name__, sender, getattr(message, "view", ""), getattr(message, "sequence", "")
-        )
+        self.trace.frame(sender, receiver, what.message)
         self.nodes[receiver].hear(sender, what)
 
     def on_sent(self, node: Node, message: Message) -> None:
         """A correct aggregator says something."""
-        if node.index not in self.storm.lost_disk:
+        if node.index not in self.storm.forgetful:
             self.checkers.sent(node.index, message)
 
     def on_written(self, node: Node, record: LogRecord) -> None:
         """A correct aggregator has a record on its disk."""
-        if node.index not in self.storm.lost_disk:
+        if node.index not in self.storm.forgetful:
             self.checkers.wrote(node.index, record)
+
+    def on_compacted(self, node: Node, sequence: int) -> None:
+        """A correct aggregator's log begins with a checkpoint."""
+        if node.index not in self.storm.forgetful:
+            self.checkers.moved(node.index, sequence)
 
     def on_executed(self, node: Node, effect: Executed, batch: Batch) -> None:
         """An aggregator has run a batch."""
         if node.replica.view != self._views.get(node.index, 0):
             self._views[node.index] = node.replica.view
-            self.trace.mark(node.index, "works in view", node.replica.view)
-        self.trace.note(node.index, "executed", effect.sequence, effect.requests, effect.state)
+            self.trace.mark(f"aggregator {node.index} works in view", node.replica.view)
+        what = f"executed batch {effect.sequence}: {effect.requests} requests, state"
+        self.trace.note(node.index, what, effect.state)
         if node.is_correct:
             self.checkers.executed(node.index, effect, batch, self.queue.now_ms)
 
     def on_reply(self, node: Node, client: int, reply: Reply) -> None:
         """An aggregator answers a client."""
-        self._on_client_link(lambda: self.clients[client].hear(node.index, reply))
+        self._on_client_link(lambda: self._hearers[client].hear(node.index, reply))
 
     def on_refused(self, node: Node, client: int, refusal: Refuse) -> None:
         """An aggregator does not take a request; the client asks again."""
@@ -348,19 +408,26 @@ class Simulation:
     def on_accusation(self, node: Node, accused: int) -> None:
         """An aggregator holds a proof against another."""
         if node.is_correct:
-            self.trace.mark(node.index, "proves that a liar is", accused)
+            self.trace.mark(f"aggregator {node.index} proves that {accused} lied")
             self.faults["liar_proved"] += 1
-            is_correct = self.nodes[accused].is_correct and accused not in self.storm.lost_disk
+            is_correct = self.nodes[accused].is_correct and accused not in self.storm.forgetful
             self.checkers.accused(node.index, accused, is_correct=is_correct)
 
     def on_halt(self, node: Node, error: PotLabError) -> None:
         """An aggregator has stopped itself."""
-        self.trace.mark(node.index, "halts:", error)
+        self.trace.mark(f"aggregator {node.index} halts:", error)
         if node.is_correct:
             self.checkers.halted(node.index, error)
 
     def on_failure(self, node: Node, error: Exception) -> None:
         """An aggregator's step raised."""
-        self.trace.mark(node.index, "falls over:", repr(error))
+        if self.storm.is_damage(node.index, error):
+            return
+        self.trace.mark(f"aggregator {node.index} falls over:", repr(error))
         if node.is_correct:
             self.checkers.failed(node.index, error)
+
+    def on_full_disk(self, node: Node) -> None:
+        """An aggregator has stopped for want of room; the storm starts it again."""
+        self.faults["stopped_by_full_disk"] += 1
+        self.trace.mark(f"aggregator {node.index} stops: its disk is full")

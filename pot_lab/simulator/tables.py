@@ -202,6 +202,12 @@ class _Bench:
     def on_failure(self, node: Node, error: Exception) -> None:
         raise error
 
+    def on_compacted(self, node: Node, sequence: int) -> None:
+        pass
+
+    def on_full_disk(self, node: Node) -> None:
+        raise AssertionError("no disk of Table 5 is full")
+
 
 def _parameters(transactions: int, n: int, bits_per_s: int, model: str) -> Parameters:
     """Waits that fit links on which the whole bundle takes its time."""

@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 
 from pot_lab.consensus.application import Batch, Execution
-from pot_lab.consensus.messages import NO_HASH, NO_SIGNATURE, Checkpoint, Commit, Prepare, ViewChange, request_digest
+from pot_lab.consensus.messages import (
+    NO_HASH,
+    NO_SIGNATURE,
+    Checkpoint,
+    CheckpointProof,
+    Commit,
+    Prepare,
+    ViewChange,
+    request_digest,
+)
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.records import Changing, Prepared
+from pot_lab.consensus.records import Changing, Prepared, Stabilised
 from pot_lab.consensus.steps import Executed, Reply
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.simulator.checkers import Checkers, Violation
@@ -26,7 +35,7 @@ def ran(sequence: int, *requests: bytes, time_ms: int = START_MS, reply: bytes =
 
 
 def checkers(*said: bytes) -> Checkers:
-    made = Checkers(4, SLACK_MS)
+    made = Checkers(4, Parameters(), SLACK_MS)
     for request in said:
         made.said(request, START_MS)
     return made
@@ -146,7 +155,7 @@ def test_what_grows_is_seen_wherever_it_is_kept() -> None:
     known.memory(0, replica)
     for sequence in range(1_000):
         replica._contents[sequence] = {}
-    with pytest.raises(Violation, match=r"memory.*_contents"):
+    with pytest.raises(Violation, match=r"memory.*1000 batches as _contents"):
         known.memory(0, replica)
     replica._contents.clear()
     replica.checkpoints._kept = {sequence: {} for sequence in range(1_000)}
@@ -155,9 +164,25 @@ def test_what_grows_is_seen_wherever_it_is_kept() -> None:
 
 
 def test_a_log_that_is_never_compacted_is_seen() -> None:
-    limits = Parameters()
-    checkers().log(0, 1_000, 2, limits)
+    checkers().log(0, 1_000, 2)
     with pytest.raises(Violation, match="memory"):
-        checkers().log(0, 1_000_000, 2, limits)
+        checkers().log(0, 1_000_000, 2)
     with pytest.raises(Violation, match="memory"):
-        checkers().log(0, 10, 100, limits)
+        checkers().log(0, 10, 100)
+
+
+def test_nobody_votes_above_its_window() -> None:
+    def vote(sequence: int) -> Prepared:
+        return Prepared((), Commit(0, sequence, STATE, 0, NO_HASH, 1, NO_SIGNATURE))
+
+    known, window = checkers(), Parameters().window
+    known.wrote(1, vote(window))
+    with pytest.raises(Violation, match=r"window.*batch 65"):
+        known.wrote(1, vote(window + 1))
+    known.wrote(1, Stabilised(CheckpointProof(16, STATE, NO_HASH, ())))
+    known.wrote(1, vote(window + 16))
+    known.moved(1, 32)
+    known.wrote(1, vote(window + 32))
+    with pytest.raises(Violation, match=r"window.*wanted at most 64"):
+        known.wrote(1, vote(window + 33))
+    known.wrote(2, vote(window))

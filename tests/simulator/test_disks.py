@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pot_lab.simulator.disks import Disk
+from pot_lab.simulator.disks import Damaged, Disk, Full
 
 STEPS = st.lists(st.sampled_from(["append", "write", "sync"]), max_size=40)
 
@@ -70,3 +70,50 @@ def test_a_lost_disk_is_empty() -> None:
     disk.wipe()
     disk.open()
     assert len(disk) == 0
+
+
+def test_a_turned_bit_before_whole_records_is_refused_and_at_the_end_is_cut() -> None:
+    refused = cut = 0
+    for seed in range(30):
+        disk = Disk()
+        for number in range(3):
+            disk.append(b"record %d" % number)
+        disk.write()
+        disk.sync()
+        disk.flip(Random(seed))
+        try:
+            disk.open()
+        except Damaged:
+            refused += 1
+        else:
+            cut += 1
+            assert written(disk) == [b"record 0", b"record 1"]
+    assert refused and cut
+
+
+def test_a_turned_bit_in_a_snapshot_changes_it() -> None:
+    disk = Disk()
+    disk.keep(4, b"state")
+    disk.flip(Random(1))
+    while disk.snapshots[4] == b"state":
+        disk.flip(Random(2))
+    assert len(disk.snapshots[4]) == 5
+
+
+def test_a_full_disk_keeps_what_it_had_and_takes_nothing_more() -> None:
+    disk = Disk()
+    disk.append(b"one")
+    disk.write()
+    disk.sync()
+    disk.is_full = True
+    disk.write()  # nothing new
+    disk.append(b"two")
+    with pytest.raises(Full):
+        disk.write()
+    with pytest.raises(Full):
+        disk.keep(1, b"state")
+    with pytest.raises(Full):
+        disk.replace([b"other"], 1)
+    disk.lose_memory()
+    disk.open()
+    assert written(disk) == [b"one"] and not disk.snapshots
