@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
@@ -71,6 +71,10 @@ class Call:
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
 
+    def traced(self, name: str) -> Traced:
+        """An argument that is a tensor."""
+        return cast(Traced, self.arguments[name])
+
     @property
     def output(self) -> Tensor:
         return self.outputs[0]
@@ -125,8 +129,7 @@ def _only_data_is_batched(call: Call, data: str) -> Axis:
     for name, value in call.arguments.items():
         if name != data and isinstance(value, Traced) and value.axis is not None:
             raise call.mixing(f"its argument {name!r} depends on the examples")
-    axis: Axis = call[data].axis
-    return axis
+    return call.traced(data).axis
 
 
 def batch_first(rank: int) -> Rule:
@@ -134,11 +137,11 @@ def batch_first(rank: int) -> Rule:
 
     def rule(call: Call) -> Axis:
         axis = _only_data_is_batched(call, "x")
-        if rank and call["x"].rank != rank:
+        if rank and call.traced("x").rank != rank:
             raise call.mixing(
                 f"its data must have {rank} dimensions, with the batch in front, and has shape {call['x'].shape}"
             )
-        if call["x"].rank < 2 or axis not in (0, None):
+        if call.traced("x").rank < 2 or axis not in (0, None):
             raise call.mixing(f"the batch must be its first axis, and is axis {axis}")
         return axis
 
@@ -147,9 +150,9 @@ def batch_first(rank: int) -> Rule:
 
 def linear(call: Call) -> Axis | Interleaved:
     axis = _only_data_is_batched(call, "x")
-    if axis == call["x"].rank - 1:
+    if axis == call.traced("x").rank - 1:
         raise call.mixing("it would sum over the batch axis")
-    return _with_front(call, axis, [call["x"]])
+    return _with_front(call, axis, [call.traced("x")])
 
 
 def embedding(call: Call) -> Axis:
@@ -158,7 +161,7 @@ def embedding(call: Call) -> Axis:
 
 def matmul(call: Call) -> Axis:
     """a [..., M, K] @ b [..., K, N]."""
-    a, b = call["a"], call["b"]
+    a, b = call.traced("a"), call.traced("b")
     if a.rank < 2 or b.rank < 2:
         raise call.mixing("its operands must have two dimensions or more; use unsqueeze")
     if (a.axis is not None and a.axis == a.rank - 1) or (b.axis is not None and b.axis == b.rank - 2):
@@ -180,7 +183,7 @@ def along(dims: Callable[[Call], Sequence[int]]) -> Rule:
 
     def rule(call: Call) -> Axis:
         axis = _only_data_is_batched(call, "x")
-        rank = call["x"].rank
+        rank = call.traced("x").rank
         if axis is not None and axis in {d % rank for d in dims(call)}:
             raise call.mixing(f"it works along axis {axis}, which is the batch")
         return axis
@@ -190,7 +193,7 @@ def along(dims: Callable[[Call], Sequence[int]]) -> Rule:
 
 def reduction(call: Call) -> Axis:
     """Sums and means over the dimensions `dims` (None or none: all)."""
-    x = call["x"]
+    x = call.traced("x")
     if x.axis is None:
         return None
     dims = {d % x.rank for d in call["dims"]} if call["dims"] else set(range(x.rank))
@@ -201,7 +204,7 @@ def reduction(call: Call) -> Axis:
 
 def reshape(call: Call) -> Axis | Interleaved:
     """The batch stays a factor of one axis, behind the same elements as before."""
-    x, shape = call["x"], tuple(call.output.shape)
+    x, shape = call.traced("x"), tuple(call.output.shape)
     if x.axis is None:
         _no_batched_sizes(call)
         return None
@@ -237,41 +240,41 @@ def _no_batched_sizes(call: Call) -> None:
 
 
 def permute(call: Call) -> Axis:
-    x = call["x"]
+    x = call.traced("x")
     return None if x.axis is None else [d % x.rank for d in call["dims"]].index(x.axis)
 
 
 def transpose(call: Call) -> Axis:
-    x = call["x"]
+    x = call.traced("x")
     if x.axis is None:
         return None
-    first, second = call["first"] % x.rank, call["second"] % x.rank
+    first, second = (int(call[name]) % x.rank for name in ("first", "second"))
     swapped = {first: second, second: first}
     return swapped.get(x.axis, x.axis)
 
 
 def matrix_transpose(call: Call) -> Axis:
-    x = call["x"]
+    x = call.traced("x")
     return x.axis if x.axis is None or x.rank < 2 else 1 - x.axis
 
 
 def unsqueeze(call: Call) -> Axis:
-    x = call["x"]
+    x = call.traced("x")
     return None if x.axis is None else x.axis + (call["dim"] % (x.rank + 1) <= x.axis)
 
 
 def squeeze(call: Call) -> Axis:
-    x = call["x"]
+    x = call.traced("x")
     if x.axis is None:
         return None
-    gone = {d % x.rank for d in (call["dims"] if isinstance(call["dims"], list | tuple) else [call["dims"]])}
+    gone: set[int] = {d % x.rank for d in (call["dims"] if isinstance(call["dims"], list | tuple) else [call["dims"]])}
     if x.axis in gone:
         raise call.mixing("it would drop the batch axis when the batch is one example")
     return x.axis - sum(d < x.axis and x.shape[d] == 1 for d in gone)
 
 
 def expand(call: Call) -> Axis:
-    x, rank = call["x"], call.output.dim()
+    x, rank = call.traced("x"), call.output.dim()
     if x.axis is not None:
         return x.axis + rank - x.rank
     grown = [i for i, size in enumerate(call["sizes"]) if isinstance(size, TracedInt) and size.batched]
@@ -308,16 +311,15 @@ def stack(call: Call) -> Axis:
         raise call.mixing(
             "some of the stacked tensors depend on the examples and others do not; expand those to the batch first"
         )
-    axis: int = parts[0].axis
-    return axis + (call["dim"] % (parts[0].rank + 1) <= axis)
+    axis, rank = int(parts[0].axis), int(parts[0].rank)
+    return axis + (int(call["dim"]) % (rank + 1) <= axis)
 
 
 def _not_the_batch(call: Call) -> int | None:
-    x = call["x"]
+    x = call.traced("x")
     if x.axis is not None and call["dim"] % x.rank == x.axis:
         raise call.mixing("it would cut the batch axis")
-    axis: int | None = x.axis
-    return axis
+    return x.axis
 
 
 def cut(call: Call) -> Axis:
@@ -329,7 +331,7 @@ def slicing(call: Call) -> Axis:
     """slice: along any axis but the batch, or the whole of it, as `x[:, 1]` asks for."""
     whole = call["start"] in (None, 0) and call["end"] in (None, UNBOUNDED) and call["step"] == 1
     if whole:
-        axis: Axis = call["x"].axis
+        axis: Axis = call.traced("x").axis
         return axis
     return _not_the_batch(call)
 
@@ -337,21 +339,20 @@ def slicing(call: Call) -> Axis:
 def select(call: Call) -> Axis:
     """select, unbind: an axis that is not the batch goes away."""
     axis = _not_the_batch(call)
-    return axis if axis is None else axis - (call["dim"] % call["x"].rank < axis)
+    return axis if axis is None else axis - (call["dim"] % call.traced("x").rank < axis)
 
 
 def padding(call: Call) -> Axis:
     """Pads count from the last axis, two numbers each."""
-    x = call["x"]
+    x = call.traced("x")
     if x.axis is not None and x.rank - x.axis <= len(call["pads"]) // 2:
         raise call.mixing("it would pad the batch axis")
-    axis: Axis = x.axis
-    return axis
+    return x.axis
 
 
 def recurrent(call: Call) -> list[Axis]:
     """lstm, gru, rnn: data [batch, time, features] or [time, batch, features], states [layers, batch, features]."""
-    x, first = call["x"], call["batch_first"]
+    x, first = call.traced("x"), call["batch_first"]
     axis = 0 if first else 1
     states = call["hx"] if isinstance(call["hx"], list) else [call["hx"]]
     if x.rank != 3 or x.axis != axis:
@@ -376,7 +377,7 @@ def attention(call: Call) -> Axis:
 def before_image(call: Call) -> Axis:
     """Pixel shuffles: the batch stands before channels, height and width."""
     axis = _only_data_is_batched(call, "x")
-    if axis is not None and axis >= call["x"].rank - 3:
+    if axis is not None and axis >= call.traced("x").rank - 3:
         raise call.mixing("the batch must stand before channels, height and width")
     return axis
 
@@ -391,8 +392,7 @@ def made(call: Call) -> Axis:
 
 def like(call: Call) -> Axis:
     """A tensor of one repeated value, of another's shape."""
-    axis: Axis = call["x"].axis
-    return axis
+    return call.traced("x").axis
 
 
 def fixed(call: Call) -> Axis:
@@ -401,13 +401,13 @@ def fixed(call: Call) -> Axis:
 
 
 def expand_as(call: Call) -> Axis:
-    x, other, rank = call["x"], call["other"], call.output.dim()
+    x, other, rank = call.traced("x"), call.traced("other"), call.output.dim()
     return broadcast(call, [x, other], rank)
 
 
 def repeat(call: Call) -> Axis:
     """Copies along axes: the batch's own axis stays as it is, or a fixed axis of 1 grows to the batch."""
-    x, rank = call["x"], call.output.dim()
+    x, rank = call.traced("x"), call.output.dim()
     grown = [i for i, n in enumerate(call["repeats"]) if isinstance(n, TracedInt) and n.batched]
     if x.axis is not None:
         axis = x.axis + rank - x.rank
@@ -424,16 +424,15 @@ def repeat(call: Call) -> Axis:
 
 def triangle(call: Call) -> Axis:
     """tril, triu: the last two axes are rows and columns."""
-    x = call["x"]
+    x = call.traced("x")
     if x.axis is not None and x.axis >= x.rank - 2:
         raise call.mixing("it would treat the batch axis as rows or columns")
-    axis: Axis = x.axis
-    return axis
+    return x.axis
 
 
 def any_dim(call: Call) -> Axis:
     """One dimension `dim` that is reduced (`keepdim` or not), not the batch; `dim` None reduces all."""
-    x = call["x"]
+    x = call.traced("x")
     if x.axis is None:
         return None
     if call["dim"] is None or call["dim"] % x.rank == x.axis:
@@ -443,28 +442,69 @@ def any_dim(call: Call) -> Axis:
 
 def index_select(call: Call) -> Axis:
     axis = _only_data_is_batched(call, "x")
-    if axis is not None and call["dim"] % call["x"].rank == axis:
+    if axis is not None and call["dim"] % call.traced("x").rank == axis:
         raise call.mixing("it would pick examples")
     return axis
 
 
 def gather(call: Call) -> Axis:
     """x and index of one rank, with the batch at one axis that is not gathered along."""
-    x, index = call["x"], call["index"]
+    x, index = call.traced("x"), call.traced("index")
     axes = {t.axis for t in (x, index)}
     if axes == {None}:
         return None
     if len(axes) > 1:
         raise call.mixing("only one of its arguments depends on the examples; expand the other to the batch first")
-    axis: int = x.axis
+    axis = x.axis
+    assert axis is not None
     if call["dim"] % x.rank == axis or index.shape[axis] != x.shape[axis]:
         raise call.mixing("it would gather from other examples")
     return axis
 
 
+def scatter(call: Call) -> Axis:
+    """x, index and src of one rank, with the batch at one axis that is not scattered along."""
+    parts = [
+        call.traced("x"),
+        call.traced("index"),
+        *([call["src"]] if isinstance(call.arguments.get("src"), Traced) else []),
+    ]
+    axes = {t.axis for t in parts}
+    if axes == {None}:
+        return None
+    if len(axes) > 1:
+        raise call.mixing("some of its arguments depend on the examples and others do not; expand those to the batch")
+    axis: int = parts[0].axis
+    if call["dim"] % call.traced("x").rank == axis or any(t.shape[axis] != call.traced("x").shape[axis] for t in parts):
+        raise call.mixing("it would put values into other examples")
+    return axis
+
+
+def index_add(call: Call) -> Axis:
+    """x and source with the batch at one axis, places that are fixed."""
+    x, source = call.traced("x"), call.traced("source")
+    if call.traced("index").axis is not None:
+        raise call.mixing("its places depend on the examples; use scatter_add")
+    if x.axis != source.axis:
+        raise call.mixing("only one of its arguments depends on the examples; expand the other to the batch first")
+    if x.axis is not None and call["dim"] % x.rank == x.axis:
+        raise call.mixing("it would put values into other examples")
+    return x.axis
+
+
+def bilinear(call: Call) -> Axis:
+    """Rows of x and of other are met one by one."""
+    x, other = call.traced("x"), call.traced("other")
+    if any(isinstance(v, Traced) and v.axis is not None for v in (call["weight"], call["bias"])):
+        raise call.mixing("its weights depend on the examples")
+    if x.axis != other.axis or (x.axis is not None and x.axis == x.rank - 1):
+        raise call.mixing("both arguments must hold the batch at the same axis, which is not the last")
+    return x.axis
+
+
 def indexing(call: Call) -> Axis:
     """x[:, places]: one fixed tensor of places along an axis behind the batch."""
-    x, places = call["x"], call["indices"]
+    x, places = call.traced("x"), call["indices"]
     used = [i for i, p in enumerate(places) if p is not None]
     if x.axis is None and all(p is None or p.axis is None for p in places):
         return None
@@ -479,7 +519,7 @@ def indexing(call: Call) -> Axis:
 def einsum(call: Call) -> Axis:
     """The batch is one letter, which stands in the result and has the batch's axis wherever it stands."""
     inputs, _, output = call["equation"].replace(" ", "").partition("->")
-    letters = {}
+    letters: dict[str, set[tuple[bool, bool]]] = {}
     for term, t in zip(inputs.split(","), call["operands"], strict=True):
         for place, letter in enumerate(term):
             letters.setdefault(letter, set()).add((t.axis == place, t.axis is None))
@@ -494,21 +534,21 @@ def einsum(call: Call) -> Axis:
 
 def addmm(call: Call) -> Axis:
     """x + a @ b."""
-    a, b = call["a"], call["b"]
+    a, b = call.traced("a"), call.traced("b")
     inner = Call(call.operator, {"a": a, "b": b}, call.outputs, call.batch)
     axis = matmul(inner)
     if axis is None:
-        if call["x"].axis is not None:
+        if call.traced("x").axis is not None:
             raise call.mixing("only the sum depends on the examples")
         return None
-    return broadcast(call, [Traced(call.output, axis), call["x"]], call.output.dim())
+    return broadcast(call, [Traced(call.output, axis), call.traced("x")], call.output.dim())
 
 
 def two_along_dim(call: Call) -> Axis:
     """Two operands of one rank are met along `dim`, which is reduced."""
-    x, other = call["x"], call["other"]
+    x, other = call.traced("x"), call.traced("other")
     axis = broadcast(call, [x, other], max(x.rank, other.rank))
-    dim = call["dim"] % max(x.rank, other.rank)
+    dim: int = call["dim"] % max(x.rank, other.rank)
     if axis is None:
         return None
     if dim == axis:
@@ -518,25 +558,22 @@ def two_along_dim(call: Call) -> Axis:
 
 def flipping(call: Call) -> Axis:
     """flip, roll: along any axes but the batch; none means all."""
-    x = call["x"]
+    x = call.traced("x")
     if x.axis is not None and (not call["dims"] or x.axis in {d % x.rank for d in call["dims"]}):
         raise call.mixing("it would move examples")
-    axis: Axis = x.axis
-    return axis
+    return x.axis
 
 
 def repeat_interleave(call: Call) -> Axis:
-    x = call["x"]
+    x = call.traced("x")
     if x.axis is not None and (call["dim"] is None or call["dim"] % x.rank == x.axis):
         raise call.mixing("it would repeat the batch axis")
-    axis: Axis = x.axis
-    return axis
+    return x.axis
 
 
 def last_axis_added(call: Call) -> Axis:
     """one_hot: a new axis behind all others."""
-    axis: Axis = call["x"].axis
-    return axis
+    return call.traced("x").axis
 
 
 TAKES_INTERLEAVED: tuple[Rule, ...] = (elementwise, linear, reshape)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
@@ -23,12 +23,15 @@ def decomposed(node: Any) -> tuple[torch.fx.Graph, list[Any]] | None:
     if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
         return None
     rule = torch._decomp.decomposition_table.get(target)
-    if rule is None and target._can_decompose():
-        rule = target.decompose
+    try:
+        if rule is None and target._can_decompose():
+            rule = target.decompose
+    except RuntimeError:  # torch asks its dispatcher about operators that are its interpreter's own
+        return None
     flat, spec = _pytree.tree_flatten((node.args, node.kwargs))
     places = [i for i, value in enumerate(flat) if isinstance(value, torch.fx.Node)]
     values = [flat[i].meta.get("val") for i in places]
-    fake = next((v.fake_mode for v in values if isinstance(v, Tensor)), None)
+    fake = next((v.fake_mode for v in values if isinstance(v, FakeTensor)), None)
     if rule is None or fake is None:
         return None
 

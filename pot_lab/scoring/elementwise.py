@@ -239,7 +239,7 @@ mish = tiled(lambda x: _tanh(_softplus(x)).mul_(x))
 
 
 def whole_power(x: Tensor, exponent: int) -> Tensor:
-    """x**exponent for 1 <= exponent <= 8 by repeated multiplication from the left."""
+    """x**exponent for 1 <= exponent <= 64 by repeated multiplication from the left."""
     y = x
     for _ in range(exponent - 1):
         y = y * x

@@ -33,10 +33,19 @@ from pot_lab.scoring.errors import (
     ShapeMismatch,
     UnsupportedOperator,
 )
-from pot_lab.scoring.graph import FORMAT, LARGEST_INT, VERSION, encode_graph, load_graph, tensor_sha256
+from pot_lab.scoring.fixed_parts import fixed_parts
+from pot_lab.scoring.graph import (
+    FORMAT,
+    LARGEST_EXPONENT,
+    LARGEST_INT,
+    VERSION,
+    encode_graph,
+    load_graph,
+    tensor_sha256,
+)
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.operators import REGISTRY, Operator
-from pot_lab.scoring.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME
+from pot_lab.scoring.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name, write_tensors
 
 _WHOLE_NUMBERS = {
@@ -212,6 +221,7 @@ class _Writer:
         signature = program.graph_signature
         self._parameters, self._buffers = signature.inputs_to_parameters, signature.inputs_to_buffers
         self._names = {**signature.inputs_to_lifted_tensor_constants, **self._buffers, **self._parameters}
+        self._given = {**self._parameters, **self._buffers}
         self._persistent = set(program.state_dict) - set(signature.non_persistent_buffers)
         self._tensors = {**program.state_dict, **program.constants}
         self._nodes: list[dict[str, Any]] = []
@@ -238,8 +248,16 @@ class _Writer:
             if node.op == "placeholder":
                 (input_nodes if node.name in user_inputs else state_nodes).append(node)
         counters = self._counters(state_nodes)
-        state = [self._state(node, counters) for node in state_nodes if node.users or node in counters]
-        for place, node in enumerate([n for n in state_nodes if n.users or n in counters] + input_nodes):
+        constants = {
+            n: self._tensors[self._names[n.name]]
+            for n in state_nodes
+            if n.name not in self._given and n not in counters
+        }
+        folded, unneeded = fixed_parts(self._program.graph, constants, self._plain)
+        state_nodes = [n for n in state_nodes if n in counters or any(u not in unneeded | set(folded) for u in n.users)]
+        state = [self._state(node, counters) for node in state_nodes]
+        state += [self._folded_state(node, tensor, state) for node, tensor in folded.items()]
+        for place, node in enumerate([*state_nodes, *folded, *input_nodes]):
             self._value(node, place)
         self._first = len(state) + len(input_nodes)
         inputs: list[dict[str, Any]] = [
@@ -251,9 +269,8 @@ class _Writer:
             for entry, node in zip(inputs, input_nodes, strict=True):
                 entry["name"] = node.name
         for node in self.fx:
-            if node.op == "call_function" and not (
-                node.args and node.args[0] in counters and node.target is torch.ops.aten.add_.Tensor
-            ):
+            counts = node.args and node.args[0] in counters and node.target is torch.ops.aten.add_.Tensor
+            if node.op == "call_function" and not counts and node not in folded and node not in unneeded:
                 self._call(node)
         outputs = [self._reference(value)["$"] for value in self._outputs(signature)]
         aliases = self._aliases([entry["name"] for entry in state if entry["kind"] == "parameter"])
@@ -313,6 +330,42 @@ class _Writer:
         self.tensors[name] = tensor
         return entry
 
+    def _folded_state(self, node: Any, tensor: Tensor, state: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """A constant that export computed; whole numbers in int64."""
+        if tensor.dtype not in DTYPES.values() or tensor.dtype in (torch.int32, torch.uint8):
+            tensor = tensor.to(torch.float32 if tensor.dtype.is_floating_point else torch.int64)
+        name = f"fixed_{node.name}"[:100]
+        while name in self.tensors:
+            name = f"{name[:90]}_{len(self.tensors)}"
+        self.tensors[name] = tensor
+        facts = {"name": name, "dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
+        return facts | {"kind": "constant", "sha256": tensor_sha256(tensor)}
+
+    def _plain(self, node: Any) -> bool:
+        """Whether the whitelist has a call just so."""
+        if node.target is python_operator.getitem or node.target in _WHOLE_NUMBERS:
+            return True
+        name = _full_name(node.target)
+        name = SAME_BUT_FOR_NAME.get(name, name)
+        if name in DROPPED:
+            return True
+        args, kwargs = list(node.args), dict(node.kwargs)
+        try:
+            if name in RESPELLINGS:
+                name, args, kwargs = RESPELLINGS[name](node)
+        except LookupError:
+            return False
+        types = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.dtype)]
+        if name not in REGISTRY or any(not t.is_floating_point and t not in (torch.int64, torch.bool) for t in types):
+            return False
+        if name == "aten.to.dtype":
+            return types[0].is_floating_point or not bool(args[0].meta["val"].dtype.is_floating_point)
+        if name.startswith("aten.arange."):
+            return all(v == int(v) for v in args if isinstance(v, int | float))
+        if name == "aten.pow.Tensor_Scalar":
+            return bool(0 < abs(args[1]) <= LARGEST_EXPONENT)
+        return True
+
     def _aliases(self, parameters: Sequence[str]) -> dict[str, str]:
         """Second names of shared parameters in the module's state_dict."""
         by_identity = {
@@ -368,7 +421,7 @@ class _Writer:
             return
         if operator is None:
             shown = _full_name(node.target)
-            advice = ADVICE.get(shown) or ADVICE.get(name, "")
+            advice = ADVICE.get(shown) or ADVICE.get(name, USUAL_ADVICE)
             raise UnsupportedOperator(shown, advice, where=user_line(node.meta.get("stack_trace")))
         if name == "aten.batch_norm.default" and node.args[3] is None:
             reason = "without running statistics it mixes the examples of a batch"
@@ -439,8 +492,11 @@ class _Writer:
         for other, family in self._family.items():
             another = family is root and self._identity[other] is not self._identity[target]
             if another and any(self.order[user] > self.order[node] for user in other.users):
-                reason = "it changes a tensor that is also used through a view; use the form that is not in place"
-                raise UnsupportedOperator(_full_name(node.target), reason, where=where)
+                shown = _full_name(node.target)
+                advice = ADVICE.get(shown, "use the form that is not in place")
+                raise UnsupportedOperator(
+                    shown, f"it changes a tensor that is also used through a view; {advice}", where=where
+                )
 
     def _reference(self, node: Any) -> dict[str, Any]:
         if not isinstance(node, torch.fx.Node) or node not in self._identity:

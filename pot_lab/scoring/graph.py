@@ -60,6 +60,7 @@ FORMAT, VERSION = "pot-lab-graph", 1
 KINDS = ("parameter", "buffer", "counter", "constant")
 LARGEST_INT = 1 << 31
 LARGEST_LIST = 4096
+LARGEST_EXPONENT = 64
 LARGEST_INPUTS = 16
 _EQUATION = re.compile(r"[a-zA-Z]+(, ?[a-zA-Z]+){0,2} ?-> ?[a-zA-Z]*")
 _INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
@@ -549,6 +550,7 @@ _TEXTS = {
     "approximate": ("none", "tanh"),
     "padding": ("same", "valid"),
     "mode": ("constant", "reflect", "replicate", "circular"),
+    "rounding_mode": ("floor", "trunc"),
 }
 
 
@@ -567,8 +569,8 @@ def _check_text(where: str, value: Any, kinds: Sequence[str]) -> str:
 
 def _check_exponent(where: str, value: Any, kinds: Sequence[str]) -> float | int:
     number = _check_number(where, value, kinds)
-    if abs(number) != 0.5 and not (1 <= abs(number) <= 8 and number == int(number)):
-        raise _bad(where, value, "a whole number from 1 to 8, its negative, 0.5 or -0.5")
+    if not 0 < abs(number) <= LARGEST_EXPONENT:
+        raise _bad(where, value, f"a number from -{LARGEST_EXPONENT} to {LARGEST_EXPONENT} that is not 0")
     return number
 
 

@@ -76,19 +76,20 @@ def average_pool(
     ceil_mode: bool,
     count_padding: bool,
 ) -> Tensor:
-    """Average pool of x [N, C, H, W]; one grid for each sample.
+    """Average pool of x [N, C, ...] over one to three axes; one grid for each sample.
 
     The divisor of a window is the number of its places inside the data, with `count_padding` inside data and padding.
     """
-    grid = to_grid(x, tuple(range(1, x.dim())), sum_bits(kernel[0] * kernel[1]))
-    sums = F.avg_pool2d(grid.values, list(kernel), list(stride), list(padding), ceil_mode, True, 1)
-    places = [
-        _window_places(x.shape[2 + i], sums.shape[2 + i], kernel[i], stride[i], padding[i], count_padding)
-        for i in (0, 1)
-    ]
-    counts = torch.tensor(
-        [[rows * columns for columns in places[1]] for rows in places[0]], dtype=torch.float64, device=x.device
-    )
+    if x.dim() == 3:
+        args = [1, *kernel], [1, *stride], [0, *padding]
+        return average_pool(x.unsqueeze(2), *args, ceil_mode, count_padding).squeeze(2)
+    grid = to_grid(x, tuple(range(1, x.dim())), sum_bits(math.prod(kernel)))
+    pool = F.avg_pool2d if x.dim() == 4 else F.avg_pool3d
+    sums = pool(grid.values, list(kernel), list(stride), list(padding), ceil_mode, True, 1)
+    counts = torch.ones((), dtype=torch.float64, device=x.device)
+    for length, windows, k, step, pad in zip(x.shape[2:], sums.shape[2:], kernel, stride, padding, strict=True):
+        places = _window_places(length, windows, k, step, pad, count_padding)
+        counts = counts.unsqueeze(-1) * torch.tensor(places, dtype=torch.float64, device=x.device)
     return torch.div(sums, counts)
 
 
@@ -98,21 +99,22 @@ def _window_places(length: int, windows: int, kernel: int, stride: int, padding:
 
 
 def adaptive_average_pool(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Average pool of x [N, C, H, W] to `size`; output cell i of n covers floor(i L / n) up to ceil((i + 1) L / n)."""
+    """Average pool of x [N, C, ...] to `size`; output cell i of n covers floor(i L / n) up to ceil((i + 1) L / n).
+
+    Cells are boxes, and their sums exact, so one axis is added up after the other.
+    """
     edges = [
         [((i * length) // n, -((-(i + 1) * length) // n)) for i in range(n)]
         for length, n in zip(x.shape[2:], size, strict=True)
     ]
     largest = math.prod(max(stop - start for start, stop in side) for side in edges)
-    grid = to_grid(x, tuple(range(1, x.dim())), sum_bits(largest))
-    rows = []
-    for top, bottom in edges[0]:
-        cells = []
-        for left, right in edges[1]:
-            window = grid.values[:, :, top:bottom, left:right].sum((2, 3), keepdim=True)
-            cells.append(divide(window, (bottom - top) * (right - left)))
-        rows.append(torch.cat(cells, 3))
-    return torch.cat(rows, 2)
+    sums = to_grid(x, tuple(range(1, x.dim())), sum_bits(largest)).values
+    counts = torch.ones((), dtype=torch.float64, device=x.device)
+    for axis, side in enumerate(edges, 2):
+        sums = torch.cat([sums.narrow(axis, start, stop - start).sum(axis, keepdim=True) for start, stop in side], axis)
+        lengths = [float(stop - start) for start, stop in side]
+        counts = counts.unsqueeze(-1) * torch.tensor(lengths, dtype=torch.float64, device=x.device)
+    return torch.div(sums, counts)
 
 
 def lowest_argmax(x: Tensor, dim: int) -> Tensor:

@@ -7,7 +7,7 @@ changes what is computed. `ADVICE` says what to write instead of an operator tha
 
 from __future__ import annotations
 
-import math
+import string
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +107,25 @@ def _narrowed(node: Any) -> Respelled:
     return "aten.slice.Tensor", [x, dim, start, start + length], {}
 
 
+def _explicit(node: Any) -> Respelled:
+    """einsum with its dots and its result written out."""
+    equation, operands = node.args[0].replace(" ", ""), node.args[1]
+    inputs, arrow, output = equation.partition("->")
+    terms = inputs.split(",")
+    free = [c for c in string.ascii_letters if c not in equation]
+    ranks = [_value(x).dim() - len(t.replace("...", "")) for t, x in zip(terms, operands, strict=True) if "..." in t]
+    dots = "".join(free[: max(ranks, default=0)])
+    if "..." in inputs:
+        terms = [
+            t.replace("...", dots[len(dots) - (_value(x).dim() - len(t) + 3) :]) if "..." in t else t
+            for t, x in zip(terms, operands, strict=True)
+        ]
+    if not arrow:
+        named = "".join(t.replace("...", "") for t in inputs.split(","))
+        output = dots + "".join(sorted(c for c in set(named) if named.count(c) == 1))
+    return "aten.einsum.default", [",".join(terms) + "->" + output.replace("...", dots), operands], {}
+
+
 RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
     **dict.fromkeys(
         [
@@ -136,6 +155,7 @@ RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
     "aten.moveaxis.int": _moved,
     "aten.moveaxis.intlist": _moved,
     "aten.squeeze.default": _all_ones,
+    "aten.einsum.default": _explicit,
     "aten.mean.default": lambda node: ("aten.mean.dim", [node.args[0], None], {}),
     "aten.sum.default": lambda node: ("aten.sum.dim_IntList", [node.args[0], None], {}),
     "aten.std.default": _spread("std"),
@@ -157,27 +177,29 @@ ADVICE = {
     "aten.max_pool2d_with_indices.default": "places of maxima have no rule: use return_indices=False, and nn.Upsample "
     "or nn.ConvTranspose2d instead of nn.MaxUnpool2d",
     "aten.max_pool1d_with_indices.default": "places of maxima have no rule: use return_indices=False",
-    "aten.upsample_bicubic2d.vec": "use mode='bilinear' or 'nearest'",
-    "aten.upsample_trilinear3d.vec": "there is no rule for volumes; upsample slices with mode='bilinear'",
     "aten._upsample_bilinear2d_aa.vec": "use antialias=False",
+    "aten._upsample_bicubic2d_aa.vec": "use antialias=False",
     **dict.fromkeys(
         ["aten.fft_fft.default", "aten.fft_rfft.default", "aten.fft_rfft2.default", "aten.fft_fft2.default"],
         "Fourier transforms have no rule: multiply by fixed matrices of sines and cosines, registered as buffers",
     ),
-    "aten.stft.center": "compute spectrograms before the data are packed, or use nn.Conv1d with a fixed weight",
-    "aten.sort.default": "use topk; its order among equal values is fixed here",
-    "aten.sort.stable": "use topk; its order among equal values is fixed here",
-    "aten.argsort.default": "use topk; its order among equal values is fixed here",
-    "aten.median.dim": "use topk and take the middle",
+    **dict.fromkeys(
+        ["aten.stft.default", "aten.stft.center", "aten.istft.default"],
+        "compute spectrograms before the data are packed, or use nn.Conv1d with a fixed weight",
+    ),
     "aten.nonzero.default": "its shape depends on the data: use torch.where(mask, x, 0.0) and sums",
     "aten.masked_select.default": "its shape depends on the data: use torch.where(mask, x, 0.0) and sums",
     "aten.unique.default": "its shape depends on the data: use F.one_hot and sums",
-    "aten.linspace.default": "register it as a buffer: register_buffer('grid', torch.linspace(...), persistent=False)",
     "aten.grid_sampler.default": "resample before the data are packed, or use nn.Upsample",
     "aten.rand.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.randn.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.rand_like.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.randn_like.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
+    **dict.fromkeys(
+        ["aten.empty.memory_format", "aten.bernoulli.default", "aten.bernoulli_.float", "aten.bernoulli_.Tensor"],
+        "forward may not draw random numbers; drop whole examples or channels with "
+        "x * F.dropout(x.new_ones(x.shape[0], 1, 1, 1), p, self.training)",
+    ),
     "aten.bernoulli.p": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.multinomial.default": "forward may not draw random numbers",
     "aten.rrelu.default": "forward may not draw random numbers; use nn.LeakyReLU",
@@ -185,23 +207,15 @@ ADVICE = {
     "aten.linalg_solve.default": "linear systems have no rule",
     "aten.linalg_svd.default": "decompositions of matrices have no rule",
     "aten.cdist.default": "write it out: (x.unsqueeze(-2) - y.unsqueeze(-3)).square().sum(-1)",
-    "aten.bilinear.default": "use einsum or matmul",
     "aten.embedding_bag.default": "use nn.Embedding and a sum or mean over the words",
     "aten.embedding_bag.padding_idx": "use nn.Embedding and a sum or mean over the words",
+    "aten.normal_.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
+    "aten.uniform_.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.atan2.default": "angles have no rule; sines and cosines do",
-    "aten.pow.Tensor_Tensor": "use a fixed exponent from 1 to 8, 0.5 or -0.5, or exp and log",
-    "aten.pow.Scalar": f"write torch.exp(x * {math.log(2):.6f}) for 2 ** x",
-    "aten.exp2.default": f"write torch.exp(x * {math.log(2):.6f})",
-    "aten.log2.default": "write torch.log(x) times a constant",
-    "aten.log10.default": "write torch.log(x) times a constant",
-    "aten.remainder.Scalar": "x - torch.floor(x / n) * n",
     "aten.index_put.default": "build the tensor with torch.cat or torch.where",
     "aten.index_put_.default": "build the tensor with torch.cat or torch.where",
     "aten.copy_.default": "build the tensor with torch.cat, torch.stack or torch.where instead of assigning to parts",
     "aten.fill_.Scalar": "use masked_fill or torch.where instead of assigning to parts",
-    "aten.scatter.src": "use F.one_hot and a product",
-    "aten.scatter.value": "use F.one_hot",
-    "aten.scatter_add.default": "use F.one_hot and a product",
     "aten.as_strided.default": "use unfold of slices, or nn.Conv1d",
     "aten.complex.default": "complex numbers have no rule; keep real and imaginary parts apart",
     "aten.view_as_complex.default": "complex numbers have no rule: write RoPE with sines and cosines",
@@ -210,3 +224,8 @@ ADVICE = {
     "aten._local_scalar_dense.default": "a number taken out of a tensor would steer forward; keep it a tensor",
 }
 """What to write instead."""
+
+USUAL_ADVICE = (
+    "write it with operators that have a rule (docs/scoring-spec.md), or compute it before the data are packed"
+)
+"""For an operator that nothing else is said of."""

@@ -56,7 +56,8 @@ class TrainableModel(nn.Module):
             for s, o in zip(graph.state, self._owners, strict=True)
             if s.kind == "parameter" and DTYPES[s.dtype].is_floating_point
         ]
-        self._first_parameter, self._exported_type = floating[0] if floating else (None, None)
+        self._floating = floating[:1]
+        """Where the first parameter lies, and its type at export; empty without one."""
         self._counters = [(o, s.step) for s, o in zip(graph.state, self._owners, strict=True) if s.kind == "counter"]
         self._steps = [self._step(node) for node in graph.nodes]
 
@@ -88,9 +89,8 @@ class TrainableModel(nn.Module):
         args, kwargs = list(node.args), {operator_keyword(operator, name): value for name, value in node.kwargs.items()}
         if node.op in ("aten.batch_norm.default", "aten.instance_norm.default"):
             args[-1] = torch.backends.cudnn.enabled
-        types = [(args, i) for i, a in enumerate(args) if isinstance(a, torch.dtype)]
-        types += [(kwargs, name) for name, a in kwargs.items() if isinstance(a, torch.dtype)]
-        if operator.device or any(place[key].is_floating_point for place, key in types):
+        types = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
+        if operator.device or any(t.is_floating_point for t in types):
             return functools.partial(self._make, node, args, kwargs)
         bound = dict(zip((p.name for p in operator.parameters), args, strict=False))
         if operator.mode is None or not operator.has_mode(bound):
@@ -112,9 +112,9 @@ class TrainableModel(nn.Module):
         return _call(node.operator.native, [self._now(a) for a in args], now, values)
 
     def _now(self, value: Any) -> Any:
-        if not isinstance(value, torch.dtype) or value != self._exported_type:
+        if not self._floating or not isinstance(value, torch.dtype) or value != self._floating[0][1]:
             return value
-        table, key = self._first_parameter
+        table, key = self._floating[0][0]
         return table[key].dtype if table[key].dtype == torch.float64 else value
 
     def forward(self, *inputs: Tensor) -> Any:

@@ -258,7 +258,7 @@ class Trainer:
         with self.device.autocast():
             outputs = self.model(*(x[chosen] for x in self._inputs))
         loss = _loss(self.function, outputs.float(), self._targets[chosen], self.settings.label_smoothing)
-        loss.backward()
+        torch.autograd.backward(loss)
         if self.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self._optimizer.step()

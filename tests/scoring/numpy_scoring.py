@@ -7,6 +7,7 @@ torch or `pot_lab.scoring`. Products are computed in int64.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import struct
@@ -292,10 +293,6 @@ def log_softmax(x: Array, axis: int) -> Array:
 # ---- layers
 
 
-def two(values: Sequence[int]) -> list[int]:
-    return [values[0]] * 2 if len(values) == 1 else list(values)
-
-
 def spread(values: Sequence[int], n: int) -> list[int]:
     return [values[0]] * n if len(values) == 1 else list(values)
 
@@ -347,43 +344,36 @@ def windows(length: int, kernel: int, stride: int, pad: int, dilation: int, ceil
 def max_pool(
     x: Array, kernel: Any, stride: Any = (), pad: Any = (0,), dilation: Any = (1,), ceil: bool = False
 ) -> Array:
-    if x.ndim == 3:
-        args = [[1, kernel[0]], [1, (stride or kernel)[0]], [0, pad[0]], [1, dilation[0]]]
-        return max_pool(x[:, :, None], *args, ceil)[:, :, 0]
-    k, p, d = two(kernel), two(pad), two(dilation)
-    s = two(stride or k)
-    n = [windows(x.shape[2 + i], k[i], s[i], p[i], d[i], ceil) for i in (0, 1)]
-    padded = np.full((*x.shape[:2], *(x.shape[2 + i] + 2 * p[i] + k[i] * d[i] + s[i] for i in (0, 1))), -np.inf)
-    padded[:, :, p[0] : p[0] + x.shape[2], p[1] : p[1] + x.shape[3]] = x
+    dims = x.ndim - 2
+    k, p, d = spread(kernel, dims), spread(pad, dims), spread(dilation, dims)
+    s = spread(stride or k, dims)
+    n = [windows(x.shape[2 + i], k[i], s[i], p[i], d[i], ceil) for i in range(dims)]
+    padded = np.full((*x.shape[:2], *(x.shape[2 + i] + 2 * p[i] + k[i] * d[i] + s[i] for i in range(dims))), -np.inf)
+    padded[(slice(None), slice(None), *(slice(p[i], p[i] + x.shape[2 + i]) for i in range(dims)))] = x
     out = np.full((*x.shape[:2], *n), -np.inf)
-    for i in range(k[0]):
-        for j in range(k[1]):
-            rows = slice(i * d[0], i * d[0] + (n[0] - 1) * s[0] + 1, s[0])
-            columns = slice(j * d[1], j * d[1] + (n[1] - 1) * s[1] + 1, s[1])
-            out = np.maximum(out, padded[:, :, rows, columns])
+    for place in itertools.product(*(range(v) for v in k)):
+        seen = [slice(place[i] * d[i], place[i] * d[i] + (n[i] - 1) * s[i] + 1, s[i]) for i in range(dims)]
+        out = np.maximum(out, padded[(slice(None), slice(None), *seen)])
     return out
 
 
 def avg_pool(
     x: Array, kernel: Any, stride: Any = (), pad: Any = (0,), ceil: bool = False, count_pad: bool = True
 ) -> Array:
-    if x.ndim == 3:
-        return avg_pool(x[:, :, None], [1, kernel[0]], [1, (stride or kernel)[0]], [0, pad[0]], ceil, count_pad)[
-            :, :, 0
-        ]
-    k, p = two(kernel), two(pad)
-    s = two(stride or k)
-    n = [windows(x.shape[2 + i], k[i], s[i], p[i], 1, ceil) for i in (0, 1)]
-    q, scale = to_grid(x, (1, 2, 3), sum_bits(k[0] * k[1]))
+    dims = x.ndim - 2
+    k, p = spread(kernel, dims), spread(pad, dims)
+    s = spread(stride or k, dims)
+    n = [windows(x.shape[2 + i], k[i], s[i], p[i], 1, ceil) for i in range(dims)]
+    q, scale = to_grid(x, tuple(range(1, x.ndim)), sum_bits(math.prod(k)))
     out = np.zeros((*x.shape[:2], *n))
-    for i in range(n[0]):
-        for j in range(n[1]):
-            top, left = i * s[0] - p[0], j * s[1] - p[1]
-            inside = q[:, :, max(top, 0) : top + k[0], max(left, 0) : left + k[1]].sum((2, 3))
-            low = (-p[0], -p[1]) if count_pad else (0, 0)
-            high = [x.shape[2 + a] + p[a] if count_pad else x.shape[2 + a] for a in (0, 1)]
-            places = (min(top + k[0], high[0]) - max(top, low[0])) * (min(left + k[1], high[1]) - max(left, low[1]))
-            out[:, :, i, j] = inside * scale[:, :, 0, 0] / float(places)
+    for cell in itertools.product(*(range(v) for v in n)):
+        first = [cell[i] * s[i] - p[i] for i in range(dims)]
+        inside = q[(slice(None), slice(None), *(slice(max(f, 0), f + v) for f, v in zip(first, k, strict=True)))]
+        low = [-v for v in p] if count_pad else [0] * dims
+        high = [x.shape[2 + i] + p[i] if count_pad else x.shape[2 + i] for i in range(dims)]
+        places = math.prod(min(first[i] + k[i], high[i]) - max(first[i], low[i]) for i in range(dims))
+        total = inside.sum(tuple(range(2, x.ndim))) * scale.reshape(-1, 1)
+        out[(slice(None), slice(None), *cell)] = total / float(places)
     return out
 
 
@@ -392,24 +382,25 @@ def edges(length: int, cells: int) -> list[tuple[int, int]]:
 
 
 def adaptive_avg_pool(x: Array, size: Sequence[int]) -> Array:
-    if x.ndim == 3:
-        return adaptive_avg_pool(x[:, :, None], [1, *size])[:, :, 0]
-    rows, columns = edges(x.shape[2], size[0]), edges(x.shape[3], size[1])
-    largest = max(b - a for a, b in rows) * max(b - a for a, b in columns)
-    q, scale = to_grid(x, (1, 2, 3), sum_bits(largest))
+    sides = [edges(n, m) for n, m in zip(x.shape[2:], size, strict=True)]
+    largest = math.prod(max(b - a for a, b in side) for side in sides)
+    q, scale = to_grid(x, tuple(range(1, x.ndim)), sum_bits(largest))
     out = np.zeros((*x.shape[:2], *size))
-    for i, (top, bottom) in enumerate(rows):
-        for j, (left, right) in enumerate(columns):
-            total = q[:, :, top:bottom, left:right].sum((2, 3)) * scale[:, :, 0, 0]
-            out[:, :, i, j] = total / float((bottom - top) * (right - left))
+    for cell in itertools.product(*(range(v) for v in size)):
+        spans = [side[i] for side, i in zip(sides, cell, strict=True)]
+        inside = q[(slice(None), slice(None), *(slice(a, b) for a, b in spans))]
+        total = inside.sum(tuple(range(2, x.ndim))) * scale.reshape(-1, 1)
+        out[(slice(None), slice(None), *cell)] = total / float(math.prod(b - a for a, b in spans))
     return out
 
 
 def adaptive_max_pool(x: Array, size: Sequence[int]) -> tuple[Array, None]:
-    if x.ndim == 3:
-        return adaptive_max_pool(x[:, :, None], [1, *size])[0][:, :, 0], None
-    rows, columns = edges(x.shape[2], size[0]), edges(x.shape[3], size[1])
-    return np.stack([np.stack([x[:, :, a:b, c:d].max((2, 3)) for c, d in columns], -1) for a, b in rows], -2), None
+    sides = [edges(n, m) for n, m in zip(x.shape[2:], size, strict=True)]
+    out = np.zeros((*x.shape[:2], *size))
+    for cell in itertools.product(*(range(v) for v in size)):
+        spans = [slice(*side[i]) for side, i in zip(sides, cell, strict=True)]
+        out[(slice(None), slice(None), *cell)] = x[(slice(None), slice(None), *spans)].max(tuple(range(2, x.ndim)))
+    return out, None
 
 
 def power(x: Array, n: float) -> Array:
@@ -417,6 +408,8 @@ def power(x: Array, n: float) -> Array:
         return sqrt(x)
     if n == -0.5:
         return rsqrt(x)
+    if n != int(n):
+        return exp(log(x) * n)
     y = x
     for _ in range(int(abs(n)) - 1):
         y = y * x
@@ -685,6 +678,153 @@ def largest_place(x: Array, dim: Any = None, keepdim: bool = False) -> Array:
     return x.reshape(-1).argmax() if dim is None else x.argmax(dim, keepdims=keepdim)
 
 
+def in_order_of_size(x: Array, dim: int = -1, descending: bool = False, stable: Any = None) -> tuple[Array, Array]:
+    order = np.argsort(-x if descending else x, dim, kind="stable")
+    return np.take_along_axis(x, order, dim), order
+
+
+def median(x: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
+    middle = (x.shape[dim] - 1) // 2
+    values, order = (np.take(t, [middle], dim) for t in in_order_of_size(x, dim))
+    return (values, order) if keepdim else (values.squeeze(dim), order.squeeze(dim))
+
+
+def products(x: Array, dim: int, dtype: Any = None) -> Array:
+    y = x.astype(np.float64 if x.dtype == np.float64 or dtype in ("float32", "float64") else np.int64)
+    return np.stack(list(itertools.accumulate(np.moveaxis(y, dim, 0), np.multiply)), dim)
+
+
+def product_of_all(x: Array, dim: int, keepdim: bool = False, dtype: Any = None) -> Array:
+    y = np.take(products(x, dim, dtype), [-1], dim)
+    return y if keepdim else y.squeeze(dim)
+
+
+def scatter(x: Array, dim: int, index: Array, src: Any) -> Array:
+    """In the order of the places along `dim`; the last value stays."""
+    y, given = x.copy(), np.broadcast_to(src, index.shape) if np.ndim(src) == 0 else src
+    outside = (index < 0) | (index >= x.shape[dim])
+    safe = np.where(outside, 0, index)
+    for place in np.ndindex(*index.shape):
+        at = list(place)
+        at[dim] = safe[place]
+        spoiled = outside[place] or (np.ndim(src) == 0 and np.isnan(y[tuple(at)]))
+        y[tuple(at)] = np.nan if spoiled else given[place]
+    return y
+
+
+def scatter_add(x: Array, dim: int, index: Array, src: Array) -> Array:
+    src = src[tuple(slice(n) for n in index.shape)]
+    outside = (index < 0) | (index >= x.shape[dim])
+    safe = np.where(outside, 0, index)
+    whole_numbers = x.dtype != np.float64
+    q, scale = (src, 1) if whole_numbers else to_grid(np.where(outside, np.nan, src), (dim,), sum_bits(src.shape[dim]))
+    total = np.zeros(x.shape, q.dtype)
+    for place in np.ndindex(*index.shape):
+        at = list(place)
+        at[dim] = safe[place]
+        total[tuple(at)] += q[place]
+    lines = tuple(slice(n) if i != dim % x.ndim else slice(None) for i, n in enumerate(src.shape))
+    y = x.copy()
+    y[lines] = x[lines] + total[lines] * scale
+    return y
+
+
+def index_add(x: Array, dim: int, index: Array, source: Array, alpha: float = 1) -> Array:
+    spots = index.reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
+    spots = np.broadcast_to(spots, source.shape)
+    return scatter_add(x, dim, spots, source if alpha == 1 else source * alpha)
+
+
+def im2col(x: Array, kernel: Any, dilation: Any, pad_: Any, stride: Any) -> Array:
+    padded_ = np.pad(x, [(0, 0), (0, 0), (pad_[0], pad_[0]), (pad_[1], pad_[1])])
+    n = [(padded_.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+    parts = []
+    for i, j in np.ndindex(*kernel):
+        rows = slice(i * dilation[0], i * dilation[0] + (n[0] - 1) * stride[0] + 1, stride[0])
+        columns = slice(j * dilation[1], j * dilation[1] + (n[1] - 1) * stride[1] + 1, stride[1])
+        parts.append(padded_[:, :, rows, columns].reshape(*x.shape[:2], -1))
+    return np.stack(parts, 2).reshape(x.shape[0], -1, n[0] * n[1])
+
+
+def col2im(x: Array, size: Any, kernel: Any, dilation: Any, pad_: Any, stride: Any) -> Array:
+    q, scale = to_grid(x, (1, 2), sum_bits(math.prod(kernel)))
+    places = np.arange(1.0, math.prod(size) + 1).reshape(1, 1, *size)
+    where = im2col(places, kernel, dilation, pad_, stride)[0].astype(np.int64)  # 0 is padding
+    q = q.reshape(x.shape[0], -1, *where.shape)
+    out = np.zeros((*q.shape[:2], math.prod(size) + 1))
+    for i, j in np.ndindex(*where.shape):
+        out[:, :, where[i, j]] += q[:, :, i, j]
+    return out[:, :, 1:].reshape(*q.shape[:2], *size) * scale.reshape(-1, 1, 1, 1)
+
+
+def unfold(x: Array, dim: int, size: int, step: int) -> Array:
+    count = (x.shape[dim] - size) // step + 1
+    return np.stack(
+        [np.moveaxis(slice_(x, dim, i * step, i * step + size), dim, -1) for i in range(count)], dim % x.ndim
+    )
+
+
+def nearest_exact(x: Array, sizes: Any = None, factors: Any = None) -> Array:
+    for axis, (n, m, f) in enumerate(targets_of(x, sizes, factors), 2):
+        step = n / m if f is None else 1.0 / f
+        x = np.take(x, [min(math.floor((i + 0.5) * step), n - 1) for i in range(m)], axis)
+    return x
+
+
+def cubic(x: Array, sizes: Any, corners: bool, factors: Any = None) -> Array:
+    a = -0.75
+    for axis, (n, m, f) in reversed(list(enumerate(targets_of(x, sizes, factors), 2))):
+        step = ((n - 1) / (m - 1) if m > 1 else 0.0) if corners else n / m if f is None else 1.0 / f
+        where = np.array([i * step if corners else (i + 0.5) * step - 0.5 for i in range(m)])
+        low = np.floor(where)
+        t = where - low
+        d0, d2, d3 = t + 1.0, 1.0 - t, 2.0 - t
+        weights = [
+            ((a * d0 - 5.0 * a) * d0 + 8.0 * a) * d0 - 4.0 * a,
+            ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0,
+            ((a + 2.0) * d2 - (a + 3.0)) * d2 * d2 + 1.0,
+            ((a * d3 - 5.0 * a) * d3 + 8.0 * a) * d3 - 4.0 * a,
+        ]
+        shape = [-1] + [1] * (x.ndim - 1 - axis)
+        y: Any = None
+        for i, w in enumerate(weights):
+            part = np.take(x, np.clip(low.astype(int) - 1 + i, 0, n - 1), axis) * w.reshape(shape)
+            y = part if y is None else y + part
+        x = y
+    return x
+
+
+def bilinear(x: Array, y: Array, w: Array, b: Any = None) -> Array:
+    z = linear(x, w.transpose(0, 2, 1).reshape(-1, w.shape[1])).reshape(*x.shape[:-1], w.shape[0], w.shape[2])
+    z = exact_sum(z * y[..., None, :], (-1,))
+    return z if b is None else z + b
+
+
+def quotient(x: Array, y: Any, rounding_mode: Any = None) -> Array:
+    if rounding_mode is None:
+        return x / (y + 0.0)
+    if np.asarray(x).dtype != np.float64 and not isinstance(y, float):
+        low = x // y
+        return low if rounding_mode == "floor" else low + ((x - low * y != 0) & (low < 0))
+    z = x / (np.asarray(y, np.float64) + 0.0)
+    return np.floor(z) if rounding_mode == "floor" else np.trunc(z)
+
+
+def remainder(x: Array, y: Any) -> Array:
+    if x.dtype != np.float64 and not isinstance(y, float):
+        return np.remainder(x, y)
+    return x - np.floor(x / (y + 0.0)) * y
+
+
+LARGEST_FLOAT32 = (2.0 - 2.0**-23) * 2.0**127
+
+
+def without_nan(x: Array, nan: Any = None, high: Any = None, low: Any = None) -> Array:
+    high, low = LARGEST_FLOAT32 if high is None else high, -LARGEST_FLOAT32 if low is None else low
+    y = np.where(x == np.inf, high, np.where(x == -np.inf, low, x))
+    return np.where(np.isnan(y), 0.0 if nan is None else nan, y)
+
+
 def pixel_shuffle(x: Array, r: int) -> Array:
     *front, c, h, w = x.shape
     y = x.reshape(*front, c // (r * r), r, r, h, w)
@@ -778,6 +918,37 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "softmax": lambda x, dim, dtype=None: softmax(x, dim),
     "log_softmax": lambda x, dim, dtype=None: log_softmax(x, dim),
     "max_pool1d": max_pool,
+    "max_pool3d": max_pool,
+    "avg_pool3d": avg_pool,
+    "adaptive_avg_pool3d": adaptive_avg_pool,
+    "adaptive_max_pool3d": adaptive_max_pool,
+    "sort": in_order_of_size,
+    "argsort": lambda x, dim=-1, descending=False, stable=None: in_order_of_size(x, dim, descending)[1],
+    "median": median,
+    "prod": product_of_all,
+    "cumprod": products,
+    "any": lambda x, dim, keepdim=False: np.any(x, dim, keepdims=keepdim),
+    "all": lambda x, dim, keepdim=False: np.all(x, dim, keepdims=keepdim),
+    "argmin": lambda x, dim=None, keepdim=False: x.argmin(dim, keepdims=keepdim),
+    "scatter": scatter,
+    "scatter_add": scatter_add,
+    "index_add": index_add,
+    "im2col": im2col,
+    "col2im": col2im,
+    "unfold": unfold,
+    "upsample_nearest3d": upsample_nearest,
+    "upsample_trilinear3d": upsample_linear,
+    "upsample_bicubic2d": cubic,
+    **{f"_upsample_nearest_exact{n}d": nearest_exact for n in (1, 2, 3)},
+    "bilinear": bilinear,
+    "remainder": remainder,
+    "nan_to_num": without_nan,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "isfinite": np.isfinite,
+    "exp2": lambda x: exp(x * float.fromhex("0x1.62e42fefa39efp-1")),
+    "log2": lambda x: log(x) * LOG2_E,
+    "log10": lambda x: log(x) * float.fromhex("0x1.bcb7b1526e50ep-2"),
     "max_pool2d": max_pool,
     "avg_pool1d": avg_pool,
     "avg_pool2d": avg_pool,
@@ -813,7 +984,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "sub": lambda x, y, alpha=1: x - (y if alpha == 1 else y * alpha),
     "rsub": lambda x, y, alpha=1: y - (x if alpha == 1 else x * alpha),
     "mul": lambda x, y: x * y,
-    "div": lambda x, y: x / (y + 0.0),
+    "div": quotient,
     "maximum": np.maximum,
     "minimum": np.minimum,
     "mean": lambda x, dims, keepdim=False, dtype=None: exact_mean(x, dims, keepdim),
@@ -941,7 +1112,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
         same,
     ),
 }
-FULL_NAMES = {f"aten.conv{n}d.{o}": f for n in (1, 2) for o, f in (("default", conv), ("padding", conv_same))}
+FULL_NAMES: dict[str, Callable[..., Any]] = {
+    "aten.pow.Scalar": lambda x, n: exp(n * log(np.array(float(x)))),
+    "aten.pow.Tensor_Tensor": lambda x, n: exp(log(x.astype(np.float64)) * n),
+}
+FULL_NAMES |= {f"aten.conv{n}d.{o}": f for n in (1, 2) for o, f in (("default", conv), ("padding", conv_same))}
 WHOLE = {
     "int.add": lambda a, b: a + b,
     "int.sub": lambda a, b: a - b,

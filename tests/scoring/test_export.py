@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pot_lab.errors import PotLabError
 from pot_lab.scoring import export_model, load_graph
 from pot_lab.scoring.errors import BatchMixing, ExportFailed, ShapeMismatch, UnsupportedOperator
 from pot_lab.scoring.graph import encode_graph
@@ -151,14 +152,14 @@ def test_an_unsupported_operator_is_named_with_the_users_line() -> None:
     class Model(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             y = x * 2.0
-            return torch.sort(y, 1).values  # the line that is named
+            return torch.fft.rfft(y, dim=1).real  # the line that is named
 
     with pytest.raises(UnsupportedOperator) as caught:
         export_model(Model(), torch.randn(3, 4))
-    assert caught.value.operator == "aten.sort.default"
-    assert "test_export.py" in str(caught.value) and "return torch.sort(y, 1).values  # the line that is named" in str(
+    assert caught.value.operator == "aten.fft_rfft.default"
+    assert "test_export.py" in str(
         caught.value
-    )
+    ) and "return torch.fft.rfft(y, dim=1).real  # the line that is named" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -191,13 +192,22 @@ def test_inputs_need_a_batch() -> None:
     ("function", "operator", "advice"),
     [
         (lambda x: torch.fft.rfft(x).abs(), "aten.fft_rfft.default", "fixed matrices of sines and cosines"),
-        (lambda x: torch.sort(x, 1).values, "aten.sort.default", "use topk"),
         (lambda x: x + torch.randn_like(x), "aten.randn_like.default", "nn.Dropout"),
-        (lambda x: F.interpolate(x[:, None, None], (2, 8), mode="bicubic")[:, 0, 0], "bicubic", "bilinear"),
         (lambda x: F.max_pool1d(x[:, None], 2, return_indices=True)[0], "with_indices", "return_indices=False"),
-        (lambda x: x * torch.linspace(0, 1, 4), "aten.linspace.default", "register it as a buffer"),
+        (lambda x: torch.fft.fft2(x.unflatten(1, (2, 2))).real.flatten(1), "aten.fft_fft2.default", "fixed matrices"),
+        (lambda x: torch.stft(x, 4, window=torch.ones(4), return_complex=True).abs()[..., 0], "stft", "nn.Conv1d"),
+        (lambda x: x * torch.bernoulli(x.sigmoid()), "bernoulli", "random"),
+        (lambda x: x * torch.empty(x.shape[0], 1).bernoulli_(0.5), "empty.memory_format", "F.dropout"),
+        (lambda x: torch.linalg.inv(x.unflatten(1, (2, 2))).flatten(1), "linalg_inv", "no rule"),
+        (lambda x: F.grid_sample(x.view(-1, 1, 2, 2), x.view(-1, 1, 2, 2))[:, 0, 0], "grid_sampler", "resample"),
+        (lambda x: torch.atan2(x, x), "atan2", "sines"),
+        (lambda x: _assigned(x), "copy_", "torch.cat"),
+        (
+            lambda x: F.interpolate(x[:, None, None], (2, 8), mode="bicubic", antialias=True)[:, 0, 0],
+            "_aa",
+            "antialias",
+        ),
         (lambda x: torch.cdist(x[:, None], x[:, None])[:, 0], "aten.cdist.default", "write it out"),
-        (lambda x: torch.pow(2.0, x), "aten.pow.Scalar", "torch.exp"),
         (lambda x: torch.view_as_complex(x.unflatten(1, (2, 2))).abs(), "view_as_complex", "complex numbers"),
     ],
 )
@@ -205,6 +215,63 @@ def test_an_unsupported_operator_comes_with_advice(function: Callable, operator:
     with pytest.raises(UnsupportedOperator, match=advice) as caught:
         export_model(Function(function), torch.randn(5, 4))
     assert operator in caught.value.operator and "test_export.py" in caught.value.where
+
+
+def _assigned(x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y[:, 1:] = x[:, :-1]
+    return y
+
+
+FIXED: dict[str, Callable[[Tensor], Tensor]] = {
+    "a range": lambda x: x * torch.linspace(0.0, 1.0, 4),
+    "a cast": lambda x: x + torch.arange(4.0).div(1.7).long(),
+    "a mask filled place by place": lambda x: x.masked_fill(_mask() > 1.0, 0.5),
+    "a buffer that is read": lambda x: x[:, (torch.linspace(0, 3, 3) + 0.5).long()].repeat(1, 2)[:, :4],
+    "a spectrum": lambda x: x * torch.fft.rfft(torch.arange(6.0)).abs(),
+    "a copy before it changes": lambda x: _before_and_after(x),
+}
+
+
+def _mask() -> Tensor:
+    mask = torch.zeros(4)
+    mask[1:3] = 1.5
+    mask[2] += 1.0
+    return mask
+
+
+def _before_and_after(x: Tensor) -> Tensor:
+    mask = torch.linspace(0.0, 1.0, 4)
+    first = x * mask.clone()
+    mask[1] = 7.0
+    return first + x * mask
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_what_depends_on_nothing_becomes_a_constant(name: str) -> None:
+    module, inputs = Function(FIXED[name]), torch.randn(5, 4)
+    artifact = export_model(module, inputs)
+    graph = load_graph(artifact.graph)
+    assert any(s.kind == "constant" for s in graph.state)
+    model = graph.trainable(artifact.weights).eval()
+    assert torch.equal(model(inputs), module(inputs)) and set(model.state_dict()) == set(module.state_dict())
+    assert torch.allclose(graph.exact(artifact.weights).run(inputs)[0], module(inputs).double(), atol=1e-5)
+
+
+def test_a_constant_that_changes_between_two_uses_is_refused() -> None:
+    def changing(x: Tensor) -> Tensor:
+        mask = torch.linspace(0.0, 1.0, 4)
+        first = x * mask
+        mask[1] = 7.0
+        return first + x * mask
+
+    with pytest.raises(PotLabError, match=r"test_export\.py"):
+        export_model(Function(changing), torch.randn(5, 4))
+
+
+def test_random_numbers_are_no_constants() -> None:
+    with pytest.raises(UnsupportedOperator, match="random"):
+        export_model(Function(lambda x: x + torch.randn(4)), torch.randn(5, 4))
 
 
 @pytest.mark.parametrize(

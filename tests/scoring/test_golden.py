@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from pot_lab.scoring import unpack_dataset
+from pot_lab.scoring import load_graph, unpack_dataset
 from pot_lab.scoring.dataset import each_input
-from tests.scoring import numpy_scoring
+from pot_lab.scoring.errors import BadDataset
+from pot_lab.scoring.operators import REGISTRY
+from pot_lab.scoring.tensor_file import read_tensors
+from tests.scoring import golden_operators, numpy_scoring
 from tests.scoring.golden import FOLDER, SEVERAL, computed
 from tests.scoring.models import FAMILIES
 
@@ -41,6 +44,29 @@ def test_a_released_score_is_computed_again(path: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     files, slices, expected = read(path)
     assert computed(**files, slices=slices, functions=functions(expected)) == expected
+
+
+OPERATORS = golden_operators.vectors()
+
+
+def test_every_operator_has_a_vector() -> None:
+    covered = {op for v in OPERATORS for op in golden_operators.operators_of(base64.b64decode(v["graph"]))}
+    for path in VECTORS:
+        covered |= golden_operators.operators_of(read(path)[0]["graph"])
+    assert set(REGISTRY) <= covered
+
+
+@pytest.mark.parametrize("vector", OPERATORS, ids=lambda v: v["name"])
+def test_released_outputs_of_an_operator_are_computed_again(vector: dict) -> None:
+    graph, weights, data = (base64.b64decode(vector[name]) for name in ("graph", "weights", "inputs"))
+    tensors = read_tensors(data, limit_bytes=1 << 20, what="vector", error=BadDataset)
+    inputs = [tensors[name] for name in sorted(tensors)]
+    for slices in (1, 2):
+        wanted = vector[f"outputs_sha256_slices_{slices}"]
+        (ours,) = load_graph(graph).exact(weights, slices=slices).run(*inputs)
+        theirs = numpy_scoring.run(graph, weights, *(x.numpy() for x in inputs), slices=slices)
+        assert golden_operators.digest(ours) == wanted
+        assert golden_operators.digest(torch.from_numpy(np.array(theirs))) == wanted
 
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda p: p.stem)

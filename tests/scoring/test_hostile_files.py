@@ -44,7 +44,7 @@ V = {"$": 3}
 """The linear layer's result, [batch, 2]."""
 
 HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
-    "unknown operator": (calls(call("aten.sort.default", V, 1)), UnsupportedOperator),
+    "unknown operator": (calls(call("aten.fft_fft.default", V)), UnsupportedOperator),
     "image resized without end": (
         calls(
             call("aten.unflatten.int", V, 1, [1, 1, 2]),
@@ -153,7 +153,101 @@ HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
     "unknown number type": (calls(call("aten.to.dtype", V, {"dtype": "complex64"})), HostileGraph),
     "cast to whole numbers": (calls(call("aten.to.dtype", V, {"dtype": "int64"})), HostileGraph),
     "unknown literal": (calls(call("aten.add.Tensor", V, {"float": "1e999"})), HostileGraph),
-    "exponent without a rule": (calls(call("aten.pow.Tensor_Scalar", V, 0.3)), HostileGraph),
+    "exponent of nothing": (calls(call("aten.pow.Tensor_Scalar", V, 0)), HostileGraph),
+    "exponent beyond all": (calls(call("aten.pow.Tensor_Scalar", V, 65)), HostileGraph),
+    "exponent that is no number": (calls(call("aten.pow.Tensor_Scalar", V, {"float": "nan"})), HostileGraph),
+    "factors without end": (
+        calls(
+            call("aten.unsqueeze.default", V, 1),
+            call("aten.expand.default", {"$": 4}, [-1, 1 << 20, 2]),
+            call("aten.prod.dim_int", {"$": 5}, 1),
+        ),
+        CostLimit,
+    ),
+    "product over the batch": (calls(call("aten.prod.dim_int", V, 0)), BatchMixing),
+    "sorted examples": (calls(call("aten.argsort.default", V, 0)), BatchMixing),
+    "median of examples": (calls(call("aten.median.dim", V, 0), call("get", {"$": 4}, 0)), BatchMixing),
+    "whole numbers divided by nothing": (
+        calls(
+            call("aten.arange.default", 2),
+            call("aten.div.Tensor_mode", {"$": 4}, 0, rounding_mode="floor"),
+            call("aten.relu.default", V),
+        ),
+        HostileGraph,
+    ),
+    "remainder by nothing": (
+        calls(call("aten.arange.default", 2), call("aten.remainder.Scalar", {"$": 4}, 0), call("aten.relu.default", V)),
+        HostileGraph,
+    ),
+    "rounding of another kind": (calls(call("aten.div.Tensor_mode", V, 2.0, rounding_mode="up")), HostileGraph),
+    "scattered to other examples": (
+        calls(call("aten.argsort.default", V, 1), call("aten.scatter.value", V, 0, {"$": 4}, 1.0)),
+        BatchMixing,
+    ),
+    "scattered by fractions": (calls(call("aten.scatter.value", V, 1, V, 1.0)), HostileGraph),
+    "added to other examples": (
+        calls(call("aten.arange.default", 2), call("aten.index_add.default", V, 0, {"$": 4}, V)),
+        PotLabError,
+    ),
+    "scattered into a fixed tensor": (
+        calls(
+            call("aten.argsort.default", V, 1),
+            call("aten.zeros.default", [2, 2]),
+            call("aten.scatter_add.default", {"$": 5}, 1, {"$": 4}, V),
+        ),
+        PotLabError,
+    ),
+    "windows without end": (
+        calls(
+            call("aten.unflatten.int", V, 1, [1, 1, 2]),
+            call("aten.im2col.default", {"$": 4}, [1, 1], [1, 1], [30000, 30000], [1, 1]),
+        ),
+        CostLimit,
+    ),
+    "windows of three sizes": (
+        calls(
+            call("aten.unflatten.int", V, 1, [1, 1, 2]),
+            call("aten.im2col.default", {"$": 4}, [1, 1, 1], [1, 1], [0, 0], [1, 1]),
+        ),
+        HostileGraph,
+    ),
+    "fold to an image without end": (
+        calls(
+            call("aten.unflatten.int", V, 1, [1, 2]),
+            call("aten.col2im.default", {"$": 4}, [1 << 29, 2], [1, 1], [1, 1], [0, 0], [1 << 29, 1]),
+        ),
+        PotLabError,
+    ),
+    "windows along the batch": (calls(call("aten.unfold.default", V, 0, 1, 1)), BatchMixing),
+    "windows along nothing": (calls(call("aten.unfold.default", V, 7, 1, 1)), HostileGraph),
+    "picture magnified by cubics without end": (
+        calls(
+            call("aten.unflatten.int", V, 1, [1, 1, 2]),
+            call("aten.upsample_bicubic2d.vec", {"$": 4}, None, False, [9e5, 9e5]),
+        ),
+        CostLimit,
+    ),
+    "cells of a volume without end": (
+        calls(
+            call("aten.unflatten.int", V, 1, [1, 1, 1, 2]),
+            call("aten.adaptive_avg_pool3d.default", {"$": 4}, [99, 99, 99]),
+        ),
+        CostLimit,
+    ),
+    "bilinear form of two batches": (
+        document(
+            inputs=[entry((2,))],
+            state=[{"name": "w", "kind": "parameter", "dtype": "float32", "shape": [3, 2, 2]}],
+            nodes=[
+                call("aten.unsqueeze.default", {"$": 1}, 0),
+                call("aten.unsqueeze.default", {"$": 1}, 1),
+                call("aten.bilinear.default", {"$": 2}, {"$": 3}, {"$": 0}),
+            ],
+            outputs=[4],
+        ),
+        PotLabError,
+    ),
+    "names of three axes for einsum": (calls(call("aten.einsum.default", "...i->...", [V])), HostileGraph),
     "device literal": (calls(call("aten.contiguous.default", V, {"device": "cuda"})), HostileGraph),
     "dimension out of range": (calls(call("aten.softmax.int", V, 5)), ShapeMismatch),
     "dimension twice": (calls(call("aten.softmax.int", V, 1), call("aten.sum.dim_IntList", V, [1, -1])), ShapeMismatch),

@@ -13,6 +13,10 @@ from pot_lab.scoring.elementwise import divide
 from pot_lab.scoring.operators.elements import meeting
 from pot_lab.scoring.operators.registry import Exponent, Text, operator
 
+LARGEST_FLOAT32 = (2.0 - 2.0**-23) * 2.0**127
+LOG2_E, LOG10_E, LN_2 = (
+    float.fromhex(v) for v in ("0x1.71547652b82fep+0", "0x1.bcb7b1526e50ep-2", "0x1.62e42fefa39efp-1")
+)
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 
@@ -47,7 +51,13 @@ _one(
         x > 0, x * SELU_SCALE, elementwise.expm1_scaled(x.clamp(max=0.0), SELU_ALPHA, SELU_SCALE, 1.0)
     ),
 )
+_one("aten.exp2.default", lambda x: elementwise.exp(x * LN_2))
+_one("aten.log2.default", lambda x: elementwise.log(x) * LOG2_E)
+_one("aten.log10.default", lambda x: elementwise.log(x) * LOG10_E)
 _one("aten.floor.default", torch.floor)
+_one("aten.isnan.default", torch.isnan)
+_one("aten.isinf.default", torch.isinf)
+_one("aten.isfinite.default", torch.isfinite)
 _one("aten.ceil.default", torch.ceil)
 _one("aten.round.default", torch.round)
 _one("aten.sign.default", torch.sign)
@@ -90,6 +100,9 @@ def clamp(arithmetic: Arithmetic, x: Tensor, min: float | None = None, max: floa
 
 @operator("aten.pow.Tensor_Scalar", batch=batching.elementwise)
 def power(arithmetic: Arithmetic, x: Tensor, exponent: Exponent) -> Tensor:
+    """Products for whole exponents, roots for halves, exp(log(x) exponent) for others."""
+    if exponent != int(exponent) and abs(exponent) != 0.5:
+        return elementwise.exp(elementwise.log(x) * exponent)
     if exponent == 0.5:
         return elementwise.sqrt(x)
     if exponent == -0.5:
@@ -97,6 +110,33 @@ def power(arithmetic: Arithmetic, x: Tensor, exponent: Exponent) -> Tensor:
     if exponent < 0:
         return divide(1.0, elementwise.whole_power(x, int(-exponent)))
     return elementwise.whole_power(x, int(exponent))
+
+
+@operator("aten.pow.Scalar", batch=batching.elementwise)
+def power_of_number(arithmetic: Arithmetic, x: float, exponent: Tensor) -> Tensor:
+    """exp(exponent log(x))."""
+    base = torch.tensor(float(x), dtype=torch.float64, device=exponent.device)
+    return elementwise.exp(exponent * elementwise.log(base))
+
+
+@operator("aten.pow.Tensor_Tensor", batch=batching.elementwise)
+def power_of_tensor(arithmetic: Arithmetic, x: Tensor, exponent: Tensor) -> Tensor:
+    """exp(log(x) exponent)."""
+    return elementwise.exp(elementwise.log(x) * exponent)
+
+
+@operator("aten.nan_to_num.default", batch=batching.elementwise)
+def nan_to_num(
+    arithmetic: Arithmetic,
+    x: Tensor,
+    nan: float | None = None,
+    posinf: float | None = None,
+    neginf: float | None = None,
+) -> Tensor:
+    """Infinities become the largest float32 unless given, as in training."""
+    high = LARGEST_FLOAT32 if posinf is None else float(posinf)
+    low = -LARGEST_FLOAT32 if neginf is None else float(neginf)
+    return x.nan_to_num(0.0 if nan is None else float(nan), high, low)
 
 
 @operator("aten.celu.default", batch=batching.elementwise)

@@ -82,11 +82,13 @@ def _default_scale(query: Tensor) -> float:
 
 
 def _some_rows(grid: Grid, start: int, stop: int) -> Grid:
-    return Grid(*(None if t is None else t[..., start:stop, :] for t in grid))
+    second = None if grid.second is None else grid.second[..., start:stop, :]
+    return Grid(grid.values[..., start:stop, :], grid.step[..., start:stop, :], second)
 
 
 def _some_columns(grid: Grid, stop: int) -> Grid:
-    return Grid(*(None if t is None else t[..., :stop] for t in grid))
+    second = None if grid.second is None else grid.second[..., :stop]
+    return Grid(grid.values[..., :stop], grid.step[..., :stop], second)
 
 
 def _first_keys(grid: Grid, stop: int) -> Grid:

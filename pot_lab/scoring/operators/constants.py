@@ -33,7 +33,7 @@ _full("zeros", 0)
 _full("ones", 1)
 
 
-def _value_dtype(value: float, dtype: torch.dtype | None) -> torch.dtype:
+def _value_dtype(value: float | bool, dtype: torch.dtype | None) -> torch.dtype:
     """Without a type, the type of the value, as in ATen."""
     if dtype is None and not isinstance(value, float):
         return torch.bool if isinstance(value, bool) else torch.int64

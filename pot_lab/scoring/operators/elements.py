@@ -13,7 +13,7 @@ from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.batching import Traced
 from pot_lab.scoring.elementwise import divide
 from pot_lab.scoring.errors import HostileGraph
-from pot_lab.scoring.operators.registry import Operand, operator
+from pot_lab.scoring.operators.registry import Operand, Text, operator
 
 
 def meeting(x: Tensor, *others: Operand | None) -> Tensor:
@@ -53,6 +53,46 @@ def mul(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
 @operator("aten.div.Tensor", batch=batching.elementwise, booleans=True, check=not_only_truth)
 def div(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
     return divide(x, other)
+
+
+def _no_zero(arguments: dict[str, Any]) -> None:
+    """Whole numbers have no quotient by 0, and no NaN to say so."""
+    other = arguments["other"]
+    whole = not arguments["x"].tensor.dtype.is_floating_point
+    if whole and not isinstance(other, float) and (other == 0 or (isinstance(other, Traced) and _is_whole(other))):
+        raise HostileGraph("whole numbers are divided by fixed numbers other than 0", seen=other)
+
+
+def _is_whole(x: Traced) -> bool:
+    return not x.tensor.dtype.is_floating_point
+
+
+def _divisible(arguments: dict[str, Any]) -> None:
+    not_only_truth(arguments)
+    _no_zero(arguments)
+
+
+@operator("aten.div.Tensor_mode", batch=batching.elementwise, check=_divisible)
+def div_whole(arithmetic: Arithmetic, x: Tensor, other: Operand, rounding_mode: Text | None) -> Tensor:
+    """x / other, rounded down or towards 0; of whole numbers in whole numbers."""
+    if rounding_mode is None:
+        return divide(x, other)
+    if not _floating(x, other):
+        return torch.div(x, other, rounding_mode=rounding_mode)
+    y = divide(x, other)
+    return torch.floor(y) if rounding_mode == "floor" else torch.trunc(y)
+
+
+def _floating(*values: Operand) -> bool:
+    return any(v.is_floating_point() if isinstance(v, Tensor) else isinstance(v, float) for v in values)
+
+
+@operator("aten.remainder.Scalar", batch=batching.elementwise, check=_no_zero)
+def remainder(arithmetic: Arithmetic, x: Tensor, other: float) -> Tensor:
+    """x - floor(x / other) other."""
+    if not _floating(x, other):
+        return torch.remainder(x, other)
+    return meeting(x, other) - torch.floor(divide(x, other)) * other
 
 
 @operator("aten.maximum.default", batch=batching.elementwise)

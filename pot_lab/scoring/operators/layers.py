@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,21 +18,21 @@ from pot_lab.scoring.operators.registry import Equation, Ignored, Naturals, Posi
 
 
 def _linear_work(call: Call) -> int:
-    return 2 * call.output.numel() * int(call["weight"].shape[-1])
+    return 2 * call.output.numel() * int(call.traced("weight").shape[-1])
 
 
 def _conv_work(call: Call) -> int:
-    return 2 * call.output.numel() * math.prod(call["weight"].shape[1:])
+    return 2 * call.output.numel() * math.prod(call.traced("weight").shape[1:])
 
 
 def _conv_windows(call: Call) -> int:
     """All windows of all samples, written out."""
     positions = call.output.numel() // call.output.shape[1]
-    return positions * int(call["x"].shape[1]) * math.prod(call["weight"].shape[2:])
+    return positions * int(call.traced("x").shape[1]) * math.prod(call.traced("weight").shape[2:])
 
 
 def _matmul_work(call: Call) -> int:
-    return 2 * call.output.numel() * int(call["a"].shape[-1])
+    return 2 * call.output.numel() * int(call.traced("a").shape[-1])
 
 
 @operator("aten.linear.default", batch=batching.linear, work=_linear_work)
@@ -159,7 +160,7 @@ def _conv_transpose(
     apart[:, :, :: steps[0], :: steps[1]] = x
 
     def turned(w: Tensor) -> Tensor:
-        w = (w.unsqueeze(2) if flat else w).unflatten(0, (groups, -1)).transpose(1, 2)
+        w = torch.unflatten(w.unsqueeze(2) if flat else w, 0, (groups, -1)).transpose(1, 2)
         return w.flatten(0, 1).flip(-1, -2)
 
     y = arithmetic.convolution(apart, weight, [1, 1], pads, spaced, groups, form=f"turned {groups}", shaped=turned)
@@ -168,17 +169,17 @@ def _conv_transpose(
 
 
 def _transpose_work(call: Call) -> int:
-    area = math.prod(call["weight"].shape[2:])
-    return 2 * call.output.numel() * int(call["weight"].shape[0]) // int(call["groups"]) * area
+    area = math.prod(call.traced("weight").shape[2:])
+    return 2 * call.output.numel() * int(call.traced("weight").shape[0]) // int(call["groups"]) * area
 
 
 def _transpose_windows(call: Call) -> int:
     """Windows written out, and the data with zeros between their places."""
     positions = call.output.numel() // call.output.shape[1]
-    x, dims = call["x"], call["weight"].rank - 2
+    x, dims = call.traced("x"), call.traced("weight").rank - 2
     steps = spread(call["stride"], dims)
     apart = math.prod((n - 1) * s + 1 for n, s in zip(x.shape[2:], steps, strict=True))
-    windows = positions * int(x.shape[1]) * math.prod(call["weight"].shape[2:])
+    windows = positions * int(x.shape[1]) * math.prod(call.traced("weight").shape[2:])
     return max(windows, x.shape[0] * x.shape[1] * apart)
 
 
@@ -203,7 +204,7 @@ def conv3d(
     of x times the kernel's length."""
     steps, pads, spaced = spread(stride, 3), spread(padding, 3), spread(dilation, 3)
     length = weight.shape[2]
-    windows = F.pad(x, (0, 0, 0, 0, pads[0], pads[0])).unfold(2, spaced[0] * (length - 1) + 1, steps[0])
+    windows: Tensor = F.pad(x, (0, 0, 0, 0, pads[0], pads[0])).unfold(2, spaced[0] * (length - 1) + 1, steps[0])
     windows = windows[..., :: spaced[0]].permute(0, 2, 1, 5, 3, 4)
     y = arithmetic.convolution(
         windows.flatten(0, 1).flatten(1, 2),
@@ -215,7 +216,7 @@ def conv3d(
         form="by depth",
         shaped=lambda w: w.flatten(1, 2),
     )
-    y = y.unflatten(0, windows.shape[:2]).transpose(1, 2)
+    y = torch.unflatten(y, 0, windows.shape[:2]).transpose(1, 2)
     return y if bias is None else y + bias.reshape(1, -1, 1, 1, 1)
 
 
@@ -284,3 +285,21 @@ def einsum(arithmetic: Arithmetic, equation: Equation, operands: Tensors, path: 
     )
     order = [*batch, *rows, *columns]
     return y.reshape([sizes[c] for c in order]).permute([order.index(c) for c in output])
+
+
+def _bilinear_work(call: Call) -> int:
+    return 2 * int(call.output.numel()) * math.prod(call.traced("weight").shape[1:])
+
+
+def _bilinear_scratch(call: Call) -> int:
+    return int(call.output.numel()) * int(call.traced("weight").shape[2])
+
+
+@operator("aten.bilinear.default", batch=batching.bilinear, work=_bilinear_work, scratch=_bilinear_scratch)
+def bilinear(arithmetic: Arithmetic, x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x times all columns of the weight [O, I, J] as one product, then for each output the sum over J of that times
+    `other`."""
+    flat = arithmetic.prepared(weight, "by output", lambda w: arithmetic.fix(w.transpose(1, 2).flatten(0, 1)))
+    y = torch.unflatten(arithmetic.linear(x, flat), -1, (weight.shape[0], weight.shape[2]))
+    y = reductions.exact_sum(y * other.unsqueeze(-2), (-1,))
+    return y if bias is None else y + bias

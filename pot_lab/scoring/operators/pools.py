@@ -12,8 +12,11 @@ from pot_lab.scoring import batching, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.batching import Call
 from pot_lab.scoring.errors import CostLimit
-from pot_lab.scoring.operators.layers import pair
+from pot_lab.scoring.operators.layers import spread
 from pot_lab.scoring.operators.registry import Naturals, Positives, operator
+
+_MAX_POOLS = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}
+_ADAPTIVE_MAX_POOLS = {3: F.adaptive_max_pool1d, 4: F.adaptive_max_pool2d, 5: F.adaptive_max_pool3d}
 
 
 def _max_pool(
@@ -25,12 +28,12 @@ def _max_pool(
     dilation: Positives = (1,),
     ceil_mode: bool = False,
 ) -> Tensor:
-    pool = F.max_pool1d if x.dim() == 3 else F.max_pool2d
+    pool = _MAX_POOLS[x.dim()]
     return pool(x, list(kernel_size), list(stride) or None, list(padding), list(dilation), ceil_mode)
 
 
-operator("aten.max_pool1d.default", batch=batching.batch_first(3))(_max_pool)
-operator("aten.max_pool2d.default", batch=batching.batch_first(4))(_max_pool)
+for _dims in (1, 2, 3):
+    operator(f"aten.max_pool{_dims}d.default", batch=batching.batch_first(_dims + 2))(_max_pool)
 
 
 LARGEST_PLACES, LARGEST_CELLS = 1 << 20, 1 << 14
@@ -50,11 +53,11 @@ def _few_cells(arguments: dict[str, Any]) -> None:
 
 
 def _window_work(call: Call) -> int:
-    return 10 * call.output.numel() + call["x"].tensor.numel() * math.prod(call["kernel_size"])
+    places: int = math.prod(call["kernel_size"])
+    return 10 * call.output.numel() + call.traced("x").tensor.numel() * places
 
 
-@operator("aten.avg_pool2d.default", batch=batching.batch_first(4), work=_window_work, check=_few_windows)
-def avg_pool2d(
+def _average_pool(
     arithmetic: Arithmetic,
     x: Tensor,
     kernel_size: Positives,
@@ -63,40 +66,22 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
-    kernel = pair(kernel_size)
-    pads, steps = pair(padding), pair(stride or kernel)
+    kernel = spread(kernel_size, x.dim() - 2)
+    steps, pads = spread(stride or kernel, x.dim() - 2), spread(padding, x.dim() - 2)
     return reductions.average_pool(x, kernel, steps, pads, ceil_mode, count_include_pad)
 
 
-@operator("aten.avg_pool1d.default", batch=batching.batch_first(3), work=_window_work, check=_few_windows)
-def avg_pool1d(
-    arithmetic: Arithmetic,
-    x: Tensor,
-    kernel_size: Positives,
-    stride: Positives = (),
-    padding: Naturals = (0,),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> Tensor:
-    kernel, step, pad = [1, kernel_size[0]], [1, (stride or kernel_size)[0]], [0, padding[0]]
-    return reductions.average_pool(x.unsqueeze(2), kernel, step, pad, ceil_mode, count_include_pad).squeeze(2)
-
-
-@operator("aten.adaptive_avg_pool2d.default", batch=batching.batch_first(4), check=_few_cells)
-def adaptive_avg_pool2d(arithmetic: Arithmetic, x: Tensor, output_size: Positives) -> Tensor:
+def _adaptive_average_pool(arithmetic: Arithmetic, x: Tensor, output_size: Positives) -> Tensor:
     return reductions.adaptive_average_pool(x, output_size)
 
 
-@operator("aten.adaptive_avg_pool1d.default", batch=batching.batch_first(3), check=_few_cells)
-def adaptive_avg_pool1d(arithmetic: Arithmetic, x: Tensor, output_size: Positives) -> Tensor:
-    return reductions.adaptive_average_pool(x.unsqueeze(2), [1, *output_size]).squeeze(2)
+def _adaptive_max_pool(arithmetic: Arithmetic, x: Tensor, output_size: Positives) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = _ADAPTIVE_MAX_POOLS[x.dim()](x, list(output_size), return_indices=True)
+    return found
 
 
-@operator("aten.adaptive_max_pool2d.default", batch=batching.batch_first(4), returns="tensors")
-def adaptive_max_pool2d(arithmetic: Arithmetic, x: Tensor, output_size: Positives) -> tuple[Tensor, Tensor]:
-    return F.adaptive_max_pool2d(x, list(output_size), return_indices=True)
-
-
-@operator("aten.adaptive_max_pool1d.default", batch=batching.batch_first(3), returns="tensors")
-def adaptive_max_pool1d(arithmetic: Arithmetic, x: Tensor, output_size: Positives) -> tuple[Tensor, Tensor]:
-    return F.adaptive_max_pool1d(x, list(output_size), return_indices=True)
+for _dims in (1, 2, 3):
+    _rule = batching.batch_first(_dims + 2)
+    operator(f"aten.avg_pool{_dims}d.default", batch=_rule, work=_window_work, check=_few_windows)(_average_pool)
+    operator(f"aten.adaptive_avg_pool{_dims}d.default", batch=_rule, check=_few_cells)(_adaptive_average_pool)
+    operator(f"aten.adaptive_max_pool{_dims}d.default", batch=_rule, returns="tensors")(_adaptive_max_pool)

@@ -14,7 +14,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,8 +39,8 @@ Floats = Sequence[float]
 AnyDtype = torch.dtype
 Places = Sequence[Tensor | None]
 Ignored = Any
-"""Annotations that `graph.check_argument` knows: the typed schema of an argument. An `Exponent` is a whole number
-from 1 to 8, its negative, 0.5 or -0.5. A `Whole` is a whole number, also written as a float. `Places` are tensors of
+"""Annotations that `graph.check_argument` knows: the typed schema of an argument. An `Exponent` is a number
+from -64 to 64 that is not 0. A `Whole` is a whole number, also written as a float. `Places` are tensors of
 indices, or null for an axis that is taken whole."""
 
 LARGEST_PIECES = 1024
@@ -111,6 +111,7 @@ class Operator:
 
 
 REGISTRY: dict[str, Operator] = {}
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def element_work(call: Call) -> int:
@@ -129,8 +130,8 @@ def operator(
     check: Callable[[dict[str, Any]], None] | None = None,
     shapes: Callable[[dict[str, Any]], tuple[Tensor, ...]] | None = None,
     booleans: bool = False,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def add(kernel: Callable[..., Any]) -> Callable[..., Any]:
+) -> Callable[[Kernel], Kernel]:
+    def add(kernel: Kernel) -> Kernel:
         found = list(inspect.signature(kernel).parameters.values())[1:]
         parameters = tuple(
             Parameter(p.name, p.annotation, p.default is p.empty, None if p.default is p.empty else p.default)

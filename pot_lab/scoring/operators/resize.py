@@ -6,6 +6,7 @@ Places in the source are plain Python numbers from sizes alone, so they are the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def _nearest(
     arithmetic: Arithmetic, x: Tensor, output_size: Positives | None = None, scale_factors: Floats | None = None
 ) -> Tensor:
     """Place i takes floor(i L / M), with factors floor(i / factor), at most L - 1."""
-    factors = scale_factors or [None] * (x.dim() - 2)
+    factors: Sequence[float | None] = scale_factors or [None] * (x.dim() - 2)
     for dim, ((before, after, _), factor) in enumerate(
         zip(_sizes(x, output_size, scale_factors), factors, strict=True), 2
     ):
@@ -86,7 +87,69 @@ def _linear(
     return x
 
 
+def _nearest_exact(
+    arithmetic: Arithmetic, x: Tensor, output_size: Positives | None = None, scale_factors: Floats | None = None
+) -> Tensor:
+    """Place i takes floor((i + 0.5) apart), at most L - 1."""
+    for dim, (before, after, apart) in enumerate(_sizes(x, output_size, scale_factors), 2):
+        places = [min(math.floor((i + 0.5) * apart), before - 1) for i in range(after)]
+        x = x.index_select(dim, torch.tensor(places, dtype=torch.int64, device=x.device))
+    return x
+
+
+CUBIC = -0.75
+"""How much a cubic overshoots; torch's and OpenCV's number."""
+
+
+def cubic_weights(t: float) -> list[float]:
+    """Weights of the four neighbours of a place at distance t behind the second; plain float64 arithmetic, each step
+    rounded."""
+
+    def near(d: float) -> float:
+        return ((CUBIC + 2.0) * d - (CUBIC + 3.0)) * d * d + 1.0
+
+    def far(d: float) -> float:
+        return ((CUBIC * d - 5.0 * CUBIC) * d + 8.0 * CUBIC) * d - 4.0 * CUBIC
+
+    return [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)]
+
+
+def _cubic(
+    arithmetic: Arithmetic,
+    x: Tensor,
+    output_size: Positives | None,
+    align_corners: bool,
+    scale_factors: Floats | None = None,
+) -> Tensor:
+    """Of four neighbours a, b, c, d with their weights: ((a wa + b wb) + c wc) + d wd; the last axis first. Neighbours
+    beyond the border are the border's."""
+    sizes = _sizes(x, output_size, scale_factors)
+    for dim, (before, after, apart) in reversed(list(enumerate(sizes, 2))):
+        if align_corners:
+            apart = (before - 1) / (after - 1) if after > 1 else 0.0
+        places = [i * apart if align_corners else (i + 0.5) * apart - 0.5 for i in range(after)]
+        first = [math.floor(p) for p in places]
+        weights = [cubic_weights(p - f) for p, f in zip(places, first, strict=True)]
+        shape = [1] * x.dim()
+        shape[dim] = -1
+        parts = []
+        for neighbour in range(4):
+            index = [min(max(f - 1 + neighbour, 0), before - 1) for f in first]
+            w = torch.tensor([four[neighbour] for four in weights], dtype=torch.float64, device=x.device)
+            parts.append(x.index_select(dim, torch.tensor(index, device=x.device)).mul_(w.reshape(shape)))
+        a, b, c, d = parts
+        x = a.add_(b).add_(c).add_(d)
+    return x
+
+
 operator("aten.upsample_nearest1d.vec", batch=batching.batch_first(3), check=_check)(_nearest)
 operator("aten.upsample_nearest2d.vec", batch=batching.batch_first(4), check=_check)(_nearest)
 operator("aten.upsample_linear1d.vec", batch=batching.batch_first(3), check=_check)(_linear)
 operator("aten.upsample_bilinear2d.vec", batch=batching.batch_first(4), check=_check)(_linear)
+operator("aten.upsample_nearest3d.vec", batch=batching.batch_first(5), check=_check)(_nearest)
+operator("aten.upsample_trilinear3d.vec", batch=batching.batch_first(5), check=_check)(_linear)
+operator("aten.upsample_bicubic2d.vec", batch=batching.batch_first(4), check=_check)(_cubic)
+for _dims in (1, 2, 3):
+    operator(f"aten._upsample_nearest_exact{_dims}d.vec", batch=batching.batch_first(_dims + 2), check=_check)(
+        _nearest_exact
+    )

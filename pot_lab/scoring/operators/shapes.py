@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pot_lab.scoring import batching
+from pot_lab.scoring import batching, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.batching import Traced
+from pot_lab.scoring.batching import Call, Traced
 from pot_lab.scoring.errors import BadWeights, HostileGraph
+from pot_lab.scoring.exact_product import to_grid
 from pot_lab.scoring.operators.constants import exact_dtype
 from pot_lab.scoring.operators.registry import (
     AnyDtype,
@@ -21,6 +22,7 @@ from pot_lab.scoring.operators.registry import (
     Naturals,
     Places,
     Positive,
+    Positives,
     Probability,
     Sizes,
     Tensors,
@@ -47,6 +49,19 @@ def _counted_classes(arguments: dict[str, Any]) -> None:
         raise HostileGraph("one_hot needs its number of classes", seen=arguments["num_classes"])
 
 
+def _window_arguments(arguments: dict[str, Any]) -> None:
+    for name in ("output_size", "kernel_size", "dilation", "padding", "stride"):
+        if name in arguments and len(arguments[name]) != 2:
+            raise HostileGraph("windows have two sizes each", seen=f"{name} {arguments[name]}")
+
+
+def _window_along(arguments: dict[str, Any]) -> None:
+    x, dim = arguments["x"], arguments["dimension"]
+    if not -x.rank <= dim < x.rank:
+        raise HostileGraph("no such dimension", seen=dim, wanted=f"{-x.rank} to {x.rank - 1}")
+    arguments["dim"] = dim
+
+
 @operator("aten.view.default", "aten.reshape.default", batch=batching.reshape, booleans=True)
 def reshape(arithmetic: Arithmetic, x: Tensor, sizes: Sizes) -> Tensor:
     return x.reshape(list(sizes))
@@ -59,7 +74,7 @@ def flatten(arithmetic: Arithmetic, x: Tensor, start_dim: int = 0, end_dim: int 
 
 @operator("aten.unflatten.int", batch=batching.reshape, booleans=True)
 def unflatten(arithmetic: Arithmetic, x: Tensor, dim: int, sizes: Sizes) -> Tensor:
-    return x.unflatten(dim, list(sizes))
+    return torch.unflatten(x, dim, list(sizes))
 
 
 @operator("aten.permute.default", batch=batching.permute, booleans=True)
@@ -108,8 +123,8 @@ def stack(arithmetic: Arithmetic, parts: Tensors, dim: int = 0) -> Tensor:
 
 
 def _split_pieces(arguments: dict[str, Any]) -> int:
-    x = arguments["x"]
-    return -(-_length(x, arguments["dim"]) // arguments["split_size"])
+    size: int = arguments["split_size"]
+    return -(-_length(arguments["x"], arguments["dim"]) // size)
 
 
 @operator("aten.chunk.default", batch=batching.cut, returns="tensors", pieces=lambda arguments: arguments["chunks"])
@@ -141,7 +156,8 @@ def slice_(
     end: int | None = None,
     step: Positive = 1,
 ) -> Tensor:
-    return torch.ops.aten.slice.Tensor(x, dim, start, end, step)
+    cut: Tensor = torch.ops.aten.slice.Tensor(x, dim, start, end, step)
+    return cut
 
 
 @operator("aten.constant_pad_nd.default", batch=batching.padding)
@@ -156,7 +172,7 @@ def pad(
     return F.pad(x, list(pads), mode, value if mode == "constant" else None)
 
 
-@operator("aten.sym_size.int", batch=lambda call: call["x"].axis, returns="int")
+@operator("aten.sym_size.int", batch=lambda call: call.traced("x").axis, returns="int")
 def size(arithmetic: Arithmetic, x: Tensor, dim: int) -> int:
     return x.shape[dim]
 
@@ -211,7 +227,7 @@ def pixel_unshuffle(arithmetic: Arithmetic, x: Tensor, factor: Positive) -> Tens
 
 @operator("aten.channel_shuffle.default", batch=batching.batch_first(0))
 def channel_shuffle(arithmetic: Arithmetic, x: Tensor, groups: Positive) -> Tensor:
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    return torch.unflatten(x, 1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 # ---------------------------------------------------------------------------------- picking by places
@@ -230,7 +246,7 @@ def _picked(x: Tensor, places: Tensor, dim: int) -> Tensor:
         picked = picked.masked_fill_(~inside.reshape(shape), math.nan)
     elif not places.is_meta and not bool(inside.all()):
         raise BadWeights("a place outside of a tensor of whole numbers was asked for")
-    return picked.unflatten(dim, places.shape)
+    return torch.unflatten(picked, dim, places.shape)
 
 
 @operator("aten.index_select.default", batch=batching.index_select, check=_whole_places)
@@ -241,8 +257,8 @@ def index_select(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor) -> 
 @operator("aten.index.Tensor", batch=batching.indexing, check=_whole_places)
 def index(arithmetic: Arithmetic, x: Tensor, indices: Places) -> Tensor:
     """One tensor of places, at the axis where it stands."""
-    (dim,) = [i for i, places in enumerate(indices) if places is not None]
-    return _picked(x, indices[dim], dim)
+    ((dim, places),) = [(i, p) for i, p in enumerate(indices) if p is not None]
+    return _picked(x, places, dim)
 
 
 @operator("aten.gather.default", batch=batching.gather, check=_whole_places)
@@ -250,6 +266,113 @@ def gather(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, sparse_gr
     """A place outside gives NaN."""
     outside = (index < 0) | (index >= x.shape[dim])
     return x.to(torch.float64).gather(dim, index.masked_fill(outside, 0)).masked_fill_(outside, math.nan)
+
+
+# -------------------------------------------------------------------------------------- putting to places
+
+
+def _safe_places(x: Tensor, index: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Places inside, and marks of those that were not: floating-point values that go there become NaN, at place 0.
+
+    Raises: BadWeights for whole numbers, which have no NaN.
+    """
+    outside = (index < 0) | (index >= x.shape[dim])
+    if not x.is_floating_point() and not index.is_meta and bool(outside.any()):
+        raise BadWeights("a place outside of a tensor of whole numbers was asked for")
+    return index.masked_fill(outside, 0), outside
+
+
+def _put_work(call: Call) -> int:
+    source = call.arguments.get("src")
+    return 10 * (call.output.numel() + (source.tensor.numel() if isinstance(source, Traced) else 0))
+
+
+@operator("aten.scatter.value", batch=batching.scatter, check=_whole_places, work=_put_work, booleans=True)
+def scatter_value(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, value: float) -> Tensor:
+    places, outside = _safe_places(x, index, dim)
+    y = x.scatter(dim, places, value)
+    if not x.is_floating_point():
+        return y
+    spoiled = torch.zeros_like(x).scatter_add_(dim, places, outside.to(x.dtype)) > 0
+    return y.masked_fill_(spoiled, math.nan)
+
+
+@operator("aten.scatter.src", batch=batching.scatter, check=_whole_places, work=_put_work)
+def scatter(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """Of several values for one place the last one stays."""
+    places, outside = _safe_places(x, index, dim)
+    shape = [1] * index.dim()
+    shape[dim] = -1
+    order = torch.arange(index.shape[dim], device=x.device).reshape(shape).expand(index.shape)
+    last = torch.full(x.shape, -1, dtype=torch.int64, device=x.device)
+    last = last.scatter_reduce(dim, places, order, "amax", include_self=True)
+    given = src[tuple(slice(n) for n in index.shape)]
+    if given.is_floating_point():
+        given = given.masked_fill(outside, math.nan)
+    padded = F.pad(
+        given, [p for n, m in zip(reversed(given.shape), reversed(x.shape), strict=True) for p in (0, max(m - n, 0))]
+    )
+    front = padded[tuple(slice(None) if i == dim % x.dim() else slice(m) for i, m in enumerate(x.shape))]
+    return torch.where(last >= 0, front.gather(dim, last.clamp(min=0)), x)
+
+
+def _added(x: Tensor, dim: int, places: Tensor, src: Tensor) -> Tensor:
+    """x + the exact sums of src at each place; one grid for each line along `dim`."""
+    if not x.is_floating_point():
+        return x.scatter_add(dim, places, src)
+    grid = to_grid(src, (dim,), reductions.sum_bits(src.shape[dim]))
+    return x + torch.zeros_like(x).scatter_add_(dim, places, grid.values)
+
+
+@operator("aten.scatter_add.default", batch=batching.scatter, check=_whole_places, work=_put_work)
+def scatter_add(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    places, outside = _safe_places(x, index, dim)
+    given = src[tuple(slice(n) for n in index.shape)]
+    return _added(x, dim, places, given.masked_fill(outside, math.nan) if x.is_floating_point() else given)
+
+
+@operator("aten.index_add.default", batch=batching.index_add, check=_whole_places, work=_put_work)
+def index_add(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, source: Tensor, alpha: float = 1) -> Tensor:
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    index = index.reshape(shape).expand(source.shape)
+    return scatter_add(arithmetic, x, dim, index, source if alpha == 1 else source * alpha)
+
+
+# --------------------------------------------------------------------------------------------- windows
+
+
+@operator("aten.im2col.default", batch=batching.batch_first(4), check=_window_arguments)
+def im2col(
+    arithmetic: Arithmetic, x: Tensor, kernel_size: Positives, dilation: Positives, padding: Naturals, stride: Positives
+) -> Tensor:
+    return F.unfold(x, tuple(kernel_size), tuple(dilation), tuple(padding), tuple(stride))
+
+
+@operator(
+    "aten.col2im.default",
+    batch=batching.batch_first(3),
+    check=_window_arguments,
+    work=lambda call: 10 * (call.output.numel() + call.traced("x").tensor.numel()),
+)
+def col2im(
+    arithmetic: Arithmetic,
+    x: Tensor,
+    output_size: Positives,
+    kernel_size: Positives,
+    dilation: Positives,
+    padding: Naturals,
+    stride: Positives,
+) -> Tensor:
+    """Exact sums of what windows have at a place; one grid for each sample."""
+    grid = to_grid(x, (1, 2), reductions.sum_bits(math.prod(kernel_size)))
+    sizes, kernel, spaced, pads, steps = (tuple(v) for v in (output_size, kernel_size, dilation, padding, stride))
+    return F.fold(grid.values, sizes, kernel, spaced, pads, steps)
+
+
+@operator("aten.unfold.default", batch=batching.cut, booleans=True, check=_window_along)
+def unfold(arithmetic: Arithmetic, x: Tensor, dimension: int, size: Positive, step: Positive) -> Tensor:
+    return x.unfold(dimension, size, step)
 
 
 @operator("aten.one_hot.default", batch=batching.last_axis_added, check=_counted_classes)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from pot_lab.scoring import batching, elementwise, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
+from pot_lab.scoring.batching import Call
+from pot_lab.scoring.errors import CostLimit
 from pot_lab.scoring.operators.registry import AnyDtype, Dtype, Ints, Positive, operator
 
 
@@ -55,6 +62,11 @@ def argmax(arithmetic: Arithmetic, x: Tensor, dim: int | None = None, keepdim: b
     return _place(x, dim, keepdim)
 
 
+@operator("aten.argmin.default", batch=batching.any_dim)
+def argmin(arithmetic: Arithmetic, x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    return argmax(arithmetic, -x, dim, keepdim)
+
+
 def _place(x: Tensor, dim: int, keepdim: bool) -> Tensor:
     """The lowest place of the largest value; past the end where nothing is the largest, beside NaN."""
     place = reductions.lowest_argmax(x, dim).clamp(max=x.shape[dim] - 1)
@@ -98,3 +110,86 @@ def topk(
     """Values in order, equal ones by their place; NaN counts as the largest."""
     values, places = torch.sort(x, dim=dim, descending=largest, stable=True)
     return values.narrow(dim, 0, k), places.narrow(dim, 0, k)
+
+
+def _sort_work(call: Call) -> int:
+    return 40 * sum(t.numel() for t in call.outputs)
+
+
+def _line_work(call: Call) -> int:
+    return 10 * int(call["x"].tensor.numel())
+
+
+_LINE = batching.along(lambda call: (call["dim"],))
+
+
+@operator("aten.sort.default", batch=_LINE, returns="tensors", work=_sort_work)
+def sort(arithmetic: Arithmetic, x: Tensor, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
+    """Values in order, equal ones by their place; NaN counts as the largest."""
+    values, places = torch.sort(x, dim=dim, descending=descending, stable=True)
+    return values, places
+
+
+@operator("aten.sort.stable", batch=_LINE, returns="tensors", work=_sort_work)
+def sort_stable(
+    arithmetic: Arithmetic, x: Tensor, stable: bool | None, dim: int = -1, descending: bool = False
+) -> tuple[Tensor, Tensor]:
+    return sort(arithmetic, x, dim, descending)
+
+
+@operator("aten.argsort.default", batch=_LINE, work=_sort_work)
+def argsort(arithmetic: Arithmetic, x: Tensor, dim: int = -1, descending: bool = False) -> Tensor:
+    return sort(arithmetic, x, dim, descending)[1]
+
+
+@operator("aten.argsort.stable", batch=_LINE, work=_sort_work)
+def argsort_stable(arithmetic: Arithmetic, x: Tensor, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
+    return sort(arithmetic, x, dim, descending)[1]
+
+
+@operator("aten.median.dim", batch=batching.any_dim, returns="tensors", work=_sort_work)
+def median(arithmetic: Arithmetic, x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The lower of the two in the middle, and its place; NaN where there is one."""
+    values, places = torch.sort(x, dim=dim, stable=True)
+    middle, place = (t.narrow(dim, (x.shape[dim] - 1) // 2, 1) for t in (values, places))
+    if x.is_floating_point():
+        middle = middle.masked_fill(torch.isnan(values.narrow(dim, x.shape[dim] - 1, 1)), math.nan)
+    return (middle, place) if keepdim else (middle.squeeze(dim), place.squeeze(dim))
+
+
+LARGEST_FACTORS = 4096
+
+
+def _few_factors(arguments: dict[str, Any]) -> None:
+    x, dim = arguments["x"], arguments["dim"]
+    length = x.shape[dim] if -x.rank <= dim < x.rank else 0
+    if length > LARGEST_FACTORS:
+        raise CostLimit("a product has too many factors", seen=length, wanted=f"at most {LARGEST_FACTORS}")
+
+
+@operator("aten.prod.dim_int", batch=batching.any_dim, check=_few_factors, work=_line_work)
+def prod(arithmetic: Arithmetic, x: Tensor, dim: int, keepdim: bool = False, dtype: AnyDtype | None = None) -> Tensor:
+    """Factors from the front, each product rounded; whole numbers in int64."""
+    factors = _addable(x, dtype).unbind(dim)
+    y = functools.reduce(torch.mul, factors)
+    return y.unsqueeze(dim) if keepdim else y
+
+
+@operator("aten.cumprod.default", batch=_LINE, check=_few_factors)
+def cumprod(arithmetic: Arithmetic, x: Tensor, dim: int, dtype: AnyDtype | None = None) -> Tensor:
+    return torch.stack(list(itertools.accumulate(_addable(x, dtype).unbind(dim), torch.mul)), dim)
+
+
+def _addable(x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    floating = x.is_floating_point() or (dtype is not None and dtype.is_floating_point)
+    return x.to(torch.float64 if floating else torch.int64)
+
+
+@operator("aten.any.dim", batch=batching.any_dim, booleans=True)
+def any_(arithmetic: Arithmetic, x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    return x.any(dim, keepdim)
+
+
+@operator("aten.all.dim", batch=batching.any_dim, booleans=True)
+def all_(arithmetic: Arithmetic, x: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    return x.all(dim, keepdim)
