@@ -87,6 +87,9 @@ class RecordPool:
         """Never: a pool has no deadlines."""
         return None
 
+    def seats(self) -> None:
+        """Always the same."""
+
     def query(self, name: str, arguments: bytes) -> bytes:
         """`count`: how many records there are."""
         if name != "count":

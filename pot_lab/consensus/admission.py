@@ -113,7 +113,7 @@ class Admission(ReplicaState):
         """As a backup, hand the primary what still waits, and all others what it seems to leave out; as anyone, forget
         what nobody orders.
         """
-        if not len(self.pool):
+        if not len(self.pool) or not self.has_seat:
             return None
         if self.now_ms < self._scan_at_ms:
             return self._scan_at_ms

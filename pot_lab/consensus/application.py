@@ -8,9 +8,13 @@ reads no clock (time is `Batch.time_ms`), no randomness, no socket and no file.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol
+
+import msgspec
 
 from pot_lab.crypto.canonical import Record
+
+CONTACT_LIMIT_BYTES = 512
 
 
 class RequestId(Record, frozen=True):
@@ -27,6 +31,19 @@ class RequestId(Record, frozen=True):
     digest: bytes
 
 
+class Seat(Record, frozen=True):
+    """One place in the set of replicas.
+
+    Attributes:
+        address: the 20-byte address that signs its votes.
+        contact: what a runtime needs to reach it, in the application's own form; empty where the network's file says
+            it.
+    """
+
+    address: Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
+    contact: Annotated[bytes, msgspec.Meta(max_length=CONTACT_LIMIT_BYTES)] = b""
+
+
 class Batch(Record, frozen=True):
     """One agreed step: requests in their agreed order at one agreed time.
 
@@ -34,11 +51,13 @@ class Batch(Record, frozen=True):
         sequence: 1 for the first batch, then without gaps.
         time_ms: milliseconds since the Unix epoch, never before the previous batch's.
         requests: raw requests, each of which passed `Application.validate` at a quorum of replicas; may be empty.
+        since: the checkpoint after which the set that decided it is in force (0: the network's first set).
     """
 
     sequence: int
     time_ms: int
     requests: tuple[bytes, ...]
+    since: int = 0
 
 
 class Execution(Record, frozen=True):
@@ -76,6 +95,14 @@ class Application(Protocol):
 
     def due_ms(self) -> int | None:
         """The earliest time at which the state wants a batch even if nobody asks for anything, or None."""
+        ...
+
+    def seats(self) -> tuple[Seat, ...] | None:
+        """The set of replicas that the state asks for; None where it never changes.
+
+        The same object while nothing changes. What differs from the set in force takes its place after a checkpoint, a
+        window or more later (docs/consensus.md).
+        """
         ...
 
     def query(self, name: str, arguments: bytes) -> bytes:

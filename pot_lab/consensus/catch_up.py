@@ -7,22 +7,26 @@ arrives, and the next one comes from another peer; what is here already stays. O
 
 from __future__ import annotations
 
-from pot_lab.consensus.checkpoint import CHUNK_BYTES, SNAPSHOT_LIMIT_BYTES, snapshot_digest
-from pot_lab.consensus.membership import Verifier
+from pot_lab.consensus.checkpoint import CHUNK_BYTES, SNAPSHOT_LIMIT_BYTES, body_digest
+from pot_lab.consensus.membership import Succession, snapshot_digest
 from pot_lab.consensus.messages import NO_HASH, CheckpointProof, Offer
 from pot_lab.crypto.canonical import sha256
 
 _ASKED_AT_ONCE = 4
 
 
-def is_sound(offer: Offer, verifier: Verifier) -> bool:
-    """Whether an offer is a stable checkpoint's, and its chunks are those of the snapshot that it signs."""
+def is_sound(offer: Offer, succession: Succession) -> bool:
+    """Whether an offer is a stable checkpoint's, its chunks are those of the snapshot that it signs, and its set is the
+    last that is known.
+    """
     return (
         offer.proof.snapshot != NO_HASH
         and 0 < offer.size_bytes <= SNAPSHOT_LIMIT_BYTES
         and len(offer.chunks) == -(-offer.size_bytes // CHUNK_BYTES)
-        and snapshot_digest(offer.size_bytes, offer.chunks) == offer.proof.snapshot
-        and verifier.stable(offer.proof)
+        and snapshot_digest(body_digest(offer.size_bytes, offer.chunks), offer.members) == offer.proof.snapshot
+        and offer.members == succession.latest.membership.digest
+        and offer.proof.sequence >= succession.latest.membership.since
+        and succession.at(offer.proof.sequence).stable(offer.proof)
     )
 
 

@@ -9,10 +9,15 @@ below it may go, and whoever trails that far fetches the snapshot instead.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from pot_lab.consensus.membership import Verifier
+import msgspec
+
+from pot_lab.consensus.application import Seat
+from pot_lab.consensus.membership import Verifier, members_digest, snapshot_digest
 from pot_lab.consensus.messages import (
     MAX_CHUNKS,
+    MAX_REPLICAS,
     Attestation,
     Checkpoint,
     CheckpointProof,
@@ -28,11 +33,19 @@ SNAPSHOT_LIMIT_BYTES = CHUNK_BYTES * MAX_CHUNKS
 
 
 class Snapshot(Record, frozen=True):
-    """A replica's whole state after a batch."""
+    """A replica's whole state after a batch.
+
+    `before`, `era` and `seats` are the set's in force after it (`Membership`); `ends` is the checkpoint after which
+    another one will be, 0 while none is planned.
+    """
 
     sequence: Number
     time_ms: Number
     state: Hash
+    before: Hash
+    era: Number
+    seats: Annotated[tuple[Seat, ...], msgspec.Meta(max_length=MAX_REPLICAS)]
+    ends: Number
     application: bytes
     replies: bytes
 
@@ -47,9 +60,9 @@ def manifest_of(data: bytes) -> tuple[bytes, ...]:
     return tuple(sha256(chunk) for chunk in chunks_of(data))
 
 
-def snapshot_digest(size_bytes: int, manifest: tuple[bytes, ...]) -> bytes:
-    """The 32 bytes that a checkpoint signs for a snapshot."""
-    return tagged_hash("pot-lab/consensus/snapshot/1", size_bytes.to_bytes(8, "big"), b"".join(manifest))
+def body_digest(size_bytes: int, manifest: tuple[bytes, ...]) -> bytes:
+    """The digest of a snapshot's bytes, from those of its chunks."""
+    return tagged_hash("pot-lab/consensus/snapshot-body/1", size_bytes.to_bytes(8, "big"), b"".join(manifest))
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
@@ -59,9 +72,13 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 
 def decode_snapshot(data: bytes, proof: CheckpointProof) -> Snapshot:
     """Read the snapshot of a checkpoint; raises Malformed when the bytes are not those that were signed."""
-    if snapshot_digest(len(data), manifest_of(data)) != proof.snapshot:
-        raise Malformed("a snapshot's bytes are not those that its checkpoint signs", wanted=proof.snapshot)
     snapshot = decode(data, Snapshot, limit_bytes=SNAPSHOT_LIMIT_BYTES)
+    body, members = (
+        body_digest(len(data), manifest_of(data)),
+        members_digest(snapshot.before, snapshot.era, snapshot.seats),
+    )
+    if snapshot_digest(body, members) != proof.snapshot:
+        raise Malformed("a snapshot's bytes are not those that its checkpoint signs", wanted=proof.snapshot)
     if (snapshot.sequence, snapshot.state) != (proof.sequence, proof.state):
         raise Malformed("a snapshot is another checkpoint's", seen=snapshot.sequence, wanted=proof.sequence)
     return snapshot

@@ -15,18 +15,30 @@ class Checkpointing(ReplicaState):
     def _checkpoint(self, sequence: int) -> None:
         """Sign the state that was reached; at some places, take it as a snapshot too."""
         limits, digest = self.parameters, NO_HASH
-        if takes_snapshot(
+        if sequence == self._ends or takes_snapshot(
             sequence, self._snapshot_at, self._batch_bytes, limits.snapshot_batches, limits.snapshot_bytes
         ):
+            members, ends = self._members_after(), 0 if sequence == self._ends else self._ends
+            application, replies = self._application.snapshot(), self.replies.snapshot()
             data = encode_snapshot(
-                Snapshot(sequence, self.time_ms, self.state, self._application.snapshot(), self.replies.snapshot())
+                Snapshot(
+                    sequence,
+                    self.time_ms,
+                    self.state,
+                    members.before,
+                    members.since,
+                    members.seats,
+                    ends,
+                    application,
+                    replies,
+                )
             )
-            self._taken = Taken(sequence, len(data), manifest_of(data))
+            self._taken = Taken(sequence, len(data), manifest_of(data), members.digest)
             digest = self._taken.digest
             self._snapshot_at, self._batch_bytes = sequence, 0
             self.counters["snapshots_taken"] += 1
             self._effects.append(KeepSnapshot(sequence, data))
-        if self.checkpoints.in_window(sequence):
+        if self.has_seat and self.checkpoints.in_window(sequence):
             signed = vote_digest(self.membership.network_id, CHECKPOINT, 0, sequence, digest, sequence, self.state)
             own = Checkpoint(sequence, self.state, digest, self.index, self._identity.sign(signed))
             self.checkpoints.add(own)
@@ -58,6 +70,8 @@ class Checkpointing(ReplicaState):
     def _on_stable(self, proof: CheckpointProof) -> None:
         if proof.sequence <= self.low:
             self.counters["dropped_stale"] += 1
+        elif self._ends and proof.sequence > self._ends:
+            self.counters["dropped_other_era"] += 1
         elif not self._verifier.stable(proof):
             self.counters["dropped_bad_signature"] += 1
         else:
@@ -83,12 +97,14 @@ class Checkpointing(ReplicaState):
         self._move_low(proof)
         if self.recovered:
             self._persist(Stabilised(proof), urgent=False)
+        ends = sequence == self._ends
+        if ends:
+            self._succeed(self._hand_over(proof))
         if mine and proof.snapshot != NO_HASH:
             self._compact(proof)
-        if self.recovered:
+        if self.recovered and not ends:
             highest = sequence + self.parameters.window
-            for sender, message in self._stash.take(BEYOND_WINDOW, lambda m: m.sequence <= highest):
-                self._receive(sender, message)
+            self._hear_stashed(BEYOND_WINDOW, lambda m: m.sequence <= highest)
 
     def _move_low(self, proof: CheckpointProof) -> None:
         self.checkpoints.settle(proof)
@@ -114,7 +130,8 @@ class Checkpointing(ReplicaState):
     def _repeat_checkpoints(self) -> None:
         """Say again what this replica signed since the stable checkpoint, all but the newest, which is on its way."""
         every = self.parameters.checkpoint_batches
-        for sequence in range(self.low + every, self.executed - every + 1, every):
+        newest = self.executed if self._at_end else self.executed - every
+        for sequence in range(self.low + every, newest + 1, every):
             own = self.checkpoints.kept(sequence, self.index)
             if own is not None:
                 self._effects.append(Broadcast(own))

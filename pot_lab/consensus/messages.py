@@ -15,6 +15,7 @@ from typing import Annotated
 
 import msgspec
 
+from pot_lab.consensus.application import Seat
 from pot_lab.crypto.canonical import Record, tagged_hash
 from pot_lab.crypto.identity import recover
 from pot_lab.errors import Malformed, Oversize
@@ -26,6 +27,7 @@ MAX_REPLICAS = 100
 MAX_DECISIONS = 256
 MAX_OPEN = 1_024
 MAX_CHUNKS = 65_536
+MAX_HANDOVERS = 64
 
 _VOTE_TAG = "pot-lab/consensus/vote/1"
 _BATCH_TAG = "pot-lab/consensus/batch/1"
@@ -103,7 +105,7 @@ class Status(Record, frozen=True, tag=7):
     """Where the sender is; with `ask` the others answer with theirs.
 
     `active` says that it takes part in `view`, not that it waits for that view to begin; `stable` is its last stable
-    checkpoint.
+    checkpoint, `era` the one after which its set of replicas is in force.
     """
 
     view: Number
@@ -112,16 +114,19 @@ class Status(Record, frozen=True, tag=7):
     state: Hash
     stable: Number
     ask: bool
+    era: Number = 0
 
 
 class FetchDecisions(Record, frozen=True, tag=8):
     """A replica that trails asks for executed batches, `first` to `last`.
 
-    A peer whose log no longer reaches back to `first` answers with an `Offer` of its snapshot instead.
+    A peer whose log no longer reaches back to `first` answers with an `Offer` of its snapshot instead, and with the
+    handovers since `era`, the last that the asker knows.
     """
 
     first: Number
     last: Number
+    era: Number = 0
 
 
 class DecidedBatch(Record, frozen=True):
@@ -192,14 +197,30 @@ class CheckpointProof(Record, frozen=True):
     attestations: Annotated[tuple[Attestation, ...], msgspec.Meta(max_length=MAX_REPLICAS)]
 
 
+class Handover(Record, frozen=True):
+    """After this checkpoint another set of replicas is in force, as the set before it signed.
+
+    `body` is the digest of the snapshot's bytes without the set's (checkpoint.py), so that the checkpoint's signatures
+    can be checked against `seats` without the snapshot.
+    """
+
+    proof: CheckpointProof
+    body: Hash
+    seats: Annotated[tuple[Seat, ...], msgspec.Meta(max_length=MAX_REPLICAS)]
+
+
 class ViewChange(Record, frozen=True, tag=10):
-    """The sender leaves all views before `view`, and shows all that it prepared above its stable checkpoint."""
+    """The sender leaves all views before `view`, and shows all that it prepared above its stable checkpoint.
+
+    Views count from 0 in each `era`: the set of replicas in force after the checkpoint of that sequence.
+    """
 
     view: Number
     stable: CheckpointProof | None
     prepared: Annotated[tuple[PreparedProof, ...], msgspec.Meta(max_length=MAX_OPEN)]
     replica: Number
     signature: Signature
+    era: Number = 0
 
 
 class ViewVote(Record, frozen=True):
@@ -216,6 +237,7 @@ class NewView(Record, frozen=True, tag=11):
     votes: Annotated[tuple[ViewVote, ...], msgspec.Meta(max_length=MAX_REPLICAS)]
     proposals: Annotated[tuple[SignedVote, ...], msgspec.Meta(max_length=MAX_OPEN)]
     signature: Signature
+    era: Number = 0
 
 
 class FetchViewChanges(Record, frozen=True, tag=12):
@@ -263,11 +285,16 @@ class Stable(Record, frozen=True, tag=16):
 
 
 class Offer(Record, frozen=True, tag=17):
-    """The log that was asked for is gone; here is the snapshot that took its place, and the digests of its chunks."""
+    """The log that was asked for is gone; here is the snapshot that took its place, and the digests of its chunks.
+
+    `members` is the digest of the set in force after it; `handovers` lead there from the era that the asker named.
+    """
 
     proof: CheckpointProof
     size_bytes: Number
     chunks: Annotated[tuple[Hash, ...], msgspec.Meta(max_length=MAX_CHUNKS)]
+    members: Hash
+    handovers: Annotated[tuple[Handover, ...], msgspec.Meta(max_length=MAX_HANDOVERS)] = ()
 
 
 class FetchChunk(Record, frozen=True, tag=18):
@@ -370,7 +397,7 @@ def signed_vote(message: PrePrepare | Vote | ViewChange | NewView | Checkpoint) 
         )
     if isinstance(message, ViewChange | NewView):
         phase = VIEW_CHANGE if isinstance(message, ViewChange) else NEW_VIEW
-        return SignedVote(phase, message.view, 0, content_digest(message), 0, NO_HASH, message.signature)
+        return SignedVote(phase, message.view, message.era, content_digest(message), 0, NO_HASH, message.signature)
     if isinstance(message, Checkpoint):
         sequence = message.sequence
         return SignedVote(CHECKPOINT, 0, sequence, message.snapshot, sequence, message.state, message.signature)

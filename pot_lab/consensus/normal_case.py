@@ -56,7 +56,7 @@ class NormalCase(ReplicaState):
             return False
         if message.view > self.view or self.changing:
             kept = self._stash.put(LATER_VIEW, sender, message)
-        elif sequence > self.low + self.parameters.window:
+        elif sequence > self.low + self.parameters.window or 0 < self._ends < sequence:
             kept = self._stash.put(BEYOND_WINDOW, sender, message)
         else:
             return True
@@ -70,9 +70,10 @@ class NormalCase(ReplicaState):
         open_batches = sequence - 1 - self.executed
         if not self.is_primary or self.changing or open_batches >= limits.in_flight:
             return False
-        if sequence > self.low + limits.window or sequence <= self.executed:
+        if sequence > self.low + limits.window or sequence <= self.executed or 0 < self._ends < sequence:
             return False
-        if not self.pool.has_waiting and (self._due_ms is None or open_batches or self.now_ms < self._due_ms):
+        is_due = self._due_ms is not None and not open_batches and self.now_ms >= self._due_ms
+        if not (self.pool.has_waiting or self._ends or is_due):
             return False
         entries = self.pool.take(limits.batch_requests, limits.batch_bytes)
         time_ms = max(self.now_ms, self._proposed_ms, self.time_ms)
@@ -273,13 +274,14 @@ class NormalCase(ReplicaState):
         Nothing is committed above what is not prepared. It could not run earlier anyway, and so no view change finds a
         gap below a prepared batch, where an account's next nonce would overtake the one before.
         """
-        if self.changing:
+        if self.changing or not self.has_seat:
             return
         gapless = True
         for sequence in sorted(self._revoting):
             self._try_commit(self._slots[sequence])
         sequence, previous_ms = self.executed + 1, self.time_ms
-        while (slot := self._slots.get(sequence)) is not None and slot.proposal is not None:
+        last = self._ends or sequence + self.parameters.window
+        while sequence <= last and (slot := self._slots.get(sequence)) is not None and slot.proposal is not None:
             if not slot.accepted:
                 if not self._may_prepare(slot, previous_ms):
                     break
@@ -291,7 +293,7 @@ class NormalCase(ReplicaState):
 
     def _execute_next(self) -> bool:
         slot = self._slots.get(self.executed + 1)
-        if slot is None or slot.proposal is None or slot.missing:
+        if slot is None or slot.proposal is None or slot.missing or self._at_end:
             return False
         commits = tuple(
             vote for vote in slot.commits.values() if vote.digest == slot.digest and vote.view == slot.proposal.view
@@ -320,7 +322,7 @@ class NormalCase(ReplicaState):
         self.counters["repeats_skipped"] += len(digests) - len(fresh)
         digest = batch_digest(sequence, time_ms, digests)
         time_ms = max(time_ms, self.time_ms)
-        execution = self._application.execute(Batch(sequence, time_ms, tuple(fresh.values())))
+        execution = self._application.execute(Batch(sequence, time_ms, tuple(fresh.values()), self.era))
         if len(execution.replies) != len(fresh):
             raise AssertionError(f"application gave {len(execution.replies)} replies to {len(fresh)} requests")
         answered = tuple(zip(fresh, execution.replies, strict=True))
@@ -358,6 +360,7 @@ class NormalCase(ReplicaState):
         self.counters["batches_executed"] += 1
         self.counters["requests_executed"] += len(fresh)
         self._effects.append(Executed(sequence, time_ms, len(digests), execution, self.state, not self.recovered))
+        self._plan_end(sequence)
         if sequence % self.parameters.checkpoint_batches == 0:
             self._checkpoint(sequence)
 

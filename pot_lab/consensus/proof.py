@@ -55,15 +55,20 @@ class Header(Record, frozen=True):
             "pot-lab/consensus/state/1", self.previous, self.batch, self.replies, self.events, self.application
         )
 
-    def signed(self, network_id: bytes) -> bytes:
-        """The 32 bytes that a replica signs for this result."""
-        return vote_digest(network_id, RESULT, 0, self.sequence, self.batch, self.sequence, self.state)
+    def signed(self, network_id: bytes, era: int) -> bytes:
+        """The 32 bytes that a replica of the set of `era` signs for this result."""
+        return vote_digest(network_id, RESULT, era, self.sequence, self.batch, self.sequence, self.state)
 
 
 class ReplyProof(Record, frozen=True):
-    """A reply, its way up to the header, and who signed for that; one replica's part of it has one signature."""
+    """A reply, its way up to the header, and who signed for that; one replica's part of it has one signature.
+
+    `era` names the set whose indices the attestations mean (`membership.Succession` leads there from the first set); it
+    may be a later one than that which decided the batch.
+    """
 
     header: Header
+    era: Number
     request: Hash
     reply: bytes
     path: MerkleProof
@@ -75,17 +80,20 @@ def reply_leaf(request: bytes, reply: bytes) -> bytes:
     return request + reply
 
 
-def verify(proof: ReplyProof, network_id: bytes, addresses: Sequence[bytes], request: bytes) -> bytes:
-    """Check a proof against the replicas' addresses alone, and return the reply to `request` (its bytes).
+def verify(proof: ReplyProof, network_id: bytes, addresses: Sequence[bytes], request: bytes, *, era: int = 0) -> bytes:
+    """Check a proof against the addresses of an era's replicas alone, and return the reply to `request` (its bytes).
 
     Raises:
-        BadProof: another request's, fewer than q valid signatures, or a path that does not lead to what they signed.
+        BadProof: another request's, another era's, fewer than q valid signatures, or a path that does not lead to what
+            they signed.
     """
     if proof.request != request_digest(request):
         raise BadProof("a proof is about another request", seen=proof.request)
     if not proof.path.verify(proof.header.replies, reply_leaf(proof.request, proof.reply)):
         raise BadProof("a reply does not hang under its header", seen=proof.header.sequence)
-    signed, needed = proof.header.signed(network_id), quorum(len(addresses))
+    if proof.era != era:
+        raise BadProof("a proof is signed by the set of another era", seen=proof.era, wanted=era)
+    signed, needed = proof.header.signed(network_id, era), quorum(len(addresses))
     signers: set[int] = set()
     for each in proof.attestations:
         try:
@@ -98,18 +106,20 @@ def verify(proof: ReplyProof, network_id: bytes, addresses: Sequence[bytes], req
     return proof.reply
 
 
-def assemble(parts: Iterable[ReplyProof], network_id: bytes, addresses: Sequence[bytes]) -> ReplyProof | None:
+def assemble(
+    parts: Iterable[ReplyProof], network_id: bytes, addresses: Sequence[bytes], *, era: int = 0
+) -> ReplyProof | None:
     """Join replicas' parts that say the same into a proof; None while fewer than q of them do."""
     needed = quorum(len(addresses))
     alike: dict[bytes, dict[int, Attestation]] = {}
     for part in parts:
-        if len(part.attestations) != 1:
+        if len(part.attestations) != 1 or part.era != era:
             continue
         each = part.attestations[0]
         try:
             if (
                 each.replica >= len(addresses)
-                or recover(part.header.signed(network_id), each.signature) != addresses[each.replica]
+                or recover(part.header.signed(network_id, part.era), each.signature) != addresses[each.replica]
             ):
                 continue
         except PotLabError:

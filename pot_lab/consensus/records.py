@@ -16,6 +16,7 @@ from pot_lab.consensus.messages import (
     CheckpointProof,
     Commit,
     DecidedBatch,
+    Handover,
     NewView,
     Number,
     Prepare,
@@ -79,7 +80,13 @@ class Stabilised(Record, frozen=True, tag=8):
     proof: CheckpointProof
 
 
-LogRecord = Accepted | Prepared | Decided | Fetched | Found | Changing | Entered | Stabilised
+class Succeeded(Record, frozen=True, tag=9):
+    """Another set of replicas is in force; kept for good, for whoever comes later."""
+
+    handover: Handover
+
+
+LogRecord = Accepted | Prepared | Decided | Fetched | Found | Changing | Entered | Stabilised | Succeeded
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[LogRecord] = msgspec.msgpack.Decoder(LogRecord)
@@ -108,7 +115,7 @@ def compacted(proof: CheckpointProof, records: Iterable[LogRecord]) -> Iterator[
     """What of a log must stay once its state up to `proof.sequence` stands in a snapshot.
 
     Batches and votes above it stay, in order; of the views entered and left between two of them the last ones, of the
-    evidence and the checkpoints above it everything.
+    evidence, the handovers and the checkpoints above it everything.
     """
     yield Stabilised(proof)
     entered: Entered | None = None
@@ -118,7 +125,7 @@ def compacted(proof: CheckpointProof, records: Iterable[LogRecord]) -> Iterator[
             entered, changing = record, None
         elif isinstance(record, Changing):
             changing = record
-        elif isinstance(record, Found) or sequence_of(record) > proof.sequence:
+        elif isinstance(record, Found | Succeeded) or sequence_of(record) > proof.sequence:
             yield from (each for each in (entered, changing) if each is not None)
             entered = changing = None
             yield record

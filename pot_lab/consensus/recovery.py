@@ -9,9 +9,19 @@ from collections import OrderedDict
 
 from pot_lab.consensus.checkpoint import Snapshot, decode_snapshot, manifest_of
 from pot_lab.consensus.messages import CheckpointProof, batch_digest, prepared_proof, request_digest, signed_vote
-from pot_lab.consensus.records import Accepted, Changing, Decided, Entered, Fetched, LogRecord, Prepared, Stabilised
+from pot_lab.consensus.records import (
+    Accepted,
+    Changing,
+    Decided,
+    Entered,
+    Fetched,
+    LogRecord,
+    Prepared,
+    Stabilised,
+    Succeeded,
+)
 from pot_lab.consensus.replica_state import BadLog, ReplicaState, Taken
-from pot_lab.consensus.steps import Broadcast, Compact, Recovered, Restored
+from pot_lab.consensus.steps import Broadcast, Compact, MembersChanged, Recovered, Restored
 
 
 class Recovery(ReplicaState):
@@ -26,12 +36,15 @@ class Recovery(ReplicaState):
     def _restore(self, snapshot: Snapshot, proof: CheckpointProof, data: bytes) -> None:
         """Take a snapshot's state over."""
         self._application.restore(snapshot.application)
+        if snapshot.era != self.era:
+            self._join_era(snapshot.before, snapshot.era, snapshot.seats)
+        self._ends = snapshot.ends
         self.replies.restore(snapshot.replies, limit_bytes=len(data))
         self.executed, self.time_ms, self.state = snapshot.sequence, snapshot.time_ms, snapshot.state
         self._states = OrderedDict({self.executed: self.state})
         self._snapshot_at, self._batch_bytes = self.executed, 0
         self._next_sequence = max(self._next_sequence, self.executed + 1)
-        self._taken = Taken(self.executed, len(data), manifest_of(data))
+        self._taken = Taken(self.executed, len(data), manifest_of(data), self.membership.digest)
         self._offered = proof, self._taken
         self._move_low(proof)
         due_ms = self._application.due_ms()
@@ -43,8 +56,15 @@ class Recovery(ReplicaState):
         for record in input_.records:
             self._replay(record)
         if input_.final:
+            known = self.succession.latest.membership.since
+            if known != self.era:
+                raise BadLog("a log does not say how its set of replicas came", seen=known, wanted=self.era)
             self.recovered = True
+            if self.era:
+                self._effects.append(MembersChanged(self.membership))
             self._watching_since_ms = self.now_ms
+            for handover in self._unwritten:
+                self._persist(Succeeded(handover))
             if self._compact_later and self._offered is not None:
                 self._effects.append(Compact(self._offered[0]))
             if self.executed or self._slots:
@@ -103,16 +123,21 @@ class Recovery(ReplicaState):
             digests = tuple(request_digest(body) for body in batch.requests)
             self._execute(batch.sequence, batch.time_ms, digests, batch.requests)
         elif isinstance(record, Changing):
+            if record.change.era != self.era:
+                return
             self._leave_view()
             self.view, self.changing, self._own_change = record.change.view, True, record.change
             self._changes.add(record.change)
         elif isinstance(record, Entered):
-            self._enter_again(record)
+            if record.new_view.era == self.era:
+                self._enter_again(record)
+        elif isinstance(record, Succeeded):
+            self.succession.recall(record.handover)
+            self._unwritten = [each for each in self._unwritten if each != record.handover]
         elif isinstance(record, Stabilised):
             if record.proof.sequence > self.executed:
                 raise BadLog("a log goes on from a snapshot that is not there", seen=record.proof.sequence)
             self._know_stable(record.proof)
         else:
-            evidence = record.evidence.first
-            accused = self.membership.addresses.index(record.evidence.accused(self.membership.network_id))
-            self._accused[accused, evidence.phase, evidence.view, evidence.sequence] = None
+            first, accused = record.evidence.first, record.evidence.accused(self.membership.network_id)
+            self._accused[accused, first.phase, first.view, first.sequence] = None

@@ -17,10 +17,13 @@ from __future__ import annotations
 
 from pot_lab.consensus.admission import Admission
 from pot_lab.consensus.checkpointing import Checkpointing
+from pot_lab.consensus.eras import Eras
+from pot_lab.consensus.membership import OUTSIDERS
 from pot_lab.consensus.messages import (
     Attestation,
     BatchContent,
     Checkpoint,
+    Chunk,
     Commit,
     Decisions,
     FetchBatches,
@@ -48,18 +51,23 @@ from pot_lab.consensus.view_transition import ViewTransition
 from pot_lab.crypto.merkle import merkle_proof, merkle_root
 
 _STOOD_STILL_MS = 250
+_FOR_ALL = (Status, FetchDecisions, Decisions, Stable, Offer, FetchChunk, Chunk)
+"""What a peer without a seat may say: it fetches, or shows what is proved."""
 
 
-class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Trailing, Recovery):
+class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Trailing, Recovery):
     """A replica of one network.
 
     Args:
-        membership: the set and this replica's place in it.
-        identity: the key of `membership.addresses[membership.index]`.
+        membership: the network's first set and this replica's place in it, if any.
+        identity: the key of `membership.addresses[membership.index]`; without a place, the one that is to get one.
         application: what the batches act on, in its initial state.
         parameters: limits and times.
+        spare: keys that may take this replica's place later, after a rotation.
 
     Attributes:
+        membership: the set in force here.
+        succession: all sets so far.
         view: the current view; its primary is replica `view mod n`. While `changing`, the view that it waits for.
         executed, time_ms, state: the last executed batch's sequence, time and the state digest after it.
         counters: how often what was seen, dropped or done, by reason.
@@ -71,6 +79,8 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Trailing, Re
         Raises:
             NoProof: the request did not run, or too long ago.
         """
+        if not self.has_seat:
+            raise NoProof("this replica has no seat, so nothing that it signs counts", seen=request)
         cached = self.replies.get(request)
         header = None if cached is None else self._headers.get(cached.sequence)
         if cached is None or header is None:
@@ -80,9 +90,9 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Trailing, Re
         if merkle_root(leaves) != header.replies:
             raise NoProof("the replies beside this one are forgotten already", seen=request)
         index = next(index for index, each in enumerate(ran) if each.digest == request)
-        signature = self._identity.sign(header.signed(self.membership.network_id))
+        signature = self._identity.sign(header.signed(self.membership.network_id, self.era))
         attestation = Attestation(self.index, signature)
-        return ReplyProof(header, request, cached.reply, merkle_proof(leaves, index), (attestation,))
+        return ReplyProof(header, self.era, request, cached.reply, merkle_proof(leaves, index), (attestation,))
 
     def step(self, *inputs: Input) -> list[Effect]:
         """Take a turn's inputs, then do what they made possible; returns what must be done, in order.
@@ -93,11 +103,12 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Trailing, Re
         Raises:
             BadLog: only for `Recovered`: the log contradicts itself.
         """
-        self._effects = []
+        self._effects, era = [], self.era
         for input_ in inputs:
             if self.halted:
                 break
-            self._take(input_)
+            if self.era == era or not isinstance(input_, Received):  # else its sender is another set's index
+                self._take(input_)
         if self.recovered and not self.halted:
             if self._suspicion is not None:
                 self.counters["suspected_" + self._suspicion] += 1
@@ -131,8 +142,10 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Trailing, Re
         self.now_ms = max(self.now_ms, now_ms)
 
     def _receive(self, sender: int, message: Message) -> None:
-        if not self.recovered or not 0 <= sender < self.n or sender == self.index:
+        if not self.recovered or sender == self.index or not (0 <= sender < self.n or sender >= OUTSIDERS):
             self.counters["dropped_bad_sender"] += 1
+        elif sender >= OUTSIDERS and not isinstance(message, _FOR_ALL):
+            self.counters["dropped_outsider"] += 1
         elif isinstance(message, Prepare | Commit):
             self._on_vote(sender, message)
         elif isinstance(message, PrePrepare):
@@ -182,7 +195,7 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Trailing, Re
         now_ms = self.now_ms
         wake = [self._catch_up(), self._resend(), self._remind(), self._watch()]
         if now_ms >= self._status_at_ms:
-            self._effects.append(Broadcast(self._own_status(ask=False)))
+            self._effects.append(Broadcast(self._own_status(ask=not self.has_seat)))
             self._status_at_ms = now_ms + self.parameters.status_ms
             self._repeat_checkpoints()
         wake.append(self._status_at_ms)

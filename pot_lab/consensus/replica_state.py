@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from pot_lab.consensus.application import Application
+from pot_lab.consensus.application import Application, Seat
 from pot_lab.consensus.batching import RequestPool
 from pot_lab.consensus.catch_up import SnapshotFetch
-from pot_lab.consensus.checkpoint import Checkpoints, Snapshot, snapshot_digest
+from pot_lab.consensus.checkpoint import Checkpoints, Snapshot, body_digest
 from pot_lab.consensus.evidence import Equivocation
-from pot_lab.consensus.membership import Membership, Verifier
+from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership, Succession, Verifier, snapshot_digest
 from pot_lab.consensus.messages import (
     CheckpointProof,
     Commit,
+    Handover,
     Message,
     Prepare,
     PreparedProof,
@@ -39,7 +40,7 @@ from pot_lab.consensus.proof import Header
 from pot_lab.consensus.quorum import faulty, quorum, weak_quorum
 from pot_lab.consensus.records import Entered, Found, LogRecord
 from pot_lab.consensus.replies import ReplyCache
-from pot_lab.consensus.stash import Stash
+from pot_lab.consensus.stash import Early, Stash
 from pot_lab.consensus.steps import Accuse, Effect, Halt, Persist, Send
 from pot_lab.consensus.view_change import Patience, ViewChanges
 from pot_lab.crypto.canonical import tagged_hash
@@ -69,11 +70,17 @@ class Taken(msgspec.Struct, frozen=True):
     sequence: int
     size_bytes: int
     manifest: tuple[bytes, ...]
+    members: bytes
+
+    @property
+    def body(self) -> bytes:
+        """The digest of its bytes."""
+        return body_digest(self.size_bytes, self.manifest)
 
     @property
     def digest(self) -> bytes:
         """What its checkpoint signs."""
-        return snapshot_digest(self.size_bytes, self.manifest)
+        return snapshot_digest(self.body, self.members)
 
 
 class Slot:
@@ -137,25 +144,26 @@ class ReplicaState(ABC):
     """What the parts of one replica share; see `Replica` for the names that others may read."""
 
     def __init__(
-        self, membership: Membership, identity: Identity, application: Application, parameters: Parameters | None = None
+        self,
+        membership: Membership,
+        identity: Identity,
+        application: Application,
+        parameters: Parameters | None = None,
+        *,
+        spare: Sequence[Identity] = (),
     ) -> None:
         self.parameters = parameters or Parameters()
         self.parameters.check()
-        if membership.addresses[membership.index] != identity.address:
+        if membership.index != NO_SEAT and membership.addresses[membership.index] != identity.address:
             raise BadLog(
                 "a replica was given another's key",
                 seen=identity.address,
                 wanted=membership.addresses[membership.index],
             )
-        self.membership = membership
-        self.index = membership.index
-        self.n, self.f, self.q = membership.n, faulty(membership.n), quorum(membership.n)
-        self._identity = identity
+        self._identities = (identity, *spare)
         self._application = application
-        self._verifier = Verifier(membership)
+        self.succession = Succession(membership)
 
-        self.view = 0
-        self.changing = False
         self.now_ms = 0
         self.executed = 0
         self.time_ms = 0
@@ -167,39 +175,17 @@ class ReplicaState(ABC):
         limits = self.parameters
         self.pool = RequestPool(limits.pending_requests, limits.pending_bytes, limits.pending_per_account)
         self.replies = ReplyCache(limits.cached_replies, limits.cached_bytes)
-        self._slots: dict[int, Slot] = {}
-        self._highest_slot = 0
-        self._wanted: dict[bytes, set[int]] = {}
         self._states: OrderedDict[int, bytes] = OrderedDict({0: self.state})
-        self._commits: dict[int, Commit] = {}
-        self._claims: dict[int, int] = {}
-        self._diverging: dict[int, set[int]] = {}
-        self._stash = Stash(limits.in_flight * 4)
-        self._accused: dict[tuple[int, int, int, int], None] = {}
-
-        self._patience = Patience(limits.request_timeout_ms * max(1, self.n // _REPLICAS_A_TIMEOUT))
-        self._changes = ViewChanges(self.n)
-        self._own_change: ViewChange | None = None
-        self._own_change_at_ms = 0
-        self._entered: Entered | None = None
-        self._proofs: dict[int, PreparedProof] = {}
-        self._contents: dict[int, OrderedDict[bytes, PrePrepare]] = {}
         self._digests: dict[int, bytes] = {}
-        self._revoting: set[int] = set()
-
-        self.checkpoints = Checkpoints(self._verifier, limits.checkpoint_batches, limits.window)
+        self._headers: OrderedDict[int, Header] = OrderedDict()
+        self._accused: dict[tuple[bytes, int, int, int], None] = {}
         self._taken: Taken | None = None
         self._offered: tuple[CheckpointProof, Taken] | None = None
-        self._ahead: CheckpointProof | None = None
         self._compact_later = False
-        self._suspicion: str | None = None
-        self._watching_since_ms = 0
-        self._fetch: SnapshotFetch | None = None
-        self._headers: OrderedDict[int, Header] = OrderedDict()
+        self._unwritten: list[Handover] = []
         self._snapshot_at = 0
         self._batch_bytes = 0
 
-        self._next_sequence = 1
         self._proposed_ms = 0
         self._due_ms: int | None = None
         self._returned_ms = 0
@@ -207,14 +193,58 @@ class ReplicaState(ABC):
         self._timer_ms: int | None = -1
         self._status_at_ms = 0
         self._scan_at_ms = 0
+        self._effects: list[Effect] = []
+        self._begin_era(membership)
+
+    def _begin_era(self, membership: Membership) -> None:
+        """Begin anew with a set of replicas, after its checkpoint: nothing that was said in another era counts.
+
+        Every replica of the set stands at that checkpoint in view 0, with nothing voted on above it, so an era is a
+        PBFT of its own.
+        """
+        limits = self.parameters
+        self.membership = membership
+        self.index = membership.index
+        self.n, self.f, self.q = membership.n, faulty(membership.n), quorum(membership.n)
+        own = None if self.index == NO_SEAT else membership.addresses[self.index]
+        self._identity = next((each for each in self._identities if each.address == own), self._identities[0])
+        self._verifier = self.succession.of(membership.since) or Verifier(membership)
+        self._ends = 0
+
+        self.view = 0
+        self.changing = False
+        self._slots: dict[int, Slot] = {}
+        self._highest_slot = 0
+        self._wanted: dict[bytes, set[int]] = {}
+        self._commits: dict[int, Commit] = {}
+        self._claims: dict[int, int] = {}
+        self._diverging: dict[int, set[int]] = {}
+        self._stash = Stash(limits.in_flight * 4)
+        self._next_sequence = self.executed + 1
+
+        self._patience = Patience(limits.request_timeout_ms * max(1, self.n // _REPLICAS_A_TIMEOUT))
+        self._watching_since_ms = self.now_ms
+        self._suspicion: str | None = None
+        self._changes = ViewChanges(self.n)
+        self._own_change: ViewChange | None = None
+        self._own_change_at_ms = 0
+        self._entered: Entered | None = None
+        self._proofs: dict[int, PreparedProof] = {}
+        self._contents: dict[int, OrderedDict[bytes, PrePrepare]] = {}
+        self._revoting: set[int] = set()
+
+        self.checkpoints = Checkpoints(self._verifier, limits.checkpoint_batches, limits.window)
+        self._ahead: CheckpointProof | None = None
+
         self._resend_at_ms: int | None = None
         self._resend_after_ms = limits.resend_ms
         self._behind_since_ms: int | None = None
         self._asked: int | None = None
         self._ask_again_ms = 0
+        self._offer_wanted = False
         self._next_peer = self.index
         self._vouchers: dict[tuple[int, bytes], set[int]] = {}
-        self._effects: list[Effect] = []
+        self._fetch: SnapshotFetch | None = None
 
     @property
     def primary(self) -> int:
@@ -225,6 +255,16 @@ class ReplicaState(ABC):
     def is_primary(self) -> bool:
         """Whether this replica proposes."""
         return self.primary == self.index
+
+    @property
+    def has_seat(self) -> bool:
+        """Whether this replica is one of the set in force; if not, it only follows."""
+        return self.index != NO_SEAT
+
+    @property
+    def era(self) -> int:
+        """The checkpoint after which the set in force took over."""
+        return self.membership.since
 
     @property
     def open_batches(self) -> int:
@@ -243,15 +283,15 @@ class ReplicaState(ABC):
 
     def _accuse(self, accused: int, first: SignedVote, second: SignedVote) -> None:
         """Keep two contradicting votes as evidence, if their signatures bear it out; a primary loses its place."""
-        evidence = Equivocation(first, second)
-        key = (accused, first.phase, first.view, first.sequence)
-        if key in self._accused or sum(each[0] == accused for each in self._accused) >= _EVIDENCE_EACH:
+        evidence, address = Equivocation(first, second), self.membership.addresses[accused]
+        key = (address, first.phase, first.view, first.sequence)
+        if key in self._accused or sum(each[0] == address for each in self._accused) >= _EVIDENCE_EACH:
             return
         try:
             liar = evidence.accused(self.membership.network_id)
         except PotLabError:
             liar = b""
-        if liar != self.membership.addresses[accused]:
+        if liar != address:
             self.counters["dropped_bad_signature"] += 1
             return
         self._accused[key] = None
@@ -278,7 +318,7 @@ class ReplicaState(ABC):
         if executed > self._claims.get(sender, 0):
             self._claims[sender] = executed
         own = self._states.get(executed)
-        if own is None or own == state:
+        if own is None or own == state or sender >= OUTSIDERS:
             return True
         self.counters["dropped_diverged"] += 1
         against = self._diverging.setdefault(executed, set())
@@ -314,6 +354,22 @@ class ReplicaState(ABC):
         if to != self.index:
             self._effects.append(Send(to, message))
 
+    @property
+    def _at_end(self) -> bool:
+        """Whether this era's last batch was executed here, so that nothing is left to do but to end it."""
+        return self._ends == self.executed > 0
+
+    def _hear_stashed(self, reason: str, wanted: Callable[[Early], bool]) -> None:
+        """Take up messages that came too early, until one of them ends the era."""
+        era = self.era
+        for sender, message in self._stash.take(reason, wanted):
+            if self.era == era:
+                self._receive(sender, message)
+
+    def _members_claims(self) -> list[int]:
+        """How far the other replicas of the set say that they are, highest first."""
+        return sorted((claim for peer, claim in self._claims.items() if peer < OUTSIDERS), reverse=True)
+
     # What the parts ask of each other.
 
     @abstractmethod
@@ -327,6 +383,26 @@ class ReplicaState(ABC):
     @abstractmethod
     def _know_stable(self, proof: CheckpointProof) -> None:
         """Move the low watermark to a proved checkpoint, or remember it until this replica has come so far."""
+
+    @abstractmethod
+    def _members_after(self) -> Membership:
+        """The set in force after the checkpoint that was just reached."""
+
+    @abstractmethod
+    def _hand_over(self, proof: CheckpointProof) -> Handover:
+        """The handover that this era's last checkpoint is."""
+
+    @abstractmethod
+    def _succeed(self, handover: Handover) -> None:
+        """Begin the next era."""
+
+    @abstractmethod
+    def _join_era(self, before: bytes, era: int, seats: tuple[Seat, ...]) -> None:
+        """Begin an era at whatever place this replica is."""
+
+    @abstractmethod
+    def _plan_end(self, sequence: int) -> None:
+        """See whether the application asks for another set now."""
 
     @abstractmethod
     def _move_low(self, proof: CheckpointProof) -> None:

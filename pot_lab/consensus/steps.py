@@ -11,13 +11,18 @@ import msgspec
 
 from pot_lab.consensus.application import Execution
 from pot_lab.consensus.evidence import Equivocation
+from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import CheckpointProof, Message
 from pot_lab.consensus.records import LogRecord
 from pot_lab.errors import PotLabError
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A message from a replica; `sender` is its index as the channel proved it."""
+    """A message from a replica; `sender` is its index in the set in force here, as the channel proved it.
+
+    A peer without a seat in that set (one that left or comes, as this replica may itself) has a number from `OUTSIDERS`
+    on; it may only fetch, and show what is proved.
+    """
 
     sender: int
     message: Message
@@ -151,6 +156,16 @@ class Accuse(msgspec.Struct, frozen=True):
     evidence: Equivocation
 
 
+class MembersChanged(msgspec.Struct, frozen=True):
+    """Another set of replicas is in force: indices in later inputs and effects are this set's.
+
+    The runtime reaches the new ones, lets go of the old ones, and stops once `membership.index` says that this replica
+    has no seat any more.
+    """
+
+    membership: Membership
+
+
 class Halt(msgspec.Struct, frozen=True):
     """This replica must stop: going on could only spread its fault."""
 
@@ -170,5 +185,6 @@ Effect = (
     | ServeChunk
     | SetTimer
     | Accuse
+    | MembersChanged
     | Halt
 )

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from pot_lab.consensus.catch_up import SnapshotFetch, is_sound
 from pot_lab.consensus.checkpoint import decode_snapshot
+from pot_lab.consensus.membership import OUTSIDERS
 from pot_lab.consensus.messages import (
     COMMIT,
     MAX_DECISIONS,
+    MAX_HANDOVERS,
     CheckpointProof,
     Chunk,
     DecidedBatch,
@@ -25,9 +27,9 @@ from pot_lab.consensus.messages import (
     request_digest,
 )
 from pot_lab.consensus.quorum import weak_quorum
-from pot_lab.consensus.records import Fetched
+from pot_lab.consensus.records import Fetched, Succeeded
 from pot_lab.consensus.replica_state import RESEND_SLOTS, ReplicaState
-from pot_lab.consensus.steps import Compact, KeepSnapshot, Reply, ServeChunk, ServeDecisions
+from pot_lab.consensus.steps import Compact, KeepSnapshot, MembersChanged, Reply, ServeChunk, ServeDecisions
 from pot_lab.errors import PotLabError
 
 
@@ -40,6 +42,11 @@ class Trailing(ReplicaState):
             return
         if message.ask:
             self._send(sender, self._own_status(ask=False))
+        if message.era != self.era:
+            following = self.succession.since(message.era)
+            if following:
+                self._send(sender, Stable(following[0].proof))
+            return
         far = message.stable + self.parameters.checkpoint_batches < self.low
         if far and self.checkpoints.stable is not None:
             self._send(sender, Stable(self.checkpoints.stable))
@@ -51,18 +58,18 @@ class Trailing(ReplicaState):
                 self._send(sender, commit)
 
     def _own_status(self, *, ask: bool) -> Status:
-        return Status(self.view, not self.changing, self.executed, self.state, self.low, ask)
+        return Status(self.view, not self.changing, self.executed, self.state, self.low, ask, self.era)
 
     def _decided_elsewhere(self) -> int:
         """The highest sequence that others executed: as f+1 of them say, or after a longer wait as any one says.
 
         One may lie, but only to the price of a question: an answer counts by its proof.
         """
-        claims = sorted(self._claims.values(), reverse=True)
+        claims = self._members_claims()
         if len(claims) > self.f and claims[self.f] > self.executed:
             return claims[self.f]
         quiet_ms = self.now_ms - (self.now_ms if self._behind_since_ms is None else self._behind_since_ms)
-        return claims[0] if quiet_ms >= self.parameters.resend_ms else 0
+        return max(self._claims.values(), default=0) if quiet_ms >= self.parameters.resend_ms else 0
 
     def _catch_up(self) -> int | None:
         """Ask for decisions if the others have been ahead for a while; returns when to look again."""
@@ -86,17 +93,18 @@ class Trailing(ReplicaState):
         ahead = [peer for peer, claim in self._claims.items() if claim > self.executed]
         self._asked = min(ahead, key=lambda peer: (peer - self._next_peer - 1) % self.n)
         self._next_peer = self._asked
+        self._offer_wanted = True
         self._ask_again_ms = self.now_ms + self.parameters.fetch_timeout_ms
         self.counters["decisions_asked"] += 1
         if self._fetch is not None:
             self._fetch.ask_anew()
         last = min(target, self.executed + MAX_DECISIONS)
-        self._send(self._asked, FetchDecisions(self.executed + 1, last))
+        self._send(self._asked, FetchDecisions(self.executed + 1, last, self.succession.latest.membership.since))
 
     def _on_fetch_decisions(self, sender: int, message: FetchDecisions) -> None:
         last = min(message.last, self.executed, message.first + MAX_DECISIONS - 1)
         if self._offered is not None and message.first <= self._offered[0].sequence:
-            self._offer(sender)
+            self._offer(sender, message.era)
         elif 1 <= message.first <= last:
             self.counters["decisions_served"] += 1
             self._effects.append(ServeDecisions(sender, message.first, last))
@@ -109,17 +117,19 @@ class Trailing(ReplicaState):
         if sender != self._asked:
             self.counters["dropped_unasked"] += 1
             return
-        before = self.executed
+        before, era = self.executed, self.era
         for batch in message.batches:
             if batch.sequence <= self.executed:
                 continue
             digests = tuple(request_digest(body) for body in batch.requests)
-            if batch.sequence != self.executed + 1 or not self._decided(sender, batch, digests):
+            if batch.sequence != self.executed + 1 or self._at_end or not self._decided(sender, batch, digests):
                 self.counters["dropped_unproved"] += 1
                 break
             self._persist(Fetched(batch), urgent=False)
             self._execute(batch.sequence, batch.time_ms, digests, batch.requests)
             self.counters["batches_fetched"] += 1
+        if self.era != era:
+            return
         if self.executed == before:
             self._ask_again_ms = self.now_ms + self.parameters.catch_up_delay_ms
             return
@@ -143,30 +153,38 @@ class Trailing(ReplicaState):
                 if len(signers) == self.q:
                     return True
         vouchers = self._vouchers.setdefault((batch.sequence, digest), set())
-        vouchers.add(sender)
+        if sender < OUTSIDERS:
+            vouchers.add(sender)
         return len(vouchers) >= weak_quorum(self.n)
 
-    def _offer(self, to: int) -> None:
+    def _offer(self, to: int, era: int) -> None:
         if self._offered is not None:
             proof, taken = self._offered
+            handovers = self.succession.since(era)[:MAX_HANDOVERS]
             self.counters["snapshots_offered"] += 1
-            self._send(to, Offer(proof, taken.size_bytes, taken.manifest))
+            self._send(to, Offer(proof, taken.size_bytes, taken.manifest, taken.members, handovers))
 
     def _on_fetch_chunk(self, sender: int, message: FetchChunk) -> None:
         if self._offered is None:
             return
         proof, taken = self._offered
         if proof.sequence != message.sequence:
-            self._offer(sender)
+            self._offer(sender, proof.sequence)
         elif message.index < len(taken.manifest):
             self._effects.append(ServeChunk(sender, message.sequence, message.index))
 
     def _on_offer(self, sender: int, message: Offer) -> None:
-        if sender != self._asked or message.proof.sequence <= self.executed:
+        is_newer = self._fetch is None or self._fetch.proof.sequence < message.proof.sequence
+        if sender != self._asked or message.proof.sequence <= self.executed or not (self._offer_wanted or is_newer):
             self.counters["dropped_unasked"] += 1
             return
-        if not is_sound(message, self._verifier):
+        self._offer_wanted = False
+        known = len(self.succession.handovers)
+        followed = all(self.succession.follow(each) for each in message.handovers)
+        if not followed or not is_sound(message, self.succession):
             self.counters["dropped_unproved"] += 1
+            if len(self.succession.handovers) > known:  # a long way from here: ask for the rest of it
+                self._ask_again_ms = self.now_ms
             return
         if self._fetch is not None and self._fetch.proof.snapshot == message.proof.snapshot:
             self._fetch.turn_to(sender)  # asks for nothing twice: each chunk of a snapshot that is gone brings an offer
@@ -197,11 +215,16 @@ class Trailing(ReplicaState):
 
     def _jump(self, proof: CheckpointProof, data: bytes) -> None:
         """Go on from a fetched snapshot."""
+        era = self.era
         try:
             self._restore(decode_snapshot(data, proof), proof, data)
         except PotLabError as error:  # q replicas signed it, so this program is not theirs
             self._halt(error)
             return
+        for handover in self.succession.since(era):
+            self._persist(Succeeded(handover))
+        if self.era != era:
+            self._effects.append(MembersChanged(self.membership))
         self.counters["snapshots_fetched"] += 1
         self._effects += [KeepSnapshot(self.executed, data), Compact(proof)]
         for entry in list(self.pool):

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from pot_lab.consensus.membership import Verifier
+from pot_lab.consensus.membership import Succession, Verifier
 from pot_lab.consensus.messages import (
     PRE_PREPARE,
     CheckpointProof,
@@ -41,11 +41,14 @@ def null_digest(sequence: int) -> bytes:
     return batch_digest(sequence, 0, ())
 
 
-def check_view_change(message: ViewChange, verifier: Verifier, window: int) -> None:
-    """Raise BadViewChange unless its sender signed it and all that it shows is proved."""
+def check_view_change(message: ViewChange, verifier: Verifier, succession: Succession, window: int) -> None:
+    """Raise BadViewChange unless its sender, of the verifier's set, signed it and all that it shows is proved."""
+    era = verifier.membership.since
+    if message.era != era or (era and (message.stable is None or message.stable.sequence < era)):
+        raise BadViewChange("a view change is another era's", seen=message.era, wanted=era)
     if message.view < 1 or not verifier.vote(message.replica, signed_vote(message)):
         raise BadViewChange("a view change is not signed by its sender", seen=message.replica)
-    if message.stable is not None and not verifier.stable(message.stable):
+    if message.stable is not None and not succession.at(message.stable.sequence).stable(message.stable):
         raise BadViewChange("a view change shows a checkpoint without its proof", seen=message.stable.sequence)
     low = 0 if message.stable is None else message.stable.sequence
     last = low
@@ -96,7 +99,7 @@ def check_new_view(message: NewView, changes: Collection[ViewChange], verifier: 
     primary = message.view % verifier.n
     if len({change.replica for change in changes}) < verifier.q:
         raise BadViewChange("a new view stands on too few view changes", seen=len(changes), wanted=verifier.q)
-    if any(change.view != message.view for change in changes):
+    if any((change.era, change.view) != (message.era, message.view) for change in changes):
         raise BadViewChange("a new view stands on view changes to another view", wanted=message.view)
     planned = plan(changes)
     if {vote.sequence: vote.digest for vote in message.proposals} != planned.batches or len(message.proposals) != len(

@@ -74,7 +74,7 @@ class ViewTransition(ReplicaState):
         self._patience.left_view()
         self.counters["view_changes"] += 1
         prepared = tuple(proof for sequence, proof in sorted(self._proofs.items()) if sequence > self.low)
-        change = ViewChange(view, self.checkpoints.stable, prepared, self.index, NO_SIGNATURE)
+        change = ViewChange(view, self.checkpoints.stable, prepared, self.index, NO_SIGNATURE, self.era)
         signature = self._sign_content(VIEW_CHANGE, change)
         change = msgspec.structs.replace(change, signature=signature)
         self._resend_after_ms = self.parameters.resend_ms
@@ -87,9 +87,13 @@ class ViewTransition(ReplicaState):
 
     def _sign_content(self, phase: int, message: ViewChange | NewView) -> bytes:
         digest = content_digest(message)
-        return self._identity.sign(vote_digest(self.membership.network_id, phase, message.view, 0, digest, 0, NO_HASH))
+        network_id, era = self.membership.network_id, message.era
+        return self._identity.sign(vote_digest(network_id, phase, message.view, era, digest, 0, NO_HASH))
 
     def _on_view_change(self, sender: int, message: ViewChange) -> None:
+        if message.era != self.era or message.replica >= self.n:
+            self.counters["dropped_other_era"] += 1
+            return
         conflicting = self._changes.conflicting(message)
         if conflicting is not None:
             self._accuse(message.replica, signed_vote(conflicting), signed_vote(message))
@@ -101,13 +105,15 @@ class ViewTransition(ReplicaState):
         if message.replica == self.index or not self._changes.wants(message):
             return
         try:
-            check_view_change(message, self._verifier, self.parameters.window)
+            check_view_change(message, self._verifier, self.succession, self.parameters.window)
         except BadViewChange:
             self.counters["dropped_bad_view_change"] += 1
             return
         self._changes.add(message)
         if message.stable is not None:
             self._know_stable(message.stable)
+            if message.era != self.era or self.halted:
+                return
         view = self._changes.joinable(self.view, self.f)
         if view is not None:
             self.counters["view_changes_joined"] += 1
@@ -138,12 +144,15 @@ class ViewTransition(ReplicaState):
             for sequence, digest in planned.batches.items()
         )
         votes = tuple(ViewVote(change.replica, content_digest(change)) for change in changes)
-        new_view = NewView(self.view, votes, proposals, NO_SIGNATURE)
+        new_view = NewView(self.view, votes, proposals, NO_SIGNATURE, self.era)
         new_view = msgspec.structs.replace(new_view, signature=self._sign_content(NEW_VIEW, new_view))
         self._enter(Entered(new_view, changes), planned)
         self._effects.append(Broadcast(new_view))
 
     def _on_new_view(self, sender: int, message: NewView) -> None:
+        if message.era != self.era:
+            self.counters["dropped_other_era"] += 1
+            return
         primary = message.view % self.n
         known = [each for each, _ in self._changes.expected if each.view == message.view]
         if self._entered is not None and self._entered.new_view.view == message.view:
@@ -202,6 +211,8 @@ class ViewTransition(ReplicaState):
             self._persist(record)
             if planned.stable is not None:
                 self._know_stable(planned.stable)
+                if new_view.era != self.era or self.halted:
+                    return
         self._next_sequence = max(self.executed, planned.low, *planned.batches, 0) + 1
         missing: list[BatchName] = []
         for vote in new_view.proposals:
@@ -224,8 +235,7 @@ class ViewTransition(ReplicaState):
                 self._send(peer, FetchBatches(tuple(missing)))
         for entry in self.pool:
             entry.forward_ms, entry.overtaken_at = self.now_ms + self.parameters.forward_delay_ms, 0
-        for sender, message in self._stash.take(LATER_VIEW, lambda m: m.view <= self.view):
-            self._receive(sender, message)
+        self._hear_stashed(LATER_VIEW, lambda m: m.view <= self.view)
 
     def _enter_again(self, record: Entered) -> None:
         """Enter a view that the log says was entered."""
@@ -296,6 +306,8 @@ class ViewTransition(ReplicaState):
     def _watch(self) -> int | None:
         """Time the primary; leave its view when it lets work lie. Returns when to look again."""
         now_ms = self.now_ms
+        if not self.has_seat:
+            return None
         if self.changing:
             assert self._own_change is not None
             if now_ms >= self._own_change_at_ms:
@@ -309,10 +321,10 @@ class ViewTransition(ReplicaState):
                 end_ms = None
             return self._own_change_at_ms if end_ms is None else min(end_ms, self._own_change_at_ms)
         due = self._due_ms is not None and self._due_ms <= now_ms
-        behind = self._behind()
-        if behind:
+        if self._behind() or self._at_end:
             self._patience.progressed()
-        waiting = bool(len(self.pool)) or due or self._highest_slot > self.executed
+        waiting = bool(len(self.pool)) or due or bool(self._ends) or self._highest_slot > self.executed
+        waiting = waiting and not self._at_end  # then only checkpoints are missing, which need no primary
         end_ms = self._patience.until(now_ms, waiting)
         if end_ms is None:
             return self._due_ms
@@ -324,5 +336,5 @@ class ViewTransition(ReplicaState):
 
     def _behind(self) -> bool:
         """Whether a correct replica is ahead for sure: then it is not the primary that is slow."""
-        claims = sorted(self._claims.values(), reverse=True)
+        claims = self._members_claims()
         return len(claims) > self.f and claims[self.f] > self.executed

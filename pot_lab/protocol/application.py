@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from pot_lab.consensus.application import Batch, Execution, RequestId
+from pot_lab.consensus.application import Batch, Execution, RequestId, Seat
 from pot_lab.crypto.canonical import encode
 from pot_lab.protocol import views
 from pot_lab.protocol.ledger import Ledger
@@ -29,6 +29,7 @@ class LedgerApplication:
     def __init__(self, genesis: Genesis) -> None:
         self.ledger = Ledger(genesis)
         self._network_id = genesis.network_id
+        self._seats = tuple(Seat(member.address) for member in genesis.members)
         self._opened: OrderedDict[bytes, Transaction] = OrderedDict()
         self._opened_bytes = 0
 
@@ -50,6 +51,10 @@ class LedgerApplication:
     def due_ms(self) -> int | None:
         """When a batch is wanted even if nobody asks for anything."""
         return self.ledger.due_ms()
+
+    def seats(self) -> tuple[Seat, ...]:
+        """The aggregators that the ledger asks for."""
+        return self._seats
 
     def query(self, name: str, arguments: bytes) -> bytes:
         """Answer a read; see `views`."""

@@ -74,6 +74,9 @@ class Bundle:
         """Never."""
         return None
 
+    def seats(self) -> None:
+        """Always the same."""
+
     def query(self, name: str, arguments: bytes) -> bytes:
         """Nothing can be asked."""
         raise PotLabError("a bundle answers no queries", seen=name)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from pot_lab.consensus.application import Batch, Execution, RequestId
+from pot_lab.consensus.application import Batch, Execution, RequestId, Seat
 from pot_lab.consensus.checkpoint import chunks_of
-from pot_lab.consensus.membership import Membership
+from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
 from pot_lab.consensus.messages import Chunk, Decisions, decode_message, encode_message, request_digest
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.records import (
@@ -35,6 +35,7 @@ from pot_lab.consensus.steps import (
     Halt,
     Input,
     KeepSnapshot,
+    MembersChanged,
     Persist,
     Received,
     Recovered,
@@ -55,11 +56,18 @@ from pot_lab.errors import Malformed, PotLabError
 NETWORK_ID = bytes(range(32))
 START_MS = 1_700_000_000_000
 ACCOUNT_BYTES, NONCE_BYTES = 20, 8
+SEATS = b"seats:"
 
 
 def make_request(account: int, nonce: int, payload: bytes = b"") -> bytes:
     """A request of the register: account, nonce, payload."""
     return account.to_bytes(ACCOUNT_BYTES, "big") + nonce.to_bytes(NONCE_BYTES, "big") + payload
+
+
+def ask_for_seats(account: int, nonce: int, identities: Sequence[Identity]) -> bytes:
+    """A request that makes the register ask for another set of replicas."""
+    seats = tuple(Seat(each.address, b"at " + each.address) for each in identities)
+    return make_request(account, nonce, SEATS + encode(seats))
 
 
 class Register:
@@ -71,6 +79,8 @@ class Register:
         self.last_nonce: dict[bytes, int] = {}
         self.wanted_ms: list[int] = []
         self.salt = b""
+        self.asked_for: tuple[Seat, ...] | None = None
+        self.eras: list[int] = []
 
     def validate(self, request: bytes) -> RequestId:
         if len(request) < ACCOUNT_BYTES + NONCE_BYTES or request.endswith(b"invalid"):
@@ -86,17 +96,27 @@ class Register:
                 replies.append(b"stale nonce")
                 continue
             self.last_nonce[id_.account] = id_.nonce
-            self.executed.append(request)
+            self._take(request)
             replies.append(b"done %d" % len(self.executed))
         self.times_ms.append(batch.time_ms)
+        self.eras.append(batch.since)
         self.wanted_ms = [at_ms for at_ms in self.wanted_ms if at_ms > batch.time_ms]
         return Execution(tuple(replies), tuple(b"event " + r for r in batch.requests), self._digest())
+
+    def _take(self, request: bytes) -> None:
+        self.executed.append(request)
+        payload = request[ACCOUNT_BYTES + NONCE_BYTES :]
+        if payload.startswith(SEATS):
+            self.asked_for = decode(payload[len(SEATS) :], tuple[Seat, ...], limit_bytes=1 << 20)
 
     def _digest(self) -> bytes:
         return tagged_hash("register", self.salt, encode((tuple(self.executed), tuple(self.times_ms))))
 
     def due_ms(self) -> int | None:
         return min(self.wanted_ms, default=None)
+
+    def seats(self) -> tuple[Seat, ...] | None:
+        return self.asked_for
 
     def query(self, name: str, arguments: bytes) -> bytes:
         raise PotLabError("the register answers no queries", seen=name)
@@ -106,9 +126,10 @@ class Register:
 
     def restore(self, snapshot: bytes) -> None:
         executed, times_ms = decode(snapshot, tuple[tuple[bytes, ...], tuple[int, ...]], limit_bytes=1 << 30)
-        self.executed, self.times_ms = list(executed), list(times_ms)
+        self.executed, self.times_ms = [], list(times_ms)
         self.last_nonce = {}
         for request in executed:
+            self._take(request)
             id_ = self.validate(request)
             self.last_nonce[id_.account] = id_.nonce
 
@@ -130,9 +151,11 @@ class Node:
     def start(self, make_application: Callable[[], Register] | None = None) -> None:
         self.up, self.life, self.timer_ms = True, self.life + 1, None
         self.application = (make_application or self.cluster.make_application)()
-        membership = Membership(NETWORK_ID, self.cluster.addresses, self.index)
-        identity = self.cluster.identities[self.index]
-        self.replica = Replica(membership, identity, self.application, self.cluster.parameters)
+        first = self.cluster.addresses
+        index = self.index if self.index < len(first) else NO_SEAT
+        self.membership = Membership(NETWORK_ID, first, index)
+        identity, *spare = self.cluster.keys_of(self.index)
+        self.replica = Replica(self.membership, identity, self.application, self.cluster.parameters, spare=spare)
         self.step(Tick(self.now_ms))
         records = [decode_record(data) for data in self.disk]
         if records and isinstance(records[0], Stabilised):
@@ -164,15 +187,20 @@ class Node:
                 self.disk += self.unsynced
                 self.unsynced = []
         elif isinstance(effect, Send):
-            cluster.send(self.index, effect.to, encode_message(effect.message))
+            cluster.send(self.index, self.host_of(effect.to), encode_message(effect.message))
         elif isinstance(effect, Broadcast):
             data = encode_message(effect.message)
-            for other in cluster.nodes:
-                if other.index != self.index:
-                    cluster.send(self.index, other.index, data)
+            hosts = range(len(cluster.nodes))
+            if self.membership.index != NO_SEAT:
+                hosts = sorted(map(self.host_of, range(self.membership.n)))
+            for host in hosts:
+                if host != self.index:
+                    cluster.send(self.index, host, data)
+        elif isinstance(effect, MembersChanged):
+            self.membership = effect.membership
         elif isinstance(effect, ServeDecisions):
             batches = self.read_decisions(effect.first, effect.last)
-            cluster.send(self.index, effect.to, encode_message(Decisions(tuple(batches))))
+            cluster.send(self.index, self.host_of(effect.to), encode_message(Decisions(tuple(batches))))
         elif isinstance(effect, KeepSnapshot):
             self.snapshots[effect.sequence] = effect.snapshot
         elif isinstance(effect, Compact):
@@ -181,7 +209,8 @@ class Node:
             self.snapshots = {at: data for at, data in self.snapshots.items() if at >= effect.proof.sequence}
         elif isinstance(effect, ServeChunk):
             data = list(chunks_of(self.snapshots[effect.sequence]))[effect.index]
-            cluster.send(self.index, effect.to, encode_message(Chunk(effect.sequence, effect.index, data)))
+            chunk = Chunk(effect.sequence, effect.index, data)
+            cluster.send(self.index, self.host_of(effect.to), encode_message(chunk))
         elif isinstance(effect, Executed):
             cluster.on_executed(self, effect)
         elif isinstance(effect, Reply):
@@ -199,6 +228,18 @@ class Node:
         else:
             assert isinstance(effect, Refuse)
             cluster.refusals.append(effect)
+
+    def host_of(self, replica: int) -> int:
+        """The host behind an index of the set that this node knows."""
+        if replica >= OUTSIDERS:
+            return replica - OUTSIDERS
+        return self.cluster.hosts[self.membership.addresses[replica]]
+
+    def number_of(self, host: int) -> int:
+        """A host's number in the set in force here."""
+        addresses = self.replica.membership.addresses
+        own = (each.address for each in self.cluster.keys_of(host))
+        return next((addresses.index(address) for address in own if address in addresses), OUTSIDERS + host)
 
     def fire(self, life: int, at_ms: int | None) -> None:
         if self.up and life == self.life and at_ms == self.timer_ms:
@@ -238,6 +279,8 @@ class Cluster:
         self.tamper: Callable[[int, int, bytes], bytes | None] = lambda sender, to, data: data
         self.identities = [Identity(sha256(b"replica %d" % i)) for i in range(n)]
         self.addresses = tuple(identity.address for identity in self.identities)
+        self.spare: dict[int, list[Identity]] = {}
+        self.hosts = {address: host for host, address in enumerate(self.addresses)}
         self.make_application: Callable[[], Register] = Register
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._ticket = 0
@@ -249,6 +292,25 @@ class Cluster:
         self.nodes: list[Node] = []
         for i in range(n):
             self.nodes.append(Node(self, i))
+
+    def keys_of(self, host: int) -> list[Identity]:
+        """A host's keys: the one that it begins with, and those that it may use later."""
+        return [self.identities[host], *self.spare.get(host, [])]
+
+    def give_key(self, host: int, name: bytes) -> Identity:
+        """Lay another key ready on a host; its next process knows it."""
+        identity = Identity(sha256(name))
+        self.spare.setdefault(host, []).append(identity)
+        self.hosts[identity.address] = host
+        return identity
+
+    def add_host(self) -> Node:
+        """A new host, which knows the network's first set and has no seat yet."""
+        host = len(self.nodes)
+        self.identities.append(Identity(sha256(b"replica %d" % host)))
+        self.hosts[self.identities[host].address] = host
+        self.nodes.append(Node(self, host))
+        return self.nodes[host]
 
     def at(self, at_ms: int, action: Callable[[], None]) -> None:
         self._ticket += 1
@@ -272,7 +334,7 @@ class Cluster:
         node = self.nodes[to]
         if node.up:
             node.step(Tick(node.now_ms))
-            node.step(Received(sender, decode_message(data, limit_bytes=1 << 24)))
+            node.step(Received(node.number_of(sender), decode_message(data, limit_bytes=1 << 24)))
 
     def submit(self, request: bytes, to: list[int] | None = None, *, spread: bool | None = None) -> None:
         targets = [node for node in self.nodes if node.up and (to is None or node.index in to)]

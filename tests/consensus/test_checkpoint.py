@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from pot_lab.consensus import checkpoint as checkpoint_module
-from pot_lab.consensus.checkpoint import Snapshot, decode_snapshot, encode_snapshot, manifest_of, snapshot_digest
+from pot_lab.consensus.application import Seat
+from pot_lab.consensus.checkpoint import Snapshot, body_digest, decode_snapshot, encode_snapshot, manifest_of
+from pot_lab.consensus.membership import members_digest, snapshot_digest
 from pot_lab.consensus.messages import (
     CHECKPOINT,
     Attestation,
@@ -36,6 +38,9 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("checkpoint", "catch_up"):
         monkeypatch.setattr(f"pot_lab.consensus.{module}.CHUNK_BYTES", 64)
     assert checkpoint_module.CHUNK_BYTES == 64
+
+
+SEATS = tuple(Seat(bytes([i]) * 20) for i in range(4))
 
 
 def work(cluster: Cluster, nonces: range, pause_ms: int = 10) -> None:
@@ -243,9 +248,9 @@ def test_a_compacted_log_keeps_what_is_above_and_the_last_view() -> None:
 
 
 def test_a_snapshots_bytes_are_those_that_were_signed_or_refused() -> None:
-    snapshot = Snapshot(7, 5, b"s" * 32, b"application" * 20, b"replies")
+    snapshot = Snapshot(7, 5, b"s" * 32, bytes(32), 0, SEATS, 0, b"application" * 20, b"replies")
     data = encode_snapshot(snapshot)
-    digest = snapshot_digest(len(data), manifest_of(data))
+    digest = snapshot_digest(body_digest(len(data), manifest_of(data)), members_digest(bytes(32), 0, SEATS))
     assert decode_snapshot(data, CheckpointProof(7, b"s" * 32, digest, ())) == snapshot
     for proof in (
         CheckpointProof(8, b"s" * 32, digest, ()),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pot_lab.consensus.application import Seat
 from pot_lab.consensus.messages import (
     COMMIT,
     PRE_PREPARE,
@@ -27,6 +28,7 @@ from pot_lab.consensus.messages import (
     FetchDecisions,
     FetchViewChanges,
     Forward,
+    Handover,
     Message,
     NewView,
     Offer,
@@ -58,17 +60,19 @@ endorsements = st.lists(st.builds(Endorsement, numbers, numbers, hashes, signatu
 prepared = st.lists(st.builds(PreparedProof, signed_votes, endorsements), max_size=3).map(tuple)
 attestations = st.lists(st.builds(Attestation, numbers, signatures), max_size=3).map(tuple)
 proofs = st.builds(CheckpointProof, numbers, hashes, hashes, attestations)
+seats = st.builds(Seat, st.binary(min_size=20, max_size=20), st.binary(max_size=9))
+handovers = st.lists(st.builds(Handover, proofs, hashes, st.lists(seats, max_size=4).map(tuple)), max_size=2).map(tuple)
 votes = st.lists(st.builds(ViewVote, numbers, hashes), max_size=4).map(tuple)
 names = st.lists(st.builds(BatchName, numbers, hashes), max_size=3).map(tuple)
 messages = st.one_of(
-    st.builds(ViewChange, numbers, st.none() | proofs, prepared, st.integers(0, 4) | numbers, signatures),
-    st.builds(NewView, numbers, votes, st.lists(signed_votes, max_size=3).map(tuple), signatures),
+    st.builds(ViewChange, numbers, st.none() | proofs, prepared, st.integers(0, 4) | numbers, signatures, numbers),
+    st.builds(NewView, numbers, votes, st.lists(signed_votes, max_size=3).map(tuple), signatures, numbers),
     st.builds(FetchViewChanges, numbers, st.lists(numbers, max_size=4).map(tuple)),
     st.builds(FetchBatches, names),
     st.builds(BatchContent, numbers, numbers, bodies),
     st.builds(Checkpoint, numbers, hashes, hashes, numbers, signatures),
     st.builds(Stable, proofs),
-    st.builds(Offer, proofs, numbers, st.lists(hashes, max_size=3).map(tuple)),
+    st.builds(Offer, proofs, numbers, st.lists(hashes, max_size=3).map(tuple), hashes, handovers),
     st.builds(FetchChunk, numbers, numbers),
     st.builds(Chunk, numbers, numbers, st.binary(max_size=40)),
     st.builds(

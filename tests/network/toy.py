@@ -69,6 +69,9 @@ class Toy:
     def due_ms(self) -> int | None:
         return None
 
+    def seats(self) -> None:
+        return None
+
     def query(self, name: str, arguments: bytes) -> bytes:
         if name == "total":
             return b"%d" % self.total

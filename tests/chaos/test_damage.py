@@ -1,0 +1,178 @@
+"""Disks that lie, fill up or take their time, and clocks that are wrong: an aggregator recovers or stops with a reason,
+and then what the operator's page says works.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.chaos.network import PATIENCE_S, Bookkeeper, ChaosNetwork, steady_load
+
+SNAPSHOT_BATCHES = 16
+VICTIM = 3
+
+
+def worked(network: ChaosNetwork, requests: int = 60) -> Bookkeeper:
+    """A client whose requests have made a log, a snapshot and a history; the victim is dead."""
+    book = network.bookkeeper("client")
+    network.settle(book)
+    for _ in range(requests):
+        book.put(bytes(300)).result(PATIENCE_S)
+    network.settle(book)
+    network.kill(VICTIM)
+    return book
+
+
+def come_back(network: ChaosNetwork, book: Bookkeeper) -> str:
+    """Start the victim as an operator does: if it stops with an error, move its data away and start it again.
+
+    Returns the name of the error, or "".
+    """
+    process = network.start(VICTIM)
+    deadline_s = time.monotonic() + PATIENCE_S
+    while process.poll() is None:
+        state = book.status().result(PATIENCE_S)[VICTIM]
+        others = [each.height for each in book.status().result(PATIENCE_S) if each.index != VICTIM]
+        if state.reachable and state.height >= min(others):
+            return ""
+        assert time.monotonic() < deadline_s, network.stderr(VICTIM)
+        time.sleep(0.05)
+    line = network.stderr(VICTIM).splitlines()[-1]
+    assert process.returncode == 1 and line.startswith(f"aggregator {VICTIM} stopped: "), network.stderr(VICTIM)
+    network.processes.pop(VICTIM)
+    network.forget(VICTIM)
+    network.start(VICTIM)
+    return line.split(": ")[1]
+
+
+def flip(path: Path, random: Random) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[random.randrange(len(raw))] ^= 1 << random.randrange(8)
+    path.write_bytes(raw)
+
+
+def truncate(path: Path, random: Random) -> None:
+    os.truncate(path, random.randrange(path.stat().st_size))
+
+
+def overwrite_a_block(path: Path, random: Random) -> None:
+    """A sector of another file, as a disk that loses a write leaves it."""
+    with open(path, "r+b") as file:
+        file.seek(random.randrange(max(1, path.stat().st_size - 512)))
+        file.write(random.randbytes(512))
+
+
+FILES = ("replica.log", "snapshot-*", "history.sqlite", "history.sqlite-wal")
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, overwrite_a_block], ids=lambda each: each.__name__)
+def test_a_damaged_file_is_refused_by_name_or_healed_by_the_others(
+    tmp_path: Path, damage: Callable[[Path, Random], None]
+) -> None:
+    """Every file of one aggregator's data, one after the other: it never goes on from what is wrong."""
+    random = Random(damage.__name__)
+    with ChaosNetwork(tmp_path, durability="flush", snapshot_batches=SNAPSHOT_BATCHES) as network:
+        network.stepped_over = {VICTIM}
+        book = worked(network)
+        for pattern in FILES * 2:
+            path = random.choice(sorted(network.data_dir(VICTIM).glob(pattern)) or [network.log(VICTIM)])
+            if path.stat().st_size:
+                damage(path, random)
+            error = come_back(network, book)
+            assert error in ("", "LogCorrupt", "BadLog", "Malformed", "BadSnapshot"), (path.name, error)
+            book.put(bytes(300)).result(PATIENCE_S)
+            network.settle(book)
+            network.kill(VICTIM)
+        network.forget(VICTIM)  # its history file was damaged on purpose: what is judged is what it holds now
+        network.start(VICTIM)
+        network.verdict()
+
+
+def test_a_history_with_a_damaged_row_stops_nobody(tmp_path: Path) -> None:
+    """SQLite keeps no checksums: a flipped bit in a row comes to light when a subscriber asks for that batch."""
+    heard: list[int] = []
+    with ChaosNetwork(tmp_path, durability="flush") as network:
+        book = worked(network, 20)
+        with closing(sqlite3.connect(network.data_dir(VICTIM) / "history.sqlite")) as database, database:
+            database.execute("UPDATE batches SET events = X'DEADBEEF' WHERE sequence = 7")
+        process = network.start(VICTIM)
+        network.settle(book)
+        book.subscribe(lambda sequence, time_ms, events: heard.append(sequence))
+        deadline_s = time.monotonic() + PATIENCE_S
+        while len(heard) < 20:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        assert process.poll() is None or "LogCorrupt" in network.stderr(VICTIM), network.stderr(VICTIM)
+
+
+def test_a_full_disk_stops_one_aggregator_by_name_and_it_comes_back_when_there_is_room(tmp_path: Path) -> None:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode
+    ):
+        pytest.skip("this machine lets nobody mount a small file system")
+
+    class SmallDisk(ChaosNetwork):
+        is_small = True
+
+        def prefix(self, index: int) -> list[str]:
+            if index != VICTIM or not self.is_small:
+                return []
+            self.data_dir(index).mkdir(exist_ok=True)
+            script = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
+            return ["unshare", "-rm", "sh", "-c", script, str(self.data_dir(index))]
+
+    with SmallDisk(tmp_path) as network:
+        book = network.bookkeeper("client")
+        network.settle(book)
+        process = network.processes[VICTIM]
+        for _ in range(60):
+            book.put(bytes(2_000)).result(PATIENCE_S)
+        assert process.wait(PATIENCE_S) == 1
+        assert (
+            network.stderr(VICTIM).splitlines()[-1].startswith(f"aggregator {VICTIM} stopped: DiskFull: no room for ")
+        )
+        network.is_small = False
+        network.start(VICTIM)
+        network.settle(book)
+        assert network.verdict().acknowledged == 60
+
+
+def test_slow_disks_slow_down_and_lose_nothing(tmp_path: Path) -> None:
+    with ChaosNetwork(tmp_path) as network:
+        with steady_load(network, per_s=10) as books:
+            network.settle(books[0])
+            for index, delay_s in ((network.primary(books[0]), 0.3), (VICTIM, 2.0)):
+                network.weather[index].sync_delay_s = delay_s
+                time.sleep(2)
+                network.weather[index].sync_delay_s = 0
+        network.verdict()
+
+
+@pytest.mark.parametrize("minutes", [-5, 5])
+def test_a_clock_moved_by_minutes_hurts_nobody_but_its_owner(tmp_path: Path, minutes: int) -> None:
+    """First a backup's clock, then the primary's: agreed time stays with the clocks of the others."""
+    with ChaosNetwork(tmp_path, durability="flush") as network:
+        book = network.bookkeeper("client")
+        network.settle(book)
+        book.put_all(3)
+        first = network.primary(book)
+        for index in ((first + 1) % 4, first):
+            network.weather[index].clock_offset_ms = 60_000 * minutes
+            book.put_all(10, 0.05)
+            network.weather[index].clock_offset_ms = 0
+            book.put_all(3)
+        network.settle(book)
+        assert network.verdict().acknowledged == 29
+        times_ms = [row.time_ms for row in network.histories({VICTIM})[VICTIM]]
+        assert abs(times_ms[-1] - time.time_ns() // 1_000_000) < 60_000
