@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Protocol, assert_never
 
-from pot_lab.consensus.application import Application, Batch, Execution, RequestId
+from pot_lab.consensus.application import Application, Batch, Execution, RequestId, Seat
 from pot_lab.consensus.messages import Chunk, Decisions, Message, request_digest
 from pot_lab.consensus.records import LogRecord, Stabilised
 from pot_lab.consensus.replica import Replica
@@ -25,6 +25,7 @@ from pot_lab.consensus.steps import (
     Halt,
     Input,
     KeepSnapshot,
+    MembersChanged,
     Persist,
     Received,
     Recovered,
@@ -112,6 +113,9 @@ class Observed:
 
     def due_ms(self) -> int | None:
         return self.inner.due_ms()
+
+    def seats(self) -> tuple[Seat, ...] | None:
+        return self.inner.seats()
 
     def query(self, name: str, arguments: bytes) -> bytes:
         return self.inner.query(name, arguments)
@@ -367,7 +371,7 @@ class Node:
         elif isinstance(effect, Persist):
             if self.behaviour is None:
                 world.on_written(self, effect.record)
-        elif isinstance(effect, KeepSnapshot):
+        elif isinstance(effect, KeepSnapshot | MembersChanged):
             pass  # the one was written before; the other comes where people change the set
         else:
             assert_never(effect)
