@@ -98,3 +98,24 @@ class Arithmetic:
         channels = self.prepared(weight, form, lambda w: exact_product.channel_grid(shaped(w), self.slices))
         samples = exact_product.sample_grid(x, self.slices)
         return exact_product.convolution(self.backend, samples, channels, stride, padding, dilation, groups)
+
+    def transposed_convolution(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        output_padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+        *,
+        turned: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Transposed convolution of x [N, C, H, W]; `turned(weight)` is [O, C/groups, kh, kw]."""
+        channels = self.prepared(
+            weight, f"turned {groups}", lambda w: exact_product.channel_grid(turned(w), self.slices)
+        )
+        samples = exact_product.sample_grid(x, self.slices)
+        return exact_product.transposed_convolution(
+            self.backend, samples, channels, stride, padding, output_padding, dilation, groups
+        )

@@ -111,6 +111,25 @@ class Backend:
         product = self.matmul(self.left(w.reshape(1, groups, w.shape[0] // groups, -1)), self.right(windows))
         return product.reshape(x.shape[0], w.shape[0], *out)
 
+    def conv_transpose2d(
+        self,
+        x: Tensor,
+        w: Tensor,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        output_padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> Tensor:
+        """float64 [N, O, H', W'] from x [N, C, H, W] and w [O, C/groups, kh, kw], turned round already: a convolution
+        of x with stride - 1 zeros between its places."""
+        apart = x.new_zeros((*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True))))
+        apart[:, :, :: stride[0], :: stride[1]] = x
+        before = [d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding, strict=True)]
+        after = [n + more for n, more in zip(before, output_padding, strict=True)]
+        around = F.pad(apart, [before[1], after[1], before[0], after[0]])
+        return self.conv2d(around, w, [1, 1], dilation, groups)
+
 
 def output_size(x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> list[int]:
     """[H', W'] of a convolution without padding."""
@@ -127,6 +146,23 @@ class Float64Backend(Backend):
         # On the CPU float64 never goes to oneDNN; cuDNN might choose an inexact algorithm.
         with torch.backends.cudnn.flags(enabled=False) if x.is_cuda else contextlib.nullcontext():
             return F.conv2d(x, w, None, list(stride), [0, 0], list(dilation), groups)
+
+    def conv_transpose2d(
+        self,
+        x: Tensor,
+        w: Tensor,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        output_padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> Tensor:
+        """torch's own, which multiplies no zeros; it adds the same whole numbers in another order."""
+        turned = torch.unflatten(w, 0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(-1, -2)
+        with torch.backends.cudnn.flags(enabled=False) if x.is_cuda else contextlib.nullcontext():
+            return F.conv_transpose2d(
+                x, turned, None, list(stride), list(padding), list(output_padding), groups, list(dilation)
+            )
 
     @staticmethod
     def _by_sample(x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], out: Sequence[int]) -> Tensor:
@@ -356,32 +392,62 @@ def convolution(
     The sum over one kernel window is cut by input channels of a group: as many whole channels as fit into 4096
     products.
     """
-    per_group, kernel = w.values.shape[1], w.values.shape[2:]
-    if math.prod(kernel) > CHUNK:
-        raise ValueError(f"a kernel of {math.prod(kernel)} places has no exact rule; at most {CHUNK}")
-    step = CHUNK // math.prod(kernel)
-    parts = [slice(start, min(start + step, per_group)) for start in range(0, per_group, step)]
     images, kernels = (_formed(backend, lambda q: q, grid) for grid in (x, w))
     pads = [*padding[1], *padding[0]]
     if any(pads):
         second = images.second
         images = Grid(F.pad(images.values, pads), x.step, None if second is None else F.pad(second, pads))
 
+    total = _by_channels(images, kernels, groups, backend, lambda a, b: backend.conv2d(a, b, stride, dilation, groups))
+    if backend.whole:
+        return total.mul_(x.step).mul_(w.step.reshape(1, -1, 1, 1))
+    if any(d > 1 or max(p) >= k for d, p, k in zip(dilation, padding, w.values.shape[2:], strict=True)):
+        total.add_(x.step * 0.0)  # a window of nothing but padding: still NaN for a bad sample
+    return total
+
+
+def transposed_convolution(
+    backend: Backend,
+    x: Grid,
+    w: Grid,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """2-d transposed convolution of x [N, C, H, W]; w [O, C/groups, kh, kw] is the turned weight."""
+    images, kernels = (_formed(backend, lambda q: q, grid) for grid in (x, w))
+
+    def multiply(image: Tensor, kernel: Tensor) -> Tensor:
+        return backend.conv_transpose2d(image, kernel, stride, padding, output_padding, dilation, groups)
+
+    total = _by_channels(images, kernels, groups, backend, multiply)
+    if backend.whole:
+        return total.mul_(x.step).mul_(w.step.reshape(1, -1, 1, 1))
+    return total.add_(x.step * 0.0)  # also where no place of x reaches: NaN for a bad sample
+
+
+def _by_channels(
+    x: Grid, w: Grid, groups: int, backend: Backend, multiply: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """The sum over windows, cut by input channels of a group: as many whole channels as fit into 4096 products."""
+    per_group, area = w.values.shape[1], math.prod(w.values.shape[2:])
+    if area > CHUNK:
+        raise ValueError(f"a kernel of {area} places has no exact rule; at most {CHUNK}")
+    step = CHUNK // area
+    parts = [slice(start, min(start + step, per_group)) for start in range(0, per_group, step)]
+
     def part(piece: slice) -> Tensor:
         def convolve(image: Tensor, kernel: Tensor) -> Tensor:
             if len(parts) > 1:
                 grouped = image.reshape(image.shape[0], groups, per_group, *image.shape[2:])
                 image, kernel = grouped[:, :, piece].flatten(1, 2), kernel[:, piece]
-            return backend.conv2d(image, kernel, stride, dilation, groups)
+            return multiply(image, kernel)
 
-        return _sliced(backend, convolve, images, kernels)
+        return _sliced(backend, convolve, x, w)
 
-    total = _summed(part, parts)
-    if backend.whole:
-        return total.mul_(x.step).mul_(w.step.reshape(1, -1, 1, 1))
-    if any(d > 1 or max(p) >= k for d, p, k in zip(dilation, padding, kernel, strict=True)):
-        total.add_(x.step * 0.0)  # a window of nothing but padding: still NaN for a bad sample
-    return total
+    return _summed(part, parts)
 
 
 def _sliced(backend: Backend, multiply: Callable[[Tensor, Tensor], Tensor], a: Grid, b: Grid) -> Tensor:

@@ -242,6 +242,8 @@ CASES: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
         (IMAGE,),
     ),
     "transposed, dilated": (Written(lambda m, x: m(x), m=nn.ConvTranspose2d(4, 5, 2, 1, 1, dilation=3)), (IMAGE,)),
+    "transposed, wide": (Written(lambda m, x: m(x), m=nn.ConvTranspose2d(600, 2, 3, 2, 1)), (numbers(600, 3, 2),)),
+    "transposed, with gaps": (Written(lambda m, x: m(x), m=nn.ConvTranspose2d(4, 2, 2, 3, 0, 1)), (IMAGE,)),
     "transposed signal": (Written(lambda m, x: m(x), m=nn.ConvTranspose1d(7, 6, 4, 2, 1, 1)), (SIGNAL,)),
     "volume": (
         Written(lambda m, x: m(x), m=nn.Conv3d(2, 4, (3, 2, 3), (2, 1, 1), (1, 0, 1), (1, 2, 1), 2)),
@@ -452,3 +454,34 @@ def exported(name: str) -> ModelArtifact:
 def covered() -> set[str]:
     """Operators that the cases use."""
     return {node["op"] for name in CASES for node in json.loads(exported(name).graph)["nodes"]}
+
+
+def test_a_bad_sample_is_bad_everywhere_after_a_transposed_convolution() -> None:
+    """Also between the places that its values reach."""
+    module = Written(lambda m, x: m(x), m=nn.ConvTranspose2d(1, 1, 1, 2, bias=False))
+    inputs = torch.ones(3, 1, 2, 2)
+    artifact = export_model(module, inputs)
+    inputs[1, 0, 0, 0] = torch.inf
+    for backend in ("float64", "int64"):
+        (out,) = load_graph(artifact.graph).exact(artifact.weights, backend=backend).run(inputs)
+        assert bool(out[1].isnan().all()) and bool(out[[0, 2]].isfinite().all())
+    theirs = numpy_scoring.run(artifact.graph, artifact.weights, inputs.numpy())
+    assert np.array_equal(theirs, out.numpy(), equal_nan=True)
+
+
+PUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "scatter": lambda x, w: torch.zeros_like(x).scatter(1, w, x),
+    "scatter a number": lambda x, w: x.scatter(1, w, 2.0),
+    "scatter_add": lambda x, w: x.scatter_add(1, w, x),
+}
+
+
+@pytest.mark.parametrize("name", PUT)
+def test_a_place_outside_spoils_its_own_example_only(name: str) -> None:
+    x, w = numbers(6), words(6, count=6)
+    artifact = export_model(Written(PUT[name]), (x, w))
+    w[3, 2], w[4, 0] = 6, -1
+    (out,) = load_graph(artifact.graph).exact(artifact.weights).run(x, w)
+    theirs = numpy_scoring.run(artifact.graph, artifact.weights, x.numpy(), w.numpy())
+    assert np.array_equal(out.numpy(), theirs, equal_nan=True)
+    assert out.isfinite().all(1).tolist() == [True, True, True, False, False]

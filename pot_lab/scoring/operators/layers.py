@@ -148,22 +148,15 @@ def _conv_transpose(
     flat = weight.dim() == 3
     dims = weight.dim() - 2
     steps, spaced = spread(stride, dims), spread(dilation, dims)
-    pads = [
-        (d * (k - 1) - p, d * (k - 1) - p + more)
-        for d, k, p, more in zip(
-            spaced, weight.shape[2:], spread(padding, dims), spread(output_padding, dims), strict=True
-        )
-    ]
+    pads, more = spread(padding, dims), spread(output_padding, dims)
     if flat:
-        x, steps, spaced, pads = x.unsqueeze(2), [1, *steps], [1, *spaced], [(0, 0), *pads]
-    apart = x.new_zeros((*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], steps, strict=True))))
-    apart[:, :, :: steps[0], :: steps[1]] = x
+        x, steps, spaced, pads, more = x.unsqueeze(2), [1, *steps], [1, *spaced], [0, *pads], [0, *more]
 
     def turned(w: Tensor) -> Tensor:
         w = torch.unflatten(w.unsqueeze(2) if flat else w, 0, (groups, -1)).transpose(1, 2)
         return w.flatten(0, 1).flip(-1, -2)
 
-    y = arithmetic.convolution(apart, weight, [1, 1], pads, spaced, groups, form=f"turned {groups}", shaped=turned)
+    y = arithmetic.transposed_convolution(x, weight, steps, pads, more, spaced, groups, turned=turned)
     y = y if bias is None else y.add_(bias.reshape(1, -1, 1, 1))
     return y.squeeze(2) if flat else y
 

@@ -321,7 +321,10 @@ def _added(x: Tensor, dim: int, places: Tensor, src: Tensor) -> Tensor:
     if not x.is_floating_point():
         return x.scatter_add(dim, places, src)
     grid = to_grid(src, (dim,), reductions.sum_bits(src.shape[dim]))
-    return x + torch.zeros_like(x).scatter_add_(dim, places, grid.values)
+    sums = torch.zeros_like(x).scatter_add_(dim, places, grid.values)
+    lines = tuple(slice(None) if i == dim % x.dim() else slice(n) for i, n in enumerate(src.shape))
+    sums[lines].add_(grid.step * 0.0)  # a bad line is bad everywhere
+    return x + sums
 
 
 @operator("aten.scatter_add.default", batch=batching.scatter, check=_whole_places, work=_put_work)
