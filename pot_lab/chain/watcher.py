@@ -145,9 +145,9 @@ class ChainWatcher:
                 "the chain's node answered a log of another block", seen=block, wanted=f"{first} .. {last}"
             )
         kind, account, role, amount, subject, detail = build(values)
-        largest = max((amount, *detail))
+        largest = max(index, amount, *detail)
         if largest > _MOST:
-            raise ChainRefused("the chain's node answered an impossible amount", seen=largest, wanted=f"<= {_MOST}")
+            raise ChainRefused("the chain's node answered an impossible number", seen=largest, wanted=f"<= {_MOST}")
         return ChainEvent(kind, block, index, account, role, amount, subject, detail)
 
 

@@ -66,8 +66,8 @@ class History:
         self.height = fresh[-1].sequence
 
     def read(self, first: int, count: int) -> list[HistoryRow]:
-        """Up to `count` executed batches from sequence `first` on, up to the first gap: what a snapshot stepped over
-        is not here, and whoever follows hears it from the others.
+        """Up to `count` executed batches from sequence `first` on, up to the first gap: what a snapshot stepped over or
+        the disk damaged is not here, and whoever follows hears it from the others.
         """
         first = max(first, 1)
         query = "SELECT sequence, time_ms, events FROM batches WHERE sequence >= ? ORDER BY sequence LIMIT ?"
@@ -79,7 +79,10 @@ class History:
         for sequence, time_ms, events in rows:
             if sequence != first + len(found):
                 break
-            found.append(HistoryRow(sequence, time_ms, msgspec.msgpack.decode(events, type=tuple[bytes, ...])))
+            try:
+                found.append(HistoryRow(sequence, time_ms, msgspec.msgpack.decode(events, type=tuple[bytes, ...])))
+            except (msgspec.DecodeError, TypeError):
+                break  # SQLite keeps no checksums
         return found
 
     def close(self) -> None:

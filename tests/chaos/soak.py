@@ -177,14 +177,15 @@ class Faults:
             self._network.weather[index].sync_delay_s = 0
 
     def _wrong_clock(self) -> None:
-        victims = self._some()
-        for index in victims:
-            self._network.weather[index].clock_offset_ms = self._random.choice([-1, 1]) * self._random.randint(
-                1_000, 600_000
-            )
+        victims = {index: self._random.choice([-1, 1]) * self._random.randint(1_000, 600_000) for index in self._some()}
+        for index, offset_ms in victims.items():
+            self._network.weather[index].clock_offset_ms = offset_ms
         self._wait()
-        for index in victims:
+        for index, offset_ms in victims.items():
             self._network.weather[index].clock_offset_ms = 0
+            if offset_ms > 0:  # it would go on only when the hour has caught up: operators restart it
+                self._network.kill(index)
+                self._network.start(index)
 
     def _power_cut(self) -> None:
         self._network.power_cut(self._random)

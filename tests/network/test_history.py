@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,16 @@ def test_a_damaged_file_is_named_and_can_be_removed(tmp_path: Path) -> None:
     path.write_bytes(b"not a database, but long enough to look at" * 50)
     with pytest.raises(LogCorrupt, match="remove it"):
         History(path)
+
+
+@pytest.mark.parametrize("damaged", ["X'DEADBEEF'", "X''", "'text'", "NULL", "7"])
+def test_a_damaged_row_is_a_gap(tmp_path: Path, damaged: str) -> None:
+    path = tmp_path / "history.sqlite"
+    history = History(path)
+    history.append(rows(1, 10))
+    history.close()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"UPDATE batches SET events = {damaged} WHERE sequence = 7")
+    history = History(path)
+    assert history.read(1, 100) == rows(1, 6) and history.read(7, 100) == [] and history.read(8, 100) == rows(8, 10)
+    history.close()
