@@ -84,7 +84,7 @@ def main() -> int:
         for index in pair:
             move(index, "far")  # two and two: nobody decides anything
         calls = [book.put() for _ in range(10)]
-        time.sleep(4)
+        time.sleep(2.5)
         assert not any(call.done() for call in calls), "half of the aggregators decided something"
         for index in pair:
             move(index, "near")

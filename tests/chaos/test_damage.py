@@ -72,30 +72,42 @@ def overwrite_a_block(path: Path, random: Random) -> None:
         file.write(random.randbytes(512))
 
 
+Damage = Callable[[Path, Random], None]
 FILES = ("replica.log", "snapshot-*", "history.sqlite", "history.sqlite-wal")
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, overwrite_a_block], ids=lambda each: each.__name__)
-def test_a_damaged_file_is_refused_by_name_or_healed_by_the_others(
-    tmp_path: Path, damage: Callable[[Path, Random], None]
-) -> None:
-    """Every file of one aggregator's data, one after the other: it never goes on from what is wrong."""
-    random = Random(damage.__name__)
-    with ChaosNetwork(tmp_path, durability="flush", snapshot_batches=SNAPSHOT_BATCHES) as network:
+def check_damage(directory: Path, random: Random, cases: list[tuple[str, Damage]]) -> None:
+    """Damage one file of one aggregator after the other: it never goes on from what is wrong."""
+    with ChaosNetwork(directory, durability="flush", snapshot_batches=SNAPSHOT_BATCHES) as network:
         network.stepped_over = {VICTIM}
         book = worked(network)
-        for pattern in FILES * 2:
+        for pattern, damage in cases:
             path = random.choice(sorted(network.data_dir(VICTIM).glob(pattern)) or [network.log(VICTIM)])
             if path.stat().st_size:
                 damage(path, random)
             error = come_back(network, book)
-            assert error in ("", "LogCorrupt", "BadLog", "Malformed", "BadSnapshot"), (path.name, error)
-            book.put(bytes(300)).result(PATIENCE_S)
+            assert error in ("", "LogCorrupt", "BadLog", "Malformed"), (path.name, error)
+            for _ in range(SNAPSHOT_BATCHES + 2):
+                book.put(bytes(300)).result(PATIENCE_S)
             network.settle(book)
             network.kill(VICTIM)
-        network.forget(VICTIM)  # its history file was damaged on purpose: what is judged is what it holds now
+        network.forget(VICTIM)  # its history was damaged on purpose: what is judged is what the others give it
         network.start(VICTIM)
         network.verdict()
+
+
+def test_a_damaged_file_is_refused_by_name_or_healed_by_the_others(tmp_path: Path) -> None:
+    check_damage(tmp_path, Random(1), list(zip(FILES, (flip, flip, overwrite_a_block, truncate), strict=True)))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(4))
+def test_damage_of_every_kind_to_every_file(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    cases = [(pattern, damage) for pattern in FILES for damage in (flip, truncate, overwrite_a_block)]
+    random.shuffle(cases)
+    check_damage(tmp_path, random, cases)
 
 
 def test_a_history_with_a_damaged_row_stops_nobody(tmp_path: Path) -> None:
@@ -112,7 +124,7 @@ def test_a_history_with_a_damaged_row_stops_nobody(tmp_path: Path) -> None:
         while len(heard) < 20:
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
-        assert process.poll() is None or "LogCorrupt" in network.stderr(VICTIM), network.stderr(VICTIM)
+        assert process.poll() is None, network.stderr(VICTIM)
 
 
 def test_a_full_disk_stops_one_aggregator_by_name_and_it_comes_back_when_there_is_room(tmp_path: Path) -> None:
@@ -160,19 +172,25 @@ def test_slow_disks_slow_down_and_lose_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("minutes", [-5, 5])
-def test_a_clock_moved_by_minutes_hurts_nobody_but_its_owner(tmp_path: Path, minutes: int) -> None:
-    """First a backup's clock, then the primary's: agreed time stays with the clocks of the others."""
+@pytest.mark.parametrize("is_primary", [False, True], ids=["backup", "primary"])
+def test_a_clock_moved_by_minutes_hurts_nobody_but_its_owner(tmp_path: Path, minutes: int, is_primary: bool) -> None:
+    """Agreed time stays with the clocks of the others; a restart makes the one that was ahead whole again."""
     with ChaosNetwork(tmp_path, durability="flush") as network:
         book = network.bookkeeper("client")
         network.settle(book)
         book.put_all(3)
-        first = network.primary(book)
-        for index in ((first + 1) % 4, first):
-            network.weather[index].clock_offset_ms = 60_000 * minutes
-            book.put_all(10, 0.05)
-            network.weather[index].clock_offset_ms = 0
-            book.put_all(3)
+        victim = (network.primary(book) + (not is_primary)) % 4
+        network.weather[victim].clock_offset_ms = 60_000 * minutes
+        book.put_all(10, 0.05)
+        network.weather[victim].clock_offset_ms = 0
+        book.put_all(3)
+        if minutes > 0:
+            network.kill(victim)
+            network.start(victim)
         network.settle(book)
-        assert network.verdict().acknowledged == 29
-        times_ms = [row.time_ms for row in network.histories({VICTIM})[VICTIM]]
-        assert abs(times_ms[-1] - time.time_ns() // 1_000_000) < 60_000
+        network.kill((victim + 1) % 4)  # now the victim is needed
+        book.put_all(3)
+        network.start((victim + 1) % 4)
+        assert network.verdict().acknowledged == 19
+        rows = network.histories({victim})[victim]
+        assert abs(rows[-1].time_ms - time.time_ns() // 1_000_000) < 60_000

@@ -32,8 +32,8 @@ def kill_in_turn(network: ChaosNetwork, seconds: float, random: Random) -> int:
 def test_any_one_of_four_killed_in_turn(tmp_path: Path) -> None:
     with ChaosNetwork(tmp_path) as network:
         with steady_load(network):
-            kills = kill_in_turn(network, 12, Random(1))
-        assert network.verdict().acknowledged > 50 and kills >= 2
+            kills = kill_in_turn(network, 8, Random(1))
+        assert network.verdict().acknowledged > 30 and kills >= 1
 
 
 @pytest.mark.long
@@ -53,7 +53,7 @@ def test_money_stays_whole_while_primaries_die(tmp_path: Path) -> None:
         assert network.cast is not None
         book = network.bookkeeper("crowd")
         with Crowd(network.cast, network.chain, book, orders=1 << 30, patience_s=PATIENCE_S):
-            for _ in range(3):
+            for _ in range(2):
                 time.sleep(4)
                 victim = network.primary(book)
                 network.kill(victim)

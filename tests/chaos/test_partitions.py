@@ -62,7 +62,7 @@ def test_two_halves_decide_nothing_and_together_decide_everything(network: Chaos
     before = book.look()
     proxies.cut(*(link for (one, other), link in network.peers.items() if (one < 2) != (other < 2)))
     calls = [book.put() for _ in range(5)]
-    time.sleep(4)
+    time.sleep(2.5)
     assert book.look() == before and not any(call.done() for call in calls)
     proxies.heal()
     assert [call.result(PATIENCE_S) for call in calls] == [b"%d" % number for number in range(6, 11)]
