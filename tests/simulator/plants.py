@@ -145,25 +145,20 @@ class HighUpperWatermark(Replica):
         return super()._in_window(sender, message)
 
 
+class WindowOneHigher(Replica):
+    """The high watermark is off by one."""
+
+    def __init__(self, *arguments: object, **keywords: object) -> None:
+        super().__init__(*arguments, **keywords)
+        self.parameters = msgspec.structs.replace(self.parameters, window=self.parameters.window + 1)
+
+
 class EndlessStash(Replica):
     """Early messages are kept without a limit."""
 
     def __init__(self, *arguments: object, **keywords: object) -> None:
         super().__init__(*arguments, **keywords)
         self._stash = Stash(1 << 30)
-
-
-class TwoBatchesInOne(Replica):
-    """After a batch it takes the votes for the one after next for those for the next: off by one."""
-
-    def _execute_next(self) -> bool:
-        ahead = self._slots.get(self.executed + 2)
-        slot = self._slots.get(self.executed + 1)
-        if slot is None and ahead is not None and ahead.proposal is not None:
-            renamed = msgspec.structs.replace(ahead.proposal, sequence=self.executed + 1)
-            ahead.proposal = renamed
-            self._slots[self.executed + 1] = self._slots.pop(self.executed + 2)
-        return super()._execute_next()
 
 
 class HidesWhatItPrepared(Replica):
