@@ -11,7 +11,7 @@ from pot_lab.consensus.application import Batch, Execution, RequestId, Seat
 from pot_lab.crypto.canonical import encode
 from pot_lab.protocol import views
 from pot_lab.protocol.ledger import Ledger
-from pot_lab.protocol.state import Genesis
+from pot_lab.protocol.state import Aggregator, Genesis
 from pot_lab.protocol.transactions import Transaction, open_transaction
 
 _ENTRY_BYTES = 1_024
@@ -29,7 +29,8 @@ class LedgerApplication:
     def __init__(self, genesis: Genesis) -> None:
         self.ledger = Ledger(genesis)
         self._network_id = genesis.network_id
-        self._seats = tuple(Seat(member.address) for member in genesis.members)
+        self._seats: tuple[Seat, ...] = ()
+        self._seated: list[Aggregator] = []
         self._opened: OrderedDict[bytes, Transaction] = OrderedDict()
         self._opened_bytes = 0
 
@@ -41,7 +42,7 @@ class LedgerApplication:
     def execute(self, batch: Batch) -> Execution:
         """Apply an agreed batch; every request in it passed `validate`."""
         transactions = [self._open(request) for request in batch.requests]
-        replies, events = self.ledger.execute(batch.sequence, batch.time_ms, transactions)
+        replies, events = self.ledger.execute(batch.sequence, batch.time_ms, transactions, batch.since)
         return Execution(
             tuple(encode(reply) for reply in replies),
             tuple(encode(event) for event in events),
@@ -53,7 +54,10 @@ class LedgerApplication:
         return self.ledger.due_ms()
 
     def seats(self) -> tuple[Seat, ...]:
-        """The aggregators that the ledger asks for."""
+        """The aggregators that the ledger asks for; their list is replaced when it changes, never changed in place."""
+        seated = self.ledger.state.aggregators
+        if seated is not self._seated:
+            self._seated, self._seats = seated, tuple(Seat(each.key, each.contact) for each in seated)
         return self._seats
 
     def query(self, name: str, arguments: bytes) -> bytes:

@@ -25,7 +25,8 @@ class Book:
     def __init__(self, state: LedgerState) -> None:
         self.state = state
         self.events: list[Event] = []
-        self.members: dict[bytes, int] = {member.address: index for index, member in enumerate(state.genesis.members)}
+        self.members: dict[bytes, int] = {}
+        self.name_members()
         self.network_id: bytes = state.genesis.network_id
         self.index = OrderIndex(state.orders)
         self.active: dict[Role, set[bytes]] = {
@@ -68,10 +69,19 @@ class Book:
             )
 
     def require_member(self, address: bytes) -> int:
-        """The aggregator's index; raises NotAllowed for anybody else."""
-        if address not in self.members:
+        """The aggregator's index, by its key; raises NotAllowed for anybody else, and for one that was convicted."""
+        if address not in self.members or address in self.state.convicted:
             raise NotAllowed("only an aggregator of this network may say this")
         return self.members[address]
+
+    @property
+    def paid_aggregators(self) -> list[bytes]:
+        """Accounts of the aggregators that were not convicted."""
+        return [seat.account for seat in self.state.aggregators if seat.key not in self.state.convicted]
+
+    def name_members(self) -> None:
+        """Note who the aggregators are now."""
+        self.members = {seat.key: index for index, seat in enumerate(self.state.aggregators)}
 
     def require_order(self, order_id: bytes) -> OrderState:
         """The order in full; raises UnknownOrder."""

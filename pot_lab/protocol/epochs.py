@@ -26,7 +26,18 @@ def due_ms(book: Book) -> int | None:
     state = book.state
     if state.pending is not None:
         return state.pending.opened_ms + state.parameters.settlement_timeout_ms
-    return max(state.next_update_ms, state.time_ms) if state.unsettled else None
+    return max(state.next_update_ms, state.time_ms) if state.unsettled or _unsettled_conviction(book) else None
+
+
+def _unsettled_conviction(book: Book) -> bool:
+    """Whether a convicted aggregator's stake is still to be taken on the chain; other slashes come with the orders."""
+    state, role = book.state, Role.AGGREGATOR
+    accounts = {state.keys[key] for key in state.convicted}
+    nothing = [0 for _ in Role]
+    return any(
+        state.accounts[each].stakes[role].slashed > state.confirmed.slashes.get(each, nothing)[role]
+        for each in accounts
+    )
 
 
 def advance(book: Book) -> None:

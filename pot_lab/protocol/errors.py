@@ -93,5 +93,17 @@ class BadShare(Refused):
     """A key share does not open the order's commitment to it."""
 
 
+class BadEvidence(Refused):
+    """What is shown against an aggregator proves nothing."""
+
+
+class ChangePending(Refused):
+    """The set of aggregators is changing already; one change takes force before the next is made."""
+
+
+class BadSeat(Refused):
+    """A seat among the aggregators cannot be had or given up like this."""
+
+
 class BadEpoch(Refused):
     """A signature names no epoch that waits for signatures, or does not sign it."""

@@ -13,11 +13,11 @@ from typing import Any
 
 from pot_lab.crypto.canonical import decode, encode, tagged_hash
 from pot_lab.errors import PotLabError
-from pot_lab.protocol import chain_events, epochs, members, orders
+from pot_lab.protocol import accusations, chain_events, epochs, members, orders
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import StaleNonce, WrongNetwork
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.state import Event, Genesis, LedgerState
+from pot_lab.protocol.state import Aggregator, Event, Genesis, LedgerState
 from pot_lab.protocol.transactions import Reply, Transaction, open_body
 
 SNAPSHOT_LIMIT_BYTES = 1 << 32
@@ -38,6 +38,11 @@ HANDLERS: dict[str, Handler] = {
     "open_scores": orders.on_open_scores,
     "attest": chain_events.on_attest,
     "sign_epoch": epochs.on_sign_epoch,
+    "accuse": accusations.on_accuse,
+    "join": members.on_join,
+    "vote_seat": members.on_vote_seat,
+    "leave": members.on_leave,
+    "rotate_keys": members.on_rotate_keys,
 }
 """Which rule handles which kind of transaction."""
 
@@ -54,6 +59,9 @@ class Ledger:
     def __init__(self, genesis: Genesis) -> None:
         genesis.check()
         state = LedgerState(genesis, genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id))
+        state.aggregators = [Aggregator(each.address, each.address, each.sealing_public) for each in genesis.members]
+        state.sets = {0: [member.address for member in genesis.members]}
+        state.keys = {member.address: member.address for member in genesis.members}
         self.book = Book(state)
         for member in genesis.members:
             self.book.set_active(member.address, Role.AGGREGATOR, True)
@@ -64,7 +72,7 @@ class Ledger:
         return self.book.state
 
     def execute(
-        self, sequence: int, time_ms: int, transactions: Sequence[Transaction]
+        self, sequence: int, time_ms: int, transactions: Sequence[Transaction], era: int = 0
     ) -> tuple[list[Reply], list[Event]]:
         """Apply one ordered batch.
 
@@ -72,11 +80,12 @@ class Ledger:
             sequence: the batch's number; follows the last one without a gap.
             time_ms: the batch's agreed time, not before the last one's.
             transactions: authenticated by `open_transaction` before they were ordered.
+            era: the checkpoint after which the aggregators that decided the batch took over.
         Returns: one reply for each transaction, and what happened.
         """
         state = self.book.state
         assert sequence == state.sequence + 1 and time_ms >= state.time_ms, "batches out of order"
-        state.sequence, state.time_ms = sequence, time_ms
+        state.sequence, state.time_ms, state.era = sequence, time_ms, era
         self.book.events = []
         self._let_time_pass()
         replies = [self._apply(transaction) for transaction in transactions]
@@ -119,6 +128,7 @@ class Ledger:
         for order_id in self.book.index.retention.due(now_ms):
             orders.forget(self.book, order_id, self.state.orders[order_id])
         epochs.advance(self.book)
+        members.let_go(self.book)
         self.book.check_conservation()
 
     def _apply(self, transaction: Transaction) -> Reply:

@@ -1,14 +1,26 @@
 """Registering for a role and leaving it (section 3.1.3 and 2.5): stake comes first, on the chain; the ledger only
 checks it.
+
+A seat among the aggregators needs more than stake: q of them vote for it, or whoever has the money for a third of the
+seats could buy the order of things. A member leaves, and changes its keys, by its own word; q of the others, a
+conviction or too little stake take its seat away. One change takes force (docs/consensus.md, "Membership") before the
+next is made, so consecutive sets differ by one seat.
 """
 
 from __future__ import annotations
 
-from pot_lab.errors import Malformed
+from pot_lab.consensus.quorum import LARGEST_SET, SMALLEST_SET
+from pot_lab.crypto.canonical import decode, encode
+from pot_lab.crypto.identity import ADDRESS_BYTES, recover
+from pot_lab.errors import Malformed, PotLabError
 from pot_lab.protocol.book import Book
-from pot_lab.protocol.errors import AlreadyDone, InsufficientStake, NotAllowed
+from pot_lab.protocol.errors import AlreadyDone, BadSeat, ChangePending, InsufficientStake, NotAllowed
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.transactions import Register, Unregister
+from pot_lab.protocol.records import Contact, possession_digest
+from pot_lab.protocol.state import Aggregator, Candidate
+from pot_lab.protocol.transactions import Join, Leave, Register, RotateKeys, Unregister, VoteSeat
+
+MAX_CANDIDATES = 64
 
 
 def on_register(book: Book, address: bytes, body: Register) -> bytes:
@@ -36,6 +48,162 @@ def on_unregister(book: Book, address: bytes, body: Unregister) -> bytes:
     book.set_active(address, role, False)
     book.emit("unregistered", account=address, role=int(role))
     return b""
+
+
+# --- seats among the aggregators ---------------------------------------------------------------------------------
+def on_join(book: Book, account: bytes, body: Join) -> bytes:
+    """Ask for a seat; asking again replaces what was asked before, and its votes."""
+    state = book.state
+    if account in _seated(book):
+        raise AlreadyDone("the account has a seat already")
+    wanted = state.parameters.min_stake_grains[Role.AGGREGATOR]
+    bonded = book.stake(account, Role.AGGREGATOR).bonded
+    if bonded < wanted:
+        raise InsufficientStake(
+            "the account's stake as an aggregator is too small", seen=f"{bonded} grains", wanted=f"{wanted} grains"
+        )
+    seat = _new_seat(book, account, body)
+    if account not in state.candidates and len(state.candidates) >= MAX_CANDIDATES:
+        raise BadSeat("too many accounts ask for seats", wanted=f"at most {MAX_CANDIDATES}")
+    state.candidates[account] = Candidate(seat)
+    book.emit("seat_asked", account=account)
+    return b""
+
+
+def on_vote_seat(book: Book, aggregator: bytes, body: VoteSeat) -> bytes:
+    """Count an aggregator's vote; the q-th gives the candidate its seat, or takes a member's away."""
+    state = book.state
+    voter = state.aggregators[book.require_member(aggregator)].account
+    if body.seated:
+        candidate = state.candidates.get(body.account)
+        if candidate is None:
+            raise BadSeat("the account asks for no seat", seen=body.account)
+        votes = candidate.votes
+    else:
+        if body.account not in _seated(book):
+            raise BadSeat("the account has no seat", seen=body.account)
+        votes = state.removals.get(body.account, [])
+    if voter in votes:
+        raise AlreadyDone("this aggregator has voted so already")
+    seated = _seated(book)
+    complete = sum(vote in seated for vote in (*votes, voter)) >= book.quorum
+    if complete:
+        _require_settled(book)
+        if body.seated:
+            _require_backed(book, body.account)
+        else:
+            _require_spare(book)
+    if not body.seated:
+        votes = state.removals.setdefault(body.account, votes)
+    votes.append(voter)
+    if complete and body.seated:
+        _change(book, [*state.aggregators, state.candidates.pop(body.account).seat])
+    elif complete:
+        _change(book, [seat for seat in state.aggregators if seat.account != body.account])
+    return b""
+
+
+def on_leave(book: Book, account: bytes, body: Leave) -> bytes:
+    """Give up the seat; the stake may then be unbonded, and stays slashable meanwhile."""
+    if account not in _seated(book):
+        raise BadSeat("the account has no seat", seen=account)
+    _require_settled(book)
+    _require_spare(book)
+    _change(book, [seat for seat in book.state.aggregators if seat.account != account])
+    return b""
+
+
+def on_rotate_keys(book: Book, account: bytes, body: RotateKeys) -> bytes:
+    """Name other keys for the own seat."""
+    if account not in _seated(book):
+        raise BadSeat("the account has no seat", seen=account)
+    if not set(book.state.convicted).isdisjoint(key for key, of in book.state.keys.items() if of == account):
+        raise NotAllowed("an aggregator that was convicted keeps the key that it was convicted with")
+    _require_settled(book)
+    fresh = _new_seat(book, account, body)
+    _change(book, [fresh if seat.account == account else seat for seat in book.state.aggregators])
+    return b""
+
+
+def let_go(book: Book) -> None:
+    """Take the seat of one who was convicted or whose stake fell below the minimum, once nothing else changes and four
+    others are left; until then it only has no say.
+    """
+    state = book.state
+    if state.changed > state.era or len(state.aggregators) <= SMALLEST_SET:
+        return
+    for seat in state.aggregators:
+        if not book.account(seat.account).active[Role.AGGREGATOR]:
+            _change(book, [other for other in state.aggregators if other is not seat])
+            return
+
+
+def _change(book: Book, aggregators: list[Aggregator]) -> None:
+    """Name another set; consensus takes it from a later checkpoint on."""
+    state = book.state
+    before, after = _seated(book), {seat.account for seat in aggregators}
+    state.aggregators = aggregators
+    state.changed = state.sequence
+    sealed_to = {order.sealed_to for order in state.orders.values()}
+    state.sets = {at: accounts for at, accounts in state.sets.items() if at in sealed_to}
+    state.sets[state.sequence] = [seat.account for seat in aggregators]
+    for seat in aggregators:
+        state.keys[seat.key] = seat.account
+    for account in sorted(before ^ after):
+        book.set_active(account, Role.AGGREGATOR, account in after)
+    state.removals = {account: votes for account, votes in state.removals.items() if account in after}
+    book.name_members()
+    book.emit("aggregators_changed", joined=sorted(after - before), left=sorted(before - after), n=len(aggregators))
+
+
+def _new_seat(book: Book, account: bytes, body: Join | RotateKeys) -> Aggregator:
+    state = book.state
+    body.contact.check()
+    if len(body.voting_key) != ADDRESS_BYTES or len(body.sealing_public) != 32:
+        raise BadSeat("an aggregator's key has the wrong length", seen=len(body.voting_key), wanted=ADDRESS_BYTES)
+    asked = {each.seat.key for other, each in state.candidates.items() if other != account}
+    if body.voting_key in state.keys or body.voting_key in asked:  # a key that voted once must never mean another seat
+        raise BadSeat("the key was an aggregator's already", seen=body.voting_key)
+    if body.voting_key != account and body.voting_key in {*state.keys.values(), *state.candidates}:
+        raise BadSeat("the key is another aggregator's account", seen=body.voting_key)
+    contact = encode(body.contact)
+    taken = [seat.contact for seat in state.aggregators if seat.contact and seat.account != account]
+    if any(decode(raw, Contact, limit_bytes=1 << 10).curve_public == body.contact.curve_public for raw in taken):
+        raise BadSeat("the CURVE key is another aggregator's", seen=body.contact.curve_public)
+    digest = possession_digest(book.network_id, account, body.contact, body.sealing_public)
+    try:
+        signer = recover(digest, body.possession)
+    except PotLabError as error:
+        raise BadSeat("the proof that the key is the account's cannot be read", seen=body.possession) from error
+    if signer != body.voting_key:
+        raise BadSeat("the key did not sign for the account", seen=signer, wanted=body.voting_key)
+    return Aggregator(account, body.voting_key, body.sealing_public, contact)
+
+
+def _seated(book: Book) -> set[bytes]:
+    return {seat.account for seat in book.state.aggregators}
+
+
+def _require_settled(book: Book) -> None:
+    state = book.state
+    if state.changed > state.era:
+        raise ChangePending(
+            "another change of the aggregators is not in force yet", seen=f"named in batch {state.changed}"
+        )
+
+
+def _require_spare(book: Book) -> None:
+    if len(book.state.aggregators) <= SMALLEST_SET:
+        raise BadSeat("the others would be too few", seen=len(book.state.aggregators) - 1, wanted=SMALLEST_SET)
+
+
+def _require_backed(book: Book, account: bytes) -> None:
+    state = book.state
+    if len(state.aggregators) >= LARGEST_SET:
+        raise BadSeat("all seats are taken", seen=len(state.aggregators), wanted=f"at most {LARGEST_SET}")
+    wanted = state.parameters.min_stake_grains[Role.AGGREGATOR]
+    if book.stake(account, Role.AGGREGATOR).bonded < wanted:
+        raise InsufficientStake("the candidate has taken its stake back", wanted=f"{wanted} grains")
 
 
 def _role(number: int) -> Role:

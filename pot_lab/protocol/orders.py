@@ -85,6 +85,7 @@ def on_put(book: Book, client: bytes, body: Put) -> bytes:
             wanted="an order whose escrow is on the chain",
         )
     state = OrderState(order, Window.WAITING, book.now_ms, book.now_ms + parameters.pool_ms, parameters)
+    state.sealed_to = book.state.changed
     state.timeline.append(Span(Window.WAITING, book.now_ms))
     book.state.orders[order_id] = state
     book.index.touch(order_id, state)
@@ -151,8 +152,12 @@ def on_reveal_model(book: Book, provider: bytes, body: RevealModel) -> bytes:
 
 def on_release_share(book: Book, aggregator: bytes, body: ReleaseShare) -> bytes:
     """An aggregator publishes its share; f+1 shares give the test-data key, which opens the score window."""
-    index = book.require_member(aggregator)
     order = _in_window(book, body.order_id, "release_share")
+    holders = book.state.sets[order.sealed_to]  # those whom the shares are sealed to, though they may have left since
+    account = book.state.keys.get(aggregator, b"")
+    if account not in holders:
+        raise NotAllowed("only an aggregator that holds a share of this order may release it")
+    index, faulty = holders.index(account), (len(holders) - 1) // 3
     if index in order.shares:
         raise AlreadyDone("this aggregator has released its share already")
     share, test = body.share, order.order.test
@@ -165,9 +170,9 @@ def on_release_share(book: Book, aggregator: bytes, body: ReleaseShare) -> bytes
             wanted=f"share {index + 1}",
         )
     order.shares[index] = share.value
-    book.emit("share_released", body.order_id, aggregator, shares=len(order.shares), needed=book.faulty + 1)
-    if len(order.shares) > book.faulty:
-        key = combine([Share(i + 1, value) for i, value in sorted(order.shares.items())[: book.faulty + 1]])
+    book.emit("share_released", body.order_id, aggregator, shares=len(order.shares), needed=faulty + 1)
+    if len(order.shares) > faulty:
+        key = combine([Share(i + 1, value) for i, value in sorted(order.shares.items())[: faulty + 1]])
         if key_commitment(book.network_id, test.root, key) == test.key_commitment:
             order.test_key = key
             close_if_complete(book, body.order_id, order)
@@ -531,7 +536,7 @@ def _seal(book: Book, order_id: bytes, order: OrderState) -> None:
     book.account(best.provider).reputation.wins += 1
     order.winner = best.provider
     order.payouts = sealed_payouts(
-        book.state.escrows[order_id], order.parameters, best.provider, winning, others, list(book.members)
+        book.state.escrows[order_id], order.parameters, best.provider, winning, others, book.paid_aggregators
     )
     book.pay_out(order_id, order.payouts)
     _release_stakes(book, order)

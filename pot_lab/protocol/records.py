@@ -18,6 +18,8 @@ from pot_lab.protocol.settlement import abi_word_address, abi_word_bytes32, abi_
 ORDER_LIMIT_BYTES = 65_536
 MICRO = 1_000_000
 MAX_GRAINS = 10**18
+MAX_HOST_LENGTH = 253
+_Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
 _TITLE_CHARACTERS, _TAGS, _TAG_CHARACTERS = 120, 8, 32
 
 
@@ -86,6 +88,30 @@ class TestData(Record, frozen=True):
     key_commitment: bytes
     share_commitments: tuple[bytes, ...]
     sealed_shares: tuple[bytes, ...]
+
+
+class Contact(Record, frozen=True):
+    """Where an aggregator is reached: host, TCP ports for aggregators and for clients, CURVE public key (Z85)."""
+
+    host: str
+    peer_port: int
+    client_port: int
+    curve_public: str
+
+    def check(self) -> None:
+        """Raise Malformed for what cannot be a contact."""
+        ports = (self.peer_port, self.client_port)
+        if not 0 < len(self.host) <= MAX_HOST_LENGTH or not self.host.isascii() or not self.host.isprintable():
+            raise Malformed("an aggregator's host is none", seen=self.host, wanted=f"1 .. {MAX_HOST_LENGTH} characters")
+        if not all(0 < port < 1 << 16 for port in ports) or ports[0] == ports[1]:
+            raise Malformed("an aggregator's ports are none", seen=ports, wanted="two of 1 .. 65535")
+        if len(self.curve_public) != 40 or not set(self.curve_public) <= _Z85:
+            raise Malformed("a CURVE key is none", seen=self.curve_public, wanted="40 characters of Z85")
+
+
+def possession_digest(network_id: bytes, account: bytes, contact: Contact, sealing_public: bytes) -> bytes:
+    """What an aggregator's new signing key signs, so that nobody can name another's: 32 bytes."""
+    return tagged_hash("pot-lab/aggregator-key/1", network_id, account, encode(contact), sealing_public)
 
 
 class Order(Record, frozen=True):

@@ -160,8 +160,34 @@ class Payout(State):
     reason: str
 
 
+class Aggregator(State):
+    """A seat among the aggregators.
+
+    Attributes:
+        account: who staked for it, and is paid.
+        key: the address that signs its votes and its statements; the account's own at first.
+        sealing_public: the X25519 key to which shares are sealed.
+        contact: canonical bytes of its `Contact`; empty where `network.toml` says it.
+    """
+
+    account: bytes
+    key: bytes
+    sealing_public: bytes
+    contact: bytes = b""
+
+
+class Candidate(State):
+    """An account that asks for a seat, and the accounts of the aggregators that are for it."""
+
+    seat: Aggregator
+    votes: list[bytes] = msgspec.field(default_factory=list)
+
+
 class OrderState(State):
-    """One order and its task cycle data."""
+    """One order and its task cycle data.
+
+    `sealed_to` names the set of aggregators (`LedgerState.sets`) that hold the shares of its test key.
+    """
 
     order: Order
     window: Window
@@ -180,6 +206,7 @@ class OrderState(State):
     payouts: list[Payout] = msgspec.field(default_factory=list)
     epoch: int = 0
     ended_ms: int = 0
+    sealed_to: int = 0
 
     def claim_of(self, mid: bytes) -> ClaimState | None:
         """The revealed claim of this model."""
@@ -231,6 +258,11 @@ class LedgerState(State):
 
     `rounds` counts the settlements made for the epoch after the confirmed one: no two of them may share a round, since
     the contract takes two signatures under one (epoch, round) for equivocation.
+
+    `aggregators` are those that the ledger listens to and asks consensus for; `changed` is the batch that named them,
+    `era` the checkpoint after which consensus took the last set. `keys` names the account of every key that ever was an
+    aggregator's; `convicted` are those among them that equivocated. `sets` holds the accounts of the sets to which live
+    orders are sealed, by the batch that named the set.
     """
 
     genesis: Genesis
@@ -257,6 +289,14 @@ class LedgerState(State):
     next_update_ms: int = 0
     signer_set_id: int = 1
     rounds: int = 0
+    aggregators: list[Aggregator] = msgspec.field(default_factory=list)
+    changed: int = 0
+    era: int = 0
+    sets: dict[int, list[bytes]] = msgspec.field(default_factory=dict)
+    keys: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    convicted: list[bytes] = msgspec.field(default_factory=list)
+    candidates: dict[bytes, Candidate] = msgspec.field(default_factory=dict)
+    removals: dict[bytes, list[bytes]] = msgspec.field(default_factory=dict)
 
 
 class Event(Record, frozen=True):

@@ -17,7 +17,7 @@ from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import Malformed
 from pot_lab.protocol.errors import UnknownKind, WrongNetwork
-from pot_lab.protocol.records import ORDER_LIMIT_BYTES, ChainEvent, Order, Score
+from pot_lab.protocol.records import ORDER_LIMIT_BYTES, ChainEvent, Contact, Order, Score
 
 TRANSACTION_LIMIT_BYTES = ORDER_LIMIT_BYTES + 512
 MAX_ITEMS = 256
@@ -147,6 +147,50 @@ class SignEpoch(Record, frozen=True):
     signature: bytes
 
 
+class Accuse(Record, frozen=True):
+    """Anyone shows that an aggregator signed two things that contradict each other: a `consensus.evidence.Equivocation`
+    in canonical bytes.
+    """
+
+    evidence: bytes
+
+
+class Join(Record, frozen=True):
+    """An account that staked as an aggregator asks for a seat; the aggregators vote on it.
+
+    Attributes:
+        voting_key: the 20-byte address that will sign its votes and statements; `possession` is its signature of
+            `records.possession_digest`.
+        sealing_public: its X25519 key, 32 bytes.
+        contact: where and under which key it is reached.
+    """
+
+    voting_key: bytes
+    sealing_public: bytes
+    contact: Contact
+    possession: bytes
+
+
+class VoteSeat(Record, frozen=True):
+    """An aggregator is for a candidate's seat (`seated`), or for taking a member's away."""
+
+    account: bytes
+    seated: bool
+
+
+class Leave(Record, frozen=True):
+    """A member gives up its seat; said by its account."""
+
+
+class RotateKeys(Record, frozen=True):
+    """A member's account names other keys for its seat; fields as in `Join`."""
+
+    voting_key: bytes
+    sealing_public: bytes
+    contact: Contact
+    possession: bytes
+
+
 BODIES: dict[str, type[Record]] = {
     "register": Register,
     "unregister": Unregister,
@@ -160,6 +204,11 @@ BODIES: dict[str, type[Record]] = {
     "open_scores": OpenScores,
     "attest": Attest,
     "sign_epoch": SignEpoch,
+    "accuse": Accuse,
+    "join": Join,
+    "vote_seat": VoteSeat,
+    "leave": Leave,
+    "rotate_keys": RotateKeys,
 }
 """Every kind of transaction and what its body says."""
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 from msgspec import structs
 
+from pot_lab.consensus.evidence import Equivocation
+from pot_lab.consensus.messages import SignedVote
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.shamir import Share
@@ -14,12 +16,14 @@ from pot_lab.protocol import errors, orders
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import Refused
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.records import ScoreSpec, Windows, validation_commitment
+from pot_lab.protocol.records import Contact, ScoreSpec, Windows, possession_digest, validation_commitment
 from pot_lab.protocol.state import LedgerState
 from pot_lab.protocol.transactions import (
+    Accuse,
     Attest,
     Claim,
     CommitScores,
+    Leave,
     OpenScores,
     Put,
     Register,
@@ -27,6 +31,7 @@ from pot_lab.protocol.transactions import (
     ReleaseShare,
     Reply,
     RevealModel,
+    RotateKeys,
     ScoreCommitment,
     SignEpoch,
     Unregister,
@@ -145,6 +150,22 @@ def short_seal(world: World) -> tuple[Identity, Record]:
     return world.client, Put(structs.replace(fits, seal_by_s=fits.seal_by_s - 1, nonce=71))
 
 
+def rotation(world: World, name: str) -> RotateKeys:
+    contact, sealing = Contact("127.0.0.1", 1, 2, "0" * 40), bytes(32)
+    digest = possession_digest(world.network_id, world.aggregators[0].address, contact, sealing)
+    return RotateKeys(key(name).address, sealing, contact, key(name).sign(digest))
+
+
+def scene_keys_twice(world: World) -> tuple[Identity, Record]:
+    world.must(world.aggregators[0], rotation(world, "first"))
+    return world.aggregators[0], rotation(world, "second")
+
+
+def scene_nothing_to_accuse_of(world: World) -> tuple[Identity, Record]:
+    vote = SignedVote(3, 0, 1, H, 0, H, bytes(65))
+    return STRANGER, Accuse(encode(Equivocation(vote, vote)))
+
+
 SCENES: list[tuple[str, Scene]] = [
     ("WrongNetwork", lambda w: (w.client, Put(w.new_order(network_id=H)))),
     ("StaleNonce", lambda w: (w.client, Put(w.new_order()))),  # replayed by the test
@@ -208,6 +229,9 @@ SCENES: list[tuple[str, Scene]] = [
     ("BadShare", lambda w: changed(w, Window.RELEASE, "release_share", share=Share(1, H))),
     ("BadShare", lambda w: changed(w, Window.RELEASE, "release_share", share=Share(1, b""))),
     ("BadShare", lambda w: by(w.aggregators[1], w, Window.RELEASE, "release_share")),
+    ("BadSeat", lambda w: (w.aggregators[0], Leave())),
+    ("ChangePending", scene_keys_twice),
+    ("BadEvidence", scene_nothing_to_accuse_of),
     ("BadEpoch", lambda w: (w.aggregators[0], SignEpoch(1, 1, bytes(65)))),
 ]  # fmt: skip
 
