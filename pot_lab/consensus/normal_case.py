@@ -240,6 +240,8 @@ class NormalCase(ReplicaState):
     def _try_commit(self, slot: Slot) -> None:
         """Commit once the proposal and the backups' prepares make a quorum, each checked."""
         needed = self.q - 1
+        if len(slot.prepares) < needed:
+            return
         matching = [vote for vote in slot.prepares.values() if vote.digest == slot.digest]
         if len(matching) < needed:
             return
@@ -294,6 +296,8 @@ class NormalCase(ReplicaState):
     def _execute_next(self) -> bool:
         slot = self._slots.get(self.executed + 1)
         if slot is None or slot.proposal is None or slot.missing or self._at_end:
+            return False
+        if len(slot.commits) < self.q:
             return False
         commits = tuple(
             vote for vote in slot.commits.values() if vote.digest == slot.digest and vote.view == slot.proposal.view

@@ -29,7 +29,8 @@ class Parameters(Record, frozen=True):
         cached_replies, cached_bytes: the replies kept for retries.
         forward_delay_ms: how long a backup leaves a request that its client sent to everyone to the primary.
         resend_ms: how long without progress until a replica repeats its own votes.
-        status_ms: how often an idle replica tells the others where it is.
+        status_ms: how often an idle replica tells the others where it is (so many times that for each whole 16
+            replicas).
         catch_up_delay_ms: how long a replica may trail before it asks for decisions.
         fetch_timeout_ms: how long it waits for them.
         request_timeout_ms: how long a primary may let admitted requests, an open batch or a due deadline wait (so many

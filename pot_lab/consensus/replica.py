@@ -146,7 +146,7 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Traili
             self.counters["dropped_bad_sender"] += 1
         elif sender >= OUTSIDERS and not isinstance(message, _FOR_ALL):
             self.counters["dropped_outsider"] += 1
-        elif isinstance(message, Prepare | Commit):
+        elif isinstance(message, (Prepare, Commit)):  # by far the most; a union is slower
             self._on_vote(sender, message)
         elif isinstance(message, PrePrepare):
             self._on_pre_prepare(sender, message)
@@ -196,7 +196,7 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Traili
         wake = [self._catch_up(), self._resend(), self._remind(), self._watch()]
         if now_ms >= self._status_at_ms:
             self._effects.append(Broadcast(self._own_status(ask=not self.has_seat)))
-            self._status_at_ms = now_ms + self.parameters.status_ms
+            self._status_at_ms = now_ms + self.parameters.status_ms * self._pace
             self._repeat_checkpoints()
         wake.append(self._status_at_ms)
         tolerance_ms = self.parameters.time_tolerance_ms

@@ -51,7 +51,7 @@ RESEND_SLOTS = 8
 RESEND_BACK_OFF = 8
 _EVIDENCE_EACH = 64
 _REPLICAS_A_TIMEOUT = 16
-"""The primary of a large set has as many votes more to wait for."""
+"""The primary of a large set has as many votes more to wait for, and everyone as many more reports to read."""
 BEYOND_WINDOW = "beyond the window"
 LATER_VIEW = "of a later view"
 
@@ -222,7 +222,8 @@ class ReplicaState(ABC):
         self._stash = Stash(limits.in_flight * 4)
         self._next_sequence = self.executed + 1
 
-        self._patience = Patience(limits.request_timeout_ms * max(1, self.n // _REPLICAS_A_TIMEOUT))
+        self._pace = max(1, self.n // _REPLICAS_A_TIMEOUT)
+        self._patience = Patience(limits.request_timeout_ms * self._pace)
         self._watching_since_ms = self.now_ms
         self._suspicion: str | None = None
         self._changes = ViewChanges(self.n)

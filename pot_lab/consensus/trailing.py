@@ -73,7 +73,7 @@ class Trailing(ReplicaState):
 
     def _catch_up(self) -> int | None:
         """Ask for decisions if the others have been ahead for a while; returns when to look again."""
-        if not any(claim > self.executed for claim in self._claims.values()):
+        if max(self._claims.values(), default=0) <= self.executed:
             return None
         if self._behind_since_ms is None:
             self._behind_since_ms = self.now_ms

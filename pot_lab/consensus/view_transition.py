@@ -336,5 +336,7 @@ class ViewTransition(ReplicaState):
 
     def _behind(self) -> bool:
         """Whether a correct replica is ahead for sure: then it is not the primary that is slow."""
+        if max(self._claims.values(), default=0) <= self.executed:
+            return False
         claims = self._members_claims()
         return len(claims) > self.f and claims[self.f] > self.executed
