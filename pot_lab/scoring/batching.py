@@ -364,6 +364,17 @@ def recurrent(call: Call) -> list[Axis]:
     return [axis, *[1] * len(states)]
 
 
+def cell(call: Call) -> Axis | list[Axis]:
+    """One step of a recurrent layer: data and states [batch, features]."""
+    several = isinstance(call["hx"], list)
+    states = call["hx"] if several else [call["hx"]]
+    if call.traced("x").axis != 0 or any(h.axis != 0 for h in states):
+        raise call.mixing("the batch must be the first axis of its data and of its states")
+    if any(isinstance(call[name], Traced) and call[name].axis is not None for name in ("w_ih", "w_hh", "b_ih", "b_hh")):
+        raise call.mixing("its weights depend on the examples")
+    return [0] * len(states) if several else 0
+
+
 def attention(call: Call) -> Axis:
     """query [..., L, E], key [..., S, E], value [..., S, V], mask [..., L, S]."""
     rank = call.output.dim()
@@ -503,17 +514,16 @@ def bilinear(call: Call) -> Axis:
 
 
 def indexing(call: Call) -> Axis:
-    """x[:, places]: one fixed tensor of places along an axis behind the batch."""
+    """x[:, places]: fixed tensors of places along axes that stand together, not the batch."""
     x, places = call.traced("x"), call["indices"]
     used = [i for i, p in enumerate(places) if p is not None]
     if x.axis is None and all(p is None or p.axis is None for p in places):
         return None
-    if x.axis is None or len(used) != 1 or places[used[0]].axis is not None:
-        raise call.mixing("index with one fixed tensor along one axis; gather picks other places in each example")
-    if used[0] == x.axis:
+    if x.axis is None or any(p is not None and p.axis is not None for p in places):
+        raise call.mixing("index with fixed tensors; gather picks other places in each example")
+    if x.axis in used:
         raise call.mixing("it would pick examples")
-    axis: int = x.axis
-    return axis + (places[used[0]].rank - 1 if used[0] < axis else 0)
+    return x.axis + (call.output.dim() - x.rank if used[0] < x.axis else 0)
 
 
 def einsum(call: Call) -> Axis:

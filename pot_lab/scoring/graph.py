@@ -225,7 +225,12 @@ def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
     kinds = ["tensor"] * (len(state) + len(inputs))
     nodes: list[Node] = []
     for entry in _list(document, "nodes", limits.nodes):
-        node, kind = _node(entry, kinds, len(nodes))
+        try:
+            node, kind = _node(entry, kinds, len(nodes))
+        except (BatchMixing, HostileGraph) as problem:
+            if not problem.message.startswith("node "):
+                problem.message = f"node {len(nodes)}: {problem.message}"
+            raise
         nodes.append(node)
         kinds.append(kind)
     results = tuple(Ref(_index(value, kinds, "tensor", "an output")) for value in _list(document, "outputs", 16))
@@ -711,7 +716,12 @@ def _trace(graph: ModelGraph, batch: int, known: _Shapes | None = None) -> _Trac
     work, largest, total = 0, max((math.prod((batch, *i.shape)) for i in graph.inputs), default=0), 0
     limit_elements, limit_work = graph.limits.tensor_elements * batch, graph.limits.work * batch
     for number, node in enumerate(graph.nodes):
-        value, call = _trace_node(node, number, values, batch, known)
+        try:
+            value, call = _trace_node(node, number, values, batch, known)
+        except (BatchMixing, HostileGraph, ShapeMismatch) as problem:
+            if not problem.message.startswith("node "):
+                problem.message = f"node {number}: {problem.message}"
+            raise
         values.append(value)
         if call is None:
             continue

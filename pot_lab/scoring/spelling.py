@@ -126,6 +126,18 @@ def _explicit(node: Any) -> Respelled:
     return "aten.einsum.default", [",".join(terms) + "->" + output.replace("...", dots), operands], {}
 
 
+def _turned(own: str, name: str) -> Callable[[Any], Respelled]:
+    """A number before a tensor, as torch's own decompositions write it."""
+
+    def respell(node: Any) -> Respelled:
+        first, *rest = node.args
+        if not isinstance(first, int | float):
+            return own, list(node.args), dict(node.kwargs)
+        return name, [rest[0], first, *rest[1:]], dict(node.kwargs)
+
+    return respell
+
+
 RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
     **dict.fromkeys(
         [
@@ -156,6 +168,9 @@ RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
     "aten.moveaxis.intlist": _moved,
     "aten.squeeze.default": _all_ones,
     "aten.einsum.default": _explicit,
+    "aten.sub.Tensor": _turned("aten.sub.Tensor", "aten.rsub.Scalar"),
+    "aten.add.Tensor": _turned("aten.add.Tensor", "aten.add.Tensor"),
+    "aten.mul.Tensor": _turned("aten.mul.Tensor", "aten.mul.Tensor"),
     "aten.mean.default": lambda node: ("aten.mean.dim", [node.args[0], None], {}),
     "aten.sum.default": lambda node: ("aten.sum.dim_IntList", [node.args[0], None], {}),
     "aten.std.default": _spread("std"),
@@ -190,6 +205,16 @@ ADVICE = {
     "aten.nonzero.default": "its shape depends on the data: use torch.where(mask, x, 0.0) and sums",
     "aten.masked_select.default": "its shape depends on the data: use torch.where(mask, x, 0.0) and sums",
     "aten.unique.default": "its shape depends on the data: use F.one_hot and sums",
+    "aten.std_mean.correction": "use std and mean",
+    "aten.std_mean.dim": "use std and mean",
+    "aten.var_mean.correction": "use var and mean",
+    "aten.var_mean.dim": "use var and mean",
+    "aten.affine_grid_generator.default": "resample before the data are packed, or use nn.Upsample",
+    "aten.bucketize.Tensor": "write (x.unsqueeze(-1) > boundaries).sum(-1)",
+    "aten.searchsorted.Tensor": "write (x.unsqueeze(-1) > boundaries).sum(-1)",
+    "aten.empty_like.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
+    "aten.new_empty.default": "begin with zeros instead of memory without numbers",
+    "wrap_with_set_grad_enabled": "forward may not switch gradients off, as spectral_norm does; weight_norm has a rule",
     "aten.grid_sampler.default": "resample before the data are packed, or use nn.Upsample",
     "aten.rand.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.randn.default": "forward may not draw random numbers; use nn.Dropout for noise while training",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 
@@ -126,7 +127,13 @@ FUNCTIONS = dict.fromkeys(FAMILIES, _USUAL) | {
 
 
 def family(name: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """A module with moved batch-norm statistics, 70 inputs and targets; the same each time."""
+    """A module with moved batch-norm statistics, 70 inputs and targets; a copy of the same each time."""
+    module, inputs, targets = _family(name)
+    return copy.deepcopy(module), inputs, targets
+
+
+@functools.cache
+def _family(name: str) -> tuple[nn.Module, Tensor, Tensor]:
 
     def some(kind: Inputs) -> Tensor:
         shape, words = kind

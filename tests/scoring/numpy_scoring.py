@@ -432,7 +432,9 @@ def split(x: Array, size: int, dim: int = 0) -> list[Array]:
 def pad(x: Array, pads: Sequence[int], mode: Any = "constant", value: Any = None) -> Array:
     fill = mode if not isinstance(mode, str) else value or 0.0
     width = [(0, 0)] * (x.ndim - len(pads) // 2) + [(pads[i], pads[i + 1]) for i in range(len(pads) - 2, -1, -2)]
-    return np.pad(x, width, constant_values=fill)
+    for axis, (before, after) in enumerate(width):
+        x = slice_(x, axis, max(-before, 0), x.shape[axis] - max(-after, 0))
+    return np.pad(x, [(max(a, 0), max(b, 0)) for a, b in width], constant_values=fill)
 
 
 def same(x: Array, *_: Any, **__: Any) -> Array:
@@ -511,6 +513,15 @@ def gru_step(x: Array, now: list[Array], wi: Array, wh: Array, bi: Array, bh: Ar
 
 def rnn_step(activation: Callable[[Array], Array]) -> Callable[..., list[Array]]:
     return lambda x, now, wi, wh, bi, bh: [activation(linear(now[0], wh) + linear(x, wi, bi + bh))]
+
+
+def cell(kind: str) -> Callable[..., Any]:
+    def run(x: Array, hx: Any, wi: Array, wh: Array, bi: Any = None, bh: Any = None) -> Any:
+        bi, bh = (np.zeros(len(wi)) if b is None else b for b in (bi, bh))
+        now = steps[kind](x, list(hx) if kind == "lstm" else [hx], wi, wh, bi, bh)
+        return now if kind == "lstm" else now[0]
+
+    return run
 
 
 steps: dict[str, Callable[..., list[Array]]] = {
@@ -604,6 +615,11 @@ def conv3d(
 def einsum(equation: str, operands: Sequence[Array], path: Any = None) -> Array:
     inputs, _, output = equation.replace(" ", "").partition("->")
     terms = inputs.split(",")
+    if len(terms) == 3:
+        met = "".join(c for i, c in enumerate(terms[0] + terms[1]) if c in output + terms[2])
+        met = "".join(c for i, c in enumerate(met) if c not in met[:i])
+        front = einsum(f"{terms[0]},{terms[1]}->{met}", operands[:2])
+        return einsum(f"{met},{terms[2]}->{output}", [front, operands[2]])
     kept = []
     for i, (term, x) in enumerate(zip(terms, operands, strict=True)):
         other = output + "".join(terms[:i] + terms[i + 1 :])
@@ -848,8 +864,16 @@ def picked(x: Array, dim: int, places: Array) -> Array:
 
 
 def indexed(x: Array, places: Sequence[Any]) -> Array:
-    (dim,) = [i for i, p in enumerate(places) if p is not None]
-    return picked(x, dim, places[dim])
+    used = [(i, p) for i, p in enumerate(places) if p is not None]
+    dim = used[0][0]
+    if len(used) == 1:
+        return picked(x, dim, used[0][1])
+    lengths = [x.shape[i] for i, _ in used]
+    spots = np.broadcast_arrays(*(p for _, p in used))
+    inside = np.all([(p >= -n) & (p < n) for p, n in zip(spots, lengths, strict=True)], 0)
+    flat = np.ravel_multi_index([p % n for p, n in zip(spots, lengths, strict=True)], lengths)
+    whole_ = x.reshape(*x.shape[:dim], -1, *x.shape[dim + len(used) :])
+    return picked(whole_, dim, np.where(inside, flat, math.prod(lengths)))
 
 
 def gather(x: Array, dim: int, index: Array, _: bool = False) -> Array:
@@ -943,6 +967,13 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "bilinear": bilinear,
     "remainder": remainder,
     "nan_to_num": without_nan,
+    **{f"{kind}_cell": cell(kind) for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu")},
+    "trunc": np.trunc,
+    "frac": lambda x: x - np.trunc(x),
+    "erfc": lambda x: 1.0 - erf(x),
+    "sinh": lambda x: (exp(x) - exp(-x)) * 0.5,
+    "cosh": lambda x: (exp(x) + exp(-x)) * 0.5,
+    "tan": lambda x: quarter(x, 0) / (quarter(x, 1) + 0.0),
     "isnan": np.isnan,
     "isinf": np.isinf,
     "isfinite": np.isfinite,
@@ -1006,7 +1037,11 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "einsum": einsum,
     "instance_norm": instance_norm,
     "linalg_vector_norm": lambda x, ord=2, dims=None, keepdim=False, dtype=None: (
-        exact_sum(np.abs(x), dims, keepdim) if ord == 1 else sqrt(exact_sum(x * x, dims, keepdim))
+        np.abs(x).max(tuple(dims) if dims else None, keepdims=keepdim)
+        if ord == math.inf
+        else exact_sum(np.abs(x), dims, keepdim)
+        if ord == 1
+        else sqrt(exact_sum(x * x, dims, keepdim))
     ),
     "logsumexp": log_sum_exp,
     "cosine_similarity": cosine_similarity,

@@ -16,7 +16,7 @@ from pot_lab.scoring import export_model, load_graph
 from pot_lab.scoring.errors import BatchMixing, ExportFailed, ShapeMismatch, UnsupportedOperator
 from pot_lab.scoring.graph import encode_graph
 from tests.scoring.graphs import X, one_call
-from tests.scoring.models import CNN, FAMILIES, SharedWeights, family
+from tests.scoring.models import CNN, FAMILIES, SharedWeights, exported, family
 
 
 class Function(nn.Module):
@@ -34,7 +34,7 @@ class Function(nn.Module):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_an_exported_model_is_the_module_to_the_bit(name: str) -> None:
     module, inputs, _ = family(name)
-    artifact = export_model(module, inputs[:2])
+    artifact = exported(name)
     twin = load_graph(artifact.graph).trainable(artifact.weights)
     assert set(twin.state_dict()) == set(module.state_dict())
     # With gradients off torch's own encoder layers take a quick path of other bits, so gradients stay on.
@@ -56,7 +56,7 @@ def test_an_exported_model_is_the_module_to_the_bit(name: str) -> None:
 
 def test_weights_go_back_into_the_module_they_came_from() -> None:
     module, inputs, _ = family("cnn")
-    artifact = export_model(module, inputs[:2])
+    artifact = exported("cnn")
     twin = load_graph(artifact.graph).trainable(artifact.weights)
     optimizer = torch.optim.SGD(twin.parameters(), 0.1)
     for _ in range(3):
@@ -83,17 +83,16 @@ def test_export_leaves_the_module_as_it_was() -> None:
 
 
 def test_the_same_module_has_the_same_graph() -> None:
-    assert export_model(family("cnn")[0], family("cnn")[1][:2]) == export_model(family("cnn")[0], family("cnn")[1][:9])
+    assert exported("cnn") == export_model(family("cnn")[0], family("cnn")[1][:9])
 
 
 def test_constants_are_fixed_and_shared_weights_stand_once() -> None:
-    module, inputs, _ = family("shared")
-    document = json.loads(export_model(module, inputs[:2]).graph)
+    document = json.loads(exported("shared").graph)
     kinds = {s["name"]: s["kind"] for s in document["state"]}
     assert kinds["shift"] == "buffer" and kinds["spread"] == "constant"
     assert sum(kind == "constant" for kind in kinds.values()) == 2
     assert document["aliases"] in ({"second.weight": "first.weight"}, {"first.weight": "second.weight"})
-    twin = load_graph(export_model(module, inputs[:2]).graph).trainable()
+    twin = load_graph(exported("shared").graph).trainable()
     assert twin.get_parameter("first.weight") is twin.get_parameter("second.weight")
     SharedWeights().load_state_dict(twin.state_dict())
 

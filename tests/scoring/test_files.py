@@ -25,7 +25,7 @@ from pot_lab.scoring import (
     unpack_dataset,
 )
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch, WorkerFailed
-from tests.scoring.models import family
+from tests.scoring.models import exported, family
 
 
 def written(folder: Path, artifact: ModelArtifact, inputs: torch.Tensor, targets: torch.Tensor) -> list[Path]:
@@ -38,21 +38,21 @@ def written(folder: Path, artifact: ModelArtifact, inputs: torch.Tensor, targets
 
 @pytest.mark.slow
 def test_files_and_workers_give_the_same_score(tmp_path: Path) -> None:
-    module, inputs, targets = family("mlp")
-    artifact = export_model(module, inputs[:2])
+    _, inputs, targets = family("mlp")
+    artifact = exported("mlp")
     files = written(tmp_path, artifact, inputs, targets)
     wanted = score(artifact, inputs, targets, "cross_entropy", slices=2)
     assert score_file(*files, "cross_entropy", slices=2) == wanted
     assert score_file(*files, "cross_entropy", slices=2, workers=2, batch_size=7) == wanted
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_module_in_memory_is_scored_by_workers_too() -> None:
     module, inputs, targets = family("mlp")
     assert score(module, inputs, targets, workers=2) == score(module, inputs, targets)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_invalid_score_is_the_same_with_workers(tmp_path: Path) -> None:
     class Root(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -69,8 +69,8 @@ def test_an_invalid_score_is_the_same_with_workers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_value_that_is_not_finite_is_found_while_scoring(workers: int, tmp_path: Path) -> None:
-    module, inputs, targets = family("mlp")
-    files = written(tmp_path, export_model(module, inputs[:2]), inputs, targets)
+    _, inputs, targets = family("mlp")
+    files = written(tmp_path, exported("mlp"), inputs, targets)
     spoiled = bytearray(files[2].read_bytes())
     place = spoiled.index(inputs[41].numpy().tobytes())
     spoiled[place : place + 4] = b"\x00\x00\xc0\x7f"
@@ -113,8 +113,8 @@ def test_a_broken_data_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_the_score_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    module, inputs, targets = family("mlp")
-    artifact = export_model(module, inputs[:2])
+    _, inputs, targets = family("mlp")
+    artifact = exported("mlp")
     graph, weights, data = map(str, written(tmp_path, artifact, inputs, targets))
     options = ["score", "--graph", graph, "--weights", weights, "--data", data, "--function", "cross_entropy"]
     transcript = tmp_path / "transcript.bin"

@@ -149,7 +149,23 @@ HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
         ),
         HostileGraph,
     ),
-    "negative padding": (calls(call("aten.constant_pad_nd.default", V, [-1, 0])), HostileGraph),
+    "negative padding": (
+        document(
+            inputs=[entry((3, 8))], nodes=[call("aten.avg_pool1d.default", {"$": 2}, [2], [1], [-1])], outputs=[3]
+        ),
+        HostileGraph,
+    ),
+    "padding that leaves nothing": (calls(call("aten.constant_pad_nd.default", V, [-3, 0])), PotLabError),
+    "places along axes apart": (
+        calls(
+            call("aten.unflatten.int", V, 1, [1, 2, 1]),
+            call("aten.arange.default", 1),
+            call("aten.index.Tensor", {"$": 4}, [None, {"$": 5}, None, {"$": 5}]),
+        ),
+        HostileGraph,
+    ),
+    "an equation of four": (calls(call("aten.einsum.default", "ab,ab,ab,ab->ab", [V, V, V, V])), HostileGraph),
+    "a norm of no order": (calls(call("aten.linalg_vector_norm.default", V, {"float": "nan"}, [1])), HostileGraph),
     "unknown number type": (calls(call("aten.to.dtype", V, {"dtype": "complex64"})), HostileGraph),
     "cast to whole numbers": (calls(call("aten.to.dtype", V, {"dtype": "int64"})), HostileGraph),
     "unknown literal": (calls(call("aten.add.Tensor", V, {"float": "1e999"})), HostileGraph),

@@ -90,9 +90,11 @@ def test_the_quickest_backend_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
         trial("cpu")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slices", [1, 2])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_second_implementation_gives_the_same_bits_and_scores(name: str, slices: int) -> None:
+    """With all examples; golden vectors show it for twelve."""
     _, inputs, targets = family(name)
     artifact = exported(name)
     ours = load_graph(artifact.graph).exact(artifact.weights, slices=slices).run(inputs)[0]

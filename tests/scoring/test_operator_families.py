@@ -94,6 +94,18 @@ CASES: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
     "gru from a state": (Written(from_state, layer=nn.GRU(6, 8, batch_first=True)), (SIGNAL,)),
     "rnn": (recurrent(nn.RNN), (SIGNAL,)),
     "rnn relu": (recurrent(nn.RNN, nonlinearity="relu", bidirectional=True), (SIGNAL,)),
+    "cells": (
+        Written(
+            lambda a, b, c, d, x: torch.cat(
+                [a(x[:, 0], a(x[:, 1]))[1], b(x[:, 0], b(x[:, 1])), c(x[:, 2]), d(x[:, 3])], 1
+            ),
+            a=nn.LSTMCell(6, 8),
+            b=nn.GRUCell(6, 8),
+            c=nn.RNNCell(6, 8),
+            d=nn.RNNCell(6, 8, nonlinearity="relu", bias=False),
+        ),
+        (SIGNAL,),
+    ),
     "attention": (Written(attend()), (HEADS,)),
     "attention, causal": (Written(attend(is_causal=True)), (HEADS,)),
     "attention, long": (Written(attend(is_causal=True)), (numbers(300, 4),)),
@@ -161,6 +173,34 @@ CASES: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
     "unbound": (Written(lambda x: torch.stack(x.unbind(1)[::2], 1)), (SIGNAL,)),
     "picked": (
         Written(lambda x: x[:, FIRST] + x.index_select(1, FIRST.abs()) + x[:, :3, FIRST[:2]].sum(2, True)),
+        (SIGNAL,),
+    ),
+    "picked along two axes": (
+        Written(
+            lambda x: (
+                x[:, FIRST, FIRST.abs()]
+                + x[:, FIRST.abs()[:, None], FIRST].sum(2)
+                + x[..., FIRST.view(3, 1), 1:2].sum((1, 3))
+            )
+        ),
+        (SIGNAL,),
+    ),
+    "cut and padded": (
+        Written(lambda x: F.pad(x, (0, 0, 1, -1)) + nn.ZeroPad2d((-1, 1, 2, -2))(x) + F.pad(x, (-2, 2), value=0.5)),
+        (SIGNAL,),
+    ),
+    "hyperbolic": (
+        Written(lambda x: torch.sinh(x) + torch.cosh(x) + torch.tan(x * 0.3) + torch.erfc(x) + x.frac() + x.trunc()),
+        (SIGNAL,),
+    ),
+    "einsum of three": (
+        Written(
+            lambda x: torch.einsum("bij,bkj,bil->bkl", x, x, x) + torch.einsum("bij,bij,bij->bj", x, x, x)[:, None]
+        ),
+        (SIGNAL,),
+    ),
+    "largest norm": (
+        Written(lambda x: x.norm(p=float("inf"), dim=-1) + torch.logit(x.sigmoid(), 1e-6).sum(-1)),
         (SIGNAL,),
     ),
     "gathered": (
@@ -277,7 +317,7 @@ CASES: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
         ),
         (IMAGE,),
     ),
-    "cells": (
+    "cells of volumes": (
         Written(lambda x: F.adaptive_avg_pool3d(x, (2, 3, 2)) + F.adaptive_max_pool3d(x, (2, 3, 2))),
         (numbers(2, 5, 6, 7),),
     ),

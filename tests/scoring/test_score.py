@@ -17,7 +17,6 @@ from torch import nn
 from pot_lab.errors import PotLabError
 from pot_lab.scoring import (
     ModelArtifact,
-    export_model,
     load_graph,
     model_id,
     parse_transcript,
@@ -38,11 +37,10 @@ from pot_lab.scoring.errors import (
 from pot_lab.scoring.exact_product import Float64Backend, Int64Backend
 from pot_lab.scoring.functions import ACCURACY, CROSS_ENTROPY
 from pot_lab.scoring.transcript import Transcript
-from tests.scoring.models import MLP, family
+from tests.scoring.models import MLP, exported, family
 
 
-def with_weights(module: nn.Module, inputs: torch.Tensor, change: object) -> ModelArtifact:
-    artifact = export_model(module, inputs[:2])
+def with_weights(artifact: ModelArtifact, change: object) -> ModelArtifact:
     model = load_graph(artifact.graph).trainable(artifact.weights)
     with torch.no_grad():
         change(model)  # type: ignore[operator]
@@ -51,8 +49,8 @@ def with_weights(module: nn.Module, inputs: torch.Tensor, change: object) -> Mod
 
 @pytest.mark.parametrize("function", ["accuracy", "cross_entropy"])
 def test_one_example_agrees_with_the_whole_and_its_proof(function: str) -> None:
-    module, inputs, targets = family("mlp")
-    artifact = export_model(module, inputs[:2])
+    _, inputs, targets = family("mlp")
+    artifact = exported("mlp")
     whole = score(artifact, inputs, targets, function)
     assert whole.valid and whole.count == 70 and whole.total == int(whole.transcript.values.sum())
     for index in (0, 13, 69):
@@ -66,7 +64,7 @@ def test_one_example_agrees_with_the_whole_and_its_proof(function: str) -> None:
 
 def test_a_module_an_artifact_and_its_files_have_the_same_score() -> None:
     module, inputs, targets = family("cnn")
-    artifact = export_model(module, inputs[:2])
+    artifact = exported("cnn")
     exact = load_graph(artifact.graph).exact(artifact.weights)
     forms = [module, artifact, (artifact.graph, artifact.weights), exact]
     assert len({score(form, inputs, targets).digest for form in forms}) == 1
@@ -91,8 +89,8 @@ def test_a_better_model_has_a_better_score() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e38])
 def test_a_weight_that_spoils_the_output_makes_the_score_invalid(value: float) -> None:
-    module, inputs, targets = family("mlp")
-    spoiled = with_weights(module, inputs, lambda m: m.get_parameter("net.6.bias")[2].fill_(value))
+    _, inputs, targets = family("mlp")
+    spoiled = with_weights(exported("mlp"), lambda m: m.get_parameter("net.6.bias")[2].fill_(value))
     result = score(spoiled, inputs, targets)
     if value == 1e38:  # large, but below 2**200: a number like any other
         assert result.valid
@@ -156,7 +154,7 @@ def test_a_loss_is_capped_at_50_nats() -> None:
 def test_data_that_do_not_fit_the_model_are_refused(
     inputs: object, targets: object, error: type[Exception], text: str
 ) -> None:
-    artifact = export_model(MLP(), torch.zeros(2, 20))
+    artifact = exported("mlp")
     with pytest.raises(error, match=text):
         score(artifact, inputs, targets)  # type: ignore[arg-type]
 
@@ -170,7 +168,7 @@ def test_a_function_that_is_not_known_is_refused() -> None:
 
 def test_a_score_in_two_slices_is_another_score_with_an_identifier_of_its_own() -> None:
     module, inputs, targets = family("mlp")
-    artifact = export_model(module, inputs[:2])
+    artifact = exported("mlp")
     exact = load_graph(artifact.graph).exact(artifact.weights)
     two = score(exact, inputs, targets, "cross_entropy", slices=2)
     assert two.function.identifier == "cross_entropy[slices=2]/1"
@@ -189,7 +187,7 @@ def test_a_score_in_two_slices_is_another_score_with_an_identifier_of_its_own() 
 
 
 def test_a_model_id_names_graph_and_weights() -> None:
-    artifact = export_model(MLP(), torch.zeros(2, 20))
+    artifact = exported("mlp")
     graph = load_graph(artifact.graph)
     ids = {
         model_id(graph.sha256, artifact.weights),
@@ -200,14 +198,14 @@ def test_a_model_id_names_graph_and_weights() -> None:
 
 
 def test_memory_does_not_grow_with_the_test_set() -> None:
-    module, inputs, targets = family("cnn")
-    exact = load_graph(export_model(module, inputs[:2]).graph).exact(export_model(module, inputs[:2]).weights)
-    many = inputs[:1].expand(60_000, -1, -1, -1)  # one example in memory, 60,000 to score
+    _, inputs, targets = family("cnn")
+    exact = load_graph(exported("cnn").graph).exact(exported("cnn").weights)
+    many = inputs[:1].expand(30_000, -1, -1, -1)  # one example in memory, 30,000 to score
     score(exact, many[:2000], targets[:1].expand(2000), batch_size=256)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = score(exact, many, targets[:1].expand(60_000), batch_size=256)
-    assert result.total in (0, 60_000)
-    # The transcript's tree takes a few hundred bytes an example; activations of all examples would take 1.2 GB.
+    result = score(exact, many, targets[:1].expand(30_000), batch_size=256)
+    assert result.total in (0, 30_000)
+    # The transcript's tree takes a few hundred bytes an example; activations of all examples would take 0.6 GB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
@@ -275,6 +273,9 @@ def flushing_subnormals() -> Iterator[None]:
 def test_this_machine_computes_the_known_answers(threads: int) -> None:
     torch.set_num_threads(threads)
     run_self_test()
+
+
+def test_the_oracle_computes_the_known_answers() -> None:
     run_self_test(backend=Int64Backend())
 
 

@@ -68,13 +68,14 @@ def test_a_graph_names_several_inputs_and_not_the_only_one(artifact: ModelArtifa
 @pytest.mark.parametrize("slices", [1, 2])
 def test_the_bits_are_the_same_however_they_are_computed(artifact: ModelArtifact, slices: int) -> None:
     _, inputs, targets = several_inputs()
+    inputs, targets = tuple(x[:20] for x in inputs), targets[:20]
     graph = load_graph(artifact.graph)
     theirs = numpy_scoring.run(artifact.graph, artifact.weights, *(x.numpy() for x in inputs), slices=slices)
     found = {digest(theirs)}
-    for make, batch, threads in zip(backends.ALL.values(), (1, 7, 64, 70, 1, 7), (1, 2) * 3, strict=True):
+    for make, batch, threads in zip(backends.ALL.values(), (3, 7, 20, 1, 20, 7), (1, 2, 1, 1, 1, 2), strict=True):
         torch.set_num_threads(threads)
         exact = graph.exact(artifact.weights, backend=make(), slices=slices)
-        parts = [exact.run(*(x[i : i + batch] for x in inputs))[0] for i in range(0, 70, batch)]
+        parts = [exact.run(*(x[i : i + batch] for x in inputs))[0] for i in range(0, 20, batch)]
         found.add(digest(torch.cat(parts)))
         torch.set_num_threads(1)
     assert len(found) == 1

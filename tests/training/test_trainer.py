@@ -24,7 +24,7 @@ from pot_lab.training import (
     pick_device,
 )
 from pot_lab.training.checkpoint import FILE_NAME
-from tests.scoring.models import CNN, MLP, exported, family
+from tests.scoring.models import CNN, exported, family
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ trainer = Trainer(*files, inputs, targets, checkpoint_dir=sys.argv[1],
 trainer.train_until(steps=30, should_stop=lambda: os._exit(9) if trainer.step == kill_at else False)
 Path(sys.argv[1], "final").write_bytes(trainer.model.to_weights())
 """
-    artifact = export_model(MLP(), torch.zeros(2, 20))
+    artifact = exported("mlp")
     files = [tmp_path / "graph", tmp_path / "weights"]
     for path, data in zip(files, (artifact.graph, artifact.weights), strict=True):
         path.write_bytes(data)
@@ -133,8 +133,13 @@ Path(sys.argv[1], "final").write_bytes(trainer.model.to_weights())
 
     assert run(tmp_path / "killed", 13) == 9
     assert run(tmp_path / "killed", -1) == 0
-    assert run(tmp_path / "whole", -1) == 0
-    assert (tmp_path / "killed" / "final").read_bytes() == (tmp_path / "whole" / "final").read_bytes()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        inputs = torch.randn(300, 20)
+    settings = TrainerSettings(batch_size=30, validate_every_steps=4)
+    whole = Trainer(artifact.graph, artifact.weights, inputs, (inputs[:, 0] > 0).long(), settings=settings)
+    whole.train_until(steps=30)
+    assert (tmp_path / "killed" / "final").read_bytes() == whole.model.to_weights()
 
 
 def test_a_deadline_is_kept_on_the_trainers_clock(digits: tuple, cnn: tuple) -> None:
@@ -264,7 +269,7 @@ def test_training_knows_no_network() -> None:
 
 @pytest.mark.gpu
 def test_a_gpu_is_picked_and_trains() -> None:
-    artifact = export_model(MLP(), torch.zeros(2, 20))
+    artifact = exported("mlp")
     inputs = torch.randn(300, 20)
     trainer = Trainer(artifact.graph, artifact.weights, inputs, (inputs[:, 0] > 0).long())
     assert trainer.device.is_cuda

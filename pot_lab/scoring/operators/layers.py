@@ -228,8 +228,8 @@ def _einsum_check(arguments: dict[str, Any]) -> None:
         len(term) != t.rank or len(set(term)) != len(term) for term, t in zip(terms, arguments["operands"], strict=True)
     ):
         raise HostileGraph("an equation does not fit its operands, or repeats a letter in one", seen=inputs)
-    if len(terms) > 2 or len(set(output)) != len(output) or not set(output) <= set(inputs):
-        raise HostileGraph("einsum has a rule for one or two operands", seen=arguments["equation"])
+    if len(terms) > 3 or len(set(output)) != len(output) or not set(output) <= set(inputs):
+        raise HostileGraph("einsum has a rule for one to three operands", seen=arguments["equation"])
 
 
 def _einsum_work(call: Call) -> int:
@@ -240,12 +240,30 @@ def _einsum_work(call: Call) -> int:
     return 2 * math.prod(sizes.values()) + 10 * call.output.numel()
 
 
+def _first_two(terms: Sequence[str], output: str) -> str:
+    """Letters that the product of the first two operands keeps."""
+    later = set(output).union(*terms[2:])
+    return "".join(c for c in dict.fromkeys("".join(terms[:2])) if c in later)
+
+
+def _einsum_scratch(call: Call) -> int:
+    """The operands, and of three the product of the first two."""
+    inputs, _, output = call["equation"].replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    held: int = sum(t.tensor.numel() for t in call["operands"])
+    if len(terms) < 3:
+        return held
+    sizes = {c: n for term, t in zip(terms, call["operands"], strict=True) for c, n in zip(term, t.shape, strict=True)}
+    both: int = math.prod(sizes[c] for c in _first_two(terms, output))
+    return held + both
+
+
 @operator(
     "aten.einsum.default",
     batch=batching.einsum,
     check=_einsum_check,
     work=_einsum_work,
-    scratch=lambda call: sum(t.tensor.numel() for t in call["operands"]),
+    scratch=_einsum_scratch,
 )
 def einsum(arithmetic: Arithmetic, equation: Equation, operands: Tensors, path: Ignored = None) -> Tensor:
     """Letters of one operand only that are not in the result are summed first; then one matrix product: letters in all
@@ -253,6 +271,10 @@ def einsum(arithmetic: Arithmetic, equation: Equation, operands: Tensors, path: 
     order in which they stand in the left operand (columns: in the right)."""
     inputs, _, output = equation.replace(" ", "").partition("->")
     terms = inputs.split(",")
+    if len(terms) == 3:
+        both = _first_two(terms, output)
+        front = einsum(arithmetic, f"{terms[0]},{terms[1]}->{both}", operands[:2])
+        return einsum(arithmetic, f"{both},{terms[2]}->{output}", [front, operands[2]])
     kept = []
     for i, (term, x) in enumerate(zip(terms, operands, strict=True)):
         elsewhere = set(output).union(*terms[:i], *terms[i + 1 :])

@@ -42,8 +42,8 @@ def batch_norm(
 
 
 def _only_squares(arguments: dict[str, Any]) -> None:
-    if arguments["ord"] not in (1, 2):
-        raise HostileGraph("norms have a rule for orders 1 and 2", seen=arguments["ord"])
+    if arguments["ord"] not in (1, 2, math.inf):
+        raise HostileGraph("norms have a rule for orders 1, 2 and infinity", seen=arguments["ord"])
 
 
 def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -130,7 +130,9 @@ def vector_norm(
     keepdim: bool = False,
     dtype: Dtype | None = None,
 ) -> Tensor:
-    """ord 2: the root of the sum of squares; ord 1: the sum of absolute values."""
+    """ord 2: the root of the sum of squares; ord 1: the sum of absolute values; infinity: the largest of these."""
+    if ord == math.inf:
+        return x.abs().amax(reductions.normal_dims(dims, x.dim()), keepdim)
     if ord == 1:
         return reductions.exact_sum(x.abs(), dims, keepdim)
     return elementwise.sqrt(reductions.exact_sum(x * x, dims, keepdim))

@@ -15,7 +15,7 @@ from torch import Tensor
 from pot_lab.scoring import batching, elementwise
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.batching import Call
-from pot_lab.scoring.errors import CostLimit
+from pot_lab.scoring.errors import CostLimit, ShapeMismatch
 from pot_lab.scoring.operators.registry import Positive, Probability, Tensors, operator
 
 LARGEST_STEPS = 1 << 16
@@ -237,3 +237,65 @@ def _one_state(name: str, step: Step) -> None:
 _one_state("gru", _gru_step)
 _one_state("rnn_tanh", _rnn_step(elementwise.tanh))
 _one_state("rnn_relu", _rnn_step(lambda x: x.clamp(min=0)))
+
+
+# ------------------------------------------------------------------------------------ one step of one layer
+
+
+def _cell_work(call: Call) -> int:
+    rows = int(call.output.shape[0])
+    of_input, of_state = call["w_ih"], call["w_hh"]
+    return sum(rows * (2 * p.shape[0] * p.shape[1] + 10 * p.shape[0]) for p in (of_input, of_state))
+
+
+def _cell_rank(arguments: dict[str, Any]) -> None:
+    if arguments["x"].rank != 2:
+        raise ShapeMismatch("a cell takes rows of features", seen=arguments["x"].shape, wanted="(batch, features)")
+
+
+def _cell(
+    name: str, arithmetic: Arithmetic, x: Tensor, states: Sequence[Tensor], layer: Layer, step: Step
+) -> list[Tensor]:
+    inputs = arithmetic.linear(x, layer.of_input)
+    bias = _input_bias(name, arithmetic, layer)
+    if bias is not None:
+        inputs.add_(bias)
+
+    def of_state(h: Tensor) -> Tensor:
+        y = arithmetic.linear(h, layer.of_state)
+        return y if name != "gru" or layer.bias_state is None else y.add_(layer.bias_state)
+
+    return step(inputs, list(states), of_state)
+
+
+@operator("aten.lstm_cell.default", batch=batching.cell, returns="tensors", work=_cell_work, check=_cell_rank)
+def lstm_cell(
+    arithmetic: Arithmetic,
+    x: Tensor,
+    hx: Tensors,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    return tuple(_cell("lstm", arithmetic, x, hx, Layer(w_ih, w_hh, b_ih, b_hh), _lstm_step))
+
+
+def _cell_of_one_state(name: str, step: Step) -> None:
+    def kernel(
+        arithmetic: Arithmetic,
+        x: Tensor,
+        hx: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None = None,
+        b_hh: Tensor | None = None,
+    ) -> Tensor:
+        return _cell(name, arithmetic, x, [hx], Layer(w_ih, w_hh, b_ih, b_hh), step)[0]
+
+    operator(f"aten.{name}_cell.default", batch=batching.cell, work=_cell_work, check=_cell_rank)(kernel)
+
+
+_cell_of_one_state("gru", _gru_step)
+_cell_of_one_state("rnn_tanh", _rnn_step(elementwise.tanh))
+_cell_of_one_state("rnn_relu", _rnn_step(lambda x: x.clamp(min=0)))

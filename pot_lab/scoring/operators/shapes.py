@@ -36,12 +36,16 @@ def _length(x: Traced, dim: int) -> int:
 
 
 def _whole_places(arguments: dict[str, Any]) -> None:
-    found = [arguments["index"]] if "index" in arguments else [p for p in arguments["indices"] if p is not None]
-    if len(found) != 1 or found[0].tensor.dtype != torch.int64:
+    """Places are int64 tensors, along axes that stand together."""
+    places = [arguments["index"]] if "index" in arguments else arguments["indices"]
+    used = [i for i, p in enumerate(places) if p is not None]
+    if not used or any(places[i].tensor.dtype != torch.int64 for i in used):
         raise HostileGraph(
-            "picking takes one tensor of int64 places; for truth values use torch.where or masked_fill",
-            seen=[p.tensor.dtype for p in found],
+            "picking takes int64 places; for truth values use torch.where or masked_fill",
+            seen=[p.tensor.dtype for p in places if p is not None],
         )
+    if used != list(range(used[0], used[-1] + 1)):
+        raise HostileGraph("picking takes places along axes that stand together; permute first", seen=used)
 
 
 def _counted_classes(arguments: dict[str, Any]) -> None:
@@ -161,14 +165,12 @@ def slice_(
 
 
 @operator("aten.constant_pad_nd.default", batch=batching.padding)
-def constant_pad(arithmetic: Arithmetic, x: Tensor, pads: Naturals, value: float = 0) -> Tensor:
+def constant_pad(arithmetic: Arithmetic, x: Tensor, pads: Ints, value: float = 0) -> Tensor:
     return F.pad(x, list(pads), value=value)
 
 
 @operator("aten.pad.default", batch=batching.padding)
-def pad(
-    arithmetic: Arithmetic, x: Tensor, pads: Naturals, mode: Text = "constant", value: float | None = None
-) -> Tensor:
+def pad(arithmetic: Arithmetic, x: Tensor, pads: Ints, mode: Text = "constant", value: float | None = None) -> Tensor:
     return F.pad(x, list(pads), mode, value if mode == "constant" else None)
 
 
@@ -256,9 +258,19 @@ def index_select(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor) -> 
 
 @operator("aten.index.Tensor", batch=batching.indexing, check=_whole_places)
 def index(arithmetic: Arithmetic, x: Tensor, indices: Places) -> Tensor:
-    """One tensor of places, at the axis where it stands."""
-    ((dim, places),) = [(i, p) for i, p in enumerate(indices) if p is not None]
-    return _picked(x, places, dim)
+    """Places at the axis where they stand; along several axes together, as one place in all of them."""
+    used = [(i, p) for i, p in enumerate(indices) if p is not None]
+    dim, places = used[0]
+    if len(used) == 1:
+        return _picked(x, places, dim)
+    lengths = [x.shape[i] for i, _ in used]
+    flat, known = torch.zeros((), dtype=torch.int64, device=x.device), None
+    for length, (_, p) in zip(lengths, used, strict=True):
+        inside = (p >= -length) & (p < length)
+        known = inside if known is None else known & inside
+        flat = flat * length + p.remainder(length)
+    assert known is not None
+    return _picked(x.flatten(dim, dim + len(used) - 1), flat.masked_fill(~known, math.prod(lengths)), dim)
 
 
 @operator("aten.gather.default", batch=batching.gather, check=_whole_places)
