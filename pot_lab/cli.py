@@ -367,7 +367,8 @@ profiles:
   amnesia      a disk lost, with kills and loss
   clocks       skew, drift, clocks set wrong by seconds and minutes
   wan          hosts in five regions, narrow links and uplinks, jitter, loss
-  byzantine    up to f lying aggregators (13 ways), a lying client
+  byzantine    up to f lying aggregators (14 ways), a lying client
+  members      aggregators join, leave and rotate their keys, amid partitions, loss, crashes and lost disks
   calm         no faults
 
 examples:

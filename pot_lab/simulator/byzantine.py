@@ -468,6 +468,19 @@ class BadCheckpoints(Behaviour):
         return msgspec.structs.replace(proof, sequence=proof.sequence + 1_000, state=sha256(proof.state))
 
 
+class OldKey(Behaviour):
+    """Goes on signing with the key that its seat had at first."""
+
+    kind = "old_key"
+
+    def sends(self, node: Node, receiver: int, message: Message) -> list[Message]:
+        """Votes under a signature that was good once."""
+        if isinstance(message, Prepare | Commit) and node.members.since:
+            self.count()
+            return [self.signed(message)]
+        return [message]
+
+
 KINDS: tuple[type[Behaviour], ...] = (
     Equivocate,
     Twins,
@@ -482,6 +495,7 @@ KINDS: tuple[type[Behaviour], ...] = (
     Flood,
     BadViews,
     BadCheckpoints,
+    OldKey,
 )
 """Every way to lie."""
 

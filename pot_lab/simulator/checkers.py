@@ -7,6 +7,8 @@
 - once: no request runs twice, and what f+1 equal replies acknowledged is where they said, for ever;
 - word: no correct replica signs two different things for one step, is proved to have lied, halts or falls over;
 - money: what was deposited is what is there (`Book.audit`), at intervals;
+- quorum, seat, key: batches are decided by enough votes of the set in force; a correct aggregator votes in an era in
+  which it has a seat, and counts what the keys of that set have signed;
 - window: no correct replica votes further above its stable checkpoint than its window;
 - memory: nothing that a replica keeps grows past a bound that the run's length does not enter.
 
@@ -19,7 +21,9 @@ from collections.abc import Sized
 from typing import Any
 
 from pot_lab.consensus.application import Batch
+from pot_lab.consensus.membership import NO_SEAT, Membership
 from pot_lab.consensus.messages import (
+    PREPARE,
     Checkpoint,
     Commit,
     Message,
@@ -30,14 +34,16 @@ from pot_lab.consensus.messages import (
     batch_digest,
     content_digest,
     request_digest,
+    vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.quorum import weak_quorum
-from pot_lab.consensus.records import Accepted, Changing, LogRecord, Prepared, Stabilised
+from pot_lab.consensus.quorum import quorum
+from pot_lab.consensus.records import Accepted, Changing, Decided, LogRecord, Prepared, Stabilised
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Executed, Reply
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.ledger import Ledger
+from pot_lab.simulator.signatures import recover
 
 _KEPT_PER_REPLICA, _KEPT_BY_SEQUENCE = 4, 3
 _RECORDS_A_BATCH, _KEPT_EVIDENCE, _KEPT_SNAPSHOTS = 4, 64, 3
@@ -62,7 +68,7 @@ class Checkers:
     """What is known of the one history, and of every promise made about it.
 
     Args:
-        n: how many aggregators there are.
+        n: how many hosts there are.
         limits: theirs.
         time_slack_ms: how far a batch's time may lie ahead of a right clock, or before its requests were said.
     """
@@ -76,8 +82,9 @@ class Checkers:
         self._ran: dict[bytes, int] = {}
         self._place: dict[bytes, tuple[int, bytes]] = {}
         self._said_ms: dict[bytes, int] = {}
-        self._words: dict[tuple[int, str, int, int], bytes] = {}
-        self._left: dict[int, int] = {}
+        self._words: dict[tuple[int, int, str, int, int], bytes] = {}
+        self._left: dict[tuple[int, int], int] = {}
+        self._sets: dict[int, tuple[bytes, ...]] = {}
         self._stable: dict[int, int] = {}
         self._promised: dict[bytes, tuple[int, int, bytes]] = {}
 
@@ -102,6 +109,8 @@ class Checkers:
         execution = effect.execution
         ran = tuple(request_digest(request) for request in batch.requests)
         found = (ran, effect.time_ms, effect.state, execution.replies, execution.digest)
+        if batch.since and (batch.since >= sequence or batch.since not in self._sets):
+            raise Violation("seat", f"aggregator {node} runs batch {sequence} in era {batch.since}", sequence)
         known = self._history.get(sequence)
         if known is None:
             self._first(sequence, found, now_ms)
@@ -154,55 +163,85 @@ class Checkers:
                 sequence,
             )
 
-    def sent(self, node: int, message: Message) -> None:
+    def sent(self, node: int, message: Message, members: Membership) -> None:
         """A correct aggregator sent a message: it never signs two digests for one step."""
+        era, seat = members.since, members.index
         if isinstance(message, PrePrepare):
-            if message.view % self.n != node:
+            if message.view % members.n != seat:
                 return  # shown to a peer: the primary's word, not this one's
             digest = batch_digest(message.sequence, message.time_ms, message.digests)
-            self._say(node, "proposal", message.view, message.sequence, digest)
+            self._say(node, era, "proposal", message.view, message.sequence, digest)
         elif isinstance(message, Prepare | Commit):
-            self._say(node, type(message).__name__, message.view, message.sequence, message.digest)
+            self._say(node, era, type(message).__name__, message.view, message.sequence, message.digest)
         elif isinstance(message, Checkpoint):
-            self._say(node, "checkpoint", 0, message.sequence, message.state + message.snapshot)
-        elif isinstance(message, NewView) and message.view % self.n == node:
-            self._say(node, "new view", message.view, 0, content_digest(message))
+            self._say(node, era, "checkpoint", 0, message.sequence, message.state + message.snapshot)
+        elif isinstance(message, NewView) and message.view % members.n == seat:
+            self._say(node, era, "new view", message.view, 0, content_digest(message))
             for vote in message.proposals:
-                self._say(node, "proposal", message.view, vote.sequence, vote.digest)
-        elif isinstance(message, ViewChange) and message.replica == node:
-            self._say(node, "view change", message.view, 0, content_digest(message))
-            self._left[node] = max(self._left.get(node, 0), message.view)
+                self._say(node, era, "proposal", message.view, vote.sequence, vote.digest)
+        elif isinstance(message, ViewChange) and message.replica == seat:
+            self._say(node, era, "view change", message.view, 0, content_digest(message))
+            self._left[node, era] = max(self._left.get((node, era), 0), message.view)
 
-    def wrote(self, node: int, record: LogRecord) -> None:
+    def wrote(self, node: int, record: LogRecord, members: Membership) -> None:
         """A correct aggregator has something on its disk: votes are made then, whenever they are sent."""
         if isinstance(record, Accepted):
             if record.prepare is not None:
-                self._vote(node, record.prepare)
+                self._vote(node, record.prepare, members)
         elif isinstance(record, Prepared):
-            self._vote(node, record.commit)
+            self._vote(node, record.commit, members)
+            if members.since:
+                for prepare in record.prepares:
+                    self._signed(node, prepare, members)
+        elif isinstance(record, Decided):
+            voters = {commit.replica for commit in record.commits if 0 <= commit.replica < members.n}
+            if len(voters) < quorum(members.n):
+                what = f"aggregator {node} decides batch {record.sequence} on the votes of {sorted(voters)}"
+                raise Violation("quorum", f"{what}, wanted {quorum(members.n)} of {members.n}", record.sequence)
         elif isinstance(record, Changing):
-            self.sent(node, record.change)
+            self.sent(node, record.change, members)
         elif isinstance(record, Stabilised):
             self.moved(node, record.proof.sequence)
+
+    def _signed(self, node: int, vote: Prepare, members: Membership) -> None:
+        """Whether a vote that an aggregator counted was signed with the key of its seat."""
+        said = vote_digest(
+            members.network_id, PREPARE, vote.view, vote.sequence, vote.digest, vote.executed, vote.state
+        )
+        seat = members.addresses[vote.replica] if 0 <= vote.replica < members.n else b""
+        if recover(said, vote.signature) != seat:
+            what = f"aggregator {node} counts a prepare of seat {vote.replica} for batch {vote.sequence}"
+            raise Violation("key", f"{what} that another key than the seat's has signed", vote.sequence)
 
     def moved(self, node: int, sequence: int) -> None:
         """A correct aggregator has a stable checkpoint on its disk."""
         self._stable[node] = max(self._stable.get(node, 0), sequence)
 
-    def _vote(self, node: int, vote: Prepare | Commit) -> None:
-        sequence, low = vote.sequence, self._stable.get(node, 0)
-        if vote.view < self._left.get(node, 0):
+    def began(self, node: int, members: Membership) -> None:
+        """A correct aggregator works with another set: the same as all others do after that checkpoint."""
+        self.checks += 1
+        if self._sets.setdefault(members.since, members.addresses) != members.addresses:
+            raise Violation("agreement", f"aggregator {node} begins era {members.since} with another set")
+        self.moved(node, members.since)
+
+    def _vote(self, node: int, vote: Prepare | Commit, members: Membership) -> None:
+        sequence, low, era = vote.sequence, self._stable.get(node, 0), members.since
+        if members.index == NO_SEAT or vote.replica != members.index:
+            raise Violation("seat", f"aggregator {node} votes for batch {sequence} without a seat", sequence)
+        if sequence <= era or any(era < other < sequence for other in self._sets):
+            raise Violation("seat", f"aggregator {node} votes in era {era} for batch {sequence} of another", sequence)
+        if vote.view < self._left.get((node, era), 0):
             raise Violation("word", f"aggregator {node} votes in view {vote.view}, which it has left", sequence)
         if sequence > low + self.limits.window:
             what = f"aggregator {node} votes for batch {sequence}, {sequence - low} above its stable checkpoint"
             raise Violation("window", f"{what}, wanted at most {self.limits.window}", sequence)
-        self.sent(node, vote)
+        self.sent(node, vote, members)
 
-    def _say(self, node: int, kind: str, view: int, sequence: int, digest: bytes) -> None:
+    def _say(self, node: int, era: int, kind: str, view: int, sequence: int, digest: bytes) -> None:
         """Compare a signed word with what the same aggregator said before."""
         self.checks += 1
         what = f"{kind} of view {view}, batch {sequence}"
-        known = self._words.setdefault((node, kind, view, sequence), digest)
+        known = self._words.setdefault((node, era, kind, view, sequence), digest)
         if known is not digest and known != digest:
             raise Violation("word", f"aggregator {node} contradicts its {what}", sequence or None)
 
@@ -272,11 +311,6 @@ class Checkers:
         for digest, (sequence, _, _) in self._promised.items():
             if digest not in self._place:
                 raise Violation("acknowledged", f"request {digest.hex()[:12]} of batch {sequence} never ran")
-
-    @property
-    def needed(self) -> int:
-        """Equal replies that make a result."""
-        return weak_quorum(self.n)
 
 
 def _size(value: Any) -> tuple[int, int]:

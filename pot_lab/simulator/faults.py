@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pot_lab.errors import PotLabError
 from pot_lab.simulator import byzantine
 from pot_lab.simulator.clocks import Clock
+from pot_lab.simulator.eras import Course
 from pot_lab.simulator.links import Weather, split_pairs
 from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US
 
@@ -46,11 +47,13 @@ class Profile:
     Attributes:
         kinds: names of methods of `Storm`.
         fewest, most: how many of them one run meets.
+        always: those that each run meets besides.
     """
 
     kinds: tuple[str, ...]
     fewest: int
     most: int
+    always: tuple[str, ...] = ()
 
 
 _NETWORK = ("loss", "duplication", "reordering", "jitter", "partition", "one_way")
@@ -60,7 +63,7 @@ _FAR = ("wan", "slow_link", "slow_uplink")
 _DISKS = ("disk_lost", "bit_flip")
 
 PROFILES: dict[str, Profile] = {
-    "everything": Profile((*_NETWORK, *_HOSTS, *_CLOCKS, *_FAR, *_DISKS, "liars", "lying_client"), 1, 8),
+    "everything": Profile((*_NETWORK, *_HOSTS, *_CLOCKS, *_FAR, *_DISKS, "liars", "lying_client", "members"), 1, 8),
     "network": Profile(_NETWORK, 1, 6),
     "partitions": Profile(("partition", "one_way"), 1, 2),
     "crashes": Profile(_HOSTS, 1, 5),
@@ -69,6 +72,7 @@ PROFILES: dict[str, Profile] = {
     "clocks": Profile(_CLOCKS, 1, 3),
     "wan": Profile((*_FAR, "jitter", "loss"), 1, 5),
     "byzantine": Profile(("liars", "lying_client"), 1, 2),
+    "members": Profile((*_NETWORK, "crash", "power_cut", "blackout", "disk_lost"), 0, 4, ("members",)),
     "calm": Profile((), 0, 0),
 }
 _FOR_GOOD = ("clock_jump", "disk_lost", "bit_flip")
@@ -97,6 +101,8 @@ class Storm:
     Attributes:
         faulty: hosts that are faulty for good, as the protocol counts.
         forgetful: those of them that lose what they have voted.
+        course: the sets of aggregators that the run sees.
+        f, hosts: how many hosts may be faulty, and how many there are.
         parts: everything that could have been left out, by name.
     """
 
@@ -108,9 +114,12 @@ class Storm:
         self.forgetful: set[int] = set()
         self.parts: list[str] = []
         random = random_of("storm")
-        self._kinds = random.sample(profile.kinds, random.randint(profile.fewest, profile.most))
-        hosts = random.sample(range(simulation.n), simulation.f)
-        lying = random.randint(1, simulation.f) if "liars" in self._kinds else 0
+        self._kinds = [*profile.always, *random.sample(profile.kinds, random.randint(profile.fewest, profile.most))]
+        drawn = self._course(simulation.n)
+        self.f, self.hosts = drawn.f, drawn.hosts
+        self.course = drawn if "members" not in without else Course(drawn.sets[:1])
+        hosts = random.sample(range(simulation.n), self.f)
+        lying = random.randint(1, self.f) if "liars" in self._kinds else 0
         self._victims = {kind: random.choices(hosts[lying:]) if hosts[lying:] else [] for kind in _FOR_GOOD}
         self._victims["liars"] = hosts[:lying]
 
@@ -121,6 +130,17 @@ class Storm:
                 self._sim.trace.mark("the run has", kind)
                 self.faulty.update(self._victims.get(kind, ()))
                 getattr(self, kind)(self._random_of(f"storm {kind}"))
+
+    def _course(self, n: int) -> Course:
+        """The sets of aggregators that the run may see."""
+        times_us: list[int] = []
+        if "members" in self._kinds:
+            random = self._random_of("storm members")
+            times_us = [int(random.random() * STORM_US) for _ in range(random.randint(1, 3))]
+        return Course.drawn(n, self._random_of("storm sets"), times_us, keep_places="liars" in self._kinds)
+
+    def members(self, random: Random) -> None:
+        """Aggregators join, leave and rotate their keys."""
 
     def _is_wanted(self, part: str) -> bool:
         self.parts.append(part)
@@ -162,7 +182,7 @@ class Storm:
 
     def wan(self, random: Random) -> None:
         """The hosts stand in five regions of the world."""
-        places = [random.randrange(len(_REGIONS_MS)) for _ in range(self._sim.n)]
+        places = [random.randrange(len(_REGIONS_MS)) for _ in range(self._sim.hosts)]
         self._sim.faults["wan"] += 1
         self._sim.links.weather.latency_us = [[_REGIONS_MS[a][b] * MILLISECOND_US for b in places] for a in places]
 
@@ -183,9 +203,9 @@ class Storm:
         self._episodes("partition", 3, self._part)
 
     def _part(self, random: Random, lasts_us: int) -> None:
-        hosts = list(range(self._sim.n))
+        hosts = list(range(self._sim.hosts))
         random.shuffle(hosts)
-        size = random.randint(1, self._sim.n // 2)
+        size = random.randint(1, self._sim.hosts // 2)
         self._note("partition", sorted(hosts[:size]), "from", sorted(hosts[size:]), *_for(lasts_us))
         self._cut(split_pairs(hosts[:size], hosts[size:]), lasts_us)
 
@@ -194,8 +214,8 @@ class Storm:
         self._episodes("one_way", 3, self._deafen)
 
     def _deafen(self, random: Random, lasts_us: int) -> None:
-        one = random.randrange(self._sim.n)
-        others = [index for index in range(self._sim.n) if index != one]
+        one = random.randrange(self._sim.hosts)
+        others = [index for index in range(self._sim.hosts) if index != one]
         if random.random() < 0.4:
             others = [random.choice(others)]
         pairs = [(one, other) for other in others]
@@ -225,7 +245,7 @@ class Storm:
 
     def _black_out(self, random: Random, lasts_us: int) -> None:
         self._note("blackout")
-        for index in range(self._sim.n):
+        for index in range(self._sim.hosts):
             self._end("power_cut", index, lasts_us + int(random.random() * SECOND_US))
 
     def disk_lost(self, random: Random) -> None:
@@ -396,10 +416,10 @@ class Storm:
                 node.start()
 
     def _some(self, random: Random) -> list[int]:
-        return [index for index in range(self._sim.n) if random.random() < 0.4] or [0]
+        return [index for index in range(self._sim.hosts) if random.random() < 0.4] or [0]
 
     def _any(self, random: Random) -> int:
-        return random.randrange(self._sim.n)
+        return random.randrange(self._sim.hosts)
 
 
 def _for(lasts_us: int) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, Protocol, assert_never
 
 from pot_lab.consensus.application import Application, Batch, Execution, RequestId, Seat
+from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
 from pot_lab.consensus.messages import Chunk, Decisions, Message, request_digest
 from pot_lab.consensus.records import LogRecord, Stabilised
 from pot_lab.consensus.replica import Replica
@@ -58,7 +59,7 @@ class World(Protocol):
 
     def send(self, sender: int, receiver: int, frame: Frame) -> None: ...
 
-    def broadcast(self, sender: int, frame: Frame) -> None: ...
+    def broadcast(self, sender: int, hosts: int, frame: Frame) -> None: ...
 
     def on_sent(self, node: Node, message: Message) -> None: ...
 
@@ -79,6 +80,8 @@ class World(Protocol):
     def on_failure(self, node: Node, error: Exception) -> None: ...
 
     def on_full_disk(self, node: Node) -> None: ...
+
+    def on_members(self, node: Node, members: Membership) -> None: ...
 
 
 class Behaviour(Protocol):
@@ -138,12 +141,14 @@ class Node:
         index: which aggregator it is.
         clock, disk: the host's.
         make_application, make_replica: called at each start of its process.
+        addresses: every host's addresses; None where a host's number is its place in the one set that there is.
         turn_us: processor time of one turn; more on a slow host.
     Attributes:
         up: whether its process runs.
         life: how many processes it has had.
         behaviour: None while it is correct.
         duties: what it submits itself.
+        members: the set of aggregators that its process works with.
         turns: how many there were.
         catch_ups: how many turns took decisions or a snapshot from a peer.
         snapshots: how many of them took a snapshot.
@@ -159,6 +164,7 @@ class Node:
         make_application: Callable[[], Application],
         make_replica: Callable[[int, Application], Replica],
         *,
+        addresses: Sequence[Sequence[bytes]] | None = None,
         turn_us: int = 50,
     ) -> None:
         self.world, self.index, self.clock, self.disk, self.random = world, index, clock, disk, random
@@ -167,6 +173,7 @@ class Node:
         self.behaviour: Behaviour | None = None
         self.duties: Sequence[Duty] = ()
         self.turns = self.catch_ups = self.snapshots = 0
+        self._hosts = {address: host for host, own in enumerate(addresses or ()) for address in own}
         self._stopped_until_us = 0
         self._make_application, self._make_replica = make_application, make_replica
 
@@ -182,6 +189,8 @@ class Node:
         self.up, self.life = True, self.life + 1
         self.application = Observed(self._make_application())
         self.replica = self._make_replica(self.index, self.application)
+        self.members = self._numbered = self.replica.membership
+        self._numbers: dict[int, int] = self._numbers_in(self.members)
         self.journal = Journal(self.disk)
         self._inbox: list[Input] = []
         self._from_clients: list[tuple[int, bytes, bool]] = []
@@ -219,7 +228,10 @@ class Node:
     def hear(self, sender: int, frame: Frame) -> None:
         """A frame from another aggregator has arrived."""
         if self.up:
-            self._inbox.append(Received(sender, frame.message))
+            if self.replica.membership is not self._numbered:
+                self._numbered = self.replica.membership
+                self._numbers = self._numbers_in(self._numbered)
+            self._inbox.append(Received(self._numbers.get(sender, OUTSIDERS + sender), frame.message))
             self._wake(self.world.queue.now_us)
 
     def ask(self, client: int, request: bytes, spread: bool) -> None:
@@ -371,29 +383,54 @@ class Node:
         elif isinstance(effect, Persist):
             if self.behaviour is None:
                 world.on_written(self, effect.record)
-        elif isinstance(effect, KeepSnapshot | MembersChanged):
-            pass  # the one was written before; the other comes where people change the set
+        elif isinstance(effect, MembersChanged):
+            self.members = effect.membership
+            world.on_members(self, self.members)
+        elif isinstance(effect, KeepSnapshot):
+            pass  # written before
         else:
             assert_never(effect)
 
     def broadcast(self, message: Message) -> None:
-        """Send to every other aggregator."""
-        if self.behaviour is not None:
-            for receiver in range(self.replica.n):
-                if receiver != self.index:
-                    self.send(receiver, message)
+        """Send to every other aggregator; without a seat, to every host."""
+        if self.members.since or self.members.index == NO_SEAT:
+            hosts = sorted(self._hosts_of_members())
+        elif self.behaviour is not None:
+            hosts = list(range(self.members.n))
+        else:
+            self.world.on_sent(self, message)
+            self.world.broadcast(self.index, self.members.n, Frame(message))
             return
-        self.world.on_sent(self, message)
-        self.world.broadcast(self.index, Frame(message))
+        for host in hosts:
+            if host != self.index:
+                self._send_to_host(host, message)
 
     def send(self, receiver: int, message: Message) -> None:
-        """Send to one other aggregator."""
+        """Send to one other aggregator, by its number in the set."""
+        if receiver >= OUTSIDERS:
+            receiver -= OUTSIDERS
+        elif self._hosts:
+            receiver = self._hosts[self.members.addresses[receiver]]
+        self._send_to_host(receiver, message)
+
+    def _send_to_host(self, host: int, message: Message) -> None:
         if self.behaviour is not None:
-            for changed in self.behaviour.sends(self, receiver, message):
-                self.world.send(self.index, receiver, Frame(changed))
+            for changed in self.behaviour.sends(self, host, message):
+                self.world.send(self.index, host, Frame(changed))
             return
         self.world.on_sent(self, message)
-        self.world.send(self.index, receiver, Frame(message))
+        self.world.send(self.index, host, Frame(message))
+
+    def _numbers_in(self, members: Membership) -> dict[int, int]:
+        """Each host's place in a set, if it has one."""
+        if not self._hosts:
+            return {index: index for index in range(members.n)}
+        return {self._hosts[address]: place for place, address in enumerate(members.addresses)}
+
+    def _hosts_of_members(self) -> set[int]:
+        if self.members.index == NO_SEAT:
+            return set(self._hosts.values())
+        return {self._hosts[address] for address in self.members.addresses}
 
     def _end_with_full_disk(self) -> None:
         self.kill()

@@ -77,7 +77,11 @@ def _salt(*names: str) -> bytes:
 
 
 class Cast:
-    """The accounts of a network with n aggregators, its genesis, and the orders that its client will place."""
+    """The accounts of a network with n aggregators, its genesis, and the orders that its client will place.
+
+    Attributes:
+        keys: each host's key for its seat, and the one that it may rotate to; one host more than there are seats.
+    """
 
     def __init__(self, n: int) -> None:
         self.aggregators = [_key(f"aggregator {i}") for i in range(n)]
@@ -87,6 +91,8 @@ class Cast:
         self.regulars = [_key(f"regular {i}") for i in range(REGULARS)]
         self.strangers = [_key(f"stranger {i}") for i in range(STRANGERS)]
         self.liar = _key("lying client")
+        self.registrar = _key("registrar")
+        self.keys = [(_key(f"aggregator {i}"), _key(f"aggregator {i}, rotated")) for i in range(n + 1)]
         parameters = Parameters(
             min_train_ms=1_000,
             min_window_ms=500,

@@ -155,7 +155,7 @@ def simulate(
         UnknownProfile, UnknownFault, BadReplicaCount, BadProcesses: there is no such profile, fault or network, or it
             cannot be run so.
     """
-    known = profile_of(profile).kinds
+    known = (*profile_of(profile).kinds, *profile_of(profile).always)
     for part in without:
         if part.split("#")[0] not in known:
             raise UnknownFault("no run of this profile has such a fault", seen=part, wanted=", ".join(known))

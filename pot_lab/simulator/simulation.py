@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from random import Random
 
 from pot_lab.consensus.application import Application, Batch
-from pot_lab.consensus.membership import Membership
+from pot_lab.consensus.membership import NO_SEAT, Membership
 from pot_lab.consensus.messages import Message, request_digest
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.quorum import faulty, quorum, weak_quorum
+from pot_lab.consensus.quorum import faulty, quorum
 from pot_lab.consensus.records import LogRecord
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Executed, Refuse, Reply
@@ -28,13 +28,14 @@ from pot_lab.simulator.checkers import Checkers, Violation
 from pot_lab.simulator.clients import LyingClient, VirtualClient
 from pot_lab.simulator.clocks import Clock
 from pot_lab.simulator.disks import Disk
+from pot_lab.simulator.eras import Registrar, SeatedLedger
 from pot_lab.simulator.faults import STORM_US, Storm, profile_of, weather_of
 from pot_lab.simulator.links import Frame, Links
 from pot_lab.simulator.nodes import Node
 from pot_lab.simulator.people import AggregatorDuty, Chain, cast_of, population
 from pot_lab.simulator.signatures import remembered, small_chunks
 from pot_lab.simulator.trace import Trace
-from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US, EventQueue
+from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US, START_MS, EventQueue
 
 GOING_ON_US = 4 * SECOND_US
 LIVENESS_US = 60 * SECOND_US
@@ -125,7 +126,7 @@ class Simulation:
         self.seed = seed
         chosen = self._random("size")
         self.n = nodes if nodes is not None else chosen.choice(_USUAL_SIZES)
-        self.f = faulty(self.n)
+        faulty(self.n)  # raises where there is no such set
         self.profile = profile
         self.queue = EventQueue()
         self.trace = Trace(self.queue)
@@ -134,21 +135,30 @@ class Simulation:
         self._views: dict[int, int] = {}
         self.cast = cast_of(self.n)
         self.parameters = self._parameters()
-        self.checkers = make_checkers(self.n, self.parameters, self.parameters.time_tolerance_ms + _SKEW_SLACK_MS)
-        weather = weather_of(self.n, self._random("weather"))
-        self.links = Links(self.queue, self._random("links"), weather, self._deliver, self.faults)
         self.without = tuple(sorted(without))
         self.storm = Storm(self, profile_of(profile), self._random, self.without)
+        self.course, self.f, self.hosts = self.storm.course, self.storm.f, self.storm.hosts
+        sets = self.course.seats(self.cast)
+        self.checkers = make_checkers(self.n, self.parameters, self.parameters.time_tolerance_ms + _SKEW_SLACK_MS)
+        weather = weather_of(self.hosts, self._random("weather"))
+        self.links = Links(self.queue, self._random("links"), weather, self._deliver, self.faults)
         self.chain = Chain(self.queue)
         self._liars = dict(liars or {})
-        addresses = tuple(each.address for each in self.cast.aggregators)
+        first = tuple(seat.address for seat in sets[0])
+        keys = self.cast.keys[: self.hosts]
 
         def replica(index: int, application: Application) -> Replica:
-            membership = Membership(self.cast.network_id, addresses, index)
-            return make_replica(membership, self.cast.aggregators[index], application, self.parameters)
+            membership = Membership(self.cast.network_id, first, index if index < self.n else NO_SEAT)
+            key, spare = keys[index]
+            return make_replica(membership, key, application, self.parameters, spare=[spare])
+
+        def application() -> Application:
+            if len(sets) == 1:
+                return make_application(self.cast.genesis)
+            return SeatedLedger(self.cast.genesis, self.cast, sets)
 
         self.nodes: list[Node] = []
-        for index in range(self.n):
+        for index in range(self.hosts):
             disk = make_disk(self._random(f"sync {index}").choice([100, 500, 2_000]))
             node = make_node(
                 self,
@@ -156,28 +166,34 @@ class Simulation:
                 Clock(self.queue),
                 disk,
                 self._random(f"node {index}"),
-                lambda: make_application(self.cast.genesis),
+                application,
                 replica,
+                addresses=[[key.address for key in own] for own in keys],
             )
-            node.duties = (AggregatorDuty(self.cast, index, self.chain, self.queue, self._duty_said),)
+            if index < self.n:
+                node.duties = (AggregatorDuty(self.cast, index, self.chain, self.queue, self._duty_said),)
             self.nodes.append(node)
         self._client_random = self._random("client links")
         orders = self._random("orders").randint(1, 3)
         alone = self._random("alone").choice([0.0, 0.1, 0.5])
+        people = population(self.cast, self.chain, orders)
+        if len(sets) > 1:
+            people.append(Registrar(self.cast, [START_MS + at_us // MILLISECOND_US for at_us in self.course.at_us]))
         self.clients = [
             VirtualClient(
                 self,
                 number,
                 person,
                 self._random(f"client {number}"),
-                aggregators=self.n,
-                needed=weak_quorum(self.n),
+                aggregators=self.hosts,
+                needed=1 + max(faulty(len(each)) for each in self.course.sets),
                 pause_us=self._random(f"pause {number}").choice([150, 300, 600]) * MILLISECOND_US,
                 alone=alone,
             )
-            for number, person in enumerate(population(self.cast, self.chain, orders))
+            for number, person in enumerate(people)
         ]
 
+        self._host_of = {key.address: host for host, own in enumerate(keys) for key in own}
         self._hearers: list[VirtualClient | LyingClient] = [*self.clients]
 
     def _random(self, name: str) -> Random:
@@ -199,7 +215,7 @@ class Simulation:
     def make_liar(self, index: int, kinds: Sequence[type[Behaviour]]) -> None:
         """Let an aggregator lie from now on."""
         self.trace.mark(f"aggregator {index} is a liar:", *(kind.kind for kind in kinds))
-        identity, network_id = self.cast.aggregators[index], self.cast.network_id
+        identity, network_id = self.cast.keys[index][0], self.cast.network_id
         parts = [kind(identity, network_id, self._random(f"liar {index} {kind.kind}"), self.faults) for kind in kinds]
         self.nodes[index].behaviour = Several(parts)
 
@@ -209,7 +225,7 @@ class Simulation:
         def told() -> None:
             self.faults["client_lie"] += 1
 
-        liar = LyingClient(self, len(self._hearers), self.cast, random, self.n, until_us, told)
+        liar = LyingClient(self, len(self._hearers), self.cast, random, self.hosts, until_us, told)
         self._hearers.append(liar)
         liar.begin()
 
@@ -276,11 +292,17 @@ class Simulation:
     def _is_done(self) -> bool:
         if any(client.unanswered for client in self.clients):
             return False
+        return all(node.up for node in self._seated()) and len({node.replica.executed for node in self._seated()}) == 1
+
+    def _seated(self) -> list[Node]:
+        """The correct aggregators of the last set that is in force anywhere."""
         correct = [node for node in self.nodes if node.is_correct]
-        return all(node.up for node in correct) and len({node.replica.executed for node in correct}) == 1
+        last = max((node.replica.membership for node in correct), key=lambda members: members.since)
+        seated = {self._host_of[address] for address in last.addresses}
+        return [node for node in correct if node.index in seated]
 
     def _check_end(self) -> None:
-        for node in self.nodes:
+        for node in self._seated():
             if node.is_correct:
                 self.checkers.finished(node.index, node.replica)
                 self.checkers.audit(node.index, self._ledger_of(node))
@@ -361,9 +383,9 @@ class Simulation:
         """Put a frame on a link."""
         self.links.send(sender, receiver, frame, frame.size_bytes)
 
-    def broadcast(self, sender: int, frame: Frame) -> None:
-        """Put a frame on every link of a host."""
-        for receiver in range(self.n):
+    def broadcast(self, sender: int, hosts: int, frame: Frame) -> None:
+        """Put a frame on a host's links to the first hosts."""
+        for receiver in range(hosts):
             if receiver != sender:
                 self.links.send(sender, receiver, frame, frame.size_bytes)
 
@@ -375,12 +397,12 @@ class Simulation:
     def on_sent(self, node: Node, message: Message) -> None:
         """A correct aggregator says something."""
         if node.index not in self.storm.forgetful:
-            self.checkers.sent(node.index, message)
+            self.checkers.sent(node.index, message, node.members)
 
     def on_written(self, node: Node, record: LogRecord) -> None:
         """A correct aggregator has a record on its disk."""
         if node.index not in self.storm.forgetful:
-            self.checkers.wrote(node.index, record)
+            self.checkers.wrote(node.index, record, node.members)
 
     def on_compacted(self, node: Node, sequence: int) -> None:
         """A correct aggregator's log begins with a checkpoint."""
@@ -408,6 +430,7 @@ class Simulation:
     def on_accusation(self, node: Node, accused: int) -> None:
         """An aggregator holds a proof against another."""
         if node.is_correct:
+            accused = self._host_of[node.members.addresses[accused]]
             self.trace.mark(f"aggregator {node.index} proves that {accused} lied")
             self.faults["liar_proved"] += 1
             is_correct = self.nodes[accused].is_correct and accused not in self.storm.forgetful
@@ -426,6 +449,14 @@ class Simulation:
         self.trace.mark(f"aggregator {node.index} falls over:", repr(error))
         if node.is_correct:
             self.checkers.failed(node.index, error)
+
+    def on_members(self, node: Node, members: Membership) -> None:
+        """An aggregator works with another set."""
+        self.faults["set_changed"] += 1
+        where = [self._host_of[address] for address in members.addresses]
+        self.trace.mark(f"aggregator {node.index} begins era {members.since}, with", where)
+        if node.is_correct:
+            self.checkers.began(node.index, members)
 
     def on_full_disk(self, node: Node) -> None:
         """An aggregator has stopped for want of room; the storm starts it again."""

@@ -11,16 +11,19 @@ import msgspec
 
 from pot_lab.consensus.application import Batch, Execution, RequestId
 from pot_lab.consensus.catch_up import SnapshotFetch
-from pot_lab.consensus.membership import Verifier
+from pot_lab.consensus.membership import OUTSIDERS, Membership, Verifier
 from pot_lab.consensus.messages import (
+    NO_SIGNATURE,
     CheckpointProof,
     Commit,
     DecidedBatch,
+    Message,
     NewView,
     PrePrepare,
     ViewChange,
     Vote,
     batch_digest,
+    vote_digest,
 )
 from pot_lab.consensus.quorum import faulty
 from pot_lab.consensus.records import Accepted, Changing, LogRecord, Prepared, Stabilised, sequence_of
@@ -28,14 +31,17 @@ from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.replica_state import Slot
 from pot_lab.consensus.replies import CachedReply, ReplyCache
 from pot_lab.consensus.stash import Stash
-from pot_lab.consensus.steps import Effect
+from pot_lab.consensus.steps import Effect, Send
 from pot_lab.consensus.view_change import Plan, plan
 from pot_lab.crypto.canonical import decode
+from pot_lab.crypto.identity import recover
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.transactions import TRANSACTION_LIMIT_BYTES, Transaction
+from pot_lab.simulator.byzantine import Behaviour
 from pot_lab.simulator.disks import Disk
 from pot_lab.simulator.nodes import Node
+from pot_lab.simulator.people import cast_of
 
 
 class QuorumOfFPlusOne(Replica):
@@ -204,6 +210,78 @@ class ForgetsItsVotes(Replica):
             self._skipped = True
             return
         super()._replay(record)
+
+
+class OldQuorum(Replica):
+    """After a change of the set it goes on with the quorum of the set before."""
+
+    def _begin_era(self, membership: Membership) -> None:
+        before = getattr(self, "q", None)
+        super()._begin_era(membership)
+        if before is not None:
+            self.q = before
+
+
+class BeginsAtOnce(Replica):
+    """Another set is in force from the next checkpoint on, without a window's notice."""
+
+    def _plan_end(self, sequence: int) -> None:
+        super()._plan_end(sequence)
+        every = self.parameters.checkpoint_batches
+        self._ends = min(self._ends, -(-sequence // every) * every)
+
+
+class CountsOutsiders(Replica):
+    """The votes of a replica that is to join count before it is in."""
+
+    def _receive(self, sender: int, message: Message) -> None:
+        slot = self._slots.get(message.sequence) if isinstance(message, Commit) else None
+        if sender >= OUTSIDERS and slot is not None and not slot.executed:
+            slot.count(message)
+        else:
+            super()._receive(sender, message)
+
+
+class EarlyBird(Behaviour):
+    """A replica that is to join, and votes for all that is open wherever it is told of it; a member tells it."""
+
+    kind = "early_bird"
+
+    def act(self, node: Node, effects: list[Effect]) -> list[Effect]:
+        """Commits in the name of the seat that it will get."""
+        if node.replica.has_seat:
+            return effects
+        more = list(effects)
+        for other in node.world.nodes:
+            replica = other.replica
+            for sequence, slot in replica._slots.items():
+                if slot.digest and not slot.executed:
+                    vote = Commit(
+                        replica.view, sequence, slot.digest, replica.executed, replica.state, replica.n, NO_SIGNATURE
+                    )
+                    more.append(Send(OUTSIDERS + other.index, self.signed(vote)))
+        return more
+
+
+def signed_with_any_key(
+    self: Verifier,
+    replica: int,
+    phase: int,
+    view: int,
+    sequence: int,
+    digest: bytes,
+    executed: int,
+    state: bytes,
+    signature: bytes,
+) -> bool:
+    """A key that was rotated away is still good for its seat."""
+    said = vote_digest(self._network_id, phase, view, sequence, digest, executed, state)
+    try:
+        signer = recover(said, signature)
+    except PotLabError:
+        return False
+    hosts = [{key.address for key in keys} for keys in cast_of(self.n).keys]
+    return 0 <= replica < self.n and any({signer, self._addresses[replica]} <= own for own in hosts)
 
 
 def plan_without_the_first(changes: Iterable[ViewChange]) -> Plan:

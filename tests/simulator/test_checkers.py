@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from pot_lab.consensus.application import Batch, Execution
+from pot_lab.consensus.membership import NO_SEAT, Membership
 from pot_lab.consensus.messages import (
     NO_HASH,
     NO_SIGNATURE,
+    PREPARE,
     Checkpoint,
     CheckpointProof,
     Commit,
     Prepare,
     ViewChange,
     request_digest,
+    vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.records import Changing, Prepared, Stabilised
+from pot_lab.consensus.records import Changing, Decided, Prepared, Stabilised
 from pot_lab.consensus.steps import Executed, Reply
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.simulator.checkers import Checkers, Violation
@@ -39,6 +43,11 @@ def checkers(*said: bytes) -> Checkers:
     for request in said:
         made.said(request, START_MS)
     return made
+
+
+def seen_by(seat: int, since: int = 0) -> Membership:
+    """The first set, or one of a later era, as one of its members sees it."""
+    return Membership(bytes(32), tuple(bytes([i]) * 20 for i in range(4)), seat, since=since)
 
 
 @pytest.mark.parametrize(
@@ -115,22 +124,22 @@ def test_what_was_acknowledged_must_have_run_at_the_end() -> None:
 def test_a_word_is_given_once() -> None:
     known = checkers()
     vote = Prepare(0, 1, STATE, 0, NO_HASH, 1, NO_SIGNATURE)
-    known.sent(1, vote)
-    known.sent(1, vote)
-    known.sent(2, Prepare(0, 1, b"\2" * 32, 0, NO_HASH, 2, NO_SIGNATURE))
+    known.sent(1, vote, seen_by(1))
+    known.sent(1, vote, seen_by(1))
+    known.sent(2, Prepare(0, 1, b"\2" * 32, 0, NO_HASH, 2, NO_SIGNATURE), seen_by(2))
     with pytest.raises(Violation, match="word"):
-        known.sent(1, Prepare(0, 1, b"\2" * 32, 0, NO_HASH, 1, NO_SIGNATURE))
-    known.sent(1, Checkpoint(4, STATE, NO_HASH, 1, NO_SIGNATURE))
+        known.sent(1, Prepare(0, 1, b"\2" * 32, 0, NO_HASH, 1, NO_SIGNATURE), seen_by(1))
+    known.sent(1, Checkpoint(4, STATE, NO_HASH, 1, NO_SIGNATURE), seen_by(1))
     with pytest.raises(Violation, match="word"):
-        known.sent(1, Checkpoint(4, NO_HASH, NO_HASH, 1, NO_SIGNATURE))
+        known.sent(1, Checkpoint(4, NO_HASH, NO_HASH, 1, NO_SIGNATURE), seen_by(1))
 
 
 def test_nobody_votes_in_a_view_that_it_has_left() -> None:
     known = checkers()
-    known.wrote(1, Changing(ViewChange(2, None, (), 1, NO_SIGNATURE)))
-    known.wrote(1, Prepared((), Commit(2, 5, STATE, 0, NO_HASH, 1, NO_SIGNATURE)))
+    known.wrote(1, Changing(ViewChange(2, None, (), 1, NO_SIGNATURE)), seen_by(1))
+    known.wrote(1, Prepared((), Commit(2, 5, STATE, 0, NO_HASH, 1, NO_SIGNATURE)), seen_by(1))
     with pytest.raises(Violation, match="has left"):
-        known.wrote(1, Prepared((), Commit(1, 5, STATE, 0, NO_HASH, 1, NO_SIGNATURE)))
+        known.wrote(1, Prepared((), Commit(1, 5, STATE, 0, NO_HASH, 1, NO_SIGNATURE)), seen_by(1))
 
 
 def test_an_accusation_of_a_correct_replica_is_a_violation() -> None:
@@ -172,17 +181,68 @@ def test_a_log_that_is_never_compacted_is_seen() -> None:
 
 
 def test_nobody_votes_above_its_window() -> None:
-    def vote(sequence: int) -> Prepared:
-        return Prepared((), Commit(0, sequence, STATE, 0, NO_HASH, 1, NO_SIGNATURE))
-
     known, window = checkers(), Parameters().window
-    known.wrote(1, vote(window))
+    known.wrote(1, vote_on(window), seen_by(1))
     with pytest.raises(Violation, match=r"window.*batch 65"):
-        known.wrote(1, vote(window + 1))
-    known.wrote(1, Stabilised(CheckpointProof(16, STATE, NO_HASH, ())))
-    known.wrote(1, vote(window + 16))
+        known.wrote(1, vote_on(window + 1), seen_by(1))
+    known.wrote(1, Stabilised(CheckpointProof(16, STATE, NO_HASH, ())), seen_by(1))
+    known.wrote(1, vote_on(window + 16), seen_by(1))
     known.moved(1, 32)
-    known.wrote(1, vote(window + 32))
+    known.wrote(1, vote_on(window + 32), seen_by(1))
     with pytest.raises(Violation, match=r"window.*wanted at most 64"):
-        known.wrote(1, vote(window + 33))
-    known.wrote(2, vote(window))
+        known.wrote(1, vote_on(window + 33), seen_by(1))
+    known.wrote(2, vote_on(window, 2), seen_by(2))
+
+
+def vote_on(sequence: int, replica: int = 1) -> Prepared:
+    return Prepared((), Commit(0, sequence, STATE, 0, NO_HASH, replica, NO_SIGNATURE))
+
+
+def test_nobody_votes_without_a_seat_or_in_another_era() -> None:
+    known = checkers()
+    known.began(1, seen_by(1, since=16))
+    known.began(2, seen_by(2, since=16))
+    known.wrote(1, vote_on(16), seen_by(1))
+    known.wrote(1, vote_on(17), seen_by(1, since=16))
+    with pytest.raises(Violation, match=r"seat.*without a seat"):
+        known.wrote(1, vote_on(18), seen_by(NO_SEAT, since=16))
+    with pytest.raises(Violation, match=r"seat.*without a seat"):
+        known.wrote(1, vote_on(18, replica=2), seen_by(1, since=16))
+    with pytest.raises(Violation, match=r"seat.*of another"):
+        known.wrote(1, vote_on(17), seen_by(1))
+    with pytest.raises(Violation, match=r"seat.*of another"):
+        known.wrote(1, vote_on(16), seen_by(1, since=16))
+
+
+def test_two_aggregators_that_begin_an_era_with_different_sets_disagree() -> None:
+    known = checkers()
+    known.began(1, seen_by(1, since=16))
+    other = Membership(bytes(32), tuple(bytes([i]) * 20 for i in range(5)), 2, since=16)
+    with pytest.raises(Violation, match=r"agreement.*era 16"):
+        known.began(2, other)
+
+
+def test_a_batch_is_decided_by_a_quorum_of_its_set() -> None:
+    known = checkers()
+    commits = tuple(Commit(0, 1, STATE, 0, NO_HASH, replica, NO_SIGNATURE) for replica in (0, 1, 2))
+    known.wrote(1, Decided(0, 1, commits), seen_by(1))
+    for too_few in (commits[:2], (*commits[:2], commits[1])):
+        with pytest.raises(Violation, match=r"quorum.*wanted 3 of 4"):
+            known.wrote(1, Decided(0, 1, too_few), seen_by(1))
+
+
+def test_a_prepare_that_another_key_has_signed_is_seen() -> None:
+    cast = cast_of(4)
+    members = Membership(bytes(32), tuple(own[1].address for own in cast.keys[:4]), 1, since=16)
+    known = checkers()
+
+    def prepared(signer: int, key: int) -> Prepared:
+        vote = Prepare(0, 17, STATE, 16, NO_HASH, 2, NO_SIGNATURE)
+        said = vote_digest(members.network_id, PREPARE, 0, 17, STATE, 16, NO_HASH)
+        signature = cast.keys[signer][key].sign(said)
+        return Prepared((msgspec.structs.replace(vote, signature=signature),), vote_on(17).commit)
+
+    known.wrote(1, prepared(2, 1), members)
+    for signer, key in ((2, 0), (3, 1)):
+        with pytest.raises(Violation, match="key"):
+            known.wrote(1, prepared(signer, key), members)

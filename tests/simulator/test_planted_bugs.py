@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pot_lab.consensus import catch_up, records, view_change
+from pot_lab.consensus import catch_up, membership, records, view_change
 from pot_lab.simulator.byzantine import (
     BadCheckpoints,
     BadTimes,
@@ -22,6 +22,7 @@ from pot_lab.simulator.byzantine import (
     Equivocate,
     Flood,
     Forge,
+    OldKey,
     Silent,
     Twins,
     Withhold,
@@ -132,6 +133,20 @@ BUGS: dict[str, Bug] = {
         ("word", "agreement", "acknowledged"),
         "crashes",
         patches=((records.compacted, plants.compacted_to_nothing),),
+    ),
+    "quorum of the old set used": Bug({"make_replica": plants.OldQuorum}, ("quorum",), "members"),
+    "another set in force without notice": Bug(
+        {"make_replica": plants.BeginsAtOnce}, ("seat", "agreement", "word", "stuck"), "members"
+    ),
+    "a joiner's votes count before it is in": Bug(
+        {"make_replica": plants.CountsOutsiders}, ("quorum",), "members", liars={4: [plants.EarlyBird]}
+    ),
+    "a key counts after its rotation": Bug(
+        {},
+        ("key",),
+        "members",
+        liars={2: [OldKey]},
+        patches=((membership.Verifier.signed, plants.signed_with_any_key),),
     ),
     "ledger not deterministic": Bug({"make_application": plants.diverging_ledgers()}, ("agreement", "word")),
 }

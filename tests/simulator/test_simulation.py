@@ -30,6 +30,7 @@ EXPECTED_KINDS = {
     "clocks": {"skew", "drift", "clock_jump"},
     "wan": {"wan", "slow_link", "slow_uplink", "jitter"},
     "byzantine": {"liar", "client_lie"},
+    "members": {"set_changed"},
 }  # fmt: skip
 
 
