@@ -115,20 +115,26 @@ class DurableLog:
         self.write()
         header = os.pread(self._file, _HEADER_BYTES, 0)
         path = self.path.with_name(self.path.name + ".new")
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        # Opened before the rename: were it lacking after it, this log would go on in a file without a name.
+        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
         places: list[int] = []
+        file = -1
         try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             end = _write_all(file, 0, header)
             for record in records:
                 places.append(end)
                 end = _write_all(file, end, _FRAME.pack(len(record), _checksum(end, record)) + record)
             os.fsync(file)
             os.rename(path, self.path)
-            sync_directory(self.path.parent)
+            os.fsync(directory)
         except OSError as error:
-            os.close(file)
-            path.unlink(missing_ok=True)
+            if file >= 0:
+                os.close(file)
+                path.unlink(missing_ok=True)
             raise full_or(error, self.path) from error
+        finally:
+            os.close(directory)
         os.close(self._file)
         self._file, self._written_bytes = file, end
         return places

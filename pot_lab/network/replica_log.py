@@ -10,6 +10,7 @@ names a snapshot that is there.
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from pot_lab.network.durable_log import DurableLog, full_or, sync_directory
 from pot_lab.network.errors import LogCorrupt
 
 _CHUNK_RECORDS = 64
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 class ReplicaLog:
@@ -98,14 +100,17 @@ class ReplicaLog:
         except OSError as error:
             raise LogCorrupt(f"cannot read the snapshot {path} that the log goes on from: {error.strerror}") from error
 
-    def keep_snapshot(self, sequence: int, snapshot: bytes) -> None:
-        """Write a snapshot to its file; raises DiskFull."""
+    def keep_snapshot(self, sequence: int, snapshot: bytes) -> bool:
+        """Write a snapshot to its file; False when strangers' connections hold every descriptor. Raises DiskFull."""
         path = self._snapshot_path(sequence)
         try:
             path.write_bytes(snapshot)
         except OSError as error:
             path.unlink(missing_ok=True)
+            if error.errno in _NO_DESCRIPTORS:
+                return False
             raise full_or(error, path) from error
+        return True
 
     def read_chunk(self, sequence: int, index: int) -> bytes | None:
         """A part of a snapshot; None when it is not here any more."""
@@ -115,17 +120,30 @@ class ReplicaLog:
         except OSError:
             return None
 
-    def compact(self, proof: CheckpointProof) -> None:
-        """Begin the log with this checkpoint, whose snapshot was kept, and drop what it covers; raises DiskFull."""
+    def compact(self, proof: CheckpointProof) -> bool:
+        """Begin the log with this checkpoint, whose snapshot was kept, and drop what it covers.
+
+        Returns: False when descriptors are lacking, or were when the snapshot was to be kept; then the log stays as it
+            is, only longer.
+        Raises:
+            DiskFull: no room.
+            OSError: descriptors are lacking and the log cannot stay, since this snapshot stepped over batches.
+        """
         path = self._snapshot_path(proof.sequence)
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-        sync_directory(self._directory)
-        kept = [
-            (record, encode_record(record))
-            for record in compacted(proof, (decode_record(data) for _, data in self.file.records()))
-        ]
-        places = self.file.replace(data for _, data in kept)
+        try:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+            sync_directory(self._directory)
+            kept = [
+                (record, encode_record(record))
+                for record in compacted(proof, (decode_record(data) for _, data in self.file.records()))
+            ]
+            places = self.file.replace(data for _, data in kept)
+        except OSError as error:
+            reaches = self._floor + len(self._decisions)
+            if error.errno in (*_NO_DESCRIPTORS, errno.ENOENT) and proof.sequence <= reaches:
+                return False
+            raise
         self._floor = proof.sequence
         self._accepted.clear()
         self._proposals, self._decisions = array("q"), array("q")
@@ -133,16 +151,21 @@ class ReplicaLog:
             self._index(record, place)
         self._urgent = False
         self._remove_snapshots(except_for=proof.sequence)
+        return True
 
     def _snapshot_path(self, sequence: int) -> Path:
         return self._directory / f"snapshot-{sequence}"
 
     def _remove_snapshots(self, *, except_for: int | None) -> None:
         """Remove other snapshots, but those that may still become stable."""
-        for path in self._directory.glob("snapshot-*"):
-            sequence = int(path.name.removeprefix("snapshot-"))
-            if except_for is None or sequence < except_for:
-                path.unlink(missing_ok=True)
+        try:
+            names = os.listdir(self._directory)
+        except OSError:
+            return  # descriptors are lacking; the next time will do
+        for name in names:
+            sequence = name.removeprefix("snapshot-")
+            if sequence != name and sequence.isdecimal() and (except_for is None or int(sequence) < except_for):
+                (self._directory / name).unlink(missing_ok=True)
 
     def decisions(self, first: int, last: int, limit_bytes: int) -> list[DecidedBatch]:
         """Decided batches from `first` to `last`, as many as fit into `limit_bytes` but at least one."""

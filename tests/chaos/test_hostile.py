@@ -170,6 +170,38 @@ def test_a_flood_slows_nobody_down_for_long(tmp_path: Path) -> None:
         assert network.verdict(others=requests).acknowledged > 5
 
 
+def test_more_connections_than_there_are_descriptors_stop_nobody(tmp_path: Path) -> None:
+    """Connections are accepted before any key is asked for, so snapshots find no descriptor: logs just grow longer."""
+
+    class FewDescriptors(ChaosNetwork):
+        def prefix(self, index: int) -> list[str]:
+            return ["sh", "-c", 'ulimit -n 300; exec "$@"', "-"]
+
+    with FewDescriptors(tmp_path, durability="flush", snapshot_batches=16) as network:
+        book = network.bookkeeper("client")
+        network.settle(book)
+        idle = []
+        for _, client_port in network.ports.values():
+            for _ in range(400):
+                stranger = socket.socket()
+                stranger.setblocking(False)
+                stranger.connect_ex(("127.0.0.1", client_port))
+                idle.append(stranger)
+        time.sleep(1)
+        for _ in range(40):
+            book.put().result(PATIENCE_S)
+        survived(network)
+        lacking = [state.counters["descriptors_lacking"] for state in book.status().result(PATIENCE_S)]
+        for stranger in idle:
+            stranger.close()
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not all(list(network.data_dir(index).glob("snapshot-*")) for index in network.all):
+            assert time.monotonic() < deadline_s, "no log grew shorter when there was room again"
+            book.put().result(PATIENCE_S)
+        assert min(lacking) > 0
+        assert network.verdict().acknowledged >= 40
+
+
 def test_a_stranger_without_keys_learns_and_changes_nothing(tmp_path: Path) -> None:
     """All it has is what network.toml says to everybody: it may ask as a client, and no more."""
     with ChaosNetwork(tmp_path, durability="flush") as network:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -161,4 +165,58 @@ def test_a_log_whose_snapshot_is_gone_is_refused(tmp_path: Path) -> None:
     log = ReplicaLog(tmp_path / "data" / "log", OWNER, "fsync")
     with pytest.raises(LogCorrupt, match="snapshot"):
         log.beginning()
+    log.close()
+
+
+def test_a_copy_that_somebody_made_of_a_snapshot_is_left_alone(tmp_path: Path) -> None:
+    write_out(tmp_path / "data", worked().nodes[1].effects).close()
+    copy = tmp_path / "data" / "snapshot-48.old"
+    copy.write_bytes(b"a copy")
+    log = ReplicaLog(tmp_path / "data" / "log", OWNER, "fsync")
+    assert log.beginning() is not None and copy.exists()
+    log.close()
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """As when strangers' connections hold them all."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.dup(0)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, hard))
+    try:
+        while True:
+            try:
+                taken.append(os.dup(0))
+            except OSError:
+                break
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for each in taken:
+            os.close(each)
+
+
+def test_without_descriptors_a_log_stays_whole_and_goes_on(tmp_path: Path) -> None:
+    effects = worked().nodes[1].effects
+    compactions = [effect.proof for effect in effects if isinstance(effect, Compact)]
+    snapshots = {effect.sequence: effect.snapshot for effect in effects if isinstance(effect, KeepSnapshot)}
+    log = write_out(tmp_path / "data", effects, stop_at=len(compactions) - 1)
+    before = list(log.file.records())
+    last = compactions[-1].sequence
+    with no_descriptors_left():
+        assert log.compact(compactions[-1]) is False
+        assert log.keep_snapshot(last, snapshots[last]) is False
+    assert log.compact(compactions[-1]) is False  # its snapshot was not kept
+    assert list(log.file.records()) == before
+    assert log.keep_snapshot(last, snapshots[last]) and log.compact(compactions[-1])
+    assert log.beginning() == (compactions[-1], snapshots[last])
+    log.close()
+
+
+def test_without_descriptors_a_log_that_was_stepped_over_cannot_stay(tmp_path: Path) -> None:
+    effects = worked().nodes[1].effects
+    proof = [effect.proof for effect in effects if isinstance(effect, Compact)][-1]
+    log = ReplicaLog(tmp_path / "log", OWNER, "fsync")
+    with no_descriptors_left(), pytest.raises(OSError, match="Too many open files"):
+        log.compact(proof)
     log.close()
