@@ -23,7 +23,8 @@ from typing import Protocol
 import zmq
 
 from pot_lab.consensus.application import Application
-from pot_lab.consensus.membership import Membership
+from pot_lab.consensus.evidence import Equivocation
+from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
 from pot_lab.consensus.messages import Chunk, Decisions, Message, decode_message, encode_message, request_digest
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.replica import Replica
@@ -36,6 +37,7 @@ from pot_lab.consensus.steps import (
     Halt,
     Input,
     KeepSnapshot,
+    MembersChanged,
     Persist,
     Received,
     Recovered,
@@ -52,13 +54,14 @@ from pot_lab.consensus.steps import (
 from pot_lab.crypto.canonical import encode, tagged_hash
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Oversize, PotLabError
-from pot_lab.network.config import NetworkConfig
+from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.desk import FairQueue, Streams, Waiting
 from pot_lab.network.errors import BadConfig, BadDataDir, BadKeyFile, DataDirLocked, error_to_wire
 from pot_lab.network.history import History, HistoryRow
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.logs import EventLog, log_to_stderr
 from pot_lab.network.replica_log import ReplicaLog
+from pot_lab.network.seats import HANDOVERS, encode_handovers, entries_of, entry_of, first_set
 from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, listen, receive
 from pot_lab.network.wire import (
     MAX_ANSWER_FRAME_BYTES,
@@ -94,6 +97,10 @@ _ANSWERS_BYTES, _ANSWER_ROOM_BYTES = 1024 * 1024, 64
 _HEARD_LATELY_MS = 10_000
 
 
+class _Closing(Protocol):
+    def close(self) -> None: ...
+
+
 class Duty(Protocol):
     """What an aggregator does besides ordering: publish key shares, attest the chain, sign epochs."""
 
@@ -111,13 +118,16 @@ class Aggregator:
 
     Args:
         config: the network.
-        index: which of its aggregators this is.
-        identity: the account that signs its votes.
+        index: which of its first aggregators this is; None for one that joined later, or is to.
+        identity: the key that signs its votes.
         curve_secret: its CURVE secret key, Z85.
         application: the state to keep, in its initial state.
         duties: what else to do.
         data_dir: where log and history live; one process at a time.
         parameters: limits and times of the replica.
+        listening: where it listens, if it is none of the first aggregators.
+        spare: further voting and CURVE keys, which it takes into use when a change of keys takes force.
+        witness: told when another one's lie is proved; again after a restart.
 
     Raises:
         BadConfig: no such index.
@@ -127,7 +137,7 @@ class Aggregator:
     def __init__(
         self,
         config: NetworkConfig,
-        index: int,
+        index: int | None,
         identity: Identity,
         curve_secret: str,
         application: Application,
@@ -135,10 +145,17 @@ class Aggregator:
         data_dir: str | os.PathLike[str],
         *,
         parameters: Parameters | None = None,
+        listening: AggregatorEntry | None = None,
+        spare: Sequence[tuple[Identity, str]] = (),
+        witness: Callable[[Equivocation], None] | None = None,
     ) -> None:
-        if not 0 <= index < config.n:
-            raise BadConfig("the network has no such aggregator", seen=index, wanted=f"0 .. {config.n - 1}")
-        entry = config.aggregators[index]
+        entry = listening
+        if index is not None:
+            if not 0 <= index < config.n:
+                raise BadConfig("the network has no such aggregator", seen=index, wanted=f"0 .. {config.n - 1}")
+            entry = config.aggregators[index]
+        elif entry is None:
+            raise BadConfig("an aggregator that joins must be told where to listen")
         self._keys = CurveKeyPair.from_secret(curve_secret)
         if self._keys.public != entry.curve_public:
             raise BadKeyFile(
@@ -146,13 +163,19 @@ class Aggregator:
             )
         if identity.address != entry.address:
             raise BadKeyFile(f"this account is not aggregator {index}'s", seen=identity.address, wanted=entry.address)
-        self.config, self.index = config, index
+        self.config, self.index = config, NO_SEAT if index is None else index
+        self._entry, self._had_seat = entry, index is not None
+        pairs = [self._keys, *(CurveKeyPair.from_secret(secret) for _, secret in spare)]
+        self._key_pairs = {pair.public: pair for pair in pairs}
+        self._witness = witness
+        place = identity.address if index is None else index.to_bytes(4, "big")
+        self._log_owner = tagged_hash("pot-lab/network/log-owner/1", config.network_id, place)
         self.data_dir = Path(data_dir)
         self.counters: Counter[str] = Counter()
         self._application = application
         self._duties = tuple(duties)
-        membership = Membership(config.network_id, tuple(each.address for each in config.aggregators), index)
-        self.replica = Replica(membership, identity, application, parameters)
+        spare_keys = [each for each, _ in spare]
+        self.replica = Replica(first_set(config, self.index), identity, application, parameters, spare=spare_keys)
         self._log = EventLog("pot_lab.aggregator", index=index)
         self._inputs: list[Input] = []
         self._effects: list[Effect] = []
@@ -190,8 +213,7 @@ class Aggregator:
         """
         lock = self._lock_data_dir()
         try:
-            owner = tagged_hash("pot-lab/network/log-owner/1", self.config.network_id, self.index.to_bytes(4, "big"))
-            self._journal = ReplicaLog(self.data_dir / "replica.log", owner, self.config.durability)
+            self._journal = ReplicaLog(self.data_dir / "replica.log", self._log_owner, self.config.durability)
             try:
                 self._history = History(self.data_dir / "history.sqlite")
                 try:
@@ -204,34 +226,94 @@ class Aggregator:
             os.close(lock)
 
     def _serve(self) -> None:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        context.max_sockets = max(1_023, 8 * self.config.n)
-        gate = Gate(
-            context, {each.curve_public: each.index for each in self.config.aggregators if each.index != self.index}
-        )
-        entry = self.config.aggregators[self.index]
-        links = clients = None
+        self._open()
         try:
-            links = PeerLinks(context, self.config, self.index, self._keys)
-            clients = listen(context, entry.host, entry.client_port, self._keys, CLIENT_DOMAIN, MAX_CLIENT_FRAME_BYTES)
-            self._gate, self._links, self._clients = gate, links, clients
-            poller = zmq.Poller()
-            for source in (gate.socket, links.inbox, clients, self._woken):
-                poller.register(source, zmq.POLLIN)
             self._recover()
             self._log.info(
-                "ready", peer_port=entry.peer_port, client_port=entry.client_port, executed=self.replica.executed
+                "ready",
+                peer_port=self._entry.peer_port,
+                client_port=self._entry.client_port,
+                executed=self.replica.executed,
             )
             while not self._stopping:
-                self._turn({source for source, _ in poller.poll(self._patience_ms())})
+                self._turn({source for source, _ in self._poller.poll(self._patience_ms())})
             self._log.info("stopped", executed=self.replica.executed)
         finally:
-            if links is not None:
-                links.close()
-            if clients is not None:
-                clients.close(0)
-            gate.socket.close(0)
-            context.term()
+            self._shut()
+
+    def _open(self) -> None:
+        """Listen and connect, with the keys in use now."""
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.max_sockets = max(1_023, 8 * max(self.config.n, self.replica.n))
+        peers = self._peers()
+        self._sockets: list[_Closing] = []
+        entry, keys = self._entry, self._keys
+        try:
+            self._gate = Gate(self._context, [each.curve_public for each in peers.values()])
+            self._sockets.append(self._gate.socket)
+            self._links = PeerLinks(self._context, entry, keys, peers)
+            self._sockets.append(self._links)
+            self._clients = listen(
+                self._context, entry.host, entry.client_port, keys, CLIENT_DOMAIN, MAX_CLIENT_FRAME_BYTES
+            )
+            self._sockets.append(self._clients)
+        except BaseException:
+            self._shut()
+            raise
+        self._poller = zmq.Poller()
+        for source in (self._gate.socket, self._links.inbox, self._clients, self._woken):
+            self._poller.register(source, zmq.POLLIN)
+
+    def _shut(self) -> None:
+        """Close all sockets, dropping what was not sent, and wait until the ports are free."""
+        for each in self._sockets:
+            each.close()
+        self._context.term()
+
+    def _peers(self) -> dict[int, AggregatorEntry]:
+        """The others by number: the set in force by index, then those who may need to hear of it, or to tell of it."""
+        membership, sets = self.replica.membership, self.replica.succession
+        entries = entries_of(membership, self.config)
+        peers = {each.index: each for each in entries if each.index != membership.index}
+        others = [] if membership.since == 0 else list(entries_of(sets.at(membership.since).membership, self.config))
+        if membership.index == NO_SEAT:
+            others += [*entries_of(sets.latest.membership, self.config), *self.config.aggregators]
+        known = {self._keys.public, *(each.curve_public for each in peers.values())}
+        for each in others:
+            if each.curve_public not in known:
+                known.add(each.curve_public)
+                peers[OUTSIDERS + len(peers)] = each
+        return peers
+
+    def _take_seat(self, membership: Membership) -> None:
+        """Another set is in force: reach its members, use the keys that it names for this one, or go."""
+        self.index = membership.index
+        self._heard_ms.clear()
+        self._log.info("members_changed", since=membership.since, n=membership.n, own=membership.index)
+        if membership.index == NO_SEAT:
+            if self._had_seat:
+                self._log.info("left", since=membership.since)
+                self._stopping = True
+                return
+        else:
+            self._had_seat = True
+            entry = entry_of(membership.index, membership.seats[membership.index], self.config)
+            before, self._entry = self._entry, entry
+            if (entry.curve_public, entry.peer_port, entry.client_port) != (
+                before.curve_public,
+                before.peer_port,
+                before.client_port,
+            ):
+                pair = self._key_pairs.get(entry.curve_public)
+                if pair is None:
+                    raise BadKeyFile("this aggregator lacks the CURVE key that it was given", seen=entry.curve_public)
+                self._keys = pair
+                self._shut()
+                self._open()
+                return
+        peers = self._peers()
+        self._gate.admit([each.curve_public for each in peers.values()])
+        self._links.update(peers)
 
     def _recover(self) -> None:
         self._effects += self.replica.step(Tick(_clock_ms()))
@@ -326,6 +408,9 @@ class Aggregator:
         try:
             if question.name == "metrics":
                 answer = self.metrics().encode()
+            elif question.name == HANDOVERS:
+                era = int.from_bytes(question.arguments[:8], "big")
+                answer = encode_handovers(self.replica.succession.since(era))
             elif question.name == "proof":
                 answer = encode(self.replica.prove(question.arguments))
             else:
@@ -367,11 +452,11 @@ class Aggregator:
             elif isinstance(effect, Executed):
                 executed.append(effect)
             elif isinstance(effect, KeepSnapshot):
-                kept = self._journal.keep_snapshot(effect.sequence, effect.snapshot)
-                self._note(kept, "snapshot_taken", sequence=effect.sequence, bytes=len(effect.snapshot))
+                self._journal.keep_snapshot(effect.sequence, effect.snapshot)
+                self._log.info("snapshot_taken", sequence=effect.sequence, bytes=len(effect.snapshot))
             elif isinstance(effect, Compact):
-                done = self._journal.compact(effect.proof)
-                self._note(done, "log_compacted", sequence=effect.proof.sequence, bytes=self._journal.file.size_bytes)
+                self._journal.compact(effect.proof)
+                self._log.info("log_compacted", sequence=effect.proof.sequence, bytes=self._journal.file.size_bytes)
         self._journal.flush()
         self._history.append([HistoryRow(each.sequence, each.time_ms, each.execution.events) for each in executed])
         for effect in effects:
@@ -386,7 +471,8 @@ class Aggregator:
 
     def _send(self, effect: Effect) -> None:
         if isinstance(effect, Broadcast):
-            self._links.broadcast(encode_message(effect.message))
+            everybody = OUTSIDERS if self.index != NO_SEAT else 2 * OUTSIDERS
+            self._links.broadcast(encode_message(effect.message), everybody)
         elif isinstance(effect, Send):
             self._send_message(effect.to, effect.message)
         elif isinstance(effect, Reply):
@@ -409,6 +495,10 @@ class Aggregator:
         elif isinstance(effect, Accuse):
             evidence = effect.evidence.first
             self._log.warning("equivocation", accused=effect.accused, view=evidence.view, sequence=evidence.sequence)
+            if self._witness is not None:
+                self._witness(effect.evidence)
+        elif isinstance(effect, MembersChanged):
+            self._take_seat(effect.membership)
         elif isinstance(effect, Halt):
             raise effect.error
 
@@ -452,13 +542,6 @@ class Aggregator:
             except Exception:  # a duty's fault must not take the ordering down with it
                 self.counters["duty_errors"] += 1
                 self._log.exception("duty_failed", duty=type(duty).__name__)
-
-    def _note(self, done: bool, event: str, **facts: int) -> None:
-        if done:
-            self._log.info(event, **facts)
-        else:
-            self.counters["descriptors_lacking"] += 1
-            self._log.warning("descriptors_lacking", instead_of=event, **facts)
 
     # What it says about itself.
 
@@ -524,7 +607,7 @@ class Aggregator:
 
 def run_aggregator(
     config: NetworkConfig | str | os.PathLike[str],
-    index: int,
+    index: int | None,
     data_dir: str | os.PathLike[str],
     application: Application,
     duties: Sequence[Duty],
@@ -532,6 +615,9 @@ def run_aggregator(
     identity: Identity,
     curve_secret: str,
     parameters: Parameters | None = None,
+    listening: AggregatorEntry | None = None,
+    spare: Sequence[tuple[Identity, str]] = (),
+    witness: Callable[[Equivocation], None] | None = None,
     log_level: str = "info",
     on_created: Callable[[Aggregator], None] | None = None,
 ) -> int:
@@ -547,7 +633,17 @@ def run_aggregator(
     try:
         network = config if isinstance(config, NetworkConfig) else NetworkConfig.load(config)
         aggregator = Aggregator(
-            network, index, identity, curve_secret, application, duties, data_dir, parameters=parameters
+            network,
+            index,
+            identity,
+            curve_secret,
+            application,
+            duties,
+            data_dir,
+            parameters=parameters,
+            listening=listening,
+            spare=spare,
+            witness=witness,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: aggregator.stop())
@@ -555,7 +651,8 @@ def run_aggregator(
             on_created(aggregator)
         aggregator.run()
     except (PotLabError, OSError) as error:
-        print(f"aggregator {index} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        name = "newcomer" if index is None else index
+        print(f"aggregator {name} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
 

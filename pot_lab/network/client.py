@@ -20,7 +20,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import zmq
 
+from pot_lab.consensus.membership import Membership, Succession
 from pot_lab.consensus.messages import request_digest
+from pot_lab.consensus.quorum import weak_quorum
 from pot_lab.errors import Oversize, PotLabError
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.errors import (
@@ -33,6 +35,7 @@ from pot_lab.network.errors import (
 )
 from pot_lab.network.io_thread import IoThread
 from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.seats import HANDOVERS, decode_handovers, entries_of, first_set
 from pot_lab.network.transport import prepare_dealer, reconnect
 from pot_lab.network.wire import (
     MAX_ANSWER_FRAME_BYTES,
@@ -68,6 +71,7 @@ _CREDIT = 64
 _AHEAD = 256
 _RENEW_S = 2.0
 _MEND_S = 1.0
+_FOLLOW_S = 3.0
 _FRAMES_A_TURN = 1_000
 _FRAME_ROOM_BYTES, _EACH_ROOM_BYTES = 64, 8
 
@@ -233,6 +237,11 @@ class _Pending:
         self.since = 0
         self.executed: dict[int, int] = {}
 
+    def forget(self) -> None:
+        """Others sit at the indices now: count anew."""
+        self.said.clear()
+        self.refusals.clear()
+
     def count(self, index: int, said: object) -> int:
         """Note what one aggregator said; returns how many say the same now."""
         self.said[index] = said
@@ -260,6 +269,7 @@ class NetworkClient:
         in_flight: int = 128,
     ) -> None:
         self.config = config
+        self._succession = Succession(first_set(config))
         self._needed = config.f + 1
         self._keys = curve_keypair or CurveKeyPair.generate()
         self._thread = io_thread or IoThread()
@@ -274,6 +284,7 @@ class NetworkClient:
         self._statuses: dict[int, tuple[Call[list[AggregatorStatus]], dict[int, StatusAnswered]]] = {}
         self._subscriptions: dict[int, Subscription] = {}
         self._calls = 0
+        self._asked_next = 0
         self._thread.call(self._open)
 
     # What a user calls, on any thread.
@@ -363,13 +374,22 @@ class NetworkClient:
         else:
             self._thread.call(action)
 
+    @property
+    def membership(self) -> Membership:
+        """The set of aggregators that this client believes, as far as it has followed it from the network's first."""
+        return self._succession.latest.membership
+
     def _open(self) -> None:
-        for entry in self.config.aggregators:
+        self._connect()
+        self._thread.after(_RENEW_S, self._renew_streams)
+        self._thread.after(_FOLLOW_S, self._ask_who)
+
+    def _connect(self) -> None:
+        for entry in entries_of(self.membership, self.config):
             link = _Link(entry, self._thread.context, self._keys)
             self._links.append(link)
             self._thread.read(link.socket, lambda link=link: self._hear(link))  # type: ignore[misc]
             self._thread.read(link.monitor, lambda link=link: self._watch(link))  # type: ignore[misc]
-        self._thread.after(_RENEW_S, self._renew_streams)
 
     def _shut(self) -> None:
         gone = ClientClosed("the client was closed before the answer came")
@@ -385,11 +405,60 @@ class NetworkClient:
         self._queries.clear()
         self._statuses.clear()
         self._subscriptions.clear()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         for link in self._links:
             self._thread.forget(link.socket)
             self._thread.forget(link.monitor)
             link.close()
         self._links.clear()
+
+    # Following the sets of aggregators.
+
+    def _ask_who(self) -> None:
+        """Ask one aggregator after the other whether another set has taken over; its signatures answer for it."""
+        if self._closed or not self._links:
+            return
+        self._asked_next = (self._asked_next + 1) % len(self._links)
+        call: Call[bytes] = Call()
+        call.future.add_done_callback(lambda future: self._follow_to(future))
+        era = self.membership.since.to_bytes(8, "big")
+        self._begin_query(HANDOVERS, era, self._links[self._asked_next].index, call, _FOLLOW_S)
+        self._thread.after(_FOLLOW_S, self._ask_who)
+
+    def _follow_to(self, answered: Future[bytes]) -> None:
+        if self._closed or answered.exception() is not None:
+            return
+        before = self.membership
+        try:
+            for handover in decode_handovers(answered.result()):
+                if not self._succession.follow(handover):
+                    _log.warning("an aggregator showed a set of aggregators that the one before did not sign")
+                    break
+        except PotLabError:
+            _log.warning("an aggregator answered with no sets of aggregators")
+        if self.membership is not before:
+            self._thread.after(0, self._change_links)  # later: the answer's own link is being read now
+
+    def _change_links(self) -> None:
+        """Speak with the set that is in force now, and count its answers alone."""
+        if self._closed or not self._links:
+            return
+        _log.info("the aggregators since batch %d are %d", self.membership.since, self.membership.n)
+        self._needed = weak_quorum(self.membership.n)
+        self._disconnect()
+        for _, pendings in self._submissions.values():
+            for pending in pendings:
+                pending.forget()
+        for _, pending in self._queries.values():
+            pending.forget()
+        for subscription in self._subscriptions.values():
+            subscription.pushed.clear()
+            subscription.credit.clear()
+        self._connect()
+        for subscription in self._subscriptions.values():
+            subscription.expected = dict.fromkeys(range(self.membership.n), subscription.next_sequence)
 
     def _watch(self, link: _Link) -> None:
         while self._links:

@@ -7,12 +7,14 @@ so a restarted aggregator picks up where it was, and saying a thing twice is har
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from pot_lab.consensus.evidence import Equivocation
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.sealed_box import SealingKey
@@ -23,7 +25,7 @@ from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.records import ChainEvent, share_context
 from pot_lab.protocol.settlement import Settlement, settlement_digest
-from pot_lab.protocol.transactions import MAX_ITEMS, Attest, ReleaseShare, SignEpoch, sign
+from pot_lab.protocol.transactions import MAX_ITEMS, Accuse, Attest, ReleaseShare, SignEpoch, sign
 from pot_lab.protocol.views import SlashView
 
 log = logging.getLogger(__name__)
@@ -53,10 +55,29 @@ class Settler(Protocol):
 
 
 class Speaker:
-    """Signs an aggregator's own transactions; nonces follow the host's clock, which may be wrong without harm."""
+    """Signs an aggregator's own transactions; nonces follow the host's clock, which may be wrong without harm.
 
-    def __init__(self, network_id: bytes, identity: Identity) -> None:
-        self.network_id, self.identity, self._nonce = network_id, identity, 0
+    Args:
+        identity, spare: the aggregator's keys; the one that the ledger listens to now signs.
+    """
+
+    def __init__(
+        self,
+        network_id: bytes,
+        identity: Identity,
+        spare: Sequence[Identity] = (),
+        ledger: Callable[[], Ledger] | None = None,
+    ) -> None:
+        self.network_id, self._nonce = network_id, 0
+        self._identities, self._ledger = (identity, *spare), ledger
+
+    @property
+    def identity(self) -> Identity:
+        """The key in use now."""
+        if self._ledger is None or len(self._identities) == 1:
+            return self._identities[0]
+        members = self._ledger().book.members
+        return next((each for each in self._identities if each.address in members), self._identities[0])
 
     def say(self, body: Record) -> bytes:
         """A signed transaction with the next nonce."""
@@ -65,10 +86,14 @@ class Speaker:
 
 
 class ReleaseShares:
-    """Publish this aggregator's key share of every order whose reveal window has closed (protocol.md, "Test data")."""
+    """Publish this aggregator's key share of every order whose reveal window has closed (protocol.md, "Test data").
 
-    def __init__(self, ledger: Callable[[], Ledger], index: int, speaker: Speaker, sealing_key: SealingKey) -> None:
-        self._ledger, self._index, self._speaker, self._key = ledger, index, speaker, sealing_key
+    Args:
+        sealing_keys: its X25519 keys; an order's share opens with the one that was in use when the order was made.
+    """
+
+    def __init__(self, ledger: Callable[[], Ledger], speaker: Speaker, sealing_keys: Sequence[SealingKey]) -> None:
+        self._ledger, self._speaker, self._keys = ledger, speaker, tuple(sealing_keys)
         self._said_ms: dict[bytes, int] = {}
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
@@ -77,27 +102,63 @@ class ReleaseShares:
     def poll(self, now_ms: int) -> list[bytes]:
         """Shares that are due and not yet in the ledger."""
         state = self._ledger().state
+        account = state.keys.get(self._speaker.identity.address, b"")
         due = [
-            (order_id, order)
+            (order_id, order, holders.index(account))
             for order_id, order in state.orders.items()
-            if order.window is Window.RELEASE and self._index not in order.shares
+            if order.window is Window.RELEASE
+            and account in (holders := state.sets[order.sealed_to])
+            and holders.index(account) not in order.shares
         ]
-        self._said_ms = {order_id: self._said_ms[order_id] for order_id, _ in due if order_id in self._said_ms}
+        self._said_ms = {order_id: self._said_ms[order_id] for order_id, *_ in due if order_id in self._said_ms}
         said = []
-        for order_id, order in due:
+        for order_id, order, index in due:
             if now_ms - self._said_ms.get(order_id, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
                 continue
             self._said_ms[order_id] = now_ms
             test = order.order.test
             try:
-                context = share_context(self._speaker.network_id, test.root, self._index)
-                share = decode(
-                    self._key.open(test.sealed_shares[self._index], context), Share, limit_bytes=_SHARE_LIMIT_BYTES
-                )
+                context = share_context(self._speaker.network_id, test.root, index)
+                share = decode(self._open(test.sealed_shares[index], context), Share, limit_bytes=_SHARE_LIMIT_BYTES)
             except PotLabError as error:
                 log.warning("event=share_unusable order=%s reason=%r", order_id.hex()[:16], str(error))
                 continue
             said.append(self._speaker.say(ReleaseShare(order_id, share)))
+        return said
+
+    def _open(self, sealed: bytes, context: bytes) -> bytes:
+        *others, last = self._keys
+        for key in others:
+            with contextlib.suppress(PotLabError):
+                return key.open(sealed, context)
+        return last.open(sealed, context)
+
+
+class ShowEvidence:
+    """Bring proofs that an aggregator lied to the ledger, until it is convicted (protocol/accusations.py)."""
+
+    def __init__(self, ledger: Callable[[], Ledger], speaker: Speaker) -> None:
+        self._ledger, self._speaker = ledger, speaker
+        self._found: dict[bytes, Equivocation] = {}
+        self._said_ms: dict[bytes, int] = {}
+
+    def take(self, evidence: Equivocation) -> None:
+        """Evidence that the replica found; one for each liar is enough."""
+        self._found.setdefault(evidence.accused(self._speaker.network_id), evidence)
+
+    def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
+        """Nothing to do: `poll` reads the ledger."""
+
+    def poll(self, now_ms: int) -> list[bytes]:
+        """Accusations that the ledger has not heard yet."""
+        state = self._ledger().state
+        for liar in [each for each in self._found if each in state.convicted]:
+            del self._found[liar]
+        said = []
+        for liar, evidence in self._found.items():
+            if liar in state.keys and now_ms - self._said_ms.get(liar, -REPEAT_AFTER_MS) >= REPEAT_AFTER_MS:
+                self._said_ms[liar] = now_ms
+                said.append(self._speaker.say(Accuse(encode(evidence))))
         return said
 
 
@@ -188,12 +249,11 @@ class SettleEpochs:
     def __init__(
         self,
         ledger: Callable[[], Ledger],
-        index: int,
         speaker: Speaker,
         make_settler: Callable[[], Settler],
         patience_ms: int = 8_000,
     ) -> None:
-        self._ledger, self._index, self._speaker = ledger, index, speaker
+        self._ledger, self._speaker = ledger, speaker
         self._make_settler, self._patience_ms = make_settler, patience_ms
         self._signed: dict[tuple[int, int], int] = {}
         self._complete_since: dict[tuple[int, int], int] = {}
@@ -214,12 +274,15 @@ class SettleEpochs:
         if pending is None:
             self._after_confirmation(state.confirmed.epoch)
             return []
+        index = book.members.get(self._speaker.identity.address)
+        if index is None:
+            return []
         settlement = pending.settlement
         name = (settlement.epoch, settlement.round)
         if len(pending.signatures) >= book.quorum and name not in self._sent:
             since = self._complete_since.setdefault(name, now_ms)
             self._complete_since = {name: since}
-            place = (self._index - settlement.epoch - settlement.round) % len(book.members)
+            place = (index - settlement.epoch - settlement.round) % len(book.members)
             if now_ms - since >= place * self._patience_ms:
                 self._sent = {name}
                 quorum = dict(sorted(pending.signatures.items())[: book.quorum])
@@ -245,16 +308,19 @@ class SettleEpochs:
         self._start(work)
 
     def _after_confirmation(self, epoch: int) -> None:
-        """Once for each confirmed epoch: claim what this aggregator earned; one of them carries out the slashes."""
+        """Once for each confirmed epoch: claim what this aggregator earned; f+1 of them carry out the slashes."""
         if epoch <= self._confirmed_epoch:
             return
         self._confirmed_epoch = epoch
         ledger = self._ledger()
-        address = self._speaker.identity.address
+        key = self._speaker.identity.address
+        address = ledger.state.keys.get(key, key)
+        index = ledger.book.members.get(key)
         own = decode(
             views.query(ledger, "account", encode(views.AccountQuery(address))), views.AccountView, limit_bytes=1 << 20
         )
-        mine = epoch % len(ledger.book.members) == self._index
+        # f+1 of them in turn, since one may be down; whoever comes late finds nothing left to take
+        mine = index is not None and (index - epoch) % len(ledger.book.members) <= ledger.book.faulty
         slashes = confirmed_slashes(ledger) if mine else ()
         if not own.claimable_cumulative_grains and not slashes:
             return

@@ -8,6 +8,8 @@ history), which may be lost without losing money: the other aggregators have it 
          password       opens it (or `$POT_LAB_PASSWORD`)
          curve.key      CURVE secret key (Z85)
          sealing.key    X25519 secret key (hex), to open key shares
+         next/          the same four for a change of keys, laid there before it is ordered; the first ones stay, since
+                        shares may still be sealed to them
 """
 
 from __future__ import annotations
@@ -18,20 +20,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pot_lab.consensus.membership import NO_SEAT
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.keystore import load_keystore
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
 from pot_lab.network.aggregator import Aggregator, run_aggregator
 from pot_lab.network.chain_access import wallet_of, watcher_of
-from pot_lab.network.config import NetworkConfig
-from pot_lab.network.duties import AttestChain, ReleaseShares, SettleEpochs, Speaker
+from pot_lab.network.config import AggregatorEntry, NetworkConfig
+from pot_lab.network.duties import AttestChain, ReleaseShares, SettleEpochs, ShowEvidence, Speaker
 from pot_lab.network.errors import BadKeyFile
 from pot_lab.network.genesis import genesis_of
 from pot_lab.network.keys import load_curve_key
 from pot_lab.protocol.application import LedgerApplication
+from pot_lab.protocol.ledger import Ledger
 
 ACCOUNT_FILE, PASSWORD_FILE, CURVE_FILE, SEALING_FILE = "account.json", "password", "curve.key", "sealing.key"
+NEXT_FOLDER = "next"
 
 
 def load_sealing_key(path: Path) -> SealingKey:
@@ -57,22 +62,59 @@ def load_account(keys: Path) -> Identity:
 
 
 def run_node(
-    network_file: Path, index: int, keys: Path, data: Path, *, watch_chain: bool = True, log_level: str = "info"
+    network_file: Path,
+    index: int | None,
+    keys: Path,
+    data: Path,
+    *,
+    listening: tuple[str, int, int] | None = None,
+    watch_chain: bool = True,
+    log_level: str = "info",
 ) -> int:
-    """Run one aggregator until it is told to stop; returns the process's exit code."""
+    """Run one aggregator until it is told to stop, or has left; returns the process's exit code.
+
+    `index` is None for one that is none of the network's first: it says where it listens (host, port for aggregators,
+    port for clients).
+    """
     try:
         config = NetworkConfig.load(network_file)
         genesis = genesis_of(config)
         identity = load_account(keys)
-        curve_secret = load_curve_key(keys / CURVE_FILE).secret
-        sealing = load_sealing_key(keys / SEALING_FILE)
+        curve = load_curve_key(keys / CURVE_FILE)
+        sealing = [load_sealing_key(keys / SEALING_FILE)]
+        spare: list[tuple[Identity, str]] = []
+        if (keys / NEXT_FOLDER / ACCOUNT_FILE).is_file():
+            fresh = keys / NEXT_FOLDER
+            spare.append((load_account(fresh), load_curve_key(fresh / CURVE_FILE).secret))
+            sealing.append(load_sealing_key(fresh / SEALING_FILE))
+        entry = None
+        if index is None and listening is not None:
+            host, peer_port, client_port = listening
+            entry = AggregatorEntry(
+                index=NO_SEAT,
+                host=host,
+                peer_port=peer_port,
+                client_port=client_port,
+                curve_public=curve.public,
+                address=identity.address,
+                sealing_public=sealing[0].public,
+            )
     except PotLabError as error:
-        print(f"aggregator {index} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        print(
+            f"aggregator {'newcomer' if index is None else index} stopped: {type(error).__name__}: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
         return 1
     application = LedgerApplication(genesis)
-    speaker = Speaker(genesis.network_id, identity)
-    settle = SettleEpochs(lambda: application.ledger, index, speaker, lambda: wallet_of(config, identity))
-    release = ReleaseShares(lambda: application.ledger, index, speaker, sealing)
+
+    def ledger() -> Ledger:
+        return application.ledger
+
+    speaker = Speaker(genesis.network_id, identity, [each for each, _ in spare], ledger)
+    settle = SettleEpochs(ledger, speaker, lambda: wallet_of(config, speaker.identity))
+    release = ReleaseShares(ledger, speaker, sealing)
+    evidence = ShowEvidence(ledger, speaker)
 
     aggregators: list[Aggregator] = []
 
@@ -80,7 +122,7 @@ def run_node(
         for aggregator in aggregators:
             aggregator.wake()
 
-    attest = AttestChain(lambda: application.ledger, speaker, lambda: watcher_of(config), wake)
+    attest = AttestChain(ledger, speaker, lambda: watcher_of(config), wake)
 
     def created(aggregator: Aggregator) -> None:
         aggregators.append(aggregator)
@@ -92,9 +134,12 @@ def run_node(
             index,
             data,
             application,
-            [release, settle, attest],
+            [release, settle, attest, evidence],
             identity=identity,
-            curve_secret=curve_secret,
+            curve_secret=curve.secret,
+            listening=entry,
+            spare=spare,
+            witness=evidence.take,
             log_level=log_level,
             on_created=created if watch_chain else None,
         )
@@ -106,7 +151,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m pot_lab.network.node`: one aggregator process."""
     parser = argparse.ArgumentParser(prog="pot-lab aggregator", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--network", type=Path, required=True, help="network.toml")
-    parser.add_argument("--index", type=int, required=True, help="which of its aggregators this is, from 0")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--index", type=int, help="which of its first aggregators this is, from 0")
+    place.add_argument(
+        "--listen",
+        nargs=3,
+        metavar=("HOST", "PEER_PORT", "CLIENT_PORT"),
+        help="where it listens, if it is none of the first",
+    )
     parser.add_argument("--keys", type=Path, required=True, help="folder with account.json, curve.key and sealing.key")
     parser.add_argument("--data", type=Path, required=True, help="folder for log and history")
     parser.add_argument("--no-chain", action="store_true", help="do not watch the chain (for measuring)")
@@ -117,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.index,
         chosen.keys,
         chosen.data,
+        listening=None if chosen.listen is None else (chosen.listen[0], int(chosen.listen[1]), int(chosen.listen[2])),
         watch_chain=not chosen.no_chain,
         log_level=chosen.log_level,
     )

@@ -17,12 +17,12 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import zmq
 from zmq.utils import z85
 
-from pot_lab.network.config import NetworkConfig
+from pot_lab.network.config import AggregatorEntry
 from pot_lab.network.errors import PortTaken
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.wire import MAX_PEER_FRAME_BYTES
@@ -46,15 +46,19 @@ class Gate:
 
     Args:
         context: the context of the sockets it guards; one gate a context.
-        peers: index by CURVE public key (Z85) of those who may use the peer port.
+        peers: CURVE public keys (Z85) of those who may use the peer port.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], peers: Mapping[str, int]) -> None:
-        self._peers = dict(peers)
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], peers: Collection[str]) -> None:
+        self.admit(peers)
         self.refused = 0
         self.socket = context.socket(zmq.REP)
         self.socket.linger = 0
         self.socket.bind(ZAP_ENDPOINT)
+
+    def admit(self, peers: Collection[str]) -> None:
+        """Let these keys use the peer port from now on, and no others; who is connected already stays so."""
+        self._peers = frozenset(peers)
 
     def serve(self) -> None:
         """Answer the questions that wait."""
@@ -70,9 +74,7 @@ class Gate:
         user = b""
         if len(frames) == 7 and version == b"1.0" and frames[5] == b"CURVE" and len(frames[6]) == 32:
             key = z85.encode(frames[6]).decode()
-            if frames[2] == PEER_DOMAIN and key in self._peers:
-                user = str(self._peers[key]).encode()
-            elif frames[2] == CLIENT_DOMAIN:
+            if frames[2] == CLIENT_DOMAIN or (frames[2] == PEER_DOMAIN and key in self._peers):
                 user = key.encode()
         if not user:
             self.refused += 1
@@ -85,32 +87,51 @@ class PeerLinks:
 
     Args:
         context: ZeroMQ context whose `Gate` stands already.
-        config, index, keys: the network, this aggregator's place in it, and its CURVE keys.
+        own, keys: where this aggregator listens, and its CURVE keys.
+        peers: the others by number.
     Raises:
         PortTaken: another process listens on this aggregator's peer port.
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], config: NetworkConfig, index: int, keys: CurveKeyPair
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        own: AggregatorEntry,
+        keys: CurveKeyPair,
+        peers: Mapping[int, AggregatorEntry],
     ) -> None:
-        own = config.aggregators[index]
         self.counters: Counter[str] = Counter()
-        self._senders = {str(entry.index): entry.index for entry in config.aggregators if entry.index != index}
-        pace = max(1, config.n // _PEERS_A_HEARTBEAT) ** 2
-        self.inbox = listen(context, own.host, own.peer_port, keys, PEER_DOMAIN, MAX_PEER_FRAME_BYTES, pace=pace)
+        self._context, self._keys = context, keys
+        self._pace = max(1, (len(peers) + 1) // _PEERS_A_HEARTBEAT) ** 2
+        self.inbox = listen(context, own.host, own.peer_port, keys, PEER_DOMAIN, MAX_PEER_FRAME_BYTES, pace=self._pace)
         self._outboxes: dict[int, zmq.Socket[bytes]] = {}
-        self._urls = {entry.index: entry.peer_url for entry in config.aggregators}
+        self._peers: dict[int, AggregatorEntry] = {}
+        self._senders: dict[str, int] = {}
         self._silent_since_s: dict[int, float] = {}
-        for entry in config.aggregators:
-            if entry.index != index:
-                socket = context.socket(zmq.DEALER)
-                socket.setsockopt(zmq.IMMEDIATE, 1)
-                prepare_dealer(socket, keys, entry.curve_public, pace=pace)
-                socket.connect(entry.peer_url)
-                self._outboxes[entry.index] = socket
+        self.update(peers)
+
+    def update(self, peers: Mapping[int, AggregatorEntry]) -> None:
+        """Have links to these and no others; one to the same place under the same key goes on under its new number."""
+        known = {_way_to(entry): self._outboxes[number] for number, entry in self._peers.items()}
+        self._outboxes = {
+            number: known.pop(way) if (way := _way_to(entry)) in known else self._connect(entry)
+            for number, entry in peers.items()
+        }
+        for socket in known.values():
+            socket.close(0)
+        self._peers = dict(peers)
+        self._senders = {entry.curve_public: number for number, entry in peers.items()}
+        self._silent_since_s.clear()
+
+    def _connect(self, entry: AggregatorEntry) -> zmq.Socket[bytes]:
+        socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        prepare_dealer(socket, self._keys, entry.curve_public, pace=self._pace)
+        socket.connect(entry.peer_url)
+        return socket
 
     def receive(self, limit: int) -> Iterator[tuple[int, bytes]]:
-        """Up to `limit` frames that wait, each with the index of the peer whose key sent it."""
+        """Up to `limit` frames that wait, each with the number of the peer whose key sent it."""
         for user, _, data in receive(self.inbox, limit):
             sender = self._senders.get(user)
             if data is None or sender is None:
@@ -120,6 +141,9 @@ class PeerLinks:
 
     def send(self, to: int, data: bytes) -> None:
         """Hand a frame to one peer; dropped when it is not connected or its queue is full."""
+        if to not in self._outboxes:
+            self.counters["peer_frames_unsent"] += 1
+            return
         try:
             self._outboxes[to].send(data, zmq.NOBLOCK)
         except zmq.Again:
@@ -129,23 +153,28 @@ class PeerLinks:
         if self._silent_since_s:
             self._silent_since_s.pop(to, None)
 
-    def broadcast(self, data: bytes) -> None:
-        """Hand a frame to every peer."""
+    def broadcast(self, data: bytes, below: int) -> None:
+        """Hand a frame to every peer whose number is below this."""
         for to in self._outboxes:
-            self.send(to, data)
+            if to < below:
+                self.send(to, data)
 
     def mend(self) -> None:
         """Connect anew to peers that took nothing for a while; called now and then."""
         now_s = time.monotonic()
         for to, since_s in list(self._silent_since_s.items()):
             if now_s - since_s >= _MEND_S:
-                reconnect(self._outboxes[to], self._urls[to])
+                reconnect(self._outboxes[to], self._peers[to].peer_url)
                 self._silent_since_s[to] = now_s
 
     def close(self) -> None:
         """Close all sockets, dropping what was not sent."""
         for socket in (self.inbox, *self._outboxes.values()):
             socket.close(0)
+
+
+def _way_to(entry: AggregatorEntry) -> tuple[str, str]:
+    return entry.peer_url, entry.curve_public
 
 
 def listen(

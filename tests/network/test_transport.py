@@ -41,9 +41,9 @@ class Side:
 
     def __init__(self, config: NetworkConfig) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.gate = Gate(self.context, {KEYS[i].public: i for i in range(1, 4)})
-        self.links = PeerLinks(self.context, config, 0, KEYS[0])
-        own = config.aggregators[0]
+        self.gate = Gate(self.context, [KEYS[i].public for i in range(1, 4)])
+        own, *others = config.aggregators
+        self.links = PeerLinks(self.context, own, KEYS[0], {each.index: each for each in others})
         self.clients = listen(self.context, own.host, own.client_port, KEYS[0], CLIENT_DOMAIN, 10_000)
 
     def heard(self, wanted: int = 1, patience_s: float = 5.0) -> list[tuple[int, bytes]]:

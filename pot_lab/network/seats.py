@@ -1,0 +1,75 @@
+"""From the sets of aggregators that consensus names to hosts, ports and CURVE keys.
+
+The network's first set stands in `network.toml`, whose hash is the network's id; each later one in a handover that the
+set before it signed. A seat without a contact of its own is one of the first set's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pot_lab.consensus.application import Seat
+from pot_lab.consensus.membership import NO_SEAT, Membership
+from pot_lab.consensus.messages import MAX_HANDOVERS, Handover
+from pot_lab.crypto.canonical import decode, encode
+from pot_lab.network.config import AggregatorEntry, NetworkConfig
+from pot_lab.network.errors import BadConfig
+from pot_lab.protocol.records import Contact
+
+HANDOVERS = "handovers"
+"""The query that every aggregator answers itself: the handovers after an era (8 bytes, big-endian), a few at a time."""
+_CONTACT_LIMIT_BYTES = 1_024
+_HANDOVERS_LIMIT_BYTES = 4 << 20
+
+
+def first_set(config: NetworkConfig, index: int = NO_SEAT) -> Membership:
+    """The network's first set, as the aggregator of this index (or somebody without a seat) sees it."""
+    return Membership(config.network_id, tuple(each.address for each in config.aggregators), index)
+
+
+def entry_of(index: int, seat: Seat, config: NetworkConfig) -> AggregatorEntry:
+    """How the aggregator in a seat is reached.
+
+    Raises:
+        BadConfig: the seat has no contact and `network.toml` does not know its address.
+        Malformed: its contact is none.
+    """
+    if not seat.contact:
+        found = next((each for each in config.aggregators if each.address == seat.address), None)
+        if found is None:
+            raise BadConfig("network.toml does not say how an aggregator is reached", seen=seat.address)
+        return AggregatorEntry(
+            index=index,
+            host=found.host,
+            peer_port=found.peer_port,
+            client_port=found.client_port,
+            curve_public=found.curve_public,
+            address=found.address,
+            sealing_public=found.sealing_public,
+        )
+    contact = decode(seat.contact, Contact, limit_bytes=_CONTACT_LIMIT_BYTES)
+    contact.check()
+    return AggregatorEntry(
+        index=index,
+        host=contact.host,
+        peer_port=contact.peer_port,
+        client_port=contact.client_port,
+        curve_public=contact.curve_public,
+        address=seat.address,
+        sealing_public=b"",
+    )
+
+
+def entries_of(membership: Membership, config: NetworkConfig) -> tuple[AggregatorEntry, ...]:
+    """How each aggregator of a set is reached, by index."""
+    return tuple(entry_of(index, seat, config) for index, seat in enumerate(membership.seats))
+
+
+def encode_handovers(handovers: Iterable[Handover]) -> bytes:
+    """The answer to `HANDOVERS`: the first of these."""
+    return encode(tuple(handovers)[:MAX_HANDOVERS])
+
+
+def decode_handovers(answer: bytes) -> tuple[Handover, ...]:
+    """Read it; raises Malformed or Oversize."""
+    return decode(answer, tuple[Handover, ...], limit_bytes=_HANDOVERS_LIMIT_BYTES)
