@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import linecache
+import logging
 import math
 import operator as python_operator
 import re
@@ -145,14 +147,27 @@ def _exported(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
         shapes = (shapes,)
     try:
         module.train()
-        with warnings.catch_warnings(), _recurrent_by_shape():
-            warnings.simplefilter("ignore")
+        with _quiet(), _recurrent_by_shape():
             return torch.export.export(module, examples, dynamic_shapes=shapes)
     except Exception as problem:
         raise ExportFailed(f"the module cannot be turned into a graph: {_reason(problem)}") from problem
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch prints pages about what it cannot trace; the error says it in a line."""
+    logger = logging.getLogger("torch")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 _RECURRENT = [getattr(torch.ops.aten, name).input for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")]
@@ -192,6 +207,11 @@ def _reason(problem: Exception) -> str:
             lines[0] if lines else ""
         )
     place = user_line(text)
+    if "data-dependent" in text:
+        return (
+            "its forward branches on the numbers of a tensor; use torch.where, and tgt_is_causal=True in decoders of "
+            "torch that get a mask" + (f", at {place}" if place else "")
+        )
     first = lines[0] if lines else type(problem).__name__
     return f"{type(problem).__name__}: {first}" + (f", at {place}" if place else "")
 

@@ -166,7 +166,7 @@ def test_an_unsupported_operator_is_named_with_the_users_line() -> None:
     [
         (lambda x: x - x.mean(0, keepdim=True), BatchMixing, "reduce the batch"),
         (lambda x: x[:1] + x, BatchMixing, "cut the batch"),
-        (lambda x: x if x.sum() > 0 else -x, ExportFailed, "cannot be turned into a graph"),
+        (lambda x: x if x.sum() > 0 else -x, ExportFailed, "branches on the numbers of a tensor; use torch.where"),
         (lambda x: x.flip(0), BatchMixing, "move examples"),
         (lambda x: x * x.shape[0], BatchMixing, "size"),
         (lambda x: x.view(2, -1), ExportFailed, "fixes the batch's size"),
@@ -178,6 +178,13 @@ def test_an_unsupported_operator_is_named_with_the_users_line() -> None:
 def test_what_cannot_be_scored_is_refused_with_a_reason(function: Callable, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         export_model(Function(function), torch.randn(6, 4))
+
+
+def test_a_refusal_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ExportFailed) as caught:
+        export_model(Function(lambda x: x if x.sum() > 0 else -x), torch.randn(6, 4))
+    assert "\n" not in str(caught.value) and "test_export.py" in str(caught.value)
+    assert capfd.readouterr().err == ""
 
 
 def test_inputs_need_a_batch() -> None:
