@@ -215,7 +215,7 @@ class Aggregator:
         try:
             self._journal = ReplicaLog(self.data_dir / "replica.log", self._log_owner, self.config.durability)
             try:
-                self._history = History(self.data_dir / "history.sqlite")
+                self._history = History(self.data_dir / "history.sqlite", self.config.durability)
                 try:
                     self._serve()
                 finally:
@@ -452,13 +452,16 @@ class Aggregator:
             elif isinstance(effect, Executed):
                 executed.append(effect)
             elif isinstance(effect, KeepSnapshot):
-                self._journal.keep_snapshot(effect.sequence, effect.snapshot)
-                self._log.info("snapshot_taken", sequence=effect.sequence, bytes=len(effect.snapshot))
+                kept = self._journal.keep_snapshot(effect.sequence, effect.snapshot)
+                self._note(kept, "snapshot_taken", sequence=effect.sequence, bytes=len(effect.snapshot))
             elif isinstance(effect, Compact):
-                self._journal.compact(effect.proof)
-                self._log.info("log_compacted", sequence=effect.proof.sequence, bytes=self._journal.file.size_bytes)
+                self._journal.flush()
+                self._remember(executed)
+                self._history.sync()  # what leaves the log must be here for certain
+                done = self._journal.compact(effect.proof)
+                self._note(done, "log_compacted", sequence=effect.proof.sequence, bytes=self._journal.file.size_bytes)
         self._journal.flush()
-        self._history.append([HistoryRow(each.sequence, each.time_ms, each.execution.events) for each in executed])
+        self._remember(executed)
         for effect in effects:
             self._send(effect)
         self._reply()
@@ -542,6 +545,16 @@ class Aggregator:
             except Exception:  # a duty's fault must not take the ordering down with it
                 self.counters["duty_errors"] += 1
                 self._log.exception("duty_failed", duty=type(duty).__name__)
+
+    def _remember(self, executed: Sequence[Executed]) -> None:
+        self._history.append([HistoryRow(each.sequence, each.time_ms, each.execution.events) for each in executed])
+
+    def _note(self, done: bool, event: str, **facts: int) -> None:
+        if done:
+            self._log.info(event, **facts)
+        else:
+            self.counters["descriptors_lacking"] += 1
+            self._log.warning("descriptors_lacking", instead_of=event, **facts)
 
     # What it says about itself.
 

@@ -1,7 +1,8 @@
 """What happened, batch by batch, for whoever asks later: an SQLite file of executed batches' events.
 
-It is a copy: everything in it follows from the replica's log, which is written first. So nothing waits for its disk,
-and a batch that a power cut takes from here is put back when the log is replayed, as far back as that reaches.
+It is a copy: everything in it follows from the replica's log, which is written first. So no batch waits for its disk,
+and one that a power cut takes from here is put back when the log is replayed. Before batches leave the log, `sync`
+waits for them here.
 """
 
 from __future__ import annotations
@@ -29,17 +30,18 @@ class History:
 
     Args:
         path: the SQLite file; made when it is not there.
+        durability: "fsync" waits for the disk when a checkpoint of the file asks for it, "flush" never.
     Raises:
         LogCorrupt: the file is damaged (it can be removed: the log brings it back).
         DiskFull: no room to make it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], durability: str = "fsync") -> None:
         self._path = path
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = OFF")
+            self._database.execute(f"PRAGMA synchronous = {'NORMAL' if durability == 'fsync' else 'OFF'}")
             self._database.execute("PRAGMA cache_size = -512")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS batches (sequence INTEGER PRIMARY KEY, time_ms INTEGER, events BLOB)"
@@ -64,6 +66,13 @@ class History:
                 self._database.execute("ROLLBACK")
             raise self._readable(error) from error
         self.height = fresh[-1].sequence
+
+    def sync(self) -> None:
+        """Wait until the disk has every batch that was added; raises DiskFull."""
+        try:
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise self._readable(error) from error
 
     def read(self, first: int, count: int) -> list[HistoryRow]:
         """Up to `count` executed batches from sequence `first` on, up to the first gap: what a snapshot stepped over or

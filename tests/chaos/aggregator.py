@@ -75,7 +75,7 @@ def main() -> int:
     environment = os.environ
     curve_secret, secret = json.loads(environment["CHAOS_SECRETS"])
     data_dir.mkdir(parents=True, exist_ok=True)
-    install(Weather(Path(environment["CHAOS_WEATHER"])), data_dir / "replica.log")
+    install(Weather(Path(environment["CHAOS_WEATHER"])), data_dir)
     limit_bytes = int(environment.get("CHAOS_FILE_LIMIT", "0"))
     if limit_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))

@@ -30,7 +30,7 @@ from pot_lab.network.wire import Answered
 from tests.chaos.history_checker import ClientLog, Executed, Operation, Read, Verdict, check, read_log
 from tests.chaos.ledger_life import ChainFile, RealCast, cast_until
 from tests.chaos.proxy import Link, Proxies
-from tests.chaos.weather import Weather, synced_bytes
+from tests.chaos.weather import Weather, lose_unsynced
 from tests.network.toy import NETWORK_ID, ROOT, Toy, ToyNetwork, free_ports, toy_request
 
 PATIENCE_S = 60
@@ -154,10 +154,8 @@ class ChaosNetwork(ToyNetwork):
             process.kill()
         for index in list(self.processes):
             self.kill(index)
-            log = self.log(index)
-            if self.config.durability == "fsync" and log.exists():
-                end = log.stat().st_size
-                os.truncate(log, random_.randint(min(synced_bytes(log), end), end))
+            if self.config.durability == "fsync" and self.data_dir(index).exists():
+                lose_unsynced(self.data_dir(index), random_)
 
     def forget(self, index: int) -> None:
         """The operator moves a data directory away: the aggregator comes back from the others."""

@@ -127,37 +127,73 @@ def test_a_history_with_a_damaged_row_stops_nobody(tmp_path: Path) -> None:
         assert process.poll() is None, network.stderr(VICTIM)
 
 
-def test_a_full_disk_stops_one_aggregator_by_name_and_it_comes_back_when_there_is_room(tmp_path: Path) -> None:
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode
-    ):
+class SmallDisk(ChaosNetwork):
+    """The victim's data lies on a file system of `size_kib`, which goes with its process; 0 for the host's own."""
+
+    size_kib = 0
+
+    def prefix(self, index: int) -> list[str]:
+        if index != VICTIM or not self.size_kib:
+            return []
+        self.data_dir(index).mkdir(exist_ok=True)
+        script = f'mount -t tmpfs -o size={self.size_kib}k none "$0" && exec "$@"'
+        return ["unshare", "-rm", "sh", "-c", script, str(self.data_dir(index))]
+
+
+def skip_without_mounts() -> None:
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    if shutil.which("unshare") is None or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a small file system")
 
-    class SmallDisk(ChaosNetwork):
-        is_small = True
 
-        def prefix(self, index: int) -> list[str]:
-            if index != VICTIM or not self.is_small:
-                return []
-            self.data_dir(index).mkdir(exist_ok=True)
-            script = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
-            return ["unshare", "-rm", "sh", "-c", script, str(self.data_dir(index))]
-
-    with SmallDisk(tmp_path) as network:
+def test_a_full_disk_stops_one_aggregator_by_name_and_it_comes_back_when_there_is_room(tmp_path: Path) -> None:
+    skip_without_mounts()
+    network = SmallDisk(tmp_path)
+    network.size_kib = 64
+    with network:
         book = network.bookkeeper("client")
         network.settle(book)
         process = network.processes[VICTIM]
         for _ in range(60):
             book.put(bytes(2_000)).result(PATIENCE_S)
         assert process.wait(PATIENCE_S) == 1
-        assert (
-            network.stderr(VICTIM).splitlines()[-1].startswith(f"aggregator {VICTIM} stopped: DiskFull: no room for ")
-        )
-        network.is_small = False
+        line = network.stderr(VICTIM).splitlines()[-1]
+        assert line.startswith(f"aggregator {VICTIM} stopped: DiskFull: no room for ")
+        network.size_kib = 0
         network.start(VICTIM)
         network.settle(book)
         assert network.verdict().acknowledged == 60
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_disk_that_fills_at_any_place_is_called_full(tmp_path: Path) -> None:
+    """While a file is made, a log grows or is replaced, a snapshot is written, fetched or taken, a history is kept."""
+    skip_without_mounts()
+    with SmallDisk(tmp_path, snapshot_batches=SNAPSHOT_BATCHES) as network:
+        network.stepped_over = {VICTIM}
+        book = network.bookkeeper("client")
+        network.settle(book)
+        full = 0
+        for size_kib in (4, 8, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 128, 160, 200, 256):
+            network.kill(VICTIM)
+            network.size_kib = size_kib
+            process = network.start(VICTIM)
+            for _ in range(50):
+                book.put(bytes(1_500)).result(PATIENCE_S)
+                if process.poll() is not None:
+                    break
+            time.sleep(1)
+            if process.poll() is not None:
+                full += 1
+                line = network.stderr(VICTIM).splitlines()[-1]
+                assert process.returncode == 1 and ": DiskFull: " in line, (size_kib, network.stderr(VICTIM)[-2_000:])
+        assert full >= 8
+        network.processes.pop(VICTIM).kill()
+        network.size_kib = 0
+        shutil.rmtree(network.data_dir(VICTIM), ignore_errors=True)
+        network.start(VICTIM)
+        network.verdict()
 
 
 def test_slow_disks_slow_down_and_lose_nothing(tmp_path: Path) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 _PAGE = struct.Struct("=qq")
-_SYNCED = struct.Struct("=QQ")
+_SIZE = struct.Struct("=Q")
+_NOTES = "synced"
 
 
 class Weather:
@@ -47,32 +51,39 @@ class Weather:
         _PAGE.pack_into(self._page, 0, int(self.sync_delay_s * 1e6), value)
 
 
-def install(weather: Weather, log: Path) -> None:
+def install(weather: Weather, data_dir: Path) -> None:
     """Let this process live in that weather; called before anything else runs in it.
 
-    Beside `log` the file `synced` says how much of it the disk has for certain: its inode and size at the last wait.
+    Under `synced/` in its data directory stands how much of each file the disk has for certain: its size when the last
+    wait for it began, by inode.
     """
     real_clock, real_fsync, real_fdatasync = time.time_ns, os.fsync, os.fdatasync
-    note = os.open(log.with_name("synced"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    notes = data_dir / _NOTES
+    notes.mkdir(parents=True, exist_ok=True)
 
-    def slow(sync: object, file: int) -> None:
+    def slow(sync: Callable[[int], None], file: int) -> None:
         before = os.fstat(file)
         delay_s = weather.sync_delay_s
         if delay_s:
             time.sleep(delay_s)
-        sync(file)  # type: ignore[operator]
-        if os.readlink(f"/proc/self/fd/{file}").startswith(str(log)):
-            os.pwrite(note, _SYNCED.pack(before.st_ino, before.st_size), 0)
+        sync(file)
+        if stat.S_ISREG(before.st_mode):
+            note = os.open(notes / str(before.st_ino), os.O_WRONLY | os.O_CREAT, 0o600)
+            os.pwrite(note, _SIZE.pack(before.st_size), 0)
+            os.close(note)
 
     time.time_ns = lambda: real_clock() + weather.clock_offset_ms * 1_000_000
     os.fsync = lambda file: slow(real_fsync, file)
     os.fdatasync = lambda file: slow(real_fdatasync, file)
 
 
-def synced_bytes(log: Path) -> int:
-    """How much of a log the disk is certain to have; nothing, if the file that is there now was never waited for."""
-    with open(log.with_name("synced"), "rb") as file:
-        raw = file.read(_SYNCED.size)
-    inode, size_bytes = _SYNCED.unpack(raw) if len(raw) == _SYNCED.size else (0, 0)
-    found = log.stat()
-    return min(int(size_bytes), found.st_size) if inode == found.st_ino else 0
+def lose_unsynced(data_dir: Path, random: Random) -> None:
+    """What a power cut does to a dead process' files: each keeps what was waited for, and any part of the rest."""
+    for path in [*data_dir.glob("replica.log*"), *data_dir.glob("snapshot-*"), *data_dir.glob("*-wal")]:
+        found = path.stat()
+        note = data_dir / _NOTES / str(found.st_ino)
+        raw = note.read_bytes() if note.exists() else b""
+        certain = min(_SIZE.unpack(raw)[0], found.st_size) if len(raw) == _SIZE.size else 0
+        os.truncate(path, random.randint(certain, found.st_size))
+    for path in data_dir.glob("*-shm"):
+        path.unlink()

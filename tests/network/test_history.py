@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -49,3 +50,18 @@ def test_a_damaged_row_is_a_gap(tmp_path: Path, damaged: str) -> None:
     history = History(path)
     assert history.read(1, 100) == rows(1, 6) and history.read(7, 100) == [] and history.read(8, 100) == rows(8, 10)
     history.close()
+
+
+def test_what_was_synced_does_not_depend_on_the_tail_that_a_power_cut_takes(tmp_path: Path) -> None:
+    path, copy = tmp_path / "history.sqlite", tmp_path / "copy.sqlite"
+    history = History(path)
+    history.append(rows(1, 10))
+    history.sync()
+    history.append(rows(11, 12))
+    shutil.copy(path, copy)  # without the file beside it, in which the newest rows stand
+    history.close()
+    again = History(copy)
+    assert again.read(1, 100) == rows(1, 10)
+    again.append(rows(9, 12))
+    assert again.read(1, 100) == rows(1, 12)
+    again.close()
