@@ -278,7 +278,7 @@ class Checkers:
         if len(replica.replies) > limits.cached_replies:
             raise Violation("memory", f"aggregator {node} keeps {len(replica.replies)} replies")
         bounds = (
-            _KEPT_BY_SEQUENCE * limits.window + self.n,
+            _KEPT_BY_SEQUENCE * limits.window + 2 * limits.snapshot_batches + self.n,  # as far back as logs reach
             _KEPT_PER_REPLICA * self.n * (limits.window + 4 * limits.in_flight),
         )
         for name, value in vars(replica).items():

@@ -162,12 +162,12 @@ def test_what_grows_is_seen_wherever_it_is_kept() -> None:
     simulation.run()
     replica, known = simulation.nodes[0].replica, checkers()
     known.memory(0, replica)
-    for sequence in range(1_000):
+    for sequence in range(2_000):
         replica._contents[sequence] = {}
-    with pytest.raises(Violation, match=r"memory.*1000 batches as _contents"):
+    with pytest.raises(Violation, match=r"memory.*2000 batches as _contents"):
         known.memory(0, replica)
     replica._contents.clear()
-    replica.checkpoints._kept = {sequence: {} for sequence in range(1_000)}
+    replica.checkpoints._kept = {sequence: {} for sequence in range(2_000)}
     with pytest.raises(Violation, match=r"memory.*checkpoints"):
         known.memory(0, replica)
 
