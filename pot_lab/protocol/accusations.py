@@ -1,9 +1,10 @@
 """Evidence that an aggregator lied about the order of things: it loses its stake and its say.
 
 Two votes that no honest aggregator signs both (`consensus.evidence`) convict the key that signed them, whoever shows
-them and however old they are. One conviction takes the whole stake and closes the key for ever, so there is nothing
-left for a second: whatever else that key signed is the same misdeed. The treasury gets the stake, not the reporter: a
-reward would go to whoever copies the report first, or to the offender itself.
+them and however old they are. One conviction takes the whole stake, what the chain still reports of it later included,
+and the account is never an aggregator again, so there is nothing left for a second: whatever else it signed is the same
+misdeed. The treasury gets the stake, not the reporter: a reward would go to whoever copies the report first, or to the
+offender itself.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def on_accuse(book: Book, reporter: bytes, body: Accuse) -> bytes:
     account = state.keys.get(key)
     if account is None:
         raise NotAllowed("the evidence is not against a key that ever was an aggregator's", seen=key)
-    if key in state.convicted:
-        raise AlreadyDone("this aggregator's key was convicted already", seen=key)
+    if book.is_convicted(account):
+        raise AlreadyDone("this aggregator was convicted already", seen=account)
     state.convicted.append(key)
     stake = book.stake(account, Role.AGGREGATOR)
     book.slash(account, Role.AGGREGATOR, stake.bonded + stake.unbonding, "equivocation")

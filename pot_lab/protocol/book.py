@@ -74,6 +74,10 @@ class Book:
             raise NotAllowed("only an aggregator of this network may say this")
         return self.members[address]
 
+    def is_convicted(self, account: bytes) -> bool:
+        """Whether a key of this account equivocated as an aggregator's."""
+        return any(self.state.keys[key] == account for key in self.state.convicted)
+
     @property
     def paid_aggregators(self) -> list[bytes]:
         """Accounts of the aggregators that were not convicted."""

@@ -56,6 +56,8 @@ def on_join(book: Book, account: bytes, body: Join) -> bytes:
     state = book.state
     if account in _seated(book):
         raise AlreadyDone("the account has a seat already")
+    if book.is_convicted(account):
+        raise NotAllowed("the account was convicted of a lie as an aggregator")
     wanted = state.parameters.min_stake_grains[Role.AGGREGATOR]
     bonded = book.stake(account, Role.AGGREGATOR).bonded
     if bonded < wanted:
@@ -117,7 +119,7 @@ def on_rotate_keys(book: Book, account: bytes, body: RotateKeys) -> bytes:
     """Name other keys for the own seat."""
     if account not in _seated(book):
         raise BadSeat("the account has no seat", seen=account)
-    if not set(book.state.convicted).isdisjoint(key for key, of in book.state.keys.items() if of == account):
+    if book.is_convicted(account):
         raise NotAllowed("an aggregator that was convicted keeps the key that it was convicted with")
     _require_settled(book)
     fresh = _new_seat(book, account, body)

@@ -70,6 +70,19 @@ def test_unbonding_stake_is_taken_too() -> None:
     assert world.ledger.book.stake(liar.address, ROLE).slashed == 200 * POT
 
 
+def test_stake_that_the_ledger_hears_of_later_is_taken_as_well_and_there_is_no_way_back() -> None:
+    world = World()
+    liar = world.aggregators[2]
+    world.must(key("anybody"), evidence(world, liar))
+    assert world.ledger.book.stake(liar.address, ROLE).slashed == 0
+    for _ in range(2):
+        world.chain(ChainEvent("staked", 1, 0, liar.address, int(ROLE), 200 * POT, b"", (200 * POT,)))
+    assert world.ledger.book.stake(liar.address, ROLE).slashed == 400 * POT
+    assert world.ledger.book.free(liar.address, ROLE) == 0
+    world.wait(2_000)
+    assert world.ledger.state.pending is not None
+
+
 def test_one_misdeed_is_punished_once_whoever_shows_what_of_it() -> None:
     world = staked()
     liar = world.aggregators[1]

@@ -1,0 +1,157 @@
+"""Real aggregators of the real ledger, whose chain is what a test says that it is.
+
+`python -m tests.network.ledger_network ARGUMENTS` is one aggregator (`pot_lab.network.node`) that lies: it signs,
+beside its prepares, others that contradict them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from pot_lab.consensus.messages import PREPARE, Prepare, vote_digest
+from pot_lab.consensus.steps import Broadcast, Effect
+from pot_lab.crypto.canonical import Record, sha256
+from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
+from pot_lab.crypto.sealed_box import SealingKey
+from pot_lab.network import aggregator, node
+from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
+from pot_lab.network.genesis import unnamed_genesis
+from pot_lab.network.keys import CurveKeyPair, save_curve_key
+from pot_lab.network.ledger_client import LedgerClient
+from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
+from pot_lab.protocol.records import ChainEvent, Contact, possession_digest
+from pot_lab.protocol.transactions import Attest, Join, RotateKeys
+from tests.network.toy import ROOT, free_ports
+
+STAKE = 200 * GRAINS_PER_POT
+HOST = "127.0.0.1"
+
+
+class Seat:
+    """One aggregator's keys and ports."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.identity = Identity(sha256(b"ledger aggregator " + name.encode()))
+        self.curve, self.sealing = CurveKeyPair.generate(), SealingKey.generate()
+        self.peer_port, self.client_port = free_ports(2)
+        self.write(folder / name / "keys")
+
+    def write(self, keys: Path) -> None:
+        keys.mkdir(parents=True)
+        (keys / "password").write_text("play")
+        save_keystore(keys / "account.json", self.identity, "play", work_factor=TESTNET_WORK_FACTOR)
+        save_curve_key(keys / "curve.key", self.curve)
+        (keys / "sealing.key").write_text(self.sealing.secret.hex())
+
+    def entry(self, index: int) -> AggregatorEntry:
+        return AggregatorEntry(
+            index=index,
+            host=HOST,
+            peer_port=self.peer_port,
+            client_port=self.client_port,
+            curve_public=self.curve.public,
+            address=self.identity.address,
+            sealing_public=self.sealing.public,
+        )
+
+    def asks(self, kind: type[Join] | type[RotateKeys], network_id: bytes, account: Identity) -> Record:
+        """The transaction that gives `account` this seat's keys."""
+        contact = Contact(HOST, self.peer_port, self.client_port, self.curve.public)
+        digest = possession_digest(network_id, account.address, contact, self.sealing.public)
+        return kind(self.identity.address, self.sealing.public, contact, self.identity.sign(digest))
+
+
+class LedgerNetwork:
+    """n first aggregators and whoever comes later, each a process."""
+
+    def __init__(self, folder: Path, n: int = 4) -> None:
+        self.folder = folder
+        self.seats = [Seat(folder, str(index)) for index in range(n)]
+        chain = ChainConfig(
+            rpc_url="http://127.0.0.1:1", chain_id=1337, token=b"\1" * 20, registry=b"\2" * 20, escrow=b"\3" * 20,
+            settlement=b"\4" * 20,
+        )  # fmt: skip
+        entries = tuple(seat.entry(index) for index, seat in enumerate(self.seats))
+        parameters = {"update_ms": 500}
+        unnamed = NetworkConfig(
+            network_id=bytes(32), name="ledger", aggregators=entries, chain=chain, parameters=parameters
+        )
+        self.config = msgspec.structs.replace(unnamed, network_id=unnamed_genesis(unnamed).network_id)
+        self.config.save(folder / "network.toml")
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.clients: dict[bytes, LedgerClient] = {}
+        self.chain_events = 0
+
+    def start(self, seat: Seat, *, lies: bool = False) -> None:
+        """Start an aggregator, one of the first or another; its stderr goes to a file."""
+        first = [each.name for each in self.seats[: self.config.n]]
+        place = ["--index", seat.name] if seat.name in first else [
+            "--listen", HOST, str(seat.peer_port), str(seat.client_port)
+        ]  # fmt: skip
+        module = "tests.network.ledger_network" if lies else "pot_lab.network.node"
+        folder = self.folder / seat.name
+        command = [sys.executable, "-m", module, "--network", self.folder / "network.toml", *place]
+        command += ["--keys", folder / "keys", "--data", folder / "data", "--no-chain"]
+        with open(folder / "stderr", "ab") as stderr:
+            self.processes[seat.name] = subprocess.Popen(command, stderr=stderr, cwd=ROOT)
+
+    def kill(self, seat: Seat) -> None:
+        """kill -9."""
+        process = self.processes.pop(seat.name)
+        process.kill()
+        process.wait()
+
+    def stderr(self, seat: Seat) -> str:
+        return (self.folder / seat.name / "stderr").read_text()
+
+    def client(self, identity: Identity) -> LedgerClient:
+        """A connection that speaks for an account."""
+        if identity.address not in self.clients:
+            self.clients[identity.address] = LedgerClient(self.config, identity)
+        return self.clients[identity.address]
+
+    def stake(self, *holders: tuple[Identity, Role]) -> None:
+        """f+1 aggregators attest that these have staked."""
+        events = tuple(
+            ChainEvent("staked", 1, 0, holder.address, int(role), STAKE, b"", (STAKE,)) for holder, role in holders
+        )
+        for seat in self.seats[:2]:
+            self.client(seat.identity).say(Attest(self.chain_events, events))
+        self.chain_events += len(events)
+
+    def __enter__(self) -> LedgerNetwork:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in self.clients.values():
+            client.close()
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait()
+
+
+class Liar(aggregator.Aggregator):
+    """Signs two prepares for every place."""
+
+    def _send(self, effect: Effect) -> None:
+        super()._send(effect)
+        if isinstance(effect, Broadcast) and isinstance(effect.message, Prepare):
+            vote, replica = effect.message, self.replica
+            digest = sha256(vote.digest)
+            signed = vote_digest(
+                self.config.network_id, PREPARE, vote.view, vote.sequence, digest, vote.executed, vote.state
+            )
+            twin = msgspec.structs.replace(vote, digest=digest, signature=replica._identity.sign(signed))
+            super()._send(Broadcast(twin))
+
+
+if __name__ == "__main__":
+    aggregator.Aggregator = Liar  # type: ignore[misc]
+    sys.exit(node.main())
