@@ -336,6 +336,23 @@ def slicing(call: Call) -> Axis:
     return _not_the_batch(call)
 
 
+def slice_scatter(call: Call) -> Axis:
+    """A part put back along any axis but the batch, or in place of the whole of it."""
+    whole = call["start"] in (None, 0) and call["end"] in (None, UNBOUNDED) and call["step"] == 1
+    axis = call.traced("x").axis if whole else _not_the_batch(call)
+    if call["src"].axis != axis:
+        raise call.mixing("only one of its arguments depends on the examples; expand the other to the batch first")
+    return axis
+
+
+def select_scatter(call: Call) -> Axis:
+    axis = _not_the_batch(call)
+    wanted = axis if axis is None else axis - (call["dim"] % call.traced("x").rank < axis)
+    if call["src"].axis != wanted:
+        raise call.mixing("only one of its arguments depends on the examples; expand the other to the batch first")
+    return axis
+
+
 def select(call: Call) -> Axis:
     """select, unbind: an axis that is not the batch goes away."""
     axis = _not_the_batch(call)

@@ -87,6 +87,10 @@ _MAY_ALIAS = frozenset(
 )
 
 
+_SCATTERS = {"aten.slice.Tensor": "aten.slice_scatter.default", "aten.select.int": "aten.select_scatter.default"}
+"""What puts a part back into the whole it was cut from."""
+
+
 @dataclass(frozen=True)
 class ModelArtifact:
     """A model as two files: `graph`, canonical JSON, and `weights`, safetensors."""
@@ -249,6 +253,7 @@ class _Writer:
         self._family: dict[Any, Any] = {}
         self._index: dict[Any, int] = {}
         self._parts: dict[Any, list[Any]] = {}
+        self._view: dict[Any, tuple[Any, str, list[Any]]] = {}
         self._first = 0
 
     def place(self, message: str) -> str:
@@ -448,10 +453,29 @@ class _Writer:
             raise UnsupportedOperator(name, reason, where=user_line(node.meta.get("stack_trace")))
         index = self._emit(self._entry(operator, node, args, kwargs), node)
         first = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
+        if name in _SCATTERS:
+            self._view[node] = (first, _SCATTERS[name], args[1:])
         if in_place:
             self._value(node, index, same_as=first, family=first)
+            self._write_back(first, node)
         else:
             self._value(node, index, family=first if name.split(".")[1] in _MAY_ALIAS else None)
+
+    def _write_back(self, target: Any, node: Any) -> None:
+        """After a change of a part: the whole it was cut from is a new value too."""
+        while target in self._view:
+            whole, operator, args = self._view[target]
+            given = [self._reference(whole), self._reference(target), *(self._encode(a, node) for a in args)]
+            self._index[self._identity[whole]] = self._emit({"op": operator, "args": given, "kwargs": {}}, node)
+            target = whole
+
+    def _wholes(self, target: Any) -> set[Any]:
+        """The tensor objects that a part was cut from, and its own."""
+        found = {self._identity[target]}
+        while target in self._view:
+            target = self._view[target][0]
+            found.add(self._identity[target])
+        return found
 
     def _inlined(self, node: Any) -> bool:
         """Write the calls of a decomposition in place of one that the whitelist lacks."""
@@ -501,7 +525,8 @@ class _Writer:
         return {"op": operator.name, "args": args, "kwargs": kwargs}
 
     def _check_in_place(self, node: Any) -> None:
-        """Refuse a change in place that another name of the same storage would see."""
+        """Refuse a change in place that another name of the same storage would see, but for the tensors that the
+        changed part was cut from."""
         target = node.args[0]
         root = self._family[target]
         where = user_line(node.meta.get("stack_trace"))
@@ -509,8 +534,9 @@ class _Writer:
             raise UnsupportedOperator(
                 _full_name(node.target), "forward may not change inputs, parameters or buffers", where=where
             )
+        wholes = self._wholes(target)
         for other, family in self._family.items():
-            another = family is root and self._identity[other] is not self._identity[target]
+            another = family is root and self._identity[other] not in wholes
             if another and any(self.order[user] > self.order[node] for user in other.users):
                 shown = _full_name(node.target)
                 advice = ADVICE.get(shown, "use the form that is not in place")

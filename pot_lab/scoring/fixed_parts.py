@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from pot_lab.scoring.errors import ExportFailed
+
 _LIKE = re.compile(r"aten\.(new_)?(zeros|ones|full|empty)(_like)?\.")
 _FILLS = {"zeros": 0, "ones": 1, "empty": 0}
 LARGEST_ELEMENTS = 1 << 24
@@ -108,9 +110,12 @@ class _Interpreter:
         if node not in self._values or not self._is_unwritten(node):
             return
         now = self._values[node]
-        if not isinstance(now, Tensor) or (node in self.folded and not _same(self.folded[node], now)):
-            self._forget(node)  # no constant can say it; the writer will find a reason
+        if not isinstance(now, Tensor):
             return
+        if node in self.folded and not _same(self.folded[node], now):
+            raise ExportFailed(
+                "a tensor that depends on nothing changes between two uses; make two of it", seen=node.name
+            )
         self.folded.setdefault(node, now.detach().clone().contiguous())
 
     def _forget(self, node: Any) -> None:

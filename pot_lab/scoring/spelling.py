@@ -239,8 +239,6 @@ ADVICE = {
     "aten.atan2.default": "angles have no rule; sines and cosines do",
     "aten.index_put.default": "build the tensor with torch.cat or torch.where",
     "aten.index_put_.default": "build the tensor with torch.cat or torch.where",
-    "aten.copy_.default": "build the tensor with torch.cat, torch.stack or torch.where instead of assigning to parts",
-    "aten.fill_.Scalar": "use masked_fill or torch.where instead of assigning to parts",
     "aten.as_strided.default": "use unfold of slices, or nn.Conv1d",
     "aten.complex.default": "complex numbers have no rule; keep real and imaginary parts apart",
     "aten.view_as_complex.default": "complex numbers have no rule: write RoPE with sines and cosines",

@@ -855,6 +855,12 @@ def pixel_unshuffle(x: Array, r: int) -> Array:
     return y.transpose(*range(n), n, n + 2, n + 4, n + 1, n + 3).reshape(*front, c * r * r, h // r, w // r)
 
 
+def put_back(x: Array, part: Array, dim: int, place: Any) -> Array:
+    y = x.copy()
+    y[(slice(None),) * (dim % x.ndim) + (place,)] = part
+    return y
+
+
 def picked(x: Array, dim: int, places: Array) -> Array:
     inside = (places >= -x.shape[dim]) & (places < x.shape[dim])
     y = np.take(x, places % x.shape[dim], dim)
@@ -954,6 +960,12 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "any": lambda x, dim, keepdim=False: np.any(x, dim, keepdims=keepdim),
     "all": lambda x, dim, keepdim=False: np.all(x, dim, keepdims=keepdim),
     "argmin": lambda x, dim=None, keepdim=False: x.argmin(dim, keepdims=keepdim),
+    "slice_scatter": lambda x, part, dim=0, start=None, end=None, step=1: put_back(
+        x, part, dim, slice(start, end, step)
+    ),
+    "select_scatter": lambda x, part, dim, index: put_back(x, part, dim, index),
+    "copy": lambda x, src, _=False: np.broadcast_to(src, x.shape).astype(x.dtype),
+    "fill": lambda x, value: np.full(x.shape, value, x.dtype),
     "scatter": scatter,
     "scatter_add": scatter_add,
     "index_add": index_add,

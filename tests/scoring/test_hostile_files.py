@@ -156,6 +156,40 @@ HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
         HostileGraph,
     ),
     "padding that leaves nothing": (calls(call("aten.constant_pad_nd.default", V, [-3, 0])), PotLabError),
+    "a part of the batch put back": (
+        calls(call("aten.slice.Tensor", V, 0, 0, 1), call("aten.slice_scatter.default", V, {"$": 4}, 0, 0, 1)),
+        BatchMixing,
+    ),
+    "an example put into others": (
+        calls(call("aten.select_scatter.default", V, {"$": 1}, 0, 0)),
+        BatchMixing,
+    ),
+    "a part that does not fit": (calls(call("aten.slice_scatter.default", V, V, 1, 0, 1)), ShapeMismatch),
+    "more places than lines": (
+        calls(
+            call("aten.unsqueeze.default", V, 2),
+            call("aten.expand.default", {"$": 4}, [-1, 2, 5]),
+            call("aten.argsort.default", {"$": 5}, 2),
+            call("aten.scatter.value", {"$": 4}, 1, {"$": 6}, 1.0),
+        ),
+        ShapeMismatch,
+    ),
+    "more places than values": (
+        calls(
+            call("aten.argsort.default", V, 1),
+            call("aten.slice.Tensor", V, 1, 0, 1),
+            call("aten.scatter_add.default", V, 1, {"$": 4}, {"$": 5}),
+        ),
+        ShapeMismatch,
+    ),
+    "scattered along no axis": (
+        calls(call("aten.argsort.default", V, 1), call("aten.scatter.value", V, 9, {"$": 4}, 1.0)),
+        PotLabError,
+    ),
+    "a copy that rounds": (
+        calls(call("aten.argsort.default", V, 1), call("aten.copy.default", {"$": 4}, V)),
+        HostileGraph,
+    ),
     "places along axes apart": (
         calls(
             call("aten.unflatten.int", V, 1, [1, 2, 1]),

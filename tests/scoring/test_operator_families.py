@@ -80,6 +80,19 @@ def experts(x: Tensor) -> Tensor:
     return (F.one_hot(places, 6).float() * values[..., None]).sum(-2)
 
 
+def assigned(x: Tensor, w: Tensor) -> Tensor:
+    y, z = torch.zeros_like(x), w.clone()
+    y[:, :-1, :2] = x[:, 1:, :2]
+    y[:, 1:, 2:4] = x[:, :-1, 2:4]
+    y[..., 4:] = 0.5
+    y[:, 2] = x[:, 0, :1]
+    y[:, 3].fill_(1.5)
+    z[:, 1:] = w[:, :-1]
+    z[:, 0] = 3
+    z[:, 2].fill_(torch.tensor(5))
+    return y + z.unsqueeze(-1)
+
+
 SIGNAL, IMAGE, WORDS = numbers(7, 6), numbers(4, 9, 6), words(7)
 HEADS = numbers(3, 7, 8)
 torch.manual_seed(2)
@@ -175,6 +188,7 @@ CASES: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
         Written(lambda x: x[:, FIRST] + x.index_select(1, FIRST.abs()) + x[:, :3, FIRST[:2]].sum(2, True)),
         (SIGNAL,),
     ),
+    "parts assigned": (Written(lambda x, w: assigned(x, w)), (SIGNAL, WORDS)),
     "picked along two axes": (
         Written(
             lambda x: (

@@ -12,7 +12,7 @@ from torch import Tensor
 from pot_lab.scoring import batching, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.batching import Call, Traced
-from pot_lab.scoring.errors import BadWeights, HostileGraph
+from pot_lab.scoring.errors import BadWeights, HostileGraph, ShapeMismatch
 from pot_lab.scoring.exact_product import to_grid
 from pot_lab.scoring.operators.constants import exact_dtype
 from pot_lab.scoring.operators.registry import (
@@ -280,6 +280,62 @@ def gather(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, sparse_gr
     return x.to(torch.float64).gather(dim, index.masked_fill(outside, 0)).masked_fill_(outside, math.nan)
 
 
+# ---------------------------------------------------------------------------------- parts put into wholes
+
+
+def _fits_its_place(arguments: dict[str, Any]) -> None:
+    x, part, dim = arguments["x"], arguments["src"], arguments["dim"]
+    if not -x.rank <= dim < x.rank:
+        raise HostileGraph("no such dimension", seen=dim, wanted=f"{-x.rank} to {x.rank - 1}")
+    wanted, length = list(x.shape), x.shape[dim]
+    if "index" in arguments:
+        wanted.pop(dim)
+    else:
+        wanted[dim] = len(range(*slice(arguments["start"], arguments["end"], arguments["step"]).indices(length)))
+    if part.shape != tuple(wanted):
+        raise ShapeMismatch("a part does not fit its place", seen=part.shape, wanted=tuple(wanted))
+
+
+@operator("aten.slice_scatter.default", batch=batching.slice_scatter, booleans=True, check=_fits_its_place)
+def slice_scatter(
+    arithmetic: Arithmetic,
+    x: Tensor,
+    src: Tensor,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: Positive = 1,
+) -> Tensor:
+    return torch.slice_scatter(x, src, dim, start, end, step)
+
+
+@operator("aten.select_scatter.default", batch=batching.select_scatter, booleans=True, check=_fits_its_place)
+def select_scatter(arithmetic: Arithmetic, x: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
+    return torch.select_scatter(x, src, dim, index)
+
+
+def _copyable(arguments: dict[str, Any]) -> None:
+    into, source = arguments["x"].tensor.dtype, arguments["src"].tensor.dtype
+    if source.is_floating_point and not into.is_floating_point:
+        raise HostileGraph("casts from floating point to whole numbers do not exist", seen=f"to {into}")
+
+
+@operator("aten.copy.default", batch=batching.elementwise, booleans=True, check=_copyable)
+def copy(arithmetic: Arithmetic, x: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """src in the type and shape of x."""
+    return src.to(x.dtype).expand(x.shape)
+
+
+@operator("aten.fill.Scalar", batch=batching.elementwise, booleans=True)
+def fill(arithmetic: Arithmetic, x: Tensor, value: float) -> Tensor:
+    return torch.full_like(x, value)
+
+
+@operator("aten.fill.Tensor", batch=batching.elementwise, booleans=True)
+def fill_by_tensor(arithmetic: Arithmetic, x: Tensor, value: Tensor) -> Tensor:
+    return value.to(x.dtype).expand(x.shape)
+
+
 # -------------------------------------------------------------------------------------- putting to places
 
 
@@ -294,12 +350,26 @@ def _safe_places(x: Tensor, index: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return index.masked_fill(outside, 0), outside
 
 
+def _fits_its_lines(arguments: dict[str, Any]) -> None:
+    _whole_places(arguments)
+    x, index, src = arguments["x"], arguments["index"], arguments.get("src")
+    dim = arguments["dim"] % x.rank
+    fits = index.rank == x.rank and all(
+        n <= m or i == dim for i, (n, m) in enumerate(zip(index.shape, x.shape, strict=False))
+    )
+    if isinstance(src, Traced):
+        fits = fits and src.rank == x.rank and all(n <= m for n, m in zip(index.shape, src.shape, strict=True))
+    if not fits:
+        shapes = [v.shape for v in (x, index, src) if isinstance(v, Traced)]
+        raise ShapeMismatch("places do not fit what they put values into, or the values", seen=shapes)
+
+
 def _put_work(call: Call) -> int:
     source = call.arguments.get("src")
     return 10 * (call.output.numel() + (source.tensor.numel() if isinstance(source, Traced) else 0))
 
 
-@operator("aten.scatter.value", batch=batching.scatter, check=_whole_places, work=_put_work, booleans=True)
+@operator("aten.scatter.value", batch=batching.scatter, check=_fits_its_lines, work=_put_work, booleans=True)
 def scatter_value(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, value: float) -> Tensor:
     places, outside = _safe_places(x, index, dim)
     y = x.scatter(dim, places, value)
@@ -309,7 +379,7 @@ def scatter_value(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, va
     return y.masked_fill_(spoiled, math.nan)
 
 
-@operator("aten.scatter.src", batch=batching.scatter, check=_whole_places, work=_put_work)
+@operator("aten.scatter.src", batch=batching.scatter, check=_fits_its_lines, work=_put_work)
 def scatter(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """Of several values for one place the last one stays."""
     places, outside = _safe_places(x, index, dim)
@@ -339,7 +409,7 @@ def _added(x: Tensor, dim: int, places: Tensor, src: Tensor) -> Tensor:
     return x + sums
 
 
-@operator("aten.scatter_add.default", batch=batching.scatter, check=_whole_places, work=_put_work)
+@operator("aten.scatter_add.default", batch=batching.scatter, check=_fits_its_lines, work=_put_work)
 def scatter_add(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     places, outside = _safe_places(x, index, dim)
     given = src[tuple(slice(n) for n in index.shape)]
