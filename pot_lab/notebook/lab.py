@@ -180,8 +180,9 @@ class Lab:
         }
         self._require_balance(reward_grains + fee_grains + bond_grains)
         prepared = posting.prepare(model, train, test, score)
-        fields, key = posting.upload(prepared, self.store, self.genesis)
-        record = posting.draft(self.identity.address, self.genesis, fields, parameters, **terms)
+        network_id, members = self.genesis.network_id, self.client.network().members
+        fields, key = posting.upload(prepared, self.store, network_id, members)
+        record = posting.draft(self.identity.address, network_id, fields, parameters, **terms)
         pay = partial(
             self.wallet.place_order,
             reward_grains,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from pot_lab.protocol.records import (
     share_commitment,
     share_context,
 )
-from pot_lab.protocol.state import Genesis
+from pot_lab.protocol.state import Member
 from pot_lab.store import Store
 
 SEAL_SLACK_S = 3_600
@@ -100,15 +101,16 @@ def prepare(model: Any, train: Any, test: Any, score: str) -> Prepared:
     )
 
 
-def upload(prepared: Prepared, store: Store, genesis: Genesis) -> tuple[dict[str, Any], bytes]:
-    """Encrypt the test part, split its key, and put everything into the store.
+def upload(
+    prepared: Prepared, store: Store, network_id: bytes, members: Sequence[Member]
+) -> tuple[dict[str, Any], bytes]:
+    """Encrypt the test part, split its key among the aggregators of now, and put everything into the store.
 
     Returns: the order's fields that name it all, and the test key (which the client may keep or forget).
     Raises:
         StoreFull, LinkDead, TooBig: the store does not take it; nothing was ordered.
     """
     key = os.urandom(KEY_BYTES)
-    network_id, members = genesis.network_id, genesis.members
     threshold = (len(members) - 1) // 3 + 1
     shares = split(key, threshold, len(members), os.urandom)
     root = prepared.test_root
@@ -158,11 +160,11 @@ def seal_by_s(windows: Windows, parameters: Parameters) -> int:
     return int(time.time()) + -(-(windows.longest_ms + slack_ms) // 1000) + SEAL_SLACK_S
 
 
-def draft(client: bytes, genesis: Genesis, fields: dict[str, Any], parameters: Parameters, **terms: Any) -> Order:
+def draft(client: bytes, network_id: bytes, fields: dict[str, Any], parameters: Parameters, **terms: Any) -> Order:
     """The complete record, checked as the ledger will check it."""
     nonce = time.time_ns() // 1_000_000
-    order = Order(network_id=genesis.network_id, client=client, nonce=nonce, **fields, **terms)
-    order.check(genesis.network_id, len(genesis.members), parameters)
+    order = Order(network_id=network_id, client=client, nonce=nonce, **fields, **terms)
+    order.check(network_id, len(order.test.sealed_shares), parameters)
     return order
 
 

@@ -20,7 +20,7 @@ from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Parameters, Role
 from pot_lab.protocol.records import Order, Score
 from pot_lab.protocol.settlement import Settlement, reward_leaf, slash_leaf
-from pot_lab.protocol.state import Account, Genesis, Header, OrderState
+from pot_lab.protocol.state import Account, Genesis, Header, Member, OrderState
 
 ARGUMENT_LIMIT_BYTES = 1_024
 MAX_LISTED = 500
@@ -181,7 +181,9 @@ class EpochView(Record, frozen=True):
 
 
 class NetworkView(Record, frozen=True):
-    """The network as a whole; `orders_live` counts those that have not ended."""
+    """The network as a whole; `orders_live` counts those that have not ended, `members` are the aggregators now, to
+    whose keys an order's shares are sealed.
+    """
 
     genesis: Genesis
     parameters: Parameters
@@ -191,6 +193,7 @@ class NetworkView(Record, frozen=True):
     validators: int
     verifiers: int
     deposited_grains: int
+    members: tuple[Member, ...]
 
 
 class OrderQuery(Record, frozen=True):
@@ -418,6 +421,7 @@ def _network(ledger: Ledger, arguments: bytes) -> bytes:
             validators,
             verifiers,
             state.deposited_grains,
+            tuple(Member(seat.account, seat.sealing_public) for seat in state.aggregators),
         )
     )
 

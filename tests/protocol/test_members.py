@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pot_lab.consensus.quorum import quorum
-from pot_lab.crypto.canonical import Record
+from pot_lab.crypto.canonical import Record, decode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.sealed_box import SealingKey
+from pot_lab.protocol import views
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
@@ -248,3 +249,12 @@ def test_a_ledger_that_knows_the_stakes_is_the_same_after_a_restart() -> None:
     copy.restore(world.ledger.snapshot())
     assert copy.snapshot() == world.ledger.snapshot()
     assert copy.book.members == world.ledger.book.members
+
+
+def test_whoever_orders_is_told_to_whom_to_seal_now() -> None:
+    town, newcomer = Town(), key("newcomer")
+    town.seat(newcomer)
+    raw = views.query(town.ledger, "network", b"")
+    shown = decode(raw, views.NetworkView, limit_bytes=1 << 20).members
+    assert [member.address for member in shown] == town.accounts
+    assert shown[4].sealing_public == town.ledger.state.aggregators[4].sealing_public
