@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from pot_lab.scoring import load_graph
+from pot_lab.scoring.errors import BadDataset
 from pot_lab.scoring.operators import REGISTRY
-from pot_lab.scoring.tensor_file import write_tensors
+from pot_lab.scoring.tensor_file import read_tensors, write_tensors
 from tests.scoring import test_operator_families as families
 from tests.scoring import test_operators as single
 from tests.scoring.golden import FOLDER
@@ -36,6 +37,13 @@ def operators_of(graph: bytes) -> set[str]:
 
 def vectors() -> list[dict[str, Any]]:
     return [json.loads(line) for line in FILE.read_text().splitlines()] if FILE.exists() else []
+
+
+def opened(vector: dict[str, Any]) -> tuple[bytes, bytes, list[Tensor]]:
+    """(graph, weights, inputs) of a vector."""
+    graph, weights, data = (base64.b64decode(vector[name]) for name in ("graph", "weights", "inputs"))
+    tensors = read_tensors(data, limit_bytes=1 << 20, what="vector", error=BadDataset)
+    return graph, weights, [tensors[name] for name in sorted(tensors)]
 
 
 def cases() -> Iterator[tuple[str, bytes, bytes, tuple[Tensor, ...]]]:

@@ -13,9 +13,7 @@ import torch
 
 from pot_lab.scoring import load_graph, unpack_dataset
 from pot_lab.scoring.dataset import each_input
-from pot_lab.scoring.errors import BadDataset
 from pot_lab.scoring.operators import REGISTRY
-from pot_lab.scoring.tensor_file import read_tensors
 from tests.scoring import golden_operators, numpy_scoring
 from tests.scoring.golden import FOLDER, SEVERAL, computed
 from tests.scoring.models import FAMILIES
@@ -58,9 +56,7 @@ def test_every_operator_has_a_vector() -> None:
 
 @pytest.mark.parametrize("vector", OPERATORS, ids=lambda v: v["name"])
 def test_released_outputs_of_an_operator_are_computed_again(vector: dict) -> None:
-    graph, weights, data = (base64.b64decode(vector[name]) for name in ("graph", "weights", "inputs"))
-    tensors = read_tensors(data, limit_bytes=1 << 20, what="vector", error=BadDataset)
-    inputs = [tensors[name] for name in sorted(tensors)]
+    graph, weights, inputs = golden_operators.opened(vector)
     for slices in (1, 2):
         wanted = vector[f"outputs_sha256_slices_{slices}"]
         (ours,) = load_graph(graph).exact(weights, slices=slices).run(*inputs)

@@ -14,6 +14,7 @@ import torch
 
 from pot_lab.scoring import load_graph, run_self_test, score, score_file
 from pot_lab.scoring.exact_product import BACKENDS
+from tests.scoring import golden_operators
 from tests.scoring.models import FAMILIES, FUNCTIONS, exported, family
 from tests.scoring.test_files import written
 from tests.scoring.test_identity import digest
@@ -50,6 +51,14 @@ def test_a_gpu_gives_the_same_bits(name: str, slices: int) -> None:
     for function in FUNCTIONS[name]:
         on_gpu = score(artifact, inputs, targets, function, device="cuda", slices=slices)
         assert on_gpu == score(artifact, inputs, targets, function, slices=slices)
+
+
+def test_a_gpu_computes_every_operators_golden_vector() -> None:
+    for vector in golden_operators.vectors():
+        graph, weights, inputs = golden_operators.opened(vector)
+        for slices in (1, 2):
+            (out,) = load_graph(graph).exact(weights, device="cuda", slices=slices).run(*inputs)
+            assert golden_operators.digest(out.cpu()) == vector[f"outputs_sha256_slices_{slices}"], vector["name"]
 
 
 @pytest.mark.parametrize("backend", ["float64", "int8", None])
