@@ -56,9 +56,8 @@ class Recovery(ReplicaState):
         for record in input_.records:
             self._replay(record)
         if input_.final:
-            known = self.succession.latest.membership.since
-            if known != self.era:
-                raise BadLog("a log does not say how its set of replicas came", seen=known, wanted=self.era)
+            if self.succession.of(self.era) is None:
+                raise BadLog("a log does not say how its set of replicas came", seen=self.era)
             self.recovered = True
             if self.era:
                 self._effects.append(MembersChanged(self.membership))

@@ -61,7 +61,7 @@ from pot_lab.network.history import History, HistoryRow
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.logs import EventLog, log_to_stderr
 from pot_lab.network.replica_log import ReplicaLog
-from pot_lab.network.seats import HANDOVERS, encode_handovers, entries_of, entry_of, first_set
+from pot_lab.network.seats import HANDOVERS, encode_handovers, entries_of, entry_of, first_set, succession_of
 from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, listen, receive
 from pot_lab.network.wire import (
     MAX_ANSWER_FRAME_BYTES,
@@ -176,6 +176,9 @@ class Aggregator:
         self._duties = tuple(duties)
         spare_keys = [each for each, _ in spare]
         self.replica = Replica(first_set(config, self.index), identity, application, parameters, spare=spare_keys)
+        if index is None:
+            for handover in succession_of(config).handovers:
+                self.replica.succession.follow(handover)
         self._log = EventLog("pot_lab.aggregator", index=index)
         self._inputs: list[Input] = []
         self._effects: list[Effect] = []

@@ -20,8 +20,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import zmq
 
-from pot_lab.consensus.membership import Membership, Succession
-from pot_lab.consensus.messages import request_digest
+from pot_lab.consensus.membership import Membership
+from pot_lab.consensus.messages import Handover, request_digest
 from pot_lab.consensus.quorum import weak_quorum
 from pot_lab.errors import Oversize, PotLabError
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
@@ -35,7 +35,7 @@ from pot_lab.network.errors import (
 )
 from pot_lab.network.io_thread import IoThread
 from pot_lab.network.keys import CurveKeyPair
-from pot_lab.network.seats import HANDOVERS, decode_handovers, entries_of, first_set
+from pot_lab.network.seats import HANDOVERS, decode_handovers, entries_of, succession_of
 from pot_lab.network.transport import prepare_dealer, reconnect
 from pot_lab.network.wire import (
     MAX_ANSWER_FRAME_BYTES,
@@ -269,8 +269,8 @@ class NetworkClient:
         in_flight: int = 128,
     ) -> None:
         self.config = config
-        self._succession = Succession(first_set(config))
-        self._needed = config.f + 1
+        self._succession = succession_of(config)
+        self._needed = weak_quorum(self.membership.n)
         self._keys = curve_keypair or CurveKeyPair.generate()
         self._thread = io_thread or IoThread()
         self._owns_thread = io_thread is None
@@ -373,6 +373,11 @@ class NetworkClient:
             call._fail(_gone())
         else:
             self._thread.call(action)
+
+    @property
+    def handovers(self) -> tuple[Handover, ...]:
+        """How it got there, each proved by the set before."""
+        return tuple(self._succession.handovers)
 
     @property
     def membership(self) -> Membership:

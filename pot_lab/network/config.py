@@ -78,6 +78,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         store_url: where blobs are put by default.
         parameters: the ledger's parameters, handed on as they are.
         durability: "fsync" (votes survive a power cut) or "flush" (they survive the process only).
+        handovers: how the set of aggregators changed since, each proved by the set before (`seats.handovers_of`); they
+            only save the way from the first set, which a newcomer could not go once none of it is reached any more.
     """
 
     network_id: bytes
@@ -87,6 +89,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
     store_url: str = ""
     parameters: dict[str, Any] = {}
     durability: str = "fsync"
+    handovers: tuple[bytes, ...] = ()
 
     @property
     def n(self) -> int:
@@ -133,6 +136,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
             store_url=_field(table.get("store", {}), "url", str, ""),
             parameters=_field(table, "parameters", dict, {}),
             durability=_field(table, "durability", str, "fsync"),
+            handovers=tuple(_handover(each) for each in _field(table, "handovers", list, [])),
         )
         config.check()
         return config
@@ -202,6 +206,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
             }
         if self.store_url:
             table["store"] = {"url": self.store_url}
+        if self.handovers:
+            table["handovers"] = [each.hex() for each in self.handovers]
         if self.parameters:
             table["parameters"] = self.parameters
         return table
@@ -230,6 +236,13 @@ def _hex(table: Any, name: str, size_bytes: int) -> bytes:
     if len(raw) != size_bytes:
         raise BadConfig(f"network.toml: {name} is not hex of the right length", seen=text, wanted=f"{size_bytes} bytes")
     return raw
+
+
+def _handover(text: Any) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except (TypeError, ValueError):
+        raise BadConfig("network.toml: a handover is no hex", seen=text) from None
 
 
 def _address(table: Any, name: str) -> bytes:

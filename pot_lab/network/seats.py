@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from pot_lab.consensus.application import Seat
-from pot_lab.consensus.membership import NO_SEAT, Membership
+from pot_lab.consensus.membership import NO_SEAT, Membership, Succession
 from pot_lab.consensus.messages import MAX_HANDOVERS, Handover
 from pot_lab.crypto.canonical import decode, encode
+from pot_lab.errors import PotLabError
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.errors import BadConfig
 from pot_lab.protocol.records import Contact
@@ -25,6 +28,28 @@ _HANDOVERS_LIMIT_BYTES = 4 << 20
 def first_set(config: NetworkConfig, index: int = NO_SEAT) -> Membership:
     """The network's first set, as the aggregator of this index (or somebody without a seat) sees it."""
     return Membership(config.network_id, tuple(each.address for each in config.aggregators), index)
+
+
+def succession_of(config: NetworkConfig) -> Succession:
+    """The sets from the first one on, as far as `network.toml` tells.
+
+    Raises:
+        BadConfig: one of its handovers is not signed by the set before it.
+    """
+    succession = Succession(first_set(config))
+    for number, raw in enumerate(config.handovers):
+        try:
+            followed = succession.follow(decode(raw, Handover, limit_bytes=_HANDOVERS_LIMIT_BYTES))
+        except PotLabError:
+            followed = False
+        if not followed:
+            raise BadConfig("network.toml: a handover is not signed by the aggregators before it", seen=number)
+    return succession
+
+
+def with_handovers(config: NetworkConfig, handovers: Iterable[Handover]) -> NetworkConfig:
+    """The same network with these handovers in its file."""
+    return msgspec.structs.replace(config, handovers=tuple(encode(each) for each in handovers))
 
 
 def entry_of(index: int, seat: Seat, config: NetworkConfig) -> AggregatorEntry:

@@ -7,15 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pot_lab.consensus.membership import NO_SEAT, Succession
 from pot_lab.consensus.proof import BadProof, verify
 from pot_lab.crypto.canonical import decode
 from pot_lab.crypto.identity import Identity
+from pot_lab.network.client import NetworkClient
+from pot_lab.network.config import NetworkConfig
+from pot_lab.network.errors import BadConfig
 from pot_lab.network.ledger_client import LedgerClient
 from pot_lab.network.proof import fetch_proof
-from pot_lab.network.seats import decode_handovers, first_set
+from pot_lab.network.seats import decode_handovers, first_set, with_handovers
 from pot_lab.protocol.errors import NotAllowed
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.transactions import Join, Leave, Register, Reply, RotateKeys, Unregister, VoteSeat, sign
@@ -139,7 +143,13 @@ def test_aggregators_come_go_and_change_their_keys_under_load_and_kills(network:
     assert verify(proof, network.config.network_id, addresses, last, era=proof.era) == reply
     with pytest.raises(BadProof):
         verify(proof, network.config.network_id, first_set(network.config).addresses, last)
-    with LedgerClient(network.config) as newcomer:
+    network.config = with_handovers(network.config, client.transport.handovers)
+    network.config.save(network.folder / "network.toml")
+    with NetworkClient(NetworkConfig.load(network.folder / "network.toml")) as informed:
+        assert informed.membership == client.transport.membership
+    with pytest.raises(BadConfig, match="not signed by the aggregators before"):
+        NetworkClient(with_handovers(network.config, client.transport.handovers[1:]))
+    with LedgerClient(msgspec.structs.replace(network.config, handovers=())) as newcomer:
         until(lambda: members(newcomer) == 4 and newcomer.transport.membership.since == proof.era, "a newcomer follows")
         assert newcomer.account(worker.address).nonce == client.account(worker.address).nonce
 
