@@ -29,13 +29,6 @@ def kill_in_turn(network: ChaosNetwork, seconds: float, random: Random) -> int:
     return kills
 
 
-def test_any_one_of_four_killed_in_turn(tmp_path: Path) -> None:
-    with ChaosNetwork(tmp_path) as network:
-        with steady_load(network):
-            kills = kill_in_turn(network, 8, Random(1))
-        assert network.verdict().acknowledged > 30 and kills >= 1
-
-
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("n", "seed"), [(4, 2), (7, 3)])
@@ -47,13 +40,14 @@ def test_any_f_killed_in_turn_for_minutes(tmp_path: Path, n: int, seed: int) -> 
         assert network.verdict().acknowledged > 500 and kills >= 20
 
 
+@pytest.mark.long
 def test_money_stays_whole_while_primaries_die(tmp_path: Path) -> None:
     """Orders, stakes and settlements on the real ledger, of which every copy is counted to the grain afterwards."""
     with ChaosNetwork(tmp_path, ledger=True) as network:
         assert network.cast is not None
         book = network.bookkeeper("crowd")
         with Crowd(network.cast, network.chain, book, orders=1 << 30, patience_s=PATIENCE_S):
-            for _ in range(2):
+            for _ in range(5):
                 time.sleep(4)
                 victim = network.primary(book)
                 network.kill(victim)
@@ -84,7 +78,7 @@ def test_a_power_cut_loses_no_more_than_what_nobody_had_waited_for(tmp_path: Pat
     with ChaosNetwork(tmp_path, snapshot_batches=32) as network:
         network.stepped_over = network.all
         with steady_load(network, per_s=60) as books:
-            for _ in range(3):
+            for _ in range(2):
                 network.settle(books[0])
                 time.sleep(random.uniform(0.2, 1.5))
                 network.power_cut(random)
