@@ -242,7 +242,6 @@ class ReplicaState(ABC):
         self._behind_since_ms: int | None = None
         self._asked: int | None = None
         self._ask_again_ms = 0
-        self._offer_wanted = False
         self._next_peer = self.index
         self._vouchers: dict[tuple[int, bytes], set[int]] = {}
         self._fetch: SnapshotFetch | None = None

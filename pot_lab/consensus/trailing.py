@@ -93,7 +93,6 @@ class Trailing(ReplicaState):
         ahead = [peer for peer, claim in self._claims.items() if claim > self.executed]
         self._asked = min(ahead, key=lambda peer: (peer - self._next_peer - 1) % self.n)
         self._next_peer = self._asked
-        self._offer_wanted = True
         self._ask_again_ms = self.now_ms + self.parameters.fetch_timeout_ms
         self.counters["decisions_asked"] += 1
         if self._fetch is not None:
@@ -174,11 +173,9 @@ class Trailing(ReplicaState):
             self._effects.append(ServeChunk(sender, message.sequence, message.index))
 
     def _on_offer(self, sender: int, message: Offer) -> None:
-        is_newer = self._fetch is None or self._fetch.proof.sequence < message.proof.sequence
-        if sender != self._asked or message.proof.sequence <= self.executed or not (self._offer_wanted or is_newer):
+        if sender != self._asked or message.proof.sequence <= self.executed:
             self.counters["dropped_unasked"] += 1
             return
-        self._offer_wanted = False
         known = len(self.succession.handovers)
         followed = all(self.succession.follow(each) for each in message.handovers)
         if not followed or not is_sound(message, self.succession):
