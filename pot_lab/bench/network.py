@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from random import SystemRandom
 from types import TracebackType
 
 import psutil
@@ -23,6 +24,7 @@ from pot_lab.network.config import DURABILITIES, AggregatorEntry, NetworkConfig
 from pot_lab.testnet import uninterrupted
 
 _LOOPBACK = "127.0.0.1"
+_PORTS = range(10_000, 32_000)
 _START_S_EACH, _START_S = 2.0, 30.0
 _STOP_S = 10.0
 _NETWORK_ID = sha256(b"a network made to be measured")
@@ -176,11 +178,20 @@ class MeasuringNetwork:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((_LOOPBACK, 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports that nobody listens on, below those that the system gives to outgoing connections: a hundred aggregators
+    make ten thousand of these while the last of them still has to start.
+    """
+    found: list[int] = []
+    for port in SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind((_LOOPBACK, port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise NetworkFailed("there are too few free ports", seen=len(found), wanted=count)
 
 
 def _peak_kib(pid: int) -> int:

@@ -391,6 +391,8 @@ class Aggregator:
                     self._queue.put(client, route, Submit(request, question.spread))
             else:
                 self._queue.put(client, route, question)
+            if len(self._queue) >= _QUESTIONS_A_TURN:
+                break  # what waits in the socket loses nothing; a full queue would, and later nonces would overtake it
         for _ in range(min(_QUESTIONS_A_TURN, len(self._queue))):
             route, question = self._queue.take()
             if isinstance(question, Submit):

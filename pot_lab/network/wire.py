@@ -18,7 +18,7 @@ MAX_PEER_FRAME_BYTES = 8 * 1024 * 1024
 MAX_CLIENT_FRAME_BYTES = 512 * 1024
 MAX_ANSWER_FRAME_BYTES = 32 * 1024 * 1024
 MAX_CREDIT = 256
-MAX_BUNDLE = 256
+MAX_BUNDLE = 128
 
 Name = Annotated[str, msgspec.Meta(max_length=64)]
 Text = Annotated[str, msgspec.Meta(max_length=2_000)]

@@ -61,6 +61,26 @@ def test_requests_are_executed_once_each(client: NetworkClient, account: Identit
     assert all(reply.isdigit() for reply in replies) and len(set(replies)) == 100
 
 
+def test_many_requests_in_one_call_keep_their_order_and_lose_none(client: NetworkClient, account: Identity) -> None:
+    requests = [toy_request(account, nonce, b"x" * 300) for nonce in range(1_500)]
+    replies = [call.result(PATIENCE_S) for call in client.submit_all(requests, timeout_s=PATIENCE_S)]
+    assert [int(reply) for reply in replies] == list(range(int(replies[0]), int(replies[0]) + len(requests)))
+
+
+def test_a_connection_that_says_more_than_a_turn_takes_loses_nothing(
+    network: ToyNetwork, client: NetworkClient, account: Identity
+) -> None:
+    requests = [toy_request(account, nonce) for nonce in range(250)]
+    others = [Identity.generate() for _ in range(6)]
+    with NetworkClient(network.config, in_flight=1_500) as eager:
+        calls = eager.submit_all([toy_request(other, nonce) for nonce in range(250) for other in others])
+        replies = [call.result(PATIENCE_S) for call in client.submit_all(requests, timeout_s=PATIENCE_S)]
+        assert all(reply.isdigit() for reply in replies)
+        assert all(call.result(PATIENCE_S).isdigit() for call in calls)
+    dropped = [each.counters.get("client_frames_dropped", 0) for each in client.status().result(PATIENCE_S)]
+    assert dropped == [0, 0, 0, 0]
+
+
 def test_a_retry_of_the_same_bytes_gets_the_same_reply(network: ToyNetwork, account: Identity) -> None:
     request = toy_request(account, 1)
     replies = []
