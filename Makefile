@@ -8,7 +8,7 @@ FRONT_END := $(shell find labextension -type f -not -path '*/node_modules/*' -no
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install chromium demo test test-long bench lint clean
+.PHONY: help install chromium demo test test-long fuzz bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,10 @@ test: lint ## lint and the whole suite (at most 25 minutes on 2 cores)
 
 test-long: lint ## the whole suite and the long tests
 	$(BIN)/python -m pytest -m "long or not long"
+
+fuzz: install ## ten minutes of coverage-guided fuzzing of every reader of outside bytes
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m tests.chaos.fuzz --seconds 600
 
 bench: install ## every figure of docs/benchmarks.md
 	@set -e; for program in benchmarks/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program" --json; done

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 from pot_lab.chain.errors import ChainRefused
 from pot_lab.errors import PotLabError
 from tests.chaos.fuzz_targets import targets
+from tests.network.toy import ROOT
 
 NAMES = sorted(targets())
 WORDS = [b"\0", b"\xff" * 8, b"\xcf" + b"\xff" * 8, b"\xd3\x80" + bytes(7), b"\xdd\xff\xff\xff\xff", b"\x91" * 2_000]
@@ -90,3 +95,13 @@ def test_mutated_bytes_for_long(name: str, data: st.DataObject) -> None:
         target.read(data.draw(mutated(target.seeds)))
     except PotLabError as error:
         assert str(error)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_800)
+def test_a_coverage_guided_fuzzer_finds_nothing(tmp_path: Path) -> None:
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("atheris is not installed (the `fuzz` extra)")
+    command = [sys.executable, "-m", "tests.chaos.fuzz", "--seconds", "300", "--corpus", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count(" clean") == len(NAMES), done.stdout
