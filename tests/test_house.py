@@ -102,7 +102,7 @@ def test_nothing_is_ever_unpickled() -> None:
 
 
 def test_tests_mirror_the_rooms() -> None:
-    others = {"labextension", "scenarios", "attacks", "notebooks", "benchmarks", "simulator"}
+    others = {"labextension", "scenarios", "attacks", "chaos", "notebooks", "benchmarks", "simulator"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders - others <= set(ROOMS)
     assert all(any((ROOT / "tests" / room).glob("test_*.py")) for room in ROOMS if (ROOT / "tests" / room).is_dir())
@@ -147,7 +147,7 @@ def test_constraints_pin_all_that_is_installed_and_nothing_by_address() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = list(project["dependencies"])
-    wanted += [text for name, texts in extras.items() if name not in ("s3", "ipfs") for text in texts]
+    wanted += [text for name, texts in extras.items() if name not in ("s3", "ipfs", "fuzz") for text in texts]
     missing = requirement_names(wanted) - requirement_names(lines) - {"pot-lab"}
     assert missing == set()
 
