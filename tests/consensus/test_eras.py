@@ -7,8 +7,26 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from pot_lab.consensus.membership import NO_SEAT, Membership, Succession
+from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership, Succession
+from pot_lab.consensus.messages import (
+    PRE_PREPARE,
+    Checkpoint,
+    Commit,
+    Forward,
+    Message,
+    Prepare,
+    PrePrepare,
+    Status,
+    ViewChange,
+    batch_digest,
+    decode_message,
+    encode_message,
+    request_digest,
+    vote_digest,
+)
 from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.proof import BadProof, assemble, verify
+from pot_lab.consensus.steps import Broadcast, Received, Send
 from pot_lab.crypto.identity import Identity
 from tests.consensus.cluster import NETWORK_ID, Cluster, ask_for_seats, make_request
 
@@ -213,3 +231,178 @@ def test_a_chain_of_sets_is_followed_only_by_what_the_set_before_signed() -> Non
     assert not chain.follow(msgspec.structs.replace(first, body=bytes(32)))
     assert chain.follow(first) and chain.follow(second) and chain.follow(first)
     assert chain.latest.membership.addresses == cluster.nodes[0].replica.membership.addresses
+
+
+@pytest.mark.parametrize("n", [4, 5, 6, 7, 8, 10, 13])
+def test_every_size_that_a_set_grows_to_works_without_f_of_it_and_not_without_a_quorum(n: int) -> None:
+    cluster = small_cluster(n)
+    cluster.add_host()
+    change_seats(cluster, cluster.identities)
+    everybody = range(n + 1)
+    cluster.run_until(lambda: all(eras(cluster, everybody)))
+    replica = cluster.nodes[n].replica
+    assert (replica.n, replica.q) == (n + 1, -(-(n + 1 + replica.f + 1) // 2))
+    for host in range(replica.f):
+        cluster.nodes[host].crash()
+    work(cluster, 1, 2, everybody[replica.f :])
+    gone = replica.n - replica.q + 1
+    for host in range(replica.f, gone):
+        cluster.nodes[host].crash()
+    blocked = make_request(2, 0)
+    cluster.submit(blocked, list(everybody[gone:]), spread=True)
+    cluster.run(20_000)
+    assert not cluster.answered(blocked)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_sets_come_and_go_amid_loss_and_crashes_and_nothing_answered_is_lost(seed: int) -> None:
+    cluster = small_cluster(5, seed=seed)
+    random = cluster.random
+    seats, requests = list(range(5)), []
+    cluster.jitter_ms, cluster.loss, cluster.duplication = 20, 0.05, 0.05
+    for step in range(5):
+        if len(seats) < 7 and (len(seats) == 4 or random.random() < 0.6):
+            seats.append(cluster.add_host().index)
+        else:
+            seats.remove(random.choice(seats))
+        cluster.submit(ask_for_seats(9, step, [cluster.identities[host] for host in seats]))
+        for nonce in range(4):
+            requests.append(make_request(step + 1, nonce))
+            cluster.submit(requests[-1])
+            cluster.run(random.randint(0, 60))
+        victim = cluster.nodes[random.choice(seats)]
+        victim.crash(keep_unsynced=random.randint(0, 2))
+        cluster.run(random.randint(0, 1_500))
+        victim.start()
+        wanted = tuple(cluster.identities[host].address for host in seats)
+        cluster.run_until(
+            lambda wanted=wanted, seats=seats: all(
+                cluster.nodes[host].replica.membership.addresses == wanted for host in seats
+            ),
+            120_000,
+        )
+    cluster.loss = 0.0
+    answered = [request for request in requests if cluster.answered(request)]
+    assert len(answered) > len(requests) // 2
+    cluster.run_until(lambda: len({cluster.nodes[host].replica.executed for host in seats}) == 1, 60_000)
+    for host in seats:
+        executed = cluster.nodes[host].application.executed
+        assert all(executed.count(request) == 1 for request in answered)
+    assert not cluster.halts
+
+
+def ending(cluster: Cluster) -> int:
+    """Order a change, and stop everything one batch before the old set's end; returns that end."""
+    cluster.add_host()
+    change_seats(cluster, cluster.identities[:5])
+    end = cluster.nodes[0].replica._ends
+    cluster.run_until(lambda: cluster.nodes[1].replica.executed >= end - 1)
+    return end
+
+
+def test_what_a_primary_proposes_above_the_end_gets_no_vote() -> None:
+    cluster = small_cluster()
+
+    def tamper(sender: int, to: int, data: bytes) -> bytes | None:
+        message = decoded(data)
+        last = isinstance(message, Checkpoint) and message.sequence == cluster.nodes[sender].replica._ends
+        return None if last else data
+
+    cluster.tamper = tamper
+    end = ending(cluster)
+    node, primary = cluster.nodes[1], cluster.identities[0]
+    cluster.run_until(lambda: node.replica.executed == end)
+    digest = batch_digest(end + 1, cluster.now_ms, ())
+    signed = vote_digest(NETWORK_ID, PRE_PREPARE, 0, end + 1, digest, end, node.replica.state)
+    beyond = PrePrepare(0, end + 1, cluster.now_ms, (), (), end, node.replica.state, primary.sign(signed))
+    sent = len(node.effects)
+    cluster.deliver(0, 1, encode_message(beyond))
+    cluster.run(300)
+    votes = [effect for effect in node.effects[sent:] if isinstance(effect, Broadcast)]
+    assert not any(isinstance(effect.message, Prepare | Commit) for effect in votes)
+    cluster.tamper = lambda sender, to, data: data
+    cluster.run_until(lambda: all(eras(cluster, range(5))))
+    assert node.replica.counters["suspected_slow"] == 0  # waiting for a checkpoint is nobody's fault
+    work(cluster, 1, 3, range(5))
+
+
+def test_leaving_a_view_in_two_eras_is_no_lie_and_neither_counts_in_the_other() -> None:
+    cluster = small_cluster()
+    said: list[tuple[int, bytes]] = []
+
+    def tamper(sender: int, to: int, data: bytes) -> bytes:
+        if isinstance(decoded(data), ViewChange):
+            said.append((sender, data))
+        return data
+
+    cluster.tamper = tamper
+    cluster.nodes[0].crash()
+    cluster.submit(make_request(1, 0), [1, 2, 3], spread=True)
+    cluster.run(4_000)
+    cluster.nodes[0].start()
+    assert {decoded(data).view for _, data in said} == {1}
+    ending(cluster)
+    cluster.run_until(lambda: all(eras(cluster, range(5))))
+    assert {node.replica.view for node in cluster.nodes} == {0}
+    for sender, data in said:
+        cluster.deliver(sender, 4, data)
+    assert cluster.nodes[4].replica._changes.at_least(1) == 0
+    assert cluster.nodes[4].replica.counters["dropped_other_era"] == len(said)
+    cluster.nodes[0].crash()
+    cluster.submit(make_request(1, 1), [1, 2, 3, 4], spread=True)
+    cluster.run_until(lambda: cluster.answered(make_request(1, 1)))
+    assert any(decoded(data).era and decoded(data).view == 1 for _, data in said)
+    assert not cluster.accusations
+
+
+def test_a_proof_names_its_era_and_is_checked_against_that_set() -> None:
+    cluster = small_cluster()
+    cluster.add_host()
+    before = make_request(1, 0)
+    cluster.submit(before)
+    cluster.run(200)
+    change_seats(cluster, cluster.identities[:5])
+    cluster.run_until(lambda: all(eras(cluster, range(5))))
+    after = make_request(1, 1)
+    cluster.submit(after)
+    cluster.run(500)
+    chain = Succession(Membership(NETWORK_ID, cluster.addresses, NO_SEAT))
+    assert all(map(chain.follow, cluster.nodes[0].replica.succession.handovers))
+    era, addresses = chain.latest.membership.since, chain.latest.membership.addresses
+    parts = [node.replica.prove(request_digest(after)) for node in cluster.nodes]
+    proof = assemble(parts, NETWORK_ID, addresses, era=era)
+    assert proof is not None
+    assert verify(proof, NETWORK_ID, addresses, after, era=era)
+    with pytest.raises(BadProof, match="another era"):
+        verify(proof, NETWORK_ID, cluster.addresses, after)
+    with pytest.raises(BadProof):
+        verify(msgspec.structs.replace(proof, era=0), NETWORK_ID, cluster.addresses, after)
+    older = [node.replica.prove(request_digest(before)) for node in cluster.nodes[:4]]
+    proof = assemble(older, NETWORK_ID, addresses, era=era)
+    assert proof is not None and verify(proof, NETWORK_ID, addresses, before, era=era)
+
+
+def decoded(data: bytes) -> Message:
+    return decode_message(data, limit_bytes=1 << 24)
+
+
+def test_a_peer_without_a_seat_may_fetch_and_nothing_else() -> None:
+    cluster = small_cluster()
+    work(cluster, 1, 3, range(4))
+    stranger, replica = cluster.add_host(), cluster.nodes[0].replica
+    state, before = replica.state, replica.executed
+    for message in (
+        Prepare(0, before + 1, bytes(32), before, state, 2, bytes(65)),
+        Commit(0, before + 1, bytes(32), before, state, 2, bytes(65)),
+        Checkpoint(before, state, bytes(32), 2, bytes(65)),
+        Forward((make_request(7, 7),)),
+    ):
+        cluster.deliver(stranger.index, 0, encode_message(message))
+    assert replica.counters["dropped_outsider"] == 4 and replica.pool.get(request_digest(make_request(7, 7))) is None
+    for index in (1, 2, 3):  # claims of another state stop nobody when strangers make them
+        cluster.nodes[0].step(Received(OUTSIDERS + index, Status(0, True, before, bytes(32), 0, False)))
+    assert not cluster.halts
+    cluster.run_until(lambda: stranger.replica.executed == before)
+    cluster.run(2_000)
+    said = [each.message for each in stranger.effects if isinstance(each, Send | Broadcast)]
+    assert not any(isinstance(message, Prepare | Commit | Checkpoint) for message in said)
