@@ -26,7 +26,7 @@ from pot_lab.consensus.messages import (
     vote_digest,
 )
 from pot_lab.consensus.quorum import faulty
-from pot_lab.consensus.records import Accepted, Changing, LogRecord, Prepared, Stabilised, sequence_of
+from pot_lab.consensus.records import Accepted, Changing, Decided, LogRecord, Prepared, Stabilised, sequence_of
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.replica_state import Slot
 from pot_lab.consensus.replies import CachedReply, ReplyCache
@@ -39,9 +39,18 @@ from pot_lab.errors import PotLabError
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.transactions import TRANSACTION_LIMIT_BYTES, Transaction
 from pot_lab.simulator.byzantine import Behaviour
+from pot_lab.simulator.checkers import Checkers
 from pot_lab.simulator.disks import Disk
 from pot_lab.simulator.nodes import Node
 from pot_lab.simulator.people import cast_of
+
+
+class ConsequencesOnly(Checkers):
+    """Counts no votes: a quorum that is too small must show by what comes of it."""
+
+    def wrote(self, node: int, record: LogRecord, members: Membership) -> None:
+        if not isinstance(record, Decided):
+            super().wrote(node, record, members)
 
 
 class QuorumOfFPlusOne(Replica):

@@ -32,6 +32,7 @@ from tests.simulator import plants
 
 LATE = {
     "quorum of 2f+1 at n=6",
+    "a key counts after its rotation",
     "digest of a commit not checked",
     "request not validated",
     "high watermark off by one",
@@ -65,9 +66,16 @@ class Bug:
 
 
 BUGS: dict[str, Bug] = {
-    "quorum of f+1": Bug({"make_replica": plants.QuorumOfFPlusOne}, ("agreement",), liars={0: [Twins]}),
+    "quorum of f+1": Bug(
+        {"make_replica": plants.QuorumOfFPlusOne, "make_checkers": plants.ConsequencesOnly},
+        ("agreement",),
+        liars={0: [Twins]},
+    ),
     "quorum of 2f+1 at n=6": Bug(
-        {"make_replica": plants.QuorumOfTwoFPlusOne}, ("agreement",), nodes=6, liars={0: [Twins]}
+        {"make_replica": plants.QuorumOfTwoFPlusOne, "make_checkers": plants.ConsequencesOnly},
+        ("agreement",),
+        nodes=6,
+        liars={0: [Twins]},
     ),
     "digest of a commit not checked": Bug(
         {"make_replica": plants.VotesForAnything}, ("agreement",), liars={0: [Twins]}
