@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -76,9 +75,6 @@ def main() -> int:
     curve_secret, secret = json.loads(environment["CHAOS_SECRETS"])
     data_dir.mkdir(parents=True, exist_ok=True)
     install(Weather(Path(environment["CHAOS_WEATHER"])), data_dir)
-    limit_bytes = int(environment.get("CHAOS_FILE_LIMIT", "0"))
-    if limit_bytes:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
     application: Application = Toy()
     duties: list[Duty] = []
     seal_by_s = int(environment.get("CHAOS_LEDGER", "0"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -36,6 +37,7 @@ from tests.network.toy import NETWORK_ID, ROOT, Toy, ToyNetwork, toy_request
 
 PATIENCE_S = 60
 _LEDGER_DAYS_S = 10 * 24 * 3_600
+_ACCUSED = re.compile(r" equivocation .*accused=(\d+)")
 
 
 class ChaosNetwork(ToyNetwork):
@@ -48,6 +50,7 @@ class ChaosNetwork(ToyNetwork):
     Attributes:
         peers: the link from one aggregator to another, by both indices; `doors`: from clients to each.
         stepped_over: aggregators whose history may have a gap, since a snapshot brought them back.
+        forgetful: aggregators that have lost votes with their disk, and may contradict them.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class ChaosNetwork(ToyNetwork):
         self.config = self._config(network_id, outside, durability)
         self.weather = {i: Weather(directory / f"weather-{i}") for i in range(n)}
         self.stepped_over: set[int] = set()
+        self.forgetful: set[int] = set()
         self._books: list[Bookkeeper] = []
 
     @staticmethod
@@ -162,6 +166,7 @@ class ChaosNetwork(ToyNetwork):
         """The operator moves a data directory away: the aggregator comes back from the others."""
         shutil.rmtree(self.data_dir(index))
         self.stepped_over.add(index)
+        self.forgetful.add(index)
 
     def primary(self, client: NetworkClient) -> int:
         """The primary of the view that most aggregators are in."""
@@ -201,6 +206,8 @@ class ChaosNetwork(ToyNetwork):
             book.close()
         for index in list(self.processes):
             assert self.stop(index) == 0, self.stderr(index)
+        accused = {int(number) for index in self.all for number in _ACCUSED.findall(self.stderr(index))}
+        assert accused <= self.forgetful, f"aggregators {sorted(accused - self.forgetful)} contradicted themselves"
         operations, reads = self.logs()
         application = Toy()
         if self.cast is not None:

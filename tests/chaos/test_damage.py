@@ -83,7 +83,7 @@ FILES = ("replica.log", "snapshot-*", "history.sqlite", "history.sqlite-wal")
 def check_damage(directory: Path, random: Random, cases: list[tuple[str, Damage]]) -> None:
     """Damage one file of one aggregator after the other: it never goes on from what is wrong."""
     with ChaosNetwork(directory, durability="flush", snapshot_batches=SNAPSHOT_BATCHES) as network:
-        network.stepped_over = {VICTIM}
+        network.stepped_over = network.forgetful = {VICTIM}
         book = worked(network)
         for pattern, damage in cases:
             path = random.choice(sorted(network.data_dir(VICTIM).glob(pattern)) or [network.log(VICTIM)])
