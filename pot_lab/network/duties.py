@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
 from pot_lab.consensus.evidence import Equivocation
@@ -79,10 +79,14 @@ class Speaker:
         members = self._ledger().book.members
         return next((each for each in self._identities if each.address in members), self._identities[0])
 
-    def say(self, body: Record) -> bytes:
-        """A signed transaction with the next nonce."""
+    def signer_of(self, signers: Container[bytes]) -> Identity:
+        """The key that is one of these, or else the one in use now."""
+        return next((each for each in self._identities if each.address in signers), self.identity)
+
+    def say(self, body: Record, identity: Identity | None = None) -> bytes:
+        """A signed transaction with the next nonce, by another of its keys if one is given."""
         self._nonce = max(self._nonce + 1, time.time_ns() // 1000)
-        return sign(self.network_id, body, self.identity, self._nonce)
+        return sign(self.network_id, body, identity or self.identity, self._nonce)
 
 
 class ReleaseShares:
@@ -279,21 +283,22 @@ class SettleEpochs:
             return []
         settlement = pending.settlement
         name = (settlement.epoch, settlement.round)
-        if len(pending.signatures) >= book.quorum and name not in self._sent:
+        counted = book.counted(pending.signatures)
+        if len(counted) >= book.signing_quorum and name not in self._sent:
             since = self._complete_since.setdefault(name, now_ms)
             self._complete_since = {name: since}
             place = (index - settlement.epoch - settlement.round) % len(book.members)
             if now_ms - since >= place * self._patience_ms:
                 self._sent = {name}
-                quorum = dict(sorted(pending.signatures.items())[: book.quorum])
+                quorum = dict(list(counted.items())[: book.signing_quorum])
                 self._send(settlement, list(pending.order_ids), quorum)
-        address = self._speaker.identity.address
-        if address in pending.signatures or now_ms - self._signed.get(name, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
+        signer = self._speaker.signer_of(state.signers)  # the contract knows keys that the ledger may not hear any more
+        if signer.address in pending.signatures or now_ms - self._signed.get(name, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
             return []
         self._signed = {name: now_ms}
         genesis = state.genesis
         digest = settlement_digest(genesis.chain_id, genesis.settlement_contract, settlement)
-        return [self._speaker.say(SignEpoch(*name, self._speaker.identity.sign(digest)))]
+        return [self._speaker.say(SignEpoch(*name, signer.sign(digest)), signer)]
 
     def _send(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> None:
         def work() -> None:

@@ -50,6 +50,16 @@ class Book:
         """q = ceil((n+f+1)/2)."""
         return (len(self.members) + self.faulty + 2) // 2
 
+    @property
+    def signing_quorum(self) -> int:
+        """How many of the chain's signers its contract asks for; it knows only its own set."""
+        n = len(self.state.signers)
+        return (n + (n - 1) // 3 + 2) // 2
+
+    def counted(self, signatures: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Of a settlement's signatures those that the contract counts, by address."""
+        return {key: signatures[key] for key in sorted(self.state.signers) if key in signatures}
+
     def account(self, address: bytes) -> Account:
         """The account's entry, made when it is first needed."""
         return self.state.accounts.setdefault(address, Account())

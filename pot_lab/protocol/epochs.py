@@ -102,7 +102,8 @@ def advance(book: Book) -> None:
 
 def on_sign_epoch(book: Book, aggregator: bytes, body: SignEpoch) -> bytes:
     """Take an aggregator's signature of the pending settlement; the q-th one completes it."""
-    book.require_member(aggregator)
+    if aggregator not in book.state.signers or aggregator in book.state.convicted:
+        book.require_member(aggregator)
     pending = book.state.pending
     waiting = (pending.settlement.epoch, pending.settlement.round) if pending else None
     if pending is None or (body.epoch, body.round) != waiting:
@@ -116,9 +117,9 @@ def on_sign_epoch(book: Book, aggregator: bytes, body: SignEpoch) -> bytes:
         raise BadEpoch("the settlement's signature cannot be read", seen=body.signature) from error
     if signer != aggregator:
         raise BadEpoch("the settlement was not signed by this aggregator's key", seen=signer, wanted=aggregator)
-    before = len(pending.signatures)
+    before = len(book.counted(pending.signatures))
     pending.signatures[aggregator] = body.signature
-    if before < book.quorum <= len(pending.signatures):
+    if before < book.signing_quorum <= len(book.counted(pending.signatures)):
         book.emit("epoch_signed", epoch=body.epoch, round=body.round)
     return b""
 

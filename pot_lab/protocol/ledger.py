@@ -61,6 +61,7 @@ class Ledger:
         state = LedgerState(genesis, genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id))
         state.aggregators = [Aggregator(each.address, each.address, each.sealing_public) for each in genesis.members]
         state.sets = {0: [member.address for member in genesis.members]}
+        state.signers = [member.address for member in genesis.members]
         state.keys = {member.address: member.address for member in genesis.members}
         self.book = Book(state)
         for member in genesis.members:

@@ -261,8 +261,8 @@ class LedgerState(State):
 
     `aggregators` are those that the ledger listens to and asks consensus for; `changed` is the batch that named them,
     `era` the checkpoint after which consensus took the last set. `keys` names the account of every key that ever was an
-    aggregator's; `convicted` are those among them that equivocated. `sets` holds the accounts of the sets to which live
-    orders are sealed, by the batch that named the set.
+    aggregator's; `signers` are the keys that the chain's contract counts; `convicted` are those that equivocated.
+    `sets` holds the accounts of the sets to which live orders are sealed, by the batch that named the set.
     """
 
     genesis: Genesis
@@ -294,6 +294,7 @@ class LedgerState(State):
     era: int = 0
     sets: dict[int, list[bytes]] = msgspec.field(default_factory=dict)
     keys: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    signers: list[bytes] = msgspec.field(default_factory=list)
     convicted: list[bytes] = msgspec.field(default_factory=list)
     candidates: dict[bytes, Candidate] = msgspec.field(default_factory=dict)
     removals: dict[bytes, list[bytes]] = msgspec.field(default_factory=dict)

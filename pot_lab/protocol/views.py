@@ -377,7 +377,7 @@ def _account(ledger: Ledger, arguments: bytes) -> bytes:
 
 def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
     state, pending = ledger.state, ledger.state.pending
-    signed = sorted(pending.signatures.items()) if pending else []
+    signed = sorted(ledger.book.counted(pending.signatures).items()) if pending else []
     confirmed = state.confirmed
     tree = confirmed_tree(ledger.book) if confirmed.slashes else None
     slashes = tuple(
@@ -398,7 +398,7 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
             tuple(pending.order_ids) if pending else (),
             tuple(address for address, _ in signed),
             tuple(signature for _, signature in signed),
-            ledger.book.quorum,
+            ledger.book.signing_quorum,
             confirmed.epoch,
             confirmed.root,
             confirmed.total_grains,

@@ -17,6 +17,7 @@ from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ChainEvent, Contact, possession_digest
+from pot_lab.protocol.settlement import settlement_digest
 from pot_lab.protocol.transactions import (
     Attest,
     Join,
@@ -24,6 +25,7 @@ from pot_lab.protocol.transactions import (
     ReleaseShare,
     Reply,
     RotateKeys,
+    SignEpoch,
     VoteSeat,
     open_transaction,
 )
@@ -196,6 +198,36 @@ def test_an_order_keeps_those_whom_its_key_is_sealed_to() -> None:
     town.must(town.aggregators[0], ReleaseShare(order_id, shares[0]))
     town.must(gone, ReleaseShare(order_id, shares[1]))
     assert town.order(order_id).test_key
+
+
+def test_the_chain_counts_its_own_signers_until_it_is_told_of_others() -> None:
+    town, newcomer, fresh = Town(), key("newcomer"), key("fresh")
+    for each in town.aggregators:
+        town.fund(each)
+    town.seat(newcomer)
+    town.take_over()
+    rotated = town.aggregators[0]
+    town.must(rotated, application_for(RotateKeys, town, rotated, fresh))
+    town.must(key("anybody"), evidence(town, town.aggregators[3]))  # makes an epoch
+    town.wait(2_000)
+    pending = town.ledger.state.pending
+    assert pending is not None and town.ledger.book.signing_quorum == 3
+    digest = settlement_digest(town.genesis.chain_id, town.genesis.settlement_contract, pending.settlement)
+    name = pending.settlement.epoch, pending.settlement.round
+
+    def complete() -> bool:
+        return any(event.kind == "epoch_signed" for event in town.events)
+
+    for signer in (newcomer, fresh, town.aggregators[1]):
+        town.must(signer, SignEpoch(*name, signer.sign(digest)))
+    convict = town.aggregators[3]
+    assert town.say(convict, SignEpoch(*name, convict.sign(digest))).code == "NotAllowed"
+    town.must(town.aggregators[2], SignEpoch(*name, town.aggregators[2].sign(digest)))
+    assert not complete()
+    town.must(rotated, SignEpoch(*name, rotated.sign(digest)))  # the old key, which the contract knows
+    assert complete()
+    view = decode(views.query(town.ledger, "epoch", b""), views.EpochView, limit_bytes=1 << 20)
+    assert view.quorum == len(view.signers) == 3 and newcomer.address not in view.signers
 
 
 def test_consensus_is_asked_for_the_set_that_the_ledger_names() -> None:
