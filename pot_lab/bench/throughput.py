@@ -22,8 +22,7 @@ from pot_lab.network.client import NetworkClient
 from pot_lab.network.io_thread import IoThread
 
 MAX_SECONDS = 3_600
-_CLIENTS, _ACCOUNTS_EACH, _IN_FLIGHT_EACH = 8, 8, 250
-_ON_THE_WAY = _CLIENTS * _IN_FLIGHT_EACH
+_CLIENTS, _ACCOUNTS_EACH = 8, 8
 _SAID_AT_ONCE = 64
 _PREPARED_PER_S = 24_000
 """Divided by the number of aggregators, more than this hardware takes a second; what is said beyond is signed then."""
@@ -78,6 +77,11 @@ def measure_throughput(
     }
 
 
+def _in_flight(n: int) -> int:
+    """Records of one client on the way: enough for full batches, and no more than a second or two of work."""
+    return max(125, 1_000 // n)
+
+
 def _spread(latencies_ms: list[float]) -> dict[str, float]:
     ordered = sorted(latencies_ms)
     return {name: round(ordered[int(share * (len(ordered) - 1))], 2) for name, share in _SHARES.items()}
@@ -98,8 +102,8 @@ class _Part:
 @contextmanager
 def _clients(network: MeasuringNetwork) -> Iterator[list[NetworkClient]]:
     """Connections that share a thread, all of them usable."""
-    thread = IoThread()
-    clients = [NetworkClient(network.config, io_thread=thread, in_flight=_IN_FLIGHT_EACH) for _ in range(_CLIENTS)]
+    thread, in_flight = IoThread(), _in_flight(network.config.n)
+    clients = [NetworkClient(network.config, io_thread=thread, in_flight=in_flight) for _ in range(_CLIENTS)]
     try:
         for client in clients:
             network.settle(client, _TIMEOUT_S)
@@ -115,6 +119,7 @@ class _Load:
 
     def __init__(self, clients: list[NetworkClient]) -> None:
         self._network_id = clients[0].config.network_id
+        self._limit = len(clients) * _in_flight(clients[0].config.n)
         self._clients = deque((client, deque(_Account() for _ in range(_ACCOUNTS_EACH))) for client in clients)
         self._changed = threading.Condition()
         self._on_the_way = 0
@@ -151,9 +156,9 @@ class _Load:
                 time.sleep(min(end_s - now_s, (said + 1) / per_s - (now_s - start_s)))
                 continue
             with self._changed:
-                if not self._changed.wait_for(lambda: self._on_the_way < _ON_THE_WAY or self._error, _TIMEOUT_S):
+                if not self._changed.wait_for(lambda: self._on_the_way < self._limit or self._error, _TIMEOUT_S):
                     raise NetworkFailed("the network answers no more", wanted=f"within {_TIMEOUT_S:g} s")
-                room = _ON_THE_WAY - self._on_the_way
+                room = self._limit - self._on_the_way
             self._raise_error()
             count = 1 if per_s is not None else min(room, _SAID_AT_ONCE)
             self._say(count)
