@@ -97,6 +97,7 @@ class Storm:
         profile: which kinds may come.
         random_of: a source of randomness by name.
         without: parts to leave out: kinds, or episodes as `kind#number`.
+        liars: hosts that lie whatever the storm brings; they count among the faulty.
 
     Attributes:
         faulty: hosts that are faulty for good, as the protocol counts.
@@ -107,7 +108,12 @@ class Storm:
     """
 
     def __init__(
-        self, simulation: Simulation, profile: Profile, random_of: Callable[[str], Random], without: Collection[str]
+        self,
+        simulation: Simulation,
+        profile: Profile,
+        random_of: Callable[[str], Random],
+        without: Collection[str],
+        liars: Collection[int],
     ) -> None:
         self._sim, self._random_of, self._without = simulation, random_of, without
         self.faulty: set[int] = set()
@@ -118,7 +124,8 @@ class Storm:
         drawn = self._course(simulation.n)
         self.f, self.hosts = drawn.f, drawn.hosts
         self.course = drawn if "members" not in without else Course(drawn.sets[:1])
-        hosts = random.sample(range(simulation.n), self.f)
+        hosts = [host for host in random.sample(range(simulation.n), self.f) if host not in liars]
+        hosts = hosts[: max(0, self.f - len(liars))]
         lying = random.randint(1, self.f) if "liars" in self._kinds else 0
         self._victims = {kind: random.choices(hosts[lying:]) if hosts[lying:] else [] for kind in _FOR_GOOD}
         self._victims["liars"] = hosts[:lying]

@@ -136,14 +136,14 @@ class Simulation:
         self.cast = cast_of(self.n)
         self.parameters = self._parameters()
         self.without = tuple(sorted(without))
-        self.storm = Storm(self, profile_of(profile), self._random, self.without)
+        self._liars = dict(liars or {})
+        self.storm = Storm(self, profile_of(profile), self._random, self.without, self._liars)
         self.course, self.f, self.hosts = self.storm.course, self.storm.f, self.storm.hosts
         sets = self.course.seats(self.cast)
         self.checkers = make_checkers(self.n, self.parameters, self.parameters.time_tolerance_ms + _SKEW_SLACK_MS)
         weather = weather_of(self.hosts, self._random("weather"))
         self.links = Links(self.queue, self._random("links"), weather, self._deliver, self.faults)
         self.chain = Chain(self.queue)
-        self._liars = dict(liars or {})
         first = tuple(seat.address for seat in sets[0])
         keys = self.cast.keys[: self.hosts]
 
