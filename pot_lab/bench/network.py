@@ -137,12 +137,12 @@ class MeasuringNetwork:
 
     def memory_mb(self) -> float:
         """The largest resident set of an aggregator now, in 10^6 bytes."""
-        return max(psutil.Process(process.pid).memory_info().rss for process in self._processes) / 1e6
+        return float(max(psutil.Process(process.pid).memory_info().rss for process in self._processes)) / 1e6
 
     def cpu_s(self) -> float:
         """Processor time of all aggregators since they started."""
         times = [psutil.Process(process.pid).cpu_times() for process in self._processes]
-        return sum(each.user + each.system for each in times)
+        return float(sum(each.user + each.system for each in times))
 
     def _start(self, folder: Path, index: int) -> None:
         data = folder / f"aggregator-{index}"

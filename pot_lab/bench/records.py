@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from pot_lab.consensus.application import Batch, Execution, RequestId
-from pot_lab.crypto.canonical import decode, encode, tagged_hash
+from pot_lab.crypto.canonical import Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, SIGNATURE_BYTES, BadSignature, Identity, format_address, recover
 from pot_lab.errors import Malformed, PotLabError
 
@@ -21,7 +21,16 @@ _SIZES = frozenset({ORDER_BYTES, VALIDATION_BYTES, CHALLENGE_BYTES})
 _NONCE_BYTES = 8
 _HEAD_BYTES = SIGNATURE_BYTES + ADDRESS_BYTES
 _REMEMBERED = 4_096
+_SNAPSHOT_BYTES = 1 << 30
 _TAG = "pot-lab/bench/record/1"
+
+
+class _State(Record, frozen=True):
+    """A snapshot: how many records there are, each account's last nonce, and the chain of digests."""
+
+    count: int
+    nonces: tuple[tuple[bytes, int], ...]
+    digest: bytes
 
 
 class UnknownQuestion(PotLabError):
@@ -98,10 +107,9 @@ class RecordPool:
 
     def snapshot(self) -> bytes:
         """The whole state in canonical bytes."""
-        return encode((self._count, tuple(sorted(self._nonces.items())), self._digest))
+        return encode(_State(self._count, tuple(sorted(self._nonces.items())), self._digest))
 
     def restore(self, snapshot: bytes) -> None:
         """Take over a snapshot's state."""
-        shape = tuple[int, tuple[tuple[bytes, int], ...], bytes]
-        self._count, nonces, self._digest = decode(snapshot, shape, limit_bytes=1 << 30)
-        self._nonces = dict(nonces)
+        state = decode(snapshot, _State, limit_bytes=_SNAPSHOT_BYTES)
+        self._count, self._nonces, self._digest = state.count, dict(state.nonces), state.digest
