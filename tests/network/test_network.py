@@ -129,11 +129,18 @@ def test_queries_are_answered_and_refused_by_agreement(client: NetworkClient, ac
 def test_more_requests_at_once_than_an_aggregator_holds_for_one_account(
     client: NetworkClient, account: Identity
 ) -> None:
-    """Refused ones would come again after later nonces, which void them; so the client keeps them back."""
-    calls = submit_all(client, account, range(3 * Parameters().pending_per_account))
-    replies = [call.result(PATIENCE_S) for call in calls]
-    assert [reply for reply in replies if not reply.isdigit()] == []
-    assert len(set(replies)) == len(calls)
+    """Refused ones would come again after later nonces, which would void them in the ledger; so the client keeps them
+    back, and they run in their order while nothing changes the view.
+    """
+    for first in range(0, 3_000, 1_000):
+        views = {state.view for state in client.status().result(PATIENCE_S)}
+        calls = submit_all(client, account, range(first, first + 3 * Parameters().pending_per_account))
+        replies = [int(call.result(PATIENCE_S)) for call in calls]
+        assert len(set(replies)) == len(calls)
+        if len(views | {state.view for state in client.status().result(PATIENCE_S)}) == 1:
+            assert replies == sorted(replies)
+            return
+    pytest.skip("the view changed each time: this machine is too busy to show an order")
 
 
 def test_a_request_that_never_got_its_turn_ends_in_time_all_the_same(network: ToyNetwork, account: Identity) -> None:
@@ -248,7 +255,7 @@ def test_a_killed_backup_changes_nothing_and_catches_up(tmp_path: Path, account:
         assert all(call.result(PATIENCE_S).isdigit() for call in calls)
         network.wait_for_heights(client, {0, 1, 2, 3}, 1)
         listener.wait_for(toy_request(account, 299)[65:])
-        assert [event for row in listener.rows for event in row[2]] == [
+        assert sorted(event for row in listener.rows for event in row[2]) == [
             toy_request(account, nonce)[65:] for nonce in range(300)
         ]
         network.kill(1)
