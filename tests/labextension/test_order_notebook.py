@@ -43,8 +43,8 @@ def test_the_orders_card_follows_the_ledger_while_a_cell_waits(testnet, start_la
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
     card = page.locator(".jp-OutputArea-output:has-text('digits CNN')").first
     card.wait_for(timeout=PATIENCE_MS)
-    page.wait_for_function(  # both at one moment: between two cells the kernel is idle for a while
-        """() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'busy'
+    page.wait_for_function(  # a cell runs; the kernel's own status is of its last message, be that the card's
+        """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => p.textContent === '[*]:')
             && [...document.querySelectorAll('.jp-OutputArea-output b')].some(b => b.textContent === 'commit')""",
         timeout=PATIENCE_MS,
     )
