@@ -97,6 +97,12 @@ class OrderView(Record, frozen=True):
     epoch: int
     ended_ms: int
 
+    def __repr__(self) -> str:
+        """A line for whoever looks at it in a notebook; the record itself is pages of keys and digests."""
+        reason = f", void_reason={self.void_reason!r}" if self.void_reason else ""
+        name = f"0x{self.id.hex()[:12]}..., {self.order.title!r}, window={self.window.value!r}"
+        return f"OrderView({name}, claims={len(self.claims)}, validations={len(self.validations)}{reason})"
+
     @property
     def ended(self) -> bool:
         """Whether the order has reached SETTLED or VOID."""

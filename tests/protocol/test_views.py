@@ -56,6 +56,7 @@ def test_an_order_shows_everything_public_and_nothing_early(window: Window) -> N
     order_id = bring_to(world, window)
     view = ask(world.ledger, "order", views.OrderQuery(order_id), views.OrderView)
     assert isinstance(view, views.OrderView)
+    assert repr(view).startswith(f"OrderView(0x{order_id.hex()[:12]}..., ") and len(repr(view)) < 200
     assert (view.window, view.phase, view.ended) == (window, TABLE[window].phase, TABLE[window].phase is Phase.ENDED)
     assert [claim.place for claim in view.claims] == sorted(claim.place for claim in view.claims)
     assert bool(view.test_key) == (
