@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRONT_END := $(shell find labextension -type f -not -path '*/node_modules/*' -not -path '*/lib/*' -not -name '*.tsbuildinfo' 2>/dev/null)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Two at a time, a file each: half of the suite waits for processes. In the files' order, so no long one comes last.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install chromium demo test test-long fuzz bench lint clean
@@ -39,10 +41,10 @@ lint: install ## ruff, mypy and the import contracts
 	$(BIN)/lint-imports
 
 test: lint ## lint and the whole suite (at most 25 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-long: lint ## the whole suite and the long tests
-	$(BIN)/python -m pytest -m "long or not long"
+	$(PYTEST) -m "long or not long"
 
 fuzz: install ## ten minutes of coverage-guided fuzzing of every reader of outside bytes
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'

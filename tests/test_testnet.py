@@ -7,12 +7,22 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from pot_lab.testnet import uninterrupted
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A suite that runs in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_waits_until_the_end_of_the_block() -> None:
     steps = []
     with pytest.raises(KeyboardInterrupt), uninterrupted():

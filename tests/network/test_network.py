@@ -122,7 +122,7 @@ def test_a_large_request_is_executed(client: NetworkClient, account: Identity) -
 def test_queries_are_answered_and_refused_by_agreement(client: NetworkClient, account: Identity) -> None:
     total = int(client.submit(toy_request(account, 1)).result(PATIENCE_S))
     assert int(client.query("total").result(PATIENCE_S)) == total
-    with pytest.raises(RemoteError, match=r"UnknownQuestion: .*seen: weather"):
+    with pytest.raises(RemoteError, match=r"UnknownToyQuestion: .*seen: weather"):
         client.query("weather").result(PATIENCE_S)
 
 

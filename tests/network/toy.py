@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NETWORK_ID = sha256(b"toy network")
 
 
-class UnknownQuestion(PotLabError):
-    """The toy answers no such query."""
+class UnknownToyQuestion(PotLabError):
+    """The toy answers no such query; its name is no other error's, since errors travel by name."""
 
 
 def toy_request(identity: Identity, nonce: int, payload: bytes = b"") -> bytes:
@@ -92,7 +92,7 @@ class Toy:
     def query(self, name: str, arguments: bytes) -> bytes:
         if name == "total":
             return b"%d" % self.total
-        raise UnknownQuestion("the toy does not know this question", seen=name, wanted="total")
+        raise UnknownToyQuestion("the toy does not know this question", seen=name, wanted="total")
 
     def snapshot(self) -> bytes:
         return encode((self.total, tuple(sorted(self.nonces.items())), self.chain))
