@@ -273,7 +273,7 @@ def test_all_aggregators_killed_at_once_come_back_with_everything(tmp_path: Path
         for index in range(4):
             network.kill(index)
         path = network.data_dir(3) / "replica.log"
-        os.truncate(path, path.stat().st_size - cut)
+        os.truncate(path, max(0, path.stat().st_size - cut))  # it may be far behind the others
         for index in range(4):
             network.start(index)
         assert all(call.result(PATIENCE_S).isdigit() for call in open_calls)
