@@ -1,7 +1,7 @@
 """Real aggregators of the real ledger, whose chain is what a test says that it is.
 
 `python -m tests.network.ledger_network ARGUMENTS` is one aggregator (`pot_lab.network.node`) that lies: it signs,
-beside its prepares, others that contradict them.
+beside its votes, others that contradict them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from pot_lab.consensus.messages import PREPARE, Prepare, vote_digest
+from pot_lab.consensus.messages import COMMIT, PREPARE, Commit, Prepare, vote_digest
 from pot_lab.consensus.steps import Broadcast, Effect
 from pot_lab.crypto.canonical import Record, sha256
 from pot_lab.crypto.identity import Identity
@@ -138,15 +138,16 @@ class LedgerNetwork:
 
 
 class Liar(aggregator.Aggregator):
-    """Signs two prepares for every place."""
+    """Signs two prepares and two commits for every place: as a primary it has no prepares to sign."""
 
     def _send(self, effect: Effect) -> None:
         super()._send(effect)
-        if isinstance(effect, Broadcast) and isinstance(effect.message, Prepare):
+        if isinstance(effect, Broadcast) and isinstance(effect.message, Prepare | Commit):
             vote, replica = effect.message, self.replica
+            phase = PREPARE if isinstance(vote, Prepare) else COMMIT
             digest = sha256(vote.digest)
             signed = vote_digest(
-                self.config.network_id, PREPARE, vote.view, vote.sequence, digest, vote.executed, vote.state
+                self.config.network_id, phase, vote.view, vote.sequence, digest, vote.executed, vote.state
             )
             twin = msgspec.structs.replace(vote, digest=digest, signature=replica._identity.sign(signed))
             super()._send(Broadcast(twin))
