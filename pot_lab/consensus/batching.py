@@ -58,6 +58,7 @@ class RequestPool:
         self._entries: dict[bytes, Pending] = {}
         self._held: dict[bytes, int] = {}
         self._queues: dict[bytes, list[tuple[int, bytes]]] = {}
+        self._waiting = 0
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -70,6 +71,11 @@ class RequestPool:
     def has_waiting(self) -> bool:
         """Whether a request waits that stands in no open batch."""
         return bool(self._queues)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait that stand in no open batch."""
+        return self._waiting
 
     def get(self, digest: bytes) -> Pending | None:
         """The pending request of this digest, if it is here."""
@@ -144,6 +150,7 @@ class RequestPool:
             if queue:
                 self._queues[account] = queue
             entry.proposed = True
+            self._waiting -= 1
             size_bytes += len(entry.body)
             taken.append(entry)
         return taken
@@ -156,12 +163,14 @@ class RequestPool:
         return len(old)
 
     def _enqueue(self, entry: Pending) -> None:
+        self._waiting += 1
         insort(self._queues.setdefault(entry.id.account, []), (entry.id.nonce, entry.digest))
 
     def _dequeue(self, entry: Pending) -> None:
         queue = self._queues.get(entry.id.account)
         if queue is None:
             return
+        self._waiting -= 1
         queue.remove((entry.id.nonce, entry.digest))
         if not queue:
             del self._queues[entry.id.account]

@@ -72,6 +72,8 @@ class NormalCase(ReplicaState):
             return False
         if sequence > self.low + limits.window or sequence <= self.executed or 0 < self._ends < sequence:
             return False
+        if open_batches and not self._ends and self.pool.waiting < limits.beside_requests * self.n:
+            return False
         is_due = self._due_ms is not None and not open_batches and self.now_ms >= self._due_ms
         if not (self.pool.has_waiting or self._ends or is_due):
             return False
@@ -90,11 +92,18 @@ class NormalCase(ReplicaState):
         self._proposed_ms = time_ms
         self.counters["batches_proposed"] += 1
         self._persist(Accepted(proposal, None))
-        if sum(map(len, bodies)) > limits.inline_bytes:
-            lean = tuple(b"" if entry.spread else entry.body for entry in entries)
-            proposal = msgspec.structs.replace(proposal, bodies=lean)
-        self._effects.append(Broadcast(proposal))
+        self._effects.append(Broadcast(self._lean(proposal)))
         return True
+
+    def _lean(self, proposal: PrePrepare) -> PrePrepare:
+        """A large proposal without the bodies that clients gave to everyone; who lacks one asks for it."""
+        if sum(map(len, proposal.bodies)) <= self.parameters.inline_bytes:
+            return proposal
+        bodies = []
+        for digest, body in zip(proposal.digests, proposal.bodies, strict=True):
+            entry = self.pool.get(digest)
+            bodies.append(b"" if entry is not None and entry.spread else body)
+        return msgspec.structs.replace(proposal, bodies=tuple(bodies))
 
     def _on_pre_prepare(self, sender: int, message: PrePrepare) -> None:
         """Take a proposal: from the primary, or shown by a peer, since the primary's signature is on it either way."""
@@ -155,12 +164,29 @@ class NormalCase(ReplicaState):
                 bodies[name] = body
         slot.proposal, slot.digest, slot.bodies, slot.missing = message, digest, bodies, missing
         slot.vote, slot.arrived_ms = signed_vote(message), self.now_ms
+        self._voted_at_ms = self.now_ms
         for name in missing:
             self._wanted.setdefault(name, set()).add(message.sequence)
         self.pool.propose(message.digests)
         if missing:
-            self.counters["bodies_fetched"] += len(missing)
-            self._send(self.primary, FetchBodies(tuple(sorted(missing))))
+            self._bodiless.add(message.sequence)
+
+    def _fetch_bodies(self) -> int | None:
+        """Ask the primary for what its proposals only named, once clients had time to send it here too; returns when to
+        look again.
+        """
+        wake_ms = None
+        for sequence in sorted(self._bodiless):
+            slot = self._slots.get(sequence)
+            if slot is not None and slot.missing:
+                ask_ms = slot.arrived_ms + self.parameters.body_delay_ms * self._pace
+                if self.now_ms < ask_ms:
+                    wake_ms = ask_ms if wake_ms is None else min(wake_ms, ask_ms)
+                    continue
+                self.counters["bodies_fetched"] += len(slot.missing)
+                self._send(self.primary, FetchBodies(tuple(sorted(slot.missing))))
+            self._bodiless.discard(sequence)
+        return wake_ms
 
     def _may_prepare(self, slot: Slot, previous_ms: int) -> bool:
         """Whether a backup takes the proposal now: every body here, and a time that neither runs back, ahead nor
@@ -231,6 +257,7 @@ class NormalCase(ReplicaState):
         cast: Vote | None = slot.prepares.get(sender) if isinstance(message, Prepare) else slot.commits.get(sender)
         if cast is None:
             slot.count(message)
+            self._voted_at_ms = self.now_ms
         elif cast.digest != message.digest:
             self._accuse(sender, signed_vote(cast), signed_vote(message))
         if slot.proposal is not None and message.digest != slot.digest and sender not in slot.shown:
@@ -390,16 +417,23 @@ class NormalCase(ReplicaState):
         self._resend_at_ms = None
 
     def _resend(self) -> int | None:
-        """Repeat our own part of the oldest open batches when nothing has been executed for a while."""
+        """Repeat our own part of the oldest open batches when nothing has come of them for a while.
+
+        As long as votes still come, a slow set is at work, and repeating would only make it slower: a hundred replicas
+        on two cores take a second for a batch.
+        """
         if not self._revoting and self._highest_slot <= self.executed:
             self._resend_at_ms = None
             return None
         if self._resend_at_ms is None:
             self._resend_at_ms = self.now_ms + self._resend_after_ms
         elif self.now_ms >= self._resend_at_ms:
-            self._repeat_votes()
-            self._resend_after_ms = min(2 * self._resend_after_ms, RESEND_BACK_OFF * self.parameters.resend_ms)
-            self._resend_at_ms = self.now_ms + self._resend_after_ms
+            silent_until_ms = self._voted_at_ms + self._resend_after_ms
+            if self.now_ms >= silent_until_ms:
+                self._repeat_votes()
+                self._resend_after_ms = min(2 * self._resend_after_ms, RESEND_BACK_OFF * self.parameters.resend_ms)
+                silent_until_ms = self.now_ms + self._resend_after_ms
+            self._resend_at_ms = silent_until_ms
         return self._resend_at_ms
 
     def _repeat_votes(self) -> None:
@@ -416,7 +450,7 @@ class NormalCase(ReplicaState):
                 to = self._next_peer if self._next_peer != self.index else self.primary
                 self._send(to, FetchBodies(tuple(sorted(slot.missing))))
             if self.is_primary and slot.proposal is not None:
-                self._effects.append(Broadcast(slot.full_proposal()))
+                self._effects.append(Broadcast(self._lean(slot.full_proposal())))
             for vote in (slot.prepares.get(self.index), slot.commits.get(self.index)):
                 if vote is not None:
                     self._effects.append(Broadcast(vote))

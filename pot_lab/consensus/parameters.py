@@ -14,6 +14,9 @@ class BadParameters(PotLabError):
     """A replica was given limits that cannot work."""
 
 
+_MAY_BE_0 = ("clock_precision_ms", "inline_bytes", "beside_requests", "body_delay_ms")
+
+
 class Parameters(Record, frozen=True):
     """Limits of a replica.
 
@@ -22,13 +25,18 @@ class Parameters(Record, frozen=True):
         "One clock"). batch_requests, batch_bytes: the largest batch.
         request_bytes: the largest request.
         in_flight: batches that the primary keeps open at once; what queues meanwhile makes the next batch larger.
+        beside_requests: a batch beside an open one has at least so many requests for each replica (Nagle's rule, RFC
+            896): a batch costs every replica 2n votes, about as much as n requests, so smaller ones would only add
+            votes where all are busy already. 0 lets any request open the next batch at once.
         window: how far above the executed sequence a replica takes part (the distance of the watermarks).
         inline_bytes: a batch up to this size carries its requests' bodies even if clients sent them to everyone.
         pending_requests, pending_bytes, pending_per_account: the queue of requests not yet executed.
         pending_ttl_ms: a request that nobody orders is forgotten after this time.
         cached_replies, cached_bytes: the replies kept for retries.
         forward_delay_ms: how long a backup leaves a request that its client sent to everyone to the primary.
-        resend_ms: how long without progress until a replica repeats its own votes.
+        body_delay_ms: how long a replica waits for bodies that clients send to everyone before it asks the primary (so
+            many times that for each whole 16 replicas).
+        resend_ms: how long without a vote until a replica repeats its own.
         status_ms: how often an idle replica tells the others where it is (so many times that for each whole 16
             replicas).
         catch_up_delay_ms: how long a replica may trail before it asks for decisions.
@@ -45,6 +53,7 @@ class Parameters(Record, frozen=True):
     batch_bytes: int = 512 * 1024
     request_bytes: int = 256 * 1024
     in_flight: int = 4
+    beside_requests: int = 4
     window: int = 64
     inline_bytes: int = 16 * 1024
     pending_requests: int = 10_000
@@ -54,6 +63,7 @@ class Parameters(Record, frozen=True):
     cached_replies: int = 4_096
     cached_bytes: int = 4 * 1024 * 1024
     forward_delay_ms: int = 300
+    body_delay_ms: int = 25
     resend_ms: int = 500
     status_ms: int = 1_000
     catch_up_delay_ms: int = 150
@@ -75,9 +85,7 @@ class Parameters(Record, frozen=True):
     def check(self) -> None:
         """Raise BadParameters unless every limit is positive and a batch has room for the largest request."""
         for name in self.__struct_fields__:
-            if getattr(self, name) < 0 or (
-                getattr(self, name) == 0 and name not in ("clock_precision_ms", "inline_bytes")
-            ):
+            if getattr(self, name) < 0 or (getattr(self, name) == 0 and name not in _MAY_BE_0):
                 raise BadParameters(f"{name} is no limit", seen=getattr(self, name), wanted="a positive number")
         if self.batch_bytes < self.request_bytes:
             raise BadParameters(

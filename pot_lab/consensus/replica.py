@@ -193,7 +193,7 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Traili
     def _keep_time(self) -> None:
         """Repeat, remind and report when it is time to; say when to wake up next."""
         now_ms = self.now_ms
-        wake = [self._catch_up(), self._resend(), self._remind(), self._watch()]
+        wake = [self._catch_up(), self._resend(), self._fetch_bodies(), self._remind(), self._watch()]
         if now_ms >= self._status_at_ms:
             self._effects.append(Broadcast(self._own_status(ask=not self.has_seat)))
             self._status_at_ms = now_ms + self.parameters.status_ms * self._pace

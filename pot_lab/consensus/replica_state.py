@@ -216,6 +216,7 @@ class ReplicaState(ABC):
         self._slots: dict[int, Slot] = {}
         self._highest_slot = 0
         self._wanted: dict[bytes, set[int]] = {}
+        self._bodiless: set[int] = set()
         self._commits: dict[int, Commit] = {}
         self._claims: dict[int, int] = {}
         self._diverging: dict[int, set[int]] = {}
@@ -239,6 +240,7 @@ class ReplicaState(ABC):
 
         self._resend_at_ms: int | None = None
         self._resend_after_ms = limits.resend_ms
+        self._voted_at_ms = self.now_ms
         self._behind_since_ms: int | None = None
         self._asked: int | None = None
         self._ask_again_ms = 0

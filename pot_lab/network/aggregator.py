@@ -9,6 +9,7 @@ damaged log, a state that diverged.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -648,6 +649,7 @@ def run_aggregator(
     Returns: 0 after a clean stop; 1 after an error, which stands in one line on stderr.
     """
     log_to_stderr(log_level)
+    _share_processor()
     try:
         network = config if isinstance(config, NetworkConfig) else NetworkConfig.load(config)
         aggregator = Aggregator(
@@ -673,6 +675,17 @@ def run_aggregator(
         print(f"aggregator {name} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
+
+
+def _share_processor() -> None:
+    """Let no thread of this process interrupt another because it was woken (Linux's SCHED_BATCH, for threads to come).
+
+    Each frame that is sent wakes libzmq's thread. On a busy machine that one takes the processor for one frame, goes
+    back to sleep, and so on for every peer; not interrupting, it finds them all at once (docs/benchmarks.md).
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # forbidden in some containers
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _clock_ms() -> int:

@@ -35,6 +35,7 @@ from pot_lab.network.errors import (
 )
 from pot_lab.network.io_thread import IoThread
 from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.round_trip import RoundTrip
 from pot_lab.network.seats import HANDOVERS, decode_handovers, entries_of, succession_of
 from pot_lab.network.transport import prepare_dealer, reconnect
 from pot_lab.network.wire import (
@@ -223,7 +224,7 @@ class _Link:
 
 
 class _Pending:
-    """A submission or a query on its way: who said what.
+    """A submission or a query on its way: who said what. A submission was first said at `said_s`, 0 before that.
 
     A query may not be answered from a state before batch `since`; `executed` has each aggregator's.
     """
@@ -232,6 +233,7 @@ class _Pending:
         self.call = call
         self.deadline_s = deadline_s
         self.said: dict[int, object] = {}
+        self.said_s = 0.0
         self.refusals: dict[int, PotLabError] = {}
         self.only: int | None = None
         self.since = 0
@@ -277,6 +279,7 @@ class NetworkClient:
         self._closed = False
         self._links: list[_Link] = []
         self._submissions: dict[bytes, tuple[bytes, list[_Pending]]] = {}  # request and who waits, by digest
+        self._round_trip = RoundTrip(_FIRST_RETRY_S, _LAST_RETRY_S)
         self._unsent: dict[bytes, None] = {}  # of these, those whose turn has not come, in order
         self._in_flight = in_flight
         self._known = 0  # the last batch that f+1 aggregators told of
@@ -569,8 +572,12 @@ class NetworkClient:
     def _send_submissions(self, digests: Sequence[bytes]) -> None:
         """Say requests to all aggregators, and again to those that did not answer when a while has passed."""
         if digests:
+            now_s, wait_s = time.monotonic(), self._round_trip.retry_s
+            for digest in digests:
+                for pending in self._submissions[digest][1]:
+                    pending.said_s = pending.said_s or now_s
             self._say_submissions(digests)
-            self._thread.after(_FIRST_RETRY_S, lambda: self._retry_submissions(digests, _FIRST_RETRY_S))
+            self._thread.after(wait_s, lambda: self._retry_submissions(digests, wait_s))
 
     def _say_submissions(self, digests: Sequence[bytes]) -> None:
         entries = [self._submissions[digest] for digest in digests]
@@ -609,6 +616,8 @@ class NetworkClient:
         for pending in list(self._submissions.get(answer.digest, (b"", []))[1]):
             if pending.count(index, (answer.sequence, answer.time_ms, answer.reply)) >= self._needed:
                 self._known = max(self._known, answer.sequence)
+                if pending.said_s:
+                    self._round_trip.took(time.monotonic() - pending.said_s)
                 self._end_submission(answer.digest, pending)
                 pending.call._finish(answer.reply)
 

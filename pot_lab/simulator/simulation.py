@@ -210,6 +210,7 @@ class Simulation:
             batch_requests=random.choice([2, 10, 500]),
             inline_bytes=random.choice([0, 16_384]),
             snapshot_batches=random.choice([6, 20, 60]),
+            beside_requests=random.choice([0, 1, 4]),
         )
 
     def make_liar(self, index: int, kinds: Sequence[type[Behaviour]]) -> None:

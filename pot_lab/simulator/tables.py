@@ -223,6 +223,7 @@ def _parameters(transactions: int, n: int, bits_per_s: int, model: str) -> Param
     return Parameters(
         message_delay_ms=patience_ms,
         in_flight=64,
+        beside_requests=0,
         window=128,
         batch_requests=4_000,
         batch_bytes=4 * 1024 * 1024,

@@ -28,7 +28,7 @@ from pot_lab.crypto.canonical import sha256
 from pot_lab.errors import Malformed
 from tests.consensus.cluster import NETWORK_ID, Cluster, Node, make_request
 
-SMALL = Parameters(window=16, snapshot_batches=12)
+SMALL = Parameters(window=16, snapshot_batches=12, beside_requests=0)
 LIMIT = 1 << 24
 
 

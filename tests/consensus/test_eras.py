@@ -30,7 +30,7 @@ from pot_lab.consensus.steps import Broadcast, Received, Send
 from pot_lab.crypto.identity import Identity
 from tests.consensus.cluster import NETWORK_ID, Cluster, ask_for_seats, make_request
 
-SMALL = Parameters(window=8, snapshot_batches=6, in_flight=2)
+SMALL = Parameters(window=8, snapshot_batches=6, in_flight=2, beside_requests=0)
 
 
 def small_cluster(n: int = 4, seed: int = 0) -> Cluster:

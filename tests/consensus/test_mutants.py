@@ -106,7 +106,7 @@ def forged_certificate() -> None:
 
 def lying_chunks() -> None:
     """A peer sends other bytes than were signed."""
-    cluster = Cluster(4, parameters=Parameters(window=16, snapshot_batches=12))
+    cluster = Cluster(4, parameters=Parameters(window=16, snapshot_batches=12, beside_requests=0))
     node = cluster.nodes[3]
     node.crash()
     for nonce in range(40):

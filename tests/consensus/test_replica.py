@@ -95,7 +95,7 @@ def test_all_replicas_execute_all_requests_in_one_order() -> None:
 
 
 def test_what_queues_while_batches_are_open_makes_the_next_batch_larger() -> None:
-    cluster = Cluster(4, delay_ms=20)
+    cluster = Cluster(4, parameters=Parameters(beside_requests=0), delay_ms=20)
     requests = [make_request(account, 0) for account in range(300)]
     for request in requests:
         cluster.submit(request)
@@ -104,6 +104,26 @@ def test_what_queues_while_batches_are_open_makes_the_next_batch_larger() -> Non
         assert cluster.nodes[0].replica.open_batches <= cluster.parameters.in_flight
     cluster.run_until(lambda: all(map(cluster.answered, requests)))
     assert cluster.heights()[0] < 30
+
+
+def test_a_small_batch_waits_for_the_open_one_and_a_large_one_does_not() -> None:
+    cluster = Cluster(4, parameters=Parameters(beside_requests=2), delay_ms=50)
+    primary = cluster.nodes[0].replica
+    requests = [make_request(account, 0) for account in range(9)]
+    cluster.submit(requests[0])
+    cluster.run(10)
+    assert primary.open_batches == 1
+    for request in requests[1:8]:
+        cluster.submit(request)
+    cluster.run(10)
+    assert primary.open_batches == 1
+    cluster.submit(requests[8])
+    cluster.run(10)
+    assert primary.open_batches == 2
+    late = make_request(9, 0)
+    cluster.submit(late)
+    cluster.run_until(lambda: all(map(cluster.answered, [*requests, late])), 600)
+    assert cluster.heights()[0] == 3
 
 
 def test_batches_are_bounded_in_count_and_bytes() -> None:
@@ -173,6 +193,43 @@ def test_a_large_body_that_backups_lack_is_fetched() -> None:
     assert executed_everywhere(cluster, request)
     assert cluster.nodes[2].replica.counters["bodies_fetched"] == 1
     assert cluster.nodes[1].replica.counters["bodies_fetched"] == 0
+
+
+def test_a_body_that_comes_from_its_client_a_little_later_is_not_fetched() -> None:
+    cluster = Cluster(4, parameters=Parameters(body_delay_ms=40))
+    request = make_request(1, 0, bytes(100_000))
+    cluster.submit(request, [0, 1, 2], spread=True)
+    cluster.run(35)
+    assert [node.replica.executed for node in cluster.nodes] == [1, 1, 1, 0]
+    cluster.submit(request, [3], spread=True)
+    cluster.run(100)
+    assert executed_everywhere(cluster, request)
+    assert cluster.nodes[3].replica.counters["bodies_fetched"] == 0
+
+
+def test_votes_are_repeated_when_none_comes_any_more_and_not_while_some_still_come() -> None:
+    """A set whose votes drip in for seconds is slow, not lossy: repeating all of them would make it slower yet."""
+    cluster = Cluster(7, parameters=PATIENT)
+    replica = cluster.nodes[1].replica
+    held: list[tuple[int, bytes]] = []
+
+    def hold(sender: int, to: int, data: bytes) -> bytes | None:
+        if to == 1:
+            held.append((sender, data))
+        return None if to == 1 else data
+
+    cluster.tamper = hold
+    cluster.submit(make_request(1, 0), [0])
+    cluster.run(100)
+    kinds = (PrePrepare, Prepare, Commit)
+    votes = [each for each in held if isinstance(decode_message(each[1], limit_bytes=1 << 24), kinds)]
+    for sender, data in votes[:6]:
+        cluster.deliver(sender, 1, data)
+        cluster.run(cluster.parameters.resend_ms - 50)
+        assert replica.counters["votes_repeated"] == 0
+    assert replica.open_batches == 1
+    cluster.run(60)
+    assert replica.counters["votes_repeated"] == 1
 
 
 def test_a_retry_is_answered_and_not_run_again() -> None:

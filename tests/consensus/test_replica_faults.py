@@ -18,7 +18,9 @@ ACCOUNTS, NONCES = 4, 12
 @pytest.mark.parametrize("seed", range(60))
 def test_replicas_agree_and_recover_whatever_happens(seed: int) -> None:
     n = (4, 4, 5, 6, 7)[seed % 5]
-    parameters = Parameters(in_flight=1 + seed % 5, window=8 + seed % 9, inline_bytes=(0, 16_384)[seed % 2])
+    parameters = Parameters(
+        in_flight=1 + seed % 5, beside_requests=seed % 3 // 2, window=8 + seed % 9, inline_bytes=(0, 16_384)[seed % 2]
+    )
     cluster = Cluster(n, seed, parameters)
     choose = cluster.random
     cluster.jitter_ms = choose.choice([0, 5, 60, 400])

@@ -515,7 +515,9 @@ def test_a_request_that_one_backup_alone_has_reaches_the_next_primary() -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_replicas_agree_through_random_crashes_of_primaries_and_lost_messages(seed: int) -> None:
     n = (4, 4, 5, 6, 7)[seed % 5]
-    parameters = Parameters(in_flight=1 + seed % 4, window=8 + 4 * (seed % 5), request_timeout_ms=600)
+    parameters = Parameters(
+        in_flight=1 + seed % 4, beside_requests=seed % 3 // 2, window=8 + 4 * (seed % 5), request_timeout_ms=600
+    )
     cluster = Cluster(n, seed, parameters)
     choose = cluster.random
     cluster.jitter_ms = choose.choice([0, 10, 100])
@@ -562,7 +564,7 @@ def test_replicas_agree_through_random_crashes_of_primaries_and_lost_messages(se
 def test_a_lying_replica_among_honest_ones_never_makes_them_disagree(seed: int) -> None:
     """Replica 0 says different things to different replicas, in any view: batches, votes, view changes, new views."""
     n = (4, 6, 7)[seed % 3]
-    cluster = Cluster(n, seed, Parameters(window=16, snapshot_batches=8, request_timeout_ms=500))
+    cluster = Cluster(n, seed, Parameters(window=16, snapshot_batches=8, beside_requests=0, request_timeout_ms=500))
     cluster.jitter_ms = 6
     choose = cluster.random
     other = make_request(99, seed)
