@@ -56,7 +56,7 @@ class NormalCase(ReplicaState):
             return False
         if message.view > self.view or self.changing:
             kept = self._stash.put(LATER_VIEW, sender, message)
-        elif sequence > self.low + self.parameters.window or 0 < self._ends < sequence:
+        elif sequence > self.high or 0 < self._ends < sequence:
             kept = self._stash.put(BEYOND_WINDOW, sender, message)
         else:
             return True
@@ -70,15 +70,15 @@ class NormalCase(ReplicaState):
         open_batches = sequence - 1 - self.executed
         if not self.is_primary or self.changing or open_batches >= limits.in_flight:
             return False
-        if sequence > self.low + limits.window or sequence <= self.executed or 0 < self._ends < sequence:
+        if sequence > self.high or sequence <= self.executed or 0 < self._ends < sequence:
             return False
         if open_batches and not self._ends and self.pool.waiting < limits.beside_requests * self.n:
             return False
-        is_due = self._due_ms is not None and not open_batches and self.now_ms >= self._due_ms
+        is_due = self._due_ms is not None and not open_batches and self.clock_ms >= self._due_ms
         if not (self.pool.has_waiting or self._ends or is_due):
             return False
         entries = self.pool.take(limits.batch_requests, limits.batch_bytes)
-        time_ms = max(self.now_ms, self._proposed_ms, self.time_ms)
+        time_ms = max(self.clock_ms, self._proposed_ms, self.time_ms)
         digests = tuple(entry.digest for entry in entries)
         digest = batch_digest(sequence, time_ms, digests)
         bodies = tuple(entry.body for entry in entries)
@@ -202,9 +202,9 @@ class NormalCase(ReplicaState):
         tolerance_ms = self.parameters.time_tolerance_ms
         if slot.renewed:
             return not slot.missing
-        if slot.refused or slot.missing or proposal.time_ms > self.now_ms + tolerance_ms:
+        if slot.refused or slot.missing or proposal.time_ms > self.clock_ms + tolerance_ms:
             return False
-        latest_ms = proposal.time_ms + tolerance_ms
+        latest_ms = self._by_own_time(proposal.time_ms + tolerance_ms)
         was_away = proposal.time_ms <= self._returned_ms and proposal.sequence <= self._returned_until
         late = (
             slot.arrived_ms > latest_ms
@@ -309,7 +309,7 @@ class NormalCase(ReplicaState):
         for sequence in sorted(self._revoting):
             self._try_commit(self._slots[sequence])
         sequence, previous_ms = self.executed + 1, self.time_ms
-        last = self._ends or sequence + self.parameters.window
+        last = min(self._ends or self.high, self.high)
         while sequence <= last and (slot := self._slots.get(sequence)) is not None and slot.proposal is not None:
             if not slot.accepted:
                 if not self._may_prepare(slot, previous_ms):

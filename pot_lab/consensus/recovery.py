@@ -67,7 +67,7 @@ class Recovery(ReplicaState):
             if self._compact_later and self._offered is not None:
                 self._effects.append(Compact(self._offered[0]))
             if self.executed or self._slots:
-                self._returned_ms, self._returned_until = self.now_ms, self.executed + self.parameters.window
+                self._returned_ms, self._returned_until = self.clock_ms, self.executed + self.parameters.window
             due_ms = self._application.due_ms()
             self._due_ms = None if due_ms is None else max(due_ms, self.time_ms + 1)
             self._effects.append(Broadcast(self._own_status(ask=True)))

@@ -133,13 +133,16 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Traili
         else:
             self._recover(input_)
 
-    def _tick(self, now_ms: int) -> None:
-        """Take the time. A replica that should have been woken long ago stood still, and blames nobody for it."""
-        if self._timer_ms is not None and 0 <= self._timer_ms < now_ms - _STOOD_STILL_MS:
-            self._patience.extend(now_ms - self._timer_ms, now_ms)
-            self._watching_since_ms = now_ms
+    def _tick(self, clock_ms: int) -> None:
+        """Take the time. A replica that should have been woken long ago stood still, and blames nobody for it. One
+        whose clock was set back still waits as long as it meant to, and not until the clock is where it was before.
+        """
+        self._set_back_ms += max(0, self.clock_ms - clock_ms)
+        self.now_ms = self._by_own_time(clock_ms)
+        if self._timer_ms is not None and 0 <= self._timer_ms < clock_ms - _STOOD_STILL_MS:
+            self._patience.extend(clock_ms - self._timer_ms, self.now_ms)
+            self._watching_since_ms = self.now_ms
             self.counters["stood_still"] += 1
-        self.now_ms = max(self.now_ms, now_ms)
 
     def _receive(self, sender: int, message: Message) -> None:
         if not self.recovered or sender == self.index or not (0 <= sender < self.n or sender >= OUTSIDERS):
@@ -202,9 +205,12 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Traili
         tolerance_ms = self.parameters.time_tolerance_ms
         for sequence in range(self.executed + 1, self._highest_slot + 1):
             slot = self._slots.get(sequence)
-            if slot is not None and slot.proposal is not None and slot.proposal.time_ms - tolerance_ms > now_ms:
-                wake.append(slot.proposal.time_ms - tolerance_ms)
-        timer_ms = min((at_ms for at_ms in wake if at_ms is not None), default=None)
+            if slot is not None and slot.proposal is not None:
+                at_ms = self._by_own_time(slot.proposal.time_ms - tolerance_ms)
+                if at_ms > now_ms:
+                    wake.append(at_ms)
+        at_ms = min(at_ms for at_ms in wake if at_ms is not None)
+        timer_ms = at_ms - self._set_back_ms
         if timer_ms != self._timer_ms:
             self._timer_ms = timer_ms
             self._effects.append(SetTimer(timer_ms))

@@ -165,6 +165,7 @@ class ReplicaState(ABC):
         self.succession = Succession(membership)
 
         self.now_ms = 0
+        self._set_back_ms = 0
         self.executed = 0
         self.time_ms = 0
         self.state = tagged_hash("pot-lab/consensus/genesis/1", membership.network_id)
@@ -272,6 +273,22 @@ class ReplicaState(ABC):
     def open_batches(self) -> int:
         """Batches seen and not executed yet."""
         return sum(slot.proposal is not None and not slot.executed for slot in self._slots.values())
+
+    @property
+    def clock_ms(self) -> int:
+        """This machine's clock, which what is proposed is judged by; waits are counted in `now_ms`, which never runs
+        back: it stands still while the clock is set back, and goes on from there.
+        """
+        return self.now_ms - self._set_back_ms
+
+    def _by_own_time(self, clock_ms: int) -> int:
+        """What `now_ms` is when the clock shows this."""
+        return clock_ms + self._set_back_ms
+
+    @property
+    def high(self) -> int:
+        """The high watermark: this replica votes for no batch above."""
+        return self.low + self.parameters.window
 
     @property
     def low(self) -> int:

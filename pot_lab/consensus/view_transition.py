@@ -221,7 +221,8 @@ class ViewTransition(ReplicaState):
             slot = self._slot(vote.sequence)
             slot.vote, slot.digest, slot.renewed = vote, vote.digest, True
             if vote.sequence <= self.executed:
-                self._vote_again(slot, vote.sequence)
+                if vote.sequence <= self.high:
+                    self._vote_again(slot, vote.sequence)
             elif vote.digest == null_digest(vote.sequence):
                 self._adopt(slot, 0, ())
             elif (content := self._content(vote.sequence, vote.digest)) is not None:
@@ -320,14 +321,15 @@ class ViewTransition(ReplicaState):
                 self._change_view(self.view + 1)
                 end_ms = None
             return self._own_change_at_ms if end_ms is None else min(end_ms, self._own_change_at_ms)
-        due = self._due_ms is not None and self._due_ms <= now_ms
+        due_ms = None if self._due_ms is None else self._by_own_time(self._due_ms)
+        due = due_ms is not None and due_ms <= now_ms
         if self._behind() or self._at_end:
             self._patience.progressed()
         waiting = bool(len(self.pool)) or due or bool(self._ends) or self._highest_slot > self.executed
         waiting = waiting and not self._at_end  # then only checkpoints are missing, which need no primary
         end_ms = self._patience.until(now_ms, waiting)
         if end_ms is None:
-            return self._due_ms
+            return due_ms
         if now_ms >= end_ms:
             self.counters["suspected_slow"] += 1
             self._change_view(self.view + 1)

@@ -232,6 +232,29 @@ def test_votes_are_repeated_when_none_comes_any_more_and_not_while_some_still_co
     assert replica.counters["votes_repeated"] == 1
 
 
+def test_a_clock_set_forward_and_back_by_minutes_stops_no_wait() -> None:
+    cluster = Cluster(4)
+    node = cluster.nodes[3]
+    cluster.run(100)
+    node.crash()
+    requests = [make_request(1, nonce) for nonce in range(5)]
+    for request in requests:
+        cluster.submit(request)
+        cluster.run(20)
+    node.skew_ms = 120_000
+    node.start()
+    cluster.run(30)
+    assert node.replica.executed == 0 and node.replica.clock_ms > START_MS + 120_000
+    node.skew_ms = 0
+    cluster.run(5_000)
+    assert node.now_ms - 1_500 < node.replica.clock_ms <= node.now_ms
+    assert executed_everywhere(cluster, requests[-1])
+    late = make_request(1, 5)
+    cluster.submit(late, [3])
+    cluster.run(1_000)
+    assert executed_everywhere(cluster, late)
+
+
 def test_a_retry_is_answered_and_not_run_again() -> None:
     cluster = Cluster(4)
     request = make_request(1, 0)
