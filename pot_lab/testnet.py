@@ -19,7 +19,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -33,15 +32,15 @@ from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
-from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
+from pot_lab.network.config import ChainConfig, NetworkConfig
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
 from pot_lab.network.keys import CurveKeyPair, save_curve_key
+from pot_lab.network.loopback import LOOPBACK, entries_on_loopback
 from pot_lab.network.node import ACCOUNT_FILE, CURVE_FILE, PASSWORD_FILE, SEALING_FILE, load_account
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
-LOOPBACK = "127.0.0.1"
 
 TESTNET_PARAMETERS: dict[str, Any] = {
     "update_ms": 2_000,
@@ -299,18 +298,8 @@ class Testnet:
             confirmations=0,
             first_block=contracts.first_block,
         )
-        ports = iter(_free_ports(2 * aggregators))
-        entries = tuple(
-            AggregatorEntry(
-                index=index,
-                host=LOOPBACK,
-                peer_port=next(ports),
-                client_port=next(ports),
-                curve_public=curve.public,
-                address=identity.address,
-                sealing_public=sealing.public,
-            )
-            for index, (identity, curve, sealing) in enumerate(nodes)
+        entries = entries_on_loopback(
+            (identity.address, curve.public, sealing.public) for identity, curve, sealing in nodes
         )
         config = NetworkConfig(
             network_id=bytes(32),
@@ -546,17 +535,6 @@ def _locked(folder: Path) -> Iterator[None]:
                 "another process is starting or stopping this testnet now", seen=folder.name
             ) from error
         yield
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _created_s(pid: int) -> float:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from random import SystemRandom
 from types import TracebackType
 
 import psutil
@@ -20,11 +18,10 @@ from pot_lab.consensus.quorum import LARGEST_SET, SMALLEST_SET
 from pot_lab.crypto.canonical import sha256
 from pot_lab.errors import PotLabError
 from pot_lab.network.client import NetworkClient
-from pot_lab.network.config import DURABILITIES, AggregatorEntry, NetworkConfig
+from pot_lab.network.config import DURABILITIES, NetworkConfig
+from pot_lab.network.loopback import entries_on_loopback
 from pot_lab.testnet import uninterrupted
 
-_LOOPBACK = "127.0.0.1"
-_PORTS = range(10_000, 32_000)
 _START_S_EACH, _START_S = 2.0, 30.0
 _STOP_S = 10.0
 _NETWORK_ID = sha256(b"a network made to be measured")
@@ -63,24 +60,9 @@ class MeasuringNetwork:
         if durability not in DURABILITIES:
             raise BadSetting("durability is unknown", seen=durability, wanted=" or ".join(DURABILITIES))
         self._seed = os.urandom(32)
-        ports = iter(_free_ports(2 * n))
-        entries = []
-        for index in range(n):
-            identity, curve = keys_of(self._seed, index)
-            entries.append(
-                AggregatorEntry(
-                    index=index,
-                    host=_LOOPBACK,
-                    peer_port=next(ports),
-                    client_port=next(ports),
-                    curve_public=curve.public,
-                    address=identity.address,
-                    sealing_public=bytes(32),
-                )
-            )
-        self.config = NetworkConfig(
-            network_id=_NETWORK_ID, name="measured", aggregators=tuple(entries), durability=durability
-        )
+        keys = [keys_of(self._seed, index) for index in range(n)]
+        entries = entries_on_loopback((identity.address, curve.public, bytes(32)) for identity, curve in keys)
+        self.config = NetworkConfig(network_id=_NETWORK_ID, name="measured", aggregators=entries, durability=durability)
         self.start_s = 0.0
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -175,23 +157,6 @@ class MeasuringNetwork:
                     process.stdin.close()
             self._processes.clear()
             self._folder.cleanup()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, below those that the system gives to outgoing connections: a hundred aggregators
-    make ten thousand of these while the last of them still has to start.
-    """
-    found: list[int] = []
-    for port in SystemRandom().sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe:
-            try:
-                probe.bind((_LOOPBACK, port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise NetworkFailed("there are too few free ports", seen=len(found), wanted=count)
 
 
 def _peak_kib(pid: int) -> int:

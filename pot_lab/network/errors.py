@@ -19,6 +19,10 @@ class PortTaken(PotLabError):
     """Another process listens where this one should."""
 
 
+class NoFreePorts(PotLabError):
+    """This machine has too few ports that nobody uses."""
+
+
 class DataDirLocked(PotLabError):
     """Another process works in this data directory."""
 

@@ -63,15 +63,7 @@ def entry_of(index: int, seat: Seat, config: NetworkConfig) -> AggregatorEntry:
         found = next((each for each in config.aggregators if each.address == seat.address), None)
         if found is None:
             raise BadConfig("network.toml does not say how an aggregator is reached", seen=seat.address)
-        return AggregatorEntry(
-            index=index,
-            host=found.host,
-            peer_port=found.peer_port,
-            client_port=found.client_port,
-            curve_public=found.curve_public,
-            address=found.address,
-            sealing_public=found.sealing_public,
-        )
+        return msgspec.structs.replace(found, index=index)
     contact = decode(seat.contact, Contact, limit_bytes=_CONTACT_LIMIT_BYTES)
     contact.check()
     return AggregatorEntry(

@@ -8,7 +8,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from pot_lab.errors import PotLabError
 from pot_lab.network.client import Call, NetworkClient
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.loopback import free_ports
 from pot_lab.network.wire import Answered
 from tests.chaos.history_checker import ClientLog, Executed, Operation, Read, Verdict, check, read_log
 from tests.chaos.ledger_life import ChainFile, RealCast, cast_until
@@ -75,7 +75,7 @@ class ChaosNetwork(ToyNetwork):
             self.chain = ChainFile(directory / "chain")
             self.environment |= {"CHAOS_LEDGER": str(seal_by_s), "CHAOS_CHAIN": str(directory / "chain")}
         self.keys = [CurveKeyPair.generate() for _ in range(n)]
-        ports = quiet_ports(2 * n)
+        ports = free_ports(2 * n)
         entries = [
             AggregatorEntry(
                 index=i,
@@ -236,19 +236,6 @@ class ChaosNetwork(ToyNetwork):
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
         super().__exit__(*error)
-
-
-def quiet_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody uses now, from below those that systems give to whoever connects."""
-    found: set[int] = set()
-    while len(found) < count:
-        port = random.randint(10_000, 32_000)
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        found.add(port)
-    return sorted(found)
 
 
 def executed(data_dir: Path) -> list[Executed]:

@@ -23,10 +23,11 @@ from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
 from pot_lab.network.genesis import unnamed_genesis
 from pot_lab.network.keys import CurveKeyPair, save_curve_key
 from pot_lab.network.ledger_client import LedgerClient
+from pot_lab.network.loopback import free_ports
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
 from pot_lab.protocol.records import ChainEvent, Contact, possession_digest
 from pot_lab.protocol.transactions import Attest, Join, RotateKeys
-from tests.network.toy import ROOT, free_ports
+from tests.network.toy import ROOT
 
 STAKE = 200 * GRAINS_PER_POT
 HOST = "127.0.0.1"

@@ -11,8 +11,8 @@ import zmq
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.errors import PortTaken
 from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.loopback import free_ports
 from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, listen, prepare_dealer, receive
-from tests.network.toy import free_ports
 
 KEPT: list[zmq.Socket[bytes]] = []  # a socket that nobody holds is closed, with what it has not sent yet
 KEYS = [CurveKeyPair.generate() for _ in range(4)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,8 +20,9 @@ from pot_lab.crypto.identity import Identity, recover
 from pot_lab.errors import Malformed, PotLabError
 from pot_lab.network.aggregator import run_aggregator
 from pot_lab.network.client import NetworkClient
-from pot_lab.network.config import AggregatorEntry, NetworkConfig
+from pot_lab.network.config import NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.loopback import entries_on_loopback
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK_ID = sha256(b"toy network")
@@ -103,15 +103,6 @@ class Toy:
         self.total, self.nonces, self.chain = total, dict(nonces), chain
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody uses now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 class ToyNetwork:
     """n aggregator processes in a directory."""
 
@@ -120,22 +111,11 @@ class ToyNetwork:
         self.directory = directory
         self.identities = [Identity(sha256(b"toy aggregator %d" % i)) for i in range(n)]
         self.keys = [CurveKeyPair.generate() for _ in range(n)]
-        ports = free_ports(2 * n)
-        entries = [
-            AggregatorEntry(
-                index=i,
-                host="127.0.0.1",
-                peer_port=ports[2 * i],
-                client_port=ports[2 * i + 1],
-                curve_public=self.keys[i].public,
-                address=self.identities[i].address,
-                sealing_public=bytes(32),
-            )
-            for i in range(n)
-        ]
-        self.config = NetworkConfig(
-            network_id=NETWORK_ID, name="toy", aggregators=tuple(entries), durability=durability
+        entries = entries_on_loopback(
+            (identity.address, keys.public, bytes(32))
+            for identity, keys in zip(self.identities, self.keys, strict=True)
         )
+        self.config = NetworkConfig(network_id=NETWORK_ID, name="toy", aggregators=entries, durability=durability)
         self.config_path = directory / "network.toml"
         self.config.save(self.config_path)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}

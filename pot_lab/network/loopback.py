@@ -1,0 +1,53 @@
+"""Networks on one machine: free ports, and aggregators on them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from random import SystemRandom
+
+from pot_lab.network.config import AggregatorEntry
+from pot_lab.network.errors import NoFreePorts
+
+LOOPBACK = "127.0.0.1"
+_PORTS = range(10_000, 32_000)
+"""Below those that the system gives to outgoing connections (Linux: from 32,768): a hundred aggregators make ten
+thousand of these while the last of them still has to start, and one that starts again finds its port still free.
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports that nobody listens on.
+
+    Raises:
+        NoFreePorts: there are fewer.
+    """
+    found: list[int] = []
+    for port in SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise NoFreePorts("there are too few free ports on this machine", seen=len(found), wanted=count)
+
+
+def entries_on_loopback(keys: Iterable[tuple[bytes, str, bytes]]) -> tuple[AggregatorEntry, ...]:
+    """Aggregators on free ports of this machine, by their address, CURVE key and sealing key; raises NoFreePorts."""
+    known = list(keys)
+    ports = iter(free_ports(2 * len(known)))
+    return tuple(
+        AggregatorEntry(
+            index=index,
+            host=LOOPBACK,
+            peer_port=next(ports),
+            client_port=next(ports),
+            curve_public=curve_public,
+            address=address,
+            sealing_public=sealing_public,
+        )
+        for index, (address, curve_public, sealing_public) in enumerate(known)
+    )
