@@ -54,9 +54,9 @@ class Arithmetic:
 
     # Every product of a kernel goes through these, so that slices and backends are chosen in one place.
 
-    def rows(self, a: Tensor) -> Grid:
-        """Left operand [..., M, K] of `product`, kept if fixed."""
-        return self.prepared(a, "rows", lambda t: self._left(exact_product.row_grid(t, self.slices)))
+    def rows(self, a: Tensor, length: int | None = None) -> Grid:
+        """Left operand [..., M, K] of `product`, kept if fixed; `length` as for `row_grid`."""
+        return self.prepared(a, "rows", lambda t: self._left(exact_product.row_grid(t, self.slices, length)))
 
     def columns(self, b: Tensor) -> Grid:
         """Right operand [..., K, N] of `product`, kept if fixed."""
@@ -96,7 +96,7 @@ class Arithmetic:
         """Cross-correlation of x [N, C, H, W] with `shaped(weight)` [O, C/groups, kh, kw]; `padding` is (before, after)
         for H and W. The weight's grid is kept under the name `form` if the weight is fixed."""
         channels = self.prepared(weight, form, lambda w: exact_product.channel_grid(shaped(w), self.slices))
-        samples = exact_product.sample_grid(x, self.slices)
+        samples = exact_product.sample_grid(x, channels.bits, self.slices)
         return exact_product.convolution(self.backend, samples, channels, stride, padding, dilation, groups)
 
     def transposed_convolution(
@@ -115,7 +115,7 @@ class Arithmetic:
         channels = self.prepared(
             weight, f"turned {groups}", lambda w: exact_product.channel_grid(turned(w), self.slices)
         )
-        samples = exact_product.sample_grid(x, self.slices)
+        samples = exact_product.sample_grid(x, channels.bits, self.slices)
         return exact_product.transposed_convolution(
             self.backend, samples, channels, stride, padding, output_padding, dilation, groups
         )

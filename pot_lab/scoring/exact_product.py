@@ -2,13 +2,14 @@
 addition.
 
 Specification version 1, section "Products": each row (left), column (right), sample (convolution input) or output
-channel (convolution weight) goes to integers of 20 bits on a power-of-two grid of its own; sums of at most 4096
-products of such integers stay within 2**52, where float64 holds every integer, so any order, blocking, thread count
-or library gives the same sum. Longer sums are cut into chunks of 4096, added in order.
+channel (convolution weight) goes to integers of p bits on a power-of-two grid of its own. Sums longer than 1024
+products are cut into chunks, added in order; p is the most that keeps a chunk's sum within 2**52 (21 bits where it has
+1024 products, 22 with 256), where float64 holds every integer, so any order, blocking, thread count or library gives
+the same sum.
 
-With two slices an operand is `q1 + q2 * 2**-21` on the same grid, q2 again a whole number of 20 bits, and a product is
-the exact `q1 r1` plus 2**-21 times the exact `q1 r2 + q2 r1`: three products instead of one, and errors of 1e-12
-instead of 1e-6.
+With two slices an operand is `q1 + q2 * 2**-(p + 1)` on the same grid, q2 again a whole number of p bits, and a product
+is the exact `q1 r1` plus 2**-(p + 1) times the exact `q1 r2 + q2 r1`: three products instead of one, and errors of
+1e-13 instead of 1e-6.
 
 A grid's values are kept as multiples of its step, a power of two, and not as whole numbers: the same float64 sums are
 exact, and need no scaling after. Backends that need whole numbers divide by the step.
@@ -33,8 +34,11 @@ from torch import Tensor
 
 from pot_lab.scoring.errors import SelfTestFailed
 
-GRID_BITS = 20
-CHUNK = 4096
+CHUNK = 1024
+"""The most products whose sum is taken as one integer, where a convolution's kernel is no larger."""
+LARGEST_KERNEL = 4096
+"""Places; a channel's window is never cut."""
+SUM_BITS = 52
 _SMALLEST_EXACT = 2.0**-201
 _TO_THE_TOP = 2.0**824
 _EXPONENT_BITS = 0x7FF << 52
@@ -42,20 +46,37 @@ LARGE_WINDOWS = 1 << 18
 """Elements in all windows of a sample above which a convolution is taken sample by sample (speed only, no bit)."""
 
 
-SECOND_SLICE = 2.0 ** -(GRID_BITS + 1)
-"""What one unit of the second slice is worth in units of the first."""
-
-
 class Grid(NamedTuple):
-    """`values`, and with two slices `second` beside it: multiples of `step` and of `step * SECOND_SLICE`, at most 2**20
-    times as large. A bad row has the step infinity, and values that are all NaN."""
+    """`values`, and with two slices `second` beside it: multiples of `step` and of `step * second_slice`, at most
+    2**bits times as large. A bad row has the step infinity, and values that are all NaN."""
 
     values: Tensor
     step: Tensor
+    bits: int
     second: Tensor | None = None
 
+    @property
+    def second_slice(self) -> float:
+        """What one unit of the second slice is worth in units of the first."""
+        return 2.0 ** -(self.bits + 1)
 
-def to_grid(x: Tensor, dims: Sequence[int], bits: int = GRID_BITS, slices: int = 1) -> Grid:
+
+def product_bits(length: int) -> int:
+    """Bits of both operands of a sum of so many products, or of a chunk of it: the most that keep it within 2**52."""
+    return (SUM_BITS - (max(1, min(length, LARGEST_KERNEL)) - 1).bit_length()) // 2
+
+
+def window_length(weight: Tensor) -> int:
+    """Products in one chunk of a convolution with a weight [O, C/groups, ...]: of whole channels, one at least."""
+    area = math.prod(weight.shape[2:])
+    return min(weight.shape[1], _channels_at_once(area)) * area
+
+
+def _channels_at_once(area: int) -> int:
+    return max(1, CHUNK // max(1, area))
+
+
+def to_grid(x: Tensor, dims: Sequence[int], bits: int, slices: int = 1) -> Grid:
     """Round x to multiples of a step, a power of two for each index outside `dims`, of which `2**bits` are more than
     the largest. Steps are bounded by 2**-(200 + bits) and 2**(200 - bits); NaN and what is larger make a bad row.
 
@@ -69,13 +90,13 @@ def to_grid(x: Tensor, dims: Sequence[int], bits: int = GRID_BITS, slices: int =
     largest.view(torch.int64).bitwise_and_(_EXPONENT_BITS)
     step = largest.mul_(2.0 ** (1 - bits) / _TO_THE_TOP)
     if bits > 51:
-        return Grid(torch.div(x, step).round_().mul_(step), step)
+        return Grid(torch.div(x, step).round_().mul_(step), step, bits)
     anchor = step * (1.5 * 2.0**52)
     values = torch.add(x, anchor).sub_(anchor)
     if slices == 1:
-        return Grid(values, step)
-    anchor.mul_(SECOND_SLICE)
-    return Grid(values, step, torch.sub(x, values).add_(anchor).sub_(anchor))
+        return Grid(values, step, bits)
+    anchor.mul_(2.0 ** -(bits + 1))
+    return Grid(values, step, bits, torch.sub(x, values).add_(anchor).sub_(anchor))
 
 
 class Backend:
@@ -83,11 +104,13 @@ class Backend:
 
     A backend with `whole` multiplies whole numbers, any other multiples of powers of two, which is the same in float64.
     `left` and `right` bring operands into the form that `matmul` takes, and leave what is in it already; forms keep the
-    last two axes. Convolutions are products with windows, unless a backend knows better.
+    last two axes. Operands of more than `most_bits` are multiplied in float64. Convolutions are products with windows,
+    unless a backend knows better.
     """
 
     name = "float64"
     whole = False
+    most_bits = SUM_BITS
 
     def left(self, q: Tensor) -> Tensor:
         return q
@@ -96,7 +119,7 @@ class Backend:
         return q
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        """float64 [..., M, N] from [..., M, K] and [..., K, N], K at most 4096."""
+        """float64 [..., M, N] from [..., M, K] and [..., K, N], K at most a chunk."""
         return torch.matmul(a, b)
 
     def conv2d(self, x: Tensor, w: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int) -> Tensor:
@@ -195,41 +218,45 @@ class Int64Backend(Backend):
 
 
 class Int8Backend(Backend):
-    """Three balanced base-128 digits a number, and int8 products of digits with int32 sums, as tensor cores have.
+    """Three balanced base-256 digits a number, and int8 products of digits with int32 sums, as tensor cores have.
 
-    A digit lies in [-64, 64], so a sum of 4096 products stays within 2**24; one of sums of two digits, which lie in
-    [-128, 127] and so are int8 again, within 2**26. Six products suffice: `a b' + a' b = (a + a')(b + b') - a b - a'
-    b'`. Products of many matrices at once, which int8 libraries do not offer, are taken in float64.
+    Numbers of 22 bits have digits in [-128, 127], the highest in [-64, 64]. The nine products of digits are five: those
+    of the same weight are one product over digits side by side, and a sum of 3 * 1024 products of digits stays within
+    2**26. Products of many matrices at once, which int8 libraries do not offer, are taken in float64.
     """
 
     name = "int8"
     whole = True
+    most_bits = 22
 
     def left(self, q: Tensor) -> Tensor:
-        """int8 [6, ...]: the digits, lowest first, and their sums by twos."""
-        if q.dtype == torch.int8:
-            return q
+        """int8 [3, ...]: the digits, highest first."""
+        return torch.stack(self._digits(q)[::-1]) if q.dtype != torch.int8 else q
+
+    def right(self, q: Tensor) -> Tensor:
+        """int8 [3, ...]: the digits, lowest first."""
+        return torch.stack(self._digits(q)) if q.dtype != torch.int8 else q
+
+    @staticmethod
+    def _digits(q: Tensor) -> list[Tensor]:
         rest = bounded(q).to(torch.int32)
         digits = []
         for _ in range(2):
-            digit = ((rest + 64) & 127) - 64
+            digit = ((rest + 128) & 255) - 128
             digits.append(digit.to(torch.int8))
-            rest = (rest - digit) >> 7
-        low, middle, high = *digits, rest.to(torch.int8)
-        return torch.stack([low, middle, high, low + middle, low + high, middle + high])
-
-    right = left
+            rest = (rest - digit) >> 8
+        return [*digits, rest.to(torch.int8)]
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
         if not a.dim() == b.dim() == 3:
-            return torch.matmul(self._numbers(a), self._numbers(b))
-        low, middle, high, first, second, third = (self._matrices(x, y) for x, y in zip(a, b, strict=True))
-        first.sub_(low).sub_(middle)
-        second.sub_(low).sub_(high).add_(middle)
-        third.sub_(middle).sub_(high)
-        total = high.to(torch.float64)
-        for digit in (third, second, first, low):
-            total.mul_(128.0).add_(digit)
+            return torch.matmul(self._numbers(a), self._numbers(b.flip(0)))
+        length = a.shape[-1]
+        wide, tall = torch.cat(a.unbind(), -1), torch.cat(b.unbind(), 0)
+        total = torch.zeros((), dtype=torch.float64, device=a.device)
+        for digits in (1, 2, 3):  # of the left from the highest down, of the right from the highest up
+            total = total * 256.0 + self._matrices(wide[:, : digits * length], tall[(3 - digits) * length :])
+        for digits in (2, 1):
+            total.mul_(256.0).add_(self._matrices(wide[:, (3 - digits) * length :], tall[: digits * length]))
         return total
 
     @staticmethod
@@ -244,9 +271,9 @@ class Int8Backend(Backend):
 
     @staticmethod
     def _numbers(digits: Tensor) -> Tensor:
-        """float64 of what `left` took apart."""
-        low, middle, high = digits[:3].to(torch.float64).unbind()
-        return high.mul_(128.0).add_(middle).mul_(128.0).add_(low)
+        """float64 of digits, highest first."""
+        high, middle, low = digits.to(torch.float64).unbind()
+        return high.mul_(256.0).add_(middle).mul_(256.0).add_(low)
 
 
 def bounded(q: Tensor) -> Tensor:
@@ -307,9 +334,10 @@ def _is_exact(backend: Backend, a: Tensor, b: Tensor) -> bool:
 
 
 def _extreme_numbers(rows: int, columns: int, device: str) -> Tensor:
-    """Whole numbers near the bounds of numbers, digits and sums of digits."""
+    """Whole numbers near the bounds of numbers and digits."""
     place = torch.arange(rows * columns, dtype=torch.int64, device=device)
-    extremes = [-(1 << 20), 1 << 20, -64 - 64 * 128, 63 + 63 * 128, -64 - 63 * 16384, 63 + 63 * 16384 + 63 * 128]
+    bound = 1 << product_bits(CHUNK)
+    extremes = [-bound, bound, -128 - 128 * 256, 127 + 127 * 256, 127 - bound, bound - 128 - 128 * 256]
     values = torch.tensor(extremes, dtype=torch.float64, device=device)
     return values[(place * place + (place >> 7)) % len(extremes)].reshape(rows, columns)
 
@@ -325,46 +353,54 @@ def _seconds(backend: Backend, a: Tensor, b: Tensor) -> float:
     return min(took)
 
 
-def row_grid(a: Tensor, slices: int = 1) -> Grid:
-    """Grid of a left operand [..., M, K]: one scale for each row."""
-    return to_grid(a, (-1,), slices=slices)
+def row_grid(a: Tensor, slices: int = 1, length: int | None = None) -> Grid:
+    """Grid of a left operand [..., M, K]: one scale for each row. `length` is K where `a` is cut off behind its last
+    numbers that are not 0."""
+    return to_grid(a, (-1,), product_bits(min(length or a.shape[-1], CHUNK)), slices)
 
 
 def column_grid(b: Tensor, slices: int = 1) -> Grid:
     """Grid of a right operand [..., K, N]: one scale for each column."""
-    return to_grid(b, (-2,), slices=slices)
+    return to_grid(b, (-2,), product_bits(min(b.shape[-2], CHUNK)), slices)
 
 
-def sample_grid(x: Tensor, slices: int = 1) -> Grid:
-    """Grid of a convolution's input [N, C, ...]: one scale for each sample."""
-    return to_grid(x, tuple(range(1, x.dim())), slices=slices)
+def sample_grid(x: Tensor, bits: int, slices: int = 1) -> Grid:
+    """Grid of a convolution's input [N, C, ...], of the weight's bits: one scale for each sample."""
+    return to_grid(x, tuple(range(1, x.dim())), bits, slices)
 
 
 def channel_grid(w: Tensor, slices: int = 1) -> Grid:
     """Grid of a convolution's weight [O, I/groups, ...]: one scale for each output channel."""
-    return to_grid(w, tuple(range(1, w.dim())), slices=slices)
+    return to_grid(w, tuple(range(1, w.dim())), product_bits(window_length(w)), slices)
 
 
 def left_form(backend: Backend, a: Grid) -> Grid:
     """A grid of rows in the form that the backend's products take."""
+    backend = _fit_for(backend, a)
     return _formed(backend, backend.left, a)
 
 
 def right_form(backend: Backend, b: Grid) -> Grid:
     """A grid of columns in the form that the backend's products take."""
+    backend = _fit_for(backend, b)
     return _formed(backend, backend.right, b)
 
 
 def _formed(backend: Backend, form: Callable[[Tensor], Tensor], grid: Grid) -> Grid:
     if not backend.whole or grid.values.dtype != torch.float64:
         return grid
-    second = None if grid.second is None else form(torch.div(grid.second, grid.step * SECOND_SLICE))
-    return Grid(form(torch.div(grid.values, grid.step)), grid.step, second)
+    second = None if grid.second is None else form(torch.div(grid.second, grid.step * grid.second_slice))
+    return grid._replace(values=form(torch.div(grid.values, grid.step)), second=second)
+
+
+def _fit_for(backend: Backend, grid: Grid) -> Backend:
+    """The backend, or float64 for what is too wide for it."""
+    return backend if grid.bits <= backend.most_bits else BACKENDS["float64"]
 
 
 def product(backend: Backend, a: Grid, b: Grid) -> Tensor:
     """a [..., M, K] times b [..., K, N] as float64, from `row_grid` and `column_grid`."""
-    a, b = left_form(backend, a), right_form(backend, b)
+    a, b, backend = left_form(backend, a), right_form(backend, b), _fit_for(backend, a)
     length = a.values.shape[-1]
     parts = [slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK)]
 
@@ -389,14 +425,15 @@ def convolution(
 ) -> Tensor:
     """2-d cross-correlation of x [N, C, H, W] with w [O, C/groups, kh, kw]; `padding` is (before, after) for H and W.
 
-    The sum over one kernel window is cut by input channels of a group: as many whole channels as fit into 4096
-    products.
+    The sum over one kernel window is cut by input channels of a group: as many whole channels as fit into a chunk.
     """
+    backend = _fit_for(backend, w)
     images, kernels = (_formed(backend, lambda q: q, grid) for grid in (x, w))
     pads = [*padding[1], *padding[0]]
     if any(pads):
         second = images.second
-        images = Grid(F.pad(images.values, pads), x.step, None if second is None else F.pad(second, pads))
+        second = None if second is None else F.pad(second, pads)
+        images = images._replace(values=F.pad(images.values, pads), second=second)
 
     total = _by_channels(images, kernels, groups, backend, lambda a, b: backend.conv2d(a, b, stride, dilation, groups))
     if backend.whole:
@@ -417,6 +454,7 @@ def transposed_convolution(
     groups: int,
 ) -> Tensor:
     """2-d transposed convolution of x [N, C, H, W]; w [O, C/groups, kh, kw] is the turned weight."""
+    backend = _fit_for(backend, w)
     images, kernels = (_formed(backend, lambda q: q, grid) for grid in (x, w))
 
     def multiply(image: Tensor, kernel: Tensor) -> Tensor:
@@ -431,11 +469,11 @@ def transposed_convolution(
 def _by_channels(
     x: Grid, w: Grid, groups: int, backend: Backend, multiply: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """The sum over windows, cut by input channels of a group: as many whole channels as fit into 4096 products."""
+    """The sum over windows, cut by input channels of a group: as many whole channels as fit into a chunk."""
     per_group, area = w.values.shape[1], math.prod(w.values.shape[2:])
-    if area > CHUNK:
-        raise ValueError(f"a kernel of {area} places has no exact rule; at most {CHUNK}")
-    step = CHUNK // area
+    if area > LARGEST_KERNEL:
+        raise ValueError(f"a kernel of {area} places has no exact rule; at most {LARGEST_KERNEL}")
+    step = _channels_at_once(area)
     parts = [slice(start, min(start + step, per_group)) for start in range(0, per_group, step)]
 
     def part(piece: slice) -> Tensor:
@@ -456,7 +494,7 @@ def _sliced(backend: Backend, multiply: Callable[[Tensor, Tensor], Tensor], a: G
     if a.second is None or b.second is None:
         return total
     cross = multiply(a.values, b.second).add_(multiply(a.second, b.values))
-    return total.add_(cross.mul_(SECOND_SLICE) if backend.whole else cross)
+    return total.add_(cross.mul_(a.second_slice) if backend.whole else cross)
 
 
 def _summed(part: Callable[[slice], Tensor], pieces: Sequence[slice]) -> Tensor:

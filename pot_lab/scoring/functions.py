@@ -49,7 +49,7 @@ class ScoreFunction:
         check_targets: (output, targets) -> a reason why the values cannot be targets, or None.
         parameters: those that differ from the usual.
         total: (values of all examples) -> the total of a valid score, where it is not their sum.
-        slices: in how many slices of 20 bits products take their operands, 1 or 2.
+        slices: in how many slices of 20 to 26 bits products take their operands, 1 or 2.
     """
 
     name: str

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pot_lab.scoring import elementwise, exact_product, reductions
 from pot_lab.scoring.errors import SelfTestFailed
-from pot_lab.scoring.exact_product import CHUNK, GRID_BITS, Backend
+from pot_lab.scoring.exact_product import CHUNK, Backend, product_bits
 from pot_lab.scoring.functions import ACCURACY, CROSS_ENTROPY
 
 KNOWN_ANSWERS: dict[str, str] = {
@@ -42,11 +42,11 @@ KNOWN_ANSWERS: dict[str, str] = {
     "expm1": "10ccfb9e71a58367",
     "log1p": "5bd8fca20900b210",
     "log sigmoid": "012669c9017b85b0",
-    "product": "a175dd45e7c26854",
-    "product in two slices": "9762cab7c40dba4b",
-    "convolution": "bb1a2567c7da0864",
-    "convolution in two slices": "675a4bb182222d9c",
-    "wide convolution": "d2e952fd103607a9",
+    "product": "597e8ed5af845a80",
+    "product in two slices": "96e86e821531cc99",
+    "convolution": "a44fba3c42e79b9d",
+    "convolution in two slices": "83e8e0faa1a2b0af",
+    "wide convolution": "c28fba2379f15a8c",
     "sum": "b46e431601d11211",
     "mean": "5f243dc0f1c28f65",
     "softmax": "62c41968956d5e47",
@@ -128,11 +128,11 @@ def _primitives(device: str) -> dict[str, bool]:
 
     halves = torch.round(row(0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 4503599627370497.5)).tolist()
     x = row(1.0 + 2.0**-30)
-    bound = float(1 << GRID_BITS)
-    longest = torch.full((64, CHUNK), bound, dtype=torch.float64, device=device)
+    bound = 1 << product_bits(CHUNK)
+    longest = torch.full((64, CHUNK), float(bound), dtype=torch.float64, device=device)
     longest[:, 1::2] -= 1.0
     product = torch.matmul(longest, longest.t().contiguous())
-    exact = CHUNK // 2 * ((1 << GRID_BITS) ** 2 + ((1 << GRID_BITS) - 1) ** 2)
+    exact = CHUNK // 2 * (bound**2 + (bound - 1) ** 2)
     return {
         "rounds halves to even": halves == [0.0, 2.0, 2.0, 0.0, -2.0, -2.0, 4503599627370498.0],
         "keeps subnormals": bool(((row(5e-324) * 1.0) != 0).all()) and bool(((row(2.0**-1022) * 0.5) != 0).all()),
@@ -154,13 +154,14 @@ def _products(device: str, backend: Backend) -> dict[str, Tensor]:
         _numbers(2 * 500 * 9, 7, device).reshape(2, 500, 3, 3),
     )
     both = exact_product.row_grid(a, 2), exact_product.column_grid(b, 2)
+    few, many = exact_product.channel_grid(w), exact_product.channel_grid(wide[1])
     return {
         "product": exact_product.product(backend, exact_product.row_grid(a), exact_product.column_grid(b)),
         "product in two slices": exact_product.product(backend, *both),
         "convolution": exact_product.convolution(
             backend,
-            exact_product.sample_grid(x),
-            exact_product.channel_grid(w),
+            exact_product.sample_grid(x, few.bits),
+            few,
             [2, 1],
             [(1, 1), (0, 2)],
             [1, 2],
@@ -168,7 +169,7 @@ def _products(device: str, backend: Backend) -> dict[str, Tensor]:
         ),
         "convolution in two slices": exact_product.convolution(
             backend,
-            exact_product.sample_grid(x, 2),
+            exact_product.sample_grid(x, few.bits, 2),
             exact_product.channel_grid(w, 2),
             [2, 1],
             [(1, 1), (0, 2)],
@@ -177,8 +178,8 @@ def _products(device: str, backend: Backend) -> dict[str, Tensor]:
         ),
         "wide convolution": exact_product.convolution(
             backend,
-            exact_product.sample_grid(wide[0]),
-            exact_product.channel_grid(wide[1]),
+            exact_product.sample_grid(wide[0], many.bits),
+            many,
             [1, 1],
             [(0, 0), (0, 0)],
             [1, 1],

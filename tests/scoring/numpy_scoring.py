@@ -160,30 +160,35 @@ def to_grid(x: Array, axes: tuple[int, ...], bits: int) -> tuple[Array, Array]:
     return q, np.where(bad, np.nan, power_of_two(e - bits))
 
 
-def whole(q: Array) -> Array:
-    return np.clip(np.nan_to_num(q, posinf=0, neginf=0), -(2.0**20), 2.0**20).astype(np.int64)
+def whole(q: Array, bits: int) -> Array:
+    return np.clip(np.nan_to_num(q, posinf=0, neginf=0), -(2.0**bits), 2.0**bits).astype(np.int64)
+
+
+def product_bits(count: int) -> int:
+    """Of sums of so many products."""
+    return (52 - (count - 1).bit_length()) // 2
 
 
 SLICES = 1
 """1 or 2; `run` sets it."""
 
 
-def slices(x: Array, axes: tuple[int, ...]) -> tuple[list[Array], Array]:
+def slices(x: Array, axes: tuple[int, ...], bits: int) -> tuple[list[Array], Array]:
     """(whole numbers of each slice, scale)"""
-    q, scale = to_grid(x, axes, 20)
+    q, scale = to_grid(x, axes, bits)
     if SLICES == 1:
-        return [whole(q)], scale
+        return [whole(q, bits)], scale
     with np.errstate(all="ignore"):
         e = ((np.ascontiguousarray(np.abs(x).max(axes, keepdims=True)).view(np.int64) >> 52) & 0x7FF) - 1022
-        rest = np.rint((x * power_of_two(20 - np.clip(e, -200, 200)) - q) * 2.0**21)
-    return [whole(q), whole(rest)], scale
+        rest = np.rint((x * power_of_two(bits - np.clip(e, -200, 200)) - q) * 2.0 ** (bits + 1))
+    return [whole(q, bits), whole(rest, bits)], scale
 
 
-def multiplied(f: Callable[[Array, Array], Array], a: list[Array], b: list[Array]) -> Array:
+def multiplied(f: Callable[[Array, Array], Array], a: list[Array], b: list[Array], bits: int) -> Array:
     """f(a, b) of one chunk: exact integers, in binary64."""
     total: Array = f(a[0], b[0]).astype(np.float64)
     if SLICES == 2:
-        total = total + (f(a[0], b[1]) + f(a[1], b[0])).astype(np.float64) * 2.0**-21
+        total = total + (f(a[0], b[1]) + f(a[1], b[0])).astype(np.float64) * 2.0 ** -(bits + 1)
     return total
 
 
@@ -192,11 +197,12 @@ def chunked(length: int, step: int) -> list[slice]:
 
 
 def matmul(a: Array, b: Array) -> Array:
-    qa, sa = slices(a, (-1,))
-    qb, sb = slices(b, (-2,))
+    bits = product_bits(min(a.shape[-1], 1024))
+    qa, sa = slices(a, (-1,), bits)
+    qb, sb = slices(b, (-2,), bits)
     total: Any = None
-    for s in chunked(a.shape[-1], 4096):
-        part = multiplied(np.matmul, [q[..., s] for q in qa], [q[..., s, :] for q in qb])
+    for s in chunked(a.shape[-1], 1024):
+        part = multiplied(np.matmul, [q[..., s] for q in qa], [q[..., s, :] for q in qb], bits)
         total = part if total is None else total + part
     return total * sa * sb
 
@@ -226,10 +232,12 @@ def convolution(
     if w.ndim == 3:
         y = convolution(x[:, :, None], w[:, :, None], b, [1, *stride], [(0, 0), *pads], [1, *dilation], groups)
         return y[:, :, 0]
-    qx, sx = slices(x, (1, 2, 3))
-    qw, sw = slices(w, (1, 2, 3))
-    qx = [surrounded(q, pads) for q in qx]
     n, (o, per_group, kh, kw) = x.shape[0], w.shape
+    at_once = min(per_group, max(1, 1024 // (kh * kw)))
+    bits = product_bits(at_once * kh * kw)
+    qx, sx = slices(x, (1, 2, 3), bits)
+    qw, sw = slices(w, (1, 2, 3), bits)
+    qx = [surrounded(q, pads) for q in qx]
     oh, ow = ((qx[0].shape[2 + i] - dilation[i] * (w.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in (0, 1))
 
     def correlated(channels: slice, x: Array, w: Array) -> Array:
@@ -246,8 +254,8 @@ def convolution(
         return part
 
     total: Any = None
-    for channels in chunked(per_group, max(1, 4096 // (kh * kw))):
-        part = multiplied(functools.partial(correlated, channels), qx, qw)
+    for channels in chunked(per_group, at_once):
+        part = multiplied(functools.partial(correlated, channels), qx, qw, bits)
         total = part if total is None else total + part
     y = total * sx * sw.reshape(1, -1, 1, 1)
     return y if b is None else y + b.reshape(1, -1, 1, 1)

@@ -124,9 +124,10 @@ def test_large_convolutions_are_exact_however_they_are_computed(
     x = torch.randn(shape, dtype=torch.float64, generator=generator)
     w = torch.randn(weight, dtype=torch.float64, generator=generator)
     pads = [(p, p) for p in padding]
+    kernels = exact_product.channel_grid(w)
     found = [
         exact_product.convolution(
-            backend, exact_product.sample_grid(x), exact_product.channel_grid(w), stride, pads, dilation, 1
+            backend, exact_product.sample_grid(x, kernels.bits), kernels, stride, pads, dilation, 1
         )
         for backend in (exact_product.Float64Backend(), exact_product.Int64Backend())
     ]

@@ -72,7 +72,7 @@ def attention(
             part = attn_mask[..., start:stop, :] if attn_mask.dim() > 1 and attn_mask.shape[-2] > 1 else attn_mask
             scores = scores.masked_fill(~part, -math.inf) if part.dtype == torch.bool else scores + part
         weights = reductions.attention_weights(scores, length)
-        blocks.append(arithmetic.product(arithmetic.rows(weights), _first_keys(values, seen)))
+        blocks.append(arithmetic.product(arithmetic.rows(weights, length), _first_keys(values, seen)))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -2)
 
 
@@ -83,14 +83,14 @@ def _default_scale(query: Tensor) -> float:
 
 def _some_rows(grid: Grid, start: int, stop: int) -> Grid:
     second = None if grid.second is None else grid.second[..., start:stop, :]
-    return Grid(grid.values[..., start:stop, :], grid.step[..., start:stop, :], second)
+    return Grid(grid.values[..., start:stop, :], grid.step[..., start:stop, :], grid.bits, second)
 
 
 def _some_columns(grid: Grid, stop: int) -> Grid:
     second = None if grid.second is None else grid.second[..., :stop]
-    return Grid(grid.values[..., :stop], grid.step[..., :stop], second)
+    return Grid(grid.values[..., :stop], grid.step[..., :stop], grid.bits, second)
 
 
 def _first_keys(grid: Grid, stop: int) -> Grid:
     second = None if grid.second is None else grid.second[..., :stop, :]
-    return Grid(grid.values[..., :stop, :], grid.step, second)
+    return Grid(grid.values[..., :stop, :], grid.step, grid.bits, second)
