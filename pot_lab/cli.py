@@ -122,6 +122,17 @@ def _parser() -> argparse.ArgumentParser:
     wallet.add_argument("action", choices=["show", "stake", "claim", "new"], nargs="?", default="show")
     wallet.add_argument("values", nargs="*", help="stake ROLE [POT]; new PATH")
 
+    seat = command("seat", _seat, "seats among the aggregators: ask for one, vote, change keys, leave")
+    seat.add_argument(
+        "action", choices=["show", "join", "vote", "remove", "rotate", "leave"], nargs="?", default="show"
+    )
+    seat.add_argument("member", nargs="?", help="vote, remove: the account that it is about")
+    seat.add_argument("--network", help="a network.toml, or the name of a testnet of this host")
+    seat.add_argument("--keys", type=Path, help="the aggregator's folder of keys (not for show)")
+    seat.add_argument(
+        "--listen", nargs=3, metavar=("HOST", "PEER_PORT", "CLIENT_PORT"), help="join, rotate: where it is reached"
+    )
+
     _simulate_parser(command("simulate", _simulate, "real replicas and ledgers in virtual time, under every fault"))
 
     bench = commands.add_parser("bench", help="measure, beside the paper's tables").add_subparsers(
@@ -349,6 +360,81 @@ def _wallet(chosen: argparse.Namespace) -> None:
         for name, amount in stakes.items():
             print(f"stake    {pot(amount)} POT as {name}")
         print(f"earned   {pot(view.earned_grains)} POT, of which {pot(claimed)} POT claimed")
+
+
+def _seat(chosen: argparse.Namespace) -> None:
+    from pot_lab.crypto.identity import parse_address
+    from pot_lab.network import seat_changes
+    from pot_lab.network.config import NetworkConfig
+    from pot_lab.notebook.lab import find_network
+
+    config = NetworkConfig.load(find_network(chosen.network)[0])
+    if chosen.action == "show":
+        _show_seats(config, chosen.json)
+        return
+    if chosen.keys is None:
+        raise PotLabError("it is not said whose seat this is about", wanted="--keys FOLDER")
+    listening = None
+    if chosen.listen is not None:
+        listening = chosen.listen[0], _port(chosen.listen[1]), _port(chosen.listen[2])
+    if chosen.action == "join":
+        if listening is None:
+            raise PotLabError("a newcomer says where it is reached", wanted="--listen HOST PEER_PORT CLIENT_PORT")
+        seat_changes.join(config, chosen.keys, listening)
+    elif chosen.action == "rotate":
+        seat_changes.rotate(config, chosen.keys, listening)
+    elif chosen.action == "leave":
+        seat_changes.leave(config, chosen.keys)
+    else:
+        if chosen.member is None:
+            raise PotLabError("it is not said whose seat the vote is about", wanted=f"seat {chosen.action} ACCOUNT")
+        seat_changes.vote(config, chosen.keys, parse_address(chosen.member), seated=chosen.action == "vote")
+    _show_seats(config, chosen.json)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal():
+        raise PotLabError("a port is a number", seen=text, wanted="1 .. 65535")
+    return int(text)
+
+
+def _show_seats(config: NetworkConfig, as_json: bool) -> None:
+    from pot_lab.crypto.identity import format_address
+    from pot_lab.network.ledger_client import LedgerClient
+
+    with LedgerClient(config) as client:
+        view = client.seats()
+    if as_json:
+        seats = [
+            {
+                "account": format_address(seat.account),
+                "voting_key": format_address(seat.key),
+                "convicted": seat.convicted,
+                "against": [format_address(voter) for voter in seat.against],
+            }
+            for seat in view.seats
+        ]
+        candidates = [
+            {
+                "account": format_address(each.account),
+                "host": each.contact.host,
+                "votes": [format_address(voter) for voter in each.votes],
+            }
+            for each in view.candidates
+        ]
+        facts = {"quorum": view.quorum, "change_pending": view.change_pending, "seats": seats, "candidates": candidates}
+        print(json.dumps(facts))
+        return
+    print(f"{len(view.seats)} seats; {view.quorum} votes give or take one")
+    for index, seat in enumerate(view.seats):
+        key = "" if seat.key == seat.account else f", votes with {format_address(seat.key)}"
+        lied = ", convicted" if seat.convicted else ""
+        against = f", {len(seat.against)} of {view.quorum} votes to remove it" if seat.against else ""
+        print(f"  {index:3}  {format_address(seat.account)}{key}{lied}{against}")
+    for each in view.candidates:
+        print(f"  asks {format_address(each.account)} at {each.contact.host}, {len(each.votes)} of {view.quorum} votes")
+    if view.change_pending:
+        print("a change is on its way into force; no other can be made before")
 
 
 def _simulate_parser(parser: argparse.ArgumentParser) -> None:

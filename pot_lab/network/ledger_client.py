@@ -135,6 +135,10 @@ class LedgerClient:
         """Genesis, parameters and counts."""
         return self.ask("network", None, views.NetworkView)
 
+    def seats(self) -> views.SeatsView:
+        """The aggregators, who asks to be one, and their votes."""
+        return self.ask("seats", None, views.SeatsView)
+
     def status(self, timeout_s: float = 3.0) -> list[AggregatorStatus]:
         """How each aggregator does; an unreachable one says so instead of failing the call."""
         return self.transport.status().result(timeout_s + 5)

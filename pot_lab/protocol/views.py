@@ -18,7 +18,7 @@ from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.epochs import SLASHED_TO, confirmed_tree
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.records import Order, Score
+from pot_lab.protocol.records import Contact, Order, Score
 from pot_lab.protocol.settlement import Settlement, reward_leaf, slash_leaf
 from pot_lab.protocol.state import Account, Genesis, Header, Member, OrderState
 
@@ -200,6 +200,39 @@ class NetworkView(Record, frozen=True):
     verifiers: int
     deposited_grains: int
     members: tuple[Member, ...]
+
+
+class SeatView(Record, frozen=True):
+    """A seat among the aggregators; `contact` is None where `network.toml` says it, `against` are the accounts of those
+    who voted to take it away.
+    """
+
+    account: bytes
+    key: bytes
+    sealing_public: bytes
+    contact: Contact | None
+    convicted: bool
+    against: tuple[bytes, ...]
+
+
+class CandidateView(Record, frozen=True):
+    """Who asks for a seat, and the accounts of the aggregators that are for it."""
+
+    account: bytes
+    key: bytes
+    contact: Contact
+    votes: tuple[bytes, ...]
+
+
+class SeatsView(Record, frozen=True):
+    """The aggregators as the ledger has them, and how many votes give or take a seat. While `change_pending` no other
+    change can be made.
+    """
+
+    seats: tuple[SeatView, ...]
+    candidates: tuple[CandidateView, ...]
+    quorum: int
+    change_pending: bool
 
 
 class OrderQuery(Record, frozen=True):
@@ -432,6 +465,30 @@ def _network(ledger: Ledger, arguments: bytes) -> bytes:
     )
 
 
+def _seats(ledger: Ledger, arguments: bytes) -> bytes:
+    state = ledger.state
+    seats = tuple(
+        SeatView(
+            seat.account,
+            seat.key,
+            seat.sealing_public,
+            _contact(seat.contact) if seat.contact else None,
+            ledger.book.is_convicted(seat.account),
+            tuple(state.removals.get(seat.account, ())),
+        )
+        for seat in state.aggregators
+    )
+    candidates = tuple(
+        CandidateView(account, each.seat.key, _contact(each.seat.contact), tuple(each.votes))
+        for account, each in sorted(state.candidates.items())
+    )
+    return encode(SeatsView(seats, candidates, ledger.book.quorum, state.changed > state.era))
+
+
+def _contact(contact: bytes) -> Contact:
+    return decode(contact, Contact, limit_bytes=ARGUMENT_LIMIT_BYTES)
+
+
 def _header(ledger: Ledger, arguments: bytes) -> bytes:
     order_id = decode(arguments, OrderQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).order_id
     found: Header | None = ledger.state.headers.get(order_id)
@@ -445,5 +502,6 @@ _QUERIES: dict[str, Callable[[Ledger, bytes], bytes]] = {
     "account": _account,
     "epoch": _epoch,
     "network": _network,
+    "seats": _seats,
     "header": _header,
 }

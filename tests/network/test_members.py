@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,10 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pot_lab.cli import main
 from pot_lab.consensus.membership import NO_SEAT, Succession
 from pot_lab.consensus.proof import BadProof, verify
 from pot_lab.crypto.canonical import decode
-from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.network.client import NetworkClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import BadConfig
@@ -23,7 +25,7 @@ from pot_lab.network.seats import decode_handovers, first_set, with_handovers
 from pot_lab.protocol.errors import NotAllowed
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.transactions import Join, Leave, Register, Reply, RotateKeys, Unregister, VoteSeat, sign
-from tests.network.ledger_network import STAKE, LedgerNetwork, Seat
+from tests.network.ledger_network import HOST, STAKE, LedgerNetwork, Seat
 
 PATIENCE_S = 60.0
 
@@ -152,6 +154,51 @@ def test_aggregators_come_go_and_change_their_keys_under_load_and_kills(network:
     with LedgerClient(msgspec.structs.replace(network.config, handovers=())) as newcomer:
         until(lambda: members(newcomer) == 4 and newcomer.transport.membership.since == proof.era, "a newcomer follows")
         assert newcomer.account(worker.address).nonce == client.account(worker.address).nonce
+
+
+def test_operators_change_the_set_from_a_terminal(network: LedgerNetwork, capsys: pytest.CaptureFixture[str]) -> None:
+    fifth = Seat(network.folder, "fifth")
+    for seat in (*network.seats, fifth):
+        network.start(seat)
+    network.stake((fifth.identity, Role.AGGREGATOR))
+    client, file = network.client(Identity.generate()), str(network.folder / "network.toml")
+
+    def seat_command(action: str, of: Seat, *more: str) -> tuple[int, str]:
+        keys = str(network.folder / of.name / "keys")
+        code = main(["seat", action, *more, "--network", file, "--keys", keys])
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    newcomer = format_address(fifth.identity.address)
+    code, told = seat_command("vote", network.seats[0], newcomer)
+    assert code == 1 and told.startswith("pot-lab: BadSeat: the account asks for no seat")
+    place = "--listen", HOST, str(fifth.peer_port), str(fifth.client_port)
+    code, told = seat_command("join", fifth, *place)
+    assert code == 0 and f"asks {newcomer} at {HOST}, 0 of 3 votes" in told
+    code, told = seat_command("vote", fifth, newcomer)
+    assert code == 1 and told.startswith("pot-lab: NoSeat: ")
+    for voter in network.seats[:3]:
+        code, told = seat_command("vote", voter, newcomer)
+        assert code == 0, told
+    assert newcomer in told and "asks" not in told
+    until(lambda: members(client) == 5, "five are in force")
+
+    mover, fresh = network.seats[1], Seat(network.folder, "fresh")
+    assert seat_command("rotate", mover)[1].startswith("pot-lab: BadKeyFile: there are no other keys")
+    fresh.write(network.folder / mover.name / "keys" / "next")
+    network.kill(mover)
+    network.start(mover)
+    code, told = seat_command("rotate", mover)
+    assert code == 0 and f"votes with {format_address(fresh.identity.address)}" in told
+    until(lambda: fresh.identity.address in client.transport.membership.addresses, "the other key is in force")
+    code, told = seat_command("remove", mover, newcomer)
+    assert code == 0 and "1 of 4 votes to remove it" in told
+
+    assert seat_command("leave", fifth)[0] == 0
+    assert network.processes.pop("fifth").wait(PATIENCE_S) == 0
+    assert main(["seat", "--json", "--network", file]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert len(facts["seats"]) == 4 and facts["quorum"] == 3 and facts["candidates"] == []
 
 
 def test_a_lying_aggregator_loses_its_stake(network: LedgerNetwork) -> None:

@@ -29,6 +29,7 @@ def ask(ledger: Ledger, name: str, query: object, type_: type) -> object:
 def every_query(world: World, order_id: bytes) -> Iterator[tuple[str, bytes]]:
     yield "network", b""
     yield "epoch", b""
+    yield "seats", b""
     for limit in (-1, 0, 1, 100, 1 << 62):
         yield "orders", encode(views.OrdersQuery(limit))
         yield "orders", encode(views.OrdersQuery(limit, world.client.address))

@@ -10,8 +10,8 @@ from tests.scoring import numpy_scoring
 from tests.scoring.models import FAMILIES, FUNCTIONS
 from tests.scoring.trained import TRAINED, errors, trained
 
-BOUNDS = {"one slice": 2e-5, "two slices": 2e-11}
-"""Of the largest difference over the largest output. docs/benchmarks.md has what was measured, up to 9e-6 and 5e-12;
+BOUNDS = {"one slice": 5e-6, "two slices": 1e-11}
+"""Of the largest difference over the largest output. docs/benchmarks.md has what was measured, up to 9e-7 and 4e-13;
 training ends in other weights on another machine, so there is room."""
 
 

@@ -1,0 +1,93 @@
+"""What an aggregator's operator says about its seat, from the folder of its keys: ask for one, vote on others', change
+its keys, leave.
+
+The account of a seat is that of `keys/account.json`. Its votes may come from another key by now, the one in
+`keys/next/` after a change.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pot_lab.crypto.identity import Identity, format_address
+from pot_lab.errors import PotLabError
+from pot_lab.network.config import NetworkConfig
+from pot_lab.network.errors import BadKeyFile
+from pot_lab.network.keys import load_curve_key
+from pot_lab.network.ledger_client import LedgerClient
+from pot_lab.network.node import ACCOUNT_FILE, CURVE_FILE, NEXT_FOLDER, SEALING_FILE, load_account, load_sealing_key
+from pot_lab.protocol.records import Contact, possession_digest
+from pot_lab.protocol.transactions import Join, Leave, RotateKeys, VoteSeat
+
+
+class NoSeat(PotLabError):
+    """Neither an account nor a key of this folder has a seat among the aggregators."""
+
+
+def join(config: NetworkConfig, keys: Path, listening: tuple[str, int, int]) -> None:
+    """Ask for a seat, to be reached at (host, port for aggregators, port for clients).
+
+    Raises:
+        BadKeyFile: the folder lacks a key.
+        InsufficientStake, BadSeat, AlreadyDone: the ledger refuses it.
+    """
+    account = load_account(keys)
+    contact = Contact(*listening, load_curve_key(keys / CURVE_FILE).public)
+    with LedgerClient(config, account) as client:
+        client.say(Join(account.address, *_proved(config, account, account, keys, contact)))
+
+
+def rotate(config: NetworkConfig, keys: Path, listening: tuple[str, int, int] | None = None) -> None:
+    """Name the keys of `keys/next/` for the own seat; where it listens stays as it is, unless `listening` says more.
+
+    Raises:
+        BadKeyFile: a folder lacks a key.
+        NoSeat: the account has none.
+        BadSeat, ChangePending, NotAllowed: the ledger refuses it.
+    """
+    account, fresh = load_account(keys), keys / NEXT_FOLDER
+    if not (fresh / ACCOUNT_FILE).is_file():
+        raise BadKeyFile("there are no other keys", seen=fresh, wanted=f"{ACCOUNT_FILE}, {CURVE_FILE}, {SEALING_FILE}")
+    identity = load_account(fresh)
+    with LedgerClient(config, account) as client:
+        contact = Contact(*(listening or _place(config, client, account)), load_curve_key(fresh / CURVE_FILE).public)
+        client.say(RotateKeys(identity.address, *_proved(config, account, identity, fresh, contact)))
+
+
+def vote(config: NetworkConfig, keys: Path, account: bytes, *, seated: bool) -> None:
+    """Be for a candidate's seat, or for taking a member's away.
+
+    Raises:
+        NoSeat: no key of this folder votes.
+        BadSeat, AlreadyDone, ChangePending: the ledger refuses it.
+    """
+    with LedgerClient(config) as reader:
+        voting = {seat.key for seat in reader.seats().seats}
+    own = [load_account(folder) for folder in (keys, keys / NEXT_FOLDER) if (folder / ACCOUNT_FILE).is_file()]
+    voter = next((identity for identity in own if identity.address in voting), None)
+    if voter is None:
+        raise NoSeat("no key of this folder votes among the aggregators", seen=keys)
+    with LedgerClient(config, voter) as client:
+        client.say(VoteSeat(account, seated))
+
+
+def leave(config: NetworkConfig, keys: Path) -> None:
+    """Give up the own seat; raises BadSeat where the ledger refuses it."""
+    with LedgerClient(config, load_account(keys)) as client:
+        client.say(Leave())
+
+
+def _proved(
+    config: NetworkConfig, account: Identity, identity: Identity, folder: Path, contact: Contact
+) -> tuple[bytes, Contact, bytes]:
+    sealing = load_sealing_key(folder / SEALING_FILE).public
+    return sealing, contact, identity.sign(possession_digest(config.network_id, account.address, contact, sealing))
+
+
+def _place(config: NetworkConfig, client: LedgerClient, account: Identity) -> tuple[str, int, int]:
+    """Where the account's aggregator listens now."""
+    seat = next((each for each in client.seats().seats if each.account == account.address), None)
+    if seat is None:
+        raise NoSeat("the account has no seat among the aggregators", seen=format_address(account.address))
+    place = seat.contact or next(each for each in config.aggregators if each.address == seat.key)
+    return place.host, place.peer_port, place.client_port
