@@ -181,6 +181,13 @@ def _outcomes(run: Callable[[int], Outcome], seeds: list[int], processes: int) -
         return
     run(seeds[0])  # what all runs share is made once, before the processes part
     gc.freeze()
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
-        yield from pool.imap(run, seeds, chunksize=_SEEDS_A_TASK)
+    with multiprocessing.get_context("fork").Pool(processes, initializer=gc.disable) as pool:
+        yield from pool.imap(partial(_run_and_collect, run), seeds, chunksize=_SEEDS_A_TASK)
     gc.unfreeze()
+
+
+def _run_and_collect(run: Callable[[int], Outcome], seed: int) -> Outcome:
+    """A run without garbage collection, which would find nothing: a run's objects end with it."""
+    outcome = run(seed)
+    gc.collect()
+    return outcome
