@@ -164,7 +164,8 @@ class NormalCase(ReplicaState):
                 bodies[name] = body
         slot.proposal, slot.digest, slot.bodies, slot.missing = message, digest, bodies, missing
         slot.vote, slot.arrived_ms = signed_vote(message), self.now_ms
-        self._voted_at_ms = self.now_ms
+        if message.sequence == self.executed + 1:
+            self._voted_at_ms = self.now_ms
         for name in missing:
             self._wanted.setdefault(name, set()).add(message.sequence)
         self.pool.propose(message.digests)
@@ -257,7 +258,8 @@ class NormalCase(ReplicaState):
         cast: Vote | None = slot.prepares.get(sender) if isinstance(message, Prepare) else slot.commits.get(sender)
         if cast is None:
             slot.count(message)
-            self._voted_at_ms = self.now_ms
+            if message.sequence == self.executed + 1:  # a liar has one vote of each kind for it, so delays little
+                self._voted_at_ms = self.now_ms
         elif cast.digest != message.digest:
             self._accuse(sender, signed_vote(cast), signed_vote(message))
         if slot.proposal is not None and message.digest != slot.digest and sender not in slot.shown:
@@ -419,8 +421,8 @@ class NormalCase(ReplicaState):
     def _resend(self) -> int | None:
         """Repeat our own part of the oldest open batches when nothing has come of them for a while.
 
-        As long as votes still come, a slow set is at work, and repeating would only make it slower: a hundred replicas
-        on two cores take a second for a batch.
+        As long as votes for the next batch still come, a slow set is at work, and repeating would only make it slower:
+        a hundred replicas on two cores take a second for a batch.
         """
         if not self._revoting and self._highest_slot <= self.executed:
             self._resend_at_ms = None

@@ -166,3 +166,19 @@ def split_pairs(one: Iterable[int], other: Iterable[int]) -> list[tuple[int, int
     """Both directions of every link between two groups."""
     others = list(other)
     return [pair for a in one for b in others for pair in ((a, b), (b, a))]
+
+
+class Wired:
+    """Whose hosts speak over `links`."""
+
+    links: Links
+
+    def send(self, sender: int, receiver: int, frame: Frame) -> None:
+        """Put a frame on a link."""
+        self.links.send(sender, receiver, frame, frame.size_bytes)
+
+    def broadcast(self, sender: int, hosts: int, frame: Frame) -> None:
+        """Put a frame on a host's links to the first hosts."""
+        for receiver in range(hosts):
+            if receiver != sender:
+                self.links.send(sender, receiver, frame, frame.size_bytes)

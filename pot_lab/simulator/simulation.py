@@ -30,7 +30,7 @@ from pot_lab.simulator.clocks import Clock
 from pot_lab.simulator.disks import Disk
 from pot_lab.simulator.eras import Registrar, SeatedLedger
 from pot_lab.simulator.faults import STORM_US, Storm, profile_of, weather_of
-from pot_lab.simulator.links import Frame, Links
+from pot_lab.simulator.links import Frame, Links, Wired
 from pot_lab.simulator.nodes import Node
 from pot_lab.simulator.people import AggregatorDuty, Chain, cast_of, population
 from pot_lab.simulator.signatures import remembered, small_chunks
@@ -94,7 +94,7 @@ class Outcome:
         return self.violation.split(":")[0] if self.violation else "stuck" if self.stuck else ""
 
 
-class Simulation:
+class Simulation(Wired):
     """One run of one seed.
 
     Args:
@@ -379,16 +379,6 @@ class Simulation:
         self.checkers.acknowledged(digest, reply)
 
     # What nodes need.
-
-    def send(self, sender: int, receiver: int, frame: Frame) -> None:
-        """Put a frame on a link."""
-        self.links.send(sender, receiver, frame, frame.size_bytes)
-
-    def broadcast(self, sender: int, hosts: int, frame: Frame) -> None:
-        """Put a frame on a host's links to the first hosts."""
-        for receiver in range(hosts):
-            if receiver != sender:
-                self.links.send(sender, receiver, frame, frame.size_bytes)
 
     def _deliver(self, sender: int, receiver: int, what: object) -> None:
         assert isinstance(what, Frame)

@@ -27,7 +27,7 @@ from pot_lab.crypto.canonical import sha256, tagged_hash
 from pot_lab.errors import Malformed, PotLabError
 from pot_lab.simulator.clocks import Clock
 from pot_lab.simulator.disks import Disk
-from pot_lab.simulator.links import Frame, Links, Weather
+from pot_lab.simulator.links import Frame, Links, Weather, Wired
 from pot_lab.simulator.nodes import Node
 from pot_lab.simulator.people import cast_of
 from pot_lab.simulator.signatures import remembered
@@ -105,7 +105,7 @@ class Cell:
     sent_bytes: int
 
 
-class _Bench:
+class _Bench(Wired):
     """n replicas, and accounts that say one transaction each, over links of one kind."""
 
     def __init__(self, n: int, transactions: int, mbps: float, model: str) -> None:
@@ -168,14 +168,6 @@ class _Bench:
                 del self._replies[account]
                 if len(self._answered) == self.transactions:
                     self._answered_us = self.queue.now_us
-
-    def send(self, sender: int, receiver: int, frame: Frame) -> None:
-        self.links.send(sender, receiver, frame, frame.size_bytes)
-
-    def broadcast(self, sender: int, hosts: int, frame: Frame) -> None:
-        for receiver in range(hosts):
-            if receiver != sender:
-                self.links.send(sender, receiver, frame, frame.size_bytes)
 
     def on_sent(self, node: Node, message: Message) -> None:
         pass

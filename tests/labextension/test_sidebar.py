@@ -135,8 +135,9 @@ def test_it_can_be_found_without_the_mouse_and_loads_nothing_from_elsewhere(star
     expect(panel.get_by_role("heading", name="Network")).to_be_visible()
     expect(panel.get_by_role("listitem", name="Digits CNN, training")).to_be_visible()
     expect(panel.get_by_role("list", name="Aggregators")).to_be_visible()
+    expect(page.locator(".jp-LauncherCard").first).to_be_visible()  # it takes the focus, which closes the palette
     page.evaluate("() => window.jupyterapp.commands.execute('apputils:activate-command-palette')")
-    page.keyboard.type("Show Network and Orders")
+    page.locator(".lm-CommandPalette-input:visible").fill("Show Network and Orders")
     expect(page.locator(".lm-CommandPalette-item", has_text="Show Network and Orders")).to_be_visible()
     assert {host for host in hosts if host} <= {f"127.0.0.1:{lab.port}"}
 

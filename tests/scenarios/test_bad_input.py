@@ -244,7 +244,7 @@ def test_a_provider_that_was_killed_goes_on_where_it_was(
 ) -> None:
     """kill -9 of supervisor and notebook after the first commitment; a new supervisor finds both and reveals."""
     net, train, test = task
-    order = lab.order(net, train, test, reward=5, train_for="25s", title="killed")
+    order = lab.order(net, train, test, reward=5, train_for="45s", title="killed")
     arguments = [
         "mine",
         "provider",
@@ -267,7 +267,7 @@ def test_a_provider_that_was_killed_goes_on_where_it_was(
         assert job.pid is not None
         os.kill(job.pid, signal.SIGKILL)
         second = start(arguments, tmp_path, home=home)
-        view = lab.client.wait_for_order(order.id, lambda v: any(c.mid for c in v.claims), timeout_s=60)
+        view = lab.client.wait_for_order(order.id, lambda v: any(c.mid for c in v.claims), timeout_s=90)
         assert view.claims[0].mid
     finally:
         for process in filter(None, (first, second)):

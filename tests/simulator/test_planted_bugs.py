@@ -117,6 +117,7 @@ BUGS: dict[str, Bug] = {
         {},
         ("agreement", "word", "stuck"),
         "network",
+        liars={0: [Withhold]},
         seeds=60,
         patches=((view_change.plan, plants.plan_without_the_first),),
     ),
