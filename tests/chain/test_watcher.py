@@ -39,7 +39,7 @@ def story(world: World) -> Iterator[tuple[World, list[tuple[object, ...]]]]:
     order = world.order(reward=100 * POT, fee=7 * POT, bond=3 * POT)
     detail = (7 * POT, 3 * POT, order.seal_by_s, order.nonce)
     told.append(("order_placed", client, -1, 100 * POT, order.oid, detail))
-    overdue = world.order(reward=5 * POT, life_s=1)
+    overdue = world.order(reward=5 * POT, life_s=60)
     told.append(("order_placed", client, -1, 5 * POT, overdue.oid, (0, 0, overdue.seal_by_s, overdue.nonce)))
     wallet.request_unstake(0, 100 * POT)
     unlock = wallet.stake_of(client, 0).unlock_at_s
