@@ -12,6 +12,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -35,6 +37,10 @@ class UnknownFault(PotLabError):
 
 class BadProcesses(PotLabError):
     """So many processes cannot be run."""
+
+
+class ProcessLost(PotLabError):
+    """A process that ran seeds is gone: killed, or out of memory."""
 
 
 @dataclass
@@ -154,6 +160,7 @@ def simulate(
     Raises:
         UnknownProfile, UnknownFault, BadReplicaCount, BadProcesses: there is no such profile, fault or network, or it
             cannot be run so.
+        ProcessLost: one of several processes was killed.
     """
     known = (*profile_of(profile).kinds, *profile_of(profile).always)
     for part in without:
@@ -179,15 +186,30 @@ def _outcomes(run: Callable[[int], Outcome], seeds: list[int], processes: int) -
         for seed in seeds:
             yield run(seed)
         return
-    run(seeds[0])  # what all runs share is made once, before the processes part
+    # New processes, not forks: a fork of a process with threads may wait for a lock that none of its threads holds, and
+    # what it holds open of its parent keeps others waiting. An executor, not a Pool, which waits for ever for the dead.
+    fresh = multiprocessing.get_context("spawn")
+    done = 0
+    with ProcessPoolExecutor(processes, mp_context=fresh, initializer=_begin) as executor:
+        try:
+            for outcome in executor.map(partial(_run_and_collect, run), seeds, chunksize=_SEEDS_A_TASK):
+                yield outcome
+                done += 1
+        except BrokenProcessPool as gone:
+            raise ProcessLost(
+                "a process that ran seeds is gone, killed or out of memory",
+                seen=f"outcomes up to seed {seeds[done - 1]}" if done else "no outcome",
+                wanted=f"seeds {seeds[done]} to {seeds[-1]}",
+            ) from gone
+
+
+def _begin() -> None:
     gc.freeze()
-    with multiprocessing.get_context("fork").Pool(processes, initializer=gc.disable) as pool:
-        yield from pool.imap(partial(_run_and_collect, run), seeds, chunksize=_SEEDS_A_TASK)
-    gc.unfreeze()
+    gc.disable()
 
 
 def _run_and_collect(run: Callable[[int], Outcome], seed: int) -> Outcome:
-    """A run without garbage collection, which would find nothing: a run's objects end with it."""
+    """A run, whose cycles are collected at its end: they live as long as it does, so looking before is in vain."""
     outcome = run(seed)
     gc.collect()
     return outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from pot_lab import cli
 from pot_lab.simulator import run
 from pot_lab.simulator.faults import PROFILES
-from pot_lab.simulator.run import BadSeeds, seeds_of
+from pot_lab.simulator.run import BadSeeds, run_seed, seeds_of
 from pot_lab.simulator.simulation import Outcome, Simulation
 from tests.simulator.plants import MintingLedger, NeverSynced
 
@@ -35,6 +36,20 @@ def test_a_report_does_not_depend_on_the_number_of_processes() -> None:
     alone, together = (run.simulate(range(1, 4), 4, "network", processes=count) for count in (1, 2))
     alone.elapsed_s = together.elapsed_s = 0
     assert alone == together
+
+
+def dies_at_six(seed: int, nodes: int | None, profile: str, without: Collection[str] = ()) -> Outcome:
+    if seed == 6:
+        os._exit(9)
+    return run_seed(seed, nodes, profile, without)
+
+
+def test_a_process_that_dies_is_told_and_not_waited_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "run_seed", dies_at_six)
+    assert cli.main(["simulate", "--seeds", "1..9", "--nodes", "4", "--profile", "calm", "--processes", "2"]) == 1
+    assert capsys.readouterr().err.startswith("pot-lab: ProcessLost: ")
 
 
 def broken(seed: int, nodes: int | None, profile: str, without: Collection[str] = ()) -> Outcome:
