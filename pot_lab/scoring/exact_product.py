@@ -61,9 +61,14 @@ class Grid(NamedTuple):
         return 2.0 ** -(self.bits + 1)
 
 
-def product_bits(length: int) -> int:
-    """Bits of both operands of a sum of so many products, or of a chunk of it: the most that keep it within 2**52."""
-    return (SUM_BITS - (max(1, min(length, LARGEST_KERNEL)) - 1).bit_length()) // 2
+def sum_bits(count: int) -> int:
+    """Bits of each addend so that `count` of them stay within 2**52."""
+    return SUM_BITS - max(0, (count - 1).bit_length())
+
+
+def product_bits(count: int) -> int:
+    """Bits of each operand so that `count` products stay within 2**52."""
+    return sum_bits(count) // 2
 
 
 def window_length(weight: Tensor) -> int:

@@ -16,14 +16,7 @@ from torch import Tensor
 
 from pot_lab.scoring import elementwise
 from pot_lab.scoring.elementwise import divide
-from pot_lab.scoring.exact_product import to_grid
-
-SUM_BITS = 52
-
-
-def sum_bits(count: int) -> int:
-    """Bits of each addend so that `count` of them stay within 2**52."""
-    return SUM_BITS - max(0, (count - 1).bit_length())
+from pot_lab.scoring.exact_product import sum_bits, to_grid
 
 
 def normal_dims(dims: Sequence[int] | None, rank: int) -> tuple[int, ...]:

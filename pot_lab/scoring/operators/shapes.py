@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pot_lab.scoring import batching, reductions
+from pot_lab.scoring import batching
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.batching import Call, Traced
 from pot_lab.scoring.errors import BadWeights, HostileGraph, ShapeMismatch
-from pot_lab.scoring.exact_product import to_grid
+from pot_lab.scoring.exact_product import sum_bits, to_grid
 from pot_lab.scoring.operators.constants import exact_dtype
 from pot_lab.scoring.operators.registry import (
     AnyDtype,
@@ -402,7 +402,7 @@ def _added(x: Tensor, dim: int, places: Tensor, src: Tensor) -> Tensor:
     """x + the exact sums of src at each place; one grid for each line along `dim`."""
     if not x.is_floating_point():
         return x.scatter_add(dim, places, src)
-    grid = to_grid(src, (dim,), reductions.sum_bits(src.shape[dim]))
+    grid = to_grid(src, (dim,), sum_bits(src.shape[dim]))
     sums = torch.zeros_like(x).scatter_add_(dim, places, grid.values)
     lines = tuple(slice(None) if i == dim % x.dim() else slice(n) for i, n in enumerate(src.shape))
     sums[lines].add_(grid.step * 0.0)  # a bad line is bad everywhere
@@ -450,7 +450,7 @@ def col2im(
     stride: Positives,
 ) -> Tensor:
     """Exact sums of what windows have at a place; one grid for each sample."""
-    grid = to_grid(x, (1, 2), reductions.sum_bits(math.prod(kernel_size)))
+    grid = to_grid(x, (1, 2), sum_bits(math.prod(kernel_size)))
     sizes, kernel, spaced, pads, steps = (tuple(v) for v in (output_size, kernel_size, dilation, padding, stride))
     return F.fold(grid.values, sizes, kernel, spaced, pads, steps)
 
