@@ -365,7 +365,7 @@ def _wallet(chosen: argparse.Namespace) -> None:
 def _seat(chosen: argparse.Namespace) -> None:
     from pot_lab.crypto.identity import parse_address
     from pot_lab.network import seat_changes
-    from pot_lab.network.config import NetworkConfig
+    from pot_lab.network.config import NetworkConfig, parse_listening
     from pot_lab.notebook.lab import find_network
 
     config = NetworkConfig.load(find_network(chosen.network)[0])
@@ -374,9 +374,7 @@ def _seat(chosen: argparse.Namespace) -> None:
         return
     if chosen.keys is None:
         raise PotLabError("it is not said whose seat this is about", wanted="--keys FOLDER")
-    listening = None
-    if chosen.listen is not None:
-        listening = chosen.listen[0], _port(chosen.listen[1]), _port(chosen.listen[2])
+    listening = None if chosen.listen is None else parse_listening(chosen.listen)
     if chosen.action == "join":
         if listening is None:
             raise PotLabError("a newcomer says where it is reached", wanted="--listen HOST PEER_PORT CLIENT_PORT")
@@ -390,12 +388,6 @@ def _seat(chosen: argparse.Namespace) -> None:
             raise PotLabError("it is not said whose seat the vote is about", wanted=f"seat {chosen.action} ACCOUNT")
         seat_changes.vote(config, chosen.keys, parse_address(chosen.member), seated=chosen.action == "vote")
     _show_seats(config, chosen.json)
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal():
-        raise PotLabError("a port is a number", seen=text, wanted="1 .. 65535")
-    return int(text)
 
 
 def _show_seats(config: NetworkConfig, as_json: bool) -> None:

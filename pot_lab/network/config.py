@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +250,23 @@ def _address(table: Any, name: str) -> bytes:
         return parse_address(_field(table, name, str))
     except PotLabError as error:
         raise BadConfig(f"network.toml: {name}: {error}") from error
+
+
+def parse_listening(words: Sequence[str]) -> tuple[str, int, int]:
+    """Where an aggregator listens, (host, peer port, client port), of the words that a person typed.
+
+    Raises:
+        BadConfig: a port is no TCP port, or both are the same.
+    """
+    host, *typed = words
+    ports = [int(text) if text.isdecimal() and len(text) <= 5 else 0 for text in typed]
+    for text, port in zip(typed, ports, strict=True):
+        if not 1 <= port <= 65_535:
+            raise BadConfig("where it listens has no TCP port", seen=text, wanted="1 .. 65535")
+    peer_port, client_port = ports
+    if peer_port == client_port:
+        raise BadConfig("aggregators and clients reach it at one port", seen=peer_port, wanted="two ports")
+    return host, peer_port, client_port
 
 
 def _port(table: Any, name: str) -> int:

@@ -27,9 +27,9 @@ from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
 from pot_lab.network.aggregator import Aggregator, run_aggregator
 from pot_lab.network.chain_access import wallet_of, watcher_of
-from pot_lab.network.config import AggregatorEntry, NetworkConfig
+from pot_lab.network.config import AggregatorEntry, NetworkConfig, parse_listening
 from pot_lab.network.duties import AttestChain, ReleaseShares, SettleEpochs, ShowEvidence, Speaker
-from pot_lab.network.errors import BadKeyFile
+from pot_lab.network.errors import BadConfig, BadKeyFile
 from pot_lab.network.genesis import genesis_of
 from pot_lab.network.keys import load_curve_key
 from pot_lab.protocol.application import LedgerApplication
@@ -164,12 +164,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-chain", action="store_true", help="do not watch the chain (for measuring)")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     chosen = parser.parse_args(arguments)
+    try:
+        listening = None if chosen.listen is None else parse_listening(chosen.listen)
+    except BadConfig as error:
+        parser.error(f"--listen: {error}")
     return run_node(
         chosen.network,
         chosen.index,
         chosen.keys,
         chosen.data,
-        listening=None if chosen.listen is None else (chosen.listen[0], int(chosen.listen[1]), int(chosen.listen[2])),
+        listening=listening,
         watch_chain=not chosen.no_chain,
         log_level=chosen.log_level,
     )

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pot_lab.crypto.identity import Identity, format_address
-from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
+from pot_lab.network import node
+from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig, parse_listening
 from pot_lab.network.errors import BadConfig, BadKeyFile
 from pot_lab.network.keys import CurveKeyPair, load_curve_key, save_curve_key
 
@@ -131,3 +132,16 @@ def test_a_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> None
         load_curve_key(path)
     with pytest.raises(BadKeyFile, match="cannot read"):
         load_curve_key(tmp_path / "none")
+
+
+def test_where_an_aggregator_listens_is_read_from_what_was_typed() -> None:
+    assert parse_listening(["localhost", "7001", "7002"]) == ("localhost", 7001, 7002)
+
+
+@pytest.mark.parametrize("typed", [("abc", "7002"), ("7001", "0"), ("65536", "7002"), ("9" * 5_000, "7"), ("7", "7")])
+def test_bad_ports_are_named(typed: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BadConfig, match="port"):
+        parse_listening(["localhost", *typed])
+    with pytest.raises(SystemExit):
+        node.main(["--network", "n", "--keys", "k", "--data", "d", "--listen", "localhost", *typed])
+    assert "--listen: " in capsys.readouterr().err.splitlines()[-1]
