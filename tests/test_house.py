@@ -101,6 +101,20 @@ def test_nothing_is_ever_unpickled() -> None:
     assert found == []
 
 
+def test_no_process_with_threads_is_forked() -> None:
+    """A child of such a fork can wait for ever for a lock, and keeps open what its parent had open."""
+    forks = re.compile(r"preexec[_]fn=|get_context\([\"']fork|\bos\.fork[(]|\.Pool[(]")
+    found = {
+        str(path.relative_to(ROOT))
+        for folder in ("pot_lab", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if forks.search(path.read_text())
+    }
+    assert found == {
+        "tests/network/test_network.py"
+    }  # what a client does in a fork of its owner, which is what is tested
+
+
 def test_tests_mirror_the_rooms() -> None:
     others = {"labextension", "scenarios", "attacks", "chaos", "notebooks", "benchmarks", "simulator"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}

@@ -17,6 +17,7 @@ from pot_lab import cli
 from pot_lab.bench.consensus import measure_consensus
 from pot_lab.bench.network import BadSetting, MeasuringNetwork, NetworkFailed
 from pot_lab.network.client import NetworkClient
+from tests.begin import heeding_interrupts
 
 CALIBRATION = {"verify_per_s", "recover_per_s", "fdatasync_ms", "load"}
 
@@ -88,23 +89,17 @@ def test_an_aggregator_that_ends_is_told_and_nothing_is_left() -> None:
     assert nodes_of(psutil.Process()) == []
 
 
-def heed_interrupts() -> None:
-    """A suite that runs in the background ignores SIGINT, and its children would inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whoever_stops_a_measurement_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "pot_lab.cli", "bench", "consensus", "--runs", "10000", "--durability", "flush"]
     with open(tmp_path / "err", "wb") as stderr:
         bench = subprocess.Popen(
-            command,
+            heeding_interrupts(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             env={**os.environ, "TMPDIR": str(tmp_path)},
             start_new_session=True,
-            preexec_fn=heed_interrupts,
         )
     try:
         deadline_s = time.monotonic() + 60

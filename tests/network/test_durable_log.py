@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from pot_lab.network.durable_log import DurableLog
 from pot_lab.network.errors import DiskFull, LogCorrupt
+from tests.begin import writing_at_most
 
 OWNER = b"o" * 32
 anew = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -160,24 +160,18 @@ except DiskFull as error:
 def test_a_full_disk_says_so_and_keeps_all_that_was_synced(tmp_path: Path) -> None:
     path = tmp_path / "log"
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-
-    command = [sys.executable, "-c", FULL, str(path)]
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=True)
+    command = writing_at_most(50_000, [sys.executable, "-c", FULL, str(path)])
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     kept = int(done.stdout.split()[0])
     assert "no room" in done.stdout and kept == 48
     assert [int(record[:6]) for record in read(path)] == list(range(kept))
 
 
 def test_disk_full_is_also_raised_when_a_log_cannot_even_begin(tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
-
     opening = 'log = DurableLog(sys.argv[1], b"o" * 32)'
     code = FULL.replace(opening, "").replace("try:", "try:\n    " + opening)
-    command = [sys.executable, "-c", code, str(tmp_path / "log")]
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=True)
+    command = writing_at_most(10, [sys.executable, "-c", code, str(tmp_path / "log")])
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("0 ") and DiskFull.__name__ not in done.stderr
 
 

@@ -526,6 +526,7 @@ def test_a_log_damaged_before_its_end_stops_the_process_and_names_the_place(tmp_
     with network, NetworkClient(network.config) as client:
         for call in submit_all(client, account, range(20)):
             call.result(PATIENCE_S)
+        network.wait_for_heights(client, {0, 1, 2, 3}, 1)  # f+1 answers do not say that its log has anything yet
         network.kill(3)
         path = network.data_dir(3) / "replica.log"
         raw = bytearray(path.read_bytes())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import psutil
+
+from tests.begin import heeding_interrupts
 
 
 def left_running(folder: Path) -> list[str]:
@@ -38,19 +39,13 @@ def start(arguments: list[str], folder: Path, *, home: Path | None = None) -> su
     environment = {**os.environ, **({"POT_LAB_HOME": str(home)} if home else {})}
     with open(folder / "output.txt", "ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "pot_lab.cli", *arguments],
+            heeding_interrupts([sys.executable, "-m", "pot_lab.cli", *arguments]),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
-            preexec_fn=_heed_interrupts,
         )
-
-
-def _heed_interrupts() -> None:
-    """A suite that runs in the background ignores SIGINT, and its children would inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(arguments: list[str], home: Path, *, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from pot_lab.demo import digits
 from pot_lab.errors import PotLabError
 from pot_lab.jobs.provider import ProviderLoop
 from pot_lab.jobs.recipes import recipe
+from pot_lab.jobs.registry import Job
 from pot_lab.jobs.runner import JobRunner
 from pot_lab.jobs.validator import ValidatorLoop
 from pot_lab.network.chain_access import wallet_of
@@ -242,41 +245,52 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
 def test_a_provider_that_was_killed_goes_on_where_it_was(
     home: Path, testnet: Testnet, lab: Lab, task: Any, tmp_path: Path
 ) -> None:
-    """kill -9 of supervisor and notebook after the first commitment; a new supervisor finds both and reveals."""
+    """kill -9 of supervisor and notebook after the first commitment; a new supervisor finds both and reveals.
+
+    Half of the order's time must be left for that, so a machine that is busy gets a longer order.
+    """
     net, train, test = task
-    order = lab.order(net, train, test, reward=5, train_for="45s", title="killed")
-    arguments = [
-        "mine",
-        "provider",
-        "--account",
-        "provider-2",
-        "--orders",
-        "1",
-        "--set",
-        "threads=1",
-        "--set",
-        "learning_rate=0.0005",
-    ]
-    first = start(arguments, tmp_path, home=home)
-    second = None
+    options = ["--orders", "1", "--set", "threads=1", "--set", "learning_rate=0.0005"]
+    arguments = ["mine", "provider", "--account", "provider-2", *options]
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        lab.client.wait_for_order(order.id, lambda v: len(v.claims) == 1, timeout_s=60)
-        first.kill()
-        first.wait()
-        job = next(job for job in JobRunner(home).jobs() if job.id.startswith("provider-"))
+        for train_for_s in (45, 120):
+            order = lab.order(net, train, test, reward=5, train_for=f"{train_for_s}s", title="killed")
+            started.append(start(arguments, tmp_path, home=home))
+            lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=30)
+            with contextlib.suppress(TimeoutError):
+                lab.client.wait_for_order(order.id, lambda v: len(v.claims) == 1, timeout_s=train_for_s / 2)
+                break
+            end(started.pop())
+            for job in running_provider_jobs(home):
+                job.cancel()
+        else:
+            pytest.fail("no provider committed to a model within a minute")
+        started[0].kill()
+        started[0].wait()
+        (job,) = running_provider_jobs(home)
         assert job.pid is not None
         os.kill(job.pid, signal.SIGKILL)
-        second = start(arguments, tmp_path, home=home)
-        view = lab.client.wait_for_order(order.id, lambda v: any(c.mid for c in v.claims), timeout_s=90)
+        started.append(start(arguments, tmp_path, home=home))
+        until_s = train_for_s + 60
+        view = lab.client.wait_for_order(order.id, lambda v: any(c.mid for c in v.claims), timeout_s=until_s)
         assert view.claims[0].mid
     finally:
-        for process in filter(None, (first, second)):
-            if process.poll() is None:
-                process.terminate()
-                process.wait(30)
+        for process in started:
+            end(process)
     output = (tmp_path / "output.txt").read_text()
     assert "event=job_resumed" in output, output
     assert "event=revealed" in output
+
+
+def running_provider_jobs(home: Path) -> list[Job]:
+    return [job for job in JobRunner(home).jobs() if job.id.startswith("provider-") and job.state == "running"]
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        process.wait(30)
 
 
 def test_an_order_whose_data_are_gone_is_put_aside_by_its_miners(

@@ -13,28 +13,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.begin import writing_at_most
+
 
 class ServerProcess:
     """`python -m pot_lab.store.server` with a folder of its own."""
 
-    def __init__(self, root: Path, *arguments: str, preexec: Callable[[], None] | None = None) -> None:
+    def __init__(self, root: Path, *arguments: str, file_bytes: int | None = None) -> None:
         self.root = root
         self.port_file = root.with_name(root.name + ".port")
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "pot_lab.store.server",
-                "--root",
-                str(root),
-                "--port-file",
-                str(self.port_file),
-                *arguments,
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=preexec,
-        )
+        command = [sys.executable, "-m", "pot_lab.store.server", "--root", str(root)]
+        command += ["--port-file", str(self.port_file), *arguments]
+        if file_bytes is not None:
+            command = writing_at_most(file_bytes, command)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         while not self.port_file.exists():
             if self.process.poll() is not None:
                 raise RuntimeError(self.process.stderr.read() if self.process.stderr else "")
@@ -66,8 +58,8 @@ class ServerProcess:
 def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     running: list[ServerProcess] = []
 
-    def start(*arguments: str, root: Path | None = None, preexec: Callable[[], None] | None = None) -> ServerProcess:
-        server = ServerProcess(root or tmp_path / f"blobs{len(running)}", *arguments, preexec=preexec)
+    def start(*arguments: str, root: Path | None = None, file_bytes: int | None = None) -> ServerProcess:
+        server = ServerProcess(root or tmp_path / f"blobs{len(running)}", *arguments, file_bytes=file_bytes)
         running.append(server)
         return server
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import signal
 import socket
 import subprocess
@@ -95,10 +94,7 @@ def test_a_full_store_takes_no_more_and_keeps_what_it_has(serve) -> None:
 
 
 def test_a_full_disk_is_a_full_store(serve) -> None:
-    def at_most_100_kb_a_file() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    server = serve(preexec=at_most_100_kb_a_file)
+    server = serve(file_bytes=100_000)
     store = Store(server.url)
     small = store.put(b"s" * 50_000)
     with pytest.raises(StoreFull):
