@@ -414,7 +414,15 @@ def _show_seats(config: NetworkConfig, as_json: bool) -> None:
             }
             for each in view.candidates
         ]
-        facts = {"quorum": view.quorum, "change_pending": view.change_pending, "seats": seats, "candidates": candidates}
+        facts = {
+            "quorum": view.quorum,
+            "change_pending": view.change_pending,
+            "seats": seats,
+            "candidates": candidates,
+            "signer_set_id": view.signer_set_id,
+            "signers": [format_address(key) for key in view.signers],
+            "next_signers": [format_address(account) for account in view.next_signers],
+        }
         print(json.dumps(facts))
         return
     print(f"{len(view.seats)} seats; {view.quorum} votes give or take one")
@@ -425,6 +433,8 @@ def _show_seats(config: NetworkConfig, as_json: bool) -> None:
         print(f"  {index:3}  {format_address(seat.account)}{key}{lied}{against}")
     for each in view.candidates:
         print(f"  asks {format_address(each.account)} at {each.contact.host}, {len(each.votes)} of {view.quorum} votes")
+    follows = f"; {len(view.next_signers)} accounts are to follow" if view.next_signers else ""
+    print(f"on the chain {len(view.signers)} keys sign, set {view.signer_set_id}{follows}")
     if view.change_pending:
         print("a change is on its way into force; no other can be made before")
 

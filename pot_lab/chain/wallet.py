@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pot_lab.chain import abi
 from pot_lab.chain.account import ChainAccount, Receipt
 from pot_lab.chain.contract import Contracts
 from pot_lab.chain.errors import InsufficientBalance, NotEnoughSignatures
@@ -26,6 +27,7 @@ from pot_lab.protocol.settlement import (
     abi_word_address,
     abi_word_uint,
     reward_leaf,
+    rotation_digest,
     settlement_digest,
 )
 
@@ -208,6 +210,43 @@ class ChainWallet:
         at = self.contracts.settlement
         return self._account.send("RewardSettlement", at, "settle", fields, list(order_ids), bitmap, packed)
 
+    def rotate(
+        self, set_id: int, threshold: int, stakers: Sequence[bytes], signatures: Mapping[bytes, bytes]
+    ) -> Receipt:
+        """Hand over to another signer set with the current signers' signatures.
+
+        Args:
+            set_id: the new set's number, one above the current one's.
+            stakers: the accounts that stake for it, in the order of their signing keys.
+            signatures: 65-byte signatures of `rotation_digest` by signer address; chosen from as in `settle`.
+        Raises:
+            NotEnoughSignatures: fewer good ones than the threshold; nothing was sent.
+            ChainReverted: BadSignatures (it is another set's turn), BadParameter (a staker is not staked any more, or
+                has another signing key by now).
+        """
+        _, needed, keys = self.signers()
+        at = self.contracts.settlement
+        digest = rotation_digest(self.contracts.chain_id, at, set_id, threshold, stakers)
+        bitmap, packed = pack_signatures(digest, keys, needed, signatures)
+        return self._account.send("RewardSettlement", at, "rotate", list(stakers), threshold, bitmap, packed)
+
+    def set_signing_key(self, key: Identity) -> Receipt:
+        """Let another key than the account's own sign for it, from the next signer set that it is in.
+
+        Raises:
+            ChainReverted: ActiveSigner, the account is in the current set.
+        """
+        at = self.contracts.registry
+        owned = keccak256(
+            abi.encode(
+                ("string", "uint256", "address", "address"),
+                ("PoT signing key", self.contracts.chain_id, at, self._me()),
+            )
+        )
+        signature = key.sign(keccak256(b"\x19Ethereum Signed Message:\n32" + owned))
+        possession = signature[:64] + bytes([27 + signature[64]])
+        return self._account.send("StakeRegistry", at, "setSigningKey", key.address, possession)
+
     def fund(self, grains: int) -> Receipt:
         """Give grains to the settlement contract for the aggregators to allot (emission, donation).
 
@@ -323,7 +362,7 @@ def pack_signatures(
         packed.append(_compact(signature))
         count += 1
     if count < threshold or threshold == 0:
-        raise NotEnoughSignatures("an epoch lacks good signatures of current signers", seen=count, wanted=threshold)
+        raise NotEnoughSignatures("too few good signatures of current signers", seen=count, wanted=threshold)
     return bitmap, b"".join(packed)
 
 

@@ -5,7 +5,7 @@ and chain"). So two watchers on two honest nodes must yield the same events in t
 event is yielded when its block has `confirmations` blocks on top: a shorter reorganisation is never seen, a longer one
 stops the watcher with a typed error, because an attestation cannot be taken back.
 
-It is written on plain JSON-RPC, not on web3: all our events are static words, and in an aggregator's process this costs
+It is written on plain JSON-RPC, not on web3: our events are a few words, and in an aggregator's process this costs
 2.5 MB where web3 costs 40 (docs/chain.md). It keeps nothing on disk; its `position` is the caller's to save.
 """
 
@@ -21,6 +21,7 @@ from pot_lab.crypto.canonical import Record
 from pot_lab.crypto.identity import format_address
 from pot_lab.errors import Malformed
 from pot_lab.protocol.records import ChainEvent
+from pot_lab.protocol.settlement import signers_hash
 
 MAX_BLOCKS: Final = 2_000
 """Blocks asked for at once; common limit of hosted nodes."""
@@ -166,6 +167,7 @@ _REGISTRY: dict[str, _Builder] = {
     ),
     "Withdrawn": lambda v: ("withdrawn", v["node"], v["role"], v["amount"], b"", ()),
     "Slashed": lambda v: ("slashed", v["node"], v["role"], v["amount"], b"", (v["bonded"],)),
+    "SigningKeySet": lambda v: ("signing_key_set", v["node"], _NO_ROLE, 0, v["key"], ()),
 }
 _ESCROW: dict[str, _Builder] = {
     "OrderPlaced": lambda v: (
@@ -186,6 +188,14 @@ _SETTLEMENT: dict[str, _Builder] = {
         v["cumulativeTotal"],
         v["root"],
         (v["epoch"], v["round"], v["signerSetId"]),
+    ),
+    "SignersRotated": lambda v: (
+        "signers_rotated",
+        bytes(20),
+        _NO_ROLE,
+        0,
+        signers_hash(v["keys"]),
+        (v["setId"], v["threshold"]),
     ),
     "Funded": lambda v: ("funded", v["from"], _NO_ROLE, v["amount"], b"", ()),
 }

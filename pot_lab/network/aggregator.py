@@ -269,8 +269,11 @@ class Aggregator:
             self._poller.register(source, zmq.POLLIN)
 
     def _shut(self) -> None:
-        """Close all sockets, dropping what was not sent, and wait until the ports are free."""
-        for each in self._sockets:
+        """Close all sockets, dropping what was not sent, and wait until the ports are free.
+
+        The gate closes last: connections that begin meanwhile ask it.
+        """
+        for each in reversed(self._sockets):
             each.close()
         self._context.term()
 

@@ -1,4 +1,5 @@
-"""What an aggregator does besides ordering: release key shares, attest the chain, sign settlements and send them.
+"""What an aggregator does besides ordering: release key shares, attest the chain, sign settlements and signer sets and
+send them.
 
 Each duty looks at its own replica's ledger after every batch and says, as signed transactions, what is still missing;
 so a restarted aggregator picks up where it was, and saying a thing twice is harmless (the ledger refuses it). Slow work
@@ -20,12 +21,12 @@ from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import PotLabError
-from pot_lab.protocol import views
+from pot_lab.protocol import signers, views
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.records import ChainEvent, share_context
 from pot_lab.protocol.settlement import Settlement, settlement_digest
-from pot_lab.protocol.transactions import MAX_ITEMS, Accuse, Attest, ReleaseShare, SignEpoch, sign
+from pot_lab.protocol.transactions import MAX_ITEMS, Accuse, Attest, ReleaseShare, SignEpoch, SignRotation, sign
 from pot_lab.protocol.views import SlashView
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,12 @@ class Settler(Protocol):
     def apply_slash(self, node: bytes, role: int, cumulative_grains: int, to: bytes, proof: list[bytes]) -> object: ...
 
 
+class Rotator(Protocol):
+    """What the rotating duty needs of a chain wallet; the call blocks."""
+
+    def rotate(self, set_id: int, threshold: int, stakers: list[bytes], signatures: dict[bytes, bytes]) -> object: ...
+
+
 class Speaker:
     """Signs an aggregator's own transactions; nonces follow the host's clock, which may be wrong without harm.
 
@@ -79,9 +86,9 @@ class Speaker:
         members = self._ledger().book.members
         return next((each for each in self._identities if each.address in members), self._identities[0])
 
-    def signer_of(self, signers: Container[bytes]) -> Identity:
+    def signer_of(self, keys: Container[bytes]) -> Identity:
         """The key that is one of these, or else the one in use now."""
-        return next((each for each in self._identities if each.address in signers), self.identity)
+        return next((each for each in self._identities if each.address in keys), self.identity)
 
     def say(self, body: Record, identity: Identity | None = None) -> bytes:
         """A signed transaction with the next nonce, by another of its keys if one is given."""
@@ -242,11 +249,95 @@ class AttestChain:
             self._ended.wait(self._interval_s)
 
 
+class Errands:
+    """Slow work on the chain, one after the other: an account's transactions are numbered in a row."""
+
+    def __init__(self) -> None:
+        self._last: threading.Thread | None = None
+
+    def add(self, work: Callable[[], None]) -> None:
+        """Do this on a thread of its own, after what was added before."""
+        before = self._last
+
+        def after() -> None:
+            if before is not None:
+                before.join()
+            work()
+
+        self._last = threading.Thread(target=after, name="errand", daemon=True)
+        self._last.start()
+
+
+class RotateSigners:
+    """Sign the signer set that the contract shall have; when a quorum has signed, send it, one aggregator after the
+    other, and again while the chain does not confirm it.
+
+    Args:
+        make_rotator: opens a chain wallet; called on a worker thread, once for each sending.
+        errands: does the sending.
+        patience_ms: how long the next aggregator in line waits for the one before it.
+    """
+
+    def __init__(
+        self,
+        ledger: Callable[[], Ledger],
+        speaker: Speaker,
+        make_rotator: Callable[[], Rotator],
+        errands: Errands,
+        patience_ms: int = 8_000,
+    ) -> None:
+        self._ledger, self._speaker = ledger, speaker
+        self._make_rotator, self._errands, self._patience_ms = make_rotator, errands, patience_ms
+        self._digest = b""
+        self._said_ms, self._send_at_ms = -REPEAT_AFTER_MS, -1
+
+    def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
+        """Nothing to do: `poll` reads the ledger."""
+
+    def poll(self, now_ms: int) -> list[bytes]:
+        """This aggregator's signature, if the set that is named lacks it; starts the sending when it is this one's
+        turn.
+        """
+        book = self._ledger().book
+        state, rotation = book.state, book.state.rotation
+        if rotation is None:
+            return []
+        digest = signers.digest_of(book, rotation)
+        if digest != self._digest:
+            self._digest, self._said_ms, self._send_at_ms = digest, -REPEAT_AFTER_MS, -1
+        counted = book.counted(rotation.signatures)
+        index = book.members.get(self._speaker.identity.address)
+        if index is not None and len(counted) >= state.signing_quorum:
+            if self._send_at_ms < 0:
+                place = (index - rotation.set_id) % len(book.members)
+                self._send_at_ms = now_ms + place * self._patience_ms
+            if now_ms >= self._send_at_ms:
+                self._send_at_ms = now_ms + len(book.members) * self._patience_ms
+                self._send(rotation.set_id, rotation.threshold, list(rotation.stakers), counted)
+        signer = self._speaker.signer_of(state.signers)
+        late = now_ms - self._said_ms >= REPEAT_AFTER_MS
+        if signer.address not in state.signers or signer.address in rotation.signatures or not late:
+            return []
+        self._said_ms = now_ms
+        return [self._speaker.say(SignRotation(rotation.set_id, signer.sign(digest)), signer)]
+
+    def _send(self, set_id: int, threshold: int, stakers: list[bytes], signatures: dict[bytes, bytes]) -> None:
+        def work() -> None:
+            try:
+                self._make_rotator().rotate(set_id, threshold, stakers, signatures)
+                log.info("event=rotation_sent set=%d n=%d", set_id, len(stakers))
+            except PotLabError as error:  # another may have sent it already; if not, the next in line tries
+                log.warning("event=rotation_not_sent set=%d reason=%r", set_id, str(error))
+
+        self._errands.add(work)
+
+
 class SettleEpochs:
     """Sign the pending settlement; when a quorum has signed, send it to the chain, one aggregator after the other.
 
     Args:
         make_settler: opens a chain wallet; called on a worker thread, once for each sending.
+        errands: does the sending.
         patience_ms: how long the next aggregator in line waits for the one before it.
     """
 
@@ -255,15 +346,15 @@ class SettleEpochs:
         ledger: Callable[[], Ledger],
         speaker: Speaker,
         make_settler: Callable[[], Settler],
+        errands: Errands,
         patience_ms: int = 8_000,
     ) -> None:
         self._ledger, self._speaker = ledger, speaker
-        self._make_settler, self._patience_ms = make_settler, patience_ms
+        self._make_settler, self._errands, self._patience_ms = make_settler, errands, patience_ms
         self._signed: dict[tuple[int, int], int] = {}
         self._complete_since: dict[tuple[int, int], int] = {}
         self._sent: set[tuple[int, int]] = set()
         self._confirmed_epoch = 0
-        self._worker: threading.Thread | None = None
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
         """Nothing to do: `poll` reads the ledger."""
@@ -284,13 +375,13 @@ class SettleEpochs:
         settlement = pending.settlement
         name = (settlement.epoch, settlement.round)
         counted = book.counted(pending.signatures)
-        if len(counted) >= book.signing_quorum and name not in self._sent:
+        if len(counted) >= state.signing_quorum and name not in self._sent:
             since = self._complete_since.setdefault(name, now_ms)
             self._complete_since = {name: since}
             place = (index - settlement.epoch - settlement.round) % len(book.members)
             if now_ms - since >= place * self._patience_ms:
                 self._sent = {name}
-                quorum = dict(list(counted.items())[: book.signing_quorum])
+                quorum = dict(list(counted.items())[: state.signing_quorum])
                 self._send(settlement, list(pending.order_ids), quorum)
         signer = self._speaker.signer_of(state.signers)  # the contract knows keys that the ledger may not hear any more
         if signer.address in pending.signatures or now_ms - self._signed.get(name, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
@@ -310,7 +401,7 @@ class SettleEpochs:
             except PotLabError as error:  # another may have sent it already; the ledger opens a new round if nobody did
                 log.warning("event=epoch_not_sent epoch=%d reason=%r", settlement.epoch, str(error))
 
-        self._start(work)
+        self._errands.add(work)
 
     def _after_confirmation(self, epoch: int) -> None:
         """Once for each confirmed epoch: claim what this aggregator earned; f+1 of them carry out the slashes."""
@@ -343,18 +434,7 @@ class SettleEpochs:
                 except PotLabError as error:  # one that was applied in an earlier epoch has nothing left to take
                     log.info("event=slash_not_applied reason=%r", str(error))
 
-        self._start(work)
-
-    def _start(self, work: Callable[[], None]) -> None:
-        before = self._worker
-
-        def after() -> None:
-            if before is not None:
-                before.join()
-            work()
-
-        self._worker = threading.Thread(target=after, name="settler", daemon=True)
-        self._worker.start()
+        self._errands.add(work)
 
 
 def confirmed_slashes(ledger: Ledger) -> tuple[SlashView, ...]:

@@ -28,7 +28,15 @@ from pot_lab.errors import PotLabError
 from pot_lab.network.aggregator import Aggregator, run_aggregator
 from pot_lab.network.chain_access import wallet_of, watcher_of
 from pot_lab.network.config import AggregatorEntry, NetworkConfig, parse_listening
-from pot_lab.network.duties import AttestChain, ReleaseShares, SettleEpochs, ShowEvidence, Speaker
+from pot_lab.network.duties import (
+    AttestChain,
+    Errands,
+    ReleaseShares,
+    RotateSigners,
+    SettleEpochs,
+    ShowEvidence,
+    Speaker,
+)
 from pot_lab.network.errors import BadConfig, BadKeyFile
 from pot_lab.network.genesis import genesis_of
 from pot_lab.network.keys import load_curve_key
@@ -112,8 +120,10 @@ def run_node(
         return application.ledger
 
     speaker = Speaker(genesis.network_id, identity, [each for each, _ in spare], ledger)
-    settle = SettleEpochs(ledger, speaker, lambda: wallet_of(config, speaker.identity))
+    errands = Errands()
+    settle = SettleEpochs(ledger, speaker, lambda: wallet_of(config, speaker.identity), errands)
     release = ReleaseShares(ledger, speaker, sealing)
+    rotate = RotateSigners(ledger, speaker, lambda: wallet_of(config, speaker.identity), errands)
     evidence = ShowEvidence(ledger, speaker)
 
     aggregators: list[Aggregator] = []
@@ -134,7 +144,7 @@ def run_node(
             index,
             data,
             application,
-            [release, settle, attest, evidence],
+            [release, settle, rotate, attest, evidence],
             identity=identity,
             curve_secret=curve.secret,
             listening=entry,

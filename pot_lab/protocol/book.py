@@ -19,6 +19,11 @@ MAX_DEPOSITED_GRAINS = 1 << 63
 """Deposits in all, ever, that the ledger can count: a canonical integer ends at 2^64, and payouts are cumulative."""
 
 
+def quorum_of(n: int) -> int:
+    """q = ceil((n+f+1)/2) with f = floor((n-1)/3)."""
+    return (n + (n - 1) // 3 + 2) // 2
+
+
 class Book:
     """State, the batch's time, the events that the batch has caused so far, and what can be derived from the state."""
 
@@ -48,16 +53,10 @@ class Book:
     @property
     def quorum(self) -> int:
         """q = ceil((n+f+1)/2)."""
-        return (len(self.members) + self.faulty + 2) // 2
-
-    @property
-    def signing_quorum(self) -> int:
-        """How many of the chain's signers its contract asks for; it knows only its own set."""
-        n = len(self.state.signers)
-        return (n + (n - 1) // 3 + 2) // 2
+        return quorum_of(len(self.members))
 
     def counted(self, signatures: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """Of a settlement's signatures those that the contract counts, by address."""
+        """Of a settlement's or a signer set's signatures those that the contract counts, by address."""
         return {key: signatures[key] for key in sorted(self.state.signers) if key in signatures}
 
     def account(self, address: bytes) -> Account:

@@ -7,7 +7,7 @@ contracts' first, so each is applied exactly once and in order, whoever reports 
 from __future__ import annotations
 
 from pot_lab.crypto.canonical import decode, encode
-from pot_lab.protocol import epochs, orders
+from pot_lab.protocol import epochs, orders, signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import TooEarly
 from pot_lab.protocol.parameters import Role
@@ -83,6 +83,12 @@ def _apply(book: Book, event: ChainEvent) -> None:
             epochs.cancel_if_names(book, event.subject)
         case "settled":
             epochs.confirm(book, event.subject, event.detail[0])
+        case "signing_key_set":
+            if book.stake(event.account, Role.AGGREGATOR).bonded:  # strangers are not remembered
+                state.chain_keys[event.account] = event.subject
+        case "signers_rotated":
+            set_id, threshold = event.detail
+            signers.confirm(book, set_id, threshold, event.subject)
         case _:  # `slashed` only carries out what the ledger decided; `funded` adds nothing to anybody's account here
             pass
     book.emit("chain_event", event.subject, event.account, what=event.kind, role=event.role, grains=amount)

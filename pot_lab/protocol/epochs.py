@@ -119,7 +119,7 @@ def on_sign_epoch(book: Book, aggregator: bytes, body: SignEpoch) -> bytes:
         raise BadEpoch("the settlement was not signed by this aggregator's key", seen=signer, wanted=aggregator)
     before = len(book.counted(pending.signatures))
     pending.signatures[aggregator] = body.signature
-    if before < book.signing_quorum <= len(book.counted(pending.signatures)):
+    if before < book.state.signing_quorum <= len(book.counted(pending.signatures)):
         book.emit("epoch_signed", epoch=body.epoch, round=body.round)
     return b""
 

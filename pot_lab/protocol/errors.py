@@ -105,5 +105,9 @@ class BadSeat(Refused):
     """A seat among the aggregators cannot be had or given up like this."""
 
 
+class BadRotation(Refused):
+    """A signature names no signer set that waits for signatures, or does not sign it."""
+
+
 class BadEpoch(Refused):
     """A signature names no epoch that waits for signatures, or does not sign it."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from pot_lab.crypto.canonical import decode, encode, tagged_hash
 from pot_lab.errors import PotLabError
-from pot_lab.protocol import accusations, chain_events, epochs, members, orders
-from pot_lab.protocol.book import Book
+from pot_lab.protocol import accusations, chain_events, epochs, members, orders, signers
+from pot_lab.protocol.book import Book, quorum_of
 from pot_lab.protocol.errors import StaleNonce, WrongNetwork
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.state import Aggregator, Event, Genesis, LedgerState
@@ -38,6 +38,7 @@ HANDLERS: dict[str, Handler] = {
     "open_scores": orders.on_open_scores,
     "attest": chain_events.on_attest,
     "sign_epoch": epochs.on_sign_epoch,
+    "sign_rotation": signers.on_sign_rotation,
     "accuse": accusations.on_accuse,
     "join": members.on_join,
     "vote_seat": members.on_vote_seat,
@@ -61,7 +62,8 @@ class Ledger:
         state = LedgerState(genesis, genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id))
         state.aggregators = [Aggregator(each.address, each.address, each.sealing_public) for each in genesis.members]
         state.sets = {0: [member.address for member in genesis.members]}
-        state.signers = [member.address for member in genesis.members]
+        state.signers = sorted(member.address for member in genesis.members)
+        state.signing_quorum = quorum_of(len(state.signers))
         state.keys = {member.address: member.address for member in genesis.members}
         self.book = Book(state)
         for member in genesis.members:
@@ -91,6 +93,7 @@ class Ledger:
         self._let_time_pass()
         replies = [self._apply(transaction) for transaction in transactions]
         epochs.advance(self.book)
+        signers.advance(self.book)
         events = self.book.events
         state.digest = tagged_hash(
             "pot-lab/ledger/1", state.digest, encode((sequence, time_ms)), encode(replies), encode(events)
@@ -98,8 +101,8 @@ class Ledger:
         return replies, events
 
     def due_ms(self) -> int | None:
-        """When the next window or epoch is due, so that a batch is wanted even if nobody asks for anything."""
-        times = (self.book.index.deadlines.next_ms(), epochs.due_ms(self.book))
+        """When the next window, epoch or set is due, so that a batch is wanted even if nobody asks for anything."""
+        times = (self.book.index.deadlines.next_ms(), epochs.due_ms(self.book), members.due_ms(self.book))
         return min((time_ms for time_ms in times if time_ms is not None), default=None)
 
     def snapshot(self) -> bytes:

@@ -13,6 +13,7 @@ from pot_lab.consensus.quorum import LARGEST_SET, SMALLEST_SET
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import ADDRESS_BYTES, recover
 from pot_lab.errors import Malformed, PotLabError
+from pot_lab.protocol import signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import AlreadyDone, BadSeat, ChangePending, InsufficientStake, NotAllowed
 from pot_lab.protocol.parameters import Role
@@ -21,6 +22,8 @@ from pot_lab.protocol.state import Aggregator, Candidate
 from pot_lab.protocol.transactions import Join, Leave, Register, RotateKeys, Unregister, VoteSeat
 
 MAX_CANDIDATES = 64
+NOTICE_MS = 1_000
+"""How long an idle ledger may not know that a change of the aggregators is in force."""
 
 
 def on_register(book: Book, address: bytes, body: Register) -> bytes:
@@ -94,7 +97,7 @@ def on_vote_seat(book: Book, aggregator: bytes, body: VoteSeat) -> bytes:
         if body.seated:
             _require_backed(book, body.account)
         else:
-            _require_spare(book)
+            _require_spare(book, body.account)
     if not body.seated:
         votes = state.removals.setdefault(body.account, votes)
     votes.append(voter)
@@ -110,7 +113,7 @@ def on_leave(book: Book, account: bytes, body: Leave) -> bytes:
     if account not in _seated(book):
         raise BadSeat("the account has no seat", seen=account)
     _require_settled(book)
-    _require_spare(book)
+    _require_spare(book, account)
     _change(book, [seat for seat in book.state.aggregators if seat.account != account])
     return b""
 
@@ -125,6 +128,11 @@ def on_rotate_keys(book: Book, account: bytes, body: RotateKeys) -> bytes:
     fresh = _new_seat(book, account, body)
     _change(book, [fresh if seat.account == account else seat for seat in book.state.aggregators])
     return b""
+
+
+def due_ms(book: Book) -> int | None:
+    """Batches are wanted as long as a change is not in force: the first one after it says that it is."""
+    return book.state.time_ms + NOTICE_MS if book.state.changed > book.state.era else None
 
 
 def let_go(book: Book) -> None:
@@ -194,9 +202,10 @@ def _require_settled(book: Book) -> None:
         )
 
 
-def _require_spare(book: Book) -> None:
+def _require_spare(book: Book, without: bytes) -> None:
     if len(book.state.aggregators) <= SMALLEST_SET:
         raise BadSeat("the others would be too few", seen=len(book.state.aggregators) - 1, wanted=SMALLEST_SET)
+    signers.require_enough(book, _seated(book) - {without})
 
 
 def _require_backed(book: Book, account: bytes) -> None:

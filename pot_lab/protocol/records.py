@@ -240,8 +240,9 @@ class ChainEvent(Record, frozen=True):
     """Something that happened on the chain, as an aggregator's watcher read it and attests it (chain.md, "Ledger and
     chain").
 
-    `kind` is one of staked, unstake_requested, withdrawn, slashed, order_placed, order_refunded, settled, funded.
-    `role` is -1 where none is meant. `subject` is an order id or a root; `detail` holds the kind's further integers.
+    `kind` is one of staked, unstake_requested, withdrawn, slashed, signing_key_set, order_placed, order_refunded,
+    settled, signers_rotated, funded. `role` is -1 where none is meant. `subject` is an order id, a root, a key or the
+    hash of keys; `detail` holds the kind's further integers.
     """
 
     kind: str
@@ -279,9 +280,11 @@ _EVENT_SHAPES = {
     "unstake_requested": (True, 0, 2),
     "withdrawn": (True, 0, 0),
     "slashed": (True, 0, 1),
+    "signing_key_set": (False, ADDRESS_BYTES, 0),
     "order_placed": (False, HASH_BYTES, 4),
     "order_refunded": (False, HASH_BYTES, 0),
     "settled": (False, HASH_BYTES, 3),
+    "signers_rotated": (False, HASH_BYTES, 2),
     "funded": (False, 0, 0),
 }
 """Of each kind of chain event: whether it has a role, the bytes of its subject, how many integers its detail has."""

@@ -29,7 +29,9 @@ __all__ = [
     "domain_separator",
     "orders_hash",
     "reward_leaf",
+    "rotation_digest",
     "settlement_digest",
+    "signers_hash",
     "slash_leaf",
     "verify_proof",
 ]
@@ -41,6 +43,7 @@ _SETTLEMENT_TYPE: Final = keccak256(
     b"Settlement(uint64 epoch,uint64 round,uint64 signerSetId,bytes32 root,"
     b"uint128 cumulativeTotal,bytes32 ordersHash,bytes32 ledgerHash)"
 )
+_ROTATION_TYPE: Final = keccak256(b"Rotation(uint64 newSetId,uint64 threshold,address[] stakers)")
 _DOMAIN_TYPE: Final = keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
 _DOMAIN_NAME: Final = keccak256(b"PoT Settlement")
 _DOMAIN_VERSION: Final = keccak256(b"1")
@@ -140,6 +143,23 @@ def settlement_digest(chain_id: int, contract: bytes, settlement: Settlement) ->
         + abi_word_bytes32(settlement.ledger_hash)
     )
     return keccak256(b"\x19\x01" + domain_separator(chain_id, contract) + body)
+
+
+def rotation_digest(chain_id: int, contract: bytes, set_id: int, threshold: int, stakers: Sequence[bytes]) -> bytes:
+    """The 32 bytes that the current signers sign to hand over to the set `set_id`; equal to the contract's.
+
+    Args:
+        stakers: the accounts that stake for the new set, in the order of their signing keys.
+    Raises:
+        NotEncodable: a value is out of its type's range.
+    """
+    body = keccak256(_ROTATION_TYPE + abi_word_uint(set_id, 64) + abi_word_uint(threshold, 64) + signers_hash(stakers))
+    return keccak256(b"\x19\x01" + domain_separator(chain_id, contract) + body)
+
+
+def signers_hash(addresses: Iterable[bytes]) -> bytes:
+    """EIP-712's hash of an array of addresses (32 bytes)."""
+    return keccak256(b"".join(abi_word_address(address) for address in addresses))
 
 
 def reward_leaf(account: bytes, cumulative_grains: int) -> bytes:

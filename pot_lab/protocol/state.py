@@ -243,6 +243,18 @@ class PendingEpoch(State):
     signatures: dict[bytes, bytes] = msgspec.field(default_factory=dict)
 
 
+class PendingRotation(State):
+    """A signer set that waits for signatures of the current one, then for the chain: its number, how many of it must
+    sign, and the accounts that stake for it, by their signing keys.
+    """
+
+    set_id: int
+    threshold: int
+    stakers: list[bytes]
+    opened_ms: int
+    signatures: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+
+
 class Confirmed(State):
     """The last settlement that the chain has confirmed; its leaves are what members may claim now."""
 
@@ -261,7 +273,10 @@ class LedgerState(State):
 
     `aggregators` are those that the ledger listens to and asks consensus for; `changed` is the batch that named them,
     `era` the checkpoint after which consensus took the last set. `keys` names the account of every key that ever was an
-    aggregator's; `signers` are the keys that the chain's contract counts; `convicted` are those that equivocated.
+    aggregator's; `convicted` are those that equivocated.
+    `signers` are the keys that the chain's contract counts, ascending, `signing_quorum` how many of them it asks for,
+    `chain_keys` the keys that accounts named there instead of their own; `rotation` is the set that shall follow, and
+    `offered` the keys of all that were named to follow this one.
     `sets` holds the accounts of the sets to which live orders are sealed, by the batch that named the set.
     """
 
@@ -298,6 +313,10 @@ class LedgerState(State):
     convicted: list[bytes] = msgspec.field(default_factory=list)
     candidates: dict[bytes, Candidate] = msgspec.field(default_factory=dict)
     removals: dict[bytes, list[bytes]] = msgspec.field(default_factory=dict)
+    signing_quorum: int = 0
+    chain_keys: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    rotation: PendingRotation | None = None
+    offered: list[list[bytes]] = msgspec.field(default_factory=list)
 
 
 class Event(Record, frozen=True):

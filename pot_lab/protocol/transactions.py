@@ -147,6 +147,13 @@ class SignEpoch(Record, frozen=True):
     signature: bytes
 
 
+class SignRotation(Record, frozen=True):
+    """A signer of the chain's contract signs the set that shall follow: 65 bytes over its EIP-712 digest."""
+
+    set_id: int
+    signature: bytes
+
+
 class Accuse(Record, frozen=True):
     """Anyone shows that an aggregator signed two things that contradict each other: a `consensus.evidence.Equivocation`
     in canonical bytes.
@@ -204,6 +211,7 @@ BODIES: dict[str, type[Record]] = {
     "open_scores": OpenScores,
     "attest": Attest,
     "sign_epoch": SignEpoch,
+    "sign_rotation": SignRotation,
     "accuse": Accuse,
     "join": Join,
     "vote_seat": VoteSeat,

@@ -226,13 +226,17 @@ class CandidateView(Record, frozen=True):
 
 class SeatsView(Record, frozen=True):
     """The aggregators as the ledger has them, and how many votes give or take a seat. While `change_pending` no other
-    change can be made.
+    change can be made. `signers` are the keys that the chain's contract counts, under the number `signer_set_id`;
+    `next_signers` the accounts that shall sign instead, none when all is as it should be.
     """
 
     seats: tuple[SeatView, ...]
     candidates: tuple[CandidateView, ...]
     quorum: int
     change_pending: bool
+    signer_set_id: int
+    signers: tuple[bytes, ...]
+    next_signers: tuple[bytes, ...]
 
 
 class OrderQuery(Record, frozen=True):
@@ -437,7 +441,7 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
             tuple(pending.order_ids) if pending else (),
             tuple(address for address, _ in signed),
             tuple(signature for _, signature in signed),
-            ledger.book.signing_quorum,
+            ledger.state.signing_quorum,
             confirmed.epoch,
             confirmed.root,
             confirmed.total_grains,
@@ -482,7 +486,17 @@ def _seats(ledger: Ledger, arguments: bytes) -> bytes:
         CandidateView(account, each.seat.key, _contact(each.seat.contact), tuple(each.votes))
         for account, each in sorted(state.candidates.items())
     )
-    return encode(SeatsView(seats, candidates, ledger.book.quorum, state.changed > state.era))
+    return encode(
+        SeatsView(
+            seats,
+            candidates,
+            ledger.book.quorum,
+            state.changed > state.era,
+            state.signer_set_id,
+            tuple(state.signers),
+            tuple(state.rotation.stakers) if state.rotation else (),
+        )
+    )
 
 
 def _contact(contact: bytes) -> Contact:

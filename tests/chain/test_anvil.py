@@ -63,7 +63,7 @@ def test_a_whole_cycle_on_another_node(anvil_world: World) -> None:
         wallet.claim(PAYEE, 60 * POT, tree.proof(reward_leaf(PAYEE, 60 * POT)))
     assert (caught.value.name, caught.value.arguments) == ("NothingToClaim", (PAYEE, 60 * POT))
     events = ChainWatcher(world.url, world.contracts, 0, world.contracts.first_block).poll()
-    assert [event.kind for event in events] == ["staked"] * 5 + ["order_placed", "settled"]
+    assert [event.kind for event in events] == [*["staked"] * 5, "signers_rotated", "order_placed", "settled"]
     assert events[-1].subject == tree.root and events[-1].detail == (1, 0, 1)
 
 

@@ -6,15 +6,12 @@ import pytest
 
 from pot_lab.chain.account import Receipt
 from pot_lab.chain.errors import ChainReverted, NotEnoughSignatures
-from pot_lab.chain.wallet import Claim
-from pot_lab.crypto.canonical import keccak256
+from pot_lab.chain.wallet import Claim, pack_signatures
 from pot_lab.protocol.settlement import (
     PayoutTree,
     Settlement,
-    abi_word_address,
-    abi_word_uint,
-    domain_separator,
     reward_leaf,
+    rotation_digest,
     settlement_digest,
     slash_leaf,
 )
@@ -193,21 +190,34 @@ def test_a_new_signer_set_makes_old_signatures_worthless(world: World) -> None:
 
 def test_the_current_signers_can_hand_over_to_the_next(world: World) -> None:
     stakers = [signer.address for signer in world.aggregators[:4]]
-    type_ = keccak256(b"Rotation(uint64 newSetId,uint64 threshold,address[] stakers)")
-    listed = keccak256(b"".join(abi_word_address(staker) for staker in stakers))
-    body = keccak256(type_ + abi_word_uint(2) + abi_word_uint(3) + listed)
-    domain = domain_separator(world.contracts.chain_id, world.contracts.settlement)
-    digest = keccak256(b"\x19\x01" + domain + body)
-    packed = b""
-    for signer in world.aggregators[:4]:
-        signature = signer.sign(digest)
-        packed += signature[:32] + (int.from_bytes(signature[32:64], "big") | signature[64] << 255).to_bytes(32, "big")
+    digest = rotation_digest(world.contracts.chain_id, world.contracts.settlement, 2, 3, stakers)
+    signatures = {signer.address: signer.sign(digest) for signer in world.aggregators[:4]}
+    keys = world.wallet().signers()[2]
+    _, packed = pack_signatures(digest, keys, 4, signatures)
+    wallet = world.wallet(world.relayer)
     with refused("BadSignatures"):
         world.send(world.relayer, "RewardSettlement", "rotate", stakers, 3, 0b111, packed[:192])
-    world.send(world.relayer, "RewardSettlement", "rotate", stakers, 3, 0b1111, packed)
+    with pytest.raises(NotEnoughSignatures):
+        wallet.rotate(2, 3, stakers, dict(list(signatures.items())[:3]))
+    with pytest.raises(NotEnoughSignatures):  # they signed another threshold
+        wallet.rotate(2, 4, stakers, signatures)
+    wallet.rotate(2, 3, stakers, signatures)
     assert world.wallet().signers() == (2, 3, tuple(stakers))
     with refused("BadSignatures"):  # the same hand-over again
-        world.send(world.relayer, "RewardSettlement", "rotate", stakers, 3, 0b1111, packed)
+        wallet.rotate(2, 3, stakers, signatures)
+
+
+def test_an_account_names_its_signing_key_while_it_does_not_sign(world: World) -> None:
+    cold, hot = world.client, identity("hot")
+    with refused("ActiveSigner"):
+        world.wallet(world.aggregators[0]).set_signing_key(hot)
+    world.wallet(cold).stake(3, 1_000 * POT)
+    world.wallet(cold).set_signing_key(hot)
+    seats = sorted([(hot.address, cold.address), *((each.address, each.address) for each in world.aggregators)])
+    stakers = [account for _, account in seats]
+    digest = rotation_digest(world.contracts.chain_id, world.contracts.settlement, 2, 4, stakers)
+    world.wallet(world.relayer).rotate(2, 4, stakers, {each.address: each.sign(digest) for each in world.aggregators})
+    assert world.wallet().signers() == (2, 4, tuple(key for key, _ in seats))
 
 
 def test_a_hundred_signers_fit(world: World) -> None:

@@ -12,7 +12,7 @@ from pot_lab.chain.watcher import ChainWatcher, Position
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.errors import Malformed
 from pot_lab.protocol.records import ChainEvent
-from pot_lab.protocol.settlement import PayoutTree, reward_leaf, slash_leaf
+from pot_lab.protocol.settlement import PayoutTree, reward_leaf, signers_hash, slash_leaf
 from tests.chain.world import DAY_S, POT, World, identity, start_chain, stop
 
 
@@ -57,6 +57,12 @@ def story(world: World) -> Iterator[tuple[World, list[tuple[object, ...]]]]:
     told.append(("settled", bytes(20), -1, 110 * POT, tree.root, (1, 0, 1)))
     world.wallet(world.relayer).apply_slash(node, 3, 400 * POT, payee, tree.proof(slash))
     told.append(("slashed", node, 3, 400 * POT, b"", (600 * POT,)))
+    hot = identity("hot")
+    wallet.set_signing_key(hot)
+    told.append(("signing_key_set", client, -1, 0, hot.address, ()))
+    others = [each.address for each in world.aggregators[:4]]
+    world.send(world.founder, "RewardSettlement", "rotate", others, 3, 0, b"")
+    told.append(("signers_rotated", bytes(20), -1, 0, signers_hash(others), (2, 3)))
     yield world, told
 
 
@@ -67,10 +73,12 @@ def told(events: list[ChainEvent]) -> list[tuple[object, ...]]:
 def test_every_kind_of_event_is_told_in_order(story: tuple[World, list[tuple[object, ...]]]) -> None:
     world, expected = story
     events = watcher(world).poll()
-    genesis = events[: len(world.aggregators)]
-    assert [event.kind for event in genesis] == ["staked"] * len(world.aggregators)
-    assert {event.account for event in genesis} == {signer.address for signer in world.aggregators}
-    assert told(events[len(genesis) :]) == expected
+    *genesis, seated = events[: len(world.aggregators) + 1]
+    keys = [signer.address for signer in world.aggregators]
+    assert [event.kind for event in genesis] == ["staked"] * len(keys)
+    assert {event.account for event in genesis} == set(keys)
+    assert told([seated]) == [("signers_rotated", bytes(20), -1, 0, signers_hash(keys), (1, 4))]
+    assert told(events[len(keys) + 1 :]) == expected
     places = [(event.block, event.log_index) for event in events]
     assert places == sorted(set(places))
     assert [decode(encode(event), ChainEvent, limit_bytes=1_000) for event in events] == events
@@ -174,7 +182,7 @@ def test_a_lying_node_is_refused_and_nothing_is_skipped(world: World, lie: dict[
         reader.poll()
     assert reader.position == start
     reader._rpc.call = honest  # type: ignore[method-assign]
-    assert len(reader.poll()) == len(world.aggregators)
+    assert len(reader.poll()) == len(world.aggregators) + 1  # their stakes, and that they sign
 
 
 def test_a_log_told_twice_is_refused(world: World) -> None:

@@ -108,6 +108,17 @@ class LedgerNetwork:
         process.kill()
         process.wait()
 
+    def await_end(self, seat: Seat, timeout_s: float) -> int:
+        """Exit code of an aggregator that ends by itself."""
+        process = self.processes.pop(seat.name)
+        try:
+            return process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.processes[seat.name] = process
+            logs = {each.parent.name: each.read_text()[-1_500:] for each in sorted(self.folder.glob("*/stderr"))}
+            told = "\n".join(f"{name}:\n{text}" for name, text in logs.items())
+            raise AssertionError(f"aggregator {seat.name} did not end within {timeout_s:g} s\n{told}") from None
+
     def stderr(self, seat: Seat) -> str:
         return (self.folder / seat.name / "stderr").read_text()
 

@@ -119,7 +119,7 @@ def test_aggregators_come_go_and_change_their_keys_under_load_and_kills(network:
         leaver = network.seats[3]
         first_ones[3].say(Leave())
         until(lambda: members(client) == 4, "the client has followed to the four")
-        assert network.processes.pop(leaver.name).wait(PATIENCE_S) == 0
+        assert network.await_end(leaver, PATIENCE_S) == 0
         assert " left " in network.stderr(leaver)
         work.goes_on()
         network.kill(network.seats[0])
@@ -195,7 +195,7 @@ def test_operators_change_the_set_from_a_terminal(network: LedgerNetwork, capsys
     assert code == 0 and "1 of 4 votes to remove it" in told
 
     assert seat_command("leave", fifth)[0] == 0
-    assert network.processes.pop("fifth").wait(PATIENCE_S) == 0
+    assert network.await_end(fifth, PATIENCE_S) == 0
     assert main(["seat", "--json", "--network", file]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert len(facts["seats"]) == 4 and facts["quorum"] == 3 and facts["candidates"] == []

@@ -114,9 +114,11 @@ SHAPES = {
     "unstake_requested": ChainEvent("unstake_requested", 1, 0, ALICE.address, 0, 1, b"", (0, 9)),
     "withdrawn": ChainEvent("withdrawn", 1, 0, ALICE.address, 0, 1, b"", ()),
     "slashed": ChainEvent("slashed", 1, 0, ALICE.address, 0, 1, b"", (0,)),
+    "signing_key_set": ChainEvent("signing_key_set", 1, 0, ALICE.address, -1, 0, b"\x02" * 20, ()),
     "order_placed": ChainEvent("order_placed", 1, 0, ALICE.address, -1, 5, ORDER_ID, (1, 1, 9, 2**64 - 1)),
     "order_refunded": ChainEvent("order_refunded", 1, 0, ALICE.address, -1, 5, ORDER_ID, ()),
     "settled": ChainEvent("settled", 1, 0, bytes(20), -1, 5, ORDER_ID, (1, 1, 1)),
+    "signers_rotated": ChainEvent("signers_rotated", 1, 0, bytes(20), -1, 0, ORDER_ID, (1, 3)),
     "funded": ChainEvent("funded", 1, 0, ALICE.address, -1, 5, b"", ()),
 }
 CHANGES = [

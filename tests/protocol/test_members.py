@@ -15,6 +15,7 @@ from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.protocol import views
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.members import NOTICE_MS
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ChainEvent, Contact, possession_digest
 from pot_lab.protocol.settlement import settlement_digest
@@ -132,6 +133,18 @@ def test_one_change_takes_force_before_the_next_is_made() -> None:
     assert town.say(newcomer, Leave()).code == "ChangePending"
 
 
+def test_a_batch_is_wanted_until_a_change_is_in_force() -> None:
+    """Without it an idle ledger would not know, and refuse the next change for ever."""
+    town = Town()
+    assert town.ledger.due_ms() is None
+    town.seat(key("newcomer"))
+    assert town.ledger.due_ms() == town.ledger.state.time_ms + NOTICE_MS
+    town.batch()
+    assert town.ledger.due_ms() == town.ledger.state.time_ms + NOTICE_MS
+    town.take_over()
+    assert town.ledger.due_ms() is None
+
+
 def test_the_last_four_cannot_leave() -> None:
     town, newcomer = Town(), key("newcomer")
     assert town.say(town.aggregators[0], Leave()).code == "BadSeat"
@@ -211,7 +224,7 @@ def test_the_chain_counts_its_own_signers_until_it_is_told_of_others() -> None:
     town.must(key("anybody"), evidence(town, town.aggregators[3]))  # makes an epoch
     town.wait(2_000)
     pending = town.ledger.state.pending
-    assert pending is not None and town.ledger.book.signing_quorum == 3
+    assert pending is not None and town.ledger.state.signing_quorum == 3
     digest = settlement_digest(town.genesis.chain_id, town.genesis.settlement_contract, pending.settlement)
     name = pending.settlement.epoch, pending.settlement.round
 

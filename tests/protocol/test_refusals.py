@@ -34,6 +34,7 @@ from pot_lab.protocol.transactions import (
     RotateKeys,
     ScoreCommitment,
     SignEpoch,
+    SignRotation,
     Unregister,
     Withdraw,
     sign,
@@ -177,6 +178,7 @@ SCENES: list[tuple[str, Scene]] = [
     ("NotAllowed", lambda w: by(STRANGER, w, Window.RELEASE, "release_key")),
     ("NotAllowed", lambda w: (STRANGER, Attest(0, ()))),
     ("NotAllowed", lambda w: (STRANGER, SignEpoch(1, 1, bytes(65)))),
+    ("NotAllowed", lambda w: (STRANGER, SignRotation(2, bytes(65)))),
     ("NotAllowed", lambda w: (w.aggregators[0], Register(3))),
     ("NotAllowed", lambda w: (STRANGER, Unregister(0))),
     ("NotAllowed", lambda w: (w.aggregators[0], Unregister(3))),
@@ -233,6 +235,7 @@ SCENES: list[tuple[str, Scene]] = [
     ("ChangePending", scene_keys_twice),
     ("BadEvidence", scene_nothing_to_accuse_of),
     ("BadEpoch", lambda w: (w.aggregators[0], SignEpoch(1, 1, bytes(65)))),
+    ("BadRotation", lambda w: (w.aggregators[0], SignRotation(2, bytes(65)))),
 ]  # fmt: skip
 
 NOT_IN_REPLIES = {"UnknownKind"}

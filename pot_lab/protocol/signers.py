@@ -1,0 +1,110 @@
+"""Who signs for the ledger on the chain: the contract's signer set follows the aggregators.
+
+The contract takes another set when a quorum of the one before signs it (`RewardSettlement.rotate`). So once a change of
+the aggregators is in force, the ledger names the set that it wants, the current signers sign its EIP-712 digest as
+ledger transactions, any aggregator sends it, and the chain's own event, attested, makes it current. While the chain is
+away nothing is lost: the old signers go on, and no more of them may leave than the contract can do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from pot_lab.crypto.identity import BadSignature, recover
+from pot_lab.protocol.book import Book, quorum_of
+from pot_lab.protocol.errors import BadRotation, ChangePending, NotAllowed
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.settlement import rotation_digest, signers_hash
+from pot_lab.protocol.state import PendingRotation
+from pot_lab.protocol.transactions import SignRotation
+
+MAX_OFFERED = 16
+"""Sets that were named for one rotation, of which the chain may still take any that has its signatures."""
+
+
+def advance(book: Book) -> None:
+    """Name the set that the contract should have, if it has another."""
+    state = book.state
+    if state.changed > state.era:
+        return
+    pairs = _wanted(book)
+    keys = [key for key, _ in pairs]
+    if not keys or keys == state.signers:
+        state.rotation = None
+        return
+    stakers = [account for _, account in pairs]
+    set_id = state.signer_set_id + 1
+    if state.rotation is not None and (state.rotation.set_id, state.rotation.stakers) == (set_id, stakers):
+        return
+    state.rotation = PendingRotation(set_id, quorum_of(len(stakers)), stakers, book.now_ms)
+    if keys not in state.offered:
+        state.offered = [*state.offered[1 - MAX_OFFERED :], keys]
+    book.emit("rotation_opened", set_id=set_id, n=len(stakers))
+
+
+def on_sign_rotation(book: Book, aggregator: bytes, body: SignRotation) -> bytes:
+    """Take a current signer's signature of the set that is named; the one that completes it is told."""
+    state, rotation = book.state, book.state.rotation
+    if aggregator not in state.signers or aggregator in state.convicted:
+        raise NotAllowed("only a signer that the chain's contract counts may say who signs next")
+    if rotation is None or body.set_id != rotation.set_id:
+        wanted = rotation.set_id if rotation else None
+        raise BadRotation("no such signer set waits for signatures", seen=body.set_id, wanted=wanted)
+    try:
+        signer = recover(digest_of(book, rotation), body.signature)
+    except BadSignature as error:
+        raise BadRotation("the signer set's signature cannot be read", seen=body.signature) from error
+    if signer != aggregator:
+        raise BadRotation("the signer set was not signed by this aggregator's key", seen=signer, wanted=aggregator)
+    before = len(book.counted(rotation.signatures))
+    rotation.signatures[aggregator] = body.signature
+    if before < state.signing_quorum <= len(book.counted(rotation.signatures)):
+        book.emit("rotation_signed", set_id=rotation.set_id)
+    return b""
+
+
+def digest_of(book: Book, rotation: PendingRotation) -> bytes:
+    """What the current signers sign (32 bytes)."""
+    genesis = book.state.genesis
+    return rotation_digest(
+        genesis.chain_id, genesis.settlement_contract, rotation.set_id, rotation.threshold, rotation.stakers
+    )
+
+
+def confirm(book: Book, set_id: int, threshold: int, keys_hash: bytes) -> None:
+    """The contract has another signer set. A pending settlement is signed again by the new ones, under a new round.
+
+    The event tells the keys' hash. A set that the ledger never named can only come from the contract's owner; nobody is
+    known to sign then, until the owner gives the contract the set that the ledger names.
+    """
+    state = book.state
+    known = [state.signers, *state.offered, [key for key, _ in _wanted(book)]]
+    state.signers = next((keys for keys in reversed(known) if signers_hash(keys) == keys_hash), [])
+    state.signer_set_id, state.signing_quorum = set_id, threshold
+    state.rotation, state.offered = None, []
+    if state.pending is not None and state.pending.settlement.signer_set_id != set_id:
+        state.pending.opened_ms = book.now_ms - state.parameters.settlement_timeout_ms
+    book.emit("signers_rotated", set_id=set_id, n=len(state.signers))
+
+
+def require_enough(book: Book, accounts: Container[bytes]) -> None:
+    """Raise ChangePending if, with only these accounts left, the contract would lack signers to hand over to others."""
+    state = book.state
+    left = sum(key not in state.convicted and state.keys.get(key) in accounts for key in state.signers)
+    if left < state.signing_quorum:
+        raise ChangePending(
+            "the chain's signers have to follow the change before this one",
+            seen=f"{left} of them would be left",
+            wanted=f"at least {state.signing_quorum}",
+        )
+
+
+def _wanted(book: Book) -> list[tuple[bytes, bytes]]:
+    """Signing key and account of each aggregator whose key on the chain is, or was, the one that it votes with, by key.
+
+    Others could not sign; an account's own key counts on the chain until it names another there.
+    """
+    state, active = book.state, book.active[Role.AGGREGATOR]
+    accounts = [seat.account for seat in state.aggregators if seat.account in active]
+    pairs = ((state.chain_keys.get(account, account), account) for account in accounts)
+    return sorted((key, account) for key, account in pairs if state.keys.get(key) == account)

@@ -1,0 +1,211 @@
+"""The chain's signers follow the aggregators: who shall sign, who says so, what a settlement does meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from pot_lab.consensus.quorum import quorum
+from pot_lab.crypto.canonical import decode
+from pot_lab.crypto.identity import Identity
+from pot_lab.protocol import signers, views
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import ChainEvent
+from pot_lab.protocol.settlement import settlement_digest, signers_hash
+from pot_lab.protocol.state import PendingRotation
+from pot_lab.protocol.transactions import Join, Leave, RotateKeys, SignEpoch, SignRotation, VoteSeat
+from tests.protocol.test_accusations import evidence
+from tests.protocol.test_members import Town, application_for
+from tests.protocol.world import key
+
+
+def rotation(town: Town) -> PendingRotation:
+    found = town.ledger.state.rotation
+    assert found is not None
+    return found
+
+
+def signature(town: Town, signer: Identity) -> SignRotation:
+    named = rotation(town)
+    return SignRotation(named.set_id, signer.sign(signers.digest_of(town.ledger.book, named)))
+
+
+def rotated(set_id: int, threshold: int, keys: list[bytes]) -> ChainEvent:
+    return ChainEvent("signers_rotated", 9, 0, bytes(20), -1, 0, signers_hash(keys), (set_id, threshold))
+
+
+def follow(town: Town) -> None:
+    """The chain takes the set that is named."""
+    named = rotation(town)
+    town.chain(rotated(named.set_id, named.threshold, named.stakers))
+
+
+def addresses(people: list[Identity]) -> list[bytes]:
+    return sorted(each.address for each in people)
+
+
+def test_a_newcomer_signs_on_the_chain_when_the_signers_before_it_said_so() -> None:
+    town, newcomer = Town(), key("newcomer")
+    town.seat(newcomer)
+    assert town.ledger.state.rotation is None  # not in force yet
+    town.take_over()
+    named = rotation(town)
+    assert (named.set_id, named.threshold, named.stakers) == (2, quorum(5), addresses(town.aggregators))
+
+    assert town.say(newcomer, signature(town, newcomer)).code == "NotAllowed"
+    first = town.aggregators[0]
+    assert town.say(first, SignRotation(2, town.aggregators[1].sign(bytes(32)))).code == "BadRotation"
+    assert town.say(first, SignRotation(3, signature(town, first).signature)).code == "BadRotation"
+    assert town.say(first, SignRotation(2, b"")).code == "BadRotation"
+    for count, each in enumerate(town.aggregators[: quorum(4)], 1):
+        town.must(each, signature(town, each))
+        assert any(event.kind == "rotation_signed" for event in town.events) == (count == quorum(4))
+
+    follow(town)
+    state = town.ledger.state
+    assert (state.signers, state.signer_set_id, state.signing_quorum) == (addresses(town.aggregators), 2, quorum(5))
+    assert state.rotation is None and state.offered == []
+    assert town.say(first, SignRotation(3, bytes(65))).code == "BadRotation"
+
+
+def test_the_first_set_is_the_one_that_the_contracts_begin_with() -> None:
+    town = Town(7)
+    town.batch()
+    assert town.ledger.state.rotation is None
+    town.chain(rotated(1, 6, addresses(town.aggregators)))  # a founder may ask for more than the quorum
+    assert town.ledger.state.signing_quorum == 6 and town.ledger.state.rotation is None
+
+
+def test_a_settlement_on_its_way_is_signed_again_by_the_new_signers() -> None:
+    town, newcomer = Town(), key("newcomer")
+    for each in town.aggregators:
+        town.fund(each)
+    town.must(key("anybody"), evidence(town, town.aggregators[3]))  # makes an epoch
+    liar = town.aggregators.pop(3)
+    town.wait(2_000)
+    before = town.ledger.state.pending
+    assert before is not None and before.settlement.signer_set_id == 1
+    town.fund(newcomer)
+    town.must(newcomer, application_for(Join, town, newcomer, newcomer))
+    for each in town.aggregators:
+        town.must(each, VoteSeat(newcomer.address, True))
+    town.aggregators.append(newcomer)
+    town.take_over()
+    town.take_over()
+    assert rotation(town).stakers == addresses(town.aggregators) and liar.address not in rotation(town).stakers
+    follow(town)
+    pending = town.ledger.state.pending
+    assert pending is not None
+    assert (pending.settlement.epoch, pending.settlement.round, pending.settlement.signer_set_id) == (1, 2, 2)
+    digest = settlement_digest(town.genesis.chain_id, town.genesis.settlement_contract, pending.settlement)
+    for each in town.aggregators[1:]:
+        town.must(each, SignEpoch(1, 2, each.sign(digest)))
+    view = decode(views.query(town.ledger, "epoch", b""), views.EpochView, limit_bytes=1 << 20)
+    assert list(view.signers) == addresses(town.aggregators[1:]) and view.quorum == 3
+
+
+def test_no_more_leave_than_the_chain_can_do_without_until_it_follows() -> None:
+    town = Town(7)  # 5 of 7 sign
+    for _ in range(2):
+        town.must(town.aggregators.pop(), Leave())
+        town.take_over()
+    reply = town.say(town.aggregators[-1], Leave())
+    assert reply.code == "ChangePending" and (reply.seen, reply.wanted) == ("4 of them would be left", "at least 5")
+    for each in town.aggregators[:4]:
+        reply = town.say(each, VoteSeat(town.aggregators[-1].address, False))
+    assert reply.code == "ChangePending"
+    follow(town)
+    town.must(town.aggregators.pop(), Leave())
+
+
+def test_a_set_that_was_named_before_counts_too() -> None:
+    town, one, two = Town(), key("one"), key("two")
+    town.seat(one)
+    town.take_over()
+    first = rotation(town)
+    town.seat(two)
+    assert rotation(town) is first  # the change is not in force
+    town.take_over()
+    assert rotation(town).stakers == addresses(town.aggregators)
+    assert rotation(town).signatures == {}
+    town.chain(rotated(2, first.threshold, first.stakers))
+    assert town.ledger.state.signers == first.stakers
+    assert (rotation(town).set_id, rotation(town).stakers) == (3, addresses(town.aggregators))
+
+
+def test_what_the_contracts_owner_seats_is_followed_if_it_is_known() -> None:
+    town, newcomer = Town(), key("newcomer")
+    town.chain(rotated(2, 3, addresses([key("recovery"), *town.aggregators])))
+    state = town.ledger.state
+    assert state.signers == [] and rotation(town).stakers == addresses(town.aggregators)
+    town.seat(newcomer)
+    town.take_over()
+    assert town.say(town.aggregators[0], Leave()).code == "ChangePending"
+    follow(town)
+    assert town.ledger.state.signers == addresses(town.aggregators) and town.ledger.state.signer_set_id == 3
+
+
+def test_who_votes_with_another_key_signs_on_the_chain_once_it_says_so_there() -> None:
+    town, cold, hot = Town(), key("cold"), key("hot")
+    set_key = ChainEvent("signing_key_set", 1, 0, cold.address, -1, 0, hot.address, ())
+    town.chain(set_key)
+    assert town.ledger.state.chain_keys == {}  # a stranger's
+    town.fund(cold)
+    town.must(cold, application_for(Join, town, cold, hot))
+    for each in town.aggregators[:3]:
+        town.must(each, VoteSeat(cold.address, True))
+    town.take_over()
+    assert town.ledger.state.rotation is None  # its account's key is on no host
+    town.chain(set_key)
+    pairs = sorted([(hot.address, cold.address), *((each.address, each.address) for each in town.aggregators)])
+    named = rotation(town)
+    assert named.stakers == [account for _, account in pairs]
+    town.chain(rotated(2, named.threshold, [signing for signing, _ in pairs]))
+    assert town.ledger.state.signers == [signing for signing, _ in pairs] and town.ledger.state.rotation is None
+
+
+def test_a_change_of_voting_keys_changes_no_signer() -> None:
+    town = Town()
+    town.must(town.aggregators[0], application_for(RotateKeys, town, town.aggregators[0], key("fresh")))
+    town.take_over()
+    assert town.ledger.state.rotation is None  # the contract changes no key of a current signer
+
+
+def test_a_convict_signs_no_more() -> None:
+    town = Town(5)
+    for each in town.aggregators:
+        town.fund(each)
+    liar = town.aggregators[0]
+    town.must(key("anybody"), evidence(town, liar))
+    town.batch()
+    town.take_over()
+    assert rotation(town).stakers == addresses(town.aggregators[1:])
+    assert town.say(liar, signature(town, liar)).code == "NotAllowed"
+
+
+@pytest.mark.parametrize("moment", ["named", "signed"])
+def test_a_restored_ledger_goes_on_with_the_same_set(moment: str) -> None:
+    town = Town()
+    town.seat(key("newcomer"))
+    town.take_over()
+    if moment == "signed":
+        town.must(town.aggregators[0], signature(town, town.aggregators[0]))
+    copy = Ledger(town.genesis)
+    copy.restore(town.ledger.snapshot())
+    sequence, era = town.ledger.state.sequence + 1, town.era
+    for ledger in (town.ledger, copy):
+        ledger.execute(sequence, town.now_ms, [], era)
+    assert copy.snapshot() == town.ledger.snapshot() and copy.state.rotation == rotation(town)
+
+
+def test_stakes_of_strangers_and_sets_without_end_fill_no_memory() -> None:
+    town = Town()
+    for number in range(3 * signers.MAX_OFFERED):
+        newcomer = key(f"newcomer {number}")
+        town.seat(newcomer)
+        town.take_over()
+        town.must(newcomer, Leave())
+        town.take_over()
+        town.aggregators.remove(newcomer)
+    assert len(town.ledger.state.offered) == signers.MAX_OFFERED
+    assert town.ledger.book.stake(key("newcomer 1").address, Role.AGGREGATOR).bonded
