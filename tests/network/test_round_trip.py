@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from pot_lab.crypto.identity import Identity
+from pot_lab.network.client import NetworkClient
+from pot_lab.network.loopback import free_ports
 from pot_lab.network.round_trip import RoundTrip
+from tests.network.toy import ToyNetwork, toy_request
 
 
 def test_before_the_first_answer_and_on_a_quick_network_the_wait_is_the_least() -> None:
@@ -37,3 +48,73 @@ def test_it_follows_when_answers_become_slow_and_ends_at_the_most() -> None:
     for _ in range(200):
         trip.took(0.01)
     assert trip.retry_s == 0.5
+
+
+ONE_WAY_S = 0.6
+"""So an answer takes longer than the first wait."""
+
+
+async def far_away(host: str, listening: int, behind: int) -> asyncio.Server:
+    """A port behind which another one lies, `ONE_WAY_S` away in both directions."""
+    loop = asyncio.get_running_loop()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            loop.call_later(ONE_WAY_S, writer.write, data)
+        loop.call_later(ONE_WAY_S, writer.close)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(host, behind)
+        await asyncio.gather(forward(reader, far_writer), forward(far_reader, writer), return_exceptions=True)
+
+    return await asyncio.start_server(connected, host, listening)
+
+
+async def hang_up() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+
+
+@contextmanager
+def seen_from_afar(network: ToyNetwork) -> Iterator[NetworkClient]:
+    """A client of the network who lives far away."""
+    ports = free_ports(network.config.n)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        for entry, port in zip(network.config.aggregators, ports, strict=True):
+            opened = asyncio.run_coroutine_threadsafe(far_away(entry.host, port, entry.client_port), loop)
+            opened.result(10)
+        entries = tuple(
+            msgspec.structs.replace(entry, client_port=port)
+            for entry, port in zip(network.config.aggregators, ports, strict=True)
+        )
+        with NetworkClient(msgspec.structs.replace(network.config, aggregators=entries)) as client:
+            yield client
+    finally:
+        asyncio.run_coroutine_threadsafe(hang_up(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_a_client_far_away_learns_not_to_ask_twice(tmp_path: Path) -> None:
+    account = Identity.generate()
+    with ToyNetwork(tmp_path, durability="flush") as network, NetworkClient(network.config) as near:
+
+        def repeated() -> int:
+            states = near.status().result(60)
+            return sum(state.counters.get("retries_answered", 0) for state in states)
+
+        with seen_from_afar(network) as client:
+            for nonce in range(4):
+                client.submit(toy_request(account, nonce), timeout_s=60).result(60)
+            learned = repeated()
+            assert learned >= network.config.n  # at first it did not know
+            for nonce in range(4, 10):
+                client.submit(toy_request(account, nonce), timeout_s=60).result(60)
+            unlearned = 6 * network.config.n  # each said twice to each; a hiccup of this machine may bring a few
+            assert repeated() - learned < unlearned / 2
