@@ -255,7 +255,7 @@ def test_a_provider_that_was_killed_goes_on_where_it_was(
     arguments = ["mine", "provider", "--account", "provider-2", *options]
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for train_for_s in (45, 180):
+        for train_for_s in (45, 240):
             order = lab.order(net, train, test, reward=5, train_for=f"{train_for_s}s", title="killed")
             started.append(start(arguments, tmp_path, home=home))
             lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=30)
@@ -267,7 +267,7 @@ def test_a_provider_that_was_killed_goes_on_where_it_was(
                 job.cancel()
             lab.client.wait_for_order(order.id, lambda v: v.window in (Window.VOID, Window.SETTLED), timeout_s=120)
         else:
-            pytest.fail("no provider committed to a model within 90 s")
+            pytest.fail("no provider committed to a model within two minutes")
         started[0].kill()
         started[0].wait()
         (job,) = running_provider_jobs(home)
