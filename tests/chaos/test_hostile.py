@@ -213,9 +213,14 @@ def test_a_stranger_without_keys_learns_and_changes_nothing(tmp_path: Path) -> N
         with dealers(network, mechanism="curve", peer_port=False) as them:
             for dealer in them:
                 say(dealer, encode_frame(Submit(bytes(forged), True)))
-        knock_with_an_unknown_key(network, Random(1))
+        with dealers(network, mechanism="curve", peer_port=True) as them:
+            for dealer in them:
+                say(dealer, encode_message(example(Commit)))
+            refused, deadline = False, time.monotonic() + PATIENCE_S
+            while not refused and time.monotonic() < deadline:
+                states = book.status().result(PATIENCE_S)
+                refused = all(state.counters.get("keys_refused", 0) >= 1 for state in states)
+        assert refused
         book.put_all(3)
         network.settle(book)
-        states = book.status().result(PATIENCE_S)
-        assert all(state.counters["keys_refused"] >= 1 for state in states)
         assert network.verdict().executed == 6
