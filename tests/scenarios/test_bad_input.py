@@ -252,10 +252,10 @@ def test_a_provider_that_was_killed_goes_on_where_it_was(
     """
     net, train, test = task
     options = ["--orders", "1", "--set", "threads=1", "--set", "learning_rate=0.0005"]
-    arguments = ["mine", "provider", "--account", "provider-2", *options]
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for train_for_s in (45, 240):
+        for account, train_for_s in (("provider-2", 45), ("provider-1", 240)):
+            arguments = ["mine", "provider", "--account", account, *options]
             order = lab.order(net, train, test, reward=5, train_for=f"{train_for_s}s", title="killed")
             started.append(start(arguments, tmp_path, home=home))
             lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=30)
