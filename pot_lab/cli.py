@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = command("demo", _demo, "one whole order on a local testnet, from a notebook to a payout")
     demo.add_argument("--run-dir", type=Path, help="where to leave everything (default: runs/demo-<time>)")
-    demo.add_argument("--train-for", default="20s", help="how long providers train (default: 20s)")
+    demo.add_argument("--train-for", help="how long providers train (default: 20s, longer on a slow machine)")
     demo.add_argument(
         "--kill-backup", action="store_true", help="kill one aggregator with -9 on the way and start it again"
     )

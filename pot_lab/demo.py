@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -54,7 +55,7 @@ class Run:
     """One demo: where it writes, and what it started."""
 
     folder: Path
-    train_for: str
+    train_for: str | None
     say: Callable[[str], None]
     kill_backup: bool = False
     started: float = field(default_factory=time.monotonic)
@@ -66,13 +67,13 @@ class Run:
 
 
 def run_demo(
-    folder: Path, *, train_for: str = "20s", kill_backup: bool = False, say: Callable[[str], None] = print
+    folder: Path, *, train_for: str | None = None, kill_backup: bool = False, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Run one whole order and return its summary, which is also written to `folder/summary.json`.
 
     Args:
         folder: the run directory; must not exist or be empty.
-        train_for: how long the providers train.
+        train_for: how long the providers train; None: by how long torch takes to start here, at least 20 s.
         kill_backup: kill one aggregator with -9 while the order runs, and start it again.
         say: gets the lines of the live account.
     Raises:
@@ -141,12 +142,21 @@ def _post(run: Run, testnet: Testnet) -> bytes:
     """The researcher's part: order and leave."""
     from pot_lab.notebook.lab import Lab
 
+    begun = time.monotonic()
     net, train, test = digits()
-    run.tell("the client orders a CNN on scikit-learn's digits (1257 training, 540 test examples)")
+    train_for = run.train_for or _enough_time(time.monotonic() - begun)
+    run.tell(
+        f"the client orders a CNN on scikit-learn's digits (1257 training, 540 test examples), {train_for} to train"
+    )
     with Lab(NetworkConfig.load(testnet.network_file), testnet.identity("client")) as lab:
-        order = lab.order(model=net, train=train, test=test, reward=25, train_for=run.train_for, title="digits CNN")
+        order = lab.order(model=net, train=train, test=test, reward=25, train_for=train_for, title="digits CNN")
     run.tell(f"order {order.id.hex()[:12]} is posted, 25 POT in escrow; the client has left")
     return order.id
+
+
+def _enough_time(torch_start_s: float) -> str:
+    """Time for three providers to start a kernel and torch each, beside each other, and to train."""
+    return f"{max(20, 5 * math.ceil(4 * torch_start_s / 5))}s"
 
 
 def _watch(run: Run, testnet: Testnet, order_id: bytes) -> OrderView:

@@ -16,7 +16,16 @@ from pot_lab.consensus.messages import Commit, Status, encode_message
 from pot_lab.crypto.identity import Identity
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.transport import prepare_dealer
-from pot_lab.network.wire import MAX_CLIENT_FRAME_BYTES, MAX_CREDIT, Follow, Query, Submit, encode_frame
+from pot_lab.network.wire import (
+    MAX_CLIENT_FRAME_BYTES,
+    MAX_CREDIT,
+    Follow,
+    Query,
+    Refused,
+    Submit,
+    decode_answer,
+    encode_frame,
+)
 from tests.chaos.fuzz_targets import example
 from tests.chaos.network import PATIENCE_S, ChaosNetwork, steady_load
 from tests.chaos.soak import MIB, memory_of
@@ -207,12 +216,14 @@ def test_a_stranger_without_keys_learns_and_changes_nothing(tmp_path: Path) -> N
         book = network.bookkeeper("client")
         network.settle(book)
         book.put_all(3)
-        thief = Identity.generate()
-        forged = bytearray(toy_request(book.account, 99))
-        forged[:65] = thief.sign(bytes(32))
+        unsigned = bytes(65) + toy_request(book.account, 99)[65:]
         with dealers(network, mechanism="curve", peer_port=False) as them:
             for dealer in them:
-                say(dealer, encode_frame(Submit(bytes(forged), True)))
+                dealer.send(encode_frame(Submit(unsigned, True)))
+            for dealer in them:
+                assert dealer.poll(1_000 * PATIENCE_S)
+                answer = decode_answer(dealer.recv())
+                assert isinstance(answer, Refused) and answer.code == "BadSignature"
         with dealers(network, mechanism="curve", peer_port=True) as them:
             for dealer in them:
                 say(dealer, encode_message(example(Commit)))
