@@ -26,7 +26,8 @@ def main() -> None:
     for _ in range(chosen.runs):
         with tempfile.TemporaryDirectory() as folder:
             start = time.monotonic()
-            command = [sys.executable, "-m", "pot_lab.cli", "demo", "--run-dir", str(Path(folder) / "run"), "--json"]
+            demo = ["demo", "--train-for", "20s", "--run-dir", str(Path(folder) / "run"), "--json"]
+            command = [sys.executable, "-m", "pot_lab.cli", *demo]
             output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             times_s.append(time.monotonic() - start)
             gas.append(json.loads(output.strip().splitlines()[-1])["settlement"]["gas"])
