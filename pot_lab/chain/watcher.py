@@ -21,7 +21,6 @@ from pot_lab.crypto.canonical import Record
 from pot_lab.crypto.identity import format_address
 from pot_lab.errors import Malformed
 from pot_lab.protocol.records import ChainEvent
-from pot_lab.protocol.settlement import signers_hash
 
 MAX_BLOCKS: Final = 2_000
 """Blocks asked for at once; common limit of hosted nodes."""
@@ -194,7 +193,7 @@ _SETTLEMENT: dict[str, _Builder] = {
         bytes(20),
         _NO_ROLE,
         0,
-        signers_hash(v["keys"]),
+        b"".join(v["keys"]),
         (v["setId"], v["threshold"]),
     ),
     "Funded": lambda v: ("funded", v["from"], _NO_ROLE, v["amount"], b"", ()),

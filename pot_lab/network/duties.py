@@ -56,7 +56,9 @@ class Settler(Protocol):
 
 
 class Rotator(Protocol):
-    """What the rotating duty needs of a chain wallet; the call blocks."""
+    """What the rotating duty needs of a chain wallet; every call blocks."""
+
+    def set_signing_key(self, key: Identity) -> object: ...
 
     def rotate(self, set_id: int, threshold: int, stakers: list[bytes], signatures: dict[bytes, bytes]) -> object: ...
 
@@ -270,7 +272,7 @@ class Errands:
 
 class RotateSigners:
     """Sign the signer set that the contract shall have; when a quorum has signed, send it, one aggregator after the
-    other, and again while the chain does not confirm it.
+    other, and again while the chain does not confirm it. An aggregator that is new names its key on the chain first.
 
     Args:
         make_rotator: opens a chain wallet; called on a worker thread, once for each sending.
@@ -290,6 +292,7 @@ class RotateSigners:
         self._make_rotator, self._errands, self._patience_ms = make_rotator, errands, patience_ms
         self._digest = b""
         self._said_ms, self._send_at_ms = -REPEAT_AFTER_MS, -1
+        self._name_at_ms = 0
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
         """Nothing to do: `poll` reads the ledger."""
@@ -300,6 +303,10 @@ class RotateSigners:
         """
         book = self._ledger().book
         state, rotation = book.state, book.state.rotation
+        own = self._speaker.identity
+        if now_ms >= self._name_at_ms and signers.has_to_name_its_key(book, own.address):
+            self._name_at_ms = now_ms + self._patience_ms
+            self._name_key(own)
         if rotation is None:
             return []
         digest = signers.digest_of(book, rotation)
@@ -320,6 +327,18 @@ class RotateSigners:
             return []
         self._said_ms = now_ms
         return [self._speaker.say(SignRotation(rotation.set_id, signer.sign(digest)), signer)]
+
+    def _name_key(self, own: Identity) -> None:
+        """An account that votes with its own key says so on the chain; another account's owner has to."""
+
+        def work() -> None:
+            try:
+                self._make_rotator().set_signing_key(own)
+                log.info("event=signing_key_named")
+            except PotLabError as error:
+                log.warning("event=signing_key_not_named reason=%r", str(error))
+
+        self._errands.add(work)
 
     def _send(self, set_id: int, threshold: int, stakers: list[bytes], signatures: dict[bytes, bytes]) -> None:
         def work() -> None:

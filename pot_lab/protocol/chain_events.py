@@ -6,7 +6,8 @@ contracts' first, so each is applied exactly once and in order, whoever reports 
 
 from __future__ import annotations
 
-from pot_lab.crypto.canonical import decode, encode
+from pot_lab.crypto.canonical import HASH_BYTES, decode, encode
+from pot_lab.crypto.identity import ADDRESS_BYTES
 from pot_lab.protocol import epochs, orders, signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import TooEarly
@@ -17,7 +18,9 @@ from pot_lab.protocol.transactions import Attest
 
 MAX_AHEAD = 4_096
 """How far ahead of the last applied event an attestation may reach, so that memory is bounded."""
-_EVENT_LIMIT_BYTES = 1_024
+MAX_LARGE_AHEAD = 64
+"""The same for events that hold many keys."""
+_EVENT_LIMIT_BYTES = 4_096
 
 
 def on_attest(book: Book, aggregator: bytes, body: Attest) -> bytes:
@@ -30,8 +33,14 @@ def on_attest(book: Book, aggregator: bytes, body: Attest) -> bytes:
             seen=body.first,
             wanted=f"at most {state.next_chain_event + MAX_AHEAD}",
         )
-    for event in body.events:
+    for number, event in enumerate(body.events, body.first):
         event.check()
+        if len(event.subject) > HASH_BYTES and number >= state.next_chain_event + MAX_LARGE_AHEAD:
+            raise TooEarly(
+                "a large attested event is too far ahead",
+                seen=number,
+                wanted=f"below {state.next_chain_event + MAX_LARGE_AHEAD}",
+            )
     for number, event in enumerate(body.events, body.first):
         if number >= state.next_chain_event:
             votes = state.attestations.setdefault(number, {})
@@ -84,11 +93,16 @@ def _apply(book: Book, event: ChainEvent) -> None:
         case "settled":
             epochs.confirm(book, event.subject, event.detail[0])
         case "signing_key_set":
-            if book.stake(event.account, Role.AGGREGATOR).bonded:  # strangers are not remembered
+            if book.stake(event.account, Role.AGGREGATOR).bonded:
                 state.chain_keys[event.account] = event.subject
+            else:  # strangers are not remembered, and what was known of this one is true no more
+                state.chain_keys.pop(event.account, None)
         case "signers_rotated":
             set_id, threshold = event.detail
-            signers.confirm(book, set_id, threshold, event.subject)
+            keys = event.subject
+            signers.confirm(
+                book, set_id, threshold, [keys[at : at + ADDRESS_BYTES] for at in range(0, len(keys), ADDRESS_BYTES)]
+            )
         case _:  # `slashed` only carries out what the ledger decided; `funded` adds nothing to anybody's account here
             pass
     book.emit("chain_event", event.subject, event.account, what=event.kind, role=event.role, grains=amount)

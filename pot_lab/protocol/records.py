@@ -6,6 +6,8 @@ network, order or account can be used in another (protocol.md, "Records"). No st
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pot_lab.crypto.canonical import HASH_BYTES, Record, encode, keccak256, sha256, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES
 from pot_lab.crypto.link import Link
@@ -241,8 +243,8 @@ class ChainEvent(Record, frozen=True):
     chain").
 
     `kind` is one of staked, unstake_requested, withdrawn, slashed, signing_key_set, order_placed, order_refunded,
-    settled, signers_rotated, funded. `role` is -1 where none is meant. `subject` is an order id, a root, a key or the
-    hash of keys; `detail` holds the kind's further integers.
+    settled, signers_rotated, funded. `role` is -1 where none is meant. `subject` is an order id, a root, a key or keys
+    in a row; `detail` holds the kind's further integers.
     """
 
     kind: str
@@ -261,11 +263,11 @@ class ChainEvent(Record, frozen=True):
         with_role, subject_bytes, details = _EVENT_SHAPES[self.kind]
         if not (0 <= self.role < len(Role) if with_role else self.role == -1):
             raise Malformed(f"a {self.kind} event has an impossible role", seen=self.role)
-        if len(self.account) != ADDRESS_BYTES or len(self.subject) != subject_bytes:
+        if len(self.account) != ADDRESS_BYTES or len(self.subject) not in subject_bytes:
             raise Malformed(
                 f"a {self.kind} event has an account or subject of a wrong length",
                 seen=(len(self.account), len(self.subject)),
-                wanted=(ADDRESS_BYTES, subject_bytes),
+                wanted=(ADDRESS_BYTES, subject_bytes[0] if len(subject_bytes) == 1 else f"one of {subject_bytes}"),
             )
         if len(self.detail) != details or min(self.block, self.log_index, self.amount_grains, *self.detail, 0) < 0:
             raise Malformed(
@@ -275,19 +277,25 @@ class ChainEvent(Record, frozen=True):
             )
 
 
-_EVENT_SHAPES = {
-    "staked": (True, 0, 1),
-    "unstake_requested": (True, 0, 2),
-    "withdrawn": (True, 0, 0),
-    "slashed": (True, 0, 1),
-    "signing_key_set": (False, ADDRESS_BYTES, 0),
-    "order_placed": (False, HASH_BYTES, 4),
-    "order_refunded": (False, HASH_BYTES, 0),
-    "settled": (False, HASH_BYTES, 3),
-    "signers_rotated": (False, HASH_BYTES, 2),
-    "funded": (False, 0, 0),
+MAX_SIGNERS = 100
+"""The most keys that the chain's contract counts."""
+
+_NONE, _KEY, _HASH = (0,), (ADDRESS_BYTES,), (HASH_BYTES,)
+_EVENT_SHAPES: dict[str, tuple[bool, Sequence[int], int]] = {
+    "staked": (True, _NONE, 1),
+    "unstake_requested": (True, _NONE, 2),
+    "withdrawn": (True, _NONE, 0),
+    "slashed": (True, _NONE, 1),
+    "signing_key_set": (False, _KEY, 0),
+    "order_placed": (False, _HASH, 4),
+    "order_refunded": (False, _HASH, 0),
+    "settled": (False, _HASH, 3),
+    "signers_rotated": (False, range(ADDRESS_BYTES, ADDRESS_BYTES * MAX_SIGNERS + 1, ADDRESS_BYTES), 2),
+    "funded": (False, _NONE, 0),
 }
-"""Of each kind of chain event: whether it has a role, the bytes of its subject, how many integers its detail has."""
+"""Of each kind of chain event: whether it has a role, how many bytes its subject may have, how many integers its detail
+has.
+"""
 
 
 def order_id(client: bytes, nonce: int, seal_by_s: int, spec_hash: bytes) -> bytes:

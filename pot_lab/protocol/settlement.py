@@ -31,7 +31,6 @@ __all__ = [
     "reward_leaf",
     "rotation_digest",
     "settlement_digest",
-    "signers_hash",
     "slash_leaf",
     "verify_proof",
 ]
@@ -153,13 +152,9 @@ def rotation_digest(chain_id: int, contract: bytes, set_id: int, threshold: int,
     Raises:
         NotEncodable: a value is out of its type's range.
     """
-    body = keccak256(_ROTATION_TYPE + abi_word_uint(set_id, 64) + abi_word_uint(threshold, 64) + signers_hash(stakers))
+    listed = keccak256(b"".join(abi_word_address(staker) for staker in stakers))
+    body = keccak256(_ROTATION_TYPE + abi_word_uint(set_id, 64) + abi_word_uint(threshold, 64) + listed)
     return keccak256(b"\x19\x01" + domain_separator(chain_id, contract) + body)
-
-
-def signers_hash(addresses: Iterable[bytes]) -> bytes:
-    """EIP-712's hash of an array of addresses (32 bytes)."""
-    return keccak256(b"".join(abi_word_address(address) for address in addresses))
 
 
 def reward_leaf(account: bytes, cumulative_grains: int) -> bytes:

@@ -14,12 +14,9 @@ from pot_lab.crypto.identity import BadSignature, recover
 from pot_lab.protocol.book import Book, quorum_of
 from pot_lab.protocol.errors import BadRotation, ChangePending, NotAllowed
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.settlement import rotation_digest, signers_hash
+from pot_lab.protocol.settlement import rotation_digest
 from pot_lab.protocol.state import PendingRotation
 from pot_lab.protocol.transactions import SignRotation
-
-MAX_OFFERED = 16
-"""Sets that were named for one rotation, of which the chain may still take any that has its signatures."""
 
 
 def advance(book: Book) -> None:
@@ -37,8 +34,6 @@ def advance(book: Book) -> None:
     if state.rotation is not None and (state.rotation.set_id, state.rotation.stakers) == (set_id, stakers):
         return
     state.rotation = PendingRotation(set_id, quorum_of(len(stakers)), stakers, book.now_ms)
-    if keys not in state.offered:
-        state.offered = [*state.offered[1 - MAX_OFFERED :], keys]
     book.emit("rotation_opened", set_id=set_id, n=len(stakers))
 
 
@@ -71,17 +66,14 @@ def digest_of(book: Book, rotation: PendingRotation) -> bytes:
     )
 
 
-def confirm(book: Book, set_id: int, threshold: int, keys_hash: bytes) -> None:
-    """The contract has another signer set. A pending settlement is signed again by the new ones, under a new round.
+def confirm(book: Book, set_id: int, threshold: int, keys: list[bytes]) -> None:
+    """The contract has another signer set: the one that was named, one that was named before it, or its owner's.
 
-    The event tells the keys' hash. A set that the ledger never named can only come from the contract's owner; nobody is
-    known to sign then, until the owner gives the contract the set that the ledger names.
+    A pending settlement is signed again by the new ones, under a new round.
     """
     state = book.state
-    known = [state.signers, *state.offered, [key for key, _ in _wanted(book)]]
-    state.signers = next((keys for keys in reversed(known) if signers_hash(keys) == keys_hash), [])
-    state.signer_set_id, state.signing_quorum = set_id, threshold
-    state.rotation, state.offered = None, []
+    state.signers, state.signer_set_id, state.signing_quorum = keys, set_id, threshold
+    state.rotation = None
     if state.pending is not None and state.pending.settlement.signer_set_id != set_id:
         state.pending.opened_ms = book.now_ms - state.parameters.settlement_timeout_ms
     book.emit("signers_rotated", set_id=set_id, n=len(state.signers))
@@ -100,11 +92,24 @@ def require_enough(book: Book, accounts: Container[bytes]) -> None:
 
 
 def _wanted(book: Book) -> list[tuple[bytes, bytes]]:
-    """Signing key and account of each aggregator whose key on the chain is, or was, the one that it votes with, by key.
+    """Signing key and account of each aggregator that can sign on the chain, by key.
 
-    Others could not sign; an account's own key counts on the chain until it names another there.
+    The contract orders the keys, so they must be known for certain: a signer's does not change while it is one, and
+    another account has named it there, since it staked, as a key that it votes with, or voted with.
     """
-    state, active = book.state, book.active[Role.AGGREGATOR]
-    accounts = [seat.account for seat in state.aggregators if seat.account in active]
-    pairs = ((state.chain_keys.get(account, account), account) for account in accounts)
-    return sorted((key, account) for key, account in pairs if state.keys.get(key) == account)
+    state = book.state
+    signing = {state.keys[key]: key for key in state.signers if key in state.keys}
+    pairs = []
+    for seat in state.aggregators:
+        key = signing.get(seat.account) or state.chain_keys.get(seat.account, b"")
+        if seat.account in book.active[Role.AGGREGATOR] and state.keys.get(key) == seat.account:
+            pairs.append((key, seat.account))
+    return sorted(pairs)
+
+
+def has_to_name_its_key(book: Book, account: bytes) -> bool:
+    """Whether an aggregator cannot sign on the chain before its account names its key there (`setSigningKey`)."""
+    state = book.state
+    seated = any(seat.account == account for seat in state.aggregators)
+    known = {account for _, account in _wanted(book)}
+    return seated and account in book.active[Role.AGGREGATOR] and account not in known

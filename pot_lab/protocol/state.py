@@ -275,8 +275,7 @@ class LedgerState(State):
     `era` the checkpoint after which consensus took the last set. `keys` names the account of every key that ever was an
     aggregator's; `convicted` are those that equivocated.
     `signers` are the keys that the chain's contract counts, ascending, `signing_quorum` how many of them it asks for,
-    `chain_keys` the keys that accounts named there instead of their own; `rotation` is the set that shall follow, and
-    `offered` the keys of all that were named to follow this one.
+    `chain_keys` the keys that staking accounts named there; `rotation` is the set that shall follow.
     `sets` holds the accounts of the sets to which live orders are sealed, by the batch that named the set.
     """
 
@@ -316,7 +315,6 @@ class LedgerState(State):
     signing_quorum: int = 0
     chain_keys: dict[bytes, bytes] = msgspec.field(default_factory=dict)
     rotation: PendingRotation | None = None
-    offered: list[list[bytes]] = msgspec.field(default_factory=list)
 
 
 class Event(Record, frozen=True):

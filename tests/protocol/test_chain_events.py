@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from pot_lab.crypto.canonical import encode
-from pot_lab.protocol.chain_events import MAX_AHEAD
+from pot_lab.protocol.chain_events import MAX_AHEAD, MAX_LARGE_AHEAD
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ChainEvent
@@ -103,6 +103,16 @@ def test_what_lies_too_far_ahead_is_refused_so_that_memory_is_bounded() -> None:
     assert len(world.ledger.state.attestations) == 1
 
 
+def test_events_that_hold_many_keys_are_attested_only_shortly_before_their_turn() -> None:
+    world = World()
+    keys = ChainEvent("signers_rotated", 1, 0, bytes(20), -1, 0, bytes(2_000), (1, 67))
+    assert world.say(world.aggregators[0], Attest(MAX_LARGE_AHEAD, (keys,))).code == "TooEarly"
+    world.must(world.aggregators[0], Attest(MAX_LARGE_AHEAD - 1, (keys,)))
+    for size in (0, 19, 2_020):
+        bad = ChainEvent("signers_rotated", 1, 0, bytes(20), -1, 0, bytes(size), (1, 67))
+        assert world.say(world.aggregators[0], Attest(0, (bad,))).code == "Malformed"
+
+
 def test_a_stranger_attests_nothing() -> None:
     world = World()
     assert world.say(ALICE, Attest(0, (staked(),))).code == "NotAllowed"
@@ -118,7 +128,7 @@ SHAPES = {
     "order_placed": ChainEvent("order_placed", 1, 0, ALICE.address, -1, 5, ORDER_ID, (1, 1, 9, 2**64 - 1)),
     "order_refunded": ChainEvent("order_refunded", 1, 0, ALICE.address, -1, 5, ORDER_ID, ()),
     "settled": ChainEvent("settled", 1, 0, bytes(20), -1, 5, ORDER_ID, (1, 1, 1)),
-    "signers_rotated": ChainEvent("signers_rotated", 1, 0, bytes(20), -1, 0, ORDER_ID, (1, 3)),
+    "signers_rotated": ChainEvent("signers_rotated", 1, 0, bytes(20), -1, 0, bytes(60), (1, 3)),
     "funded": ChainEvent("funded", 1, 0, ALICE.address, -1, 5, b"", ()),
 }
 CHANGES = [

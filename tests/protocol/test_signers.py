@@ -11,12 +11,12 @@ from pot_lab.protocol import signers, views
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ChainEvent
-from pot_lab.protocol.settlement import settlement_digest, signers_hash
+from pot_lab.protocol.settlement import settlement_digest
 from pot_lab.protocol.state import PendingRotation
 from pot_lab.protocol.transactions import Join, Leave, RotateKeys, SignEpoch, SignRotation, VoteSeat
 from tests.protocol.test_accusations import evidence
 from tests.protocol.test_members import Town, application_for
-from tests.protocol.world import key
+from tests.protocol.world import POT, key
 
 
 def rotation(town: Town) -> PendingRotation:
@@ -31,7 +31,17 @@ def signature(town: Town, signer: Identity) -> SignRotation:
 
 
 def rotated(set_id: int, threshold: int, keys: list[bytes]) -> ChainEvent:
-    return ChainEvent("signers_rotated", 9, 0, bytes(20), -1, 0, signers_hash(keys), (set_id, threshold))
+    return ChainEvent("signers_rotated", 9, 0, bytes(20), -1, 0, b"".join(keys), (set_id, threshold))
+
+
+def named(account: Identity, signing: Identity) -> ChainEvent:
+    return ChainEvent("signing_key_set", 9, 0, account.address, -1, 0, signing.address, ())
+
+
+def seat(town: Town, newcomer: Identity) -> None:
+    """A newcomer's way to a seat, and to a key on the chain."""
+    town.seat(newcomer)
+    town.chain(named(newcomer, newcomer))
 
 
 def follow(town: Town) -> None:
@@ -46,11 +56,11 @@ def addresses(people: list[Identity]) -> list[bytes]:
 
 def test_a_newcomer_signs_on_the_chain_when_the_signers_before_it_said_so() -> None:
     town, newcomer = Town(), key("newcomer")
-    town.seat(newcomer)
+    seat(town, newcomer)
     assert town.ledger.state.rotation is None  # not in force yet
     town.take_over()
-    named = rotation(town)
-    assert (named.set_id, named.threshold, named.stakers) == (2, quorum(5), addresses(town.aggregators))
+    wanted = rotation(town)
+    assert (wanted.set_id, wanted.threshold, wanted.stakers) == (2, quorum(5), addresses(town.aggregators))
 
     assert town.say(newcomer, signature(town, newcomer)).code == "NotAllowed"
     first = town.aggregators[0]
@@ -64,7 +74,7 @@ def test_a_newcomer_signs_on_the_chain_when_the_signers_before_it_said_so() -> N
     follow(town)
     state = town.ledger.state
     assert (state.signers, state.signer_set_id, state.signing_quorum) == (addresses(town.aggregators), 2, quorum(5))
-    assert state.rotation is None and state.offered == []
+    assert state.rotation is None
     assert town.say(first, SignRotation(3, bytes(65))).code == "BadRotation"
 
 
@@ -90,6 +100,7 @@ def test_a_settlement_on_its_way_is_signed_again_by_the_new_signers() -> None:
     for each in town.aggregators:
         town.must(each, VoteSeat(newcomer.address, True))
     town.aggregators.append(newcomer)
+    town.chain(named(newcomer, newcomer))
     town.take_over()
     town.take_over()
     assert rotation(town).stakers == addresses(town.aggregators) and liar.address not in rotation(town).stakers
@@ -120,10 +131,10 @@ def test_no_more_leave_than_the_chain_can_do_without_until_it_follows() -> None:
 
 def test_a_set_that_was_named_before_counts_too() -> None:
     town, one, two = Town(), key("one"), key("two")
-    town.seat(one)
+    seat(town, one)
     town.take_over()
     first = rotation(town)
-    town.seat(two)
+    seat(town, two)
     assert rotation(town) is first  # the change is not in force
     town.take_over()
     assert rotation(town).stakers == addresses(town.aggregators)
@@ -133,35 +144,64 @@ def test_a_set_that_was_named_before_counts_too() -> None:
     assert (rotation(town).set_id, rotation(town).stakers) == (3, addresses(town.aggregators))
 
 
-def test_what_the_contracts_owner_seats_is_followed_if_it_is_known() -> None:
-    town, newcomer = Town(), key("newcomer")
-    town.chain(rotated(2, 3, addresses([key("recovery"), *town.aggregators])))
+def test_what_the_contracts_owner_seats_is_believed_and_then_followed_on_from() -> None:
+    town, newcomer, recovery = Town(), key("newcomer"), key("recovery")
+    owners = addresses([recovery, *town.aggregators[1:]])
+    town.chain(rotated(2, 3, owners))
     state = town.ledger.state
-    assert state.signers == [] and rotation(town).stakers == addresses(town.aggregators)
-    town.seat(newcomer)
+    # the first one is no signer any more: the ledger cannot know what key it has on the chain by now
+    assert state.signers == owners and rotation(town).stakers == addresses(town.aggregators[1:])
+    seat(town, newcomer)
     town.take_over()
-    assert town.say(town.aggregators[0], Leave()).code == "ChangePending"
+    assert rotation(town).stakers == addresses(town.aggregators[1:])
+    town.fund(town.aggregators[0])
+    town.chain(named(town.aggregators[0], town.aggregators[0]))
+    assert rotation(town).stakers == addresses(town.aggregators)
+    assert town.say(recovery, signature(town, recovery)).code == ""
     follow(town)
     assert town.ledger.state.signers == addresses(town.aggregators) and town.ledger.state.signer_set_id == 3
 
 
-def test_who_votes_with_another_key_signs_on_the_chain_once_it_says_so_there() -> None:
-    town, cold, hot = Town(), key("cold"), key("hot")
-    set_key = ChainEvent("signing_key_set", 1, 0, cold.address, -1, 0, hot.address, ())
-    town.chain(set_key)
+def test_a_newcomer_signs_once_its_account_has_named_a_key_that_it_votes_with() -> None:
+    town, cold, hot, other = Town(), key("cold"), key("hot"), key("other")
+    town.chain(named(cold, hot))
     assert town.ledger.state.chain_keys == {}  # a stranger's
     town.fund(cold)
     town.must(cold, application_for(Join, town, cold, hot))
     for each in town.aggregators[:3]:
         town.must(each, VoteSeat(cold.address, True))
     town.take_over()
-    assert town.ledger.state.rotation is None  # its account's key is on no host
-    town.chain(set_key)
+    book = town.ledger.book
+    assert book.state.rotation is None and signers.has_to_name_its_key(book, cold.address)
+    assert not signers.has_to_name_its_key(book, town.aggregators[0].address)
+    town.chain(named(cold, cold))
+    assert book.state.rotation is None  # its account's key is on no host
+    town.chain(named(cold, hot))
     pairs = sorted([(hot.address, cold.address), *((each.address, each.address) for each in town.aggregators)])
-    named = rotation(town)
-    assert named.stakers == [account for _, account in pairs]
-    town.chain(rotated(2, named.threshold, [signing for signing, _ in pairs]))
-    assert town.ledger.state.signers == [signing for signing, _ in pairs] and town.ledger.state.rotation is None
+    wanted = rotation(town)
+    assert wanted.stakers == [account for _, account in pairs] and not signers.has_to_name_its_key(book, cold.address)
+
+    # It names yet another key just before the chain takes the set: the set without it comes next, and no more after.
+    town.chain(named(cold, other))
+    taken = sorted([other.address, *(each.address for each in town.aggregators)])
+    town.chain(rotated(2, wanted.threshold, taken))
+    assert town.ledger.state.signers == taken and rotation(town).stakers == addresses(town.aggregators)
+    follow(town)
+    assert town.ledger.state.rotation is None
+
+
+def test_a_key_that_was_named_without_stake_is_not_relied_on() -> None:
+    town, newcomer = Town(), key("newcomer")
+    town.fund(newcomer)
+    town.chain(named(newcomer, newcomer))
+    stake = 200 * POT
+    town.chain(ChainEvent("unstake_requested", 1, 0, newcomer.address, int(Role.AGGREGATOR), stake, b"", (0, 9)))
+    town.chain(named(newcomer, key("other")))
+    town.seat(newcomer)
+    town.take_over()
+    assert town.ledger.state.rotation is None
+    town.chain(named(newcomer, newcomer))
+    assert rotation(town).stakers == addresses(town.aggregators)
 
 
 def test_a_change_of_voting_keys_changes_no_signer() -> None:
@@ -186,7 +226,7 @@ def test_a_convict_signs_no_more() -> None:
 @pytest.mark.parametrize("moment", ["named", "signed"])
 def test_a_restored_ledger_goes_on_with_the_same_set(moment: str) -> None:
     town = Town()
-    town.seat(key("newcomer"))
+    seat(town, key("newcomer"))
     town.take_over()
     if moment == "signed":
         town.must(town.aggregators[0], signature(town, town.aggregators[0]))
@@ -196,16 +236,3 @@ def test_a_restored_ledger_goes_on_with_the_same_set(moment: str) -> None:
     for ledger in (town.ledger, copy):
         ledger.execute(sequence, town.now_ms, [], era)
     assert copy.snapshot() == town.ledger.snapshot() and copy.state.rotation == rotation(town)
-
-
-def test_stakes_of_strangers_and_sets_without_end_fill_no_memory() -> None:
-    town = Town()
-    for number in range(3 * signers.MAX_OFFERED):
-        newcomer = key(f"newcomer {number}")
-        town.seat(newcomer)
-        town.take_over()
-        town.must(newcomer, Leave())
-        town.take_over()
-        town.aggregators.remove(newcomer)
-    assert len(town.ledger.state.offered) == signers.MAX_OFFERED
-    assert town.ledger.book.stake(key("newcomer 1").address, Role.AGGREGATOR).bonded
