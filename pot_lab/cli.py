@@ -30,6 +30,8 @@ ROLES = ("provider", "validator", "verifier")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code."""
+    if arguments is None:
+        sys.unraisablehook = keep_interrupts
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["aggregator"]:
         from pot_lab.network.node import main as aggregator
@@ -51,6 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def keep_interrupts(unraisable: sys.UnraisableHookArgs) -> None:
+    """A Ctrl-C that comes while an object is being deleted is dropped by Python; it comes again a moment later."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _parser() -> argparse.ArgumentParser:

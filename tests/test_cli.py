@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from pot_lab.cli import main
 from pot_lab.crypto.identity import parse_address
 from pot_lab.crypto.keystore import load_keystore
+from tests.begin import heeding_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +47,32 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
+
+
+INTERRUPTED_WHILE_DELETING = """
+import os, signal, sys, time
+from pot_lab import cli
+
+class Old:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+def begin(chosen):
+    old = Old()
+    del old
+    time.sleep(20)
+
+sys.argv = ["pot-lab", "orders"]
+cli._orders = begin
+sys.exit(cli.main())
+"""
+
+
+def test_an_interrupt_is_heeded_even_while_an_object_is_deleted() -> None:
+    command = heeding_interrupts([sys.executable, "-c", INTERRUPTED_WHILE_DELETING])
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (130, "pot-lab: stopped\n")
 
 
 def test_a_damaged_network_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -94,6 +95,7 @@ class Lab:
             "POT_LAB_SCRIPT": str(self.script),
             "PYTHONPATH": str(self.root),
             "JUPYTER_CONFIG_DIR": str(self.root / "config"),
+            "PYTHONFAULTHANDLER": "1",
             "JUPYTER_DATA_DIR": str(self.root / "data"),
             "JUPYTER_RUNTIME_DIR": str(self.root / "runtime"),
         }
@@ -127,8 +129,14 @@ class Lab:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(PATIENCE_S)
-            self.process = None
+            try:
+                self.process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self.process.send_signal(signal.SIGABRT)  # all its threads say where they are
+                self.process.wait(PATIENCE_S)
+                raise AssertionError("JupyterLab does not stop\n" + (self.root / "lab.log").read_text()) from None
+            finally:
+                self.process = None
 
     def show(self, script: dict[str, Any]) -> None:
         """Change what the scripted ledger says."""

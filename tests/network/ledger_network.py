@@ -6,6 +6,8 @@ beside its votes, others that contradict them.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +102,8 @@ class LedgerNetwork:
         command = [sys.executable, "-m", module, "--network", self.folder / "network.toml", *place]
         command += ["--keys", folder / "keys", "--data", folder / "data", "--no-chain"]
         with open(folder / "stderr", "ab") as stderr:
-            self.processes[seat.name] = subprocess.Popen(command, stderr=stderr, cwd=ROOT)
+            environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+            self.processes[seat.name] = subprocess.Popen(command, stderr=stderr, cwd=ROOT, env=environment)
 
     def kill(self, seat: Seat) -> None:
         """kill -9."""
@@ -114,8 +117,9 @@ class LedgerNetwork:
         try:
             return process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self.processes[seat.name] = process
-            logs = {each.parent.name: each.read_text()[-1_500:] for each in sorted(self.folder.glob("*/stderr"))}
+            process.send_signal(signal.SIGABRT)  # all its threads say where they are
+            process.wait()
+            logs = {each.parent.name: each.read_text()[-4_000:] for each in sorted(self.folder.glob("*/stderr"))}
             told = "\n".join(f"{name}:\n{text}" for name, text in logs.items())
             raise AssertionError(f"aggregator {seat.name} did not end within {timeout_s:g} s\n{told}") from None
 
