@@ -63,7 +63,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def testnet(home: Path) -> Iterator[Testnet]:
-    net = Testnet.up("bad", durability="flush")
+    net = Testnet.up("bad", durability="flush", providers=4)
     yield net
     net.down()
     assert await_nothing_left(home) == []
@@ -254,7 +254,7 @@ def test_a_provider_that_was_killed_goes_on_where_it_was(
     options = ["--orders", "1", "--set", "threads=1", "--set", "learning_rate=0.0005"]
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for account, train_for_s in (("provider-2", 45), ("provider-1", 240)):
+        for account, train_for_s in (("provider-2", 45), ("provider-3", 240)):
             arguments = ["mine", "provider", "--account", account, *options]
             order = lab.order(net, train, test, reward=5, train_for=f"{train_for_s}s", title="killed")
             started.append(start(arguments, tmp_path, home=home))
