@@ -231,8 +231,10 @@ class ChainWallet:
         return self._account.send("RewardSettlement", at, "rotate", list(stakers), threshold, bitmap, packed)
 
     def set_signing_key(self, key: Identity) -> Receipt:
-        """Let another key than the account's own sign for it, from the next signer set that it is in.
+        """Name the key that signs for this account, its own or another, from the next signer set that it is in.
 
+        Args:
+            key: signs its owner's address, as a proof that it is in this hand.
         Raises:
             ChainReverted: ActiveSigner, the account is in the current set.
         """

@@ -59,6 +59,12 @@ class Book:
         """Of a settlement's or a signer set's signatures those that the contract counts, by address."""
         return {key: signatures[key] for key in sorted(self.state.signers) if key in signatures}
 
+    def completes(self, signatures: dict[bytes, bytes], key: bytes, signature: bytes) -> bool:
+        """Keep a checked signature; whether with it the contract has as many as it asks for, and had too few before."""
+        before = len(self.counted(signatures))
+        signatures[key] = signature
+        return before < self.state.signing_quorum <= len(self.counted(signatures))
+
     def account(self, address: bytes) -> Account:
         """The account's entry, made when it is first needed."""
         return self.state.accounts.setdefault(address, Account())

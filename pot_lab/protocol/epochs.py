@@ -117,9 +117,7 @@ def on_sign_epoch(book: Book, aggregator: bytes, body: SignEpoch) -> bytes:
         raise BadEpoch("the settlement's signature cannot be read", seen=body.signature) from error
     if signer != aggregator:
         raise BadEpoch("the settlement was not signed by this aggregator's key", seen=signer, wanted=aggregator)
-    before = len(book.counted(pending.signatures))
-    pending.signatures[aggregator] = body.signature
-    if before < book.state.signing_quorum <= len(book.counted(pending.signatures)):
+    if book.completes(pending.signatures, aggregator, body.signature):
         book.emit("epoch_signed", epoch=body.epoch, round=body.round)
     return b""
 

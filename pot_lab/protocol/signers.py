@@ -33,7 +33,7 @@ def advance(book: Book) -> None:
     set_id = state.signer_set_id + 1
     if state.rotation is not None and (state.rotation.set_id, state.rotation.stakers) == (set_id, stakers):
         return
-    state.rotation = PendingRotation(set_id, quorum_of(len(stakers)), stakers, book.now_ms)
+    state.rotation = PendingRotation(set_id, quorum_of(len(stakers)), stakers)
     book.emit("rotation_opened", set_id=set_id, n=len(stakers))
 
 
@@ -51,9 +51,7 @@ def on_sign_rotation(book: Book, aggregator: bytes, body: SignRotation) -> bytes
         raise BadRotation("the signer set's signature cannot be read", seen=body.signature) from error
     if signer != aggregator:
         raise BadRotation("the signer set was not signed by this aggregator's key", seen=signer, wanted=aggregator)
-    before = len(book.counted(rotation.signatures))
-    rotation.signatures[aggregator] = body.signature
-    if before < state.signing_quorum <= len(book.counted(rotation.signatures)):
+    if book.completes(rotation.signatures, aggregator, body.signature):
         book.emit("rotation_signed", set_id=rotation.set_id)
     return b""
 

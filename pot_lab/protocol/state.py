@@ -251,7 +251,6 @@ class PendingRotation(State):
     set_id: int
     threshold: int
     stakers: list[bytes]
-    opened_ms: int
     signatures: dict[bytes, bytes] = msgspec.field(default_factory=dict)
 
 
