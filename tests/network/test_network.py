@@ -178,8 +178,7 @@ def test_status_and_metrics_show_every_aggregator(
     network: ToyNetwork, client: NetworkClient, account: Identity
 ) -> None:
     client.submit(toy_request(account, 1)).result(PATIENCE_S)
-    network.wait_for_heights(client, {0, 1, 2, 3}, 1)
-    states = client.status().result(PATIENCE_S)
+    states = network.wait_for_heights(client, {0, 1, 2, 3}, 1)
     assert [state.index for state in states] == [0, 1, 2, 3]
     assert all(state.reachable and state.lag == 0 and state.primary == state.view % 4 for state in states)
     assert len({state.state for state in states}) == 1
@@ -324,7 +323,6 @@ def test_a_subscription_survives_the_restart_of_everyone(tmp_path: Path, account
 
 def test_an_aggregator_that_is_away_is_named_and_does_not_matter(tmp_path: Path, account: Identity) -> None:
     with ToyNetwork(tmp_path, durability="flush") as network, NetworkClient(network.config) as client:
-        network.wait_for_heights(client, {0, 1, 2, 3})
         network.kill(3)
         assert client.submit(toy_request(account, 0)).result(PATIENCE_S) == b"1"
         deadline = time.monotonic() + PATIENCE_S
@@ -365,16 +363,17 @@ def test_one_wrong_server_key_does_not_matter(network: ToyNetwork, account: Iden
         assert client.submit(toy_request(account, 0)).result(PATIENCE_S).isdigit()
 
 
-def test_one_aggregators_answer_alone_is_no_agreement(network: ToyNetwork) -> None:
-    with NetworkClient(network.config) as client:
-        answer = client.query("metrics", timeout_s=1.0)
-        with pytest.raises(NoAgreement, match="alike"):
-            answer.result(PATIENCE_S)
+def test_one_aggregators_answer_alone_is_no_agreement(network: ToyNetwork, client: NetworkClient) -> None:
+    timeout_s, error = 1.0, Unreachable("not asked yet", {})
+    while not isinstance(error, NoAgreement) and timeout_s <= PATIENCE_S:  # a busy machine may not answer in a second
+        with pytest.raises(Unreachable, match="alike") as caught:
+            client.query("metrics", timeout_s=timeout_s).result(PATIENCE_S + timeout_s)
+        error, timeout_s = caught.value, 4 * timeout_s
+    assert isinstance(error, NoAgreement), error
 
 
 def test_a_result_that_is_not_there_yet_says_so_and_the_call_goes_on(tmp_path: Path, account: Identity) -> None:
     with ToyNetwork(tmp_path, durability="flush") as network, NetworkClient(network.config) as client:
-        network.wait_for_heights(client, {0, 1, 2, 3})
         network.kill(2)
         network.kill(3)
         call = client.submit(toy_request(account, 0), timeout_s=PATIENCE_S)
@@ -485,8 +484,7 @@ def test_a_flooding_client_does_not_keep_another_out(
 def test_a_taken_port_a_locked_directory_and_bad_keys_end_the_process_with_one_line(tmp_path: Path) -> None:
     network = ToyNetwork(tmp_path, durability="flush")
     entry = network.config.aggregators[0]
-    with network, NetworkClient(network.config) as client:
-        network.wait_for_heights(client, {0, 1, 2, 3})
+    with network:
         network.kill(1)
         first = network.processes.pop(0)
         second = network.start(0)
@@ -509,7 +507,6 @@ def test_a_taken_port_a_locked_directory_and_bad_keys_end_the_process_with_one_l
 def test_a_full_disk_stops_one_aggregator_with_a_line_and_loses_nothing(tmp_path: Path, account: Identity) -> None:
     network = ToyNetwork(tmp_path)
     with network, NetworkClient(network.config) as client:
-        network.wait_for_heights(client, {0, 1, 2, 3})
         assert network.stop(3) == 0
         limited = network.start(3, TOY_FILE_LIMIT="40000")
         for nonce in range(100):

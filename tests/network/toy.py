@@ -19,7 +19,7 @@ from pot_lab.crypto.canonical import decode, encode, sha256, tagged_hash
 from pot_lab.crypto.identity import Identity, recover
 from pot_lab.errors import Malformed, PotLabError
 from pot_lab.network.aggregator import run_aggregator
-from pot_lab.network.client import NetworkClient
+from pot_lab.network.client import AggregatorStatus, NetworkClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.loopback import entries_on_loopback
@@ -146,11 +146,18 @@ class ToyNetwork:
         """SIGTERM; returns the exit code."""
         process = self.processes.pop(index)
         process.send_signal(signal.SIGTERM)
-        return process.wait(20)
+        return process.wait(60)
 
     def __enter__(self) -> ToyNetwork:
-        for index in range(self.config.n):
-            self.start(index)
+        """Start all, and wait until they answer: no test's patience is spent on how long Python takes to start."""
+        try:
+            for index in range(self.config.n):
+                self.start(index)
+            with NetworkClient(self.config) as client:
+                self.wait_for_heights(client, set(range(self.config.n)))
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -160,15 +167,16 @@ class ToyNetwork:
             process.wait()
 
     def wait_for_heights(
-        self, client: NetworkClient, indices: set[int], height: int = 0, timeout_s: float = 30
-    ) -> None:
-        """Until these aggregators answer and stand at the same height, at least `height`."""
+        self, client: NetworkClient, indices: set[int], height: int = 0, timeout_s: float = 90
+    ) -> list[AggregatorStatus]:
+        """Until these aggregators answer and stand at one height, at least `height`; what everybody said then."""
         deadline = time.monotonic() + timeout_s
         while True:
-            states = [each for each in client.status().result(10) if each.index in indices]
+            everybody = client.status().result(30)
+            states = [each for each in everybody if each.index in indices]
             heights = {each.height for each in states}
             if all(each.reachable for each in states) and len(heights) == 1 and min(heights) >= height:
-                return
+                return everybody
             assert time.monotonic() < deadline, f"aggregators are not together: {states}"
             time.sleep(0.05)
 
