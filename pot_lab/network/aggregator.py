@@ -264,8 +264,12 @@ class Aggregator:
         except BaseException:
             self._shut()
             raise
+        self._watch()
+
+    def _watch(self) -> None:
+        """Poll the sockets that there are now."""
         self._poller = zmq.Poller()
-        for source in (self._gate.socket, self._links.inbox, self._clients, self._woken):
+        for source in (self._gate.socket, *self._links.sources, self._clients, self._woken):
             self._poller.register(source, zmq.POLLIN)
 
     def _shut(self) -> None:
@@ -321,6 +325,7 @@ class Aggregator:
         peers = self._peers()
         self._gate.admit([each.curve_public for each in peers.values()])
         self._links.update(peers)
+        self._watch()
 
     def _recover(self) -> None:
         self._effects += self.replica.step(Tick(_clock_ms()))
@@ -358,8 +363,7 @@ class Aggregator:
             self._mend_at_ms = now_ms + _MEND_EVERY_MS
         if self._clients in ready or self._queue:
             self._hear_clients(now_ms)
-        if self._links.inbox in ready:
-            self._hear_peers(now_ms)
+        self._hear_peers(ready, now_ms)
         woken = self._woken.fileno() in ready
         if woken:
             self._woken.recv(4_096)
@@ -370,8 +374,8 @@ class Aggregator:
 
     # What comes in.
 
-    def _hear_peers(self, now_ms: int) -> None:
-        for sender, data in self._links.receive(_PEER_FRAMES_A_TURN):
+    def _hear_peers(self, ready: Container[object], now_ms: int) -> None:
+        for sender, data in self._links.receive(ready, _PEER_FRAMES_A_TURN):
             self._heard_ms[sender] = now_ms
             try:
                 message = decode_message(data, limit_bytes=MAX_PEER_FRAME_BYTES)

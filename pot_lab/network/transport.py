@@ -1,6 +1,6 @@
 """ZeroMQ between aggregators and to clients: CURVE on everything, and the sender is who its key proves.
 
-One ROUTER for peers, one for clients, one DEALER to each peer. Three traps, each with a test:
+One ROUTER for peers, one for clients, one DEALER to each peer that this aggregator dials. Three traps, each tested:
 
 - libzmq consults a ZAP handler only at `inproc://zeromq.zap.01`; bound anywhere else, any key gets in. `Gate` is bound
   there before any socket listens, and the sockets enforce their domains, so without it nobody gets in.
@@ -9,7 +9,8 @@ One ROUTER for peers, one for clients, one DEALER to each peer. Three traps, eac
 
 A message to a peer that is not connected is dropped, not queued (`IMMEDIATE`): the replica repeats what matters, and a
 peer that was away for an hour is not drowned in old votes. libzmq gives a connection up for good when its handshake
-fails (another program may have had the port for a moment), so `mend` makes links anew that took nothing for a while.
+fails (another program may have had the port for a moment, or the other did not know this key yet), so `mend` dials
+those anew who took nothing for a while.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
+from typing import NamedTuple
 
 import zmq
 from zmq.utils import z85
 
+from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.network.config import AggregatorEntry
 from pot_lab.network.errors import PortTaken
 from pot_lab.network.keys import CurveKeyPair
@@ -37,7 +40,7 @@ thread to cancel one, and at n=100 that took a quarter of all processor time.
 """
 _KEEP_ALIVE_S, _UNACKNOWLEDGED_MS = 10, 10_000
 """What finds a dead host in a large set: the kernel probes quiet connections, and has so much patience with others."""
-_MEND_S = 5.0
+_MEND_S, _MEND_MAX_S = 2.0, 20.0
 _RECONNECT_MS, _RECONNECT_MAX_MS = 20, 1_000
 
 
@@ -83,7 +86,11 @@ class Gate:
 
 
 class PeerLinks:
-    """This aggregator's links to the others.
+    """This aggregator's links to the others: one connection for each pair, which carries both ways.
+
+    Which of two dials follows from their keys (`dials`). Who dialled has a DEALER of its own for the other, and says
+    so with an empty frame on each new connection (PROBE_ROUTER); by that frame, whose sender its key proves, the other
+    one's ROUTER learns the route back.
 
     Args:
         context: ZeroMQ context whose `Gate` stands already.
@@ -101,76 +108,141 @@ class PeerLinks:
         peers: Mapping[int, AggregatorEntry],
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.own = own
         self._context, self._keys = context, keys
         self._pace = max(1, (len(peers) + 1) // _PEERS_A_HEARTBEAT) ** 2
-        self.inbox = listen(context, own.host, own.peer_port, keys, PEER_DOMAIN, MAX_PEER_FRAME_BYTES, pace=self._pace)
-        self._outboxes: dict[int, zmq.Socket[bytes]] = {}
+        self._inbox = listen(context, own.host, own.peer_port, keys, PEER_DOMAIN, MAX_PEER_FRAME_BYTES, pace=self._pace)
+        self._inbox.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._peers: dict[int, AggregatorEntry] = {}
-        self._senders: dict[str, int] = {}
-        self._silent_since_s: dict[int, float] = {}
+        self._dialled: dict[int, zmq.Socket[bytes]] = {}
+        self._numbers: dict[str, int] = {}
+        self._routes: dict[str, bytes] = {}
+        self._silences: dict[int, _Silence] = {}
         self.update(peers)
+
+    @property
+    def sources(self) -> list[zmq.Socket[bytes]]:
+        """The sockets at which frames arrive; others after an `update`."""
+        return [self._inbox, *self._dialled.values()]
 
     def update(self, peers: Mapping[int, AggregatorEntry]) -> None:
         """Have links to these and no others; one to the same place under the same key goes on under its new number."""
-        known = {_way_to(entry): self._outboxes[number] for number, entry in self._peers.items()}
-        self._outboxes = {
-            number: known.pop(way) if (way := _way_to(entry)) in known else self._connect(entry)
+        known = {_way_to(self._peers[number]): socket for number, socket in self._dialled.items()}
+        self._dialled = {
+            number: known.pop(way) if (way := _way_to(entry)) in known else self._dial(entry)
             for number, entry in peers.items()
+            if dials(self._keys.public, entry.curve_public)
         }
         for socket in known.values():
             socket.close(0)
         self._peers = dict(peers)
-        self._senders = {entry.curve_public: number for number, entry in peers.items()}
-        self._silent_since_s.clear()
+        self._numbers = {entry.curve_public: number for number, entry in peers.items()}
+        self._routes = {user: route for user, route in self._routes.items() if user in self._numbers}
+        self._silences.clear()
 
-    def _connect(self, entry: AggregatorEntry) -> zmq.Socket[bytes]:
+    def _dial(self, entry: AggregatorEntry) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.PROBE_ROUTER, 1)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_PEER_FRAME_BYTES)
         prepare_dealer(socket, self._keys, entry.curve_public, pace=self._pace)
         socket.connect(entry.peer_url)
         return socket
 
-    def receive(self, limit: int) -> Iterator[tuple[int, bytes]]:
-        """Up to `limit` frames that wait, each with the number of the peer whose key sent it."""
-        for user, _, data in receive(self.inbox, limit):
-            sender = self._senders.get(user)
-            if data is None or sender is None:
+    def receive(self, ready: Container[object], limit: int) -> Iterator[tuple[int, bytes]]:
+        """About `limit` frames that wait at those sources that are `ready`, each with the number of the peer whose key
+        sent it. Each connection has its share of them.
+        """
+        if self._inbox in ready:
+            yield from self._accepted(limit)
+        share = max(1, limit // (1 + len(self._dialled)))
+        for number, socket in self._dialled.items():
+            if socket in ready:
+                for data in _single_frames(socket, share):
+                    if data is None:
+                        self.counters["peer_frames_malformed"] += 1
+                    else:
+                        yield number, data
+
+    def _accepted(self, limit: int) -> Iterator[tuple[int, bytes]]:
+        for user, route, data in receive(self._inbox, limit):
+            number = self._numbers.get(user)
+            if data is None or number is None:
                 self.counters["peer_frames_malformed"] += 1
+            elif data:
+                yield number, data
             else:
-                yield sender, data
+                self._routes[user] = route  # a new connection, so the one before is gone, or soon will be
 
     def send(self, to: int, data: bytes) -> None:
         """Hand a frame to one peer; dropped when it is not connected or its queue is full."""
-        if to not in self._outboxes:
+        if not self._sent(to, data):
             self.counters["peer_frames_unsent"] += 1
-            return
+
+    def _sent(self, to: int, data: bytes) -> bool:
+        entry = self._peers.get(to)
+        if entry is None:
+            return False
+        dialled, route = self._dialled.get(to), self._routes.get(entry.curve_public)
         try:
-            self._outboxes[to].send(data, zmq.NOBLOCK)
+            if dialled is not None:
+                dialled.send(data, zmq.NOBLOCK)
+            elif route is not None:
+                self._inbox.send(route, zmq.NOBLOCK | zmq.SNDMORE)
+                self._inbox.send(data, zmq.NOBLOCK)
+            else:
+                return False
         except zmq.Again:
-            self.counters["peer_frames_unsent"] += 1
-            self._silent_since_s.setdefault(to, time.monotonic())
-            return
-        if self._silent_since_s:
-            self._silent_since_s.pop(to, None)
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            del self._routes[entry.curve_public]
+            return False
+        return True
 
     def broadcast(self, data: bytes, below: int) -> None:
         """Hand a frame to every peer whose number is below this."""
-        for to in self._outboxes:
+        for to in self._peers:
             if to < below:
                 self.send(to, data)
 
     def mend(self) -> None:
-        """Connect anew to peers that took nothing for a while; called now and then."""
+        """Dial those anew who took nothing for a while; called now and then.
+
+        Twice as long is waited each time: on a busy machine a handshake takes its time.
+        """
         now_s = time.monotonic()
-        for to, since_s in list(self._silent_since_s.items()):
-            if now_s - since_s >= _MEND_S:
-                reconnect(self._outboxes[to], self._peers[to].peer_url)
-                self._silent_since_s[to] = now_s
+        for number, socket in self._dialled.items():
+            if socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+                self._silences.pop(number, None)
+                continue
+            silence = self._silences.setdefault(number, _Silence(now_s))
+            if now_s - silence.since_s >= silence.patience_s:
+                reconnect(socket, self._peers[number].peer_url)
+                self._silences[number] = _Silence(now_s, min(2 * silence.patience_s, _MEND_MAX_S))
 
     def close(self) -> None:
         """Close all sockets, dropping what was not sent."""
-        for socket in (self.inbox, *self._outboxes.values()):
+        for socket in self.sources:
             socket.close(0)
+
+
+class _Silence(NamedTuple):
+    """Since when a peer takes nothing, and how long that may be until it is dialled anew."""
+
+    since_s: float
+    patience_s: float = _MEND_S
+
+
+def dials(own: str, other: str) -> bool:
+    """Whether the holder of the CURVE key `own` dials that of `other`, or is dialled by it.
+
+    Both come to the same, and of a large set each dials about half.
+    """
+    low, high = sorted((own, other))
+    is_low = tagged_hash("pot-lab/network/dials/1", low.encode(), high.encode())[0] % 2 == 0
+    return (own == low) == is_low
 
 
 def _way_to(entry: AggregatorEntry) -> tuple[str, str]:
@@ -240,15 +312,35 @@ def receive(socket: zmq.Socket[bytes], limit: int) -> Iterator[tuple[str, bytes,
             route = socket.recv(zmq.NOBLOCK)
         except zmq.Again:
             return
-        frame = socket.recv(zmq.NOBLOCK, copy=False)
-        data: bytes | None = frame.bytes
-        while frame.more:
-            frame, data = socket.recv(zmq.NOBLOCK, copy=False), None
+        frame, data = _one_frame(socket)
         try:
             user = frame.get("User-Id")
         except zmq.ZMQError:
             user = ""
         yield str(user), route, data
+
+
+def _single_frames(socket: zmq.Socket[bytes], limit: int) -> Iterator[bytes | None]:
+    """Up to `limit` messages that wait at a DEALER that is ready; None for one of several frames.
+
+    Asks before each read but the first: an empty read raises, which takes seven times as long.
+    """
+    for count in range(limit):
+        if count and not socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            return
+        try:
+            yield _one_frame(socket)[1]
+        except zmq.Again:
+            return
+
+
+def _one_frame(socket: zmq.Socket[bytes]) -> tuple[zmq.Frame, bytes | None]:
+    """The last frame of the message that waits, and its bytes if it is the only one."""
+    frame = socket.recv(zmq.NOBLOCK, copy=False)
+    data: bytes | None = frame.bytes
+    while frame.more:
+        frame, data = socket.recv(zmq.NOBLOCK, copy=False), None
+    return frame, data
 
 
 def _common(socket: zmq.Socket[bytes], pace: int) -> None:

@@ -28,10 +28,11 @@ from pot_lab.network.client import Call, NetworkClient
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.loopback import free_ports
+from pot_lab.network.transport import dials
 from pot_lab.network.wire import Answered
 from tests.chaos.history_checker import ClientLog, Executed, Operation, Read, Verdict, check, read_log
 from tests.chaos.ledger_life import ChainFile, RealCast, cast_until
-from tests.chaos.proxy import Link, Proxies
+from tests.chaos.proxy import Link, Proxies, Way
 from tests.chaos.weather import Weather, lose_unsynced
 from tests.network.toy import NETWORK_ID, ROOT, Toy, ToyNetwork, toy_request
 
@@ -48,7 +49,7 @@ class ChaosNetwork(ToyNetwork):
         proxies: lay each link between aggregators, and from clients to them, through one of these.
         snapshot_batches: how often a snapshot is taken and the log cut.
     Attributes:
-        peers: the link from one aggregator to another, by both indices; `doors`: from clients to each.
+        peers: the link of two aggregators, by the index of who dials and of the other; `doors`: from clients to each.
         stepped_over: aggregators whose history may have a gap, since a snapshot brought them back.
         forgetful: aggregators that have lost votes with their disk, and may contradict them.
     """
@@ -96,7 +97,7 @@ class ChaosNetwork(ToyNetwork):
             inside = list(entries)
             if proxies is not None:
                 for j in range(n):
-                    if j != i:
+                    if j != i and dials(self.keys[i].public, self.keys[j].public):
                         self.peers[i, j] = proxies.link(entries[j].peer_port)
                         inside[j] = msgspec.structs.replace(entries[j], peer_port=self.peers[i, j].port)
             self._config(network_id, inside, durability).save(directory / f"network-{i}.toml")
@@ -178,6 +179,10 @@ class ChaosNetwork(ToyNetwork):
         made = Bookkeeper(self, name)
         self._books.append(made)
         return made
+
+    def way(self, one: int, other: int) -> Way:
+        """What one aggregator says to another goes this way, whoever of them dialled."""
+        return self.peers[one, other].there if (one, other) in self.peers else self.peers[other, one].back
 
     def settle(self, client: NetworkClient, indices: set[int] | None = None) -> None:
         """Until these aggregators (all) are up, answer, and stand at one height with equal states."""

@@ -15,32 +15,46 @@ _READ_BYTES = 64 * 1024
 _GLANCE_S = 0.02
 
 
+class Way:
+    """One direction of a link; its attributes may be set from any thread at any time.
+
+    Attributes:
+        delay_s: how much later bytes come out.
+        bytes_per_s: how fast they go; 0 for as fast as they can.
+        passes: whether they come out at all.
+        passed_bytes: how many bytes have come out so far.
+    """
+
+    def __init__(self) -> None:
+        self.passed_bytes = 0
+        self.heal()
+
+    def heal(self) -> None:
+        """Let everything pass again as if nothing had been."""
+        self.delay_s, self.bytes_per_s, self.passes = 0.0, 0, True
+
+
 class Link:
-    """One TCP link from a port of its own to a target; its attributes may be set from any thread at any time.
+    """One TCP link from a port of its own to a target.
 
     Attributes:
         port: where to connect to instead of the target.
-        delay_s: how much later bytes come out, each way.
-        bytes_per_s: how fast they go, each way; 0 for as fast as they can.
-        forward, backward: whether bytes pass towards the target, and back from it.
+        there, back: the ways towards the target, and from it.
         up: whether there are connections at all.
-        passed_bytes: how many bytes have come out so far.
     """
 
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self.port = 0
-        self.delay_s = 0.0
-        self.bytes_per_s = 0
-        self.forward = self.backward = True
+        self.there, self.back = Way(), Way()
         self.up = True
-        self.passed_bytes = 0
         self._writers: set[asyncio.StreamWriter] = set()
 
     def heal(self) -> None:
         """Let everything pass again as if nothing had been."""
-        self.delay_s, self.bytes_per_s = 0.0, 0
-        self.forward = self.backward = self.up = True
+        self.there.heal()
+        self.back.heal()
+        self.up = True
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self.up:
@@ -54,8 +68,8 @@ class Link:
         ends = {writer, far_writer}
         self._writers |= ends
         ways = [
-            asyncio.create_task(self._carry(reader, far_writer, is_forward=True)),
-            asyncio.create_task(self._carry(far_reader, writer, is_forward=False)),
+            asyncio.create_task(self._carry(reader, far_writer, self.there)),
+            asyncio.create_task(self._carry(far_reader, writer, self.back)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)  # one end hung up, or the link was cut
@@ -69,7 +83,7 @@ class Link:
             for end in ends:
                 end.transport.abort()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_forward: bool) -> None:
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
         loop = asyncio.get_running_loop()
         held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=1_024)
 
@@ -77,21 +91,21 @@ class Link:
             while True:
                 at_s, data = await held.get()
                 await asyncio.sleep(max(0.0, at_s - loop.time()))
-                while not (self.forward if is_forward else self.backward):
+                while not way.passes:
                     await asyncio.sleep(_GLANCE_S)
                 if not data:
                     raise EOFError
                 writer.write(data)
                 await writer.drain()
-                self.passed_bytes += len(data)
-                if self.bytes_per_s:
-                    await asyncio.sleep(len(data) / self.bytes_per_s)
+                way.passed_bytes += len(data)
+                if way.bytes_per_s:
+                    await asyncio.sleep(len(data) / way.bytes_per_s)
 
         async def take() -> None:
             while True:
-                read_bytes = min(_READ_BYTES, max(1, self.bytes_per_s // 10)) if self.bytes_per_s else _READ_BYTES
+                read_bytes = min(_READ_BYTES, max(1, way.bytes_per_s // 10)) if way.bytes_per_s else _READ_BYTES
                 data = await reader.read(read_bytes)
-                await held.put((loop.time() + self.delay_s, data))
+                await held.put((loop.time() + way.delay_s, data))
                 if not data:
                     return
 

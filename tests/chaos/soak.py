@@ -151,9 +151,8 @@ class Faults:
     def _deaf_or_dumb(self) -> None:
         victim, is_deaf = self._some()[0], self._random.random() < 0.5
         with self._proxies():
-            for (one, other), link in self._network.peers.items():
-                if victim == (other if is_deaf else one):
-                    link.forward = False
+            for other in self._network.all - {victim}:
+                self._network.way(*((other, victim) if is_deaf else (victim, other))).passes = False
 
     def _split(self) -> None:
         half = set(self._random.sample(sorted(self._network.all), self._network.config.n // 2))
@@ -165,8 +164,9 @@ class Faults:
     def _slow_links(self) -> None:
         with self._proxies():
             for link in self._random.sample(list(self._network.peers.values()), self._network.config.n):
-                link.delay_s = self._random.uniform(0.02, 0.5)
-                link.bytes_per_s = self._random.choice([0, 20_000, 200_000])
+                delay_s, bytes_per_s = self._random.uniform(0.02, 0.5), self._random.choice([0, 20_000, 200_000])
+                for way in (link.there, link.back):
+                    way.delay_s, way.bytes_per_s = delay_s, bytes_per_s
 
     def _slow_disk(self) -> None:
         victims = self._some()

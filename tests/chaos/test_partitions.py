@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,8 @@ def test_a_primary_that_only_speaks_or_only_hears_does_not_stop_the_others(
 ) -> None:
     """Its connections stay open and its kernel acknowledges: nobody is told that anything is wrong."""
     proxies, book, first = begin(network)
-    for (one, other), link in network.peers.items():
-        if first == (other if is_deaf else one):
-            link.forward = False
+    for other in network.all - {first}:
+        network.way(*((other, first) if is_deaf else (first, other))).passes = False
     book.put_all(20, 0.02)
     proxies.heal()
     network.settle(book)
@@ -71,10 +71,11 @@ def test_two_halves_decide_nothing_and_together_decide_everything(network: Chaos
 
 def test_slow_thin_links_and_clients_that_reach_only_some_lose_nothing(network: ChaosNetwork) -> None:
     proxies, _, first = begin(network)
-    for (one, other), link in network.peers.items():
-        link.delay_s, link.bytes_per_s = 0.01 * (1 + one + other), 60_000
+    for one, other in permutations(network.all, 2):
+        way = network.way(one, other)
+        way.delay_s, way.bytes_per_s = 0.01 * (1 + one + other), 60_000
     proxies.cut(network.doors[first])
-    network.doors[(first + 1) % 4].backward = False
+    network.doors[(first + 1) % 4].back.passes = False
     with steady_load(network, per_s=10):
         time.sleep(3)
     proxies.heal()

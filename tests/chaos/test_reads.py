@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -23,28 +24,38 @@ def network(tmp_path: Path) -> Iterator[ChaosNetwork]:
 
 def leave_two_behind(network: ChaosNetwork, book: Bookkeeper) -> tuple[int, list[int]]:
     """A request that only two aggregators execute: the third gives its votes and hears no more, the fourth hears
-    nothing. Returns the batch that was acknowledged, and those two.
+    nothing. Returns the batch that was acknowledged, and those two. A busy machine may cut too late; then once more.
     """
+    for _ in range(10):
+        found = _left_two_behind(network, book)
+        if found is not None:
+            return found
+    pytest.fail("this machine is too busy to cut links within 0.7 s")
+
+
+def _left_two_behind(network: ChaosNetwork, book: Bookkeeper) -> tuple[int, list[int]] | None:
     assert network.proxies is not None
+    network.proxies.heal()
     network.settle(book)
     book.put().result(PATIENCE_S)
     book.look()
     network.settle(book)
     first = network.primary(book)
     second, third, fourth = ((first + step) % 4 for step in (1, 2, 3))
-    for (one, other), link in network.peers.items():
-        if fourth in (one, other):
-            network.proxies.cut(link)
-        elif other == third:
-            link.delay_s = 0.6  # its commit follows the proposal and the prepares; theirs come after the cut
-    before = network.peers[first, third].passed_bytes
-    call = book.put()
-    call.result(PATIENCE_S)
+    network.proxies.cut(*(link for ends, link in network.peers.items() if fourth in ends))
+    for index in (first, second):
+        network.way(index, third).delay_s = 0.7  # its commit follows the proposal and a prepare; theirs come too late
+    before = network.way(first, third).passed_bytes
+    book.put().result(PATIENCE_S)
     network.proxies.cut(*(link for ends, link in network.peers.items() if third in ends))
-    assert network.peers[first, third].passed_bytes > before
+    if network.way(first, third).passed_bytes == before:
+        return None
     heights = {state.index: state.height for state in book.status().result(PATIENCE_S)}
-    assert heights[first] == heights[second] > heights[third] == heights[fourth]
-    return heights[first], [first, second]
+    return (
+        (heights[first], [first, second])
+        if heights[first] == heights[second] > heights[third] == heights[fourth]
+        else None
+    )
 
 
 def test_a_read_waits_for_those_who_know_what_this_client_was_told(network: ChaosNetwork) -> None:
@@ -59,15 +70,16 @@ def test_a_read_waits_for_those_who_know_what_this_client_was_told(network: Chao
     assert network.proxies is not None
     network.proxies.heal()
     assert book.look() >= height
-    assert network.verdict().acknowledged == 2
+    verdict = network.verdict()
+    assert verdict.acknowledged == verdict.operations >= 2
 
 
 def test_reads_under_load_never_go_back(network: ChaosNetwork) -> None:
     assert network.proxies is not None
     book, writer = network.bookkeeper("reader"), network.bookkeeper("writer")
     network.settle(book)
-    for (_, other), link in network.peers.items():
-        link.delay_s = 0.15 * (other >= 2)
+    for one, other in permutations(network.all, 2):
+        network.way(one, other).delay_s = 0.15 * (other >= 2)
     end_s = time.monotonic() + 3
     calls = []
     while time.monotonic() < end_s:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise, permutations
 
+import psutil
 import pytest
 import zmq
 
@@ -12,8 +14,9 @@ from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.errors import PortTaken
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.loopback import free_ports
-from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, listen, prepare_dealer, receive
+from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, dials, listen, prepare_dealer, receive
 
+PATIENCE_S = 60
 KEPT: list[zmq.Socket[bytes]] = []  # a socket that nobody holds is closed, with what it has not sent yet
 KEYS = [CurveKeyPair.generate() for _ in range(4)]
 
@@ -37,23 +40,30 @@ def config() -> NetworkConfig:
 
 
 class Side:
-    """Aggregator 0's sockets, served by hand."""
+    """One aggregator's sockets, served by hand."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, index: int = 0) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.gate = Gate(self.context, [KEYS[i].public for i in range(1, 4)])
-        own, *others = config.aggregators
-        self.links = PeerLinks(self.context, own, KEYS[0], {each.index: each for each in others})
-        self.clients = listen(self.context, own.host, own.client_port, KEYS[0], CLIENT_DOMAIN, 10_000)
+        own = config.aggregators[index]
+        others = {each.index: each for each in config.aggregators if each is not own}
+        self.gate = Gate(self.context, [each.curve_public for each in others.values()])
+        self.links = PeerLinks(self.context, own, KEYS[index], others)
+        self.clients = listen(self.context, own.host, own.client_port, KEYS[index], CLIENT_DOMAIN, 10_000)
 
-    def heard(self, wanted: int = 1, patience_s: float = 5.0) -> list[tuple[int, bytes]]:
+    def serve(self) -> list[tuple[int, bytes]]:
+        """Answer the gate's questions; frames of peers that are there."""
+        self.gate.serve()
+        poller = zmq.Poller()
+        for source in self.links.sources:
+            poller.register(source, zmq.POLLIN)
+        return list(self.links.receive({source for source, _ in poller.poll(5)}, 100))
+
+    def heard(self, wanted: int = 1, patience_s: float = PATIENCE_S) -> list[tuple[int, bytes]]:
         """Frames of peers, once `wanted` are there or patience ends."""
         found: list[tuple[int, bytes]] = []
         until = time.monotonic() + patience_s
         while len(found) < wanted and time.monotonic() < until:
-            self.gate.serve()
-            found += self.links.receive(100)
-            time.sleep(0.005)
+            found += self.serve()
         return found
 
     def close(self) -> None:
@@ -135,7 +145,7 @@ def test_a_stranger_is_refused_on_the_peer_port_and_welcome_on_the_client_port(
     assert side.heard(patience_s=0.7) == []
     assert side.gate.refused >= 1
     say(dealer(context, config.aggregators[0].client_url, stranger), b"hello")
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE_S
     found: list[tuple[str, bytes, bytes | None]] = []
     while not found and time.monotonic() < until:
         side.gate.serve()
@@ -212,3 +222,103 @@ def test_a_taken_port_is_named(side: Side, config: NetworkConfig, context: zmq.C
     own = config.aggregators[0]
     with pytest.raises(PortTaken, match=str(own.client_port)):
         listen(context, own.host, own.client_port, KEYS[0], CLIENT_DOMAIN, 10_000)
+
+
+# Links between aggregators.
+
+
+def carried(speaker: Side, listener: Side, frame: bytes) -> None:
+    """Say a frame until it arrives: what is said before there is a connection is dropped."""
+    one, other = (side.links.own.index for side in (speaker, listener))
+    until = time.monotonic() + PATIENCE_S
+    found: list[tuple[int, bytes]] = []
+    while not found:
+        assert time.monotonic() < until, f"{frame!r} never came from {one} to {other}"
+        speaker.serve()
+        speaker.links.mend()
+        speaker.links.send(other, frame)
+        found = listener.serve()
+        listener.links.mend()
+    assert (one, frame) in found
+
+
+def connections(port: int) -> int:
+    listening = [each for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == port]
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in listening)
+
+
+def test_two_keys_agree_who_dials_and_of_many_each_dials_about_half() -> None:
+    keys = [CurveKeyPair.generate().public for _ in range(100)]
+    dialled = [sum(dials(own, other) for other in keys if other != own) for own in keys]
+    assert sum(dialled) == 100 * 99 // 2
+    assert min(dialled) > 20 and max(dialled) < 80  # 49.5 and five deviations of 5, and a little
+    assert all(dials(one, other) != dials(other, one) for one, other in pairwise(keys))
+
+
+def test_one_connection_carries_both_ways_whoever_dialled(config: NetworkConfig) -> None:
+    sides = [Side(config, index) for index in range(4)]
+    try:
+        for speaker, listener in permutations(sides, 2):
+            carried(speaker, listener, b"hello")
+            carried(speaker, listener, bytes(1_000_000))
+        accepted = [connections(entry.peer_port) for entry in config.aggregators]
+        assert sum(accepted) == 6 and sum(len(side.links.sources) - 1 for side in sides) == 6
+    finally:
+        for side in sides:
+            side.close()
+
+
+@pytest.mark.parametrize("is_dialler", [True, False], ids=["who dialled", "who was dialled"])
+def test_a_peer_that_starts_again_is_spoken_to_before_it_speaks(config: NetworkConfig, is_dialler: bool) -> None:
+    one, other = 0, 1
+    if dials(KEYS[one].public, KEYS[other].public) != is_dialler:
+        one, other = other, one
+    restarted, steady = Side(config, one), Side(config, other)
+    try:
+        carried(restarted, steady, b"first")
+        carried(steady, restarted, b"first")
+        for round_ in range(3):
+            restarted.close()
+            restarted = Side(config, one)
+            carried(steady, restarted, b"again %d" % round_)
+    finally:
+        restarted.close()
+        steady.close()
+
+
+def test_who_was_refused_at_first_is_let_in_once_it_is_known(config: NetworkConfig) -> None:
+    """libzmq gives up a connection whose handshake was refused; it is dialled anew."""
+    one, other = 0, 1
+    if not dials(KEYS[one].public, KEYS[other].public):
+        one, other = other, one
+    dialling, dialled = Side(config, one), Side(config, other)
+    try:
+        dialled.gate.admit([])
+        until = time.monotonic() + PATIENCE_S
+        while not dialled.gate.refused:
+            assert time.monotonic() < until
+            dialling.serve()
+            dialled.serve()
+        dialled.gate.admit([KEYS[one].public])
+        carried(dialled, dialling, b"welcome")
+    finally:
+        dialling.close()
+        dialled.close()
+
+
+def test_a_peer_that_is_none_any_more_is_neither_heard_nor_spoken_to(config: NetworkConfig) -> None:
+    sides = [Side(config, index) for index in range(2)]
+    try:
+        for speaker, listener in permutations(sides, 2):
+            carried(speaker, listener, b"hello")
+        for gone, left in permutations(sides, 2):
+            others = {each.index: each for each in config.aggregators if each.index > 1}
+            left.links.update(others)
+            unsent = left.links.counters["peer_frames_unsent"]
+            left.links.send(gone.links.own.index, b"x")
+            assert left.links.counters["peer_frames_unsent"] == unsent + 1
+            gone.links.send(left.links.own.index, b"still here")
+            assert left.heard(patience_s=0.5) == []
+    finally:
+        for side in sides:
+            side.close()
