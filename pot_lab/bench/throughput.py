@@ -1,4 +1,4 @@
-"""Transactions a second at saturation, and latency there, at a tenth of it, and alone.
+"""Transactions a second at saturation, and latency there, at a tenth of it, one by one, and after a pause.
 
 Every record is signed by its account, and every replica checks that. Accounts spread over a few client connections keep
 a fixed number of records on the way; what comes back in the measured time, after a warm-up, is the throughput.
@@ -26,7 +26,7 @@ _CLIENTS, _ACCOUNTS_EACH = 8, 8
 _SAID_AT_ONCE = 64
 _PREPARED_PER_S = 24_000
 """Divided by the number of aggregators, more than this hardware takes a second; what is said beyond is signed then."""
-_IDLE_EACH, _IDLE_PAUSE_S = 100, 0.05
+_ALONE, _IDLE_PAUSE_S = 100, 0.05
 _WARM_UP_SHARE = 0.25
 _TIMEOUT_S = 60.0
 Say = Callable[[str], None]
@@ -35,7 +35,8 @@ Say = Callable[[str], None]
 def measure_throughput(
     n: int, seconds: float, *, durability: str = "fsync", say: Say = lambda _: None
 ) -> dict[str, Any]:
-    """Saturate a network, then give it a tenth of what it took, then one transaction at a time.
+    """Saturate a network, then give it a tenth of what it took, then one transaction at a time: at once after the one
+    before, as benchmarks of its peers do, and after a pause in which caches and processor go cold.
 
     Args:
         n: aggregators.
@@ -60,7 +61,7 @@ def measure_throughput(
         cpu_s = network.cpu_s() - cpu_s
         say(f"{full.per_s:.0f} transactions a second")
         tenth = load.paced(full.per_s / 10, seconds)
-        idle_ms = load.alone(_IDLE_EACH)
+        one_by_one_ms, idle_ms = (_alone(network, _ALONE, pause_s) for pause_s in (0.0, _IDLE_PAUSE_S))
         memory_mb = network.peak_memory_mb()
     return {
         "nodes": n,
@@ -70,6 +71,7 @@ def measure_throughput(
         "transactions_per_s": round(full.per_s, 1),
         "latency_ms": _spread(full.latencies_ms),
         "tenth_latency_ms": _spread(tenth.latencies_ms),
+        "one_by_one_latency_ms": _spread(one_by_one_ms),
         "idle_latency_ms": _spread(idle_ms),
         "cpu_us_per_transaction": round(1e6 * cpu_s / max(1, full.all_answered)),
         "memory_mb": round(memory_mb, 1),
@@ -114,6 +116,23 @@ def _clients(network: MeasuringNetwork) -> Iterator[list[NetworkClient]]:
         thread.close()
 
 
+def _alone(network: MeasuringNetwork, count: int, pause_s: float) -> list[float]:
+    """Latencies in milliseconds of one client's transactions, one by one, so long after the one before is answered.
+
+    On a connection of its own, as a researcher has: the thread that the others share looks at all their sockets.
+    """
+    account, network_id, times_ms = _Account(), network.config.network_id, []
+    with NetworkClient(network.config) as client:
+        network.settle(client, _TIMEOUT_S)
+        for _ in range(count):
+            record = account.next(network_id)
+            start_s = time.perf_counter()
+            client.submit(record, timeout_s=_TIMEOUT_S).result()
+            times_ms.append((time.perf_counter() - start_s) * 1_000)
+            time.sleep(pause_s)
+    return times_ms
+
+
 class _Load:
     """Clients in turn, each with accounts in turn, each account with its next nonce."""
 
@@ -133,17 +152,6 @@ class _Load:
     def paced(self, per_s: float, seconds: float) -> _Part:
         """So many a second, evenly."""
         return self._run(seconds, per_s)
-
-    def alone(self, count: int) -> list[float]:
-        """Latencies in milliseconds of transactions that meet an idle network, one by one."""
-        times_ms = []
-        for _ in range(count):
-            client, (record,) = self._records(1)
-            start_s = time.perf_counter()
-            client.submit(record, timeout_s=_TIMEOUT_S).result()
-            times_ms.append((time.perf_counter() - start_s) * 1_000)
-            time.sleep(_IDLE_PAUSE_S)
-        return times_ms
 
     def _run(self, seconds: float, per_s: float | None) -> _Part:
         self._answered.clear()

@@ -49,7 +49,7 @@ def test_throughput_tells_three_latencies(capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["bench", "throughput", "--nodes", "4", "--seconds", "1", "--durability", "flush", "--json"]) == 0
     found = said(capsys)
     assert found["transactions_per_s"] > 0  # type: ignore[operator]
-    for name in ("latency_ms", "tenth_latency_ms", "idle_latency_ms"):
+    for name in ("latency_ms", "tenth_latency_ms", "one_by_one_latency_ms", "idle_latency_ms"):
         shares = found[name]
         assert isinstance(shares, dict) and list(shares) == ["p50", "p90", "p99"]
         assert 0 < shares["p50"] <= shares["p90"] <= shares["p99"]
@@ -85,7 +85,7 @@ def test_an_aggregator_that_ends_is_told_and_nothing_is_left() -> None:
         victim = nodes_of(psutil.Process())[2]
         victim.kill()
         with pytest.raises(NetworkFailed, match="ended"):
-            network.settle(client, timeout_s=30)
+            network.settle(client, timeout_s=120)
     assert nodes_of(psutil.Process()) == []
 
 
@@ -102,15 +102,15 @@ def test_whoever_stops_a_measurement_leaves_no_process_behind(tmp_path: Path, nu
             start_new_session=True,
         )
     try:
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + 180
         while "together" not in (tmp_path / "err").read_text():
             assert bench.poll() is None and time.monotonic() < deadline_s
             time.sleep(0.05)
         nodes = nodes_of(psutil.Process(bench.pid))
         assert len(nodes) == 4
         bench.send_signal(number)
-        assert bench.wait(30) == (-number if number == signal.SIGKILL else 130)
-        assert psutil.wait_procs(nodes, 30)[1] == []
+        assert bench.wait(120) == (-number if number == signal.SIGKILL else 130)
+        assert psutil.wait_procs(nodes, 120)[1] == []
         assert number == signal.SIGKILL or list(tmp_path.glob("pot-lab-bench-*")) == []
     finally:
         bench.kill()

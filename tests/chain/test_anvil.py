@@ -46,7 +46,7 @@ def anvil_world() -> Iterator[World]:
         yield World(url)
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=120)
         if process.stdout is not None:
             process.stdout.close()
 

@@ -145,7 +145,7 @@ def test_it_stops_cleanly_when_asked(tmp_path: Path, signal_: signal.Signals) ->
         assert int(str(ask(url, "eth_getBalance", rich)["result"]), 16) > 0
         with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)):  # an idle client must not hold it up
             process.send_signal(signal_)
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=120) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
     finally:

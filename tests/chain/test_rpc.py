@@ -53,7 +53,7 @@ def answers(body: bytes, status: str = "200 OK", times: int = 1) -> Callable[[so
 )
 def test_nonsense_is_refused(body: bytes) -> None:
     with node(answers(body)) as url, pytest.raises(ChainRefused):
-        JsonRpc(url, timeout_s=5).call("eth_chainId")
+        JsonRpc(url, timeout_s=20).call("eth_chainId")
 
 
 @pytest.mark.parametrize(
@@ -69,20 +69,20 @@ def test_every_kind_of_nodes_revert_is_read(error: str) -> None:
     data = "0x1e4fbdf7" + "00" * 12 + "11" * 20  # OwnableInvalidOwner(address)
     body = ('{"jsonrpc":"2.0","id":1,"error":' + error % data + "}").encode()
     with node(answers(body)) as url, pytest.raises(ChainReverted) as caught:
-        JsonRpc(url, timeout_s=5).call("eth_call")
+        JsonRpc(url, timeout_s=20).call("eth_call")
     assert (caught.value.name, caught.value.arguments) == ("OwnableInvalidOwner", (b"\x11" * 20,))
 
 
 def test_a_nodes_own_refusal_keeps_its_words() -> None:
     body = b'{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"insufficient funds for gas * price + value"}}'
     with node(answers(body)) as url, pytest.raises(ChainRefused, match="insufficient funds"):
-        JsonRpc(url, timeout_s=5).call("eth_sendRawTransaction")
+        JsonRpc(url, timeout_s=20).call("eth_sendRawTransaction")
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "502 Bad Gateway", "503 Busy"])
 def test_an_overloaded_node_is_unreachable_for_now(status: str) -> None:
     with node(answers(b"busy", status)) as url, pytest.raises(ChainUnreachable, match=status[:3]):
-        JsonRpc(url, timeout_s=5).call("eth_chainId")
+        JsonRpc(url, timeout_s=20).call("eth_chainId")
 
 
 def test_a_silent_node_is_given_up() -> None:
@@ -109,13 +109,13 @@ def test_too_long_an_answer_is_not_read_to_its_end() -> None:
 
 def test_a_connection_that_the_node_closed_meanwhile_is_opened_again() -> None:
     with node(answers(b'{"jsonrpc":"2.0","id":1,"result":"0x1"}')) as url:  # one answer a connection
-        rpc = JsonRpc(url, timeout_s=5)
+        rpc = JsonRpc(url, timeout_s=20)
         assert [rpc.call("eth_chainId") for _ in range(3)] == ["0x1"] * 3
 
 
 def test_a_node_that_closes_at_once_is_unreachable() -> None:
     with node(lambda connection: None) as url, pytest.raises(ChainUnreachable):
-        JsonRpc(url, timeout_s=5).call("eth_chainId")
+        JsonRpc(url, timeout_s=20).call("eth_chainId")
 
 
 def test_the_key_in_a_nodes_path_is_not_told() -> None:

@@ -45,7 +45,7 @@ def stop(process: subprocess.Popen[str]) -> int:
     """Ask a process to stop and return its exit status."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGTERM)
-    status = process.wait(timeout=20)
+    status = process.wait(timeout=120)
     if process.stderr:
         process.stderr.close()
     return status

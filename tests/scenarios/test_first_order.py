@@ -59,7 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, train_for: str) -> Iterator[
             ],
             capture_output=True, text=True, timeout=400, env={**os.environ, "POT_LAB_HOME": str(home)},
         )  # fmt: skip
-        ends = [miner.wait(60) for miner in miners] if notebook.returncode == 0 else []
+        ends = [miner.wait(120) for miner in miners] if notebook.returncode == 0 else []
         orders = run(["orders", "--json"], home)
         code = demo.wait(400)
         yield {
@@ -76,7 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, train_for: str) -> Iterator[
         for process in [demo, *miners]:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-                process.wait(60)
+                process.wait(120)
         run(["testnet", "down"], home)
 
 
@@ -200,6 +200,6 @@ def test_ctrl_c_at_any_moment_leaves_nothing_running(tmp_path: Path, moment: str
         assert demo.poll() is None and time.monotonic() < deadline, output.read_text()
         time.sleep(0.02)
     os.killpg(demo.pid, signal.SIGINT)  # as a terminal sends it
-    assert demo.wait(60) == 130, output.read_text()
+    assert demo.wait(120) == 130, output.read_text()
     assert await_nothing_left(tmp_path) == []
     assert "Traceback" not in output.read_text()
