@@ -9,8 +9,7 @@ One ROUTER for peers, one for clients, one DEALER to each peer that this aggrega
 
 A message to a peer that is not connected is dropped, not queued (`IMMEDIATE`): the replica repeats what matters, and a
 peer that was away for an hour is not drowned in old votes. libzmq gives a connection up for good when its handshake
-fails (another program may have had the port for a moment, or the other did not know this key yet), so `mend` dials
-those anew who took nothing for a while.
+fails (another program may have had the port for a moment, or the other did not know this key yet); `mend` dials anew.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ import ipaddress
 import time
 from collections import Counter
 from collections.abc import Collection, Container, Iterator, Mapping
-from typing import NamedTuple
 
 import zmq
 from zmq.utils import z85
+from zmq.utils.monitor import recv_monitor_message
 
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.network.config import AggregatorEntry
@@ -40,7 +39,8 @@ thread to cancel one, and at n=100 that took a quarter of all processor time.
 """
 _KEEP_ALIVE_S, _UNACKNOWLEDGED_MS = 10, 10_000
 """What finds a dead host in a large set: the kernel probes quiet connections, and has so much patience with others."""
-_MEND_S, _MEND_MAX_S = 2.0, 20.0
+_MEND_S = 20.0
+_LOST_OR_RETRIED = int(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED)
 _RECONNECT_MS, _RECONNECT_MAX_MS = 20, 1_000
 
 
@@ -114,40 +114,36 @@ class PeerLinks:
         self._inbox = listen(context, own.host, own.peer_port, keys, PEER_DOMAIN, MAX_PEER_FRAME_BYTES, pace=self._pace)
         self._inbox.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._peers: dict[int, AggregatorEntry] = {}
-        self._dialled: dict[int, zmq.Socket[bytes]] = {}
+        self._dialled: dict[int, _Dialled] = {}
         self._numbers: dict[str, int] = {}
         self._routes: dict[str, bytes] = {}
-        self._silences: dict[int, _Silence] = {}
         self.update(peers)
 
     @property
     def sources(self) -> list[zmq.Socket[bytes]]:
         """The sockets at which frames arrive; others after an `update`."""
-        return [self._inbox, *self._dialled.values()]
+        return [self._inbox, *(link.socket for link in self._dialled.values())]
 
     def update(self, peers: Mapping[int, AggregatorEntry]) -> None:
         """Have links to these and no others; one to the same place under the same key goes on under its new number."""
-        known = {_way_to(self._peers[number]): socket for number, socket in self._dialled.items()}
+        known = {_way_to(self._peers[number]): link for number, link in self._dialled.items()}
         self._dialled = {
             number: known.pop(way) if (way := _way_to(entry)) in known else self._dial(entry)
             for number, entry in peers.items()
             if dials(self._keys.public, entry.curve_public)
         }
-        for socket in known.values():
-            socket.close(0)
+        for link in known.values():
+            link.close()
         self._peers = dict(peers)
         self._numbers = {entry.curve_public: number for number, entry in peers.items()}
-        self._routes = {user: route for user, route in self._routes.items() if user in self._numbers}
-        self._silences.clear()
 
-    def _dial(self, entry: AggregatorEntry) -> zmq.Socket[bytes]:
+    def _dial(self, entry: AggregatorEntry) -> _Dialled:
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.PROBE_ROUTER, 1)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_PEER_FRAME_BYTES)
         prepare_dealer(socket, self._keys, entry.curve_public, pace=self._pace)
-        socket.connect(entry.peer_url)
-        return socket
+        return _Dialled(socket, entry.peer_url)
 
     def receive(self, ready: Container[object], limit: int) -> Iterator[tuple[int, bytes]]:
         """About `limit` frames that wait at those sources that are `ready`, each with the number of the peer whose key
@@ -156,9 +152,9 @@ class PeerLinks:
         if self._inbox in ready:
             yield from self._accepted(limit)
         share = max(1, limit // (1 + len(self._dialled)))
-        for number, socket in self._dialled.items():
-            if socket in ready:
-                for data in _single_frames(socket, share):
+        for number, link in self._dialled.items():
+            if link.socket in ready:
+                for data in _single_frames(link.socket, share):
                     if data is None:
                         self.counters["peer_frames_malformed"] += 1
                     else:
@@ -166,13 +162,14 @@ class PeerLinks:
 
     def _accepted(self, limit: int) -> Iterator[tuple[int, bytes]]:
         for user, route, data in receive(self._inbox, limit):
+            if data == b"":
+                self._routes[user] = route  # a new connection, so the one before is gone, or soon will be
+                continue
             number = self._numbers.get(user)
             if data is None or number is None:
                 self.counters["peer_frames_malformed"] += 1
-            elif data:
-                yield number, data
             else:
-                self._routes[user] = route  # a new connection, so the one before is gone, or soon will be
+                yield number, data
 
     def send(self, to: int, data: bytes) -> None:
         """Hand a frame to one peer; dropped when it is not connected or its queue is full."""
@@ -186,7 +183,7 @@ class PeerLinks:
         dialled, route = self._dialled.get(to), self._routes.get(entry.curve_public)
         try:
             if dialled is not None:
-                dialled.send(data, zmq.NOBLOCK)
+                dialled.socket.send(data, zmq.NOBLOCK)
             elif route is not None:
                 self._inbox.send(route, zmq.NOBLOCK | zmq.SNDMORE)
                 self._inbox.send(data, zmq.NOBLOCK)
@@ -208,31 +205,44 @@ class PeerLinks:
                 self.send(to, data)
 
     def mend(self) -> None:
-        """Dial those anew who took nothing for a while; called now and then.
-
-        Twice as long is waited each time: on a busy machine a handshake takes its time.
-        """
-        now_s = time.monotonic()
-        for number, socket in self._dialled.items():
-            if socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
-                self._silences.pop(number, None)
-                continue
-            silence = self._silences.setdefault(number, _Silence(now_s))
-            if now_s - silence.since_s >= silence.patience_s:
-                reconnect(socket, self._peers[number].peer_url)
-                self._silences[number] = _Silence(now_s, min(2 * silence.patience_s, _MEND_MAX_S))
+        """Dial anew where libzmq gave up, and who took nothing for a long while; called now and then."""
+        for link in self._dialled.values():
+            link.mend()
 
     def close(self) -> None:
         """Close all sockets, dropping what was not sent."""
-        for socket in self.sources:
-            socket.close(0)
+        self._inbox.close(0)
+        for link in self._dialled.values():
+            link.close()
 
 
-class _Silence(NamedTuple):
-    """Since when a peer takes nothing, and how long that may be until it is dialled anew."""
+class _Dialled:
+    """A DEALER that dials, and what has become of that. A connection that was lost and is not tried again was given up:
+    the handshake was refused, or whoever answered spoke something else.
+    """
 
-    since_s: float
-    patience_s: float = _MEND_S
+    def __init__(self, socket: zmq.Socket[bytes], url: str) -> None:
+        self.socket, self._url = socket, url
+        self._monitor = socket.get_monitor_socket(_LOST_OR_RETRIED)
+        self._is_lost = False
+        self._writable_s = time.monotonic()
+        socket.connect(url)
+
+    def mend(self) -> None:
+        now_s, was_lost = time.monotonic(), self._is_lost
+        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._is_lost = recv_monitor_message(self._monitor)["event"] == zmq.EVENT_DISCONNECTED
+            was_lost = False  # what follows may be on its way
+        if self.socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+            self._is_lost, self._writable_s = False, now_s
+        elif was_lost or now_s - self._writable_s >= _MEND_S:
+            reconnect(self.socket, self._url)
+            self._is_lost, self._writable_s = False, now_s
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self._monitor.close(0)
+        self.socket.close(0)
 
 
 def dials(own: str, other: str) -> bool:
