@@ -108,7 +108,6 @@ class PeerLinks:
         peers: Mapping[int, AggregatorEntry],
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self.own = own
         self._context, self._keys = context, keys
         self._pace = max(1, (len(peers) + 1) // _PEERS_A_HEARTBEAT) ** 2
         self._inbox = listen(context, own.host, own.peer_port, keys, PEER_DOMAIN, MAX_PEER_FRAME_BYTES, pace=self._pace)

@@ -44,7 +44,7 @@ class Side:
     """One aggregator's sockets, served by hand."""
 
     def __init__(self, config: NetworkConfig, index: int = 0) -> None:
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.index, self.context = index, zmq.Context()
         own = config.aggregators[index]
         others = {each.index: each for each in config.aggregators if each is not own}
         self.gate = Gate(self.context, [each.curve_public for each in others.values()])
@@ -230,7 +230,7 @@ def test_a_taken_port_is_named(side: Side, config: NetworkConfig, context: zmq.C
 
 def carried(speaker: Side, listener: Side, frame: bytes) -> None:
     """Say a frame until it arrives: what is said before there is a connection is dropped."""
-    one, other = (side.links.own.index for side in (speaker, listener))
+    one, other = (side.index for side in (speaker, listener))
     until, mend_s = time.monotonic() + PATIENCE_S, 0.0
     found: list[tuple[int, bytes]] = []
     while (one, frame) not in found:
@@ -336,9 +336,9 @@ def test_a_peer_that_is_none_any_more_is_neither_heard_nor_spoken_to(config: Net
             others = {each.index: each for each in config.aggregators if each.index > 1}
             left.links.update(others)
             unsent = left.links.counters["peer_frames_unsent"]
-            left.links.send(gone.links.own.index, b"x")
+            left.links.send(gone.index, b"x")
             assert left.links.counters["peer_frames_unsent"] == unsent + 1
-            gone.links.send(left.links.own.index, b"still here")
+            gone.links.send(left.index, b"still here")
             assert left.heard(patience_s=0.5) == []
     finally:
         for side in sides:
