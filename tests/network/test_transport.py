@@ -20,6 +20,7 @@ from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, dials, lis
 PATIENCE_S = 60
 KEPT: list[zmq.Socket[bytes]] = []  # a socket that nobody holds is closed, with what it has not sent yet
 KEYS = [CurveKeyPair.generate() for _ in range(4)]
+DIALLER_AND_DIALLED = (0, 1) if dials(KEYS[0].public, KEYS[1].public) else (1, 0)
 
 
 @pytest.fixture
@@ -272,9 +273,7 @@ def test_one_connection_carries_both_ways_whoever_dialled(config: NetworkConfig)
 
 @pytest.mark.parametrize("is_dialler", [True, False], ids=["who dialled", "who was dialled"])
 def test_a_peer_that_starts_again_is_spoken_to_before_it_speaks(config: NetworkConfig, is_dialler: bool) -> None:
-    one, other = 0, 1
-    if dials(KEYS[one].public, KEYS[other].public) != is_dialler:
-        one, other = other, one
+    one, other = DIALLER_AND_DIALLED if is_dialler else reversed(DIALLER_AND_DIALLED)
     restarted, steady = Side(config, one), Side(config, other)
     try:
         carried(restarted, steady, b"first")
@@ -290,10 +289,7 @@ def test_a_peer_that_starts_again_is_spoken_to_before_it_speaks(config: NetworkC
 
 def test_who_was_refused_at_first_is_let_in_once_it_is_known(config: NetworkConfig) -> None:
     """libzmq gives up a connection whose handshake was refused; it is dialled anew."""
-    one, other = 0, 1
-    if not dials(KEYS[one].public, KEYS[other].public):
-        one, other = other, one
-    dialling, dialled = Side(config, one), Side(config, other)
+    dialling, dialled = (Side(config, index) for index in DIALLER_AND_DIALLED)
     try:
         dialled.gate.admit([])
         until = time.monotonic() + PATIENCE_S
@@ -301,7 +297,7 @@ def test_who_was_refused_at_first_is_let_in_once_it_is_known(config: NetworkConf
             assert time.monotonic() < until
             dialling.serve()
             dialled.serve()
-        dialled.gate.admit([KEYS[one].public])
+        dialled.gate.admit([KEYS[dialling.index].public])
         carried(dialled, dialling, b"welcome")
     finally:
         dialling.close()
@@ -309,9 +305,7 @@ def test_who_was_refused_at_first_is_let_in_once_it_is_known(config: NetworkConf
 
 
 def test_a_port_that_another_program_had_for_a_moment_is_dialled_again(config: NetworkConfig) -> None:
-    one, other = 0, 1
-    if not dials(KEYS[one].public, KEYS[other].public):
-        one, other = other, one
+    one, other = DIALLER_AND_DIALLED
     entry = config.aggregators[other]
     with socket.create_server((entry.host, entry.peer_port)) as stranger:
         dialling = Side(config, one)
