@@ -213,9 +213,11 @@ def on_commit_scores(book: Book, validator: bytes, body: CommitScores) -> bytes:
             raise AlreadyDone("the validator has committed to a score of this model already", seen=mid)
     stake = order.parameters.min_validation_stake_grains
     book.require_free(validator, Role.VALIDATOR, stake * len(mids))
+    public = {v.mid for v in order.validations if v.score is not None}
     for item in body.items:
         book.lock(validator, Role.VALIDATOR, stake)
-        order.validations.append(ValidationState(validator, item.mid, item.commitment, book.now_ms, stake))
+        late = item.mid in public
+        order.validations.append(ValidationState(validator, item.mid, item.commitment, book.now_ms, stake, late=late))
     book.emit("scores_committed", body.order_id, validator, models=len(mids))
     close_if_complete(book, body.order_id, order)
     return b""
@@ -528,6 +530,8 @@ def _seal(book: Book, order_id: bytes, order: OrderState) -> None:
     winning = Counter[bytes]()
     others = Counter[bytes]()
     for validation in _agreeing(order):
+        if validation.late:
+            continue
         if validation.mid == best.mid:
             winning[validation.validator] += max(validation.stake_grains, 1)
         else:
@@ -548,7 +552,8 @@ def _end_void(book: Book, order_id: bytes, order: OrderState, reason: VoidReason
     revealers = [claim.provider for claim in order.revealed()]
     opened = [v for v in order.validations if v.score is not None]
     agreeing = _agreeing(order) if any(claim.agreed for claim in order.claims.values()) else opened
-    work = Counter(v.validator for v in agreeing)  # a score that a quorum contradicts is no work to be paid for
+    # A score that a quorum contradicts, or that may be copied, is no work to be paid for.
+    work = Counter(v.validator for v in agreeing if not v.late)
     _release_stakes(book, order)
     escrow = book.state.escrows.get(order_id)
     if escrow is not None:

@@ -131,7 +131,11 @@ class ClaimState(State):
 
 
 class ValidationState(State):
-    """One validator's score of one model, first committed, then opened."""
+    """One validator's score of one model, first committed, then opened.
+
+    `late`: it was committed when another's score of this model was public already (in the extension), so it may be a
+    copy: it counts for the quorum and is not paid.
+    """
 
     validator: bytes
     mid: bytes
@@ -142,6 +146,7 @@ class ValidationState(State):
     transcript_root: bytes = b""
     transcript: Link | None = None
     opened_ms: int = 0
+    late: bool = False
 
 
 class Span(State):

@@ -34,6 +34,57 @@ def test_after_scores_are_open_nobody_commits(world: World) -> None:
     assert world.commit_scores(order_id, LAZY, SCORES).code == "TooLate"
 
 
+def extended(world: World) -> bytes:
+    """An order whose scores two of four opened, one too few; the other two may still commit."""
+    order_id = bring_to(world, Window.RELEASE)
+    world.release(order_id)
+    for validator in VALIDATORS[1:3]:
+        world.commit_scores(order_id, validator, SCORES)
+    world.wait_for(order_id, Window.OPEN_SCORES)
+    for validator in VALIDATORS[1:3]:
+        assert world.open_scores(order_id, validator, SCORES).accepted
+    assert world.order(order_id).extended and world.order(order_id).window == Window.SCORE
+    return order_id
+
+
+def test_who_copies_open_scores_in_the_extension_makes_a_quorum_and_is_not_paid(world: World) -> None:
+    order_id = extended(world)
+    assert world.commit_scores(order_id, LAZY, SCORES).accepted
+    world.wait_for(order_id, Window.OPEN_SCORES)
+    assert world.open_scores(order_id, LAZY, SCORES).accepted
+    world.wait_for(order_id, Window.FINALIZATION)
+    order = world.order(order_id)
+    paid = {payout.account for payout in order.payouts if payout.reason in ("validator", "validation fee")}
+    assert order.winner and paid == {validator.address for validator in VALIDATORS[1:3]}
+    reputation = {v.address: world.ledger.book.account(v.address).reputation for v in VALIDATORS}
+    assert reputation[LAZY.address].agreeing_validations == 0 < reputation[HONEST.address].agreeing_validations
+    assert world.ledger.book.stake(LAZY.address, Role.VALIDATOR).slashed == 0, "late, but there"
+
+
+def test_who_copies_in_an_extension_that_ends_void_is_not_paid_either(world: World) -> None:
+    order_id = extended(world)
+    lie = dict.fromkeys(SCORES, 100)
+    assert world.commit_scores(order_id, LAZY, lie).accepted
+    world.wait_for(order_id, Window.OPEN_SCORES)
+    assert world.open_scores(order_id, LAZY, lie).accepted
+    world.wait_for(order_id, Window.VOID)
+    paid = {p.account for p in world.order(order_id).payouts if p.reason == "validation fee"}
+    assert paid == {validator.address for validator in VALIDATORS[1:3]}
+
+
+def test_who_is_first_in_the_extension_is_paid_since_there_was_nothing_to_copy(world: World) -> None:
+    order_id = bring_to(world, Window.RELEASE)
+    world.release(order_id)
+    world.wait(world.order(order_id).closes_ms - world.now_ms)  # nobody commits in time
+    assert world.order(order_id).extended and world.order(order_id).window == Window.SCORE
+    for act in (world.commit_scores, world.open_scores):
+        for validator in VALIDATORS:
+            assert act(order_id, validator, SCORES).accepted
+    world.wait_for(order_id, Window.FINALIZATION)
+    paid = {p.account for p in world.order(order_id).payouts if p.reason == "validator"}
+    assert paid == {validator.address for validator in VALIDATORS}
+
+
 def test_a_score_of_few_values_cannot_be_guessed_from_its_commitment(world: World) -> None:
     order_id = bring_to(world, Window.SCORE)
     validation = world.order(order_id).validations[0]
