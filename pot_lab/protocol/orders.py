@@ -529,9 +529,7 @@ def _seal(book: Book, order_id: bytes, order: OrderState) -> None:
         return
     winning = Counter[bytes]()
     others = Counter[bytes]()
-    for validation in _agreeing(order):
-        if validation.late:
-            continue
+    for validation in _own_work(order, _agreeing(order)):
         if validation.mid == best.mid:
             winning[validation.validator] += max(validation.stake_grains, 1)
         else:
@@ -553,7 +551,7 @@ def _end_void(book: Book, order_id: bytes, order: OrderState, reason: VoidReason
     opened = [v for v in order.validations if v.score is not None]
     agreeing = _agreeing(order) if any(claim.agreed for claim in order.claims.values()) else opened
     # A score that a quorum contradicts, or that may be copied, is no work to be paid for.
-    work = Counter(v.validator for v in agreeing if not v.late)
+    work = Counter(v.validator for v in _own_work(order, agreeing))
     _release_stakes(book, order)
     escrow = book.state.escrows.get(order_id)
     if escrow is not None:
@@ -584,6 +582,12 @@ def _agreeing(order: OrderState) -> list[ValidationState]:
     """Opened validations that say what a quorum said of their model."""
     agreed = {claim.mid: (claim.agreed, claim.agreed_root) for claim in order.revealed() if claim.agreed is not None}
     return [v for v in order.validations if v.score is not None and agreed.get(v.mid) == (v.score, v.transcript_root)]
+
+
+def _own_work(order: OrderState, validations: list[ValidationState]) -> list[ValidationState]:
+    """Without those that say what was public when they were committed. Whoever is late and contradicts it worked."""
+    public = {(v.mid, v.score, v.transcript_root) for v in order.validations if not v.late}
+    return [v for v in validations if not (v.late and (v.mid, v.score, v.transcript_root) in public)]
 
 
 def _all_scored(order: OrderState) -> bool:

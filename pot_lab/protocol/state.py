@@ -133,8 +133,8 @@ class ClaimState(State):
 class ValidationState(State):
     """One validator's score of one model, first committed, then opened.
 
-    `late`: it was committed when another's score of this model was public already (in the extension), so it may be a
-    copy: it counts for the quorum and is not paid.
+    `late`: it was committed when another's score of this model was public already (in the extension). If it says the
+    same it may be a copy: it counts for the quorum and is not paid.
     """
 
     validator: bytes

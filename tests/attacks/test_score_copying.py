@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import Score, validation_commitment
 from pot_lab.protocol.transactions import CommitScores, ScoreCommitment
@@ -61,15 +61,53 @@ def test_who_copies_open_scores_in_the_extension_makes_a_quorum_and_is_not_paid(
     assert world.ledger.book.stake(LAZY.address, Role.VALIDATOR).slashed == 0, "late, but there"
 
 
-def test_who_copies_in_an_extension_that_ends_void_is_not_paid_either(world: World) -> None:
+def test_who_commits_a_copy_and_does_not_open_it_is_not_paid_either(world: World) -> None:
     order_id = extended(world)
-    lie = dict.fromkeys(SCORES, 100)
-    assert world.commit_scores(order_id, LAZY, lie).accepted
-    world.wait_for(order_id, Window.OPEN_SCORES)
-    assert world.open_scores(order_id, LAZY, lie).accepted
+    world.commit_scores(order_id, LAZY, SCORES)
+    world.wait_for(order_id, Window.OPEN_SCORES)  # and does not open: no quorum again
     world.wait_for(order_id, Window.VOID)
+    assert world.order(order_id).void_reason == VoidReason.NO_QUORUM
     paid = {p.account for p in world.order(order_id).payouts if p.reason == "validation fee"}
     assert paid == {validator.address for validator in VALIDATORS[1:3]}
+
+
+def test_a_copy_in_the_extension_of_an_order_without_improvement_is_not_paid(world: World) -> None:
+    order_id, _ = world.start(baseline_total=99, baseline_count=100)
+    from tests.protocol.scenes import MODELS, PROVIDERS
+
+    assert world.claim(order_id, PROVIDERS[0], MODELS[0]).accepted
+    world.wait_for(order_id, Window.REVEAL)
+    assert world.reveal(order_id, PROVIDERS[0], MODELS[0]).accepted
+    world.release(order_id)
+    score = {MODELS[0]: 80}
+    for validators in (VALIDATORS[1:3], [LAZY]):
+        for validator in validators:
+            assert world.commit_scores(order_id, validator, score).accepted
+        world.wait_for(order_id, Window.OPEN_SCORES)
+        for validator in validators:
+            assert world.open_scores(order_id, validator, score).accepted
+    world.wait_for(order_id, Window.VOID)
+    assert world.order(order_id).void_reason == VoidReason.NO_IMPROVEMENT
+    paid = {p.account for p in world.order(order_id).payouts if p.reason == "validation fee"}
+    assert paid == {validator.address for validator in VALIDATORS[1:3]}
+
+
+def test_a_liar_who_is_early_takes_no_pay_from_those_who_contradict_it_later(world: World) -> None:
+    order_id = bring_to(world, Window.RELEASE)
+    world.release(order_id)
+    lie = dict.fromkeys(SCORES, 100)
+    world.commit_scores(order_id, LAZY, lie)
+    world.wait_for(order_id, Window.OPEN_SCORES)
+    assert world.open_scores(order_id, LAZY, lie).accepted
+    assert world.order(order_id).extended and world.order(order_id).window == Window.SCORE
+    for validator in VALIDATORS[1:]:
+        assert world.commit_scores(order_id, validator, SCORES).accepted
+    world.wait_for(order_id, Window.OPEN_SCORES)
+    for validator in VALIDATORS[1:]:
+        assert world.open_scores(order_id, validator, SCORES).accepted
+    world.wait_for(order_id, Window.FINALIZATION)
+    paid = {p.account for p in world.order(order_id).payouts if p.reason == "validator"}
+    assert paid == {validator.address for validator in VALIDATORS[1:]}
 
 
 def test_who_is_first_in_the_extension_is_paid_since_there_was_nothing_to_copy(world: World) -> None:
