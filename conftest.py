@@ -1,4 +1,4 @@
-"""What every test shares: one hypothesis profile, and skips for hardware that is not there."""
+"""What every test shares: one hypothesis profile, time for long tests, and skips for hardware that is not there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ settings.register_profile("pot-lab", deadline=None, print_blob=True, suppress_he
 settings.load_profile("pot-lab")
 
 
+LONG_TEST_S = 2 * 3_600
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip `gpu` tests, with the reason, where torch sees no CUDA device."""
+    """Give `long` tests time, and skip `gpu` tests, with the reason, where torch sees no CUDA device."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_TEST_S))
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if not wanting:
         return
