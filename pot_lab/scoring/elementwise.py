@@ -18,7 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TILE_ELEMENTS = 1 << 16
+TILE_ELEMENTS = 1 << 15
+"""256 KiB each: a few of them fit into a processor's own cache, and allocators keep blocks of this size. A new tensor
+costs as much as two operations, so functions reuse what they have.
+"""
 
 LN2_HIGH = float.fromhex("0x1.62e42fee00000p-1")
 LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
@@ -91,8 +94,8 @@ def divide(numerator: Tensor | float, denominator: Tensor | float) -> Tensor:
     return torch.div(operand(numerator), operand(denominator) + 0.0)
 
 
-def _horner(t: Tensor, coefficients: Sequence[float]) -> Tensor:
-    y = t * coefficients[-1]
+def _horner(t: Tensor, coefficients: Sequence[float], out: Tensor | None = None) -> Tensor:
+    y = torch.mul(t, coefficients[-1], out=out)
     for c in reversed(coefficients[1:-1]):
         y.add_(c).mul_(t)
     return y.add_(coefficients[0])
@@ -137,11 +140,13 @@ def _sign_of(size: float, x: Tensor) -> Tensor:
 def _exp_inside(x: Tensor) -> Tensor:
     """exp for -708 <= x <= 708. The whole number k is shifted into a float's exponent by adding 2**52 to it."""
     k = torch.mul(x, LOG2_E).round_()
-    r = x - k * LN2_HIGH
-    r.sub_(k * LN2_LOW)
+    r = torch.mul(k, LN2_HIGH)
+    torch.sub(x, r, out=r)
+    y = torch.mul(k, LN2_LOW)
+    r.sub_(y)
     power = k.add_(_EXPONENT_SHIFT).view(torch.int64)
     power <<= 52
-    return _horner(r, EXP_COEFFICIENTS).mul_(power.view(torch.float64))
+    return _horner(r, EXP_COEFFICIENTS, out=y).mul_(power.view(torch.float64))
 
 
 def _exp(x: Tensor) -> Tensor:
