@@ -45,7 +45,7 @@ from pot_lab.store import LinkDead, Store
 from pot_lab.testnet import NoTestnet, Testnet, TestnetFailed, TestnetRunning, UnknownAccount
 from tests.scenarios.processes import await_nothing_left, run, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ORDER: dict[str, Any] = {"reward": 5, "train_for": "30s"}
 
 
@@ -242,7 +242,7 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
     assert order.rescore().total == ended.claim_by(ended.winner).agreed.total  # type: ignore[union-attr]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_200)
 def test_a_provider_that_was_killed_goes_on_where_it_was(
     home: Path, testnet: Testnet, lab: Lab, task: Any, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from pot_lab.crypto.canonical import sha256
 from pot_lab.protocol.records import model_id
 from tests.scenarios.processes import await_nothing_left, run, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
@@ -29,7 +29,7 @@ def train_for() -> str:
     """Longer than in the demo proper: two whole networks share two cores here."""
     begun = time.monotonic()
     subprocess.run([sys.executable, "-c", "import torch, sklearn.model_selection"], check=True)
-    return f"{max(45, int(8 * (time.monotonic() - begun)))}s"
+    return f"{max(60, int(12 * (time.monotonic() - begun)))}s"
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +57,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, train_for: str) -> Iterator[
                 sys.executable, "-m", "papermill", str(NOTEBOOKS / "order.ipynb"), str(hand / "order.ipynb"),
                 "-p", "train_for", train_for, "--no-progress-bar",
             ],
-            capture_output=True, text=True, timeout=400, env={**os.environ, "POT_LAB_HOME": str(home)},
+            capture_output=True, text=True, timeout=600, env={**os.environ, "POT_LAB_HOME": str(home)},
         )  # fmt: skip
         ends = [miner.wait(120) for miner in miners] if notebook.returncode == 0 else []
         orders = run(["orders", "--json"], home)
-        code = demo.wait(400)
+        code = demo.wait(600)
         yield {
             "demo": code,
             "demo_output": (demo_folder / "output.txt").read_text(),

@@ -21,7 +21,7 @@ from pot_lab.protocol.transactions import Put, Reply
 from pot_lab.testnet import Testnet
 from tests.scenarios.processes import await_nothing_left
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

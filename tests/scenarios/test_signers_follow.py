@@ -23,7 +23,7 @@ from pot_lab.testnet import Testnet
 from tests.network.ledger_network import HOST, Seat
 from tests.scenarios.processes import await_nothing_left, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
