@@ -173,7 +173,7 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
 ) -> None:
     """One provider offers a pickle, reveals what it did not commit to, and comes late; the other one's model wins."""
     net, train, test = task
-    order = lab.order(net, train, test, reward=5, train_for="3s", title="pickle")
+    order = lab.order(net, train, test, reward=5, train_for="12s", title="pickle")
     config = lab.config
     evil, honest = (LedgerClient(config, testnet.identity(f"provider-{i}")) for i in (0, 1))
     stranger = LedgerClient(config, testnet.identity("client"))
@@ -224,7 +224,7 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
             client.say(RevealModel(order.id, mid(data), links[client], salt))
         with pytest.raises(NoModel, match="not sealed yet"):
             order.model()
-        ended = order.wait(90, settled=True)
+        ended = order.wait(300, settled=True)
     finally:
         stop.set()
         for thread in threads:
@@ -299,7 +299,7 @@ def test_an_order_whose_data_are_gone_is_put_aside_by_its_miners(
     home: Path, testnet: Testnet, lab: Lab, task: Any
 ) -> None:
     net, train, test = task
-    order = lab.order(net, (train[0] * 0.5, train[1]), test, reward=5, train_for="20s", title="no data")
+    order = lab.order(net, (train[0] * 0.5, train[1]), test, reward=5, train_for="120s", title="no data")
     view = lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=120)
     for path in (testnet.folder / "blobs").rglob(view.order.train.digest.hex() + "*"):
         path.unlink()
@@ -323,8 +323,9 @@ def test_one_aggregator_may_be_away_and_two_are_named(testnet: Testnet, lab: Lab
     with pytest.raises(Unreachable) as caught:
         lab.client.say(Register(int(Role.VERIFIER)), timeout_s=3)
     assert "2" in str(caught.value) and "3" in str(caught.value)
-    statuses = lab.client.status(1.0)
-    assert [status.reachable for status in statuses] == [True, True, False, False]
+    deadline = time.monotonic() + 120
+    while [status.reachable for status in lab.client.status(1.0)] != [True, True, False, False]:
+        assert time.monotonic() < deadline
     for index in (2, 3):
         testnet.start_aggregator(index)
     deadline = time.monotonic() + 120
