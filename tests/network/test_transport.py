@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from itertools import pairwise, permutations
 
 import psutil
@@ -74,12 +75,17 @@ class Side:
         self.gate.socket.close(0)
         self.context.term()
 
+    def __enter__(self) -> Side:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 @pytest.fixture
 def side(config: NetworkConfig) -> Iterator[Side]:
-    side = Side(config)
-    yield side
-    side.close()
+    with Side(config) as side:
+        yield side
 
 
 @pytest.fixture
@@ -259,74 +265,61 @@ def test_two_keys_agree_who_dials_and_of_many_each_dials_about_half() -> None:
 
 
 def test_one_connection_carries_both_ways_whoever_dialled(config: NetworkConfig) -> None:
-    sides = [Side(config, index) for index in range(4)]
-    try:
+    with ExitStack() as stack:
+        sides = [stack.enter_context(Side(config, index)) for index in range(4)]
         for speaker, listener in permutations(sides, 2):
             carried(speaker, listener, b"hello")
             carried(speaker, listener, bytes(1_000_000))
         accepted = [connections(entry.peer_port) for entry in config.aggregators]
         assert sum(accepted) == 6 and sum(len(side.links.sources) - 1 for side in sides) == 6
-    finally:
-        for side in sides:
-            side.close()
 
 
 @pytest.mark.parametrize("is_dialler", [True, False], ids=["who dialled", "who was dialled"])
 def test_a_peer_that_starts_again_is_spoken_to_before_it_speaks(config: NetworkConfig, is_dialler: bool) -> None:
     one, other = DIALLER_AND_DIALLED if is_dialler else reversed(DIALLER_AND_DIALLED)
-    restarted, steady = Side(config, one), Side(config, other)
-    try:
-        carried(restarted, steady, b"first")
-        carried(steady, restarted, b"first")
+    with Side(config, other) as steady:
+        with Side(config, one) as first:
+            carried(first, steady, b"first")
+            carried(steady, first, b"first")
         for round_ in range(3):
-            restarted.close()
-            restarted = Side(config, one)
-            carried(steady, restarted, b"again %d" % round_)
-    finally:
-        restarted.close()
-        steady.close()
+            with Side(config, one) as restarted:
+                carried(steady, restarted, b"again %d" % round_)
 
 
 def test_who_was_refused_at_first_is_let_in_once_it_is_known(config: NetworkConfig) -> None:
     """libzmq gives up a connection whose handshake was refused; it is dialled anew."""
-    dialling, dialled = (Side(config, index) for index in DIALLER_AND_DIALLED)
-    try:
+    one, other = DIALLER_AND_DIALLED
+    with Side(config, one) as dialling, Side(config, other) as dialled:
         dialled.gate.admit([])
         until = time.monotonic() + PATIENCE_S
         while not dialled.gate.refused:
             assert time.monotonic() < until
             dialling.serve()
             dialled.serve()
-        dialled.gate.admit([KEYS[dialling.index].public])
+        dialled.gate.admit([KEYS[one].public])
         carried(dialled, dialling, b"welcome")
-    finally:
-        dialling.close()
-        dialled.close()
 
 
 def test_a_port_that_another_program_had_for_a_moment_is_dialled_again(config: NetworkConfig) -> None:
     one, other = DIALLER_AND_DIALLED
     entry = config.aggregators[other]
-    with socket.create_server((entry.host, entry.peer_port)) as stranger:
-        dialling = Side(config, one)
+    stranger = socket.create_server((entry.host, entry.peer_port))
+    with stranger, Side(config, one) as dialling:
         connection, _ = stranger.accept()
         connection.sendall(b"220 here is a mail server\r\n" * 10)
-        assert connection.recv(1)
-        connection.close()
-    dialled = Side(config, other)
-    try:
-        carried(dialled, dialling, b"welcome")
-    finally:
-        dialling.close()
-        dialled.close()
+        with connection, suppress(ConnectionResetError):
+            while connection.recv(1_000):
+                pass  # until it hangs up
+        stranger.close()
+        with Side(config, other) as dialled:
+            carried(dialled, dialling, b"welcome")
 
 
 def test_a_peer_that_is_none_any_more_is_neither_heard_nor_spoken_to(config: NetworkConfig) -> None:
-    sides = [Side(config, index) for index in range(2)]
-    try:
-        for speaker, listener in permutations(sides, 2):
+    with Side(config, 0) as one, Side(config, 1) as other:
+        for speaker, listener in permutations((one, other)):
             carried(speaker, listener, b"hello")
-        for gone, left in permutations(sides, 2):
+        for gone, left in permutations((one, other)):
             others = {each.index: each for each in config.aggregators if each.index > 1}
             left.links.update(others)
             unsent = left.links.counters["peer_frames_unsent"]
@@ -334,6 +327,3 @@ def test_a_peer_that_is_none_any_more_is_neither_heard_nor_spoken_to(config: Net
             assert left.links.counters["peer_frames_unsent"] == unsent + 1
             gone.links.send(left.index, b"still here")
             assert left.heard(patience_s=0.5) == []
-    finally:
-        for side in sides:
-            side.close()
