@@ -65,7 +65,7 @@ class World(Protocol):
 
     def on_written(self, node: Node, record: LogRecord) -> None: ...
 
-    def on_compacted(self, node: Node, sequence: int) -> None: ...
+    def on_stable(self, node: Node, sequence: int) -> None: ...
 
     def on_executed(self, node: Node, effect: Executed, batch: Batch) -> None: ...
 
@@ -208,6 +208,9 @@ class Node:
                     proof = records[0].proof
                     effects += self.replica.step(Restored(proof, self.disk.snapshots[proof.sequence]))
                 effects += self.replica.step(Recovered(records, final=False))
+                for record in records:
+                    if isinstance(record, Stabilised):  # it may have died before it told that this was written
+                        self.world.on_stable(self, record.proof.sequence)
             effects += self.replica.step(Recovered((), final=True))
         except Exception as error:
             self._fail(error)
@@ -368,7 +371,7 @@ class Node:
         elif isinstance(effect, Compact):
             try:
                 self.journal.compact(effect.proof)
-                world.on_compacted(self, effect.proof.sequence)
+                world.on_stable(self, effect.proof.sequence)
             except Full:
                 self._end_with_full_disk()
         elif isinstance(effect, ServeChunk):

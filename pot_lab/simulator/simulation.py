@@ -395,8 +395,8 @@ class Simulation(Wired):
         if node.index not in self.storm.forgetful:
             self.checkers.wrote(node.index, record, node.members)
 
-    def on_compacted(self, node: Node, sequence: int) -> None:
-        """A correct aggregator's log begins with a checkpoint."""
+    def on_stable(self, node: Node, sequence: int) -> None:
+        """A correct aggregator has a stable checkpoint on its disk."""
         if node.index not in self.storm.forgetful:
             self.checkers.moved(node.index, sequence)
 

@@ -197,7 +197,7 @@ class _Bench(Wired):
     def on_failure(self, node: Node, error: Exception) -> None:
         raise error
 
-    def on_compacted(self, node: Node, sequence: int) -> None:
+    def on_stable(self, node: Node, sequence: int) -> None:
         pass
 
     def on_members(self, node: Node, members: Membership) -> None:

@@ -128,6 +128,12 @@ def test_random_faults_break_nothing() -> None:
     assert report.seeds == 10 and report.events > 100_000 and report.catch_ups > 10 and report.view_changes
 
 
+def test_a_checkpoint_that_was_written_by_a_process_that_died_before_it_went_on_counts() -> None:
+    """It stood still between writing and all that follows, and was killed; its votes after that were called too far."""
+    outcome = Simulation(10_097, 4, "crashes").run()
+    assert outcome.is_good, outcome.trace
+
+
 def test_snapshots_are_taken_fetched_in_chunks_and_gone_on_from() -> None:
     """All that the replica asks of its runtime for snapshots happens in runs of this length."""
     fetched = chunks = compacted = 0
