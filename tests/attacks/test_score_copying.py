@@ -6,7 +6,7 @@ from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import Score, validation_commitment
 from pot_lab.protocol.transactions import CommitScores, ScoreCommitment
-from tests.protocol.scenes import SCORES, VALIDATORS, bring_to
+from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to
 from tests.protocol.world import POT, World, salt
 
 LAZY, HONEST = VALIDATORS[0], VALIDATORS[1]
@@ -32,6 +32,16 @@ def test_after_scores_are_open_nobody_commits(world: World) -> None:
     world.wait_for(order_id, Window.OPEN_SCORES)
     assert world.open_scores(order_id, HONEST, SCORES).accepted
     assert world.commit_scores(order_id, LAZY, SCORES).code == "TooLate"
+
+
+def with_a_high_baseline(world: World) -> bytes:
+    """An order of 99 in 100, and one model to be scored."""
+    order_id, _ = world.start(baseline_total=99, baseline_count=100)
+    assert world.claim(order_id, PROVIDERS[0], MODELS[0]).accepted
+    world.wait_for(order_id, Window.REVEAL)
+    assert world.reveal(order_id, PROVIDERS[0], MODELS[0]).accepted
+    world.release(order_id)
+    return order_id
 
 
 def extended(world: World) -> bytes:
@@ -72,13 +82,7 @@ def test_who_commits_a_copy_and_does_not_open_it_is_not_paid_either(world: World
 
 
 def test_a_copy_in_the_extension_of_an_order_without_improvement_is_not_paid(world: World) -> None:
-    order_id, _ = world.start(baseline_total=99, baseline_count=100)
-    from tests.protocol.scenes import MODELS, PROVIDERS
-
-    assert world.claim(order_id, PROVIDERS[0], MODELS[0]).accepted
-    world.wait_for(order_id, Window.REVEAL)
-    assert world.reveal(order_id, PROVIDERS[0], MODELS[0]).accepted
-    world.release(order_id)
+    order_id = with_a_high_baseline(world)
     score = {MODELS[0]: 80}
     for validators in (VALIDATORS[1:3], [LAZY]):
         for validator in validators:
@@ -163,13 +167,7 @@ def test_a_minority_of_liars_changes_no_score_and_is_not_paid(world: World) -> N
 
 
 def test_a_liar_is_not_paid_from_the_fee_of_an_order_without_improvement(world: World) -> None:
-    order_id, _ = world.start(baseline_total=99, baseline_count=100)
-    from tests.protocol.scenes import MODELS, PROVIDERS
-
-    assert world.claim(order_id, PROVIDERS[0], MODELS[0]).accepted
-    world.wait_for(order_id, Window.REVEAL)
-    assert world.reveal(order_id, PROVIDERS[0], MODELS[0]).accepted
-    world.release(order_id)
+    order_id = with_a_high_baseline(world)
     for act in (world.commit_scores, world.open_scores):
         for validator in VALIDATORS:
             assert act(order_id, validator, {MODELS[0]: 100 if validator is LAZY else 80}).accepted
