@@ -80,7 +80,7 @@ def test_a_power_cut_loses_no_more_than_what_nobody_had_waited_for(tmp_path: Pat
         with steady_load(network, per_s=60) as books:
             for _ in range(2):
                 network.settle(books[0])
-                time.sleep(random.uniform(0.2, 1.5))
+                time.sleep(random.uniform(1.0, 2.5))
                 network.power_cut(random)
                 for index in sorted(network.all):
                     network.start(index)
