@@ -39,7 +39,7 @@ def import_times(runs: int = 9) -> dict[str, Any]:
 
 def memory(aggregators: int = 4, idle_s: float = 10.0) -> dict[str, Any]:
     """Resident megabytes of each process of an idle testnet, with an aggregator without chain watcher beside."""
-    from pot_lab.testnet import Testnet
+    from pot_lab.testnet.testnet import Testnet
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["POT_LAB_HOME"] = folder
@@ -71,7 +71,8 @@ def _bare_aggregator(folder: Path, idle_s: float) -> float:
         str(own / "data"),
         "--no-chain",
     ]
-    process = subprocess.Popen([sys.executable, "-m", "pot_lab.network.node", *command], stderr=subprocess.DEVNULL)
+    program = [sys.executable, "-m", "pot_lab.network.aggregator.main"]
+    process = subprocess.Popen([*program, *command], stderr=subprocess.DEVNULL)
     try:
         time.sleep(idle_s)
         return _resident_mb(process.pid)

@@ -62,8 +62,8 @@ def order_of(client: Identity, network: Any, nonce: int) -> Order:
 
 def measure(puts: int, aggregators: int, durability: str) -> dict[str, Any]:
     """Median, p90 and worst of `puts` Puts said one after the other; warm-up left out."""
-    from pot_lab.network.ledger_client import LedgerClient
-    from pot_lab.testnet import Testnet
+    from pot_lab.network.client.ledger import LedgerClient
+    from pot_lab.testnet.testnet import Testnet
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["POT_LAB_HOME"] = folder

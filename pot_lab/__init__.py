@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pot_lab.notebook.lab import Lab, connect
     from pot_lab.notebook.order import Order
     from pot_lab.scoring import Score, export_model, pack_dataset, score, score_example
-    from pot_lab.testnet import Testnet
+    from pot_lab.testnet.testnet import Testnet
     from pot_lab.training import Trainer, TrainerSettings
 
 __version__ = "0.1.0"
@@ -28,7 +28,7 @@ _HOMES = {
     "connect": "pot_lab.notebook.lab",
     "Lab": "pot_lab.notebook.lab",
     "Order": "pot_lab.notebook.order",
-    "Testnet": "pot_lab.testnet",
+    "Testnet": "pot_lab.testnet.testnet",
     "PotLabError": "pot_lab.errors",
     "Score": "pot_lab.scoring",
     "score": "pot_lab.scoring",

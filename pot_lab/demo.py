@@ -24,12 +24,12 @@ from typing import Any
 from pot_lab.crypto.identity import format_address
 from pot_lab.errors import PotLabError
 from pot_lab.network.chain_access import contracts_of, wallet_of
+from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
-from pot_lab.network.ledger_client import LedgerClient
 from pot_lab.notebook.quantities import pot, seconds_text
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.views import OrderView
-from pot_lab.testnet import Testnet, uninterrupted
+from pot_lab.testnet.testnet import Testnet, uninterrupted
 
 MINERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("provider", "provider-0", {"learning_rate": 0.003, "batch_size": 64, "seed": 1, "threads": 1}),

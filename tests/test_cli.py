@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pot_lab.cli import main
+from pot_lab.cli.main import main
 from pot_lab.crypto.identity import parse_address
 from pot_lab.crypto.keystore import load_keystore
 from tests.begin import heeding_interrupts
@@ -51,7 +51,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 INTERRUPTED_WHILE_DELETING = """
 import os, signal, sys, time
-from pot_lab import cli
+from pot_lab.cli import main as cli
 
 class Old:
     def __del__(self):

@@ -18,7 +18,7 @@ from pot_lab.bench.network import MeasuringNetwork, NetworkFailed, whole_number
 from pot_lab.bench.records import ORDER_BYTES, VALIDATION_BYTES, signed_record
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
-from pot_lab.network.client import NetworkClient
+from pot_lab.network.client.client import NetworkClient
 
 MAX_RECORDS, MAX_RUNS = 500, 10_000
 _WARM_UP = 2

@@ -13,14 +13,14 @@ from types import TracebackType
 
 import psutil
 
+from pot_lab.agreement.quorum import LARGEST_SET, SMALLEST_SET
 from pot_lab.bench.node import keys_of
-from pot_lab.consensus.quorum import LARGEST_SET, SMALLEST_SET
 from pot_lab.crypto.canonical import sha256
 from pot_lab.errors import PotLabError
-from pot_lab.network.client import NetworkClient
+from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.config import DURABILITIES, NetworkConfig
 from pot_lab.network.loopback import entries_on_loopback
-from pot_lab.testnet import uninterrupted
+from pot_lab.testnet.testnet import uninterrupted
 
 _START_S_EACH, _START_S = 2.0, 30.0
 _STOP_S = 10.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from pot_lab.consensus.application import Batch, Execution, RequestId
+from pot_lab.agreement.application import Batch, Execution, RequestId
 from pot_lab.crypto.canonical import Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, SIGNATURE_BYTES, BadSignature, Identity, format_address, recover
 from pot_lab.errors import Malformed, PotLabError

@@ -18,8 +18,8 @@ from pot_lab.bench.calibration import calibrate
 from pot_lab.bench.network import MeasuringNetwork, NetworkFailed, whole_number
 from pot_lab.bench.records import VALIDATION_BYTES, signed_record
 from pot_lab.crypto.identity import Identity
-from pot_lab.network.client import NetworkClient
-from pot_lab.network.io_thread import IoThread
+from pot_lab.network.client.client import NetworkClient
+from pot_lab.network.client.io_thread import IoThread
 
 MAX_SECONDS = 3_600
 _CLIENTS, _ACCOUNTS_EACH = 8, 8

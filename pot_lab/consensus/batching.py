@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Iterator
 
-from pot_lab.consensus.application import RequestId
+from pot_lab.agreement.application import RequestId
 from pot_lab.errors import PotLabError
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import msgspec
 
-from pot_lab.consensus.application import Seat
+from pot_lab.agreement.application import Seat
 from pot_lab.consensus.membership import Verifier, members_digest, snapshot_digest
 from pot_lab.consensus.messages import (
     MAX_CHUNKS,

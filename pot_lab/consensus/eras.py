@@ -9,7 +9,7 @@ across an era's end. The primary proposes empty batches to get there.
 
 from __future__ import annotations
 
-from pot_lab.consensus.application import Seat
+from pot_lab.agreement.application import Seat
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import CheckpointProof, Handover
 from pot_lab.consensus.records import Succeeded

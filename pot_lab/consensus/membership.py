@@ -13,7 +13,8 @@ from collections import OrderedDict
 
 import msgspec
 
-from pot_lab.consensus.application import Seat
+from pot_lab.agreement.application import Seat
+from pot_lab.agreement.quorum import LARGEST_SET, SMALLEST_SET, quorum
 from pot_lab.consensus.messages import (
     CHECKPOINT,
     NO_HASH,
@@ -25,7 +26,6 @@ from pot_lab.consensus.messages import (
     SignedVote,
     vote_digest,
 )
-from pot_lab.consensus.quorum import LARGEST_SET, SMALLEST_SET, quorum
 from pot_lab.crypto.canonical import sha256, tagged_hash
 from pot_lab.crypto.identity import recover
 from pot_lab.errors import PotLabError

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from pot_lab.consensus.application import Seat
+from pot_lab.agreement.application import Seat
 from pot_lab.crypto.canonical import Record, tagged_hash
 from pot_lab.crypto.identity import recover
 from pot_lab.errors import Malformed, Oversize

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pot_lab.consensus.application import Batch
+from pot_lab.agreement.application import Batch
 from pot_lab.consensus.messages import (
     COMMIT,
     PRE_PREPARE,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from pot_lab.consensus.evidence import Equivocation
+from pot_lab.agreement.evidence import Equivocation
 from pot_lab.consensus.messages import (
     CheckpointProof,
     Commit,

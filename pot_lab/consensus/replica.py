@@ -18,6 +18,7 @@ from __future__ import annotations
 from pot_lab.consensus.admission import Admission
 from pot_lab.consensus.checkpointing import Checkpointing
 from pot_lab.consensus.eras import Eras
+from pot_lab.consensus.log_sync import Trailing
 from pot_lab.consensus.membership import OUTSIDERS
 from pot_lab.consensus.messages import (
     Attestation,
@@ -46,7 +47,6 @@ from pot_lab.consensus.normal_case import NormalCase
 from pot_lab.consensus.proof import NoProof, ReplyProof, reply_leaf
 from pot_lab.consensus.recovery import Recovery
 from pot_lab.consensus.steps import Broadcast, Effect, Input, Received, Restored, SetTimer, Submitted, Tick
-from pot_lab.consensus.trailing import Trailing
 from pot_lab.consensus.view_transition import ViewTransition
 from pot_lab.crypto.merkle import merkle_proof, merkle_root
 

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from pot_lab.consensus.application import Application, Seat
+from pot_lab.agreement.application import Application, Seat
+from pot_lab.agreement.evidence import Equivocation
+from pot_lab.agreement.quorum import faulty, quorum, weak_quorum
 from pot_lab.consensus.batching import RequestPool
-from pot_lab.consensus.catch_up import SnapshotFetch
 from pot_lab.consensus.checkpoint import Checkpoints, Snapshot, body_digest
-from pot_lab.consensus.evidence import Equivocation
+from pot_lab.consensus.early_messages import Early, Stash
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership, Succession, Verifier, snapshot_digest
 from pot_lab.consensus.messages import (
     CheckpointProof,
@@ -37,10 +38,9 @@ from pot_lab.consensus.messages import (
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.proof import Header
-from pot_lab.consensus.quorum import faulty, quorum, weak_quorum
 from pot_lab.consensus.records import Entered, Found, LogRecord
 from pot_lab.consensus.replies import ReplyCache
-from pot_lab.consensus.stash import Early, Stash
+from pot_lab.consensus.snapshot_fetch import SnapshotFetch
 from pot_lab.consensus.steps import Accuse, Effect, Halt, Persist, Send
 from pot_lab.consensus.view_change import Patience, ViewChanges
 from pot_lab.crypto.canonical import tagged_hash

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from pot_lab.consensus.application import Execution
-from pot_lab.consensus.evidence import Equivocation
+from pot_lab.agreement.application import Execution
+from pot_lab.agreement.evidence import Equivocation
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import CheckpointProof, Message
 from pot_lab.consensus.records import LogRecord

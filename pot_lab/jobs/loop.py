@@ -21,7 +21,7 @@ from pot_lab.errors import PotLabError
 from pot_lab.jobs.registry import Job
 from pot_lab.jobs.runner import JobRunner
 from pot_lab.jobs.workspace import write_atomically
-from pot_lab.network.ledger_client import LedgerClient
+from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.protocol.errors import AlreadyDone, InsufficientStake, UnknownOrder
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
 from pot_lab.protocol.transactions import Register

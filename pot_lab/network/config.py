@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from pot_lab.consensus.quorum import faulty, quorum
+from pot_lab.agreement.quorum import faulty, quorum
 from pot_lab.crypto.identity import format_address, parse_address
 from pot_lab.errors import PotLabError
 from pot_lab.network.errors import BadConfig

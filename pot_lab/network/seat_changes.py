@@ -11,11 +11,18 @@ from pathlib import Path
 
 from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.errors import PotLabError
+from pot_lab.network.aggregator.main import (
+    ACCOUNT_FILE,
+    CURVE_FILE,
+    NEXT_FOLDER,
+    SEALING_FILE,
+    load_account,
+    load_sealing_key,
+)
+from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import BadKeyFile
 from pot_lab.network.keys import load_curve_key
-from pot_lab.network.ledger_client import LedgerClient
-from pot_lab.network.node import ACCOUNT_FILE, CURVE_FILE, NEXT_FOLDER, SEALING_FILE, load_account, load_sealing_key
 from pot_lab.protocol.records import Contact, possession_digest
 from pot_lab.protocol.transactions import Join, Leave, RotateKeys, VoteSeat
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pot_lab.consensus.application import Seat
+from pot_lab.agreement.application import Seat
 from pot_lab.consensus.membership import NO_SEAT, Membership, Succession
 from pot_lab.consensus.messages import MAX_HANDOVERS, Handover
 from pot_lab.crypto.canonical import decode, encode

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.errors import PotLabError
 from pot_lab.network.chain_access import wallet_of
+from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.genesis import genesis_of
-from pot_lab.network.ledger_client import LedgerClient
 from pot_lab.notebook import posting
 from pot_lab.notebook.order import Order
 from pot_lab.notebook.quantities import grains, milliseconds, pot
@@ -32,7 +32,7 @@ from pot_lab.protocol.records import MICRO
 from pot_lab.protocol.records import Order as OrderRecord
 from pot_lab.protocol.transactions import Put
 from pot_lab.store import Store
-from pot_lab.testnet import NoTestnet, Testnet, open_account
+from pot_lab.testnet.testnet import NoTestnet, Testnet, open_account
 
 ESCROW_SEEN_S = 120
 """How long the aggregators may take to see an escrow on the chain."""

@@ -9,7 +9,7 @@ offender itself.
 
 from __future__ import annotations
 
-from pot_lab.consensus.evidence import Equivocation
+from pot_lab.agreement.evidence import Equivocation
 from pot_lab.crypto.canonical import decode
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.book import Book

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from pot_lab.consensus.application import Batch, Execution, RequestId, Seat
+from pot_lab.agreement.application import Batch, Execution, RequestId, Seat
 from pot_lab.crypto.canonical import encode
 from pot_lab.protocol import views
 from pot_lab.protocol.ledger import Ledger

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pot_lab.crypto.canonical import HASH_BYTES, decode, encode
 from pot_lab.crypto.identity import ADDRESS_BYTES
-from pot_lab.protocol import epochs, orders, signers
+from pot_lab.protocol import epochs, signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import TooEarly
+from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ChainEvent
 from pot_lab.protocol.state import Escrow

@@ -13,9 +13,10 @@ from typing import Any
 
 from pot_lab.crypto.canonical import decode, encode, tagged_hash
 from pot_lab.errors import PotLabError
-from pot_lab.protocol import accusations, chain_events, epochs, members, orders, signers
+from pot_lab.protocol import accusations, chain_events, epochs, members, signers
 from pot_lab.protocol.book import Book, quorum_of
 from pot_lab.protocol.errors import StaleNonce, WrongNetwork
+from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.state import Aggregator, Event, Genesis, LedgerState
 from pot_lab.protocol.transactions import Reply, Transaction, open_body

@@ -9,7 +9,7 @@ next is made, so consecutive sets differ by one seat.
 
 from __future__ import annotations
 
-from pot_lab.consensus.quorum import LARGEST_SET, SMALLEST_SET
+from pot_lab.agreement.quorum import LARGEST_SET, SMALLEST_SET
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import ADDRESS_BYTES, recover
 from pot_lab.errors import Malformed, PotLabError

@@ -26,9 +26,9 @@ from pot_lab.scoring.evaluate import (
     score_opened,
     unusable_score,
 )
-from pot_lab.scoring.export import ModelArtifact, export_model
+from pot_lab.scoring.export.writer import ModelArtifact, export_model
 from pot_lab.scoring.functions import FUNCTIONS, ScoreFunction, score_function
-from pot_lab.scoring.graph import ModelGraph, load_graph, load_weights, model_id
+from pot_lab.scoring.graph.reader import ModelGraph, load_graph, load_weights, model_id
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.self_test import run_self_test
 from pot_lab.scoring.trainable import TrainableModel

@@ -32,9 +32,9 @@ from pot_lab.scoring.dataset import (
 )
 from pot_lab.scoring.errors import BadDataset, WorkerFailed
 from pot_lab.scoring.exact_product import Backend
-from pot_lab.scoring.export import ModelArtifact, export_model
+from pot_lab.scoring.export.writer import ModelArtifact, export_model
 from pot_lab.scoring.functions import ScoreFunction, score_function
-from pot_lab.scoring.graph import ModelGraph, Node, call_exact, load_graph, load_weights, references
+from pot_lab.scoring.graph.reader import ModelGraph, Node, call_exact, load_graph, load_weights, references
 from pot_lab.scoring.tensor_file import write_tensors
 from pot_lab.scoring.transcript import Transcript, result_type
 from pot_lab.scoring.workers import run_workers

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pot_lab.scoring.errors import ShapeMismatch
-from pot_lab.scoring.graph import ModelGraph, Node, State, load_weights, operator_keyword, resolve
+from pot_lab.scoring.graph.reader import ModelGraph, Node, State, load_weights, operator_keyword, resolve
 from pot_lab.scoring.operators import WHOLE_NUMBERS
 from pot_lab.scoring.tensor_file import DTYPES, write_tensors
 

@@ -131,7 +131,7 @@ def main(arguments: Sequence[str]) -> int:
     from pot_lab.scoring.dataset import DatasetFile
     from pot_lab.scoring.evaluate import evaluated
     from pot_lab.scoring.functions import score_function
-    from pot_lab.scoring.graph import load_graph
+    from pot_lab.scoring.graph.reader import load_graph
 
     task = Task(**json.loads(Path(arguments[0]).read_text()))
     torch.set_num_threads(task.threads)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pot_lab import home
 
 if TYPE_CHECKING:
-    from pot_lab.network.client import AggregatorStatus
+    from pot_lab.network.client.client import AggregatorStatus
     from pot_lab.network.config import NetworkConfig
     from pot_lab.protocol.views import OrderSummary
 
@@ -52,7 +52,7 @@ class LedgerSource:
     """The real source: aggregators asked over ZeroMQ, believed when f+1 answer alike."""
 
     def __init__(self, config: NetworkConfig) -> None:
-        from pot_lab.network.ledger_client import LedgerClient
+        from pot_lab.network.client.ledger import LedgerClient
 
         self._client = LedgerClient(config)
         self.name = config.name

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import msgspec
 
-from pot_lab.consensus.application import RequestId
+from pot_lab.agreement.application import RequestId
 from pot_lab.consensus.messages import (
     CHECKPOINT,
     COMMIT,

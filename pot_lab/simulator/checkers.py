@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import Any
 
-from pot_lab.consensus.application import Batch
+from pot_lab.agreement.application import Batch
+from pot_lab.agreement.quorum import quorum
 from pot_lab.consensus.membership import NO_SEAT, Membership
 from pot_lab.consensus.messages import (
     PREPARE,
@@ -37,7 +38,6 @@ from pot_lab.consensus.messages import (
     vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.quorum import quorum
 from pot_lab.consensus.records import Accepted, Changing, Decided, LogRecord, Prepared, Stabilised
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Executed, Reply

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from pot_lab.consensus.application import Batch, Execution, Seat
-from pot_lab.consensus.quorum import SMALLEST_SET, faulty
+from pot_lab.agreement.application import Batch, Execution, Seat
+from pot_lab.agreement.quorum import SMALLEST_SET, faulty
 from pot_lab.crypto.canonical import Record, decode, encode, sha256, tagged_hash
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger

@@ -1,4 +1,4 @@
-"""One simulated aggregator: the real replica and ledger, driven as `network/aggregator.py` drives them.
+"""One simulated aggregator: the real replica and ledger, driven as `network/aggregator/process.py` drives them.
 
 A turn takes everything that has come, steps the replica with all of it at once, writes the log once, waits for the
 disk if anything must be there, and only then sends. While it waits, frames queue. A host can be killed or lose its
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Protocol, assert_never
 
-from pot_lab.consensus.application import Application, Batch, Execution, RequestId, Seat
+from pot_lab.agreement.application import Application, Batch, Execution, RequestId, Seat
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
 from pot_lab.consensus.messages import Chunk, Decisions, Message, request_digest
 from pot_lab.consensus.records import LogRecord, Stabilised

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pot_lab.consensus.quorum import faulty
+from pot_lab.agreement.quorum import faulty
 from pot_lab.errors import PotLabError
 from pot_lab.simulator.faults import profile_of
 from pot_lab.simulator.simulation import Outcome, Simulation

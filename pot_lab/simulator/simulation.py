@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from pot_lab.consensus.application import Application, Batch
+from pot_lab.agreement.application import Application, Batch
+from pot_lab.agreement.quorum import faulty, quorum
 from pot_lab.consensus.membership import NO_SEAT, Membership
 from pot_lab.consensus.messages import Message, request_digest
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.quorum import faulty, quorum
 from pot_lab.consensus.records import LogRecord
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Executed, Refuse, Reply

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from pot_lab.consensus.application import Batch, Execution, RequestId
+from pot_lab.agreement.application import Batch, Execution, RequestId
+from pot_lab.agreement.quorum import quorum, weak_quorum
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import Message
 from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.quorum import quorum, weak_quorum
 from pot_lab.consensus.records import LogRecord
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Executed, Refuse, Reply

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pot_lab import cli
 from pot_lab.bench.consensus import measure_consensus
 from pot_lab.bench.network import BadSetting, MeasuringNetwork, NetworkFailed
-from pot_lab.network.client import NetworkClient
+from pot_lab.cli import main as cli
+from pot_lab.network.client.client import NetworkClient
 from tests.begin import heeding_interrupts
 
 CALIBRATION = {"verify_per_s", "recover_per_s", "fdatasync_ms", "load"}

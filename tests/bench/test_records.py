@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pot_lab.agreement.application import Batch
 from pot_lab.bench.records import (
     CHALLENGE_BYTES,
     ORDER_BYTES,
@@ -12,7 +13,6 @@ from pot_lab.bench.records import (
     UnknownQuestion,
     signed_record,
 )
-from pot_lab.consensus.application import Batch
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.identity import BadSignature, Identity
 from pot_lab.errors import Malformed

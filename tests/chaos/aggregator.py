@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pot_lab.consensus.application import Application, Batch, Execution
+from pot_lab.agreement.application import Application, Batch, Execution
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import Identity
-from pot_lab.network.aggregator import Duty, run_aggregator
+from pot_lab.network.aggregator.process import Duty, run_aggregator
 from tests.chaos.weather import Weather, install
 from tests.network.toy import Toy
 

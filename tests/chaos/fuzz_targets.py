@@ -23,8 +23,8 @@ from pot_lab.consensus.messages import Message, decode_message, encode_message
 from pot_lab.consensus.records import LogRecord, decode_record, encode_record
 from pot_lab.crypto.canonical import decode, encode, sha256
 from pot_lab.crypto.link import Link
+from pot_lab.network.aggregator.durable_log import DurableLog
 from pot_lab.network.config import NetworkConfig
-from pot_lab.network.durable_log import DurableLog
 from pot_lab.network.errors import error_from_wire
 from pot_lab.network.wire import (
     MAX_PEER_FRAME_BYTES,
@@ -199,7 +199,7 @@ def _chain_log_seeds() -> tuple[bytes, ...]:
 
 
 def _graph_seed() -> bytes:
-    from pot_lab.scoring.graph import encode_graph
+    from pot_lab.scoring.graph.reader import encode_graph
 
     return encode_graph(document())
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from pot_lab.consensus.application import Application, Batch
+from pot_lab.agreement.application import Application, Batch
 
 
 class BadHistory(AssertionError):

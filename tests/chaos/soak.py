@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from pot_lab.network.client import NetworkClient
+from pot_lab.network.client.client import NetworkClient
 from tests.chaos.ledger_life import Crowd
 from tests.chaos.network import PATIENCE_S, ChaosNetwork, steady_load
 from tests.chaos.proxy import Proxies

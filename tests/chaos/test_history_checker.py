@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from pot_lab.consensus.application import Batch
+from pot_lab.agreement.application import Batch
 from pot_lab.crypto.identity import Identity
 from tests.chaos.history_checker import BadHistory, ClientLog, Executed, Operation, Read, Verdict, check, read_log
 from tests.network.toy import Toy, toy_request

@@ -9,7 +9,7 @@ import heapq
 import random
 from collections.abc import Callable, Sequence
 
-from pot_lab.consensus.application import Batch, Execution, RequestId, Seat
+from pot_lab.agreement.application import Batch, Execution, RequestId, Seat
 from pot_lab.consensus.checkpoint import chunks_of
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
 from pot_lab.consensus.messages import Chunk, Decisions, decode_message, encode_message, request_digest

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pot_lab.consensus.application import RequestId
+from pot_lab.agreement.application import RequestId
 from pot_lab.consensus.batching import Pending, QueueFull, RequestPool
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from pot_lab.agreement.application import Seat
 from pot_lab.consensus import checkpoint as checkpoint_module
-from pot_lab.consensus.application import Seat
 from pot_lab.consensus.checkpoint import Snapshot, body_digest, decode_snapshot, encode_snapshot, manifest_of
 from pot_lab.consensus.membership import members_digest, snapshot_digest
 from pot_lab.consensus.messages import (

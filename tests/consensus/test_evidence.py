@@ -2,7 +2,7 @@
 
 import pytest
 
-from pot_lab.consensus.evidence import Equivocation, NoEquivocation
+from pot_lab.agreement.evidence import Equivocation, NoEquivocation
 from pot_lab.consensus.messages import (
     COMMIT,
     PREPARE,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pot_lab.consensus.application import Seat
+from pot_lab.agreement.application import Seat
 from pot_lab.consensus.messages import (
     COMMIT,
     PRE_PREPARE,

@@ -9,7 +9,6 @@ import pytest
 
 from pot_lab.consensus import view_change as view_change_module
 from pot_lab.consensus import view_transition
-from pot_lab.consensus.catch_up import SnapshotFetch
 from pot_lab.consensus.membership import Verifier
 from pot_lab.consensus.messages import (
     PRE_PREPARE,
@@ -26,6 +25,7 @@ from pot_lab.consensus.messages import (
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.replica import Replica
+from pot_lab.consensus.snapshot_fetch import SnapshotFetch
 from pot_lab.consensus.view_change import Plan
 from tests.consensus.cluster import NETWORK_ID, Cluster, make_request
 from tests.consensus.test_view_change import proof, sign

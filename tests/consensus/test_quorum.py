@@ -2,7 +2,7 @@
 
 import pytest
 
-from pot_lab.consensus.quorum import BadReplicaCount, faulty, quorum, weak_quorum
+from pot_lab.agreement.quorum import BadReplicaCount, faulty, quorum, weak_quorum
 
 SIZES = range(4, 101)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pot_lab.testnet import Testnet
+from pot_lab.testnet.testnet import Testnet
 from tests.labextension.conftest import TOKEN
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

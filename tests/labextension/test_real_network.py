@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pot_lab.testnet import Testnet
+from pot_lab.testnet.testnet import Testnet
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PATIENCE_S = 240

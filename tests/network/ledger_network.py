@@ -1,7 +1,7 @@
 """Real aggregators of the real ledger, whose chain is what a test says that it is.
 
-`python -m tests.network.ledger_network ARGUMENTS` is one aggregator (`pot_lab.network.node`) that lies: it signs,
-beside its votes, others that contradict them.
+`python -m tests.network.ledger_network ARGUMENTS` is one aggregator (`pot_lab.network.aggregator.main`) that lies: it
+signs, beside its votes, others that contradict them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from pot_lab.crypto.canonical import Record, sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
 from pot_lab.crypto.sealed_box import SealingKey
-from pot_lab.network import aggregator, node
+from pot_lab.network.aggregator import main as node
+from pot_lab.network.aggregator import process as aggregator
+from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
 from pot_lab.network.genesis import unnamed_genesis
 from pot_lab.network.keys import CurveKeyPair, save_curve_key
-from pot_lab.network.ledger_client import LedgerClient
 from pot_lab.network.loopback import free_ports
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
 from pot_lab.protocol.records import ChainEvent, Contact, possession_digest
@@ -97,7 +98,7 @@ class LedgerNetwork:
         place = ["--index", seat.name] if seat.name in first else [
             "--listen", HOST, str(seat.peer_port), str(seat.client_port)
         ]  # fmt: skip
-        module = "tests.network.ledger_network" if lies else "pot_lab.network.node"
+        module = "tests.network.ledger_network" if lies else "pot_lab.network.aggregator.main"
         folder = self.folder / seat.name
         command = [sys.executable, "-m", module, "--network", self.folder / "network.toml", *place]
         command += ["--keys", folder / "keys", "--data", folder / "data", "--no-chain"]

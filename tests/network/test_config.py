@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pot_lab.crypto.identity import Identity, format_address
-from pot_lab.network import node
+from pot_lab.network.aggregator import main as node
 from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig, parse_listening
 from pot_lab.network.errors import BadConfig, BadKeyFile
 from pot_lab.network.keys import CurveKeyPair, load_curve_key, save_curve_key

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pot_lab.network import desk
-from pot_lab.network.desk import FairQueue, Streams, Waiting
+from pot_lab.network.aggregator import client_queues as desk
+from pot_lab.network.aggregator.client_queues import FairQueue, Streams, Waiting
 from pot_lab.network.wire import Follow
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pot_lab.network.durable_log import DurableLog
+from pot_lab.network.aggregator.durable_log import DurableLog
 from pot_lab.network.errors import DiskFull, LogCorrupt
 from tests.begin import writing_at_most
 
@@ -142,7 +142,7 @@ def test_what_was_not_synced_or_written_is_not_there(tmp_path: Path) -> None:
 
 FULL = """
 import sys
-from pot_lab.network.durable_log import DurableLog
+from pot_lab.network.aggregator.durable_log import DurableLog
 from pot_lab.network.errors import DiskFull
 log = DurableLog(sys.argv[1], b"o" * 32)
 kept = 0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pot_lab.network.aggregator.history import History, HistoryRow
 from pot_lab.network.errors import LogCorrupt
-from pot_lab.network.history import History, HistoryRow
 
 
 def rows(first: int, last: int) -> list[HistoryRow]:

@@ -11,16 +11,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pot_lab.cli import main
+from pot_lab.cli.main import main
 from pot_lab.consensus.membership import NO_SEAT, Succession
 from pot_lab.consensus.proof import BadProof, verify
 from pot_lab.crypto.canonical import decode
 from pot_lab.crypto.identity import Identity, format_address
-from pot_lab.network.client import NetworkClient
+from pot_lab.network.client.client import NetworkClient
+from pot_lab.network.client.ledger import LedgerClient
+from pot_lab.network.client.proof import fetch_proof
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import BadConfig
-from pot_lab.network.ledger_client import LedgerClient
-from pot_lab.network.proof import fetch_proof
 from pot_lab.network.seats import decode_handovers, first_set, with_handovers
 from pot_lab.protocol.errors import NotAllowed
 from pot_lab.protocol.parameters import Role

@@ -15,8 +15,8 @@ from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.replica_state import BadLog
 from pot_lab.consensus.steps import Compact, KeepSnapshot, Persist, Recovered, Restored
+from pot_lab.network.aggregator.replica_log import ReplicaLog
 from pot_lab.network.errors import LogCorrupt
-from pot_lab.network.replica_log import ReplicaLog
 from tests.consensus.cluster import NETWORK_ID, Cluster, Node, Register, make_request
 
 OWNER = b"o" * 32

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from pot_lab.crypto.identity import Identity
-from pot_lab.network.client import NetworkClient
+from pot_lab.network.client.client import NetworkClient
+from pot_lab.network.client.round_trip import RoundTrip
 from pot_lab.network.loopback import free_ports
-from pot_lab.network.round_trip import RoundTrip
 from tests.network.toy import ToyNetwork, toy_request
 
 

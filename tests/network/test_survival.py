@@ -11,8 +11,8 @@ import pytest
 
 from pot_lab.consensus.proof import NoProof, verify
 from pot_lab.crypto.identity import Identity
-from pot_lab.network.client import NetworkClient
-from pot_lab.network.proof import fetch_proof
+from pot_lab.network.client.client import NetworkClient
+from pot_lab.network.client.proof import fetch_proof
 from tests.network.toy import NETWORK_ID, ToyNetwork, toy_request
 
 PATIENCE_S = 90

@@ -12,7 +12,7 @@ import pytest
 
 from pot_lab.notebook.lab import connect
 from pot_lab.protocol.cycle import Window
-from pot_lab.testnet import Testnet
+from pot_lab.testnet.testnet import Testnet
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "order.ipynb"
 

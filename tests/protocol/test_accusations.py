@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pot_lab.consensus.evidence import Equivocation
+from pot_lab.agreement.evidence import Equivocation
 from pot_lab.consensus.messages import CHECKPOINT, COMMIT, NO_HASH, PREPARE, VIEW_CHANGE, SignedVote, vote_digest
 from pot_lab.crypto.canonical import encode, sha256
 from pot_lab.crypto.identity import Identity

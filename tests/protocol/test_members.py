@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pot_lab.consensus.quorum import quorum
+from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import Record, decode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.sealed_box import SealingKey

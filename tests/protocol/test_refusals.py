@@ -7,14 +7,15 @@ from collections.abc import Callable
 import pytest
 from msgspec import structs
 
-from pot_lab.consensus.evidence import Equivocation
+from pot_lab.agreement.evidence import Equivocation
 from pot_lab.consensus.messages import SignedVote
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.shamir import Share
-from pot_lab.protocol import errors, orders
+from pot_lab.protocol import errors
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import Refused
+from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.parameters import Parameters, Role
 from pot_lab.protocol.records import Contact, ScoreSpec, Windows, possession_digest, validation_commitment
 from pot_lab.protocol.state import LedgerState

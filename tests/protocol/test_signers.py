@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pot_lab.consensus.quorum import quorum
+from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import decode
 from pot_lab.crypto.identity import Identity
 from pot_lab.protocol import signers, views

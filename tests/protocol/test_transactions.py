@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from pot_lab.consensus.application import Application, Batch
+from pot_lab.agreement.application import Application, Batch
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import BadSignature
 from pot_lab.errors import Malformed, Oversize, PotLabError

@@ -28,9 +28,9 @@ from pot_lab.jobs.registry import Job
 from pot_lab.jobs.runner import JobRunner
 from pot_lab.jobs.validator import ValidatorLoop
 from pot_lab.network.chain_access import wallet_of
+from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import Unreachable
-from pot_lab.network.ledger_client import LedgerClient
 from pot_lab.notebook.lab import Lab, connect
 from pot_lab.notebook.order import NoModel
 from pot_lab.notebook.posting import BadArgument
@@ -42,7 +42,7 @@ from pot_lab.protocol.records import claim_commitment, model_id
 from pot_lab.protocol.transactions import Claim, Register, RevealModel
 from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch, UnknownScoreFunction, UnsupportedOperator
 from pot_lab.store import LinkDead, Store
-from pot_lab.testnet import NoTestnet, Testnet, TestnetFailed, TestnetRunning, UnknownAccount
+from pot_lab.testnet.testnet import NoTestnet, Testnet, TestnetFailed, TestnetRunning, UnknownAccount
 from tests.scenarios.processes import await_nothing_left, run, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

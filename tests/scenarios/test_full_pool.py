@@ -11,14 +11,14 @@ import pytest
 from pot_lab.crypto.canonical import decode
 from pot_lab.crypto.identity import Identity
 from pot_lab.demo import digits
-from pot_lab.network.ledger_client import refusal
+from pot_lab.network.client.ledger import refusal
 from pot_lab.notebook.lab import Lab, connect
 from pot_lab.protocol import transactions
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import PoolFull
-from pot_lab.protocol.orders import MAX_UNFUNDED_ORDERS
+from pot_lab.protocol.orders.transactions import MAX_UNFUNDED_ORDERS
 from pot_lab.protocol.transactions import Put, Reply
-from pot_lab.testnet import Testnet
+from pot_lab.testnet.testnet import Testnet
 from tests.scenarios.processes import await_nothing_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

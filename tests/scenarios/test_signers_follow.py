@@ -12,14 +12,14 @@ import pytest
 from pot_lab.chain.errors import ChainReverted
 from pot_lab.demo import digits
 from pot_lab.network import seat_changes
+from pot_lab.network.aggregator.main import load_account
 from pot_lab.network.chain_access import wallet_of
 from pot_lab.network.config import NetworkConfig
-from pot_lab.network.node import load_account
 from pot_lab.notebook.lab import connect
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import InsufficientStake
 from pot_lab.protocol.parameters import Role
-from pot_lab.testnet import Testnet
+from pot_lab.testnet.testnet import Testnet
 from tests.network.ledger_network import HOST, Seat
 from tests.scenarios.processes import await_nothing_left, start
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from pot_lab import cli
+from pot_lab.cli import main as cli
 from pot_lab.scoring import (
     Dataset,
     DatasetFile,

@@ -70,7 +70,7 @@ def test_emulated_float64_products_change_no_bit(tmp_path: Path) -> None:
     _, inputs, targets = family("mlp")
     artifact = exported("mlp")
     files = written(tmp_path, artifact, inputs, targets)
-    program = "import sys; from pot_lab.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; from pot_lab.cli.main import main; sys.exit(main(sys.argv[1:]))"
     options = ["--graph", str(files[0]), "--weights", str(files[1]), "--data", str(files[2])]
     command = [sys.executable, "-c", program, "score", *options, "--device", "cuda", "--json"]
     env = os.environ | {"CUBLAS_EMULATE_DOUBLE_PRECISION": "1"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pot_lab.scoring.errors import ShapeMismatch
-from pot_lab.scoring.graph import load_graph
+from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.operators import REGISTRY
 from tests.scoring import numpy_scoring, test_operator_families
 from tests.scoring.graphs import W, X, one_call

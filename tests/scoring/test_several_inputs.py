@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pot_lab import cli
+from pot_lab.cli import main as cli
 from pot_lab.errors import PotLabError
 from pot_lab.scoring import (
     DatasetFile,
@@ -30,7 +30,7 @@ from pot_lab.scoring import (
     unpack_dataset,
 )
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, HostileGraph, ShapeMismatch
-from pot_lab.scoring.graph import encode_graph
+from pot_lab.scoring.graph.reader import encode_graph
 from pot_lab.scoring.tensor_file import write_tensors
 from pot_lab.training import Trainer, TrainerSettings
 from tests.scoring import backends, numpy_scoring

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
-from pot_lab.consensus.application import Batch, Execution, RequestId
-from pot_lab.consensus.catch_up import SnapshotFetch
+from pot_lab.agreement.application import Batch, Execution, RequestId
+from pot_lab.agreement.quorum import faulty
+from pot_lab.consensus.early_messages import Stash
 from pot_lab.consensus.membership import OUTSIDERS, Membership, Verifier
 from pot_lab.consensus.messages import (
     NO_SIGNATURE,
@@ -25,12 +26,11 @@ from pot_lab.consensus.messages import (
     batch_digest,
     vote_digest,
 )
-from pot_lab.consensus.quorum import faulty
 from pot_lab.consensus.records import Accepted, Changing, Decided, LogRecord, Prepared, Stabilised, sequence_of
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.replica_state import Slot
 from pot_lab.consensus.replies import CachedReply, ReplyCache
-from pot_lab.consensus.stash import Stash
+from pot_lab.consensus.snapshot_fetch import SnapshotFetch
 from pot_lab.consensus.steps import Effect, Send
 from pot_lab.consensus.view_change import Plan, plan
 from pot_lab.crypto.canonical import decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pot_lab.consensus.application import Batch, Execution
+from pot_lab.agreement.application import Batch, Execution
 from pot_lab.consensus.membership import NO_SEAT, Membership
 from pot_lab.consensus.messages import (
     NO_HASH,

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import pytest
 
-from pot_lab import cli
+from pot_lab.cli import main as cli
 from pot_lab.simulator import run
 from pot_lab.simulator.faults import PROFILES
 from pot_lab.simulator.run import BadSeeds, run_seed, seeds_of

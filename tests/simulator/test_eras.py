@@ -7,8 +7,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pot_lab.consensus.application import Batch
-from pot_lab.consensus.quorum import faulty
+from pot_lab.agreement.application import Batch
+from pot_lab.agreement.quorum import faulty
 from pot_lab.protocol.transactions import Withdraw, sign
 from pot_lab.simulator.eras import Course, SeatedLedger, wish_of
 from pot_lab.simulator.people import cast_of

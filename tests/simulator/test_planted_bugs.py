@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pot_lab.consensus import catch_up, membership, records, view_change
+from pot_lab.consensus import membership, records, view_change
+from pot_lab.consensus import snapshot_fetch as catch_up
 from pot_lab.simulator.byzantine import (
     BadCheckpoints,
     BadTimes,

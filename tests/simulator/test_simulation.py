@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from pot_lab.consensus.quorum import BadReplicaCount
+from pot_lab.agreement.quorum import BadReplicaCount
 from pot_lab.simulator import byzantine, signatures
 from pot_lab.simulator.faults import PROFILES, UnknownProfile
 from pot_lab.simulator.run import simulate

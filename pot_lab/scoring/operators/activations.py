@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import batching, elementwise
+from pot_lab.scoring import elementwise
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.elementwise import divide
+from pot_lab.scoring.graph import batch_axis as batching
 from pot_lab.scoring.operators.elements import meeting
 from pot_lab.scoring.operators.registry import Exponent, Text, operator
 

@@ -12,10 +12,11 @@ import math
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import batching, elementwise, reductions
+from pot_lab.scoring import elementwise, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.batching import Call
 from pot_lab.scoring.exact_product import Grid
+from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph.batch_axis import Call
 from pot_lab.scoring.operators.registry import Probability, operator
 
 BLOCK_QUERIES = 128

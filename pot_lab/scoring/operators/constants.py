@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import batching
 from pot_lab.scoring.arithmetic import Arithmetic
+from pot_lab.scoring.graph import batch_axis as batching
 from pot_lab.scoring.operators.registry import AnyDtype, Ignored, Sizes, Whole, operator
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import batching, elementwise, reductions
+from pot_lab.scoring import elementwise, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.elementwise import divide
 from pot_lab.scoring.errors import HostileGraph
+from pot_lab.scoring.graph import batch_axis as batching
 from pot_lab.scoring.operators.registry import Dtype, Ints, Positive, Positives, operator
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from pot_lab.scoring import batching, reductions
+from pot_lab.scoring import reductions
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.batching import Call
 from pot_lab.scoring.errors import CostLimit
+from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph.batch_axis import Call
 from pot_lab.scoring.operators.layers import spread
 from pot_lab.scoring.operators.registry import Naturals, Positives, operator
 

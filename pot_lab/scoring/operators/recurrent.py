@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import batching, elementwise
+from pot_lab.scoring import elementwise
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.batching import Call
 from pot_lab.scoring.errors import CostLimit, ShapeMismatch
+from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph.batch_axis import Call
 from pot_lab.scoring.operators.registry import Positive, Probability, Tensors, operator
 
 LARGEST_STEPS = 1 << 16

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import batching
-from pot_lab.scoring.batching import Call, Rule, TracedInt
+from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph.batch_axis import Call, Rule, TracedInt
 
 Operand = Tensor | float | int
 Tensors = Sequence[Tensor]

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import batching
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import CostLimit
+from pot_lab.scoring.graph import batch_axis as batching
 from pot_lab.scoring.operators.registry import Floats, Positives, operator
 
 

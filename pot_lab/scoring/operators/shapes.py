@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pot_lab.scoring import batching
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.batching import Call, Traced
 from pot_lab.scoring.errors import BadWeights, HostileGraph, ShapeMismatch
 from pot_lab.scoring.exact_product import sum_bits, to_grid
+from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph.batch_axis import Call, Traced
 from pot_lab.scoring.operators.constants import exact_dtype
 from pot_lab.scoring.operators.registry import (
     AnyDtype,

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import batching, elementwise, reductions
+from pot_lab.scoring import elementwise, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.batching import Call
 from pot_lab.scoring.errors import CostLimit
+from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph.batch_axis import Call
 from pot_lab.scoring.operators.registry import AnyDtype, Dtype, Ints, Positive, operator
 
 

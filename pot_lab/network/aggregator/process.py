@@ -23,8 +23,8 @@ from typing import Protocol
 
 import zmq
 
-from pot_lab.consensus.application import Application
-from pot_lab.consensus.evidence import Equivocation
+from pot_lab.agreement.application import Application
+from pot_lab.agreement.evidence import Equivocation
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
 from pot_lab.consensus.messages import Chunk, Decisions, Message, decode_message, encode_message, request_digest
 from pot_lab.consensus.parameters import Parameters
@@ -55,13 +55,13 @@ from pot_lab.consensus.steps import (
 from pot_lab.crypto.canonical import encode, tagged_hash
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Oversize, PotLabError
+from pot_lab.network.aggregator.client_queues import FairQueue, Streams, Waiting
+from pot_lab.network.aggregator.history import History, HistoryRow
+from pot_lab.network.aggregator.replica_log import ReplicaLog
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
-from pot_lab.network.desk import FairQueue, Streams, Waiting
 from pot_lab.network.errors import BadConfig, BadDataDir, BadKeyFile, DataDirLocked, error_to_wire
-from pot_lab.network.history import History, HistoryRow
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.logs import EventLog, log_to_stderr
-from pot_lab.network.replica_log import ReplicaLog
 from pot_lab.network.seats import HANDOVERS, encode_handovers, entries_of, entry_of, first_set, succession_of
 from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, listen, receive
 from pot_lab.network.wire import (

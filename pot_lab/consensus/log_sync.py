@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pot_lab.consensus.catch_up import SnapshotFetch, is_sound
+from pot_lab.agreement.quorum import weak_quorum
 from pot_lab.consensus.checkpoint import decode_snapshot
 from pot_lab.consensus.membership import OUTSIDERS
 from pot_lab.consensus.messages import (
@@ -26,9 +26,9 @@ from pot_lab.consensus.messages import (
     batch_digest,
     request_digest,
 )
-from pot_lab.consensus.quorum import weak_quorum
 from pot_lab.consensus.records import Fetched, Succeeded
 from pot_lab.consensus.replica_state import RESEND_SLOTS, ReplicaState
+from pot_lab.consensus.snapshot_fetch import SnapshotFetch, is_sound
 from pot_lab.consensus.steps import Compact, KeepSnapshot, MembersChanged, Reply, ServeChunk, ServeDecisions
 from pot_lab.errors import PotLabError
 

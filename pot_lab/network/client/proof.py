@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 
+from pot_lab.agreement.quorum import quorum
 from pot_lab.consensus.messages import request_digest
 from pot_lab.consensus.proof import NoProof, ReplyProof, assemble
-from pot_lab.consensus.quorum import quorum
 from pot_lab.crypto.canonical import decode
 from pot_lab.errors import PotLabError
-from pot_lab.network.client import NetworkClient
+from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.config import NetworkConfig
 
 _PART_LIMIT_BYTES = 8 * 1024 * 1024

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pot_lab.crypto.identity import Identity
     from pot_lab.network.config import NetworkConfig
     from pot_lab.notebook.lab import Lab
-    from pot_lab.testnet import Testnet
+    from pot_lab.testnet.testnet import Testnet
 
 ROLES = ("provider", "validator", "verifier")
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.unraisablehook = keep_interrupts
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["aggregator"]:
-        from pot_lab.network.node import main as aggregator
+        from pot_lab.network.aggregator.main import main as aggregator
 
         return aggregator(given[1:])
     chosen = _parser().parse_args(given)
@@ -171,7 +171,7 @@ def _demo(chosen: argparse.Namespace) -> None:
 
 
 def _testnet(chosen: argparse.Namespace) -> None:
-    from pot_lab.testnet import Testnet
+    from pot_lab.testnet.testnet import Testnet
 
     def say(text: str) -> None:
         if not chosen.json:
@@ -203,7 +203,7 @@ def _testnet(chosen: argparse.Namespace) -> None:
 
 
 def _print_testnet(net: Testnet, as_json: bool) -> None:
-    from pot_lab.network.ledger_client import LedgerClient
+    from pot_lab.network.client.ledger import LedgerClient
 
     with LedgerClient.open(net.network_file) as client:
         statuses = client.status()
@@ -292,7 +292,7 @@ def _mine(chosen: argparse.Namespace) -> None:
     from pot_lab.jobs.validator import ValidatorLoop
     from pot_lab.jobs.verifier import VerifierLoop
     from pot_lab.network.chain_access import wallet_of
-    from pot_lab.network.ledger_client import LedgerClient
+    from pot_lab.network.client.ledger import LedgerClient
     from pot_lab.network.logs import log_to_stderr
     from pot_lab.store import Store
 
@@ -402,7 +402,7 @@ def _seat(chosen: argparse.Namespace) -> None:
 
 def _show_seats(config: NetworkConfig, as_json: bool) -> None:
     from pot_lab.crypto.identity import format_address
-    from pot_lab.network.ledger_client import LedgerClient
+    from pot_lab.network.client.ledger import LedgerClient
 
     with LedgerClient(config) as client:
         view = client.seats()
@@ -487,7 +487,7 @@ examples:
 
 
 def _simulate(chosen: argparse.Namespace) -> int:
-    from pot_lab.simulator.cli import run_simulate
+    from pot_lab.cli.simulate import run_simulate
 
     return run_simulate(chosen)
 
@@ -553,13 +553,13 @@ def _print_figures(found: dict[str, Any], as_json: bool) -> None:
 
 
 def _bench_wan(chosen: argparse.Namespace) -> None:
-    from pot_lab.simulator.cli import run_wan
+    from pot_lab.cli.simulate import run_wan
 
     run_wan(chosen)
 
 
 def _score(chosen: argparse.Namespace) -> None:
-    from pot_lab.scoring.cli import score_files
+    from pot_lab.cli.score import score_files
 
     score_files(chosen)
 
@@ -574,7 +574,7 @@ def _lab(chosen: argparse.Namespace) -> Lab:
 def _network_and_account(chosen: argparse.Namespace, usual: str) -> tuple[NetworkConfig, Identity]:
     from pot_lab.network.config import NetworkConfig
     from pot_lab.notebook.lab import find_network
-    from pot_lab.testnet import open_account
+    from pot_lab.testnet.testnet import open_account
 
     file, testnet = find_network(chosen.network)
     account = chosen.account or os.environ.get("POT_LAB_ACCOUNT") or usual
@@ -653,6 +653,3 @@ def _interrupt_on_sigterm() -> None:
 
     signal.signal(signal.SIGTERM, interrupt)
 
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -32,11 +32,11 @@ from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
+from pot_lab.network.aggregator.main import ACCOUNT_FILE, CURVE_FILE, PASSWORD_FILE, SEALING_FILE, load_account
 from pot_lab.network.config import ChainConfig, NetworkConfig
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
 from pot_lab.network.keys import CurveKeyPair, save_curve_key
 from pot_lab.network.loopback import LOOPBACK, entries_on_loopback
-from pot_lab.network.node import ACCOUNT_FILE, CURVE_FILE, PASSWORD_FILE, SEALING_FILE, load_account
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
 
 START_TIMEOUT_S = 60.0
@@ -395,7 +395,7 @@ class Testnet:
             "--data",
             str(folder / "data"),
         ]
-        self._spawn(f"aggregator-{index}", ["pot_lab.network.node", *arguments], port_file=False)
+        self._spawn(f"aggregator-{index}", ["pot_lab.network.aggregator.main", *arguments], port_file=False)
 
     def _spawn(self, name: str, module: list[str], *, port_file: bool = True) -> None:
         logs = self.folder / "logs"
@@ -425,7 +425,7 @@ class Testnet:
 
     def _await_network(self) -> None:
         """Wait until all aggregators answer and the ledger has seen the stakes made at the start."""
-        from pot_lab.network.ledger_client import LedgerClient
+        from pot_lab.network.client.ledger import LedgerClient
 
         deadline = time.monotonic() + START_TIMEOUT_S
         config = NetworkConfig.load(self.network_file)

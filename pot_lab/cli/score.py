@@ -1,4 +1,4 @@
-"""`pot-lab score`: the score of files, on any machine, without a network. Its options stand in `pot_lab.cli`."""
+"""`pot-lab score`: the score of files, on any machine, without a network. Its options stand in `pot_lab.cli.main`."""
 
 from __future__ import annotations
 

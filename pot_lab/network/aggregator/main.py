@@ -25,10 +25,10 @@ from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.keystore import load_keystore
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
-from pot_lab.network.aggregator import Aggregator, run_aggregator
+from pot_lab.network.aggregator.process import Aggregator, run_aggregator
 from pot_lab.network.chain_access import wallet_of, watcher_of
 from pot_lab.network.config import AggregatorEntry, NetworkConfig, parse_listening
-from pot_lab.network.duties import (
+from pot_lab.network.duties.speaker import (
     AttestChain,
     Errands,
     ReleaseShares,
@@ -158,7 +158,7 @@ def run_node(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m pot_lab.network.node`: one aggregator process."""
+    """`python -m pot_lab.network.aggregator.main`: one aggregator process."""
     parser = argparse.ArgumentParser(prog="pot-lab aggregator", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--network", type=Path, required=True, help="network.toml")
     place = parser.add_mutually_exclusive_group(required=True)

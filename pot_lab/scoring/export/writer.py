@@ -25,8 +25,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pot_lab.scoring.batching import UNBOUNDED
-from pot_lab.scoring.decomposition import decomposed
 from pot_lab.scoring.errors import (
     BatchMixing,
     DtypeMismatch,
@@ -35,8 +33,11 @@ from pot_lab.scoring.errors import (
     ShapeMismatch,
     UnsupportedOperator,
 )
-from pot_lab.scoring.fixed_parts import fixed_parts
-from pot_lab.scoring.graph import (
+from pot_lab.scoring.export.decomposition import decomposed
+from pot_lab.scoring.export.fixed_parts import fixed_parts
+from pot_lab.scoring.export.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
+from pot_lab.scoring.graph.batch_axis import UNBOUNDED
+from pot_lab.scoring.graph.reader import (
     FORMAT,
     LARGEST_EXPONENT,
     LARGEST_INT,
@@ -47,7 +48,6 @@ from pot_lab.scoring.graph import (
 )
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.operators import REGISTRY, Operator
-from pot_lab.scoring.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name, write_tensors
 
 _WHOLE_NUMBERS = {

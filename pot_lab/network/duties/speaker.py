@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
-from pot_lab.consensus.evidence import Equivocation
+from pot_lab.agreement.evidence import Equivocation
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.sealed_box import SealingKey

@@ -37,7 +37,6 @@ from torch import Tensor
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.errors import Oversize
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.batching import TAKES_INTERLEAVED, UNBOUNDED, Call, Interleaved, Traced, TracedInt
 from pot_lab.scoring.errors import (
     BadWeights,
     BatchMixing,
@@ -47,6 +46,7 @@ from pot_lab.scoring.errors import (
     ShapeMismatch,
     UnsupportedOperator,
 )
+from pot_lab.scoring.graph.batch_axis import TAKES_INTERLEAVED, UNBOUNDED, Call, Interleaved, Traced, TracedInt
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.operators import LARGEST_PIECES, REGISTRY, WHOLE_NUMBERS, Operator, Parameter, traced_size
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name, read_header, read_tensors

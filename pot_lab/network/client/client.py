@@ -20,10 +20,12 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import zmq
 
+from pot_lab.agreement.quorum import weak_quorum
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import Handover, request_digest
-from pot_lab.consensus.quorum import weak_quorum
 from pot_lab.errors import Oversize, PotLabError
+from pot_lab.network.client.io_thread import IoThread
+from pot_lab.network.client.round_trip import RoundTrip
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.errors import (
     CallTimeout,
@@ -33,9 +35,7 @@ from pot_lab.network.errors import (
     WrongServerKey,
     error_from_wire,
 )
-from pot_lab.network.io_thread import IoThread
 from pot_lab.network.keys import CurveKeyPair
-from pot_lab.network.round_trip import RoundTrip
 from pot_lab.network.seats import HANDOVERS, decode_handovers, entries_of, succession_of
 from pot_lab.network.transport import prepare_dealer, reconnect
 from pot_lab.network.wire import (

@@ -1,0 +1,1 @@
+"""What the ledger and consensus share: quorums, signed votes, the application's interface, evidence."""

@@ -1,0 +1,1 @@
+"""The command line `pot-lab`: one command a file."""

@@ -1,0 +1,1 @@
+"""The aggregator process: sockets, clients, log, history, metrics."""

@@ -1,0 +1,1 @@
+"""The client of a network: links, submissions, queries, event streams."""

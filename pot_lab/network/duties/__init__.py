@@ -1,0 +1,1 @@
+"""What an aggregator does besides ordering, one duty a file."""

@@ -1,0 +1,1 @@
+"""The task cycle of an order: transactions, windows, sealing."""

@@ -1,0 +1,1 @@
+"""A model as data: document, then trace, then graph."""
