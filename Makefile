@@ -37,6 +37,7 @@ demo: install ## one whole order on a local testnet, from a notebook to a payout
 
 lint: install ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

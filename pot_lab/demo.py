@@ -29,7 +29,8 @@ from pot_lab.network.config import NetworkConfig
 from pot_lab.notebook.quantities import pot, seconds_text
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.views import OrderView
-from pot_lab.testnet.testnet import Testnet, uninterrupted
+from pot_lab.testnet.processes import uninterrupted
+from pot_lab.testnet.testnet import Testnet
 
 MINERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("provider", "provider-0", {"learning_rate": 0.003, "batch_size": 64, "seed": 1, "threads": 1}),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pot_lab.testnet.testnet import uninterrupted
+from pot_lab.testnet.processes import uninterrupted
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ views and checkpoints are signed in the same form: an honest replica signs one o
 
 from __future__ import annotations
 
-from pot_lab.consensus.messages import SignedVote
+from pot_lab.agreement.votes import SignedVote
 from pot_lab.crypto.canonical import Record
 from pot_lab.errors import PotLabError
 

@@ -20,7 +20,7 @@ from pot_lab.errors import PotLabError
 from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.config import DURABILITIES, NetworkConfig
 from pot_lab.network.loopback import entries_on_loopback
-from pot_lab.testnet.testnet import uninterrupted
+from pot_lab.testnet.processes import uninterrupted
 
 _START_S_EACH, _START_S = 2.0, 30.0
 _STOP_S = 10.0

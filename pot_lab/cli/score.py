@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from pot_lab.errors import PotLabError
 from pot_lab.scoring.evaluate import score_file
 from pot_lab.scoring.self_test import run_self_test
+
+if TYPE_CHECKING:
+    pass
 
 
 def score_files(chosen: argparse.Namespace) -> None:
@@ -47,3 +51,9 @@ def score_files(chosen: argparse.Namespace) -> None:
         print(f"          {found.total} of {found.count} examples have no finite result")
     print(f"digest    {found.digest.hex()}")
     print(f"root      {found.root.hex()}")
+
+
+def _score(chosen: argparse.Namespace) -> None:
+    from pot_lab.cli.score import score_files
+
+    score_files(chosen)

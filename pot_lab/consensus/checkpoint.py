@@ -14,17 +14,9 @@ from typing import Annotated
 import msgspec
 
 from pot_lab.agreement.application import Seat
+from pot_lab.agreement.votes import Hash, Number
 from pot_lab.consensus.membership import Verifier, members_digest, snapshot_digest
-from pot_lab.consensus.messages import (
-    MAX_CHUNKS,
-    MAX_REPLICAS,
-    Attestation,
-    Checkpoint,
-    CheckpointProof,
-    Hash,
-    Number,
-    signed_vote,
-)
+from pot_lab.consensus.messages import MAX_CHUNKS, MAX_REPLICAS, Attestation, Checkpoint, CheckpointProof, signed_vote
 from pot_lab.crypto.canonical import Record, decode, encode, sha256, tagged_hash
 from pot_lab.errors import Malformed
 

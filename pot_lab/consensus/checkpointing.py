@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pot_lab.agreement.votes import CHECKPOINT, vote_digest
 from pot_lab.consensus.checkpoint import Snapshot, encode_snapshot, manifest_of, takes_snapshot
-from pot_lab.consensus.messages import CHECKPOINT, NO_HASH, Checkpoint, CheckpointProof, signed_vote, vote_digest
+from pot_lab.consensus.messages import NO_HASH, Checkpoint, CheckpointProof, signed_vote
 from pot_lab.consensus.records import Stabilised
 from pot_lab.consensus.replica_state import BEYOND_WINDOW, ReplicaState, StateDiverged, Taken
 from pot_lab.consensus.steps import Broadcast, Compact, KeepSnapshot

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pot_lab.agreement.quorum import weak_quorum
+from pot_lab.agreement.votes import COMMIT
 from pot_lab.consensus.checkpoint import decode_snapshot
 from pot_lab.consensus.membership import OUTSIDERS
 from pot_lab.consensus.messages import (
-    COMMIT,
     MAX_DECISIONS,
     MAX_HANDOVERS,
     CheckpointProof,

@@ -15,17 +15,8 @@ import msgspec
 
 from pot_lab.agreement.application import Seat
 from pot_lab.agreement.quorum import LARGEST_SET, SMALLEST_SET, quorum
-from pot_lab.consensus.messages import (
-    CHECKPOINT,
-    NO_HASH,
-    PRE_PREPARE,
-    PREPARE,
-    CheckpointProof,
-    Handover,
-    PreparedProof,
-    SignedVote,
-    vote_digest,
-)
+from pot_lab.agreement.votes import CHECKPOINT, PRE_PREPARE, PREPARE, SignedVote, vote_digest
+from pot_lab.consensus.messages import NO_HASH, CheckpointProof, Handover, PreparedProof
 from pot_lab.crypto.canonical import sha256, tagged_hash
 from pot_lab.crypto.identity import recover
 from pot_lab.errors import PotLabError

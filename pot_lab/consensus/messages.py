@@ -16,11 +16,20 @@ from typing import Annotated
 import msgspec
 
 from pot_lab.agreement.application import Seat
+from pot_lab.agreement.votes import (
+    CHECKPOINT,
+    COMMIT,
+    NEW_VIEW,
+    PRE_PREPARE,
+    PREPARE,
+    VIEW_CHANGE,
+    Hash,
+    Number,
+    Signature,
+    SignedVote,
+)
 from pot_lab.crypto.canonical import Record, tagged_hash
-from pot_lab.crypto.identity import recover
 from pot_lab.errors import Malformed, Oversize
-
-PRE_PREPARE, PREPARE, COMMIT, VIEW_CHANGE, NEW_VIEW, CHECKPOINT, RESULT = 1, 2, 3, 4, 5, 6, 7
 
 MAX_BATCH_REQUESTS = 4_096
 MAX_REPLICAS = 100
@@ -29,15 +38,11 @@ MAX_OPEN = 1_024
 MAX_CHUNKS = 65_536
 MAX_HANDOVERS = 64
 
-_VOTE_TAG = "pot-lab/consensus/vote/1"
 _BATCH_TAG = "pot-lab/consensus/batch/1"
 _REQUEST_TAG = "pot-lab/consensus/request/1"
 _CONTENT_TAG = "pot-lab/consensus/content/1"
 NO_SIGNATURE, NO_HASH = bytes(65), bytes(32)
 
-Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Signature = Annotated[bytes, msgspec.Meta(min_length=65, max_length=65)]
 Hashes = Annotated[tuple[Hash, ...], msgspec.Meta(max_length=MAX_BATCH_REQUESTS)]
 Bodies = Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_BATCH_REQUESTS)]
 
@@ -143,23 +148,6 @@ class Decisions(Record, frozen=True, tag=9):
     """Consecutive committed batches, as many as fit; empty when the sender has none from there on."""
 
     batches: Annotated[tuple[DecidedBatch, ...], msgspec.Meta(max_length=MAX_DECISIONS)]
-
-
-class SignedVote(Record, frozen=True):
-    """A signed message of any phase, reduced to what its signature covers."""
-
-    phase: Number
-    view: Number
-    sequence: Number
-    digest: Hash
-    executed: Number
-    state: Hash
-    signature: Signature
-
-    def signer(self, network_id: bytes) -> bytes:
-        """The 20-byte address that signed; raises BadSignature where none did."""
-        signed = vote_digest(network_id, self.phase, self.view, self.sequence, self.digest, self.executed, self.state)
-        return recover(signed, self.signature)
 
 
 class Endorsement(Record, frozen=True):
@@ -367,20 +355,6 @@ def request_digest(request: bytes) -> bytes:
 def batch_digest(sequence: int, time_ms: int, digests: Sequence[bytes]) -> bytes:
     """The 32 bytes that votes name: sequence, time and the requests' digests in order."""
     return tagged_hash(_BATCH_TAG, sequence.to_bytes(8, "big"), time_ms.to_bytes(8, "big"), b"".join(digests))
-
-
-def vote_digest(
-    network_id: bytes, phase: int, view: int, sequence: int, digest: bytes, executed: int, state: bytes
-) -> bytes:
-    """The 32 bytes that a vote's signature covers."""
-    return tagged_hash(
-        _VOTE_TAG,
-        network_id,
-        phase.to_bytes(1, "big") + view.to_bytes(8, "big") + sequence.to_bytes(8, "big"),
-        digest,
-        executed.to_bytes(8, "big"),
-        state,
-    )
 
 
 def content_digest(message: ViewChange | NewView) -> bytes:

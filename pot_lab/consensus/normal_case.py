@@ -12,10 +12,8 @@ from collections.abc import Sequence
 import msgspec
 
 from pot_lab.agreement.application import Batch
+from pot_lab.agreement.votes import COMMIT, PRE_PREPARE, PREPARE
 from pot_lab.consensus.messages import (
-    COMMIT,
-    PRE_PREPARE,
-    PREPARE,
     BatchName,
     Commit,
     DecidedBatch,

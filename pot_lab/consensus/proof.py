@@ -14,7 +14,8 @@ from typing import Annotated
 import msgspec
 
 from pot_lab.agreement.quorum import quorum
-from pot_lab.consensus.messages import MAX_REPLICAS, RESULT, Attestation, Hash, Number, request_digest, vote_digest
+from pot_lab.agreement.votes import RESULT, Hash, Number, vote_digest
+from pot_lab.consensus.messages import MAX_REPLICAS, Attestation, request_digest
 from pot_lab.crypto.canonical import Record, tagged_hash
 from pot_lab.crypto.identity import recover
 from pot_lab.crypto.merkle import MerkleProof

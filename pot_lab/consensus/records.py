@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from pot_lab.agreement.evidence import Equivocation
+from pot_lab.agreement.votes import Number
 from pot_lab.consensus.messages import (
     CheckpointProof,
     Commit,
     DecidedBatch,
     Handover,
     NewView,
-    Number,
     Prepare,
     PrePrepare,
     ViewChange,

@@ -17,6 +17,7 @@ import msgspec
 from pot_lab.agreement.application import Application, Seat
 from pot_lab.agreement.evidence import Equivocation
 from pot_lab.agreement.quorum import faulty, quorum, weak_quorum
+from pot_lab.agreement.votes import SignedVote, vote_digest
 from pot_lab.consensus.batching import RequestPool
 from pot_lab.consensus.checkpoint import Checkpoints, Snapshot, body_digest
 from pot_lab.consensus.early_messages import Early, Stash
@@ -30,11 +31,9 @@ from pot_lab.consensus.messages import (
     PreparedProof,
     PrePrepare,
     Requests,
-    SignedVote,
     Status,
     ViewChange,
     Vote,
-    vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.proof import Header

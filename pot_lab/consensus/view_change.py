@@ -15,12 +15,11 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
+from pot_lab.agreement.votes import PRE_PREPARE, SignedVote
 from pot_lab.consensus.membership import Succession, Verifier
 from pot_lab.consensus.messages import (
-    PRE_PREPARE,
     CheckpointProof,
     NewView,
-    SignedVote,
     ViewChange,
     ViewVote,
     batch_digest,

@@ -11,26 +11,22 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pot_lab.agreement.votes import NEW_VIEW, PRE_PREPARE, VIEW_CHANGE, SignedVote, vote_digest
 from pot_lab.consensus.messages import (
-    NEW_VIEW,
     NO_HASH,
     NO_SIGNATURE,
-    PRE_PREPARE,
-    VIEW_CHANGE,
     BatchContent,
     BatchName,
     FetchBatches,
     FetchViewChanges,
     NewView,
     PrePrepare,
-    SignedVote,
     ViewChange,
     ViewVote,
     batch_digest,
     content_digest,
     request_digest,
     signed_vote,
-    vote_digest,
 )
 from pot_lab.consensus.records import Changing, Entered
 from pot_lab.consensus.replica_state import LATER_VIEW, RESEND_BACK_OFF, RESEND_SLOTS, ReplicaState, Slot, StateDiverged

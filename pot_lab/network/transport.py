@@ -229,10 +229,10 @@ class _Dialled:
 
     def mend(self) -> None:
         now_s, was_lost = time.monotonic(), self._is_lost
-        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._is_lost = recv_monitor_message(self._monitor)["event"] == zmq.EVENT_DISCONNECTED
             was_lost = False  # what follows may be on its way
-        if self.socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+        if int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT:
             self._is_lost, self._writable_s = False, now_s
         elif was_lost or now_s - self._writable_s >= _MEND_S:
             reconnect(self.socket, self._url)
@@ -335,7 +335,7 @@ def _single_frames(socket: zmq.Socket[bytes], limit: int) -> Iterator[bytes | No
     Asks before each read but the first: an empty read raises, which takes seven times as long.
     """
     for count in range(limit):
-        if count and not socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if count and not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             return
         try:
             yield _one_frame(socket)[1]

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from pot_lab.consensus.messages import Hash, Number
+from pot_lab.agreement.votes import Hash, Number
 from pot_lab.crypto.canonical import Record
 from pot_lab.errors import Malformed, Oversize
 

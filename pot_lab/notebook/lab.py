@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pot_lab.crypto.identity import Identity, format_address
+from pot_lab.discovery import find_network, open_account
 from pot_lab.errors import PotLabError
 from pot_lab.network.chain_access import wallet_of
 from pot_lab.network.client.ledger import LedgerClient
@@ -32,7 +33,8 @@ from pot_lab.protocol.records import MICRO
 from pot_lab.protocol.records import Order as OrderRecord
 from pot_lab.protocol.transactions import Put
 from pot_lab.store import Store
-from pot_lab.testnet.testnet import NoTestnet, Testnet, open_account
+from pot_lab.testnet.errors import NoTestnet
+from pot_lab.testnet.testnet import Testnet
 
 ESCROW_SEEN_S = 120
 """How long the aggregators may take to see an escrow on the chain."""
@@ -70,23 +72,6 @@ def connect(
     name = account or os.environ.get("POT_LAB_ACCOUNT") or "client"
     identity = name if isinstance(name, Identity) else open_account(testnet, name)
     return Lab(NetworkConfig.load(file), identity)
-
-
-def find_network(network: str | Path | None = None) -> tuple[Path, Testnet | None]:
-    """The `network.toml` that is meant, and the testnet that it belongs to, if it is one of this host's.
-
-    Args:
-        network: a file, a testnet's name, or None: `$POT_LAB_NETWORK`, else the testnet that runs here.
-    Raises:
-        NoTestnet: nothing answers to that.
-    """
-    chosen = network or os.environ.get("POT_LAB_NETWORK")
-    if chosen and Path(chosen).is_file():
-        return Path(chosen), Testnet.at(Path(chosen).resolve().parent)
-    testnet = Testnet.running(str(chosen) if chosen else None)
-    if testnet is None:
-        raise Testnet.none_running(str(chosen) if chosen else None)
-    return testnet.network_file, testnet
 
 
 class Lab:

@@ -60,7 +60,7 @@ class Leaderboard(pd.DataFrame):
         frame = pd.DataFrame(rows, columns=columns, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))
         return cls(frame.astype({"total": "Int64", "count": "Int64"}))
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None) -> Any:  # type: ignore[override]
         """Score against the time of commitment, in seconds after the start; returns a picture, or the axes if given."""
         picture = None
         if ax is None:

@@ -38,7 +38,7 @@ class OrderCard:
         while not self._ended.wait(self._every_s):
             try:
                 view = self.order.view()
-                from pot_lab.notebook.order import card_html
+                from pot_lab.notebook.card import card_html
 
                 self.widget.value = card_html(view)
                 if view.ended:

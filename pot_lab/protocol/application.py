@@ -9,8 +9,8 @@ from collections import OrderedDict
 
 from pot_lab.agreement.application import Batch, Execution, RequestId, Seat
 from pot_lab.crypto.canonical import encode
-from pot_lab.protocol import views
 from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.queries import query
 from pot_lab.protocol.state import Aggregator, Genesis
 from pot_lab.protocol.transactions import Transaction, open_transaction
 
@@ -61,8 +61,8 @@ class LedgerApplication:
         return self._seats
 
     def query(self, name: str, arguments: bytes) -> bytes:
-        """Answer a read; see `views`."""
-        return views.query(self.ledger, name, arguments)
+        """Answer a read; see `queries`."""
+        return query(self.ledger, name, arguments)
 
     def snapshot(self) -> bytes:
         """The whole state in canonical bytes."""

@@ -11,7 +11,7 @@ from pot_lab.crypto.identity import ADDRESS_BYTES
 from pot_lab.protocol import epochs, signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import TooEarly
-from pot_lab.protocol.orders import transactions as orders
+from pot_lab.protocol.orders import windows
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ChainEvent
 from pot_lab.protocol.state import Escrow
@@ -87,9 +87,9 @@ def _apply(book: Book, event: ChainEvent) -> None:
         case "order_placed":
             fee, bond, seal_by_s, _nonce = event.detail
             book.add_escrow(event.subject, Escrow(event.account, amount, fee, bond, seal_by_s))
-            orders.start_if_funded(book, event.subject)
+            windows.start_if_funded(book, event.subject)
         case "order_refunded":
-            orders.refund(book, event.subject)
+            windows.refund(book, event.subject)
             epochs.cancel_if_names(book, event.subject)
         case "settled":
             epochs.confirm(book, event.subject, event.detail[0])

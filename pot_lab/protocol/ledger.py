@@ -17,6 +17,7 @@ from pot_lab.protocol import accusations, chain_events, epochs, members, signers
 from pot_lab.protocol.book import Book, quorum_of
 from pot_lab.protocol.errors import StaleNonce, WrongNetwork
 from pot_lab.protocol.orders import transactions as orders
+from pot_lab.protocol.orders import windows
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.state import Aggregator, Event, Genesis, LedgerState
 from pot_lab.protocol.transactions import Reply, Transaction, open_body
@@ -129,9 +130,9 @@ class Ledger:
     def _let_time_pass(self) -> None:
         now_ms = self.state.time_ms
         for order_id in self.book.index.deadlines.due(now_ms):
-            orders.close(self.book, order_id, self.state.orders[order_id])
+            windows.close(self.book, order_id, self.state.orders[order_id])
         for order_id in self.book.index.retention.due(now_ms):
-            orders.forget(self.book, order_id, self.state.orders[order_id])
+            windows.forget(self.book, order_id, self.state.orders[order_id])
         epochs.advance(self.book)
         members.let_go(self.book)
         self.book.check_conservation()

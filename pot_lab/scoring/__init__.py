@@ -15,20 +15,13 @@ from pot_lab.scoring.dataset import (
     save_dataset,
     unpack_dataset,
 )
-from pot_lab.scoring.evaluate import (
-    ExactModel,
-    ExampleScore,
-    Score,
-    exact_model,
-    score,
-    score_example,
-    score_file,
-    score_opened,
-    unusable_score,
-)
+from pot_lab.scoring.evaluate import ExampleScore, Score, score, score_example, score_file, score_opened, unusable_score
+from pot_lab.scoring.exact_model import ExactModel, exact_model
 from pot_lab.scoring.export.writer import ModelArtifact, export_model
 from pot_lab.scoring.functions import FUNCTIONS, ScoreFunction, score_function
-from pot_lab.scoring.graph.reader import ModelGraph, load_graph, load_weights, model_id
+from pot_lab.scoring.graph.model_graph import ModelGraph, model_id
+from pot_lab.scoring.graph.reader import load_graph
+from pot_lab.scoring.graph.weights import load_weights
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.self_test import run_self_test
 from pot_lab.scoring.trainable import TrainableModel

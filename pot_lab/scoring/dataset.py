@@ -24,7 +24,7 @@ from pot_lab.crypto.canonical import encode, tagged_hash
 from pot_lab.crypto.merkle import MerkleProof, merkle_proof, merkle_root
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch
 from pot_lab.scoring.functions import ScoreFunction, score_function
-from pot_lab.scoring.graph.reader import LARGEST_INPUTS, ModelGraph
+from pot_lab.scoring.graph.model_graph import LARGEST_INPUTS, ModelGraph
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.tensor_file import (
     FILE_DTYPES,

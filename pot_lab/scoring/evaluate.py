@@ -7,17 +7,15 @@ example by example; that a batch may be taken at once is proved for the batch si
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.dataset import (
     DatasetFile,
     Inputs,
@@ -26,21 +24,16 @@ from pot_lab.scoring.dataset import (
     check_dataset,
     check_form,
     check_values,
-    each_input,
     save_dataset,
     some_rows,
 )
 from pot_lab.scoring.errors import BadDataset, WorkerFailed
-from pot_lab.scoring.exact_product import Backend
-from pot_lab.scoring.export.writer import ModelArtifact, export_model
+from pot_lab.scoring.exact_model import ExactModel, Model, exact_model
 from pot_lab.scoring.functions import ScoreFunction, score_function
-from pot_lab.scoring.graph.reader import ModelGraph, Node, call_exact, load_graph, load_weights, references
+from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.tensor_file import write_tensors
 from pot_lab.scoring.transcript import Transcript, result_type
 from pot_lab.scoring.workers import run_workers
-
-BATCH_ELEMENTS = 1 << 21
-"""Elements (float64) that the largest tensor of a batch should have when no batch size is given."""
 
 
 @dataclass(frozen=True)
@@ -92,113 +85,6 @@ class ExampleScore:
         if valid:
             return -1 if self.invalid else self.value
         return int(self.invalid)
-
-
-class ExactModel:
-    """A graph with weights in exact arithmetic. Weights are quantised once; `run` may be called often.
-
-    Args:
-        graph: from `load_graph`.
-        weights: safetensors bytes that fit the graph, or the tensors that `load_weights` read.
-        backend: how products are computed, "float64", "int64", "int8" or a `Backend`; None takes the quickest here.
-            No bit depends on it.
-        slices: 1 or 2; part of what the score is.
-    Raises: BadWeights, DtypeMismatch, ShapeMismatch.
-    """
-
-    def __init__(
-        self,
-        graph: ModelGraph,
-        weights: bytes | Mapping[str, Tensor],
-        *,
-        backend: str | Backend | None = None,
-        device: torch.device | str = "cpu",
-        slices: int = 1,
-    ) -> None:
-        self.graph = graph
-        self.arithmetic = Arithmetic(backend, device, slices)
-        self._proved: set[int] = {1, 2, 3}
-        self.weights = load_weights(graph, weights) if isinstance(weights, bytes) else weights
-        with torch.no_grad():
-            fixed = [self.arithmetic.fix(self._entering(self.weights[s.name])) for s in graph.state]
-            self._fixed: list[Any] = [*fixed, *[None] * (len(graph.inputs) + len(graph.nodes))]
-            self._steps: list[tuple[int, Node]] = []
-            self._fold()
-
-    def with_slices(self, slices: int) -> ExactModel:
-        """The same weights with products in `slices` slices."""
-        if slices == self.arithmetic.slices:
-            return self
-        arithmetic = self.arithmetic
-        return ExactModel(self.graph, self.weights, backend=arithmetic.backend, device=arithmetic.device, slices=slices)
-
-    def _entering(self, tensor: Tensor) -> Tensor:
-        tensor = tensor.to(self.arithmetic.device)
-        return tensor.to(torch.float64) if tensor.dtype.is_floating_point else tensor
-
-    def _fold(self) -> None:
-        """Compute once what depends on no example."""
-        first = len(self.graph.state) + len(self.graph.inputs)
-        depends = [False] * len(self.graph.state) + [True] * len(self.graph.inputs)
-        for number, node in enumerate(self.graph.nodes):
-            live = any(depends[i] for i in references([*node.args, *node.kwargs.values()]))
-            depends.append(live)
-            if live:
-                self._steps.append((number, node))
-                continue
-            value = call_exact(self.arithmetic, node, self._fixed)
-            for tensor in value if isinstance(value, tuple | list) else [value]:
-                if isinstance(tensor, Tensor):
-                    self.arithmetic.fix(tensor)
-            self._fixed[first + number] = value
-
-    def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Outputs, float64 [batch, ...], of inputs [batch, ...].
-
-        Raises: BatchMixing or CostLimit where the batch's size cannot be proved harmless.
-        """
-        batch = int(inputs[0].shape[0])
-        if batch not in self._proved:
-            self.graph.check_batch(batch)
-            self._proved.add(batch)
-        first = len(self.graph.state) + len(self.graph.inputs)
-        with torch.inference_mode(), torch.autocast(self.arithmetic.device.type, enabled=False):
-            values = list(self._fixed)
-            for place, tensor in enumerate(inputs, len(self.graph.state)):
-                values[place] = self._entering(tensor)
-            for number, node in self._steps:
-                values[first + number] = call_exact(self.arithmetic, node, values)
-                for index in self.graph.last_uses[number]:
-                    values[index] = None
-            return tuple(values[r.index] for r in self.graph.results)
-
-    def default_batch_size(self) -> int:
-        return max(1, min(1024, BATCH_ELEMENTS // max(1, self.graph.cost.largest_elements)))
-
-    def results(self, inputs: Inputs, targets: Tensor, function: ScoreFunction) -> tuple[Tensor, Tensor]:
-        """(values int64 [batch], marks of examples without a finite result bool [batch])."""
-        (outputs,) = self.run(*each_input(inputs))
-        with torch.inference_mode():
-            outputs = outputs.to(torch.float64)
-            invalid = ~torch.isfinite(outputs).reshape(len(outputs), -1).all(1)
-            values = function.evaluate(
-                outputs.masked_fill(invalid.reshape(-1, *[1] * (outputs.dim() - 1)), 0.0), targets.to(outputs.device)
-            )
-            return values.cpu(), invalid.cpu()
-
-
-Model = ExactModel | ModelArtifact | nn.Module | tuple[bytes, bytes]
-
-
-def exact_model(model: Model, inputs: Inputs, *, device: str | None = None, slices: int = 1) -> ExactModel:
-    """A model in exact arithmetic, from any of its forms: an `ExactModel`, an artifact, (graph bytes, weights bytes),
-    or an `nn.Module`."""
-    if isinstance(model, ExactModel):
-        return model.with_slices(slices)
-    if isinstance(model, nn.Module):
-        model = export_model(model, each_input(some_rows(inputs, slice(2))))
-    graph, weights = (model.graph, model.weights) if isinstance(model, ModelArtifact) else model
-    return load_graph(graph).exact(weights, device=device or "cpu", slices=slices)
 
 
 def score(

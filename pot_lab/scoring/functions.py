@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pot_lab.scoring import reductions
 from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch, UnknownScoreFunction
-from pot_lab.scoring.graph.reader import Output
+from pot_lab.scoring.graph.model_graph import Output
 
 MICRO = 10**6
 LOSS_CAP_NATS = 50

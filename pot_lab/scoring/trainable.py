@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from pot_lab.scoring.errors import ShapeMismatch
-from pot_lab.scoring.graph.reader import ModelGraph, Node, State, load_weights, operator_keyword, resolve
+from pot_lab.scoring.graph.model_graph import ModelGraph, Node, State, resolve
+from pot_lab.scoring.graph.tracing import operator_keyword
+from pot_lab.scoring.graph.weights import load_weights
 from pot_lab.scoring.operators import WHOLE_NUMBERS
 from pot_lab.scoring.tensor_file import DTYPES, write_tensors
 

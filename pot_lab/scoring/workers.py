@@ -1,7 +1,7 @@
 """Scoring one test set with several processes, on processors or GPUs: the same bits, since every example has its own.
 
 Each worker is a fresh interpreter that scores a range of the examples of a data file, and writes its numbers as plain
-arrays; nothing is pickled. `python -m pot_lab.scoring.workers TASK.json` is what a worker runs.
+arrays; nothing is pickled. `python -m pot_lab.scoring.worker_main TASK.json` is what a worker runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 import pot_lab
-from pot_lab.errors import PotLabError
 from pot_lab.scoring.errors import WorkerFailed
 
 _LARGEST_ERROR_CHARACTERS = 2000
@@ -102,7 +101,7 @@ def _started(task: Path) -> subprocess.Popen[bytes]:
     home = str(Path(pot_lab.__file__).parent.parent)
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
-        [sys.executable, "-m", "pot_lab.scoring.workers", str(task)],
+        [sys.executable, "-m", "pot_lab.scoring.worker_main", str(task)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -124,37 +123,3 @@ def _wait(running: Sequence[subprocess.Popen[bytes]]) -> None:
                 lines = errors.decode("utf-8", "replace").strip().splitlines()
                 last = lines[-1][:_LARGEST_ERROR_CHARACTERS] if lines else f"exit code {process.returncode}"
                 raise WorkerFailed(f"a worker could not score its part: {last}")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """One worker. Refusals are one line on stderr, and exit code 1."""
-    from pot_lab.scoring.dataset import DatasetFile
-    from pot_lab.scoring.evaluate import evaluated
-    from pot_lab.scoring.functions import score_function
-    from pot_lab.scoring.graph.reader import load_graph
-
-    task = Task(**json.loads(Path(arguments[0]).read_text()))
-    torch.set_num_threads(task.threads)
-    try:
-        function = score_function(task.function)
-        graph = load_graph(Path(task.graph).read_bytes())
-        exact = graph.exact(Path(task.weights).read_bytes(), device=task.device, slices=function.slices)
-        data = DatasetFile(Path(task.data))
-        values, invalid = evaluated(
-            exact,
-            data.inputs,
-            data.targets,
-            function,
-            rows=range(task.start, task.stop),
-            batch_size=task.batch_size,
-            after_batch=lambda done: data.release(),
-        )
-    except (PotLabError, OSError) as problem:
-        print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
-        return 1
-    np.save(task.result, np.stack([values.astype(np.int64), invalid.astype(np.int64)]), allow_pickle=False)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -6,21 +6,16 @@ decimal strings because JavaScript's numbers end at 2^53.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pot_lab import home
+from pot_lab.discovery import _answers, network_files
 
 if TYPE_CHECKING:
-    from pot_lab.network.client.client import AggregatorStatus
+    from pot_lab.network.client.calls import AggregatorStatus
     from pot_lab.network.config import NetworkConfig
     from pot_lab.protocol.views import OrderSummary
 
-NETWORK_FILE = "network.toml"
-PROBE_TIMEOUT_S = 0.5
 STATUS_TIMEOUT_S = 3.0
 QUERY_TIMEOUT_S = 10.0
 ORDERS_LIMIT = 50
@@ -92,30 +87,6 @@ def find_network() -> Source | None:
         if _answers(config):
             return LedgerSource(config)
     return None
-
-
-def network_files() -> list[Path]:
-    """The `network.toml` that `$POT_LAB_NETWORK` names (by path, or by the network's name), else all of this host."""
-    if named := os.environ.get("POT_LAB_NETWORK"):
-        path = Path(named).expanduser()
-        return [path if path.is_file() else home.networks() / named / NETWORK_FILE]
-    files = []
-    for path in home.networks().glob(f"*/{NETWORK_FILE}"):
-        try:
-            files.append((path.stat().st_mtime_ns, path))
-        except OSError:
-            continue  # the network was just taken down
-    return [path for _, path in sorted(files, reverse=True)]
-
-
-def _answers(config: NetworkConfig) -> bool:
-    for one in config.aggregators:
-        try:
-            socket.create_connection((one.host, one.client_port), PROBE_TIMEOUT_S).close()
-            return True
-        except OSError:
-            continue
-    return False
 
 
 def _aggregator(one: AggregatorStatus) -> dict[str, Any]:

@@ -15,15 +15,10 @@ from typing import ClassVar
 import msgspec
 
 from pot_lab.agreement.application import RequestId
+from pot_lab.agreement.votes import CHECKPOINT, COMMIT, NEW_VIEW, PRE_PREPARE, PREPARE, VIEW_CHANGE, vote_digest
 from pot_lab.consensus.messages import (
-    CHECKPOINT,
-    COMMIT,
-    NEW_VIEW,
     NO_HASH,
     NO_SIGNATURE,
-    PRE_PREPARE,
-    PREPARE,
-    VIEW_CHANGE,
     Checkpoint,
     CheckpointProof,
     Chunk,
@@ -45,7 +40,6 @@ from pot_lab.consensus.messages import (
     batch_digest,
     content_digest,
     request_digest,
-    vote_digest,
 )
 from pot_lab.consensus.steps import Effect, Executed, Input, Received, Reply, Send, Submitted
 from pot_lab.consensus.view_change import null_digest

@@ -22,9 +22,9 @@ from typing import Any
 
 from pot_lab.agreement.application import Batch
 from pot_lab.agreement.quorum import quorum
+from pot_lab.agreement.votes import PREPARE, vote_digest
 from pot_lab.consensus.membership import NO_SEAT, Membership
 from pot_lab.consensus.messages import (
-    PREPARE,
     Checkpoint,
     Commit,
     Message,
@@ -35,7 +35,6 @@ from pot_lab.consensus.messages import (
     batch_digest,
     content_digest,
     request_digest,
-    vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.records import Accepted, Changing, Decided, LogRecord, Prepared, Stabilised

@@ -2,10 +2,10 @@
 
 Three places a record can be in: the process's memory, the operating system's, the platter. A killed process loses the
 first; a power cut the second too, but for a beginning of it that may end in the middle of a record. Reading back checks
-each record's CRC and does as the aggregator's log does
-(`network/aggregator/durable_log.py`): it cuts a torn tail, and refuses a log that is damaged before records that are whole. Snapshots are files beside the log; replacing the log is all or
-nothing. A full disk takes nothing more and keeps what it has. `Journal` is the log's index: which record decided which
-batch.
+each record's CRC and does as the aggregator's log does (`network/aggregator/durable_log.py`): it cuts a torn tail, and
+refuses a log that is damaged before records that are whole. Snapshots are files beside the log; replacing the log is
+all or nothing. A full disk takes nothing more and keeps what it has. `Journal` is the log's index: which record decided
+which batch.
 """
 
 from __future__ import annotations

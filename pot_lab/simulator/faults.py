@@ -9,7 +9,6 @@ network has to recover by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
@@ -19,12 +18,12 @@ from pot_lab.simulator import byzantine
 from pot_lab.simulator.clocks import Clock
 from pot_lab.simulator.eras import Course
 from pot_lab.simulator.links import Weather, split_pairs
+from pot_lab.simulator.profiles import _FOR_GOOD, STORM_US, Profile
 from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US
 
 if TYPE_CHECKING:
     from pot_lab.simulator.simulation import Simulation
 
-STORM_US = 10 * SECOND_US
 _REPLACED_AFTER_US = SECOND_US // 2
 _REGIONS_MS = (
     (1, 15, 45, 110, 120),
@@ -34,56 +33,6 @@ _REGIONS_MS = (
     (120, 115, 90, 40, 1),
 )
 """One way, in milliseconds: between five regions of the world."""
-
-
-class UnknownProfile(PotLabError):
-    """There is no profile of this name."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Which kinds of faults a run may meet.
-
-    Attributes:
-        kinds: names of methods of `Storm`.
-        fewest, most: how many of them one run meets.
-        always: those that each run meets besides.
-    """
-
-    kinds: tuple[str, ...]
-    fewest: int
-    most: int
-    always: tuple[str, ...] = ()
-
-
-_NETWORK = ("loss", "duplication", "reordering", "jitter", "partition", "one_way")
-_HOSTS = ("crash", "power_cut", "blackout", "slow_disk", "full_disk", "slow_host", "standstill")
-_CLOCKS = ("skew", "drift", "clock_jump")
-_FAR = ("wan", "slow_link", "slow_uplink")
-_DISKS = ("disk_lost", "bit_flip")
-
-PROFILES: dict[str, Profile] = {
-    "everything": Profile((*_NETWORK, *_HOSTS, *_CLOCKS, *_FAR, *_DISKS, "liars", "lying_client", "members"), 1, 8),
-    "network": Profile(_NETWORK, 1, 6),
-    "partitions": Profile(("partition", "one_way"), 1, 2),
-    "crashes": Profile(_HOSTS, 1, 5),
-    "disks": Profile((*_DISKS, "full_disk", "slow_disk", "power_cut"), 1, 4),
-    "amnesia": Profile(("disk_lost", "crash", "loss"), 3, 3),
-    "clocks": Profile(_CLOCKS, 1, 3),
-    "wan": Profile((*_FAR, "jitter", "loss"), 1, 5),
-    "byzantine": Profile(("liars", "lying_client"), 1, 2),
-    "members": Profile((*_NETWORK, "crash", "power_cut", "blackout", "disk_lost"), 0, 4, ("members",)),
-    "calm": Profile((), 0, 0),
-}
-_FOR_GOOD = ("clock_jump", "disk_lost", "bit_flip")
-"""Kinds that make a host faulty for the protocol, each one of the hosts that may be so besides the liars."""
-
-
-def profile_of(name: str) -> Profile:
-    """The profile of this name; raises UnknownProfile."""
-    if name not in PROFILES:
-        raise UnknownProfile("the simulator has no such profile", seen=name, wanted=", ".join(PROFILES))
-    return PROFILES[name]
 
 
 class Storm:

@@ -20,7 +20,7 @@ from typing import Any
 
 from pot_lab.agreement.quorum import faulty
 from pot_lab.errors import PotLabError
-from pot_lab.simulator.faults import profile_of
+from pot_lab.simulator.profiles import profile_of
 from pot_lab.simulator.simulation import Outcome, Simulation
 
 USUAL_PROFILE = "everything"

@@ -29,10 +29,11 @@ from pot_lab.simulator.clients import LyingClient, VirtualClient
 from pot_lab.simulator.clocks import Clock
 from pot_lab.simulator.disks import Disk
 from pot_lab.simulator.eras import Registrar, SeatedLedger
-from pot_lab.simulator.faults import STORM_US, Storm, profile_of, weather_of
+from pot_lab.simulator.faults import Storm, weather_of
 from pot_lab.simulator.links import Frame, Links, Wired
 from pot_lab.simulator.nodes import Node
 from pot_lab.simulator.people import AggregatorDuty, Chain, cast_of, population
+from pot_lab.simulator.profiles import STORM_US, profile_of
 from pot_lab.simulator.signatures import remembered, small_chunks
 from pot_lab.simulator.trace import Trace
 from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US, START_MS, EventQueue

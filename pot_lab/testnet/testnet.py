@@ -15,67 +15,28 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
-import secrets
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pot_lab import home as home_
 from pot_lab.crypto.identity import Identity, format_address
-from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
-from pot_lab.network.aggregator.main import ACCOUNT_FILE, CURVE_FILE, PASSWORD_FILE, SEALING_FILE, load_account
+from pot_lab.network.aggregator.main import ACCOUNT_FILE, CURVE_FILE, SEALING_FILE, load_account
 from pot_lab.network.config import ChainConfig, NetworkConfig
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
 from pot_lab.network.keys import CurveKeyPair, save_curve_key
 from pot_lab.network.loopback import LOOPBACK, entries_on_loopback
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
-
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 10.0
-
-TESTNET_PARAMETERS: dict[str, Any] = {
-    "update_ms": 2_000,
-    "pool_ms": 120_000,
-    "settlement_timeout_ms": 30_000,
-    "seal_margin_ms": 10_000,
-    "min_window_ms": 500,
-    "usual_windows_ms": [8_000, 8_000, 90_000, 15_000, 8_000, 5_000, 5_000],
-}
-"""Shorter waits than a real network's: everybody is on one machine. The score window closes early, so it may be long.
-"""
-
-Say = Callable[[str], None]
-
-
-class TestnetError(PotLabError):
-    """A local testnet cannot be started, found or stopped."""
-
-    __test__ = False
-
-
-class TestnetRunning(TestnetError):
-    """A testnet of this name is up already."""
-
-
-class NoTestnet(TestnetError):
-    """No testnet runs here."""
-
-
-class TestnetFailed(TestnetError):
-    """A process of the testnet did not come up; its log says why."""
-
-
-class UnknownAccount(PotLabError):
-    """No account or keystore answers to this name."""
+from pot_lab.testnet.errors import NoTestnet, Say, TestnetError, TestnetFailed, TestnetRunning, UnknownAccount
+from pot_lab.testnet.founding import TESTNET_PARAMETERS, _make_account, _write_secret
+from pot_lab.testnet.processes import START_TIMEOUT_S, STOP_TIMEOUT_S, _alive, _created_s, _reap, _signal, uninterrupted
 
 
 class Testnet:
@@ -468,62 +429,6 @@ class Testnet:
         partial.replace(self.folder / "testnet.json")
 
 
-def open_account(testnet: Testnet | None, account: str | Path) -> Identity:
-    """An account by its name in the testnet, or by the path of its keystore or of the folder that holds it.
-
-    Raises:
-        UnknownAccount: nothing answers to this name.
-        WrongPassword, BadKeyFile: the keystore does not open.
-    """
-    path = Path(account)
-    if path.is_dir() and (path / ACCOUNT_FILE).is_file():
-        return load_account(path)
-    if path.is_file():
-        from pot_lab.crypto.keystore import load_keystore
-
-        password = os.environ.get("POT_LAB_PASSWORD")
-        if password is None:
-            raise UnknownAccount("the keystore's password is not known", seen=str(path), wanted="$POT_LAB_PASSWORD")
-        return load_keystore(path, password)
-    if testnet is not None:
-        return testnet.identity(str(account))
-    raise UnknownAccount("no keystore answers to this name", seen=str(account), wanted="the path of a keystore")
-
-
-def _make_account(keys: Path) -> Identity:
-    identity, password = Identity.generate(), secrets.token_urlsafe(18)
-    keys.mkdir(parents=True, exist_ok=True)
-    _write_secret(keys / PASSWORD_FILE, password)
-    save_keystore(keys / ACCOUNT_FILE, identity, password, work_factor=TESTNET_WORK_FACTOR)
-    return identity
-
-
-def _write_secret(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text + "\n")
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back for a moment: a process that was started must be written down before we go.
-
-    Not by blocking the signals, since the new process would inherit that and could never be told to stop.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: held.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in held[:1]:
-            os.kill(os.getpid(), number)
-
-
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Only one process at a time starts or stops a testnet."""
@@ -535,32 +440,3 @@ def _locked(folder: Path) -> Iterator[None]:
                 "another process is starting or stopping this testnet now", seen=folder.name
             ) from error
         yield
-
-
-def _created_s(pid: int) -> float:
-    import psutil
-
-    return float(psutil.Process(pid).create_time())
-
-
-def _alive(entry: dict[str, Any]) -> bool:
-    """Whether the process lives; known by id and start time together, since ids are used again."""
-    import psutil
-
-    try:
-        process = psutil.Process(entry["pid"])
-        same = bool(abs(process.create_time() - float(entry["created_s"])) < 0.05)
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _signal(entry: dict[str, Any], number: signal.Signals) -> None:
-    if _alive(entry):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(entry["pid"], number)
-
-
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    """Collect the process when it ends, so that it does not stay a zombie of a long-lived kernel."""
-    threading.Thread(target=process.wait, name="pot-lab-reaper", daemon=True).start()

@@ -24,7 +24,7 @@ from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.scoring import Inputs, ModelGraph, ScoreFunction, check_dataset, load_graph, score_function
 from pot_lab.scoring.dataset import as_inputs, as_tensor, each_input
 from pot_lab.scoring.functions import NO_TOKEN
-from pot_lab.scoring.graph.reader import tensor_sha256
+from pot_lab.scoring.graph.weights import tensor_sha256
 from pot_lab.training.checkpoint import load_checkpoint, save_checkpoint
 from pot_lab.training.devices import Device, pick_device
 from pot_lab.training.errors import BadCheckpoint, BadSettings, TrainingDiverged

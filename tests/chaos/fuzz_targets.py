@@ -199,7 +199,7 @@ def _chain_log_seeds() -> tuple[bytes, ...]:
 
 
 def _graph_seed() -> bytes:
-    from pot_lab.scoring.graph.reader import encode_graph
+    from pot_lab.scoring.graph.model_graph import encode_graph
 
     return encode_graph(document())
 

@@ -14,7 +14,7 @@ import msgspec
 from pot_lab.crypto.canonical import decode, encode, sha256
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import PotLabError
-from pot_lab.network.client.client import Call
+from pot_lab.network.client.calls import Call
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.records import ChainEvent, Order
 from pot_lab.protocol.settlement import Settlement

@@ -24,7 +24,8 @@ from pot_lab.consensus.messages import request_digest
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
-from pot_lab.network.client.client import Call, NetworkClient
+from pot_lab.network.client.calls import Call
+from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.loopback import free_ports

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from pot_lab.agreement.application import Seat
+from pot_lab.agreement.votes import CHECKPOINT, vote_digest
 from pot_lab.consensus import checkpoint as checkpoint_module
 from pot_lab.consensus.checkpoint import Snapshot, body_digest, decode_snapshot, encode_snapshot, manifest_of
 from pot_lab.consensus.membership import members_digest, snapshot_digest
 from pot_lab.consensus.messages import (
-    CHECKPOINT,
     Attestation,
     Checkpoint,
     CheckpointProof,
@@ -19,7 +19,6 @@ from pot_lab.consensus.messages import (
     Stable,
     decode_message,
     encode_message,
-    vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.records import Accepted, Changing, Decided, Entered, Stabilised, compacted, decode_record

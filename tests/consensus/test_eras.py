@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from pot_lab.agreement.votes import PRE_PREPARE, vote_digest
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership, Succession
 from pot_lab.consensus.messages import (
-    PRE_PREPARE,
     Checkpoint,
     Commit,
     Forward,
@@ -22,7 +22,6 @@ from pot_lab.consensus.messages import (
     decode_message,
     encode_message,
     request_digest,
-    vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.proof import BadProof, assemble, verify

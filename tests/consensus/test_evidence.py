@@ -3,17 +3,8 @@
 import pytest
 
 from pot_lab.agreement.evidence import Equivocation, NoEquivocation
-from pot_lab.consensus.messages import (
-    COMMIT,
-    PREPARE,
-    Prepare,
-    PrePrepare,
-    SignedVote,
-    batch_digest,
-    request_digest,
-    signed_vote,
-    vote_digest,
-)
+from pot_lab.agreement.votes import COMMIT, PREPARE, SignedVote, vote_digest
+from pot_lab.consensus.messages import Prepare, PrePrepare, batch_digest, request_digest, signed_vote
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import BadSignature, Identity
 

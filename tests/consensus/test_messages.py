@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pot_lab.agreement.application import Seat
+from pot_lab.agreement.votes import COMMIT, PRE_PREPARE, PREPARE, SignedVote, vote_digest
 from pot_lab.consensus.messages import (
-    COMMIT,
-    PRE_PREPARE,
-    PREPARE,
     Attestation,
     BatchContent,
     BatchName,
@@ -36,7 +34,6 @@ from pot_lab.consensus.messages import (
     PreparedProof,
     PrePrepare,
     Requests,
-    SignedVote,
     Stable,
     Status,
     ViewChange,
@@ -45,7 +42,6 @@ from pot_lab.consensus.messages import (
     decode_message,
     encode_message,
     request_digest,
-    vote_digest,
 )
 from pot_lab.errors import Malformed, Oversize
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from pot_lab.agreement.votes import PRE_PREPARE, vote_digest
 from pot_lab.consensus import view_change as view_change_module
 from pot_lab.consensus import view_transition
 from pot_lab.consensus.membership import Verifier
 from pot_lab.consensus.messages import (
-    PRE_PREPARE,
     Chunk,
     Commit,
     Prepare,
@@ -21,7 +21,6 @@ from pot_lab.consensus.messages import (
     decode_message,
     encode_message,
     request_digest,
-    vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.replica import Replica

@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pot_lab.agreement.votes import COMMIT, PRE_PREPARE, PREPARE, vote_digest
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import (
-    COMMIT,
-    PRE_PREPARE,
-    PREPARE,
     Commit,
     Decisions,
     Forward,
@@ -22,7 +20,6 @@ from pot_lab.consensus.messages import (
     decode_message,
     encode_message,
     request_digest,
-    vote_digest,
 )
 from pot_lab.consensus.parameters import BadParameters, Parameters
 from pot_lab.consensus.records import Accepted, Decided, Prepared

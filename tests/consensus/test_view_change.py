@@ -5,12 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from pot_lab.agreement.votes import NEW_VIEW, PRE_PREPARE, PREPARE, VIEW_CHANGE, SignedVote, vote_digest
 from pot_lab.consensus.messages import (
-    NEW_VIEW,
     NO_HASH,
-    PRE_PREPARE,
-    PREPARE,
-    VIEW_CHANGE,
     BatchContent,
     CheckpointProof,
     Commit,
@@ -19,7 +16,6 @@ from pot_lab.consensus.messages import (
     Prepare,
     PreparedProof,
     PrePrepare,
-    SignedVote,
     ViewChange,
     batch_digest,
     content_digest,
@@ -27,7 +23,6 @@ from pot_lab.consensus.messages import (
     encode_message,
     request_digest,
     signed_vote,
-    vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.view_change import Patience, plan

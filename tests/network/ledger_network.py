@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from pot_lab.consensus.messages import COMMIT, PREPARE, Commit, Prepare, vote_digest
+from pot_lab.agreement.votes import COMMIT, PREPARE, vote_digest
+from pot_lab.consensus.messages import Commit, Prepare
 from pot_lab.consensus.steps import Broadcast, Effect
 from pot_lab.crypto.canonical import Record, sha256
 from pot_lab.crypto.identity import Identity

@@ -18,7 +18,8 @@ import zmq
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.crypto.identity import BadSignature, Identity
 from pot_lab.errors import Malformed, Oversize
-from pot_lab.network.client.client import Call, NetworkClient
+from pot_lab.network.client.calls import Call
+from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import CallTimeout, ClientClosed, NoAgreement, RemoteError, Unreachable, WrongServerKey
 from pot_lab.network.keys import CurveKeyPair

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pot_lab.notebook.order import card_html, describe
+from pot_lab.notebook.card import card_html, describe
 from pot_lab.notebook.plots import Leaderboard, draw_timeline
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.views import OrderView, order_view
+from pot_lab.protocol.queries import order_view
+from pot_lab.protocol.views import OrderView
 from tests.protocol.world import World, key
 
 SCORES = {"model 0": 80, "model 1": 95}

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from pot_lab.agreement.evidence import Equivocation
-from pot_lab.consensus.messages import CHECKPOINT, COMMIT, NO_HASH, PREPARE, VIEW_CHANGE, SignedVote, vote_digest
+from pot_lab.agreement.votes import CHECKPOINT, COMMIT, PREPARE, VIEW_CHANGE, SignedVote, vote_digest
+from pot_lab.consensus.messages import NO_HASH
 from pot_lab.crypto.canonical import encode, sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.protocol.parameters import Role

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pot_lab.crypto.canonical import encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Oversize, PotLabError
-from pot_lab.protocol import errors, views
+from pot_lab.protocol import queries, views
 from pot_lab.protocol.cycle import TABLE, Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.transactions import BODIES, TRANSACTION_LIMIT_BYTES, Transaction, open_transaction
@@ -146,7 +146,7 @@ def test_arbitrary_bytes(kind: str, body: bytes, who: Identity) -> None:
 
 
 @given(
-    st.sampled_from([*views._QUERIES, "", "state", "__class__"]),
+    st.sampled_from([*queries._QUERIES, "", "state", "__class__"]),
     st.one_of(st.binary(max_size=60), anything.map(encode)),
 )
 def test_a_query_answers_or_refuses_by_name(name: str, arguments: bytes) -> None:

@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from pot_lab.agreement.evidence import Equivocation
-from pot_lab.consensus.messages import SignedVote
+from pot_lab.agreement.votes import SignedVote
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.shamir import Share

@@ -42,7 +42,8 @@ from pot_lab.protocol.records import claim_commitment, model_id
 from pot_lab.protocol.transactions import Claim, Register, RevealModel
 from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch, UnknownScoreFunction, UnsupportedOperator
 from pot_lab.store import LinkDead, Store
-from pot_lab.testnet.testnet import NoTestnet, Testnet, TestnetFailed, TestnetRunning, UnknownAccount
+from pot_lab.testnet.errors import NoTestnet, TestnetFailed, TestnetRunning, UnknownAccount
+from pot_lab.testnet.testnet import Testnet
 from tests.scenarios.processes import await_nothing_left, run, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

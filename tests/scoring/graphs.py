@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pot_lab.scoring.graph.reader import encode_graph
+from pot_lab.scoring.graph.model_graph import encode_graph
 from pot_lab.scoring.tensor_file import dtype_name, write_tensors
 
 X = object()

@@ -16,7 +16,7 @@ from torch import nn
 
 from pot_lab.scoring import export_model, load_graph
 from pot_lab.scoring.errors import BatchMixing, ExportFailed, HostileGraph, ShapeMismatch
-from pot_lab.scoring.graph.reader import encode_graph
+from pot_lab.scoring.graph.model_graph import encode_graph
 from pot_lab.scoring.tensor_file import write_tensors
 from tests.scoring.graphs import document, entry
 

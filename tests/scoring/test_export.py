@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pot_lab.scoring import export_model, load_graph
 from pot_lab.scoring.errors import BatchMixing, ExportFailed, ShapeMismatch, UnsupportedOperator
-from pot_lab.scoring.graph.reader import encode_graph
+from pot_lab.scoring.graph.model_graph import encode_graph
 from tests.scoring.graphs import X, one_call
 from tests.scoring.models import CNN, FAMILIES, SharedWeights, exported, family
 

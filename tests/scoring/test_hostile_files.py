@@ -24,7 +24,7 @@ from pot_lab.scoring.errors import (
     ShapeMismatch,
     UnsupportedOperator,
 )
-from pot_lab.scoring.graph.reader import encode_graph
+from pot_lab.scoring.graph.model_graph import encode_graph
 from pot_lab.scoring.tensor_file import write_tensors
 from tests.scoring.graphs import document, entry
 

@@ -30,7 +30,7 @@ from pot_lab.scoring import (
     unpack_dataset,
 )
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, HostileGraph, ShapeMismatch
-from pot_lab.scoring.graph.reader import encode_graph
+from pot_lab.scoring.graph.model_graph import encode_graph
 from pot_lab.scoring.tensor_file import write_tensors
 from pot_lab.training import Trainer, TrainerSettings
 from tests.scoring import backends, numpy_scoring

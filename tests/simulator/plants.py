@@ -11,6 +11,7 @@ import msgspec
 
 from pot_lab.agreement.application import Batch, Execution, RequestId
 from pot_lab.agreement.quorum import faulty
+from pot_lab.agreement.votes import vote_digest
 from pot_lab.consensus.early_messages import Stash
 from pot_lab.consensus.membership import OUTSIDERS, Membership, Verifier
 from pot_lab.consensus.messages import (
@@ -24,7 +25,6 @@ from pot_lab.consensus.messages import (
     ViewChange,
     Vote,
     batch_digest,
-    vote_digest,
 )
 from pot_lab.consensus.records import Accepted, Changing, Decided, LogRecord, Prepared, Stabilised, sequence_of
 from pot_lab.consensus.replica import Replica

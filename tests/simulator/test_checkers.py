@@ -6,18 +6,17 @@ import msgspec
 import pytest
 
 from pot_lab.agreement.application import Batch, Execution
+from pot_lab.agreement.votes import PREPARE, vote_digest
 from pot_lab.consensus.membership import NO_SEAT, Membership
 from pot_lab.consensus.messages import (
     NO_HASH,
     NO_SIGNATURE,
-    PREPARE,
     Checkpoint,
     CheckpointProof,
     Commit,
     Prepare,
     ViewChange,
     request_digest,
-    vote_digest,
 )
 from pot_lab.consensus.parameters import Parameters
 from pot_lab.consensus.records import Changing, Decided, Prepared, Stabilised

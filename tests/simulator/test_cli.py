@@ -10,7 +10,7 @@ import pytest
 
 from pot_lab.cli import main as cli
 from pot_lab.simulator import run
-from pot_lab.simulator.faults import PROFILES
+from pot_lab.simulator.profiles import PROFILES
 from pot_lab.simulator.run import BadSeeds, run_seed, seeds_of
 from pot_lab.simulator.simulation import Outcome, Simulation
 from tests.simulator.plants import MintingLedger, NeverSynced

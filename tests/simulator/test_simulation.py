@@ -12,7 +12,7 @@ import pytest
 
 from pot_lab.agreement.quorum import BadReplicaCount
 from pot_lab.simulator import byzantine, signatures
-from pot_lab.simulator.faults import PROFILES, UnknownProfile
+from pot_lab.simulator.profiles import PROFILES, UnknownProfile
 from pot_lab.simulator.run import simulate
 from pot_lab.simulator.simulation import Simulation
 from tests.simulator import plants

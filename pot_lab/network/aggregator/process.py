@@ -9,10 +9,8 @@ damaged log, a state that diverged.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import signal
 import socket
 import sys
 import time
@@ -59,9 +57,10 @@ from pot_lab.network.aggregator.client_queues import FairQueue, Streams, Waiting
 from pot_lab.network.aggregator.history import History, HistoryRow
 from pot_lab.network.aggregator.replica_log import ReplicaLog
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
+from pot_lab.network.duties.duty import Duty
 from pot_lab.network.errors import BadConfig, BadDataDir, BadKeyFile, DataDirLocked, error_to_wire
 from pot_lab.network.keys import CurveKeyPair
-from pot_lab.network.logs import EventLog, log_to_stderr
+from pot_lab.network.logs import EventLog
 from pot_lab.network.seats import HANDOVERS, encode_handovers, entries_of, entry_of, first_set, succession_of
 from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, listen, receive
 from pot_lab.network.wire import (
@@ -100,18 +99,6 @@ _HEARD_LATELY_MS = 10_000
 
 class _Closing(Protocol):
     def close(self) -> None: ...
-
-
-class Duty(Protocol):
-    """What an aggregator does besides ordering: publish key shares, attest the chain, sign epochs."""
-
-    def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
-        """A batch was executed. Called in order for every batch, again for those replayed after a restart."""
-        ...
-
-    def poll(self, now_ms: int) -> list[bytes]:
-        """Signed requests to submit now; called often, from the aggregator's only thread, so it must not block."""
-        ...
 
 
 class Aggregator:
@@ -629,70 +616,6 @@ class Aggregator:
             self._journal.close()
         except (PotLabError, OSError):
             pass  # the error on its way up says already why
-
-
-def run_aggregator(
-    config: NetworkConfig | str | os.PathLike[str],
-    index: int | None,
-    data_dir: str | os.PathLike[str],
-    application: Application,
-    duties: Sequence[Duty],
-    *,
-    identity: Identity,
-    curve_secret: str,
-    parameters: Parameters | None = None,
-    listening: AggregatorEntry | None = None,
-    spare: Sequence[tuple[Identity, str]] = (),
-    witness: Callable[[Equivocation], None] | None = None,
-    log_level: str = "info",
-    on_created: Callable[[Aggregator], None] | None = None,
-) -> int:
-    """The main of an aggregator process: logs to stderr, stops cleanly on SIGTERM and SIGINT, and returns an exit code.
-
-    Args:
-        config: the network, or the path of its `network.toml`.
-        on_created: gets the aggregator before it runs, e.g. to hand `wake` to a watcher's thread.
-        (others): see `Aggregator`.
-    Returns: 0 after a clean stop; 1 after an error, which stands in one line on stderr.
-    """
-    log_to_stderr(log_level)
-    _share_processor()
-    try:
-        network = config if isinstance(config, NetworkConfig) else NetworkConfig.load(config)
-        aggregator = Aggregator(
-            network,
-            index,
-            identity,
-            curve_secret,
-            application,
-            duties,
-            data_dir,
-            parameters=parameters,
-            listening=listening,
-            spare=spare,
-            witness=witness,
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: aggregator.stop())
-        if on_created is not None:
-            on_created(aggregator)
-        aggregator.run()
-    except (PotLabError, OSError) as error:
-        name = "newcomer" if index is None else index
-        print(f"aggregator {name} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return 1
-    return 0
-
-
-def _share_processor() -> None:
-    """Let no thread of this process interrupt another because it was woken (Linux's SCHED_BATCH, for threads to come).
-
-    Each frame that is sent wakes libzmq's thread. On a busy machine that one takes the processor for one frame, goes
-    back to sleep, and so on for every peer; not interrupting, it finds them all at once (docs/benchmarks.md).
-    """
-    if hasattr(os, "SCHED_BATCH"):
-        with contextlib.suppress(OSError):  # forbidden in some containers
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _clock_ms() -> int:

@@ -11,24 +11,25 @@ import itertools
 import logging
 import struct
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import msgspec
 import zmq
 
 from pot_lab.agreement.quorum import weak_quorum
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import Handover, request_digest
 from pot_lab.errors import Oversize, PotLabError
+from pot_lab.network.client.calls import AggregatorStatus, Call, EventCallback, _Pending
 from pot_lab.network.client.io_thread import IoThread
+from pot_lab.network.client.links import _GIVEN_UP, _Link
 from pot_lab.network.client.round_trip import RoundTrip
-from pot_lab.network.config import AggregatorEntry, NetworkConfig
+from pot_lab.network.client.streams import Subscription
+from pot_lab.network.client.submissions import _FRAME_ROOM_BYTES, _bundled, _unanswered
+from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import (
-    CallTimeout,
     ClientClosed,
     NoAgreement,
     Unreachable,
@@ -37,10 +38,8 @@ from pot_lab.network.errors import (
 )
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.seats import HANDOVERS, decode_handovers, entries_of, succession_of
-from pot_lab.network.transport import prepare_dealer, reconnect
+from pot_lab.network.transport import reconnect
 from pot_lab.network.wire import (
-    MAX_ANSWER_FRAME_BYTES,
-    MAX_BUNDLE,
     MAX_CLIENT_FRAME_BYTES,
     Answer,
     Answered,
@@ -53,8 +52,6 @@ from pot_lab.network.wire import (
     QueryRefused,
     Refused,
     StatusAnswered,
-    Submit,
-    SubmitAll,
     Unfollow,
     decode_answer,
     encode_frame,
@@ -62,8 +59,6 @@ from pot_lab.network.wire import (
 
 _log = logging.getLogger("pot_lab.client")
 
-T = TypeVar("T")
-EventCallback = Callable[[int, int, tuple[bytes, ...]], None]
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 4.0
 _FIRST_ASK_AGAIN_S, _LAST_ASK_AGAIN_S = 0.03, 0.5
@@ -74,180 +69,6 @@ _RENEW_S = 2.0
 _MEND_S = 1.0
 _FOLLOW_S = 3.0
 _FRAMES_A_TURN = 1_000
-_FRAME_ROOM_BYTES, _EACH_ROOM_BYTES = 64, 8
-
-_MONITORED = (
-    zmq.EVENT_CONNECTED
-    | zmq.EVENT_CONNECT_RETRIED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
-_GIVEN_UP = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-_HANDSHAKE_FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | _GIVEN_UP
-
-
-class Call(Generic[T]):
-    """Something asked for: wait with `result`, or `await` it."""
-
-    def __init__(self) -> None:
-        self.future: Future[T] = Future()
-
-    def result(self, timeout_s: float | None = None) -> T:
-        """Wait for the result.
-
-        Raises:
-            CallTimeout: not there within `timeout_s`; the call goes on.
-            PotLabError: whatever the call ended with.
-        """
-        try:
-            return self.future.result(timeout_s)
-        except FutureTimeout as error:
-            raise CallTimeout("no result yet", wanted=f"within {timeout_s:g} s") from error
-
-    def done(self) -> bool:
-        """Whether `result` returns, or raises, at once."""
-        return self.future.done()
-
-    def __await__(self) -> Generator[Any, None, T]:
-        import asyncio
-
-        return asyncio.wrap_future(self.future).__await__()
-
-    def _finish(self, value: T) -> None:
-        if not self.future.done():
-            self.future.set_result(value)
-
-    def _fail(self, error: PotLabError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class AggregatorStatus(msgspec.Struct, frozen=True):
-    """How one aggregator is, as it says itself.
-
-    Attributes:
-        index: which one.
-        reachable: whether it answered; if not, `reason` says what is known and the numbers are 0.
-        view, primary: its view and that view's primary.
-        height: the last batch it executed; `time_ms` is that batch's time.
-        lag: how many batches it is behind the highest that answered.
-        counters: everything it counted since it started.
-    """
-
-    index: int
-    reachable: bool
-    reason: str = ""
-    view: int = 0
-    primary: int = 0
-    height: int = 0
-    lag: int = 0
-    time_ms: int = 0
-    state: bytes = b""
-    counters: dict[str, int] = {}
-
-
-class Subscription:
-    """A stream of executed batches; `close` ends it."""
-
-    def __init__(self, client: NetworkClient, stream: int, callback: EventCallback, next_sequence: int) -> None:
-        self._client = client
-        self.stream = stream
-        self.callback = callback
-        self.next_sequence = next_sequence
-        self.closed = False
-        self.expected: dict[int, int] = {}
-        self.credit: dict[int, int] = {}
-        self.pushed: dict[int, dict[tuple[int, tuple[bytes, ...]], set[int]]] = {}
-
-    def close(self) -> None:
-        """No callback starts after the one that may be running."""
-        self.closed = True
-        self._client._unsubscribe(self)
-
-
-class _Link:
-    """The connection to one aggregator, and what is known about it."""
-
-    def __init__(self, entry: AggregatorEntry, context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeyPair) -> None:
-        self.index = entry.index
-        self.where = f"{entry.host}:{entry.client_port}"
-        self.connected = self.wrong_key = self.tcp_open = False
-        self.ready = False
-        self.retries = 0
-        self.reason = f"no connection to {self.where} yet"
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.IMMEDIATE, 1)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_ANSWER_FRAME_BYTES + 4_096)
-        prepare_dealer(self.socket, keys, entry.curve_public)
-        self.monitor = self.socket.get_monitor_socket(_MONITORED)
-        self.url = entry.client_url
-        self.socket.connect(self.url)
-
-    def send(self, frame: bytes) -> bool:
-        """Hand over a frame; False when there is no connection to take it, or older frames must go first."""
-        if not self.ready:
-            return False
-        try:
-            self.socket.send(frame, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
-
-    def note(self, event: int) -> bool:
-        """Learn from a monitor event; True when the connection has just become usable."""
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self.connected, self.wrong_key, self.ready = True, False, False
-            self.reason = f"{self.where} is connected but did not answer"
-            return True
-        if event == zmq.EVENT_CONNECTED:
-            self.tcp_open, self.retries = True, 0
-        elif event & _HANDSHAKE_FAILED or (event == zmq.EVENT_DISCONNECTED and self.tcp_open and not self.connected):
-            self.connected, self.tcp_open, self.wrong_key = False, False, True
-            self.reason = f"{self.where} hangs up during the key exchange: it does not have the key in network.toml"
-        elif event == zmq.EVENT_DISCONNECTED and self.connected:
-            self.connected = self.tcp_open = False
-            self.reason = f"the connection to {self.where} was lost"
-        elif event == zmq.EVENT_CONNECT_RETRIED and not self.connected:
-            self.retries += 1
-            if self.retries > 1 or not self.wrong_key:
-                self.wrong_key = False
-                self.reason = f"nothing answers at {self.where}"
-        return False
-
-    def close(self) -> None:
-        self.socket.disable_monitor()
-        self.monitor.close(0)
-        self.socket.close(0)
-
-
-class _Pending:
-    """A submission or a query on its way: who said what. A submission was first said at `said_s`, 0 before that.
-
-    A query may not be answered from a state before batch `since`; `executed` has each aggregator's.
-    """
-
-    def __init__(self, call: Call[bytes], deadline_s: float) -> None:
-        self.call = call
-        self.deadline_s = deadline_s
-        self.said: dict[int, object] = {}
-        self.said_s = 0.0
-        self.refusals: dict[int, PotLabError] = {}
-        self.only: int | None = None
-        self.since = 0
-        self.executed: dict[int, int] = {}
-
-    def forget(self) -> None:
-        """Others sit at the indices now: count anew."""
-        self.said.clear()
-        self.refusals.clear()
-
-    def count(self, index: int, said: object) -> int:
-        """Note what one aggregator said; returns how many say the same now."""
-        self.said[index] = said
-        return sum(other == said for other in self.said.values())
 
 
 class NetworkClient:
@@ -815,29 +636,6 @@ class NetworkClient:
 
 def _gone() -> ClientClosed:
     return ClientClosed("this client is closed, or was made by another process")
-
-
-def _unanswered(pendings: list[_Pending], index: int) -> bool:
-    return any(index not in pending.said for pending in pendings)
-
-
-def _bundled(requests: Iterable[bytes]) -> Iterator[bytes]:
-    """Frames that say these requests in their order, as few as the limits allow."""
-    bundle: list[bytes] = []
-    room = MAX_CLIENT_FRAME_BYTES - _FRAME_ROOM_BYTES
-    for request in requests:
-        size_bytes = len(request) + _EACH_ROOM_BYTES
-        if bundle and (size_bytes > room or len(bundle) == MAX_BUNDLE):
-            yield _submit_frame(bundle)
-            bundle, room = [], MAX_CLIENT_FRAME_BYTES - _FRAME_ROOM_BYTES
-        bundle.append(request)
-        room -= size_bytes
-    if bundle:
-        yield _submit_frame(bundle)
-
-
-def _submit_frame(requests: list[bytes]) -> bytes:
-    return encode_frame(Submit(requests[0], True) if len(requests) == 1 else SubmitAll(tuple(requests), True))
 
 
 def _asks(pending: _Pending, index: int) -> bool:

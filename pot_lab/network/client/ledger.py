@@ -19,7 +19,9 @@ import msgspec
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
-from pot_lab.network.client.client import AggregatorStatus, NetworkClient, Subscription
+from pot_lab.network.client.calls import AggregatorStatus
+from pot_lab.network.client.client import NetworkClient
+from pot_lab.network.client.streams import Subscription
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import error_from_wire
 from pot_lab.protocol import transactions, views

@@ -1,0 +1,89 @@
+"""Which network is meant: a file, a testnet's name, the environment, or what runs on this host."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pot_lab import home
+from pot_lab.crypto.identity import Identity
+from pot_lab.network.aggregator.main import ACCOUNT_FILE, load_account
+from pot_lab.network.config import NetworkConfig
+from pot_lab.testnet.errors import UnknownAccount
+from pot_lab.testnet.testnet import Testnet
+
+if TYPE_CHECKING:
+    from pot_lab.network.config import NetworkConfig
+if TYPE_CHECKING:
+    pass
+
+
+def find_network(network: str | Path | None = None) -> tuple[Path, Testnet | None]:
+    """The `network.toml` that is meant, and the testnet that it belongs to, if it is one of this host's.
+
+    Args:
+        network: a file, a testnet's name, or None: `$POT_LAB_NETWORK`, else the testnet that runs here.
+    Raises:
+        NoTestnet: nothing answers to that.
+    """
+    chosen = network or os.environ.get("POT_LAB_NETWORK")
+    if chosen and Path(chosen).is_file():
+        return Path(chosen), Testnet.at(Path(chosen).resolve().parent)
+    testnet = Testnet.running(str(chosen) if chosen else None)
+    if testnet is None:
+        raise Testnet.none_running(str(chosen) if chosen else None)
+    return testnet.network_file, testnet
+
+
+NETWORK_FILE = "network.toml"
+
+
+PROBE_TIMEOUT_S = 0.5
+
+
+def network_files() -> list[Path]:
+    """The `network.toml` that `$POT_LAB_NETWORK` names (by path, or by the network's name), else all of this host."""
+    if named := os.environ.get("POT_LAB_NETWORK"):
+        path = Path(named).expanduser()
+        return [path if path.is_file() else home.networks() / named / NETWORK_FILE]
+    files = []
+    for path in home.networks().glob(f"*/{NETWORK_FILE}"):
+        try:
+            files.append((path.stat().st_mtime_ns, path))
+        except OSError:
+            continue  # the network was just taken down
+    return [path for _, path in sorted(files, reverse=True)]
+
+
+def _answers(config: NetworkConfig) -> bool:
+    for one in config.aggregators:
+        try:
+            socket.create_connection((one.host, one.client_port), PROBE_TIMEOUT_S).close()
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def open_account(testnet: Testnet | None, account: str | Path) -> Identity:
+    """An account by its name in the testnet, or by the path of its keystore or of the folder that holds it.
+
+    Raises:
+        UnknownAccount: nothing answers to this name.
+        WrongPassword, BadKeyFile: the keystore does not open.
+    """
+    path = Path(account)
+    if path.is_dir() and (path / ACCOUNT_FILE).is_file():
+        return load_account(path)
+    if path.is_file():
+        from pot_lab.crypto.keystore import load_keystore
+
+        password = os.environ.get("POT_LAB_PASSWORD")
+        if password is None:
+            raise UnknownAccount("the keystore's password is not known", seen=str(path), wanted="$POT_LAB_PASSWORD")
+        return load_keystore(path, password)
+    if testnet is not None:
+        return testnet.identity(str(account))
+    raise UnknownAccount("no keystore answers to this name", seen=str(account), wanted="the path of a keystore")

@@ -1,0 +1,67 @@
+"""Publish key shares when an order's reveal window has closed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+from pot_lab.crypto.canonical import decode
+from pot_lab.crypto.sealed_box import SealingKey
+from pot_lab.crypto.shamir import Share
+from pot_lab.errors import PotLabError
+from pot_lab.network.duties.speaker import REPEAT_AFTER_MS, Speaker, log
+from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.records import share_context
+from pot_lab.protocol.transactions import ReleaseShare
+
+_SHARE_LIMIT_BYTES = 256
+
+
+class ReleaseShares:
+    """Publish this aggregator's key share of every order whose reveal window has closed (protocol.md, "Test data").
+
+    Args:
+        sealing_keys: its X25519 keys; an order's share opens with the one that was in use when the order was made.
+    """
+
+    def __init__(self, ledger: Callable[[], Ledger], speaker: Speaker, sealing_keys: Sequence[SealingKey]) -> None:
+        self._ledger, self._speaker, self._keys = ledger, speaker, tuple(sealing_keys)
+        self._said_ms: dict[bytes, int] = {}
+
+    def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
+        """Nothing to do: `poll` reads the ledger."""
+
+    def poll(self, now_ms: int) -> list[bytes]:
+        """Shares that are due and not yet in the ledger."""
+        state = self._ledger().state
+        account = state.keys.get(self._speaker.identity.address, b"")
+        due = [
+            (order_id, order, holders.index(account))
+            for order_id, order in state.orders.items()
+            if order.window is Window.RELEASE
+            and account in (holders := state.sets[order.sealed_to])
+            and holders.index(account) not in order.shares
+        ]
+        self._said_ms = {order_id: self._said_ms[order_id] for order_id, *_ in due if order_id in self._said_ms}
+        said = []
+        for order_id, order, index in due:
+            if now_ms - self._said_ms.get(order_id, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
+                continue
+            self._said_ms[order_id] = now_ms
+            test = order.order.test
+            try:
+                context = share_context(self._speaker.network_id, test.root, index)
+                share = decode(self._open(test.sealed_shares[index], context), Share, limit_bytes=_SHARE_LIMIT_BYTES)
+            except PotLabError as error:
+                log.warning("event=share_unusable order=%s reason=%r", order_id.hex()[:16], str(error))
+                continue
+            said.append(self._speaker.say(ReleaseShare(order_id, share)))
+        return said
+
+    def _open(self, sealed: bytes, context: bytes) -> bytes:
+        *others, last = self._keys
+        for key in others:
+            with contextlib.suppress(PotLabError):
+                return key.open(sealed, context)
+        return last.open(sealed, context)

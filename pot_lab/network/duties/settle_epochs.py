@@ -1,0 +1,138 @@
+"""Sign settlement epochs, send them, and carry out what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from pot_lab.crypto.canonical import decode, encode
+from pot_lab.errors import PotLabError
+from pot_lab.network.duties.chain_queue import Errands
+from pot_lab.network.duties.speaker import REPEAT_AFTER_MS, Speaker, log
+from pot_lab.protocol import views
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.queries import query
+from pot_lab.protocol.settlement import Settlement, settlement_digest
+from pot_lab.protocol.transactions import SignEpoch
+from pot_lab.protocol.views import SlashView
+
+
+class Settler(Protocol):
+    """What the settling duty needs of a chain wallet; every call blocks."""
+
+    def settle(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> object: ...
+
+    def claim(self, account: bytes, cumulative_grains: int, proof: list[bytes]) -> object: ...
+
+    def apply_slash(self, node: bytes, role: int, cumulative_grains: int, to: bytes, proof: list[bytes]) -> object: ...
+
+
+class SettleEpochs:
+    """Sign the pending settlement; when a quorum has signed, send it to the chain, one aggregator after the other.
+
+    Args:
+        make_settler: opens a chain wallet; called on a worker thread, once for each sending.
+        errands: does the sending.
+        patience_ms: how long the next aggregator in line waits for the one before it.
+    """
+
+    def __init__(
+        self,
+        ledger: Callable[[], Ledger],
+        speaker: Speaker,
+        make_settler: Callable[[], Settler],
+        errands: Errands,
+        patience_ms: int = 8_000,
+    ) -> None:
+        self._ledger, self._speaker = ledger, speaker
+        self._make_settler, self._errands, self._patience_ms = make_settler, errands, patience_ms
+        self._signed: dict[tuple[int, int], int] = {}
+        self._complete_since: dict[tuple[int, int], int] = {}
+        self._sent: set[tuple[int, int]] = set()
+        self._confirmed_epoch = 0
+
+    def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
+        """Nothing to do: `poll` reads the ledger."""
+
+    def poll(self, now_ms: int) -> list[bytes]:
+        """This aggregator's signature, if the pending settlement lacks it; starts the sending when it is this one's
+        turn.
+        """
+        book = self._ledger().book
+        state = book.state
+        pending = state.pending
+        if pending is None:
+            self._after_confirmation(state.confirmed.epoch)
+            return []
+        index = book.members.get(self._speaker.identity.address)
+        if index is None:
+            return []
+        settlement = pending.settlement
+        name = (settlement.epoch, settlement.round)
+        counted = book.counted(pending.signatures)
+        if len(counted) >= state.signing_quorum and name not in self._sent:
+            since = self._complete_since.setdefault(name, now_ms)
+            self._complete_since = {name: since}
+            place = (index - settlement.epoch - settlement.round) % len(book.members)
+            if now_ms - since >= place * self._patience_ms:
+                self._sent = {name}
+                quorum = dict(list(counted.items())[: state.signing_quorum])
+                self._send(settlement, list(pending.order_ids), quorum)
+        signer = self._speaker.signer_of(state.signers)  # the contract knows keys that the ledger may not hear any more
+        if signer.address in pending.signatures or now_ms - self._signed.get(name, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
+            return []
+        self._signed = {name: now_ms}
+        genesis = state.genesis
+        digest = settlement_digest(genesis.chain_id, genesis.settlement_contract, settlement)
+        return [self._speaker.say(SignEpoch(*name, signer.sign(digest)), signer)]
+
+    def _send(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> None:
+        def work() -> None:
+            try:
+                self._make_settler().settle(settlement, order_ids, signatures)
+                log.info(
+                    "event=epoch_sent epoch=%d round=%d orders=%d", settlement.epoch, settlement.round, len(order_ids)
+                )
+            except PotLabError as error:  # another may have sent it already; the ledger opens a new round if nobody did
+                log.warning("event=epoch_not_sent epoch=%d reason=%r", settlement.epoch, str(error))
+
+        self._errands.add(work)
+
+    def _after_confirmation(self, epoch: int) -> None:
+        """Once for each confirmed epoch: claim what this aggregator earned; f+1 of them carry out the slashes."""
+        if epoch <= self._confirmed_epoch:
+            return
+        self._confirmed_epoch = epoch
+        ledger = self._ledger()
+        key = self._speaker.identity.address
+        address = ledger.state.keys.get(key, key)
+        index = ledger.book.members.get(key)
+        own = decode(
+            query(ledger, "account", encode(views.AccountQuery(address))), views.AccountView, limit_bytes=1 << 20
+        )
+        # f+1 of them in turn, since one may be down; whoever comes late finds nothing left to take
+        mine = index is not None and (index - epoch) % len(ledger.book.members) <= ledger.book.faulty
+        slashes = confirmed_slashes(ledger) if mine else ()
+        if not own.claimable_cumulative_grains and not slashes:
+            return
+
+        def work() -> None:
+            settler = self._make_settler()
+            if own.claimable_cumulative_grains:
+                try:
+                    settler.claim(address, own.claimable_cumulative_grains, list(own.claim_proof))
+                except PotLabError as error:  # paid already, e.g. before a restart
+                    log.info("event=not_claimed reason=%r", str(error))
+            for slash in slashes:
+                try:
+                    settler.apply_slash(slash.node, slash.role, slash.cumulative_grains, slash.to, list(slash.proof))
+                except PotLabError as error:  # one that was applied in an earlier epoch has nothing left to take
+                    log.info("event=slash_not_applied reason=%r", str(error))
+
+        self._errands.add(work)
+
+
+def confirmed_slashes(ledger: Ledger) -> tuple[SlashView, ...]:
+    """Slashes of the last confirmed epoch, with the proofs that the chain asks for."""
+    raw = query(ledger, "epoch", b"")
+    return decode(raw, views.EpochView, limit_bytes=1 << 30).slashes

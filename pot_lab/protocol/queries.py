@@ -1,0 +1,307 @@
+"""How clients' questions are answered from the ledger's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cmp_to_key
+
+import msgspec
+
+from pot_lab.crypto.canonical import decode, encode
+from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.epochs import SLASHED_TO, confirmed_tree
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import Contact
+from pot_lab.protocol.settlement import reward_leaf, slash_leaf
+from pot_lab.protocol.state import Account, Header, Member, OrderState
+from pot_lab.protocol.views import (
+    ARGUMENT_LIMIT_BYTES,
+    AccountQuery,
+    AccountView,
+    CandidateView,
+    ClaimView,
+    EpochView,
+    NetworkView,
+    OrderQuery,
+    OrdersQuery,
+    OrderSummary,
+    OrderView,
+    PayoutView,
+    SeatsView,
+    SeatView,
+    SlashView,
+    SpanView,
+    StakeView,
+    UnknownQuery,
+    ValidationView,
+)
+
+MAX_LISTED = 500
+
+
+ANSWER_BYTES = 4 << 20
+"""A list of whole orders ends before it is larger than this."""
+
+
+def query(ledger: Ledger, name: str, arguments: bytes) -> bytes:
+    """Answer a read from outside.
+
+    Raises:
+        UnknownQuery: no such name.
+        Oversize, Malformed: bad arguments.
+    """
+    if name not in _QUERIES:
+        raise UnknownQuery("there is no such query", seen=name, wanted=", ".join(_QUERIES))
+    return _QUERIES[name](ledger, arguments)
+
+
+def order_view(order_id: bytes, state: OrderState) -> OrderView:
+    """Everything public about one order."""
+    claims = tuple(
+        ClaimView(
+            c.provider,
+            c.commitment,
+            c.place,
+            c.committed_ms,
+            c.revealed_ms,
+            c.mid,
+            c.weights,
+            tuple(c.assigned),
+            c.agreed,
+            c.agreed_root,
+        )
+        for c in sorted(state.claims.values(), key=lambda claim: claim.place)
+    )
+    validations = tuple(
+        ValidationView(
+            v.validator,
+            v.mid,
+            v.commitment,
+            v.committed_ms,
+            v.opened_ms,
+            v.stake_grains,
+            v.score,
+            v.transcript_root,
+            v.transcript,
+        )
+        for v in state.validations
+    )
+    return OrderView(
+        order_id,
+        state.order,
+        state.window,
+        TABLE[state.window].phase,
+        state.put_ms,
+        state.t0_ms,
+        state.closes_ms,
+        tuple(SpanView(span.window, span.opened_ms, span.closed_ms) for span in state.timeline),
+        claims,
+        validations,
+        state.test_key,
+        state.winner,
+        state.void_reason or "",
+        tuple(PayoutView(p.account, p.grains, p.reason) for p in state.payouts),
+        state.epoch,
+        state.ended_ms,
+    )
+
+
+def _summary(order_id: bytes, state: OrderState) -> OrderSummary:
+    spec, winning = state.order, state.claims.get(state.winner)
+    return OrderSummary(
+        order_id,
+        spec.client,
+        spec.title,
+        state.window,
+        TABLE[state.window].phase,
+        state.t0_ms,
+        state.closes_ms,
+        spec.reward_grains,
+        spec.windows.train_ms,
+        spec.score.name,
+        len(state.claims),
+        state.winner,
+        winning.agreed if winning else None,
+        state.void_reason or "",
+        state.ended_ms,
+    )
+
+
+def _order(ledger: Ledger, arguments: bytes) -> bytes:
+    order_id = decode(arguments, OrderQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).order_id
+    return encode(order_view(order_id, ledger.book.require_order(order_id)))
+
+
+def _orders(ledger: Ledger, arguments: bytes) -> bytes:
+    asked = decode(arguments, OrdersQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
+    found = [
+        (order_id, state)
+        for order_id, state in ledger.state.orders.items()
+        if not asked.client or state.order.client == asked.client
+    ]
+    found.sort(key=lambda item: (-item[1].put_ms, item[0]))
+    return encode([_summary(order_id, state) for order_id, state in found[: min(max(asked.limit, 0), MAX_LISTED)]])
+
+
+def _fetch_orders(ledger: Ledger, arguments: bytes) -> bytes:
+    """FetchOrders(n): open orders by reward per unit of training time, compared without division."""
+    asked = decode(arguments, OrdersQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
+    found = [(order_id, state) for order_id, state in ledger.state.orders.items() if state.window is Window.COMMIT]
+
+    def compare(a: tuple[bytes, OrderState], b: tuple[bytes, OrderState]) -> int:
+        ours, theirs = a[1].order, b[1].order
+        left, right = ours.reward_grains * theirs.windows.train_ms, theirs.reward_grains * ours.windows.train_ms
+        return (left < right) - (left > right) or (a[0] > b[0]) - (a[0] < b[0])
+
+    found.sort(key=cmp_to_key(compare))
+    answer: list[msgspec.Raw] = []
+    size_bytes = 0
+    for order_id, state in found[: min(max(asked.limit, 0), MAX_LISTED)]:
+        raw = encode(order_view(order_id, state))
+        size_bytes += len(raw)
+        if answer and size_bytes > ANSWER_BYTES:
+            break
+        answer.append(msgspec.Raw(raw))
+    return encode(answer)
+
+
+def _account(ledger: Ledger, arguments: bytes) -> bytes:
+    address = decode(arguments, AccountQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).address
+    known, confirmed = ledger.state.accounts.get(address), ledger.state.confirmed
+    stakes = tuple(
+        StakeView(
+            int(role),
+            known.active[role],
+            known.stakes[role].bonded,
+            known.stakes[role].unbonding,
+            known.stakes[role].locked,
+            known.stakes[role].slashed,
+        )
+        for role in Role
+        if known
+    )
+    cumulative = confirmed.rewards.get(address, 0)
+    proof = tuple(confirmed_tree(ledger.book).proof(reward_leaf(address, cumulative))) if cumulative else ()
+    known = known or Account()
+    r = known.reputation
+    return encode(
+        AccountView(
+            address,
+            known.nonce,
+            stakes,
+            r.wins,
+            r.claims,
+            r.agreeing_validations,
+            r.wrong_validations,
+            r.forfeits,
+            r.absences,
+            known.earned_grains,
+            confirmed.epoch,
+            cumulative,
+            proof,
+        )
+    )
+
+
+def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
+    state, pending = ledger.state, ledger.state.pending
+    signed = sorted(ledger.book.counted(pending.signatures).items()) if pending else []
+    confirmed = state.confirmed
+    tree = confirmed_tree(ledger.book) if confirmed.slashes else None
+    slashes = tuple(
+        SlashView(
+            node,
+            int(role),
+            by_role[role],
+            SLASHED_TO,
+            tuple(tree.proof(slash_leaf(node, role, by_role[role], SLASHED_TO))),
+        )
+        for node, by_role in sorted(confirmed.slashes.items())
+        for role in Role
+        if tree and by_role[role]
+    )
+    return encode(
+        EpochView(
+            pending.settlement if pending else None,
+            tuple(pending.order_ids) if pending else (),
+            tuple(address for address, _ in signed),
+            tuple(signature for _, signature in signed),
+            ledger.state.signing_quorum,
+            confirmed.epoch,
+            confirmed.root,
+            confirmed.total_grains,
+            slashes,
+        )
+    )
+
+
+def _network(ledger: Ledger, arguments: bytes) -> bytes:
+    state = ledger.state
+    providers, validators, verifiers, _aggregators = (len(ledger.book.active[role]) for role in Role)
+    live = sum(TABLE[order.window].phase is not Phase.ENDED for order in state.orders.values())
+    return encode(
+        NetworkView(
+            state.genesis,
+            state.parameters,
+            state.next_chain_event,
+            live,
+            providers,
+            validators,
+            verifiers,
+            state.deposited_grains,
+            tuple(Member(seat.account, seat.sealing_public) for seat in state.aggregators),
+        )
+    )
+
+
+def _seats(ledger: Ledger, arguments: bytes) -> bytes:
+    state = ledger.state
+    seats = tuple(
+        SeatView(
+            seat.account,
+            seat.key,
+            seat.sealing_public,
+            _contact(seat.contact) if seat.contact else None,
+            ledger.book.is_convicted(seat.account),
+            tuple(state.removals.get(seat.account, ())),
+        )
+        for seat in state.aggregators
+    )
+    candidates = tuple(
+        CandidateView(account, each.seat.key, _contact(each.seat.contact), tuple(each.votes))
+        for account, each in sorted(state.candidates.items())
+    )
+    return encode(
+        SeatsView(
+            seats,
+            candidates,
+            ledger.book.quorum,
+            state.changed > state.era,
+            state.signer_set_id,
+            tuple(state.signers),
+            tuple(state.rotation.stakers) if state.rotation else (),
+        )
+    )
+
+
+def _contact(contact: bytes) -> Contact:
+    return decode(contact, Contact, limit_bytes=ARGUMENT_LIMIT_BYTES)
+
+
+def _header(ledger: Ledger, arguments: bytes) -> bytes:
+    order_id = decode(arguments, OrderQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).order_id
+    found: Header | None = ledger.state.headers.get(order_id)
+    return encode(found)
+
+
+_QUERIES: dict[str, Callable[[Ledger, bytes], bytes]] = {
+    "order": _order,
+    "orders": _orders,
+    "fetch_orders": _fetch_orders,
+    "account": _account,
+    "epoch": _epoch,
+    "network": _network,
+    "seats": _seats,
+    "header": _header,
+}

@@ -1,0 +1,136 @@
+"""From a module to torch's exported program, with errors at the user's line."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import linecache
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pot_lab.scoring.errors import (
+    DtypeMismatch,
+    ExportFailed,
+    ShapeMismatch,
+)
+from pot_lab.scoring.tensor_file import DTYPES, dtype_name
+
+
+def _examples(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    examples = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    if not examples:
+        raise ShapeMismatch("export needs an example of each input")
+    for place, example in enumerate(examples):
+        if not isinstance(example, Tensor) or example.dim() == 0 or example.numel() == 0:
+            raise ShapeMismatch(
+                f"example input {place} must be a tensor with the batch in front",
+                seen=getattr(example, "shape", type(example).__name__),
+            )
+        if dtype_name(example.dtype) not in DTYPES:
+            raise DtypeMismatch(
+                f"example input {place} has a number type that models may not take",
+                seen=example.dtype,
+                wanted=", ".join(DTYPES),
+            )
+    # torch.export takes sizes of 0 and 1 for fixed, so two examples stand for "any number".
+    return tuple(torch.cat([e, e])[:2].detach() if e.shape[0] == 1 else e.detach() for e in examples)
+
+
+def _exported(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
+    modes = [(m, m.training) for m in module.modules()]
+    batch = torch.export.Dim("batch", min=1)
+    shapes: Any = tuple({0: batch} for _ in examples)
+    if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
+        shapes = (shapes,)
+    try:
+        module.train()
+        with _quiet(), _recurrent_by_shape():
+            return torch.export.export(module, examples, dynamic_shapes=shapes)
+    except Exception as problem:
+        raise ExportFailed(f"the module cannot be turned into a graph: {_reason(problem)}") from problem
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch prints pages about what it cannot trace; the error says it in a line."""
+    logger = logging.getLogger("torch")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+_RECURRENT = [getattr(torch.ops.aten, name).input for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")]
+
+
+@contextlib.contextmanager
+def _recurrent_by_shape() -> Iterator[None]:
+    """While a module is traced, recurrent layers give their results' shapes at once.
+
+    torch would unroll a layer step by step only to learn these shapes, at a tenth of a second a step. Nothing but
+    tracing sees the change: numbers never go through these kernels.
+    """
+
+    def shapes(x: Tensor, hx: Tensor | Sequence[Tensor], *rest: Any) -> tuple[Tensor, ...]:
+        states, both_ways = [hx] if isinstance(hx, Tensor) else list(hx), rest[-2]
+        out = x.new_empty((x.shape[0], x.shape[1], states[0].shape[-1] * (2 if both_ways else 1)))
+        return (out, *(h.new_empty(h.shape) for h in states))
+
+    before = [dict(operator.py_kernels) for operator in _RECURRENT]
+    try:
+        for operator in _RECURRENT:
+            operator.py_kernels.update(dict.fromkeys(operator.py_kernels, shapes))
+            operator._dispatch_cache.clear()
+        yield
+    finally:
+        for operator, kernels in zip(_RECURRENT, before, strict=True):
+            operator.py_kernels.clear()
+            operator.py_kernels.update(kernels)
+            operator._dispatch_cache.clear()
+
+
+def _reason(problem: Exception) -> str:
+    text = str(problem)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "batch" in text and ("onstraint" in text or "specializ" in text):
+        return "its forward fixes the batch's size; use sizes of the inputs or -1 instead of numbers. " + (
+            lines[0] if lines else ""
+        )
+    place = user_line(text)
+    if "data-dependent" in text:
+        return (
+            "its forward branches on the numbers of a tensor; use torch.where, and tgt_is_causal=True in decoders of "
+            "torch that get a mask" + (f", at {place}" if place else "")
+        )
+    first = lines[0] if lines else type(problem).__name__
+    return f"{type(problem).__name__}: {first}" + (f", at {place}" if place else "")
+
+
+def user_line(stack_trace: str | None) -> str:
+    """The innermost line of a stack trace that is not torch's own, as `file:line in function: text`."""
+    found = re.findall(r'File "([^"\n]+)", line (\d+)(?:, in (\S+))?', stack_trace or "")
+    torch_home = str(Path(torch.__file__).parent)
+    for file, line, function in reversed(found):
+        if not file.startswith(torch_home):
+            text = linecache.getline(file, int(line)).strip()
+            return f"{Path(file).name}:{line}" + (f" in {function}" if function else "") + (f": {text}" if text else "")
+    return ""
+
+
+def _full_name(target: Any) -> str:
+    return str(target) if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))
