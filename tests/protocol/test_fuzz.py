@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pot_lab.crypto.canonical import encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Oversize, PotLabError
-from pot_lab.protocol import queries, views
+from pot_lab.protocol import errors, queries, views
 from pot_lab.protocol.cycle import TABLE, Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.transactions import BODIES, TRANSACTION_LIMIT_BYTES, Transaction, open_transaction
@@ -96,7 +96,7 @@ def said(world: World, who: Identity, kind: str, body: bytes) -> None:
         assert hasattr(errors, reply.code) or reply.code in ("Malformed", "Oversize", "BadSignature", "BadShares")
         assert len(encode(reply)) < 2_000
     assert encode(world.ledger.state)
-    assert views.query(world.ledger, "orders", encode(views.OrdersQuery(10)))
+    assert queries.query(world.ledger, "orders", encode(views.OrdersQuery(10)))
 
 
 people = st.sampled_from([*PROVIDERS, *VALIDATORS[:2], key("client"), key("aggregator 0"), key("stranger")])
@@ -153,7 +153,7 @@ def test_a_query_answers_or_refuses_by_name(name: str, arguments: bytes) -> None
     world, _ = world_in(Window.SETTLED)
     before = world.ledger.snapshot()
     try:
-        assert isinstance(views.query(world.ledger, name, arguments), bytes)
+        assert isinstance(queries.query(world.ledger, name, arguments), bytes)
     except PotLabError as error:
         assert error.code in ("Malformed", "Oversize", "UnknownQuery", "UnknownOrder")
     assert world.ledger.snapshot() == before

@@ -12,7 +12,7 @@ from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import Record, decode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.sealed_box import SealingKey
-from pot_lab.protocol import views
+from pot_lab.protocol import queries, views
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.members import NOTICE_MS
@@ -239,7 +239,7 @@ def test_the_chain_counts_its_own_signers_until_it_is_told_of_others() -> None:
     assert not complete()
     town.must(rotated, SignEpoch(*name, rotated.sign(digest)))  # the old key, which the contract knows
     assert complete()
-    view = decode(views.query(town.ledger, "epoch", b""), views.EpochView, limit_bytes=1 << 20)
+    view = decode(queries.query(town.ledger, "epoch", b""), views.EpochView, limit_bytes=1 << 20)
     assert view.quorum == len(view.signers) == 3 and newcomer.address not in view.signers
 
 
@@ -299,7 +299,7 @@ def test_a_ledger_that_knows_the_stakes_is_the_same_after_a_restart() -> None:
 def test_whoever_orders_is_told_to_whom_to_seal_now() -> None:
     town, newcomer = Town(), key("newcomer")
     town.seat(newcomer)
-    raw = views.query(town.ledger, "network", b"")
+    raw = queries.query(town.ledger, "network", b"")
     shown = decode(raw, views.NetworkView, limit_bytes=1 << 20).members
     assert [member.address for member in shown] == town.accounts
     assert shown[4].sealing_public == town.ledger.state.aggregators[4].sealing_public

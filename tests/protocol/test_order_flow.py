@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pot_lab.crypto.canonical import decode
-from pot_lab.protocol import views
+from pot_lab.protocol import queries, views
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
@@ -72,7 +72,7 @@ def test_an_order_runs_from_put_to_payout(world: World) -> None:
     world.settle()
     assert world.order(order_id).window == Window.SETTLED
     account = decode(
-        views.query(world.ledger, "account", views.encode(views.AccountQuery(PROVIDERS[1].address))),
+        queries.query(world.ledger, "account", views.encode(views.AccountQuery(PROVIDERS[1].address))),
         views.AccountView,
         limit_bytes=10_000,
     )

@@ -7,7 +7,7 @@ import pytest
 from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import decode
 from pot_lab.crypto.identity import Identity
-from pot_lab.protocol import signers, views
+from pot_lab.protocol import queries, signers, views
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ChainEvent
@@ -111,7 +111,7 @@ def test_a_settlement_on_its_way_is_signed_again_by_the_new_signers() -> None:
     digest = settlement_digest(town.genesis.chain_id, town.genesis.settlement_contract, pending.settlement)
     for each in town.aggregators[1:]:
         town.must(each, SignEpoch(1, 2, each.sign(digest)))
-    view = decode(views.query(town.ledger, "epoch", b""), views.EpochView, limit_bytes=1 << 20)
+    view = decode(queries.query(town.ledger, "epoch", b""), views.EpochView, limit_bytes=1 << 20)
     assert list(view.signers) == addresses(town.aggregators[1:]) and view.quorum == 3
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.errors import Malformed, Oversize
-from pot_lab.protocol import views
+from pot_lab.protocol import queries, views
 from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.protocol.ledger import Ledger
@@ -23,7 +23,7 @@ LIMIT = 64 << 20
 
 
 def ask(ledger: Ledger, name: str, query: object, type_: type) -> object:
-    return decode(views.query(ledger, name, b"" if query is None else encode(query)), type_, limit_bytes=LIMIT)
+    return decode(queries.query(ledger, name, b"" if query is None else encode(query)), type_, limit_bytes=LIMIT)
 
 
 def every_query(world: World, order_id: bytes) -> Iterator[tuple[str, bytes]]:
@@ -47,8 +47,8 @@ def test_two_ledgers_with_the_same_batches_answer_in_equal_bytes(window: Window)
     other, restored = world.replayed(), Ledger(world.genesis)
     restored.restore(world.ledger.snapshot())
     for name, arguments in every_query(world, order_id):
-        answer = views.query(world.ledger, name, arguments)
-        assert answer == views.query(other, name, arguments) == views.query(restored, name, arguments)
+        answer = queries.query(world.ledger, name, arguments)
+        assert answer == queries.query(other, name, arguments) == queries.query(restored, name, arguments)
 
 
 @pytest.mark.parametrize("window", RESTING)
@@ -186,7 +186,7 @@ def test_an_unknown_account_is_empty_and_an_unknown_order_is_refused() -> None:
     assert (view.nonce, view.stakes, view.earned_grains) == (0, (), 0)
     assert key("nobody").address not in world.ledger.state.accounts
     with pytest.raises(UnknownOrder):
-        views.query(world.ledger, "order", encode(views.OrderQuery(b"\x01" * 32)))
+        queries.query(world.ledger, "order", encode(views.OrderQuery(b"\x01" * 32)))
     assert ask(world.ledger, "header", views.OrderQuery(b"\x01" * 32), Header | None) is None
     member = ask(world.ledger, "account", views.AccountQuery(world.aggregators[0].address), views.AccountView)
     assert isinstance(member, views.AccountView) and member.stakes[Role.AGGREGATOR].active
@@ -197,6 +197,6 @@ def test_bad_arguments_are_refused(name: str) -> None:
     world = World()
     for arguments, error in ((b"", Malformed), (b"\xc0", Malformed), (b"\x00" * 2_000, Oversize)):
         with pytest.raises(error):
-            views.query(world.ledger, name, arguments)
+            queries.query(world.ledger, name, arguments)
     with pytest.raises(views.UnknownQuery):
-        views.query(world.ledger, "_order", b"")
+        queries.query(world.ledger, "_order", b"")
