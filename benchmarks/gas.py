@@ -17,11 +17,11 @@ import time
 from typing import Any
 
 from pot_lab.chain.account import ChainAccount
-from pot_lab.chain.deploy import Genesis, deploy, quorum
+from pot_lab.chain.deploy import ContractSetup, deploy, quorum
 from pot_lab.chain.embedded import RpcService, listen
 from pot_lab.chain.evm import EmbeddedChain
 from pot_lab.chain.rpc import JsonRpc
-from pot_lab.chain.wallet import ChainWallet, Claim
+from pot_lab.chain.wallet import ChainWallet, ClaimablePayout
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity
 from pot_lab.protocol.settlement import PayoutTree, Settlement, orders_hash, reward_leaf, settlement_digest
@@ -42,7 +42,7 @@ class Network:
     def __init__(self, url: str, signers: int) -> None:
         self.url, self.signers = url, [account(f"signer {i}") for i in range(signers)]
         self.founder, self.relayer = account("founder"), account("relayer")
-        genesis = Genesis(
+        genesis = ContractSetup(
             aggregators=[signer.address for signer in self.signers],
             stakes=[(signer.address, 3, 1_000 * POT) for signer in self.signers],
             threshold=signers,
@@ -104,7 +104,9 @@ def account_gas(network: Network, accounts: int) -> dict[str, float]:
         found[f"{name}: settle"] = settle
         half = payees[: accounts // 2]
         if half:
-            claims = [Claim(payee, due[payee], tuple(tree.proof(reward_leaf(payee, due[payee])))) for payee in half]
+            claims = [
+                ClaimablePayout(payee, due[payee], tuple(tree.proof(reward_leaf(payee, due[payee])))) for payee in half
+            ]
             many = sum(receipt.gas_used for receipt in network.relay.claim_many(claims))
             found[f"{name}: claimMany per account"] = round(many / len(half))
         rest = {payee: due[payee] for payee in payees[accounts // 2 :]}

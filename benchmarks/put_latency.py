@@ -19,11 +19,11 @@ from calibration import calibrate
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.link import Link
-from pot_lab.protocol.records import Order, ScoreSpec, TestData, Windows
+from pot_lab.protocol.records import OrderRecord, ScoreSpec, TestData, Windows
 from pot_lab.protocol.transactions import Put
 
 
-def order_of(client: Identity, network: Any, nonce: int) -> Order:
+def order_of(client: Identity, network: Any, nonce: int) -> OrderRecord:
     """A complete order with links to nothing; it waits in the pool, since nothing is in escrow for it."""
     parameters, members = network.parameters, network.genesis.members
     link = Link(sha256(b"blob"), 1_000, "https://example.org/blob")
@@ -38,7 +38,7 @@ def order_of(client: Identity, network: Any, nonce: int) -> Order:
         tuple(hashlib.shake_256(b"%d" % i).digest(83) for i in range(len(members))),
     )
     windows = Windows(60_000, *parameters.usual_windows_ms)
-    return Order(
+    return OrderRecord(
         network.genesis.network_id,
         client.address,
         nonce,
@@ -80,7 +80,7 @@ def measure(puts: int, aggregators: int, durability: str) -> dict[str, Any]:
                             break
                         body = Put(order_of(client.identity, network, nonce))
                         start = time.perf_counter()
-                        client.say(body)
+                        client.submit(body)
                         if nonce > 1:
                             times_ms.append((time.perf_counter() - start) * 1000)
                         time.sleep(0.02)  # idle: each alone

@@ -15,7 +15,7 @@ from zmq.utils import z85
 
 from pot_lab.bench.records import RecordPool
 from pot_lab.consensus.batching import RequestPool
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
@@ -35,9 +35,9 @@ def keys_of(seed: bytes, index: int) -> tuple[Identity, CurveKeyPair]:
     return Identity(tagged_hash("pot-lab/bench/account/1", seed, place)), curve
 
 
-def parameters_of(n: int) -> Parameters:
+def parameters_of(n: int) -> ConsensusParameters:
     """The usual limits; nobody doubts the primary for a minute, since hundreds of processes share few cores."""
-    return Parameters(request_timeout_ms=_PATIENCE_MS // max(1, n // 16), forward_delay_ms=_PATIENCE_MS)
+    return ConsensusParameters(request_timeout_ms=_PATIENCE_MS // max(1, n // 16), forward_delay_ms=_PATIENCE_MS)
 
 
 class HeldPool(RequestPool):

@@ -17,7 +17,7 @@ from pot_lab.chain import abi
 from pot_lab.chain.contract import interface, read_revert
 from pot_lab.chain.errors import ChainRefused, ChainReverted, ChainUnreachable
 from pot_lab.chain.rpc import JsonRpc, hex_data, hex_quantity, read_data, read_quantity
-from pot_lab.chain.transaction import Transaction
+from pot_lab.chain.transaction import ChainTransaction
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity, format_address
 
@@ -101,7 +101,7 @@ class ChainAccount:
             nonce = read_quantity(self.rpc.call("eth_getTransactionCount", sender, "pending"))
             tip, max_fee = self._fees()
             gas = estimate + estimate // _SPARE_GAS
-            raw = Transaction(self.chain_id, nonce, tip, max_fee, gas, to, data).sign(self.identity)
+            raw = ChainTransaction(self.chain_id, nonce, tip, max_fee, gas, to, data).sign(self.identity)
             name = keccak256(raw)
             self._submit(raw, name)
             receipt = self._wait(name)

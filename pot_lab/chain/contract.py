@@ -90,7 +90,7 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ContractEvent:
     """One event of a contract; `topic` is the first topic of its logs."""
 
     name: str
@@ -129,7 +129,7 @@ class Interface:
             raise BadArtifact("no such contract was compiled", seen=name) from None
         self.name = name
         self.functions: dict[str, Function] = {}
-        self.events: dict[str, Event] = {}
+        self.events: dict[str, ContractEvent] = {}
         self._constructor: tuple[str, ...] = ()
         self._bytecode: str = entry["bytecode"]
         for item in entry["abi"]:
@@ -140,7 +140,7 @@ class Interface:
                 self.functions[item["name"]] = Function(item["name"], keccak256(signature)[:4], inputs, outputs)
             elif item["type"] == "event":
                 named = tuple((f["name"], t, f["indexed"]) for f, t in zip(item["inputs"], inputs, strict=True))
-                self.events[item["name"]] = Event(item["name"], keccak256(signature), named)
+                self.events[item["name"]] = ContractEvent(item["name"], keccak256(signature), named)
             elif item["type"] == "constructor":
                 self._constructor = inputs
 

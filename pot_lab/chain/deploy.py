@@ -28,7 +28,7 @@ class BadGenesis(ChainError):
 
 
 @dataclass(frozen=True, slots=True)
-class Genesis:
+class ContractSetup:
     """What a network begins with. Grains and seconds; accounts are 20-byte addresses.
 
     Attributes:
@@ -62,7 +62,7 @@ def quorum(members: int) -> int:
     return (members + faulty + 2) // 2
 
 
-def deploy(rpc_url: str, founder: Identity, genesis: Genesis, *, timeout_s: float = 30.0) -> Contracts:
+def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s: float = 30.0) -> Contracts:
     """Deploy a network and return where its contracts are. The deployer pays in the chain's own coin.
 
     Raises:
@@ -113,7 +113,7 @@ def deploy(rpc_url: str, founder: Identity, genesis: Genesis, *, timeout_s: floa
         rpc.close()
 
 
-def _check(genesis: Genesis) -> None:
+def _check(genesis: ContractSetup) -> None:
     bonded = sum(grains for _, _, grains in genesis.stakes)
     spent = bonded + sum(genesis.balances.values())
     if spent > genesis.supply_grains:

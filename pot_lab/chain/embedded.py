@@ -24,7 +24,16 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final
 
-from pot_lab.chain.evm import BLOCK_GAS, TRANSACTION_GAS, Block, Call, EmbeddedChain, EvmRefused, EvmReverted, Log
+from pot_lab.chain.evm import (
+    BLOCK_GAS,
+    TRANSACTION_GAS,
+    Block,
+    ContractCall,
+    EmbeddedChain,
+    EvmRefused,
+    EvmReverted,
+    Log,
+)
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import format_address, parse_address
 from pot_lab.errors import Malformed, PotLabError
@@ -352,9 +361,9 @@ def _bounded(values: list[Any], limit: int = 100) -> list[Any]:
     return values
 
 
-def _call(fields: Any) -> Call:
+def _call(fields: Any) -> ContractCall:
     gas = min(_integer(fields["gas"]), TRANSACTION_GAS) if "gas" in fields else TRANSACTION_GAS
-    return Call(
+    return ContractCall(
         _address(fields["from"]) if fields.get("from") else bytes(20),
         _address(fields["to"]) if fields.get("to") else None,
         _data(fields.get("input") or fields.get("data") or "0x"),
@@ -366,7 +375,7 @@ def _call(fields: Any) -> Call:
 # ---------------------------------------------------------------- HTTP
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _RpcHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _IDLE_S
     disable_nagle_algorithm = True
@@ -426,7 +435,7 @@ def listen(service: RpcService, port: int) -> _Server:
         PortTaken: somebody listens there already.
     """
     try:
-        server = _Server((_HOST, port), _Handler)
+        server = _Server((_HOST, port), _RpcHandler)
     except OSError as error:
         raise PortTaken(
             f"the chain cannot listen: {error.strerror}", seen=f"{_HOST}:{port}", wanted="a free port"

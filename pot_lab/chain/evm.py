@@ -71,7 +71,7 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class EvmTransaction:
     """What a transaction asked for; sender and outcome stand in its receipt."""
 
     type: int
@@ -87,7 +87,7 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class ExecutionReceipt:
     """What became of a transaction."""
 
     transaction: bytes
@@ -115,7 +115,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ContractCall:
     """A read, or a rehearsal of a transaction."""
 
     sender: bytes
@@ -200,17 +200,17 @@ class EmbeddedChain:
         """The block with this hash, or None."""
         return next((block for block in reversed(self._blocks) if block.hash == block_hash), None)
 
-    def receipt(self, transaction: bytes) -> Receipt | None:
+    def receipt(self, transaction: bytes) -> ExecutionReceipt | None:
         """What became of a transaction, or None while it is unknown."""
         return self._receipts.get(transaction)
 
-    def transaction(self, transaction: bytes) -> Transaction | None:
+    def transaction(self, transaction: bytes) -> EvmTransaction | None:
         """What a mined transaction asked for, or None while it is unknown."""
         raw = self._raw.get(transaction)
         if raw is None:
             return None
         signed = self._chain.get_vm().get_transaction_builder().decode(raw)
-        return Transaction(
+        return EvmTransaction(
             signed.type_id or 0,
             signed.nonce,
             signed.gas,
@@ -252,7 +252,7 @@ class EmbeddedChain:
         """One storage slot."""
         return int(self._state(at).get_storage(account, slot))
 
-    def call(self, call: Call, at: Block) -> bytes:
+    def call(self, call: ContractCall, at: Block) -> bytes:
         """Run a call on top of a block and forget its effects. At the newest block it runs at the time of the next one.
 
         Raises:
@@ -262,7 +262,7 @@ class EmbeddedChain:
         computation = self._rehearse(call, at)
         return bytes(computation.output)
 
-    def estimate_gas(self, call: Call, at: Block) -> int:
+    def estimate_gas(self, call: ContractCall, at: Block) -> int:
         """Gas limit under which a call succeeds, with little to spare.
 
         Raises:
@@ -274,7 +274,7 @@ class EmbeddedChain:
         limit = used + used // 32 + 2_000
         while limit < call.gas:
             try:
-                self._rehearse(Call(call.sender, call.to, call.data, call.value, limit), at)
+                self._rehearse(ContractCall(call.sender, call.to, call.data, call.value, limit), at)
             except EvmReverted:
                 limit += limit // 4
             else:
@@ -349,7 +349,7 @@ class EmbeddedChain:
         self._chain = chain_class.from_genesis(AtomicDB(), parameters, state)
         header = self._chain.get_canonical_block_header_by_number(0)
         self._blocks = [Block(0, header.hash, header.parent_hash, header.timestamp, 0, (), (), header)]
-        self._receipts: dict[bytes, Receipt] = {}
+        self._receipts: dict[bytes, ExecutionReceipt] = {}
         self._raw: dict[bytes, bytes] = {}
 
     def _now(self) -> int:
@@ -361,7 +361,7 @@ class EmbeddedChain:
     def _state(self, at: Block) -> Any:
         return self._chain.get_vm(self._next_header(at.header, at.timestamp)).state
 
-    def _rehearse(self, call: Call, at: Block) -> Any:
+    def _rehearse(self, call: ContractCall, at: Block) -> Any:
         time = self._now() if at is self._blocks[-1] else at.timestamp
         if len(call.data) > MAX_CODE_CALL_BYTES:
             raise EvmRefused(
@@ -429,7 +429,7 @@ class EmbeddedChain:
             for i, entry in enumerate(receipt.logs)
         )
         created = computation.msg.storage_address if not transaction.to else None
-        self._receipts[name] = Receipt(
+        self._receipts[name] = ExecutionReceipt(
             name,
             mined.number,
             sender,

@@ -17,7 +17,7 @@ _DYNAMIC_FEE = b"\x02"
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class ChainTransaction:
     """What is asked of the chain. `to` is 20 bytes, or empty to create a contract; fees are wei per gas."""
 
     chain_id: int

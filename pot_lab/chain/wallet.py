@@ -38,7 +38,7 @@ _PERMIT_LIFE_S: Final = 3_600
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimablePayout:
     """A reward leaf and its proof: `account` may have `cumulative_grains` in all since the first epoch."""
 
     account: bytes
@@ -47,7 +47,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Stake:
+class ChainStake:
     """One (node, role) in the registry; `unlock_at_s` says when the unbonding part may be withdrawn."""
 
     bonded_grains: int
@@ -121,9 +121,9 @@ class ChainWallet:
         """Take what has finished unbonding."""
         return self._account.send("StakeRegistry", self.contracts.registry, "withdraw", role)
 
-    def stake_of(self, node: bytes, role: int) -> Stake:
+    def stake_of(self, node: bytes, role: int) -> ChainStake:
         """What a node has staked for a role."""
-        return Stake(*self._account.read("StakeRegistry", self.contracts.registry, "stakes", node, role))
+        return ChainStake(*self._account.read("StakeRegistry", self.contracts.registry, "stakes", node, role))
 
     # ------------------------------------------------------------ orders
 
@@ -270,7 +270,7 @@ class ChainWallet:
         at = self.contracts.settlement
         return self._account.send("RewardSettlement", at, "claim", account, cumulative_grains, list(proof))
 
-    def claim_many(self, claims: Sequence[Claim]) -> list[Receipt]:
+    def claim_many(self, claims: Sequence[ClaimablePayout]) -> list[Receipt]:
         """Pay many accounts, each with its own proof, `MAX_CLAIMS` a transaction; those paid already are skipped."""
         receipts = []
         for start in range(0, len(claims), MAX_CLAIMS):

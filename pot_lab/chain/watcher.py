@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pot_lab.chain.contract import Contracts, Event, interface
+from pot_lab.chain.contract import ContractEvent, Contracts, interface
 from pot_lab.chain.errors import ChainRefused, DeepReorganisation
 from pot_lab.chain.rpc import JsonRpc, hex_data, hex_quantity, read_data, read_quantity
 from pot_lab.crypto.canonical import Record
@@ -200,7 +200,7 @@ _SETTLEMENT: dict[str, _Builder] = {
 }
 
 
-def _readers(contracts: Contracts) -> dict[tuple[bytes, bytes], tuple[Event, _Builder]]:
+def _readers(contracts: Contracts) -> dict[tuple[bytes, bytes], tuple[ContractEvent, _Builder]]:
     """How to read a log, by (contract, first topic)."""
     found = {}
     for name, address, builders in (

@@ -2,6 +2,6 @@
 
 from pot_lab.agreement.application import Application, Batch, Execution, RequestId
 from pot_lab.agreement.quorum import faulty, quorum, weak_quorum
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 
-__all__ = ["Application", "Batch", "Execution", "Parameters", "RequestId", "faulty", "quorum", "weak_quorum"]
+__all__ = ["Application", "Batch", "ConsensusParameters", "Execution", "RequestId", "faulty", "quorum", "weak_quorum"]

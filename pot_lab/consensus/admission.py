@@ -9,7 +9,7 @@ from __future__ import annotations
 from pot_lab.consensus.batching import Pending
 from pot_lab.consensus.messages import FetchBodies, Forward, Requests, request_digest
 from pot_lab.consensus.replica_state import ReplicaState
-from pot_lab.consensus.steps import Broadcast, Refuse, Reply
+from pot_lab.consensus.steps import Broadcast, SendRefusal, SendReply
 from pot_lab.errors import Oversize, PotLabError
 
 _FORWARD_BYTES = 256 * 1024
@@ -25,13 +25,13 @@ class Admission(ReplicaState):
         cached = self.replies.get(digest)
         if cached is not None:
             self.counters["retries_answered"] += 1
-            self._effects.append(Reply(digest, cached.sequence, cached.time_ms, cached.reply))
+            self._effects.append(SendReply(digest, cached.sequence, cached.time_ms, cached.reply))
             return
         try:
             entry = self._admit(digest, request, spread)
         except PotLabError as error:
             self.counters["requests_refused"] += 1
-            self._effects.append(Refuse(digest, error))
+            self._effects.append(SendRefusal(digest, error))
             return
         if entry is not None and not spread:
             entry.forward_ms = self.now_ms + _REMIND_MS

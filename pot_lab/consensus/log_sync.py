@@ -29,7 +29,7 @@ from pot_lab.consensus.messages import (
 from pot_lab.consensus.records import Fetched, Succeeded
 from pot_lab.consensus.replica_state import RESEND_SLOTS, ReplicaState
 from pot_lab.consensus.snapshot_fetch import SnapshotFetch, is_sound
-from pot_lab.consensus.steps import Compact, KeepSnapshot, MembersChanged, Reply, ServeChunk, ServeDecisions
+from pot_lab.consensus.steps import Compact, KeepSnapshot, MembersChanged, SendReply, ServeChunk, ServeDecisions
 from pot_lab.errors import PotLabError
 
 
@@ -228,7 +228,7 @@ class Trailing(ReplicaState):
             cached = self.replies.get(entry.digest)
             if cached is not None:
                 self.pool.remove(entry.digest)
-                self._effects.append(Reply(entry.digest, cached.sequence, cached.time_ms, cached.reply))
+                self._effects.append(SendReply(entry.digest, cached.sequence, cached.time_ms, cached.reply))
         self._commits = {sequence: commit for sequence, commit in self._commits.items() if sequence > self.executed}
         self._vouchers = {key: peers for key, peers in self._vouchers.items() if key[0] > self.executed}
         self._diverging.clear()

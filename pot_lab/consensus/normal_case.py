@@ -28,11 +28,11 @@ from pot_lab.consensus.messages import (
     request_digest,
     signed_vote,
 )
-from pot_lab.consensus.proof import Header, reply_leaf
+from pot_lab.consensus.proof import BatchHeader, reply_leaf
 from pot_lab.consensus.records import Accepted, Decided, Fetched, Prepared
 from pot_lab.consensus.replica_state import BEYOND_WINDOW, LATER_VIEW, RESEND_BACK_OFF, RESEND_SLOTS, ReplicaState, Slot
 from pot_lab.consensus.replies import CachedReply
-from pot_lab.consensus.steps import Broadcast, Executed, Reply
+from pot_lab.consensus.steps import Broadcast, Executed, SendReply
 from pot_lab.crypto.merkle import merkle_root
 from pot_lab.errors import PotLabError
 
@@ -360,11 +360,11 @@ class NormalCase(ReplicaState):
         for name, reply in answered:
             self.replies.put(CachedReply(name, sequence, time_ms, reply))
             if self.recovered:
-                self._effects.append(Reply(name, sequence, time_ms, reply))
+                self._effects.append(SendReply(name, sequence, time_ms, reply))
         for name in digests:
             self.pool.remove(name)
         self.executed, self.time_ms = sequence, time_ms
-        header = Header(
+        header = BatchHeader(
             sequence,
             self.state,
             digest,

@@ -17,7 +17,7 @@ class BadParameters(PotLabError):
 _MAY_BE_0 = ("clock_precision_ms", "inline_bytes", "beside_requests", "body_delay_ms")
 
 
-class Parameters(Record, frozen=True):
+class ConsensusParameters(Record, frozen=True):
     """Limits of a replica.
 
     Attributes:

@@ -30,7 +30,7 @@ class BadProof(PotLabError):
     """A proof does not prove its reply."""
 
 
-class Header(Record, frozen=True):
+class BatchHeader(Record, frozen=True):
     """What a batch left behind.
 
     Attributes:
@@ -68,7 +68,7 @@ class ReplyProof(Record, frozen=True):
     may be a later one than that which decided the batch.
     """
 
-    header: Header
+    header: BatchHeader
     era: Number
     request: Hash
     reply: bytes

@@ -21,7 +21,7 @@ from pot_lab.consensus.records import (
     Succeeded,
 )
 from pot_lab.consensus.replica_state import BadLog, ReplicaState, Taken
-from pot_lab.consensus.steps import Accuse, Broadcast, Compact, MembersChanged, Recovered, Restored
+from pot_lab.consensus.steps import Broadcast, Compact, MembersChanged, Recovered, ReportEquivocation, Restored
 
 
 class Recovery(ReplicaState):
@@ -141,4 +141,4 @@ class Recovery(ReplicaState):
             first, accused = record.evidence.first, record.evidence.accused(self.membership.network_id)
             self._accused[accused, first.phase, first.view, first.sequence] = None
             if accused in self.membership.addresses:  # whoever brings it to the ledger may not have done so
-                self._effects.append(Accuse(self.membership.addresses.index(accused), record.evidence))
+                self._effects.append(ReportEquivocation(self.membership.addresses.index(accused), record.evidence))

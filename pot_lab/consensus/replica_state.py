@@ -35,12 +35,12 @@ from pot_lab.consensus.messages import (
     ViewChange,
     Vote,
 )
-from pot_lab.consensus.parameters import Parameters
-from pot_lab.consensus.proof import Header
+from pot_lab.consensus.parameters import ConsensusParameters
+from pot_lab.consensus.proof import BatchHeader
 from pot_lab.consensus.records import Entered, Found, LogRecord
 from pot_lab.consensus.replies import ReplyCache
 from pot_lab.consensus.snapshot_fetch import SnapshotFetch
-from pot_lab.consensus.steps import Accuse, Effect, Halt, Persist, Send
+from pot_lab.consensus.steps import Effect, Halt, Persist, ReportEquivocation, Send
 from pot_lab.consensus.view_change import Patience, ViewChanges
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.crypto.identity import Identity
@@ -147,11 +147,11 @@ class ReplicaState(ABC):
         membership: Membership,
         identity: Identity,
         application: Application,
-        parameters: Parameters | None = None,
+        parameters: ConsensusParameters | None = None,
         *,
         spare: Sequence[Identity] = (),
     ) -> None:
-        self.parameters = parameters or Parameters()
+        self.parameters = parameters or ConsensusParameters()
         self.parameters.check()
         if membership.index != NO_SEAT and membership.addresses[membership.index] != identity.address:
             raise BadLog(
@@ -177,7 +177,7 @@ class ReplicaState(ABC):
         self.replies = ReplyCache(limits.cached_replies, limits.cached_bytes)
         self._states: OrderedDict[int, bytes] = OrderedDict({0: self.state})
         self._digests: dict[int, bytes] = {}
-        self._headers: OrderedDict[int, Header] = OrderedDict()
+        self._headers: OrderedDict[int, BatchHeader] = OrderedDict()
         self._accused: dict[tuple[bytes, int, int, int], None] = {}
         self._taken: Taken | None = None
         self._offered: tuple[CheckpointProof, Taken] | None = None
@@ -315,7 +315,7 @@ class ReplicaState(ABC):
         self._accused[key] = None
         self.counters["equivocations"] += 1
         self._persist(Found(evidence), urgent=False)
-        self._effects.append(Accuse(accused, evidence))
+        self._effects.append(ReportEquivocation(accused, evidence))
         if accused == self.primary:
             self._suspect("equivocated")
 

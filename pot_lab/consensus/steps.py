@@ -83,7 +83,7 @@ class Broadcast(msgspec.Struct, frozen=True):
     message: Message
 
 
-class Reply(msgspec.Struct, frozen=True):
+class SendReply(msgspec.Struct, frozen=True):
     """A request was executed (now, or before: a retry); whoever asked for it may know."""
 
     digest: bytes
@@ -92,7 +92,7 @@ class Reply(msgspec.Struct, frozen=True):
     reply: bytes
 
 
-class Refuse(msgspec.Struct, frozen=True):
+class SendRefusal(msgspec.Struct, frozen=True):
     """A request was not even queued."""
 
     digest: bytes
@@ -149,7 +149,7 @@ class SetTimer(msgspec.Struct, frozen=True):
     at_ms: int | None
 
 
-class Accuse(msgspec.Struct, frozen=True):
+class ReportEquivocation(msgspec.Struct, frozen=True):
     """A replica equivocated; the runtime hands the evidence to whoever brings it to the ledger."""
 
     accused: int
@@ -176,15 +176,15 @@ Effect = (
     Persist
     | Send
     | Broadcast
-    | Reply
-    | Refuse
+    | SendReply
+    | SendRefusal
     | Executed
     | ServeDecisions
     | KeepSnapshot
     | Compact
     | ServeChunk
     | SetTimer
-    | Accuse
+    | ReportEquivocation
     | MembersChanged
     | Halt
 )

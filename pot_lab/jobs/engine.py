@@ -26,7 +26,7 @@ from papermill.log import logger
 
 from pot_lab.jobs.cancellation import Cancellation
 from pot_lab.jobs.progress import EVERY_S, MIME
-from pot_lab.jobs.registry import EventLog
+from pot_lab.jobs.registry import JobEventLog
 
 # A busy host may take long to pass on a kernel's last words; nbclient's own four seconds fail jobs that did nothing
 # wrong.
@@ -45,7 +45,7 @@ class PotNotebookClient(PapermillNotebookClient):
         self,
         manager: NotebookExecutionManager,
         *,
-        events: EventLog | None,
+        events: JobEventLog | None,
         cancellation: Cancellation,
         cancel_grace_s: float,
         **options: Any,
@@ -205,7 +205,7 @@ class PotEngine(NBClientEngine):
                 cancellation.listen()
         client = PotNotebookClient(
             nb_man,
-            events=EventLog(Path(where)) if where else None,
+            events=JobEventLog(Path(where)) if where else None,
             cancellation=cancellation,
             cancel_grace_s=cancel_grace_s,
             timeout=execution_timeout,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pot_lab.errors import PotLabError
 
 
-class BadParameters(PotLabError):
+class BadJobParameters(PotLabError):
     """A notebook's parameters must be JSON values under Python names."""
 
 

@@ -123,7 +123,7 @@ class Loop:
                 wanted=f"at least {wanted / GRAINS_PER_POT:g} POT",
             )
         try:
-            self.client.say(Register(int(self.role)))
+            self.client.submit(Register(int(self.role)))
         except AlreadyDone:  # by another process of the same account
             pass
 

@@ -131,7 +131,7 @@ class ProviderLoop(Loop):
             self.remember(order_id, memory)  # the salt is on disk before the commitment leaves
         last = commits[-1]
         try:
-            self.client.say(Claim(order_id, self._commitment(order_id, last)))
+            self.client.submit(Claim(order_id, self._commitment(order_id, last)))
             log.info("event=committed order=%s model=%s", order_id.hex()[:12], last["mid"][:12])
         except TooLate:
             log.info("event=commit_too_late order=%s", order_id.hex()[:12])
@@ -147,7 +147,7 @@ class ProviderLoop(Loop):
                 weights = (self.order_folder(order_id) / "models" / commit["file"]).read_bytes()
                 link = self.store.put(weights)
                 try:
-                    self.client.say(
+                    self.client.submit(
                         RevealModel(order_id, bytes.fromhex(commit["mid"]), link, bytes.fromhex(commit["salt"]))
                     )
                     log.info("event=revealed order=%s model=%s", order_id.hex()[:12], commit["mid"][:12])

@@ -33,7 +33,7 @@ POLL_S = 0.05
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
 
 
-class EventLog:
+class JobEventLog:
     """Appends events to a JSONL file; every line is written whole or not at all."""
 
     def __init__(self, path: Path) -> None:

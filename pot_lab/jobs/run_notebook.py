@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pot_lab.jobs.cancellation import Cancellation, Cancelled
-from pot_lab.jobs.registry import EventLog, JobState, write_json
+from pot_lab.jobs.registry import JobEventLog, JobState, write_json
 
 KERNEL_START_TIMEOUT_S = 120
 MESSAGE_LIMIT_CHARACTERS = 2000
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     cancellation = Cancellation()
     directory, lock, grace_s = Path(arguments[0]), int(arguments[1]), float(arguments[2])
     os.set_inheritable(lock, False)  # the kernel must not hold the lock after us
-    events = EventLog(directory / "events.jsonl")
+    events = JobEventLog(directory / "events.jsonl")
     error: dict[str, Any] | None = None
     state: JobState
     try:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pot_lab.jobs import registry
-from pot_lab.jobs.errors import BadParameters, JobDone, JobExists, JobRunning, NotebookUnusable
+from pot_lab.jobs.errors import BadJobParameters, JobDone, JobExists, JobRunning, NotebookUnusable
 from pot_lab.jobs.registry import Job, write_json
 
 NOTEBOOK_LIMIT_BYTES = 32 << 20
@@ -79,7 +79,7 @@ class JobRunner:
             stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(created_ms / 1000))
             job_id = f"{kind}-{stamp}-{secrets.token_hex(3)}"
         if not registry.is_job_id(job_id):
-            raise BadParameters("a job's id must be a plain file name", seen=job_id)
+            raise BadJobParameters("a job's id must be a plain file name", seen=job_id)
         directory = self.home / "jobs" / job_id
         directory.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -174,11 +174,11 @@ class JobRunner:
 def _checked_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     for name in parameters:
         if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
-            raise BadParameters("a parameter's name must be a Python name", seen=name)
+            raise BadJobParameters("a parameter's name must be a Python name", seen=name)
     for name, value in parameters.items():
         where = _not_json(value)
         if where is not None:
-            raise BadParameters(f"parameter {name!r} is not a JSON value", seen=where, wanted="JSON")
+            raise BadJobParameters(f"parameter {name!r} is not a JSON value", seen=where, wanted="JSON")
     return dict(parameters)
 
 

@@ -16,7 +16,7 @@ from pot_lab.jobs.scorer import lay_out
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import Refused
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import Score, validation_commitment
+from pot_lab.protocol.records import ClaimScore, validation_commitment
 from pot_lab.protocol.transactions import CommitScores, OpenedScore, OpenScores, ScoreCommitment
 from pot_lab.protocol.views import OrderView
 
@@ -83,13 +83,13 @@ class ValidatorLoop(Loop):
         done = {v.mid for v in view.validations if v.validator == self.identity.address}
         items = [item for item in memory["items"] if bytes.fromhex(item["mid"]) not in done]
         if items:
-            self.client.say(CommitScores(order_id, tuple(self._commitment(order_id, item) for item in items)))
+            self.client.submit(CommitScores(order_id, tuple(self._commitment(order_id, item) for item in items)))
             log.info("event=scores_committed order=%s models=%d", order_id.hex()[:12], len(items))
         self.remember(order_id, {**memory, "committed": True})
 
     def _commitment(self, order_id: bytes, item: dict[str, Any]) -> ScoreCommitment:
         mid, root, salt = (bytes.fromhex(item[name]) for name in ("mid", "root", "salt"))
-        score = Score(item["total"], item["count"], item["valid"])
+        score = ClaimScore(item["total"], item["count"], item["valid"])
         commitment = validation_commitment(
             self.client.network_id, order_id, mid, self.identity.address, score, root, item["stake_grains"], salt
         )
@@ -100,10 +100,10 @@ class ValidatorLoop(Loop):
         for item in memory["items"]:
             mid, root, salt = (bytes.fromhex(item[name]) for name in ("mid", "root", "salt"))
             transcript = self.store.put((folder / item["transcript"]).read_bytes())
-            score = Score(item["total"], item["count"], item["valid"])
+            score = ClaimScore(item["total"], item["count"], item["valid"])
             items.append(OpenedScore(mid, score, root, transcript, item["stake_grains"], salt))
         try:
-            self.client.say(OpenScores(order_id, tuple(items)))
+            self.client.submit(OpenScores(order_id, tuple(items)))
             log.info("event=scores_opened order=%s models=%d", order_id.hex()[:12], len(items))
         except Refused as error:
             log.warning("event=scores_refused order=%s reason=%r", order_id.hex()[:12], str(error))

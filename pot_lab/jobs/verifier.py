@@ -16,7 +16,7 @@ from pot_lab.jobs.scorer import lay_out
 from pot_lab.jobs.workspace import write_atomically
 from pot_lab.protocol.cycle import PLACES, Window
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import Score
+from pot_lab.protocol.records import ClaimScore
 from pot_lab.protocol.views import OrderView
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,8 @@ class VerifierLoop(Loop):
 def compare(view: OrderView, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Opened validations against this verifier's own scores: how many were checked, and those that differ."""
     own = {
-        bytes.fromhex(r["mid"]): (Score(r["total"], r["count"], r["valid"]), bytes.fromhex(r["root"])) for r in results
+        bytes.fromhex(r["mid"]): (ClaimScore(r["total"], r["count"], r["valid"]), bytes.fromhex(r["root"]))
+        for r in results
     }
     opened = [v for v in view.validations if v.score is not None and v.mid in own]
     differing = [

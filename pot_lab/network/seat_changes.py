@@ -41,7 +41,7 @@ def join(config: NetworkConfig, keys: Path, listening: tuple[str, int, int]) -> 
     account = load_account(keys)
     contact = Contact(*listening, load_curve_key(keys / CURVE_FILE).public)
     with LedgerClient(config, account) as client:
-        client.say(Join(account.address, *_proved(config, account, account, keys, contact)))
+        client.submit(Join(account.address, *_proved(config, account, account, keys, contact)))
 
 
 def rotate(config: NetworkConfig, keys: Path, listening: tuple[str, int, int] | None = None) -> None:
@@ -58,7 +58,7 @@ def rotate(config: NetworkConfig, keys: Path, listening: tuple[str, int, int] | 
     identity = load_account(fresh)
     with LedgerClient(config, account) as client:
         contact = Contact(*(listening or _place(config, client, account)), load_curve_key(fresh / CURVE_FILE).public)
-        client.say(RotateKeys(identity.address, *_proved(config, account, identity, fresh, contact)))
+        client.submit(RotateKeys(identity.address, *_proved(config, account, identity, fresh, contact)))
 
 
 def vote(config: NetworkConfig, keys: Path, account: bytes, *, seated: bool) -> None:
@@ -75,13 +75,13 @@ def vote(config: NetworkConfig, keys: Path, account: bytes, *, seated: bool) -> 
     if voter is None:
         raise NoSeat("no key of this folder votes among the aggregators", seen=keys)
     with LedgerClient(config, voter) as client:
-        client.say(VoteSeat(account, seated))
+        client.submit(VoteSeat(account, seated))
 
 
 def leave(config: NetworkConfig, keys: Path) -> None:
     """Give up the own seat; raises BadSeat where the ledger refuses it."""
     with LedgerClient(config, load_account(keys)) as client:
-        client.say(Leave())
+        client.submit(Leave())
 
 
 def _proved(

@@ -82,7 +82,7 @@ class Answered(Record, frozen=True, tag=1):
     reply: bytes
 
 
-class Refused(Record, frozen=True, tag=2):
+class RequestRefused(Record, frozen=True, tag=2):
     """A request was not queued; `code` is the error's class name."""
 
     digest: Hash
@@ -138,7 +138,7 @@ class AnsweredAll(Record, frozen=True, tag=7):
     answers: tuple[Answered, ...]
 
 
-Answer = Answered | AnsweredAll | Refused | QueryAnswered | QueryRefused | Pushed | StatusAnswered
+Answer = Answered | AnsweredAll | RequestRefused | QueryAnswered | QueryRefused | Pushed | StatusAnswered
 
 T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()

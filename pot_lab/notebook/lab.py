@@ -29,8 +29,7 @@ from pot_lab.notebook import posting
 from pot_lab.notebook.order import Order
 from pot_lab.notebook.quantities import grains, milliseconds, pot
 from pot_lab.protocol.errors import PoolFull
-from pot_lab.protocol.records import MICRO
-from pot_lab.protocol.records import Order as OrderRecord
+from pot_lab.protocol.records import MICRO, OrderRecord
 from pot_lab.protocol.transactions import Put
 from pot_lab.store import Store
 from pot_lab.testnet.errors import NoTestnet
@@ -178,7 +177,7 @@ class Lab:
             record.nonce,
         )
         try:
-            self.client.say(Put(record))
+            self.client.submit(Put(record))
         except PoolFull:  # of unpaid orders, which cost nothing: pay first, then there is always room
             pay()
             self._put_paid(record)
@@ -191,7 +190,7 @@ class Lab:
         deadline_s = time.monotonic() + ESCROW_SEEN_S
         while True:
             try:
-                self.client.say(Put(record))
+                self.client.submit(Put(record))
                 return
             except PoolFull:
                 if time.monotonic() > deadline_s:

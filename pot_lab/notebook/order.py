@@ -71,7 +71,7 @@ class Order:
         """
         from pot_lab.protocol.transactions import Withdraw
 
-        self._lab.client.say(Withdraw(self.id))
+        self._lab.client.submit(Withdraw(self.id))
 
     # --- what came of it ----------------------------------------------------------------------------------------
     def winner(self) -> ClaimView:

@@ -21,7 +21,7 @@ from pot_lab.crypto.shamir import split
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.parameters import Parameters
 from pot_lab.protocol.records import (
-    Order,
+    OrderRecord,
     ScoreSpec,
     TestData,
     Windows,
@@ -43,7 +43,7 @@ class BadArgument(PotLabError):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedOrder:
     """An order's contents, checked and in bytes."""
 
     graph: bytes
@@ -55,7 +55,7 @@ class Prepared:
     score: ScoreSpec
 
 
-def prepare(model: Any, train: Any, test: Any, score: str) -> Prepared:
+def prepare(model: Any, train: Any, test: Any, score: str) -> PreparedOrder:
     """Turn a model and data into checked bytes.
 
     Args:
@@ -90,7 +90,7 @@ def prepare(model: Any, train: Any, test: Any, score: str) -> Prepared:
         except PotLabError as error:
             error.message = f"the {name} data do not fit: {error.message}"
             raise
-    return Prepared(
+    return PreparedOrder(
         artifact.graph,
         artifact.weights,
         pack_dataset(*train_pair),
@@ -102,7 +102,7 @@ def prepare(model: Any, train: Any, test: Any, score: str) -> Prepared:
 
 
 def upload(
-    prepared: Prepared, store: Store, network_id: bytes, members: Sequence[Member]
+    prepared: PreparedOrder, store: Store, network_id: bytes, members: Sequence[Member]
 ) -> tuple[dict[str, Any], bytes]:
     """Encrypt the test part, split its key among the aggregators of now, and put everything into the store.
 
@@ -160,10 +160,12 @@ def seal_by_s(windows: Windows, parameters: Parameters) -> int:
     return int(time.time()) + -(-(windows.longest_ms + slack_ms) // 1000) + SEAL_SLACK_S
 
 
-def draft(client: bytes, network_id: bytes, fields: dict[str, Any], parameters: Parameters, **terms: Any) -> Order:
+def draft(
+    client: bytes, network_id: bytes, fields: dict[str, Any], parameters: Parameters, **terms: Any
+) -> OrderRecord:
     """The complete record, checked as the ledger will check it."""
     nonce = time.time_ns() // 1_000_000
-    order = Order(network_id=network_id, client=client, nonce=nonce, **fields, **terms)
+    order = OrderRecord(network_id=network_id, client=client, nonce=nonce, **fields, **terms)
     order.check(network_id, len(order.test.sealed_shares), parameters)
     return order
 

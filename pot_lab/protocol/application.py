@@ -11,7 +11,7 @@ from pot_lab.agreement.application import Batch, Execution, RequestId, Seat
 from pot_lab.crypto.canonical import encode
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.queries import query
-from pot_lab.protocol.state import Aggregator, Genesis
+from pot_lab.protocol.state import Genesis, GenesisAggregator
 from pot_lab.protocol.transactions import Transaction, open_transaction
 
 _ENTRY_BYTES = 1_024
@@ -30,7 +30,7 @@ class LedgerApplication:
         self.ledger = Ledger(genesis)
         self._network_id = genesis.network_id
         self._seats: tuple[Seat, ...] = ()
-        self._seated: list[Aggregator] = []
+        self._seated: list[GenesisAggregator] = []
         self._opened: OrderedDict[bytes, Transaction] = OrderedDict()
         self._opened_bytes = 0
 

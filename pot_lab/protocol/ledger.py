@@ -19,7 +19,7 @@ from pot_lab.protocol.errors import StaleNonce, WrongNetwork
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.orders import windows
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.state import Aggregator, Event, Genesis, LedgerState
+from pot_lab.protocol.state import Event, Genesis, GenesisAggregator, LedgerState
 from pot_lab.protocol.transactions import Reply, Transaction, open_body
 
 SNAPSHOT_LIMIT_BYTES = 1 << 32
@@ -62,7 +62,9 @@ class Ledger:
     def __init__(self, genesis: Genesis) -> None:
         genesis.check()
         state = LedgerState(genesis, genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id))
-        state.aggregators = [Aggregator(each.address, each.address, each.sealing_public) for each in genesis.members]
+        state.aggregators = [
+            GenesisAggregator(each.address, each.address, each.sealing_public) for each in genesis.members
+        ]
         state.sets = {0: [member.address for member in genesis.members]}
         state.signers = sorted(member.address for member in genesis.members)
         state.signing_quorum = quorum_of(len(state.signers))

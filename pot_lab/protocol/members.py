@@ -18,7 +18,7 @@ from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import AlreadyDone, BadSeat, ChangePending, InsufficientStake, NotAllowed
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import Contact, possession_digest
-from pot_lab.protocol.state import Aggregator, Candidate
+from pot_lab.protocol.state import Candidate, GenesisAggregator
 from pot_lab.protocol.transactions import Join, Leave, Register, RotateKeys, Unregister, VoteSeat
 
 MAX_CANDIDATES = 64
@@ -148,7 +148,7 @@ def let_go(book: Book) -> None:
             return
 
 
-def _change(book: Book, aggregators: list[Aggregator]) -> None:
+def _change(book: Book, aggregators: list[GenesisAggregator]) -> None:
     """Name another set; consensus takes it from a later checkpoint on."""
     state = book.state
     before, after = _seated(book), {seat.account for seat in aggregators}
@@ -166,7 +166,7 @@ def _change(book: Book, aggregators: list[Aggregator]) -> None:
     book.emit("aggregators_changed", joined=sorted(after - before), left=sorted(before - after), n=len(aggregators))
 
 
-def _new_seat(book: Book, account: bytes, body: Join | RotateKeys) -> Aggregator:
+def _new_seat(book: Book, account: bytes, body: Join | RotateKeys) -> GenesisAggregator:
     state = book.state
     body.contact.check()
     if len(body.voting_key) != ADDRESS_BYTES or len(body.sealing_public) != 32:
@@ -187,7 +187,7 @@ def _new_seat(book: Book, account: bytes, body: Join | RotateKeys) -> Aggregator
         raise BadSeat("the proof that the key is the account's cannot be read", seen=body.possession) from error
     if signer != body.voting_key:
         raise BadSeat("the key did not sign for the account", seen=signer, wanted=body.voting_key)
-    return Aggregator(account, body.voting_key, body.sealing_public, contact)
+    return GenesisAggregator(account, body.voting_key, body.sealing_public, contact)
 
 
 def _seated(book: Book) -> set[bytes]:

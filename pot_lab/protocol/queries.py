@@ -14,7 +14,7 @@ from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import Contact
 from pot_lab.protocol.settlement import reward_leaf, slash_leaf
-from pot_lab.protocol.state import Account, Header, Member, OrderState
+from pot_lab.protocol.state import Account, Member, OrderHeader, OrderState
 from pot_lab.protocol.views import (
     ARGUMENT_LIMIT_BYTES,
     AccountQuery,
@@ -291,7 +291,7 @@ def _contact(contact: bytes) -> Contact:
 
 def _header(ledger: Ledger, arguments: bytes) -> bytes:
     order_id = decode(arguments, OrderQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).order_id
-    found: Header | None = ledger.state.headers.get(order_id)
+    found: OrderHeader | None = ledger.state.headers.get(order_id)
     return encode(found)
 
 

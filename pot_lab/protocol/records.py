@@ -116,7 +116,7 @@ def possession_digest(network_id: bytes, account: bytes, contact: Contact, seali
     return tagged_hash("pot-lab/aggregator-key/1", network_id, account, encode(contact), sealing_public)
 
 
-class Order(Record, frozen=True):
+class OrderRecord(Record, frozen=True):
     """A training order O = (reward, type, time, link) of Table 1, complete."""
 
     network_id: bytes
@@ -230,7 +230,7 @@ class Order(Record, frozen=True):
             )
 
 
-class Score(Record, frozen=True):
+class ClaimScore(Record, frozen=True):
     """An exact score: an integer total over `count` examples; an invalid one ranks last (scoring.md)."""
 
     total: int
@@ -324,7 +324,7 @@ def validation_commitment(
     order_id: bytes,
     mid: bytes,
     validator: bytes,
-    score: Score,
+    score: ClaimScore,
     transcript_root: bytes,
     stake_grains: int,
     salt: bytes,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Parameters
-from pot_lab.protocol.records import MICRO, Score
+from pot_lab.protocol.records import MICRO, ClaimScore
 from pot_lab.protocol.state import Escrow, Payout
 
 
@@ -77,7 +77,7 @@ def void_payouts(
     return _complete(payouts, escrow, parameters)
 
 
-def better(a: Score, b: Score, direction: Direction) -> bool:
+def better(a: ClaimScore, b: ClaimScore, direction: Direction) -> bool:
     """Whether score `a` beats `b`; compares integers only, an invalid score beats nothing, a tie is not a win."""
     if not a.valid or not b.valid:
         return a.valid and not b.valid
@@ -85,7 +85,7 @@ def better(a: Score, b: Score, direction: Direction) -> bool:
 
 
 def beats_baseline(
-    score: Score, baseline_total: int, baseline_count: int, margin_micro: int, direction: Direction
+    score: ClaimScore, baseline_total: int, baseline_count: int, margin_micro: int, direction: Direction
 ) -> bool:
     """Whether a score is at least `margin_micro` millionths per example better than the baseline; always, when the
     order has none.

@@ -15,7 +15,7 @@ from pot_lab.crypto.identity import ADDRESS_BYTES
 from pot_lab.crypto.link import Link
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.parameters import BadParameter, Parameters, Role
-from pot_lab.protocol.records import Order, Score
+from pot_lab.protocol.records import ClaimScore, OrderRecord
 from pot_lab.protocol.settlement import Settlement
 
 MAX_MEMBERS = 255
@@ -126,7 +126,7 @@ class ClaimState(State):
     salt: bytes = b""
     revealed_ms: int = 0
     assigned: list[bytes] = msgspec.field(default_factory=list)
-    agreed: Score | None = None
+    agreed: ClaimScore | None = None
     agreed_root: bytes = b""
 
 
@@ -142,7 +142,7 @@ class ValidationState(State):
     commitment: bytes
     committed_ms: int
     stake_grains: int
-    score: Score | None = None
+    score: ClaimScore | None = None
     transcript_root: bytes = b""
     transcript: Link | None = None
     opened_ms: int = 0
@@ -165,7 +165,7 @@ class Payout(State):
     reason: str
 
 
-class Aggregator(State):
+class GenesisAggregator(State):
     """A seat among the aggregators.
 
     Attributes:
@@ -184,7 +184,7 @@ class Aggregator(State):
 class Candidate(State):
     """An account that asks for a seat, and the accounts of the aggregators that are for it."""
 
-    seat: Aggregator
+    seat: GenesisAggregator
     votes: list[bytes] = msgspec.field(default_factory=list)
 
 
@@ -194,7 +194,7 @@ class OrderState(State):
     `sealed_to` names the set of aggregators (`LedgerState.sets`) that hold the shares of its test key.
     """
 
-    order: Order
+    order: OrderRecord
     window: Window
     put_ms: int
     closes_ms: int
@@ -222,7 +222,7 @@ class OrderState(State):
         return sorted((claim for claim in self.claims.values() if claim.mid), key=lambda claim: claim.place)
 
 
-class Header(State):
+class OrderHeader(State):
     """What is kept of an order for good: its roots and its outcome (the paper's Append-Remove ledger)."""
 
     client: bytes
@@ -231,7 +231,7 @@ class Header(State):
     window: Window
     winner: bytes
     winner_mid: bytes
-    score: Score | None
+    score: ClaimScore | None
     void_reason: VoidReason | None
     epoch: int
     ended_ms: int
@@ -291,7 +291,7 @@ class LedgerState(State):
     claim_places: int = 0
     accounts: dict[bytes, Account] = msgspec.field(default_factory=dict)
     orders: dict[bytes, OrderState] = msgspec.field(default_factory=dict)
-    headers: dict[bytes, Header] = msgspec.field(default_factory=dict)
+    headers: dict[bytes, OrderHeader] = msgspec.field(default_factory=dict)
     escrows: dict[bytes, Escrow] = msgspec.field(default_factory=dict)
     next_chain_event: int = 0
     attestations: dict[int, dict[bytes, list[bytes]]] = msgspec.field(default_factory=dict)
@@ -307,7 +307,7 @@ class LedgerState(State):
     next_update_ms: int = 0
     signer_set_id: int = 1
     rounds: int = 0
-    aggregators: list[Aggregator] = msgspec.field(default_factory=list)
+    aggregators: list[GenesisAggregator] = msgspec.field(default_factory=list)
     changed: int = 0
     era: int = 0
     sets: dict[int, list[bytes]] = msgspec.field(default_factory=dict)

@@ -17,7 +17,7 @@ from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import Malformed
 from pot_lab.protocol.errors import UnknownKind, WrongNetwork
-from pot_lab.protocol.records import ORDER_LIMIT_BYTES, ChainEvent, Contact, Order, Score
+from pot_lab.protocol.records import ORDER_LIMIT_BYTES, ChainEvent, ClaimScore, Contact, OrderRecord
 
 TRANSACTION_LIMIT_BYTES = ORDER_LIMIT_BYTES + 512
 MAX_ITEMS = 256
@@ -57,7 +57,7 @@ class Unregister(Record, frozen=True):
 class Put(Record, frozen=True):
     """A client brings an order's record to the ledger (section 3.1.1, Put)."""
 
-    order: Order
+    order: OrderRecord
 
 
 class Withdraw(Record, frozen=True):
@@ -116,7 +116,7 @@ class OpenedScore(Record, frozen=True):
     """One model's score, the Merkle-sum root of its per-example results, and where the whole transcript is."""
 
     mid: bytes
-    score: Score
+    score: ClaimScore
     transcript_root: bytes
     transcript: Link
     stake_grains: int

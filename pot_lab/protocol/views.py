@@ -11,7 +11,7 @@ from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.cycle import Phase, Window
 from pot_lab.protocol.parameters import Parameters
-from pot_lab.protocol.records import Contact, Order, Score
+from pot_lab.protocol.records import ClaimScore, Contact, OrderRecord
 from pot_lab.protocol.settlement import Settlement
 from pot_lab.protocol.state import Genesis, Member
 
@@ -33,7 +33,7 @@ class ClaimView(Record, frozen=True):
     mid: bytes
     weights: Link | None
     assigned: tuple[bytes, ...]
-    agreed: Score | None
+    agreed: ClaimScore | None
     agreed_root: bytes
 
 
@@ -46,7 +46,7 @@ class ValidationView(Record, frozen=True):
     committed_ms: int
     opened_ms: int
     stake_grains: int
-    score: Score | None
+    score: ClaimScore | None
     transcript_root: bytes
     transcript: Link | None
 
@@ -71,7 +71,7 @@ class OrderView(Record, frozen=True):
     """One order and everything public about its task cycle."""
 
     id: bytes
-    order: Order
+    order: OrderRecord
     window: Window
     phase: Phase
     put_ms: int
@@ -118,7 +118,7 @@ class OrderSummary(Record, frozen=True):
     score_name: str
     claims: int
     leader: bytes
-    leader_score: Score | None
+    leader_score: ClaimScore | None
     void_reason: str
     ended_ms: int
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pot_lab.scoring.errors import ShapeMismatch
-from pot_lab.scoring.graph.model_graph import ModelGraph, Node, State, resolve
+from pot_lab.scoring.graph.model_graph import ModelGraph, Node, StateTensor, resolve
 from pot_lab.scoring.graph.tracing import operator_keyword
 from pot_lab.scoring.graph.weights import load_weights
 from pot_lab.scoring.operators import WHOLE_NUMBERS
@@ -72,7 +72,7 @@ class TrainableModel(nn.Module):
             scope = scope.get_submodule(part)
         return scope, leaf
 
-    def _register(self, name: str, state: State, tensor: Tensor) -> tuple[dict[str, Any], str]:
+    def _register(self, name: str, state: StateTensor, tensor: Tensor) -> tuple[dict[str, Any], str]:
         """Put a tensor under its dotted name; returns the table it lies in, so that later replacements are seen."""
         scope, leaf = self._scope(name)
         if state.kind == "parameter":

@@ -18,7 +18,7 @@ from typing import Any
 from pot_lab import home
 from pot_lab.errors import PotLabError
 from pot_lab.jobs import registry
-from pot_lab.server.source import Source, find_network
+from pot_lab.server.source import FeedSource, find_network
 
 INTERVAL_S = 1.0
 LEAST_GAP_S = 0.2  # a busy ledger changes with every batch; eyes need fewer
@@ -66,7 +66,7 @@ class NetworkFeed:
 
     def __init__(
         self,
-        connect: Callable[[], Source | None] = find_network,
+        connect: Callable[[], FeedSource | None] = find_network,
         *,
         home_folder: Path | None = None,
         interval_s: float = INTERVAL_S,
@@ -131,7 +131,7 @@ class NetworkFeed:
     # ---------------------------------------------------------------------------------------------- on the thread
 
     def _run(self) -> None:
-        source: Source | None = None
+        source: FeedSource | None = None
         try:
             while not self._stopping:
                 self._wake.clear()
@@ -149,7 +149,7 @@ class NetworkFeed:
         with self._lock:
             return bool(self._listeners) or time.monotonic() - self._read_s < READER_COUNTS_FOR_S
 
-    def _look(self, source: Source | None) -> Source | None:
+    def _look(self, source: FeedSource | None) -> FeedSource | None:
         """Read everything once; returns the connection to use next time."""
         state = {**self._state, "problem": ""}
         try:
@@ -183,7 +183,7 @@ class NetworkFeed:
                     listener.offer(stamped)
         return source
 
-    def _drop(self, source: Source | None) -> None:
+    def _drop(self, source: FeedSource | None) -> None:
         if source is not None:
             try:
                 source.close()

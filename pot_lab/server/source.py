@@ -21,7 +21,7 @@ QUERY_TIMEOUT_S = 10.0
 ORDERS_LIMIT = 50
 
 
-class Source(Protocol):
+class FeedSource(Protocol):
     """A connection to one network."""
 
     name: str
@@ -75,7 +75,7 @@ class LedgerSource:
         self._client.close()
 
 
-def find_network() -> Source | None:
+def find_network() -> FeedSource | None:
     """Connect to the network that `$POT_LAB_NETWORK` names, else to the newest of this host that answers.
 
     Returns None when none answers.

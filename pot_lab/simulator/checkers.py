@@ -36,10 +36,10 @@ from pot_lab.consensus.messages import (
     content_digest,
     request_digest,
 )
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.records import Accepted, Changing, Decided, LogRecord, Prepared, Stabilised
 from pot_lab.consensus.replica import Replica
-from pot_lab.consensus.steps import Executed, Reply
+from pot_lab.consensus.steps import Executed, SendReply
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.simulator.signatures import recover
@@ -72,7 +72,7 @@ class Checkers:
         time_slack_ms: how far a batch's time may lie ahead of a right clock, or before its requests were said.
     """
 
-    def __init__(self, n: int, limits: Parameters, time_slack_ms: int) -> None:
+    def __init__(self, n: int, limits: ConsensusParameters, time_slack_ms: int) -> None:
         self.n, self.limits = n, limits
         self.height = 0
         self.checks = 0
@@ -93,7 +93,7 @@ class Checkers:
         """Somebody signed a request and sent it."""
         self._said_ms.setdefault(request_digest(request), at_ms)
 
-    def acknowledged(self, digest: bytes, reply: Reply) -> None:
+    def acknowledged(self, digest: bytes, reply: SendReply) -> None:
         """A client has f+1 equal replies to its request."""
         self.checks += 1
         self._promised[digest] = reply.sequence, reply.time_ms, reply.reply

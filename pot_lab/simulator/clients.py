@@ -13,7 +13,7 @@ from random import Random
 from typing import Protocol
 
 from pot_lab.consensus.messages import request_digest
-from pot_lab.consensus.steps import Reply
+from pot_lab.consensus.steps import SendReply
 from pot_lab.crypto.canonical import decode, sha256
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.transactions import Reply as LedgerReply
@@ -39,7 +39,7 @@ class Desk(Protocol):
 
     def ask(self, client: int, aggregator: int, request: bytes, spread: bool) -> None: ...
 
-    def on_acknowledged(self, client: int, digest: bytes, reply: Reply) -> None: ...
+    def on_acknowledged(self, client: int, digest: bytes, reply: SendReply) -> None: ...
 
 
 class _Waiting:
@@ -131,7 +131,7 @@ class VirtualClient:
                 waiting.patience_us = min(2 * waiting.patience_us, _LONGEST_PATIENCE_US)
                 self._ask_all(waiting.request)
 
-    def hear(self, aggregator: int, reply: Reply) -> None:
+    def hear(self, aggregator: int, reply: SendReply) -> None:
         """An aggregator's reply has arrived."""
         waiting = self._waiting.get(reply.digest)
         if waiting is None:
@@ -220,5 +220,5 @@ class LyingClient:
     def _ask(self, aggregator: int, request: bytes) -> None:
         self._desk.ask(self._number, aggregator, request, self._random.random() < 0.5)
 
-    def hear(self, aggregator: int, reply: Reply) -> None:
+    def hear(self, aggregator: int, reply: SendReply) -> None:
         """It does not listen."""

@@ -18,7 +18,6 @@ from pot_lab.consensus.messages import Chunk, Decisions, Message, request_digest
 from pot_lab.consensus.records import LogRecord, Stabilised
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import (
-    Accuse,
     Broadcast,
     Compact,
     Effect,
@@ -30,10 +29,11 @@ from pot_lab.consensus.steps import (
     Persist,
     Received,
     Recovered,
-    Refuse,
-    Reply,
+    ReportEquivocation,
     Restored,
     Send,
+    SendRefusal,
+    SendReply,
     ServeChunk,
     ServeDecisions,
     SetTimer,
@@ -61,43 +61,43 @@ class World(Protocol):
 
     def broadcast(self, sender: int, hosts: int, frame: Frame) -> None: ...
 
-    def on_sent(self, node: Node, message: Message) -> None: ...
+    def on_sent(self, node: SimulatedNode, message: Message) -> None: ...
 
-    def on_written(self, node: Node, record: LogRecord) -> None: ...
+    def on_written(self, node: SimulatedNode, record: LogRecord) -> None: ...
 
-    def on_stable(self, node: Node, sequence: int) -> None: ...
+    def on_stable(self, node: SimulatedNode, sequence: int) -> None: ...
 
-    def on_executed(self, node: Node, effect: Executed, batch: Batch) -> None: ...
+    def on_executed(self, node: SimulatedNode, effect: Executed, batch: Batch) -> None: ...
 
-    def on_reply(self, node: Node, client: int, reply: Reply) -> None: ...
+    def on_reply(self, node: SimulatedNode, client: int, reply: SendReply) -> None: ...
 
-    def on_refused(self, node: Node, client: int, refusal: Refuse) -> None: ...
+    def on_refused(self, node: SimulatedNode, client: int, refusal: SendRefusal) -> None: ...
 
-    def on_accusation(self, node: Node, accused: int) -> None: ...
+    def on_accusation(self, node: SimulatedNode, accused: int) -> None: ...
 
-    def on_halt(self, node: Node, error: PotLabError) -> None: ...
+    def on_halt(self, node: SimulatedNode, error: PotLabError) -> None: ...
 
-    def on_failure(self, node: Node, error: Exception) -> None: ...
+    def on_failure(self, node: SimulatedNode, error: Exception) -> None: ...
 
-    def on_full_disk(self, node: Node) -> None: ...
+    def on_full_disk(self, node: SimulatedNode) -> None: ...
 
-    def on_members(self, node: Node, members: Membership) -> None: ...
+    def on_members(self, node: SimulatedNode, members: Membership) -> None: ...
 
 
-class Behaviour(Protocol):
+class HostBehaviour(Protocol):
     """What makes a faulty host differ from a correct one; see `byzantine`."""
 
-    def hear(self, node: Node, inputs: list[Input]) -> list[Input]: ...
+    def hear(self, node: SimulatedNode, inputs: list[Input]) -> list[Input]: ...
 
-    def act(self, node: Node, effects: list[Effect]) -> list[Effect]: ...
+    def act(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]: ...
 
-    def sends(self, node: Node, receiver: int, message: Message) -> list[Message]: ...
+    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]: ...
 
 
-class Duty(Protocol):
+class SimulatedDuty(Protocol):
     """What the aggregator says on its own account."""
 
-    def poll(self, node: Node) -> list[bytes]: ...
+    def poll(self, node: SimulatedNode) -> list[bytes]: ...
 
 
 class Observed:
@@ -133,7 +133,7 @@ class Observed:
         return getattr(self.inner, name)
 
 
-class Node:
+class SimulatedNode:
     """A host that runs an aggregator.
 
     Args:
@@ -170,8 +170,8 @@ class Node:
         self.world, self.index, self.clock, self.disk, self.random = world, index, clock, disk, random
         self.turn_us = turn_us
         self.up, self.life = False, 0
-        self.behaviour: Behaviour | None = None
-        self.duties: Sequence[Duty] = ()
+        self.behaviour: HostBehaviour | None = None
+        self.duties: Sequence[SimulatedDuty] = ()
         self.turns = self.catch_ups = self.snapshots = 0
         self._hosts = {address: host for host, own in enumerate(addresses or ()) for address in own}
         self._stopped_until_us = 0
@@ -357,10 +357,10 @@ class Node:
         elif isinstance(effect, Executed):
             self._duty_at_ms = 0
             world.on_executed(self, effect, self.application.batches.pop(effect.sequence))
-        elif isinstance(effect, Reply):
+        elif isinstance(effect, SendReply):
             for client in self._waiting.pop(effect.digest, ()):
                 world.on_reply(self, client, effect)
-        elif isinstance(effect, Refuse):
+        elif isinstance(effect, SendRefusal):
             for client in self._waiting.pop(effect.digest, ()):
                 world.on_refused(self, client, effect)
         elif isinstance(effect, SetTimer):
@@ -378,7 +378,7 @@ class Node:
             chunk = self.journal.chunk(effect.sequence, effect.index)
             if chunk is not None:
                 self.send(effect.to, Chunk(effect.sequence, effect.index, chunk))
-        elif isinstance(effect, Accuse):
+        elif isinstance(effect, ReportEquivocation):
             world.on_accusation(self, effect.accused)
         elif isinstance(effect, Halt):
             self.kill()

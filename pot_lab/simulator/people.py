@@ -21,8 +21,8 @@ from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
 from pot_lab.protocol.records import (
     ChainEvent,
-    Order,
-    Score,
+    ClaimScore,
+    OrderRecord,
     ScoreSpec,
     TestData,
     Windows,
@@ -107,15 +107,15 @@ class Cast:
         members = tuple(Member(each.address, sha256(b"seal %d" % i)) for i, each in enumerate(self.aggregators))
         self.genesis = Genesis("simulated", 1337, b"\x07" * 20, members, parameters)
         self.network_id = self.genesis.network_id
-        self._orders: dict[int, tuple[Order, list[Share]]] = {}
+        self._orders: dict[int, tuple[OrderRecord, list[Share]]] = {}
 
-    def order(self, number: int) -> tuple[Order, list[Share]]:
+    def order(self, number: int) -> tuple[OrderRecord, list[Share]]:
         """The client's order of this number, and the shares of its test data's key."""
         if number not in self._orders:
             self._orders[number] = self._make_order(number)
         return self._orders[number]
 
-    def _make_order(self, number: int) -> tuple[Order, list[Share]]:
+    def _make_order(self, number: int) -> tuple[OrderRecord, list[Share]]:
         n = len(self.aggregators)
         secret, root = sha256(b"test key %d" % number), sha256(b"root %d" % number)
         counter = iter(range(1 << 30))
@@ -134,7 +134,7 @@ class Cast:
             tuple(share_commitment(self.network_id, root, share) for share in shares),
             tuple(b"sealed" for _ in shares),
         )
-        order = Order(
+        order = OrderRecord(
             network_id=self.network_id,
             client=self.client.address,
             nonce=number,
@@ -342,7 +342,7 @@ class Validator(Person):
     def _opened(self, nonce: int, mid: bytes) -> OpenedScore:
         total = mid[0] % _EXAMPLES
         root = SumTree([1] * total + [0] * (_EXAMPLES - total)).root
-        return OpenedScore(mid, Score(total, _EXAMPLES, True), root, _link("transcript"), POT, _salt(self._name))
+        return OpenedScore(mid, ClaimScore(total, _EXAMPLES, True), root, _link("transcript"), POT, _salt(self._name))
 
     def _commitment(self, order_id: bytes, nonce: int, mid: bytes) -> bytes:
         o = self._opened(nonce, mid)

@@ -16,10 +16,10 @@ from pot_lab.agreement.application import Application, Batch
 from pot_lab.agreement.quorum import faulty, quorum
 from pot_lab.consensus.membership import NO_SEAT, Membership
 from pot_lab.consensus.messages import Message, request_digest
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.records import LogRecord
 from pot_lab.consensus.replica import Replica
-from pot_lab.consensus.steps import Executed, Refuse, Reply
+from pot_lab.consensus.steps import Executed, SendRefusal, SendReply
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
@@ -31,7 +31,7 @@ from pot_lab.simulator.disks import Disk
 from pot_lab.simulator.eras import Registrar, SeatedLedger
 from pot_lab.simulator.faults import Storm, weather_of
 from pot_lab.simulator.links import Frame, Links, Wired
-from pot_lab.simulator.nodes import Node
+from pot_lab.simulator.nodes import SimulatedNode
 from pot_lab.simulator.people import AggregatorDuty, Chain, cast_of, population
 from pot_lab.simulator.profiles import STORM_US, profile_of
 from pot_lab.simulator.signatures import remembered, small_chunks
@@ -121,8 +121,8 @@ class Simulation(Wired):
         make_replica: Callable[..., Replica] = Replica,
         make_application: Callable[..., Application] = LedgerApplication,
         make_disk: Callable[[int], Disk] = Disk,
-        make_node: Callable[..., Node] = Node,
-        make_checkers: Callable[[int, Parameters, int], Checkers] = Checkers,
+        make_node: Callable[..., SimulatedNode] = SimulatedNode,
+        make_checkers: Callable[[int, ConsensusParameters, int], Checkers] = Checkers,
     ) -> None:
         self.seed = seed
         chosen = self._random("size")
@@ -158,7 +158,7 @@ class Simulation(Wired):
                 return make_application(self.cast.genesis)
             return SeatedLedger(self.cast.genesis, self.cast, sets)
 
-        self.nodes: list[Node] = []
+        self.nodes: list[SimulatedNode] = []
         for index in range(self.hosts):
             disk = make_disk(self._random(f"sync {index}").choice([100, 500, 2_000]))
             node = make_node(
@@ -201,11 +201,11 @@ class Simulation(Wired):
         """A source of its own for each part, so that one more draw in one changes nothing in another."""
         return Random(f"{self.seed}/{name}")
 
-    def _parameters(self) -> Parameters:
+    def _parameters(self) -> ConsensusParameters:
         """Small limits, so that a short run reaches them."""
         random = self._random("parameters")
         in_flight = random.randint(1, 5)
-        return Parameters(
+        return ConsensusParameters(
             in_flight=in_flight,
             window=in_flight + random.randint(4, 16),
             batch_requests=random.choice([2, 10, 500]),
@@ -296,7 +296,7 @@ class Simulation(Wired):
             return False
         return all(node.up for node in self._seated()) and len({node.replica.executed for node in self._seated()}) == 1
 
-    def _seated(self) -> list[Node]:
+    def _seated(self) -> list[SimulatedNode]:
         """The correct aggregators of the last set that is in force anywhere."""
         correct = [node for node in self.nodes if node.is_correct]
         last = max((node.replica.membership for node in correct), key=lambda members: members.since)
@@ -351,7 +351,7 @@ class Simulation(Wired):
         return self._ledger_of(max(up, key=lambda node: node.replica.executed))
 
     @staticmethod
-    def _ledger_of(node: Node) -> Ledger:
+    def _ledger_of(node: SimulatedNode) -> Ledger:
         ledger: Ledger = node.application.ledger
         return ledger
 
@@ -374,7 +374,7 @@ class Simulation(Wired):
             return
         self.queue.after(300 + int(self._client_random.random() * 2_000), action)
 
-    def on_acknowledged(self, client: int, digest: bytes, reply: Reply) -> None:
+    def on_acknowledged(self, client: int, digest: bytes, reply: SendReply) -> None:
         """A client has its result."""
         self.trace.note(None, "client", client, "has f+1 replies to", digest, "of batch", reply.sequence)
         self.checkers.acknowledged(digest, reply)
@@ -386,22 +386,22 @@ class Simulation(Wired):
         self.trace.frame(sender, receiver, what.message)
         self.nodes[receiver].hear(sender, what)
 
-    def on_sent(self, node: Node, message: Message) -> None:
+    def on_sent(self, node: SimulatedNode, message: Message) -> None:
         """A correct aggregator says something."""
         if node.index not in self.storm.forgetful:
             self.checkers.sent(node.index, message, node.members)
 
-    def on_written(self, node: Node, record: LogRecord) -> None:
+    def on_written(self, node: SimulatedNode, record: LogRecord) -> None:
         """A correct aggregator has a record on its disk."""
         if node.index not in self.storm.forgetful:
             self.checkers.wrote(node.index, record, node.members)
 
-    def on_stable(self, node: Node, sequence: int) -> None:
+    def on_stable(self, node: SimulatedNode, sequence: int) -> None:
         """A correct aggregator has a stable checkpoint on its disk."""
         if node.index not in self.storm.forgetful:
             self.checkers.moved(node.index, sequence)
 
-    def on_executed(self, node: Node, effect: Executed, batch: Batch) -> None:
+    def on_executed(self, node: SimulatedNode, effect: Executed, batch: Batch) -> None:
         """An aggregator has run a batch."""
         if node.replica.view != self._views.get(node.index, 0):
             self._views[node.index] = node.replica.view
@@ -411,15 +411,15 @@ class Simulation(Wired):
         if node.is_correct:
             self.checkers.executed(node.index, effect, batch, self.queue.now_ms)
 
-    def on_reply(self, node: Node, client: int, reply: Reply) -> None:
+    def on_reply(self, node: SimulatedNode, client: int, reply: SendReply) -> None:
         """An aggregator answers a client."""
         self._on_client_link(lambda: self._hearers[client].hear(node.index, reply))
 
-    def on_refused(self, node: Node, client: int, refusal: Refuse) -> None:
+    def on_refused(self, node: SimulatedNode, client: int, refusal: SendRefusal) -> None:
         """An aggregator does not take a request; the client asks again."""
         self.faults["request_refused"] += 1
 
-    def on_accusation(self, node: Node, accused: int) -> None:
+    def on_accusation(self, node: SimulatedNode, accused: int) -> None:
         """An aggregator holds a proof against another."""
         if node.is_correct:
             accused = self._host_of[node.members.addresses[accused]]
@@ -428,13 +428,13 @@ class Simulation(Wired):
             is_correct = self.nodes[accused].is_correct and accused not in self.storm.forgetful
             self.checkers.accused(node.index, accused, is_correct=is_correct)
 
-    def on_halt(self, node: Node, error: PotLabError) -> None:
+    def on_halt(self, node: SimulatedNode, error: PotLabError) -> None:
         """An aggregator has stopped itself."""
         self.trace.mark(f"aggregator {node.index} halts:", error)
         if node.is_correct:
             self.checkers.halted(node.index, error)
 
-    def on_failure(self, node: Node, error: Exception) -> None:
+    def on_failure(self, node: SimulatedNode, error: Exception) -> None:
         """An aggregator's step raised."""
         if self.storm.is_damage(node.index, error):
             return
@@ -442,7 +442,7 @@ class Simulation(Wired):
         if node.is_correct:
             self.checkers.failed(node.index, error)
 
-    def on_members(self, node: Node, members: Membership) -> None:
+    def on_members(self, node: SimulatedNode, members: Membership) -> None:
         """An aggregator works with another set."""
         self.faults["set_changed"] += 1
         where = [self._host_of[address] for address in members.addresses]
@@ -450,7 +450,7 @@ class Simulation(Wired):
         if node.is_correct:
             self.checkers.began(node.index, members)
 
-    def on_full_disk(self, node: Node) -> None:
+    def on_full_disk(self, node: SimulatedNode) -> None:
         """An aggregator has stopped for want of room; the storm starts it again."""
         self.faults["stopped_by_full_disk"] += 1
         self.trace.mark(f"aggregator {node.index} stops: its disk is full")

@@ -19,16 +19,16 @@ from pot_lab.agreement.application import Batch, Execution, RequestId
 from pot_lab.agreement.quorum import quorum, weak_quorum
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import Message
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.records import LogRecord
 from pot_lab.consensus.replica import Replica
-from pot_lab.consensus.steps import Executed, Refuse, Reply
+from pot_lab.consensus.steps import Executed, SendRefusal, SendReply
 from pot_lab.crypto.canonical import sha256, tagged_hash
 from pot_lab.errors import Malformed, PotLabError
 from pot_lab.simulator.clocks import Clock
 from pot_lab.simulator.disks import Disk
 from pot_lab.simulator.links import Frame, Links, Weather, Wired
-from pot_lab.simulator.nodes import Node
+from pot_lab.simulator.nodes import SimulatedNode
 from pot_lab.simulator.people import cast_of
 from pot_lab.simulator.signatures import remembered
 from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US, EventQueue
@@ -128,7 +128,7 @@ class _Bench(Wired):
             return Replica(membership, cast.aggregators[index], application, parameters)
 
         self.nodes = [
-            Node(self, index, Clock(self.queue), Disk(), Random(index), Bundle, replica) for index in range(n)
+            SimulatedNode(self, index, Clock(self.queue), Disk(), Random(index), Bundle, replica) for index in range(n)
         ]
         self._executed: Counter[int] = Counter()
         self._replies: dict[int, Counter[tuple[int, bytes]]] = {}
@@ -159,7 +159,7 @@ class _Bench(Wired):
             self.nodes[receiver].hear(sender, what)
         elif isinstance(what, bytes):
             self.nodes[receiver].ask(sender - self.n, what, True)
-        elif isinstance(what, Reply) and receiver - self.n not in self._answered:
+        elif isinstance(what, SendReply) and receiver - self.n not in self._answered:
             account = receiver - self.n
             said = self._replies.setdefault(account, Counter())
             said[what.sequence, what.reply] += 1
@@ -169,50 +169,50 @@ class _Bench(Wired):
                 if len(self._answered) == self.transactions:
                     self._answered_us = self.queue.now_us
 
-    def on_sent(self, node: Node, message: Message) -> None:
+    def on_sent(self, node: SimulatedNode, message: Message) -> None:
         pass
 
-    def on_written(self, node: Node, record: LogRecord) -> None:
+    def on_written(self, node: SimulatedNode, record: LogRecord) -> None:
         pass
 
-    def on_executed(self, node: Node, effect: Executed, batch: Batch) -> None:
+    def on_executed(self, node: SimulatedNode, effect: Executed, batch: Batch) -> None:
         self._executed[node.index] += len(batch.requests)
         if self._executed[node.index] == self.transactions:
             self._synchronised.add(node.index)
             if len(self._synchronised) == quorum(self.n):
                 self._synchronised_us = self.queue.now_us
 
-    def on_reply(self, node: Node, client: int, reply: Reply) -> None:
+    def on_reply(self, node: SimulatedNode, client: int, reply: SendReply) -> None:
         self.links.send(node.index, self.n + client, reply, _REPLY_BYTES)
 
-    def on_refused(self, node: Node, client: int, refusal: Refuse) -> None:
+    def on_refused(self, node: SimulatedNode, client: int, refusal: SendRefusal) -> None:
         raise refusal.error
 
-    def on_accusation(self, node: Node, accused: int) -> None:
+    def on_accusation(self, node: SimulatedNode, accused: int) -> None:
         raise AssertionError(f"aggregator {accused} was accused in a run without faults")
 
-    def on_halt(self, node: Node, error: PotLabError) -> None:
+    def on_halt(self, node: SimulatedNode, error: PotLabError) -> None:
         raise error
 
-    def on_failure(self, node: Node, error: Exception) -> None:
+    def on_failure(self, node: SimulatedNode, error: Exception) -> None:
         raise error
 
-    def on_stable(self, node: Node, sequence: int) -> None:
+    def on_stable(self, node: SimulatedNode, sequence: int) -> None:
         pass
 
-    def on_members(self, node: Node, members: Membership) -> None:
+    def on_members(self, node: SimulatedNode, members: Membership) -> None:
         raise AssertionError("the aggregators of Table 5 stay the same")
 
-    def on_full_disk(self, node: Node) -> None:
+    def on_full_disk(self, node: SimulatedNode) -> None:
         raise AssertionError("no disk of Table 5 is full")
 
 
-def _parameters(transactions: int, n: int, bits_per_s: int, model: str) -> Parameters:
+def _parameters(transactions: int, n: int, bits_per_s: int, model: str) -> ConsensusParameters:
     """Waits that fit links on which the whole bundle takes its time."""
     copies = n if model == "uplink" else 1
     bundle_ms = transactions * (max(RECORD_BYTES) + _OVERHEAD_BYTES) * 8 * 1_000 // bits_per_s * copies
     patience_ms = 4 * LATENCY_US // MILLISECOND_US + 2 * bundle_ms
-    return Parameters(
+    return ConsensusParameters(
         message_delay_ms=patience_ms,
         in_flight=64,
         beside_requests=0,

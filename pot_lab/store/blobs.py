@@ -24,8 +24,8 @@ from pot_lab.crypto.link import Link
 from pot_lab.store.errors import LinkDead, TooBig, TooSlow, UnusableAddress, WrongHash
 from pot_lab.store.transport import (
     HTTP_SCHEMES,
+    BlobSource,
     Interrupted,
-    Source,
     filesystem,
     http_put,
     local_path,
@@ -302,7 +302,7 @@ def _until(deadline: float, inbox: queue.Queue[_Item], link: Link) -> Iterator[_
             raise TooSlow("the blob did not come in time", seen=link.uri) from None
 
 
-def _compare_sizes(link: Link, source: Source) -> None:
+def _compare_sizes(link: Link, source: BlobSource) -> None:
     if source.size_bytes is None or source.size_bytes == link.size_bytes:
         return
     seen, wanted = f"{source.size_bytes} bytes", f"{link.size_bytes} bytes"

@@ -92,7 +92,7 @@ class BlobServer(ThreadingHTTPServer):
                     self.blobs += 1
                     self.used_bytes += entry.stat().st_size
         try:
-            super().__init__((host, port), _Handler)
+            super().__init__((host, port), _BlobHandler)
         except OSError as error:
             self._lock_file.close()
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
@@ -144,7 +144,7 @@ class BlobServer(ThreadingHTTPServer):
         self._lock_file.close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _BlobHandler(BaseHTTPRequestHandler):
     server: BlobServer
     protocol_version = "HTTP/1.1"
     server_version = "pot-lab-store"

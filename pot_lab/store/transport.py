@@ -31,7 +31,7 @@ class Interrupted(Exception):
     """The transfer broke off but may be tried again."""
 
 
-class Source(Protocol):
+class BlobSource(Protocol):
     """An address to read: once opened, `size_bytes` of the whole blob if told, the offset that reading starts from."""
 
     size_bytes: int | None
@@ -246,7 +246,7 @@ class HttpSource:
             self._connection.close()
 
 
-def source_of(uri: str, offset: int, timeout_s: float) -> Source:
+def source_of(uri: str, offset: int, timeout_s: float) -> BlobSource:
     """What reads this address from `offset`; not opened yet. `timeout_s` bounds each wait, not the whole."""
     if scheme_of(uri) in HTTP_SCHEMES:
         return HttpSource(uri, offset, timeout_s)

@@ -193,7 +193,7 @@ class Testnet:
         durability: str,
         say: Say,
     ) -> None:
-        from pot_lab.chain.deploy import Genesis, deploy
+        from pot_lab.chain.deploy import ContractSetup, deploy
 
         started = time.monotonic()
         say("making keys")
@@ -228,7 +228,7 @@ class Testnet:
         contracts = deploy(
             rpc_url,
             deployer,
-            Genesis(
+            ContractSetup(
                 aggregators=[node[0].address for node in nodes],
                 balances={
                     identity.address: (10_000 if name.startswith("client") else 100) * GRAINS_PER_POT

@@ -3,13 +3,13 @@
 from pot_lab.training.devices import Device, pick_device
 from pot_lab.training.errors import BadCheckpoint, BadSettings, TrainingDiverged
 from pot_lab.training.settings import TrainerSettings
-from pot_lab.training.trainer import Progress, Trained, Trainer
+from pot_lab.training.trainer import Trained, Trainer, TrainingProgress
 
 __all__ = [
     "BadCheckpoint",
     "BadSettings",
     "Device",
-    "Progress",
+    "TrainingProgress",
     "Trained",
     "Trainer",
     "TrainerSettings",

@@ -37,7 +37,7 @@ _LOWEST_RATE = 0.01
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a training stands.
 
     Attributes:
@@ -162,7 +162,7 @@ class Trainer:
         *,
         deadline_monotonic: float | None = None,
         steps: int | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[TrainingProgress], None] | None = None,
         on_improved: Callable[[bytes, float, int], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Trained:
@@ -295,7 +295,7 @@ class Trainer:
             elapsed_s = run.elapsed_s(self._clock())
             epoch = self.step // self._steps_per_epoch
             run.on_progress(
-                Progress(
+                TrainingProgress(
                     self.step, epoch, run.loss, rate, self._validation_score, self.best_score, self.best_step, elapsed_s
                 )
             )
@@ -445,7 +445,7 @@ class _Run:
     elapsed_before_s: float
     deadline: float | None
     last_step: int | None
-    on_progress: Callable[[Progress], None] | None
+    on_progress: Callable[[TrainingProgress], None] | None
     on_improved: Callable[[bytes, float, int], None] | None
     epoch: int = -1
     order: Tensor | None = None

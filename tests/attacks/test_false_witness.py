@@ -31,7 +31,7 @@ def test_f_liars_make_no_money_however_they_try(aggregators: int) -> None:
         for liar in liars:
             world.must(liar, Attest(0, (staked(10**6 * POT), placed)))
     assert world.ledger.state.deposited_grains == 0
-    assert world.say(MALLORY, Register(0)).code == "InsufficientStake"
+    assert world.submit(MALLORY, Register(0)).code == "InsufficientStake"
     assert world.order(order.id).window == Window.WAITING
 
 
@@ -56,7 +56,7 @@ def test_f_that_withhold_their_attestations_stop_nothing() -> None:
     world = World(7)
     for aggregator in world.aggregators[world.ledger.book.faulty :][: world.ledger.book.faulty + 1]:
         world.must(aggregator, Attest(0, (staked(20 * POT),)))
-    assert world.say(MALLORY, Register(0)).accepted
+    assert world.submit(MALLORY, Register(0)).accepted
 
 
 def test_a_forged_refund_ends_no_order(world: World) -> None:
@@ -84,7 +84,7 @@ def test_an_event_that_cannot_be_applied_never_enters_the_ledger(change: dict[st
     event = structs.replace(staked(POT), **change)
     first = world.ledger.state.next_chain_event
     for aggregator in world.aggregators:
-        assert world.say(aggregator, Attest(first, (event,))).code == "Malformed"
+        assert world.submit(aggregator, Attest(first, (event,))).code == "Malformed"
     world.chain(staked(POT))
     assert world.ledger.book.stake(MALLORY.address, Role.PROVIDER).bonded == POT
 
@@ -93,6 +93,6 @@ def test_junk_of_one_aggregator_is_bounded_in_memory(world: World) -> None:
     before = len(world.ledger.snapshot())
     for first in range(0, 8_000, 64):
         base = world.ledger.state.next_chain_event
-        world.say(world.aggregators[0], Attest(base + first, (staked(first),) * 64))
+        world.submit(world.aggregators[0], Attest(base + first, (staked(first),) * 64))
     assert len(world.ledger.state.attestations) == 4_096
     assert len(world.ledger.snapshot()) - before < 4_096 * 200

@@ -31,13 +31,13 @@ def test_one_stake_backs_no_more_claims_than_it_can_pay_for(world: World) -> Non
     codes = []
     for nonce in range(1, 13):
         order_id, _ = world.start(nonce=nonce)
-        codes.append(world.say(provider, Claim(order_id, H)).code)
+        codes.append(world.submit(provider, Claim(order_id, H)).code)
     assert codes == [""] * 10 + ["InsufficientStake"] * 2
     assert world.ledger.book.stake(provider.address, Role.PROVIDER).locked == 10 * POT
 
 
 def test_stake_of_one_role_backs_no_other(world: World) -> None:
-    assert world.say(PROVIDERS[0], Register(1)).code == "InsufficientStake"
+    assert world.submit(PROVIDERS[0], Register(1)).code == "InsufficientStake"
     order_id = bring_to(world, Window.SCORE)
     assert world.commit_scores(order_id, PROVIDERS[0], {"model 1": 5}).code == "NotAssigned"
 
@@ -62,4 +62,4 @@ def test_an_escrow_for_an_order_that_is_never_shown_stays_with_the_contracts(wor
 
 def test_an_order_whose_escrow_could_be_refunded_too_soon_is_not_taken(world: World) -> None:
     order = world.new_order(seal_by_s=world.now_ms // 1000 + 10)
-    assert world.say(world.client, Put(order)).code == "BadWindows"
+    assert world.submit(world.client, Put(order)).code == "BadWindows"

@@ -26,7 +26,7 @@ def test_a_client_neither_claims_nor_scores_its_own_order(world: World) -> None:
     world.stake(world.client, Role.PROVIDER)
     world.stake(world.client, Role.VALIDATOR, 10**6 * POT)
     order_id = bring_to(world, Window.COMMIT)
-    assert world.say(world.client, Claim(order_id, H)).code == "NotAllowed"
+    assert world.submit(world.client, Claim(order_id, H)).code == "NotAllowed"
     order_id = bring_to(world, Window.SCORE)
     assert world.assigned(order_id, world.client) == []
     assert world.commit_scores(order_id, world.client, SCORES).code == "NotAssigned"
@@ -34,14 +34,14 @@ def test_a_client_neither_claims_nor_scores_its_own_order(world: World) -> None:
 
 def test_nobody_withdraws_or_releases_anothers_order(world: World) -> None:
     order_id = bring_to(world, Window.COMMIT, claimed=False)
-    assert world.say(PROVIDERS[0], Withdraw(order_id)).code == "NotAllowed"
+    assert world.submit(PROVIDERS[0], Withdraw(order_id)).code == "NotAllowed"
     order_id = bring_to(world, Window.RELEASE)
-    assert world.say(PROVIDERS[0], ReleaseKey(order_id, world.keys[order_id])).code == "NotAllowed"
+    assert world.submit(PROVIDERS[0], ReleaseKey(order_id, world.keys[order_id])).code == "NotAllowed"
 
 
 def test_a_client_cannot_take_an_order_back_once_somebody_works_on_it(world: World) -> None:
     order_id = bring_to(world, Window.COMMIT)
-    assert world.say(world.client, Withdraw(order_id)).code == "TooLate"
+    assert world.submit(world.client, Withdraw(order_id)).code == "TooLate"
 
 
 def test_sybils_without_stake_can_put_records_and_nothing_else(world: World) -> None:
@@ -51,8 +51,8 @@ def test_sybils_without_stake_can_put_records_and_nothing_else(world: World) -> 
         sybil = key(f"sybil {i}")
         assert world.claim(order_id, sybil, MODELS[0]).code == "NotAllowed"
         for role in (0, 1, 2):
-            assert world.say(sybil, Register(role)).code == "InsufficientStake"
-        assert world.say(sybil, Register(3)).code == "NotAllowed"
+            assert world.submit(sybil, Register(role)).code == "InsufficientStake"
+        assert world.submit(sybil, Register(3)).code == "NotAllowed"
     assert len(world.ledger.state.accounts) == accounts, "whoever is refused leaves no trace"
 
 
@@ -62,8 +62,8 @@ def test_sybils_that_put_and_withdraw_fill_nothing(world: World) -> None:
     codes = []
     for nonce in range(limit + 5):
         order = world.new_order(client=sybil.address, nonce=nonce)
-        codes.append(world.say(sybil, Put(order)).code)
-        world.say(sybil, Withdraw(order.id))
+        codes.append(world.submit(sybil, Put(order)).code)
+        world.submit(sybil, Withdraw(order.id))
     assert codes == [""] * limit + ["TooManyOrders"] * 5
     world.wait(world.parameters.pool_ms)
     assert not state.orders and not state.headers and len(state.accounts) == accounts

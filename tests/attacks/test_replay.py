@@ -42,7 +42,7 @@ def test_a_transaction_of_another_network_is_not_admitted(world: World) -> None:
 def test_an_order_of_another_network_is_refused_even_when_its_client_signs_it_here(world: World) -> None:
     other = World(aggregators=4, parameters=structs.replace(world.parameters, update_ms=3_000))
     order = other.new_order()
-    assert world.say(world.client, Put(order)).code == "WrongNetwork"
+    assert world.submit(world.client, Put(order)).code == "WrongNetwork"
 
 
 def test_nobody_speaks_in_anothers_name(world: World) -> None:
@@ -82,4 +82,4 @@ def test_a_put_said_again_after_its_order_ended_is_refused_for_good(world: World
     assert order_id in world.ledger.state.headers
     assert world.ordered(put)[0].code == "StaleNonce"
     order = decode(open_transaction(put, world.network_id).body, Put, limit_bytes=100_000).order
-    assert world.say(world.client, Put(order)).code == "OrderExists"
+    assert world.submit(world.client, Put(order)).code == "OrderExists"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import Score, validation_commitment
+from pot_lab.protocol.records import ClaimScore, validation_commitment
 from pot_lab.protocol.transactions import CommitScores, ScoreCommitment
 from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to
 from tests.protocol.world import POT, World, salt
@@ -138,8 +138,14 @@ def test_a_score_of_few_values_cannot_be_guessed_from_its_commitment(world: Worl
     assert right in {v.commitment for v in world.order(order_id).validations}
     guesses = {
         validation_commitment(
-            world.network_id, order_id, opened.mid, HONEST.address, Score(total, 100, True), opened.transcript_root,
-            opened.stake_grains, guess,
+            world.network_id,
+            order_id,
+            opened.mid,
+            HONEST.address,
+            ClaimScore(total, 100, True),
+            opened.transcript_root,
+            opened.stake_grains,
+            guess,
         )
         for total in range(101)
         for guess in (bytes(32), validation.mid, salt("another"))

@@ -22,8 +22,8 @@ def test_a_signature_of_an_old_round_is_worth_nothing_in_the_new_one(world: Worl
     old = signature(world, world.aggregators[0])
     world.wait(world.parameters.settlement_timeout_ms)
     assert pending(world).round == 2
-    assert world.say(world.aggregators[0], old).code == "BadEpoch"
-    assert world.say(world.aggregators[0], SignEpoch(1, 2, old.signature)).code == "BadEpoch"
+    assert world.submit(world.aggregators[0], old).code == "BadEpoch"
+    assert world.submit(world.aggregators[0], SignEpoch(1, 2, old.signature)).code == "BadEpoch"
     assert not signatures(world)
 
 
@@ -35,8 +35,8 @@ def test_a_signature_of_an_old_epoch_is_worth_nothing_in_the_next(world: World) 
     ended_orders(world, 1)
     finish_due(world)
     assert pending(world).epoch == 2
-    assert world.say(world.aggregators[0], old).code == "BadEpoch"
-    assert world.say(world.aggregators[0], SignEpoch(2, 1, old.signature)).code == "BadEpoch"
+    assert world.submit(world.aggregators[0], old).code == "BadEpoch"
+    assert world.submit(world.aggregators[0], SignEpoch(2, 1, old.signature)).code == "BadEpoch"
 
 
 def test_a_signature_for_another_contract_or_chain_is_worth_nothing(world: World) -> None:
@@ -45,7 +45,7 @@ def test_a_signature_for_another_contract_or_chain_is_worth_nothing(world: World
     one, settlement = world.aggregators[0], pending(world)
     for chain_id, contract in ((1, world.genesis.settlement_contract), (world.genesis.chain_id, b"\x09" * 20)):
         signed = one.sign(settlement_digest(chain_id, contract, settlement))
-        assert world.say(one, SignEpoch(1, 1, signed)).code == "BadEpoch"
+        assert world.submit(one, SignEpoch(1, 1, signed)).code == "BadEpoch"
 
 
 def test_f_signatures_and_copies_of_them_make_no_quorum(world: World) -> None:
@@ -55,7 +55,7 @@ def test_f_signatures_and_copies_of_them_make_no_quorum(world: World) -> None:
     theirs = signature(world, liar)
     world.must(liar, theirs)
     for other in world.aggregators[1:]:
-        assert world.say(other, theirs).code == "BadEpoch"
+        assert world.submit(other, theirs).code == "BadEpoch"
     assert list(signatures(world)) == [liar.address]
     assert not any(event.kind == "epoch_signed" for event in world.events)
 

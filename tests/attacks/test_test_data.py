@@ -18,8 +18,8 @@ from tests.protocol.world import POT, World, key
 def test_no_share_and_no_key_is_taken_before_all_models_are_fixed(world: World, window: Window) -> None:
     order_id = bring_to(world, window)
     for index, aggregator in enumerate(world.aggregators):
-        assert world.say(aggregator, ReleaseShare(order_id, world.shares[order_id][index])).code == "TooEarly"
-    assert world.say(world.client, ReleaseKey(order_id, world.keys[order_id])).code == "TooEarly"
+        assert world.submit(aggregator, ReleaseShare(order_id, world.shares[order_id][index])).code == "TooEarly"
+    assert world.submit(world.client, ReleaseKey(order_id, world.keys[order_id])).code == "TooEarly"
     assert not world.order(order_id).shares and not world.order(order_id).test_key
 
 
@@ -56,7 +56,7 @@ def test_a_false_share_is_refused_and_its_aggregator_may_still_say_the_true_one(
         Share(-1, true.value),
         Share(1 << 63, true.value),
     ):
-        assert world.say(world.aggregators[0], ReleaseShare(order_id, false)).code == "BadShare"
+        assert world.submit(world.aggregators[0], ReleaseShare(order_id, false)).code == "BadShare"
     world.release(order_id)
     assert world.order(order_id).window == Window.SCORE
 
@@ -93,7 +93,7 @@ def test_a_client_whose_shares_have_odd_lengths_pays_too(world: World, lengths: 
     order_id = forged_order(world, shares)
     for index, aggregator in enumerate(world.aggregators):
         over = world.order(order_id).window != Window.RELEASE
-        reply = world.say(aggregator, ReleaseShare(order_id, shares[index]))
+        reply = world.submit(aggregator, ReleaseShare(order_id, shares[index]))
         assert reply.code == ("TooLate" if over else "" if len(shares[index].value) == 32 else "BadShare")
     world.wait_for(order_id, Window.VOID)
     order = world.order(order_id)

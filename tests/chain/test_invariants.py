@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pot_lab.chain import abi
 from pot_lab.chain.contract import interface, read_revert
-from pot_lab.chain.evm import TRANSACTION_GAS, Call, EmbeddedChain, EvmReverted
-from pot_lab.chain.transaction import Transaction, created_address
+from pot_lab.chain.evm import TRANSACTION_GAS, ContractCall, EmbeddedChain, EvmReverted
+from pot_lab.chain.transaction import ChainTransaction, created_address
 from pot_lab.chain.wallet import pack_signatures
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity
@@ -80,17 +80,17 @@ class Network:
 
     def read(self, contract: str, function: str, *arguments: Any) -> tuple[Any, ...]:
         spec = interface(contract).functions[function]
-        call = Call(bytes(20), AT[contract], spec.call_data(arguments))
+        call = ContractCall(bytes(20), AT[contract], spec.call_data(arguments))
         return abi.decode(spec.outputs, self.chain.call(call, self._head()))
 
     def _transact(self, who: Identity, to: bytes, data: bytes) -> None:
         head = self._head()
         try:
-            self.chain.call(Call(who.address, to or None, data), head)
+            self.chain.call(ContractCall(who.address, to or None, data), head)
         except EvmReverted as error:
             raise Refused(read_revert(error.data).name) from None
         nonce = self.chain.nonce(who.address, head)
-        raw = Transaction(CHAIN_ID, nonce, 0, 0, TRANSACTION_GAS, to, data).sign(who)
+        raw = ChainTransaction(CHAIN_ID, nonce, 0, 0, TRANSACTION_GAS, to, data).sign(who)
         receipt = self.chain.receipt(self.chain.send(raw))
         assert receipt is not None and receipt.succeeded
 

@@ -6,7 +6,7 @@ import pytest
 
 from pot_lab.chain.account import Receipt
 from pot_lab.chain.errors import ChainReverted, NotEnoughSignatures
-from pot_lab.chain.wallet import Claim, pack_signatures
+from pot_lab.chain.wallet import ClaimablePayout, pack_signatures
 from pot_lab.protocol.settlement import (
     PayoutTree,
     Settlement,
@@ -44,7 +44,7 @@ def test_an_honest_epoch_is_settled_and_paid_once(world: World) -> None:
     with refused("NothingToClaim", A, 60 * POT):
         wallet.claim(A, 60 * POT, tree.proof(reward_leaf(A, 60 * POT)))
     claims = [
-        Claim(who, grains, tuple(tree.proof(reward_leaf(who, grains))))
+        ClaimablePayout(who, grains, tuple(tree.proof(reward_leaf(who, grains))))
         for who, grains in ((A, 60 * POT), (B, 40 * POT))
     ]
     wallet.claim_many(claims)

@@ -7,7 +7,7 @@ from eth_account import Account
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pot_lab.chain.transaction import Transaction, created_address, rlp
+from pot_lab.chain.transaction import ChainTransaction, created_address, rlp
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity, format_address
 
@@ -23,7 +23,7 @@ def test_rlp_equals_the_reference(item: object) -> None:
 @given(
     secrets,
     st.builds(
-        Transaction,
+        ChainTransaction,
         chain_id=st.integers(1, 2**53),
         nonce=st.integers(0, 2**32),
         max_priority_fee=st.integers(0, 2**40),
@@ -34,7 +34,7 @@ def test_rlp_equals_the_reference(item: object) -> None:
         value=st.integers(0, 2**70),
     ),
 )
-def test_a_signed_transaction_equals_the_reference(secret: bytes, transaction: Transaction) -> None:
+def test_a_signed_transaction_equals_the_reference(secret: bytes, transaction: ChainTransaction) -> None:
     fields = {
         "type": 2,
         "chainId": transaction.chain_id,

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pot_lab.chain.contract import Contracts
-from pot_lab.chain.deploy import BadGenesis, Genesis, deploy, quorum
+from pot_lab.chain.deploy import BadGenesis, ContractSetup, deploy, quorum
 from pot_lab.chain.errors import ChainRefused, ChainReverted, ChainUnreachable, InsufficientBalance
-from pot_lab.chain.wallet import ChainWallet, Stake
+from pot_lab.chain.wallet import ChainStake, ChainWallet
 from pot_lab.protocol.records import order_id
 from pot_lab.protocol.settlement import PayoutTree, Settlement, reward_leaf, settlement_digest
 from tests.chain.world import DAY_S, POT, World, fields, identity, start_chain, stop
@@ -24,7 +24,7 @@ def test_a_network_begins_as_its_genesis_says(world: World) -> None:
     assert wallet.balance_grains() == 10**5 * POT
     assert wallet.signers() == (1, 4, tuple(signer.address for signer in world.aggregators))
     for signer in world.aggregators:
-        assert wallet.stake_of(signer.address, 3) == Stake(1_000 * POT, 0, 0)
+        assert wallet.stake_of(signer.address, 3) == ChainStake(1_000 * POT, 0, 0)
     everything = [world.founder, world.client, *world.aggregators]
     held = sum(wallet.balance_grains(who.address) for who in everything)
     assert held + wallet.balance_grains(world.contracts.registry) == 10**18
@@ -38,14 +38,14 @@ def test_the_quorum_of_the_chain_is_that_of_the_ledger() -> None:
 @pytest.mark.parametrize(
     "genesis",
     [
-        Genesis(aggregators=[]),
-        Genesis(aggregators=[b"\1" * 20]),
-        Genesis(aggregators=[b"\1" * 20] * 2, stakes=[(b"\1" * 20, 3, POT)]),
-        Genesis(aggregators=[b"\1" * 20], stakes=[(b"\1" * 20, 3, POT)], min_stakes=(0, 0, 0, 2 * POT)),
-        Genesis(aggregators=[b"\1" * 20], stakes=[(b"\1" * 20, 3, POT)], balances={b"\2" * 20: 10**18}),
+        ContractSetup(aggregators=[]),
+        ContractSetup(aggregators=[b"\1" * 20]),
+        ContractSetup(aggregators=[b"\1" * 20] * 2, stakes=[(b"\1" * 20, 3, POT)]),
+        ContractSetup(aggregators=[b"\1" * 20], stakes=[(b"\1" * 20, 3, POT)], min_stakes=(0, 0, 0, 2 * POT)),
+        ContractSetup(aggregators=[b"\1" * 20], stakes=[(b"\1" * 20, 3, POT)], balances={b"\2" * 20: 10**18}),
     ],
 )
-def test_a_genesis_that_cannot_be_is_refused_before_anything_is_sent(chain_url: str, genesis: Genesis) -> None:
+def test_a_genesis_that_cannot_be_is_refused_before_anything_is_sent(chain_url: str, genesis: ContractSetup) -> None:
     with pytest.raises(BadGenesis):
         deploy("http://127.0.0.1:9", identity("founder"), genesis)
 
@@ -66,7 +66,7 @@ def test_a_stake_goes_up_down_and_out(world: World) -> None:
     assert (caught.value.name, caught.value.arguments) == ("StillLocked", (unlock_at_s,))
     world.warp(7 * DAY_S)
     wallet.withdraw(0)
-    assert wallet.stake_of(world.client.address, 0) == Stake(100 * POT, 0, 0)
+    assert wallet.stake_of(world.client.address, 0) == ChainStake(100 * POT, 0, 0)
     assert wallet.balance_grains() == 10**5 * POT - 100 * POT
 
 

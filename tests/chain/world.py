@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pot_lab.chain.account import ChainAccount, Receipt
 from pot_lab.chain.contract import Contracts
-from pot_lab.chain.deploy import Genesis, deploy
+from pot_lab.chain.deploy import ContractSetup, deploy
 from pot_lab.chain.rpc import JsonRpc
 from pot_lab.chain.wallet import ChainWallet, pack_signatures
 from pot_lab.crypto.canonical import keccak256
@@ -74,7 +74,7 @@ class World:
         self.contracts: Contracts = deploy(
             url,
             self.founder,
-            Genesis(
+            ContractSetup(
                 aggregators=[signer.address for signer in signers],
                 stakes=[(signer.address, 3, 1_000 * POT) for signer in signers],
                 balances={self.client.address: 10**5 * POT} | {s.address: 10**4 * POT for s in signers},

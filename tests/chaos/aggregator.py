@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pot_lab.agreement.application import Application, Batch, Execution
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.network.aggregator.main import run_aggregator
@@ -97,7 +97,7 @@ def main() -> int:
         duties,
         identity=Identity(bytes.fromhex(secret)),
         curve_secret=curve_secret,
-        parameters=Parameters(snapshot_batches=int(environment.get("CHAOS_SNAPSHOT_BATCHES", "512"))),
+        parameters=ConsensusParameters(snapshot_batches=int(environment.get("CHAOS_SNAPSHOT_BATCHES", "512"))),
     )
 
 

@@ -30,13 +30,13 @@ from pot_lab.network.wire import (
     MAX_PEER_FRAME_BYTES,
     Answer,
     Question,
-    Refused,
+    RequestRefused,
     decode_answer,
     decode_question,
     encode_frame,
 )
 from pot_lab.protocol.application import LedgerApplication
-from pot_lab.protocol.records import ChainEvent, Order
+from pot_lab.protocol.records import ChainEvent, OrderRecord
 from pot_lab.protocol.transactions import Put, Register, open_transaction, sign
 from pot_lab.protocol.views import OrderQuery
 from pot_lab.scoring import load_graph, load_weights, unpack_dataset
@@ -109,7 +109,7 @@ def _ledger_query(data: bytes) -> object:
 
 def _refusal(data: bytes) -> object:
     answer = decode_answer(data)
-    if isinstance(answer, Refused):
+    if isinstance(answer, RequestRefused):
         return str(error_from_wire(answer.code, answer.message, answer.seen, answer.wanted))
     return answer
 
@@ -250,7 +250,7 @@ def targets() -> dict[str, Target]:
         "log file": Target(_log_file, (_log_file_seed(),)),
         "transaction": Target(_transaction, (_signed(Register(0)), _signed(Put(_cast().order(1)[0])))),
         "ledger query": Target(_ledger_query, (b"network\0", b"order\0" + encode(OrderQuery(HASH)), b"orders\0")),
-        "order": _records(Order),
+        "order": _records(OrderRecord),
         "chain event": _records(ChainEvent),
         "link": _records(Link),
         "network file": Target(_network_file, (_network_file_seed(),)),

@@ -16,7 +16,7 @@ from pot_lab.crypto.shamir import Share
 from pot_lab.errors import PotLabError
 from pot_lab.network.client.calls import Call
 from pot_lab.protocol.ledger import Ledger
-from pot_lab.protocol.records import ChainEvent, Order
+from pot_lab.protocol.records import ChainEvent, OrderRecord
 from pot_lab.protocol.settlement import Settlement
 from pot_lab.protocol.transactions import Reply, sign
 from pot_lab.simulator.people import REGULARS, Cast, Person, Regular, population
@@ -51,7 +51,7 @@ class RealCast(Cast):
         super().__init__(n)
         self.regulars += [Signer(sha256(b"another regular %d" % i)) for i in range(_MORE_REGULARS)]
 
-    def _make_order(self, number: int) -> tuple[Order, list[Share]]:
+    def _make_order(self, number: int) -> tuple[OrderRecord, list[Share]]:
         order, shares = super()._make_order(number)
         return msgspec.structs.replace(order, seal_by_s=self.seal_by_s), shares
 
@@ -159,7 +159,7 @@ class Crowd:
             if what not in self._under_way and time.monotonic() >= self._not_before_s.get(what, 0):
                 nonce = self._nonces[person] = self._nonces.get(person, 0) + 1
                 request = sign(self._cast.network_id, body, person.identity, nonce)
-                self._under_way[what] = self._book.say(request, timeout_s=self._patience_s)
+                self._under_way[what] = self._book.submit(request, timeout_s=self._patience_s)
 
     def _collect(self) -> None:
         for what in [what for what, call in self._under_way.items() if call.done()]:

@@ -270,7 +270,7 @@ class Bookkeeper(NetworkClient):
         self._is_closed = False
         super().__init__(network.config)
 
-    def say(self, request: bytes, *, timeout_s: float = PATIENCE_S) -> Call[bytes]:
+    def submit(self, request: bytes, *, timeout_s: float = PATIENCE_S) -> Call[bytes]:
         """Submit a request and keep book on it."""
         digest = request_digest(request)
         self._book.invoked(request, time.monotonic_ns())
@@ -289,7 +289,7 @@ class Bookkeeper(NetworkClient):
     def put(self, payload: bytes = b"") -> Call[bytes]:
         """The toy's next request of this account."""
         self._nonce += 1
-        return self.say(toy_request(self.account, self._nonce, payload))
+        return self.submit(toy_request(self.account, self._nonce, payload))
 
     def put_all(self, count: int, pause_s: float = 0.0) -> list[bytes]:
         """So many requests, and their replies."""

@@ -21,7 +21,7 @@ from pot_lab.network.wire import (
     MAX_CREDIT,
     Follow,
     Query,
-    Refused,
+    RequestRefused,
     Submit,
     decode_answer,
     encode_frame,
@@ -223,7 +223,7 @@ def test_a_stranger_without_keys_learns_and_changes_nothing(tmp_path: Path) -> N
             for dealer in them:
                 assert dealer.poll(1_000 * PATIENCE_S)
                 answer = decode_answer(dealer.recv())
-                assert isinstance(answer, Refused) and answer.code == "BadSignature"
+                assert isinstance(answer, RequestRefused) and answer.code == "BadSignature"
         with dealers(network, mechanism="curve", peer_port=True) as them:
             for dealer in them:
                 say(dealer, encode_message(example(Commit)))

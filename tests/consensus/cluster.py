@@ -13,7 +13,7 @@ from pot_lab.agreement.application import Batch, Execution, RequestId, Seat
 from pot_lab.consensus.checkpoint import chunks_of
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
 from pot_lab.consensus.messages import Chunk, Decisions, decode_message, encode_message, request_digest
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.records import (
     Accepted,
     Decided,
@@ -27,7 +27,6 @@ from pot_lab.consensus.records import (
 )
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import (
-    Accuse,
     Broadcast,
     Compact,
     Effect,
@@ -39,10 +38,11 @@ from pot_lab.consensus.steps import (
     Persist,
     Received,
     Recovered,
-    Refuse,
-    Reply,
+    ReportEquivocation,
     Restored,
     Send,
+    SendRefusal,
+    SendReply,
     ServeChunk,
     ServeDecisions,
     SetTimer,
@@ -213,20 +213,20 @@ class Node:
             cluster.send(self.index, self.host_of(effect.to), encode_message(chunk))
         elif isinstance(effect, Executed):
             cluster.on_executed(self, effect)
-        elif isinstance(effect, Reply):
+        elif isinstance(effect, SendReply):
             cluster.on_reply(self, effect)
         elif isinstance(effect, SetTimer):
             self.timer_ms = effect.at_ms
             if effect.at_ms is not None:
                 life = self.life
                 cluster.at(max(effect.at_ms - self.skew_ms, cluster.now_ms + 1), lambda: self.fire(life, effect.at_ms))
-        elif isinstance(effect, Accuse):
+        elif isinstance(effect, ReportEquivocation):
             cluster.accusations.append(effect)
         elif isinstance(effect, Halt):
             cluster.halts.append((self.index, effect.error))
             self.up = False
         else:
-            assert isinstance(effect, Refuse)
+            assert isinstance(effect, SendRefusal)
             cluster.refusals.append(effect)
 
     def host_of(self, replica: int) -> int:
@@ -269,9 +269,11 @@ class Node:
 class Cluster:
     """n replicas, the links between them, and what is checked after each step."""
 
-    def __init__(self, n: int = 4, seed: int = 0, parameters: Parameters | None = None, delay_ms: int = 2) -> None:
+    def __init__(
+        self, n: int = 4, seed: int = 0, parameters: ConsensusParameters | None = None, delay_ms: int = 2
+    ) -> None:
         self.random = random.Random(seed)
-        self.parameters = parameters or Parameters()
+        self.parameters = parameters or ConsensusParameters()
         self.now_ms = START_MS
         self.delay_ms, self.jitter_ms = delay_ms, 0
         self.loss = self.duplication = 0.0
@@ -285,10 +287,10 @@ class Cluster:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._ticket = 0
         self.decided: dict[int, tuple[bytes, int]] = {}
-        self.replies: dict[bytes, dict[int, Reply]] = {}
-        self.accusations: list[Accuse] = []
+        self.replies: dict[bytes, dict[int, SendReply]] = {}
+        self.accusations: list[ReportEquivocation] = []
         self.halts: list[tuple[int, PotLabError]] = []
-        self.refusals: list[Refuse] = []
+        self.refusals: list[SendRefusal] = []
         self.nodes: list[Node] = []
         for i in range(n):
             self.nodes.append(Node(self, i))
@@ -365,7 +367,7 @@ class Cluster:
         expected = self.decided.setdefault(effect.sequence, (effect.state, effect.time_ms))
         assert expected == (effect.state, effect.time_ms), f"replica {node.index} disagrees at {effect.sequence}"
 
-    def on_reply(self, node: Node, effect: Reply) -> None:
+    def on_reply(self, node: Node, effect: SendReply) -> None:
         known = self.replies.setdefault(effect.digest, {})
         for other in known.values():
             assert other.reply == effect.reply or other.sequence != effect.sequence

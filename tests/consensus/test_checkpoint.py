@@ -20,14 +20,14 @@ from pot_lab.consensus.messages import (
     decode_message,
     encode_message,
 )
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.records import Accepted, Changing, Decided, Entered, Stabilised, compacted, decode_record
 from pot_lab.consensus.replica_state import StateDiverged
 from pot_lab.crypto.canonical import sha256
 from pot_lab.errors import Malformed
 from tests.consensus.cluster import NETWORK_ID, Cluster, Node, make_request
 
-SMALL = Parameters(window=16, snapshot_batches=12, beside_requests=0)
+SMALL = ConsensusParameters(window=16, snapshot_batches=12, beside_requests=0)
 LIMIT = 1 << 24
 
 

@@ -23,13 +23,13 @@ from pot_lab.consensus.messages import (
     encode_message,
     request_digest,
 )
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.proof import BadProof, assemble, verify
 from pot_lab.consensus.steps import Broadcast, Received, Send
 from pot_lab.crypto.identity import Identity
 from tests.consensus.cluster import NETWORK_ID, Cluster, ask_for_seats, make_request
 
-SMALL = Parameters(window=8, snapshot_batches=6, in_flight=2, beside_requests=0)
+SMALL = ConsensusParameters(window=8, snapshot_batches=6, in_flight=2, beside_requests=0)
 
 
 def small_cluster(n: int = 4, seed: int = 0) -> Cluster:

@@ -22,7 +22,7 @@ from pot_lab.consensus.messages import (
     encode_message,
     request_digest,
 )
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.snapshot_fetch import SnapshotFetch
 from pot_lab.consensus.view_change import Plan
@@ -105,7 +105,7 @@ def forged_certificate() -> None:
 
 def lying_chunks() -> None:
     """A peer sends other bytes than were signed."""
-    cluster = Cluster(4, parameters=Parameters(window=16, snapshot_batches=12, beside_requests=0))
+    cluster = Cluster(4, parameters=ConsensusParameters(window=16, snapshot_batches=12, beside_requests=0))
     node = cluster.nodes[3]
     node.crash()
     for nonce in range(40):

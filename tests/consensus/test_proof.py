@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from pot_lab.consensus.messages import request_digest
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.proof import BadProof, NoProof, ReplyProof, assemble, verify
 from tests.consensus.cluster import NETWORK_ID, Cluster, make_request
 
 
-def network(n: int = 4, parameters: Parameters | None = None) -> tuple[Cluster, list[bytes]]:
+def network(n: int = 4, parameters: ConsensusParameters | None = None) -> tuple[Cluster, list[bytes]]:
     cluster = Cluster(n, parameters=parameters)
     requests = [make_request(account, 0) for account in range(9)]
     for request in requests:
@@ -75,7 +75,7 @@ def test_parts_that_lie_are_left_out() -> None:
 
 
 def test_what_never_ran_or_ran_long_ago_has_no_proof() -> None:
-    cluster, requests = network(parameters=Parameters(cached_replies=5))
+    cluster, requests = network(parameters=ConsensusParameters(cached_replies=5))
     with pytest.raises(NoProof):
         cluster.nodes[0].replica.prove(request_digest(b"never"))
     with pytest.raises(NoProof):

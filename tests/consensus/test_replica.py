@@ -21,16 +21,26 @@ from pot_lab.consensus.messages import (
     encode_message,
     request_digest,
 )
-from pot_lab.consensus.parameters import BadParameters, Parameters
+from pot_lab.consensus.parameters import BadParameters, ConsensusParameters
 from pot_lab.consensus.records import Accepted, Decided, Prepared
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.replica_state import BadLog, StateDiverged
-from pot_lab.consensus.steps import Broadcast, Executed, Persist, Received, Recovered, Refuse, Reply, Send, Tick
+from pot_lab.consensus.steps import (
+    Broadcast,
+    Executed,
+    Persist,
+    Received,
+    Recovered,
+    Send,
+    SendRefusal,
+    SendReply,
+    Tick,
+)
 from pot_lab.errors import Oversize
 from tests.consensus.cluster import NETWORK_ID, START_MS, Cluster, Node, Register, make_request
 from tests.consensus.test_messages import messages
 
-PATIENT = Parameters(request_timeout_ms=3_600_000)
+PATIENT = ConsensusParameters(request_timeout_ms=3_600_000)
 """For what a view's primary may not do, watched for longer than a primary would keep its place."""
 
 
@@ -92,7 +102,7 @@ def test_all_replicas_execute_all_requests_in_one_order() -> None:
 
 
 def test_what_queues_while_batches_are_open_makes_the_next_batch_larger() -> None:
-    cluster = Cluster(4, parameters=Parameters(beside_requests=0), delay_ms=20)
+    cluster = Cluster(4, parameters=ConsensusParameters(beside_requests=0), delay_ms=20)
     requests = [make_request(account, 0) for account in range(300)]
     for request in requests:
         cluster.submit(request)
@@ -104,7 +114,7 @@ def test_what_queues_while_batches_are_open_makes_the_next_batch_larger() -> Non
 
 
 def test_a_small_batch_waits_for_the_open_one_and_a_large_one_does_not() -> None:
-    cluster = Cluster(4, parameters=Parameters(beside_requests=2), delay_ms=50)
+    cluster = Cluster(4, parameters=ConsensusParameters(beside_requests=2), delay_ms=50)
     primary = cluster.nodes[0].replica
     requests = [make_request(account, 0) for account in range(9)]
     cluster.submit(requests[0])
@@ -124,7 +134,7 @@ def test_a_small_batch_waits_for_the_open_one_and_a_large_one_does_not() -> None
 
 
 def test_batches_are_bounded_in_count_and_bytes() -> None:
-    parameters = Parameters(batch_requests=7, batch_bytes=2_000, request_bytes=1_000)
+    parameters = ConsensusParameters(batch_requests=7, batch_bytes=2_000, request_bytes=1_000)
     cluster = Cluster(4, parameters=parameters)
     requests = [make_request(account, 0, bytes(account % 3 * 400)) for account in range(60)]
     for request in requests:
@@ -193,7 +203,7 @@ def test_a_large_body_that_backups_lack_is_fetched() -> None:
 
 
 def test_a_body_that_comes_from_its_client_a_little_later_is_not_fetched() -> None:
-    cluster = Cluster(4, parameters=Parameters(body_delay_ms=40))
+    cluster = Cluster(4, parameters=ConsensusParameters(body_delay_ms=40))
     request = make_request(1, 0, bytes(100_000))
     cluster.submit(request, [0, 1, 2], spread=True)
     cluster.run(35)
@@ -261,13 +271,13 @@ def test_a_retry_is_answered_and_not_run_again() -> None:
     for _ in range(3):
         cluster.submit(request)
         cluster.run(100)
-    replies = [effect for effect in cluster.nodes[1].effects[before:] if isinstance(effect, Reply)]
+    replies = [effect for effect in cluster.nodes[1].effects[before:] if isinstance(effect, SendReply)]
     assert [reply.reply for reply in replies] == [b"done 1"] * 3
     assert cluster.nodes[1].application.executed == [request] and cluster.heights() == [1] * 4
 
 
 def test_a_repetition_older_than_the_reply_cache_is_refused_by_its_nonce() -> None:
-    cluster = Cluster(4, parameters=Parameters(cached_replies=5))
+    cluster = Cluster(4, parameters=ConsensusParameters(cached_replies=5))
     requests = [make_request(1, nonce) for nonce in range(10)]
     for request in requests:
         cluster.submit(request)
@@ -292,7 +302,7 @@ def test_a_primary_that_proposes_a_request_again_makes_nobody_run_it_again() -> 
 
 
 def test_a_refused_request_is_never_ordered_and_its_client_hears_why() -> None:
-    cluster = Cluster(4, parameters=Parameters(request_bytes=1_000))
+    cluster = Cluster(4, parameters=ConsensusParameters(request_bytes=1_000))
     cluster.submit(b"short")
     cluster.submit(make_request(1, 0, bytes(1_000)))
     cluster.run(1_000)
@@ -302,7 +312,7 @@ def test_a_refused_request_is_never_ordered_and_its_client_hears_why() -> None:
 
 
 def test_a_flooding_account_does_not_keep_another_out() -> None:
-    cluster = Cluster(4, parameters=Parameters(batch_requests=10, in_flight=1), delay_ms=10)
+    cluster = Cluster(4, parameters=ConsensusParameters(batch_requests=10, in_flight=1), delay_ms=10)
     for nonce in range(256):
         cluster.submit(make_request(1, nonce))
     other = make_request(2, 0)
@@ -313,7 +323,7 @@ def test_a_flooding_account_does_not_keep_another_out() -> None:
 
 
 def test_a_waiting_queue_that_is_full_refuses_and_later_takes_again() -> None:
-    cluster = Cluster(4, parameters=Parameters(pending_per_account=3, in_flight=1))
+    cluster = Cluster(4, parameters=ConsensusParameters(pending_per_account=3, in_flight=1))
     cluster.cut = lambda sender, to: True
     for nonce in range(5):
         cluster.submit(make_request(1, nonce))
@@ -614,7 +624,11 @@ def test_a_replica_refuses_anothers_key_and_limits_that_cannot_work() -> None:
     cluster = Cluster(4)
     with pytest.raises(BadLog):
         Replica(Membership(NETWORK_ID, cluster.addresses, 1), cluster.identities[2], Register())
-    for broken in (Parameters(window=0), Parameters(batch_bytes=10), Parameters(in_flight=100)):
+    for broken in (
+        ConsensusParameters(window=0),
+        ConsensusParameters(batch_bytes=10),
+        ConsensusParameters(in_flight=100),
+    ):
         with pytest.raises(BadParameters):
             broken.check()
 
@@ -751,7 +765,7 @@ def test_a_halted_replica_says_nothing_more() -> None:
 def test_a_refusal_names_the_request_it_refuses() -> None:
     cluster = Cluster(4)
     cluster.submit(b"short", [1])
-    refusals = [effect for effect in cluster.nodes[1].effects if isinstance(effect, Refuse)]
+    refusals = [effect for effect in cluster.nodes[1].effects if isinstance(effect, SendRefusal)]
     assert [refusal.digest for refusal in refusals] == [request_digest(b"short")]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from pot_lab.consensus.messages import Prepare, PrePrepare, decode_message
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from tests.consensus.cluster import Cluster, make_request
 
 ACCOUNTS, NONCES = 4, 12
@@ -18,7 +18,7 @@ ACCOUNTS, NONCES = 4, 12
 @pytest.mark.parametrize("seed", range(60))
 def test_replicas_agree_and_recover_whatever_happens(seed: int) -> None:
     n = (4, 4, 5, 6, 7)[seed % 5]
-    parameters = Parameters(
+    parameters = ConsensusParameters(
         in_flight=1 + seed % 5, beside_requests=seed % 3 // 2, window=8 + seed % 9, inline_bytes=(0, 16_384)[seed % 2]
     )
     cluster = Cluster(n, seed, parameters)

@@ -24,7 +24,7 @@ from pot_lab.consensus.messages import (
     request_digest,
     signed_vote,
 )
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.view_change import Patience, plan
 from tests.consensus.cluster import NETWORK_ID, START_MS, Cluster, make_request
 from tests.consensus.test_replica import Puppet, executed_everywhere
@@ -353,7 +353,7 @@ def test_a_primary_that_leaves_one_account_out_loses_its_place() -> None:
 
 
 def test_a_busy_honest_primary_is_not_taken_for_a_censor() -> None:
-    cluster = Cluster(4, parameters=Parameters(batch_requests=5, in_flight=1), delay_ms=30)
+    cluster = Cluster(4, parameters=ConsensusParameters(batch_requests=5, in_flight=1), delay_ms=30)
     for nonce in range(60):
         for account in range(20):
             cluster.submit(make_request(account, nonce))
@@ -510,7 +510,7 @@ def test_a_request_that_one_backup_alone_has_reaches_the_next_primary() -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_replicas_agree_through_random_crashes_of_primaries_and_lost_messages(seed: int) -> None:
     n = (4, 4, 5, 6, 7)[seed % 5]
-    parameters = Parameters(
+    parameters = ConsensusParameters(
         in_flight=1 + seed % 4, beside_requests=seed % 3 // 2, window=8 + 4 * (seed % 5), request_timeout_ms=600
     )
     cluster = Cluster(n, seed, parameters)
@@ -559,7 +559,9 @@ def test_replicas_agree_through_random_crashes_of_primaries_and_lost_messages(se
 def test_a_lying_replica_among_honest_ones_never_makes_them_disagree(seed: int) -> None:
     """Replica 0 says different things to different replicas, in any view: batches, votes, view changes, new views."""
     n = (4, 6, 7)[seed % 3]
-    cluster = Cluster(n, seed, Parameters(window=16, snapshot_batches=8, beside_requests=0, request_timeout_ms=500))
+    cluster = Cluster(
+        n, seed, ConsensusParameters(window=16, snapshot_batches=8, beside_requests=0, request_timeout_ms=500)
+    )
     cluster.jitter_ms = 6
     choose = cluster.random
     other = make_request(99, seed)

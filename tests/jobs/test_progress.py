@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pot_lab.jobs.progress import Progress, _line, _plain
-from pot_lab.jobs.registry import EVENT_LIMIT_BYTES, EventLog
+from pot_lab.jobs.registry import EVENT_LIMIT_BYTES, JobEventLog
 
 
 @given(st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.text(), st.complex_numbers(), st.binary()))
@@ -35,7 +35,7 @@ def test_outside_of_a_kernel_a_report_goes_nowhere(capsys) -> None:
 
 
 def test_an_event_too_large_keeps_its_place(tmp_path) -> None:
-    EventLog(tmp_path / "events.jsonl").emit("progress", data="x" * EVENT_LIMIT_BYTES)
+    JobEventLog(tmp_path / "events.jsonl").emit("progress", data="x" * EVENT_LIMIT_BYTES)
     (line,) = (tmp_path / "events.jsonl").read_text().splitlines()
     event = json.loads(line)
     assert event["kind"] == "progress"

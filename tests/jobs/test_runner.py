@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from pot_lab.jobs.errors import (
-    BadParameters,
+    BadJobParameters,
     JobDone,
     JobExists,
     JobRunning,
@@ -243,7 +243,7 @@ JobRunner({str(runner.home)!r}).start({str(recipe)!r}, {{}}, kind="provider", jo
     ],
 )
 def test_parameters_that_json_cannot_hold_are_refused(runner: JobRunner, write_notebook, parameters: dict) -> None:
-    with pytest.raises(BadParameters):
+    with pytest.raises(BadJobParameters):
         runner.start(write_notebook("x = 1"), parameters, kind="provider")
     assert runner.jobs() == []
 
@@ -264,7 +264,7 @@ def test_ids_are_plain_names_used_once(runner: JobRunner, write_notebook) -> Non
     with pytest.raises(JobExists):
         runner.start(recipe, {}, kind="provider", job_id="one")
     for bad in ("../one", "a/b", "", ".hidden", "x" * 200):
-        with pytest.raises(BadParameters):
+        with pytest.raises(BadJobParameters):
             runner.start(recipe, {}, kind="provider", job_id=bad)
         with pytest.raises(UnknownJob):
             runner.get(bad)

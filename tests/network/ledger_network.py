@@ -140,7 +140,7 @@ class LedgerNetwork:
             ChainEvent("staked", 1, 0, holder.address, int(role), STAKE, b"", (STAKE,)) for holder, role in holders
         )
         for seat in self.seats[:2]:
-            self.client(seat.identity).say(Attest(self.chain_events, events))
+            self.client(seat.identity).submit(Attest(self.chain_events, events))
         self.chain_events += len(events)
 
     def __enter__(self) -> LedgerNetwork:

@@ -58,7 +58,7 @@ class Work:
         try:
             while not self._stop.is_set():
                 body = Register(int(Role.VALIDATOR)) if self.done % 2 == 0 else Unregister(int(Role.VALIDATOR))
-                self.client.say(body, timeout_s=PATIENCE_S)
+                self.client.submit(body, timeout_s=PATIENCE_S)
                 self.done += 1
         except Exception as error:
             self.error = error
@@ -92,9 +92,9 @@ def test_aggregators_come_go_and_change_their_keys_under_load_and_kills(network:
     with Work(client) as work:
         # A fifth one joins; the primary dies as the vote is complete.
         network.start(fifth)
-        network.client(fifth.identity).say(fifth.asks(Join, network.config.network_id, fifth.identity))
+        network.client(fifth.identity).submit(fifth.asks(Join, network.config.network_id, fifth.identity))
         for voter in first_ones[:3]:
-            voter.say(VoteSeat(fifth.identity.address, True))
+            voter.submit(VoteSeat(fifth.identity.address, True))
         network.kill(network.seats[0])
         until(lambda: members(client) == 5, "the client has followed to the five")
         work.goes_on()  # q of five is four: the fifth one votes
@@ -108,7 +108,7 @@ def test_aggregators_come_go_and_change_their_keys_under_load_and_kills(network:
         network.start(rotating)
         era = client.transport.membership.since
         until(lambda: network.stderr(rotating).count(" ready ") == 2, "the restarted one is back")
-        first_ones[1].say(fresh.asks(RotateKeys, network.config.network_id, rotating.identity))
+        first_ones[1].submit(fresh.asks(RotateKeys, network.config.network_id, rotating.identity))
         until(lambda: client.transport.membership.since > era, "the new key is in force")
         assert fresh.identity.address in client.transport.membership.addresses
         network.kill(network.seats[2])
@@ -117,7 +117,7 @@ def test_aggregators_come_go_and_change_their_keys_under_load_and_kills(network:
 
         # One leaves, and its process ends by itself.
         leaver = network.seats[3]
-        first_ones[3].say(Leave())
+        first_ones[3].submit(Leave())
         until(lambda: members(client) == 4, "the client has followed to the four")
         assert network.await_end(leaver, PATIENCE_S) == 0
         assert " left " in network.stderr(leaver)
@@ -210,11 +210,11 @@ def test_a_lying_aggregator_loses_its_stake(network: LedgerNetwork) -> None:
 
     def slashed(seat: Seat) -> int:
         with pytest.raises(NotAllowed):  # something to vote on: nobody lies about nothing
-            client.say(VoteSeat(liar.identity.address, False))
+            client.submit(VoteSeat(liar.identity.address, False))
         return client.account(seat.identity.address).stakes[Role.AGGREGATOR].slashed_grains
 
     until(lambda: slashed(liar) == STAKE, "the liar's stake is gone")
     assert [slashed(seat) for seat in network.seats if seat is not liar] == [0, 0, 0]
     until(lambda: bool(client.epoch().settlement), "the loss is on its way to the chain")
     with pytest.raises(NotAllowed, match="only an aggregator"):
-        network.client(liar.identity).say(VoteSeat(network.seats[0].identity.address, False))
+        network.client(liar.identity).submit(VoteSeat(network.seats[0].identity.address, False))

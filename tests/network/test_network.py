@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import zmq
 
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.crypto.identity import BadSignature, Identity
 from pot_lab.errors import Malformed, Oversize
 from pot_lab.network.client.calls import Call
@@ -144,7 +144,7 @@ def test_more_requests_at_once_than_an_aggregator_holds_for_one_account(
     """
     for first in range(0, 3_000, 1_000):
         views = {state.view for state in client.status().result(PATIENCE_S)}
-        calls = submit_all(client, account, range(first, first + 3 * Parameters().pending_per_account))
+        calls = submit_all(client, account, range(first, first + 3 * ConsensusParameters().pending_per_account))
         replies = [int(call.result(PATIENCE_S)) for call in calls]
         assert len(set(replies)) == len(calls)
         if len(views | {state.view for state in client.status().result(PATIENCE_S)}) == 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pot_lab.consensus.membership import Membership
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.replica_state import BadLog
 from pot_lab.consensus.steps import Compact, KeepSnapshot, Persist, Recovered, Restored
@@ -20,7 +20,7 @@ from pot_lab.network.errors import LogCorrupt
 from tests.consensus.cluster import NETWORK_ID, Cluster, Node, Register, make_request
 
 OWNER = b"o" * 32
-SMALL = Parameters(window=16, snapshot_batches=12)
+SMALL = ConsensusParameters(window=16, snapshot_batches=12)
 
 
 def history_of(node: Node) -> list[Persist]:

@@ -19,7 +19,7 @@ from pot_lab.network.wire import (
     Query,
     QueryAnswered,
     QueryRefused,
-    Refused,
+    RequestRefused,
     StatusAnswered,
     Submit,
     Unfollow,
@@ -40,7 +40,7 @@ questions = st.one_of(
 )
 answers = st.one_of(
     st.builds(Answered, hashes, numbers, numbers, st.binary(max_size=50)),
-    st.builds(Refused, hashes, names, names, names, names),
+    st.builds(RequestRefused, hashes, names, names, names, names),
     st.builds(QueryAnswered, numbers, numbers, st.binary(max_size=50)),
     st.builds(QueryRefused, numbers, numbers, names, names, names, names),
     st.builds(Pushed, numbers, numbers, numbers, st.lists(st.binary(max_size=9), max_size=4).map(tuple)),

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from pot_lab.agreement.application import Batch, Execution, RequestId
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.crypto.canonical import decode, encode, sha256, tagged_hash
 from pot_lab.crypto.identity import Identity, recover
 from pot_lab.errors import Malformed, PotLabError
@@ -198,7 +198,7 @@ def main() -> int:
         (),
         identity=Identity(bytes.fromhex(secret)),
         curve_secret=curve_secret,
-        parameters=Parameters(snapshot_batches=int(os.environ.get("TOY_SNAPSHOT_BATCHES", "512"))),
+        parameters=ConsensusParameters(snapshot_batches=int(os.environ.get("TOY_SNAPSHOT_BATCHES", "512"))),
     )
 
 

@@ -40,7 +40,7 @@ def staked(aggregators: int = 4) -> World:
 
 def refused(world: World, accuse: Accuse, code: str) -> None:
     before = [world.ledger.book.stake(each.address, ROLE).slashed for each in world.aggregators]
-    reply = world.say(key("anybody"), accuse)
+    reply = world.submit(key("anybody"), accuse)
     assert not reply.accepted and reply.code == code, reply
     assert before == [world.ledger.book.stake(each.address, ROLE).slashed for each in world.aggregators]
 
@@ -55,7 +55,9 @@ def test_a_proved_lie_costs_the_whole_stake_and_the_say(step: dict[str, int]) ->
     assert reply.result == liar.address
     stake = world.ledger.book.stake(liar.address, ROLE)
     assert (stake.bonded, stake.unbonding, stake.slashed) == (0, 0, 200 * POT)
-    said = world.say(liar, Attest(world.chain_events, (ChainEvent("funded", 1, 0, key("a").address, -1, 1, b"", ()),)))
+    said = world.submit(
+        liar, Attest(world.chain_events, (ChainEvent("funded", 1, 0, key("a").address, -1, 1, b"", ()),))
+    )
     assert said.code == "NotAllowed"
     assert liar.address not in world.ledger.book.paid_aggregators
     assert any(event.kind == "convicted" and event.account == liar.address for event in world.events)

@@ -96,9 +96,9 @@ def test_overlapping_attestations_are_one_history() -> None:
 def test_what_lies_too_far_ahead_is_refused_so_that_memory_is_bounded() -> None:
     world = World()
     liar = world.aggregators[3]
-    assert world.say(liar, Attest(MAX_AHEAD, (staked(),))).code == "TooEarly"
-    assert world.say(liar, Attest(1 << 63, (staked(),))).code == "TooEarly"
-    assert world.say(liar, Attest(-1, (staked(),))).code == "TooEarly"
+    assert world.submit(liar, Attest(MAX_AHEAD, (staked(),))).code == "TooEarly"
+    assert world.submit(liar, Attest(1 << 63, (staked(),))).code == "TooEarly"
+    assert world.submit(liar, Attest(-1, (staked(),))).code == "TooEarly"
     world.must(liar, Attest(MAX_AHEAD - 1, (staked(),)))
     assert len(world.ledger.state.attestations) == 1
 
@@ -106,16 +106,16 @@ def test_what_lies_too_far_ahead_is_refused_so_that_memory_is_bounded() -> None:
 def test_events_that_hold_many_keys_are_attested_only_shortly_before_their_turn() -> None:
     world = World()
     keys = ChainEvent("signers_rotated", 1, 0, bytes(20), -1, 0, bytes(2_000), (1, 67))
-    assert world.say(world.aggregators[0], Attest(MAX_LARGE_AHEAD, (keys,))).code == "TooEarly"
+    assert world.submit(world.aggregators[0], Attest(MAX_LARGE_AHEAD, (keys,))).code == "TooEarly"
     world.must(world.aggregators[0], Attest(MAX_LARGE_AHEAD - 1, (keys,)))
     for size in (0, 19, 2_020):
         bad = ChainEvent("signers_rotated", 1, 0, bytes(20), -1, 0, bytes(size), (1, 67))
-        assert world.say(world.aggregators[0], Attest(0, (bad,))).code == "Malformed"
+        assert world.submit(world.aggregators[0], Attest(0, (bad,))).code == "Malformed"
 
 
 def test_a_stranger_attests_nothing() -> None:
     world = World()
-    assert world.say(ALICE, Attest(0, (staked(),))).code == "NotAllowed"
+    assert world.submit(ALICE, Attest(0, (staked(),))).code == "NotAllowed"
 
 
 ORDER_ID = b"\x01" * 32
@@ -151,7 +151,7 @@ def test_an_event_that_no_contract_emits_is_refused_even_from_all(kind: str, cha
     event = structs.replace(SHAPES[kind], **change)
     world = World()
     for aggregator in world.aggregators:
-        assert world.say(aggregator, Attest(0, (event,))).code == "Malformed"
+        assert world.submit(aggregator, Attest(0, (event,))).code == "Malformed"
     assert not world.ledger.state.attestations and world.ledger.state.next_chain_event == 0
 
 
@@ -160,14 +160,15 @@ def test_an_event_without_its_integers_is_refused(kind: str) -> None:
     if SHAPES[kind].detail:
         world = World()
         assert (
-            world.say(world.aggregators[0], Attest(0, (structs.replace(SHAPES[kind], detail=()),))).code == "Malformed"
+            world.submit(world.aggregators[0], Attest(0, (structs.replace(SHAPES[kind], detail=()),))).code
+            == "Malformed"
         )
 
 
 def test_one_bad_event_refuses_the_whole_attestation() -> None:
     world = World()
     for aggregator in world.aggregators:
-        assert world.say(aggregator, Attest(0, (staked(), staked(role=7)))).code == "Malformed"
+        assert world.submit(aggregator, Attest(0, (staked(), staked(role=7)))).code == "Malformed"
     assert bonded(world) == 0
 
 

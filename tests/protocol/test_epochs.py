@@ -69,18 +69,18 @@ def test_a_quorum_of_signatures_completes_an_epoch_once(aggregators: int) -> Non
 
 def test_signatures_that_do_not_count_are_refused(world: World) -> None:
     one, other, stranger = world.aggregators[0], world.aggregators[1], key("stranger")
-    assert world.say(stranger, signature(world, stranger)).code == "NotAllowed"
-    assert world.say(one, signature(world, other)).code == "BadEpoch"
-    assert world.say(one, SignEpoch(1, 1, b"")).code == "BadEpoch"
-    assert world.say(one, SignEpoch(1, 1, b"\xff" * 65)).code == "BadEpoch"
+    assert world.submit(stranger, signature(world, stranger)).code == "NotAllowed"
+    assert world.submit(one, signature(world, other)).code == "BadEpoch"
+    assert world.submit(one, SignEpoch(1, 1, b"")).code == "BadEpoch"
+    assert world.submit(one, SignEpoch(1, 1, b"\xff" * 65)).code == "BadEpoch"
     for epoch, round_ in ((1, 2), (2, 1), (0, 0), (-1, 1), (2**64 - 1, 2**64 - 1)):
-        assert world.say(one, SignEpoch(epoch, round_, signature(world, one).signature)).code == "BadEpoch"
+        assert world.submit(one, SignEpoch(epoch, round_, signature(world, one).signature)).code == "BadEpoch"
     assert world.ledger.state.pending is not None and not world.ledger.state.pending.signatures
 
 
 def test_nothing_is_signed_when_nothing_waits() -> None:
     world = World()
-    assert world.say(world.aggregators[0], SignEpoch(1, 1, bytes(65))).code == "BadEpoch"
+    assert world.submit(world.aggregators[0], SignEpoch(1, 1, bytes(65))).code == "BadEpoch"
     assert world.ledger.due_ms() is None, "a network without orders makes no epochs"
 
 

@@ -98,7 +98,7 @@ def test_a_staked_account_gets_a_seat_by_the_quorums_vote_and_not_before() -> No
 def test_the_quorum_that_votes_is_consensus_own(n: int) -> None:
     town = Town(n)
     for count in range(quorum(n)):
-        assert town.say(town.aggregators[count], VoteSeat(town.aggregators[-1].address, False)).accepted == (
+        assert town.submit(town.aggregators[count], VoteSeat(town.aggregators[-1].address, False)).accepted == (
             n > 4 or count < quorum(n) - 1
         )
     assert len(town.accounts) == max(4, n - 1)
@@ -106,31 +106,31 @@ def test_the_quorum_that_votes_is_consensus_own(n: int) -> None:
 
 def test_a_seat_needs_stake_and_the_keys_own_word() -> None:
     town, poor, rich, other = Town(), key("poor"), key("rich"), key("other")
-    assert town.say(poor, application_for(Join, town, poor, poor)).code == "InsufficientStake"
+    assert town.submit(poor, application_for(Join, town, poor, poor)).code == "InsufficientStake"
     town.fund(rich)
     stolen = application_for(Join, town, other, rich)  # signed for another account
-    assert town.say(rich, stolen).code == "BadSeat"
+    assert town.submit(rich, stolen).code == "BadSeat"
     taken = application_for(Join, town, rich, town.aggregators[0])
-    assert town.say(rich, taken).code == "BadSeat"
+    assert town.submit(rich, taken).code == "BadSeat"
     bad = Join(rich.address, bytes(32), Contact("", 1, 2, "x" * 40), bytes(65))
-    assert town.say(rich, bad).code == "Malformed"
-    assert town.say(town.aggregators[0], VoteSeat(rich.address, True)).code == "BadSeat"
-    assert town.say(rich, VoteSeat(rich.address, True)).code == "NotAllowed"
+    assert town.submit(rich, bad).code == "Malformed"
+    assert town.submit(town.aggregators[0], VoteSeat(rich.address, True)).code == "BadSeat"
+    assert town.submit(rich, VoteSeat(rich.address, True)).code == "NotAllowed"
     town.must(rich, application_for(Join, town, rich, rich))
     town.chain(ChainEvent("unstake_requested", 1, 0, rich.address, int(ROLE), 200 * POT, b"", (0, 9)))
-    replies = [town.say(each, VoteSeat(rich.address, True)) for each in town.aggregators[:3]]
+    replies = [town.submit(each, VoteSeat(rich.address, True)) for each in town.aggregators[:3]]
     assert [reply.code for reply in replies] == ["", "", "InsufficientStake"]
 
 
 def test_one_change_takes_force_before_the_next_is_made() -> None:
     town, newcomer = Town(), key("newcomer")
     town.seat(newcomer)
-    assert town.say(newcomer, Leave()).code == "ChangePending"
+    assert town.submit(newcomer, Leave()).code == "ChangePending"
     rotate = application_for(RotateKeys, town, newcomer, key("fresh"))
-    assert town.say(newcomer, rotate).code == "ChangePending"
+    assert town.submit(newcomer, rotate).code == "ChangePending"
     town.take_over()
     town.must(newcomer, rotate)
-    assert town.say(newcomer, Leave()).code == "ChangePending"
+    assert town.submit(newcomer, Leave()).code == "ChangePending"
 
 
 def test_a_batch_is_wanted_until_a_change_is_in_force() -> None:
@@ -147,13 +147,13 @@ def test_a_batch_is_wanted_until_a_change_is_in_force() -> None:
 
 def test_the_last_four_cannot_leave() -> None:
     town, newcomer = Town(), key("newcomer")
-    assert town.say(town.aggregators[0], Leave()).code == "BadSeat"
+    assert town.submit(town.aggregators[0], Leave()).code == "BadSeat"
     town.seat(newcomer)
     town.take_over()
     town.must(town.aggregators[0], Leave())
     town.take_over()
-    assert town.say(town.aggregators[1], Leave()).code == "BadSeat"
-    assert town.say(town.aggregators[0], VoteSeat(newcomer.address, False)).code == "NotAllowed"
+    assert town.submit(town.aggregators[1], Leave()).code == "BadSeat"
+    assert town.submit(town.aggregators[0], VoteSeat(newcomer.address, False)).code == "NotAllowed"
 
 
 def test_a_rotated_key_speaks_for_its_account_and_the_old_one_is_silent_and_still_answers_for_itself() -> None:
@@ -161,18 +161,18 @@ def test_a_rotated_key_speaks_for_its_account_and_the_old_one_is_silent_and_stil
     for each in town.aggregators:
         town.fund(each)
     account, fresh = town.aggregators[2], key("fresh")
-    assert town.say(fresh, application_for(RotateKeys, town, account, fresh)).code == "BadSeat"
+    assert town.submit(fresh, application_for(RotateKeys, town, account, fresh)).code == "BadSeat"
     town.must(account, application_for(RotateKeys, town, account, fresh))
     event = Attest(town.chain_events, (ChainEvent("funded", 1, 0, key("a").address, -1, 1, b"", ()),))
-    assert town.say(account, event).code == "NotAllowed"
+    assert town.submit(account, event).code == "NotAllowed"
     town.must(fresh, event)
     town.take_over()
     back = application_for(RotateKeys, town, account, account)
-    assert town.say(account, back).code == "BadSeat"  # a key that was given up never comes back
+    assert town.submit(account, back).code == "BadSeat"  # a key that was given up never comes back
     town.must(key("anybody"), evidence(town, account))  # what the old key signed
     assert town.ledger.book.stake(account.address, ROLE).slashed == 200 * POT
-    assert town.say(fresh, event).code == "NotAllowed"
-    assert town.say(account, application_for(RotateKeys, town, account, key("third"))).code == "NotAllowed"
+    assert town.submit(fresh, event).code == "NotAllowed"
+    assert town.submit(account, application_for(RotateKeys, town, account, key("third"))).code == "NotAllowed"
 
 
 def test_a_convicted_member_goes_as_soon_as_four_others_are_left() -> None:
@@ -207,7 +207,7 @@ def test_an_order_keeps_those_whom_its_key_is_sealed_to() -> None:
     town.wait_for(order_id, "reveal")
     town.reveal(order_id, provider, "model")
     shares = town.shares[order_id]
-    assert town.say(newcomer, ReleaseShare(order_id, shares[1])).code == "NotAllowed"
+    assert town.submit(newcomer, ReleaseShare(order_id, shares[1])).code == "NotAllowed"
     town.must(town.aggregators[0], ReleaseShare(order_id, shares[0]))
     town.must(gone, ReleaseShare(order_id, shares[1]))
     assert town.order(order_id).test_key
@@ -234,7 +234,7 @@ def test_the_chain_counts_its_own_signers_until_it_is_told_of_others() -> None:
     for signer in (newcomer, fresh, town.aggregators[1]):
         town.must(signer, SignEpoch(*name, signer.sign(digest)))
     convict = town.aggregators[3]
-    assert town.say(convict, SignEpoch(*name, convict.sign(digest))).code == "NotAllowed"
+    assert town.submit(convict, SignEpoch(*name, convict.sign(digest))).code == "NotAllowed"
     town.must(town.aggregators[2], SignEpoch(*name, town.aggregators[2].sign(digest)))
     assert not complete()
     town.must(rotated, SignEpoch(*name, rotated.sign(digest)))  # the old key, which the contract knows
@@ -270,14 +270,14 @@ def test_whatever_people_ask_for_sets_differ_by_one_seat_and_hold_four_to_a_hund
     for count, (deed, one, other) in enumerate(deeds):
         person = people[one]
         if deed == "j":
-            town.say(person, application_for(Join, town, person, person, f"at {one}"))
+            town.submit(person, application_for(Join, town, person, person, f"at {one}"))
         elif deed == "l":
-            town.say(person, Leave())
+            town.submit(person, Leave())
         elif deed == "r":
-            town.say(person, application_for(RotateKeys, town, person, key(f"key {count}")))
+            town.submit(person, application_for(RotateKeys, town, person, key(f"key {count}")))
         elif deed == "v":
             for seat in list(people):
-                town.say(seat, VoteSeat(people[other].address, one % 2 == 0))
+                town.submit(seat, VoteSeat(people[other].address, one % 2 == 0))
         else:
             town.take_over()
         now = {(seat.account, seat.key) for seat in town.ledger.state.aggregators}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pot_lab.crypto.canonical import decode
+from pot_lab.crypto.canonical import decode, encode
 from pot_lab.protocol import queries, views
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.ledger import Ledger
@@ -72,7 +72,7 @@ def test_an_order_runs_from_put_to_payout(world: World) -> None:
     world.settle()
     assert world.order(order_id).window == Window.SETTLED
     account = decode(
-        queries.query(world.ledger, "account", views.encode(views.AccountQuery(PROVIDERS[1].address))),
+        queries.query(world.ledger, "account", encode(views.AccountQuery(PROVIDERS[1].address))),
         views.AccountView,
         limit_bytes=10_000,
     )

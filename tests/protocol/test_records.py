@@ -18,8 +18,8 @@ from pot_lab.protocol.parameters import Parameters
 from pot_lab.protocol.records import (
     MAX_GRAINS,
     ORDER_LIMIT_BYTES,
-    Order,
-    Score,
+    ClaimScore,
+    OrderRecord,
     ScoreSpec,
     TestData,
     Windows,
@@ -39,12 +39,12 @@ NETWORK, ORDER_ID, MID, SALT, ROOT = (bytes([i]) * 32 for i in range(1, 6))
 ACCOUNT = b"\x11" * 20
 
 
-def fixed_order() -> Order:
+def fixed_order() -> OrderRecord:
     """An order whose every byte is written here."""
     blob = Link(b"\x21" * 32, 1_000, "https://example.org/blob")
     test = TestData(blob, ROOT, b"\x22" * 32, 900, 10, b"\x23" * 32, (b"\x24" * 32,) * 4, (b"\x25" * 81,) * 4)
     windows = Windows(10_000, 5_000, 5_000, 5_000, 5_000, 3_000, 2_000, 2_000)
-    return Order(
+    return OrderRecord(
         NETWORK, ACCOUNT, 7, 1_900_000_000, 25 * 10**9, 10**9, 2 * 10**9, blob, blob, blob, test,
         ScoreSpec("accuracy", 1), windows, 10**9, 9, 10, 1_000, "digits", ("vision",),
     )  # fmt: skip
@@ -63,7 +63,7 @@ GOLDEN = {
     "model id": lambda: model_id(b"\x31" * 32, b"\x32" * 32),
     "claim commitment": lambda: claim_commitment(NETWORK, ORDER_ID, ACCOUNT, MID, SALT),
     "validation commitment": lambda: validation_commitment(
-        NETWORK, ORDER_ID, MID, ACCOUNT, Score(-5, 10, True), ROOT, 10**9, SALT
+        NETWORK, ORDER_ID, MID, ACCOUNT, ClaimScore(-5, 10, True), ROOT, 10**9, SALT
     ),
     "key commitment": lambda: key_commitment(NETWORK, ROOT, b"\x33" * 32),
     "share commitment": lambda: share_commitment(NETWORK, ROOT, Share(3, b"\x34" * 32)),
@@ -103,13 +103,13 @@ def test_commitments_are_what_their_text_says() -> None:
 
 def test_a_commitment_changes_with_everything_that_it_names() -> None:
     other = b"\x99" * 32
-    base = (NETWORK, ORDER_ID, MID, ACCOUNT, Score(5, 10, True), ROOT, 10**9, SALT)
-    changes = (other, other, other, b"\x99" * 20, Score(6, 10, True), other, 10**9 + 1, other)
+    base = (NETWORK, ORDER_ID, MID, ACCOUNT, ClaimScore(5, 10, True), ROOT, 10**9, SALT)
+    changes = (other, other, other, b"\x99" * 20, ClaimScore(6, 10, True), other, 10**9 + 1, other)
     seen = {validation_commitment(*base)}
     for i, change in enumerate(changes):
         seen.add(validation_commitment(*base[:i], change, *base[i + 1 :]))  # type: ignore[arg-type]
-    seen.add(validation_commitment(*base[:4], Score(5, 10, False), *base[5:]))
-    seen.add(validation_commitment(*base[:4], Score(5, 11, True), *base[5:]))
+    seen.add(validation_commitment(*base[:4], ClaimScore(5, 10, False), *base[5:]))
+    seen.add(validation_commitment(*base[:4], ClaimScore(5, 11, True), *base[5:]))
     assert len(seen) == 11
     parts = (NETWORK, ORDER_ID, ACCOUNT, MID, SALT)
     claims = {claim_commitment(*parts)}
@@ -117,14 +117,14 @@ def test_a_commitment_changes_with_everything_that_it_names() -> None:
     assert len(claims) == 6
 
 
-def check(order: Order) -> None:
+def check(order: OrderRecord) -> None:
     order.check(NETWORK, 4, Parameters())
 
 
 def test_a_right_order_passes_and_comes_back_from_its_bytes() -> None:
     order = fixed_order()
     check(order)
-    assert decode(encode(order), Order, limit_bytes=ORDER_LIMIT_BYTES) == order
+    assert decode(encode(order), OrderRecord, limit_bytes=ORDER_LIMIT_BYTES) == order
 
 
 def in_test(**changes: Any) -> dict[str, Any]:

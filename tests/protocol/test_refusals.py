@@ -65,7 +65,7 @@ def by(who: Identity, world: World, window: Window, kind: str) -> tuple[Identity
 
 def again(world: World, window: Window, kind: str) -> tuple[Identity, Record]:
     said = speech(world, bring_to(world, window), kind)
-    assert world.say(*said).accepted
+    assert world.submit(*said).accepted
     return said
 
 
@@ -270,7 +270,7 @@ def test_a_refusal_names_its_rule_and_changes_nothing(code: str, scene: Scene, m
     world.batch()
     events, before = len(world.events), frozen(world, who.address)
     known = who.address in world.ledger.state.accounts
-    reply = world.say(who, body)
+    reply = world.submit(who, body)
     assert (reply.accepted, reply.code) == (False, code)
     assert reply.message and not reply.message.endswith(".")
     assert frozen(world, who.address) == before and len(world.events) == events
@@ -290,7 +290,7 @@ def test_every_named_refusal_is_reached() -> None:
 
 def test_a_reply_raises_the_same_rule_again_at_the_client() -> None:
     world = World()
-    reply = world.say(STRANGER, Register(0))
+    reply = world.submit(STRANGER, Register(0))
     assert decode(encode(reply), Reply, limit_bytes=10_000) == reply
     assert issubclass(getattr(errors, reply.code), Refused)
     assert (reply.seen, reply.wanted) == ("0 grains", f"at least {10 * POT} grains")
@@ -329,15 +329,15 @@ def test_an_account_that_leaves_a_role_still_owes_and_is_owed_what_it_promised()
     world = new_world()
     order_id = bring_to(world, Window.REVEAL)
     world.must(PROVIDERS[0], Unregister(0))
-    assert world.say(PROVIDERS[0], Unregister(0)).code == "NotAllowed"
+    assert world.submit(PROVIDERS[0], Unregister(0)).code == "NotAllowed"
     assert world.reveal(order_id, PROVIDERS[0], MODELS[0]).accepted
     world.release(order_id)
     world.must(VALIDATORS[0], Unregister(1))
     assert world.commit_scores(order_id, VALIDATORS[0], SCORES).accepted
     other = bring_to(world, Window.COMMIT)
-    assert world.say(PROVIDERS[0], Claim(other, H)).code == "NotAllowed"
+    assert world.submit(PROVIDERS[0], Claim(other, H)).code == "NotAllowed"
     world.must(PROVIDERS[0], Register(0))
-    assert world.say(PROVIDERS[0], Claim(other, salt("x"))).accepted
+    assert world.submit(PROVIDERS[0], Claim(other, salt("x"))).accepted
 
 
 def test_the_client_may_release_its_key_itself() -> None:
@@ -345,5 +345,5 @@ def test_the_client_may_release_its_key_itself() -> None:
     order_id = bring_to(world, Window.RELEASE)
     world.must(world.client, ReleaseKey(order_id, world.keys[order_id]))
     assert world.order(order_id).test_key == world.keys[order_id] and world.order(order_id).window == Window.SCORE
-    assert world.say(world.aggregators[0], ReleaseShare(order_id, world.shares[order_id][0])).code == "TooLate"
-    assert world.say(PROVIDERS[0], RevealModel(order_id, H, link("x"), H)).code == "TooLate"
+    assert world.submit(world.aggregators[0], ReleaseShare(order_id, world.shares[order_id][0])).code == "TooLate"
+    assert world.submit(PROVIDERS[0], RevealModel(order_id, H, link("x"), H)).code == "TooLate"

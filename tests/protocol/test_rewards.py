@@ -11,7 +11,7 @@ from msgspec import structs
 
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Parameters
-from pot_lab.protocol.records import MICRO, Score
+from pot_lab.protocol.records import MICRO, ClaimScore
 from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, share_out, void_payouts
 from pot_lab.protocol.state import Escrow, Payout
 
@@ -95,12 +95,12 @@ def test_odd_amounts_round_to_the_treasury() -> None:
 
 
 scores = st.builds(
-    Score, total=st.integers(-(1 << 63), (1 << 63) - 1), count=st.integers(1, 1 << 40), valid=st.booleans()
+    ClaimScore, total=st.integers(-(1 << 63), (1 << 63) - 1), count=st.integers(1, 1 << 40), valid=st.booleans()
 )
 
 
 @given(scores, scores, st.sampled_from(Direction))
-def test_better_is_a_strict_order_of_exact_fractions(a: Score, b: Score, direction: Direction) -> None:
+def test_better_is_a_strict_order_of_exact_fractions(a: ClaimScore, b: ClaimScore, direction: Direction) -> None:
     assert not better(a, a, direction)
     assert not (better(a, b, direction) and better(b, a, direction))
     if a.valid and b.valid:
@@ -110,7 +110,7 @@ def test_better_is_a_strict_order_of_exact_fractions(a: Score, b: Score, directi
 
 
 @given(st.lists(scores, min_size=2, max_size=6), st.sampled_from(Direction))
-def test_one_of_many_is_beaten_by_none(many: list[Score], direction: Direction) -> None:
+def test_one_of_many_is_beaten_by_none(many: list[ClaimScore], direction: Direction) -> None:
     best = many[0]
     for score in many[1:]:
         best = score if better(score, best, direction) else best
@@ -124,7 +124,9 @@ def test_one_of_many_is_beaten_by_none(many: list[Score], direction: Direction) 
     st.integers(0, 1 << 39),
     st.sampled_from(Direction),
 )
-def test_the_margin_is_exact(score: Score, total: int, count: int, margin_micro: int, direction: Direction) -> None:
+def test_the_margin_is_exact(
+    score: ClaimScore, total: int, count: int, margin_micro: int, direction: Direction
+) -> None:
     gain = (Fraction(score.total, score.count) - Fraction(total, count)) * direction
     wanted = score.valid and gain > 0 and gain >= Fraction(margin_micro, MICRO)
     assert beats_baseline(score, total, count, margin_micro, direction) == wanted
@@ -133,16 +135,16 @@ def test_the_margin_is_exact(score: Score, total: int, count: int, margin_micro:
 @pytest.mark.parametrize(
     ("score", "wins"),
     [
-        (Score(90, 100, True), False),
-        (Score(91, 100, True), True),
-        (Score(100, 100, False), False),
-        (Score(1, 0, True), False),
+        (ClaimScore(90, 100, True), False),
+        (ClaimScore(91, 100, True), True),
+        (ClaimScore(100, 100, False), False),
+        (ClaimScore(1, 0, True), False),
     ],
 )
-def test_a_tie_with_the_baseline_is_no_improvement(score: Score, wins: bool) -> None:
+def test_a_tie_with_the_baseline_is_no_improvement(score: ClaimScore, wins: bool) -> None:
     assert beats_baseline(score, 9, 10, 0, Direction.HIGHER) is wins
 
 
 def test_without_a_baseline_any_valid_score_will_do() -> None:
-    assert beats_baseline(Score(0, 10, True), 0, 0, 10**9, Direction.HIGHER)
-    assert not beats_baseline(Score(10, 10, False), 0, 0, 0, Direction.HIGHER)
+    assert beats_baseline(ClaimScore(0, 10, True), 0, 0, 10**9, Direction.HIGHER)
+    assert not beats_baseline(ClaimScore(10, 10, False), 0, 0, 0, Direction.HIGHER)

@@ -62,11 +62,11 @@ def test_a_newcomer_signs_on_the_chain_when_the_signers_before_it_said_so() -> N
     wanted = rotation(town)
     assert (wanted.set_id, wanted.threshold, wanted.stakers) == (2, quorum(5), addresses(town.aggregators))
 
-    assert town.say(newcomer, signature(town, newcomer)).code == "NotAllowed"
+    assert town.submit(newcomer, signature(town, newcomer)).code == "NotAllowed"
     first = town.aggregators[0]
-    assert town.say(first, SignRotation(2, town.aggregators[1].sign(bytes(32)))).code == "BadRotation"
-    assert town.say(first, SignRotation(3, signature(town, first).signature)).code == "BadRotation"
-    assert town.say(first, SignRotation(2, b"")).code == "BadRotation"
+    assert town.submit(first, SignRotation(2, town.aggregators[1].sign(bytes(32)))).code == "BadRotation"
+    assert town.submit(first, SignRotation(3, signature(town, first).signature)).code == "BadRotation"
+    assert town.submit(first, SignRotation(2, b"")).code == "BadRotation"
     for count, each in enumerate(town.aggregators[: quorum(4)], 1):
         town.must(each, signature(town, each))
         assert any(event.kind == "rotation_signed" for event in town.events) == (count == quorum(4))
@@ -75,7 +75,7 @@ def test_a_newcomer_signs_on_the_chain_when_the_signers_before_it_said_so() -> N
     state = town.ledger.state
     assert (state.signers, state.signer_set_id, state.signing_quorum) == (addresses(town.aggregators), 2, quorum(5))
     assert state.rotation is None
-    assert town.say(first, SignRotation(3, bytes(65))).code == "BadRotation"
+    assert town.submit(first, SignRotation(3, bytes(65))).code == "BadRotation"
 
 
 def test_the_first_set_is_the_one_that_the_contracts_begin_with() -> None:
@@ -120,10 +120,10 @@ def test_no_more_leave_than_the_chain_can_do_without_until_it_follows() -> None:
     for _ in range(2):
         town.must(town.aggregators.pop(), Leave())
         town.take_over()
-    reply = town.say(town.aggregators[-1], Leave())
+    reply = town.submit(town.aggregators[-1], Leave())
     assert reply.code == "ChangePending" and (reply.seen, reply.wanted) == ("4 of them would be left", "at least 5")
     for each in town.aggregators[:4]:
-        reply = town.say(each, VoteSeat(town.aggregators[-1].address, False))
+        reply = town.submit(each, VoteSeat(town.aggregators[-1].address, False))
     assert reply.code == "ChangePending"
     follow(town)
     town.must(town.aggregators.pop(), Leave())
@@ -157,7 +157,7 @@ def test_what_the_contracts_owner_seats_is_believed_and_then_followed_on_from() 
     town.fund(town.aggregators[0])
     town.chain(named(town.aggregators[0], town.aggregators[0]))
     assert rotation(town).stakers == addresses(town.aggregators)
-    assert town.say(recovery, signature(town, recovery)).code == ""
+    assert town.submit(recovery, signature(town, recovery)).code == ""
     follow(town)
     assert town.ledger.state.signers == addresses(town.aggregators) and town.ledger.state.signer_set_id == 3
 
@@ -220,7 +220,7 @@ def test_a_convict_signs_no_more() -> None:
     town.batch()
     town.take_over()
     assert rotation(town).stakers == addresses(town.aggregators[1:])
-    assert town.say(liar, signature(town, liar)).code == "NotAllowed"
+    assert town.submit(liar, signature(town, liar)).code == "NotAllowed"
 
 
 @pytest.mark.parametrize("moment", ["named", "signed"])

@@ -20,7 +20,7 @@ from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.order_index import OrderIndex
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.records import ChainEvent, Order, Windows
+from pot_lab.protocol.records import ChainEvent, OrderRecord, Windows
 from pot_lab.protocol.settlement import settlement_digest
 from pot_lab.protocol.transactions import (
     Attest,
@@ -58,7 +58,7 @@ class Market(RuleBasedStateMachine):
     @initialize()
     def open_market(self) -> None:
         self.world = World(parameters=PARAMETERS)
-        self.orders: list[Order] = []
+        self.orders: list[OrderRecord] = []
         self.escrowed: set[bytes] = set()
         self.ended: dict[bytes, Window] = {}
         for person in PEOPLE[:4]:
@@ -84,7 +84,7 @@ class Market(RuleBasedStateMachine):
             baseline_total=base, baseline_count=100 if base else 0,
         )  # fmt: skip
         self.orders.append(order)
-        self.world.say(client, Put(order))
+        self.world.submit(client, Put(order))
 
     @rule(client=people, reward=st.integers(POT, 9 * POT))
     def place(self, client: Identity, reward: int) -> None:
@@ -116,7 +116,7 @@ class Market(RuleBasedStateMachine):
     def withdraw(self, who: Identity, number: int) -> None:
         order_id = self.pick(number, Window.WAITING)
         if order_id and number % 3 == 0:
-            self.world.say(who, Withdraw(order_id))
+            self.world.submit(who, Withdraw(order_id))
 
     @rule(who=people, number=some, model=models)
     def claim(self, who: Identity, number: int, model: str) -> None:
@@ -139,7 +139,7 @@ class Market(RuleBasedStateMachine):
     def claim_nonsense(self, who: Identity, number: int) -> None:
         order_id = self.pick(number, Window.COMMIT)
         if order_id:
-            self.world.say(who, Claim(order_id, bytes([number % 256]) * 32))
+            self.world.submit(who, Claim(order_id, bytes([number % 256]) * 32))
 
     @rule(number=some, leave_out=st.integers(0, 9))
     def reveals(self, number: int, leave_out: int) -> None:
@@ -161,9 +161,9 @@ class Market(RuleBasedStateMachine):
                 (p for p in PEOPLE if self.knows(order_id) and p.address == self.world.order(order_id).order.client),
                 PEOPLE[0],
             )
-            self.world.say(client, ReleaseKey(order_id, self.world.keys[order_id]))
+            self.world.submit(client, ReleaseKey(order_id, self.world.keys[order_id]))
         elif order_id:
-            self.world.say(self.world.aggregators[who], ReleaseShare(order_id, self.world.shares[order_id][who]))
+            self.world.submit(self.world.aggregators[who], ReleaseShare(order_id, self.world.shares[order_id][who]))
 
     @rule(number=some, leave_out=st.integers(0, 9), liar=st.integers(0, 9))
     def scores(self, number: int, leave_out: int, liar: int) -> None:
@@ -207,7 +207,7 @@ class Market(RuleBasedStateMachine):
                     self._reveal(order_id, leave_out)
                 case Window.RELEASE:
                     for share, aggregator in zip(self.world.shares[order_id], self.world.aggregators[:3], strict=False):
-                        self.world.say(aggregator, ReleaseShare(order_id, share))
+                        self.world.submit(aggregator, ReleaseShare(order_id, share))
                 case Window.SCORE:
                     self._score(self.world.commit_scores, order_id, leave_out, liar)
                 case Window.OPEN_SCORES:
@@ -219,7 +219,7 @@ class Market(RuleBasedStateMachine):
     @rule(who=people, role=roles, grains=st.integers(1, 30 * POT), number=some)
     def stakes(self, who: Identity, role: Role, grains: int, number: int) -> None:
         self.world.chain(ChainEvent("staked", 1, 0, who.address, int(role), grains, b"", (grains,)))
-        self.world.say(who, Register(int(role)))
+        self.world.submit(who, Register(int(role)))
 
     @rule(
         who=people,
@@ -233,7 +233,7 @@ class Market(RuleBasedStateMachine):
 
     @rule(who=people, role=roles, leave=st.booleans())
     def registers(self, who: Identity, role: Role, leave: bool) -> None:
-        self.world.say(who, Unregister(int(role)) if leave else Register(int(role)))
+        self.world.submit(who, Unregister(int(role)) if leave else Register(int(role)))
 
     @rule(ahead=st.integers(0, 3), grains=st.integers(0, POT))
     def false_witness(self, ahead: int, grains: int) -> None:

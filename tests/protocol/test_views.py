@@ -15,7 +15,7 @@ from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import Windows
 from pot_lab.protocol.settlement import reward_leaf, slash_leaf, verify_proof
-from pot_lab.protocol.state import Header
+from pot_lab.protocol.state import OrderHeader
 from tests.protocol.scenes import MODELS, PROVIDERS, RESTING, VALIDATORS, bring_to, finish, new_world
 from tests.protocol.world import POT, WINDOWS, World, key
 
@@ -187,7 +187,7 @@ def test_an_unknown_account_is_empty_and_an_unknown_order_is_refused() -> None:
     assert key("nobody").address not in world.ledger.state.accounts
     with pytest.raises(UnknownOrder):
         queries.query(world.ledger, "order", encode(views.OrderQuery(b"\x01" * 32)))
-    assert ask(world.ledger, "header", views.OrderQuery(b"\x01" * 32), Header | None) is None
+    assert ask(world.ledger, "header", views.OrderQuery(b"\x01" * 32), OrderHeader | None) is None
     member = ask(world.ledger, "account", views.AccountQuery(world.aggregators[0].address), views.AccountView)
     assert isinstance(member, views.AccountView) and member.stakes[Role.AGGREGATOR].active
 

@@ -20,7 +20,7 @@ def test_a_kind_is_accepted_until_the_last_millisecond_of_its_window(window: Win
     world = new_world()
     order_id = bring_to(world, window, claimed=False)
     world.now_ms = world.order(order_id).closes_ms - 1
-    reply = world.say(*speech(world, order_id, kind))
+    reply = world.submit(*speech(world, order_id, kind))
     assert reply.accepted, (reply.code, reply.message)
 
 
@@ -30,7 +30,7 @@ def test_a_kind_is_late_when_its_window_closes(window: Window, kind: str) -> Non
     # An order in which somebody has committed cannot be withdrawn anyway, so that one is left without claims.
     order_id = bring_to(world, window, claimed=kind != "withdraw")
     world.now_ms = world.order(order_id).closes_ms
-    reply = world.say(*speech(world, order_id, kind))
+    reply = world.submit(*speech(world, order_id, kind))
     assert reply.code == "TooLate" and world.order(order_id).window != window
 
 
@@ -38,7 +38,7 @@ def test_a_kind_is_late_when_its_window_closes(window: Window, kind: str) -> Non
 def test_any_other_window_is_too_early_or_too_late(window: Window, kind: str) -> None:
     world = new_world()
     order_id = bring_to(world, window)
-    reply = world.say(*speech(world, order_id, kind))
+    reply = world.submit(*speech(world, order_id, kind))
     early = PLACES[window] < PLACES[window_accepting(kind)]
     assert reply.code == ("TooEarly" if early else "TooLate")
     assert window in reply.seen
@@ -66,7 +66,7 @@ def test_a_window_closes_early_when_the_last_has_acted(window: Window) -> None:
     if window is Window.RELEASE:
         world.release(order_id)
     else:
-        assert world.say(*speech(world, order_id, TABLE[window].accepts[0])).accepted
+        assert world.submit(*speech(world, order_id, TABLE[window].accepts[0])).accepted
     assert world.order(order_id).window == TABLE[window].next
 
 
@@ -101,7 +101,7 @@ def test_a_ledger_restarted_from_a_snapshot_goes_on_alike(window: Window) -> Non
     assert other.due_ms() == world.ledger.due_ms()
     done = len(world.log)
     if TABLE[window].accepts:
-        assert world.say(*speech(world, order_id, TABLE[window].accepts[0])).accepted or window is Window.COMMIT
+        assert world.submit(*speech(world, order_id, TABLE[window].accepts[0])).accepted or window is Window.COMMIT
     world.wait_for(order_id, Window.REVEAL) if window is Window.COMMIT else None
     finish(world)
     world.wait(world.parameters.retention_ms + 1)

@@ -15,8 +15,8 @@ from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
 from pot_lab.protocol.records import (
     ChainEvent,
-    Order,
-    Score,
+    ClaimScore,
+    OrderRecord,
     ScoreSpec,
     TestData,
     Windows,
@@ -110,13 +110,13 @@ class World:
             other.execute(sequence, time_ms, [open_transaction(request, self.network_id) for request in requests])
         return other
 
-    def say(self, identity: Identity, body: Record) -> Reply:
+    def submit(self, identity: Identity, body: Record) -> Reply:
         """One transaction in its own batch."""
         return self.batch((identity, body))[0]
 
     def must(self, identity: Identity, body: Record) -> Reply:
         """One transaction that has to be accepted."""
-        reply = self.say(identity, body)
+        reply = self.submit(identity, body)
         assert reply.accepted, f"{reply.code}: {reply.message} (seen {reply.seen}, wanted {reply.wanted})"
         return reply
 
@@ -161,13 +161,13 @@ class World:
         self.chain(ChainEvent("staked", 1, 0, identity.address, int(role), grains, b"", (grains,)))
         self.must(identity, Register(int(role)))
 
-    def escrow(self, order: Order) -> None:
+    def escrow(self, order: OrderRecord) -> None:
         """Place the order's money on the chain."""
         detail = (order.fee_grains, order.bond_grains, order.seal_by_s, order.nonce)
         self.chain(ChainEvent("order_placed", 2, 0, order.client, -1, order.reward_grains, order.id, detail))
 
     # --- orders -----------------------------------------------------------------------------------------------
-    def new_order(self, **changes: Any) -> Order:
+    def new_order(self, **changes: Any) -> OrderRecord:
         """A complete order; `changes` replace fields."""
         nonce = changes.pop("nonce", len(self.shares) + 1)
         client = changes.pop("client", self.client.address)
@@ -186,11 +186,11 @@ class World:
             "windows": WINDOWS, "claim_bond_grains": POT,
             "baseline_total": 0, "baseline_count": 0, "margin_micro": 0, "title": "digits",
         }  # fmt: skip
-        order = Order(**{**fields, **changes})
+        order = OrderRecord(**{**fields, **changes})
         self.keys[order.id], self.shares[order.id] = secret, shares
         return order
 
-    def start(self, **changes: Any) -> tuple[bytes, Order]:
+    def start(self, **changes: Any) -> tuple[bytes, OrderRecord]:
         """Put an order and fund it."""
         order = self.new_order(**changes)
         self.must(self.client, Put(order))
@@ -201,13 +201,13 @@ class World:
     def claim(self, order_id: bytes, provider: Identity, model: str) -> Reply:
         """Commit to a model, named by a word."""
         mid = self.mid(order_id, model)
-        return self.say(
+        return self.submit(
             provider, Claim(order_id, claim_commitment(self.network_id, order_id, provider.address, mid, salt(model)))
         )
 
     def reveal(self, order_id: bytes, provider: Identity, model: str) -> Reply:
         """Open a claim."""
-        return self.say(provider, RevealModel(order_id, self.mid(order_id, model), link(model), salt(model)))
+        return self.submit(provider, RevealModel(order_id, self.mid(order_id, model), link(model), salt(model)))
 
     def mid(self, order_id: bytes, model: str) -> bytes:
         """The model's id."""
@@ -223,7 +223,7 @@ class World:
         root = SumTree([1] * total + [0] * (count - total)).root
         return OpenedScore(
             self.mid(order_id, model),
-            Score(total, count, model not in self.invalid),
+            ClaimScore(total, count, model not in self.invalid),
             root,
             link("transcript"),
             POT,
@@ -239,11 +239,11 @@ class World:
                 self.network_id, order_id, o.mid, validator.address, o.score, o.transcript_root, o.stake_grains, o.salt
             )
             items.append(ScoreCommitment(o.mid, commitment))
-        return self.say(validator, CommitScores(order_id, tuple(items)))
+        return self.submit(validator, CommitScores(order_id, tuple(items)))
 
     def open_scores(self, order_id: bytes, validator: Identity, scores: dict[str, int]) -> Reply:
         """Open scores of models by name."""
-        return self.say(
+        return self.submit(
             validator,
             OpenScores(order_id, tuple(self.opened(order_id, validator, model, t) for model, t in scores.items())),
         )

@@ -196,7 +196,7 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
         for thread in threads:
             thread.start()
         for client in (evil, honest):
-            client.say(Register(int(Role.PROVIDER)))
+            client.submit(Register(int(Role.PROVIDER)))
         view = lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=120)
         offered = {
             evil: pickle.dumps({"boom": print}),
@@ -210,19 +210,19 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
         for client, data in offered.items():
             assert client.identity is not None
             commitment = claim_commitment(config.network_id, order.id, client.identity.address, mid(data), salt)
-            client.say(Claim(order.id, commitment))
+            client.submit(Claim(order.id, commitment))
         with pytest.raises(NotAllowed):
-            stranger.say(Claim(order.id, bytes(32)))
+            stranger.submit(Claim(order.id, bytes(32)))
         lab.client.wait_for_order(order.id, lambda v: v.window is not Window.COMMIT, timeout_s=120)
         with pytest.raises(TooLate, match="reveal window"):
-            evil.say(Claim(order.id, bytes(32)))
+            evil.submit(Claim(order.id, bytes(32)))
         links = {client: lab.store.put(data) for client, data in offered.items()}
         with pytest.raises(BadCommitment):  # another's model
-            evil.say(RevealModel(order.id, mid(offered[honest]), links[honest], salt))
+            evil.submit(RevealModel(order.id, mid(offered[honest]), links[honest], salt))
         with pytest.raises(BadCommitment):  # other weights than were named
-            evil.say(RevealModel(order.id, mid(offered[evil]), links[honest], salt))
+            evil.submit(RevealModel(order.id, mid(offered[evil]), links[honest], salt))
         for client, data in offered.items():
-            client.say(RevealModel(order.id, mid(data), links[client], salt))
+            client.submit(RevealModel(order.id, mid(data), links[client], salt))
         with pytest.raises(NoModel, match="not sealed yet"):
             order.model()
         ended = order.wait(300, settled=True)
@@ -322,7 +322,7 @@ def test_one_aggregator_may_be_away_and_two_are_named(testnet: Testnet, lab: Lab
         if index == 2:
             assert lab.client.network().validators >= 3
     with pytest.raises(Unreachable) as caught:
-        lab.client.say(Register(int(Role.VERIFIER)), timeout_s=3)
+        lab.client.submit(Register(int(Role.VERIFIER)), timeout_s=3)
     assert "2" in str(caught.value) and "3" in str(caught.value)
     deadline = time.monotonic() + 120
     while [status.reachable for status in lab.client.status(1.0)] != [True, True, False, False]:

@@ -174,13 +174,13 @@ async def test_without_a_network_the_hint_says_how_to_start_one(jp_serverapp, jp
 
 
 async def test_jobs_of_this_host_are_listed_with_their_progress(jp_serverapp, jp_fetch, tmp_path) -> None:
-    from pot_lab.jobs.registry import EventLog, write_json
+    from pot_lab.jobs.registry import JobEventLog, write_json
 
     folder = tmp_path / "jobs" / "mine"
     folder.mkdir(parents=True)
     write_json(folder / "job.json", {"kind": "provider", "parameters": {}, "created_ms": 5})
     write_json(folder / "state.json", {"state": "running"})
-    EventLog(folder / "events.jsonl").emit("progress", cell=1, data={"step": 3, "total": 9})
+    JobEventLog(folder / "events.jsonl").emit("progress", cell=1, data={"step": 3, "total": 9})
     jp_serverapp.web_app.settings[FEED] = feed = NetworkFeed(lambda: None, home_folder=tmp_path)
     (job,) = json.loads((await jp_fetch("pot-lab", "snapshot")).body)["jobs"]
     feed.stop()

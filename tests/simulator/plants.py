@@ -41,7 +41,7 @@ from pot_lab.protocol.transactions import TRANSACTION_LIMIT_BYTES, Transaction
 from pot_lab.simulator.byzantine import Behaviour
 from pot_lab.simulator.checkers import Checkers
 from pot_lab.simulator.disks import Disk
-from pot_lab.simulator.nodes import Node
+from pot_lab.simulator.nodes import SimulatedNode
 from pot_lab.simulator.people import cast_of
 
 
@@ -256,7 +256,7 @@ class EarlyBird(Behaviour):
 
     kind = "early_bird"
 
-    def act(self, node: Node, effects: list[Effect]) -> list[Effect]:
+    def act(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
         """Commits in the name of the seat that it will get."""
         if node.replica.has_seat:
             return effects
@@ -323,7 +323,7 @@ class NeverSynced(Disk):
         pass
 
 
-class SendsFirst(Node):
+class SendsFirst(SimulatedNode):
     """Sends at once, and writes down what it sent only at every twentieth turn."""
 
     def _write(self, effects: list[Effect], spent_us: int) -> None:

@@ -18,9 +18,9 @@ from pot_lab.consensus.messages import (
     ViewChange,
     request_digest,
 )
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.records import Changing, Decided, Prepared, Stabilised
-from pot_lab.consensus.steps import Executed, Reply
+from pot_lab.consensus.steps import Executed, SendReply
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.simulator.checkers import Checkers, Violation
 from pot_lab.simulator.people import cast_of
@@ -38,7 +38,7 @@ def ran(sequence: int, *requests: bytes, time_ms: int = START_MS, reply: bytes =
 
 
 def checkers(*said: bytes) -> Checkers:
-    made = Checkers(4, Parameters(), SLACK_MS)
+    made = Checkers(4, ConsensusParameters(), SLACK_MS)
     for request in said:
         made.said(request, START_MS)
     return made
@@ -97,13 +97,13 @@ def test_a_request_runs_once() -> None:
 def test_what_was_acknowledged_stays_where_it_was_acknowledged() -> None:
     digest = request_digest(b"a")
     known = checkers(b"a")
-    known.acknowledged(digest, Reply(digest, 1, START_MS, b"ok"))
+    known.acknowledged(digest, SendReply(digest, 1, START_MS, b"ok"))
     with pytest.raises(Violation, match="acknowledged"):
         known.executed(0, *ran(2, b"a"))
     known = checkers(b"a")
     known.executed(0, *ran(1, b"a"))
     with pytest.raises(Violation, match="acknowledged"):
-        known.acknowledged(digest, Reply(digest, 1, START_MS, b"other"))
+        known.acknowledged(digest, SendReply(digest, 1, START_MS, b"other"))
 
 
 def test_what_was_acknowledged_must_have_run_at_the_end() -> None:
@@ -112,10 +112,10 @@ def test_what_was_acknowledged_must_have_run_at_the_end() -> None:
     replica = simulation.nodes[0].replica
     digest = request_digest(b"never run")
     known = checkers()
-    known.acknowledged(digest, Reply(digest, replica.executed, START_MS, b"ok"))
+    known.acknowledged(digest, SendReply(digest, replica.executed, START_MS, b"ok"))
     with pytest.raises(Violation, match="never ran"):
         known.finished(0, replica)
-    known.acknowledged(digest, Reply(digest, replica.executed + 1, START_MS, b"ok"))
+    known.acknowledged(digest, SendReply(digest, replica.executed + 1, START_MS, b"ok"))
     with pytest.raises(Violation, match="acknowledged"):
         known.finished(0, replica)
 
@@ -180,7 +180,7 @@ def test_a_log_that_is_never_compacted_is_seen() -> None:
 
 
 def test_nobody_votes_above_its_window() -> None:
-    known, window = checkers(), Parameters().window
+    known, window = checkers(), ConsensusParameters().window
     known.wrote(1, vote_on(window), seen_by(1))
     with pytest.raises(Violation, match=r"window.*batch 65"):
         known.wrote(1, vote_on(window + 1), seen_by(1))

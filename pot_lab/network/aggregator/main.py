@@ -25,7 +25,7 @@ from pathlib import Path
 from pot_lab.agreement.application import Application
 from pot_lab.agreement.evidence import Equivocation
 from pot_lab.consensus.membership import NO_SEAT
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.keystore import load_keystore
 from pot_lab.crypto.sealed_box import SealingKey
@@ -40,7 +40,7 @@ from pot_lab.network.duties.release_shares import ReleaseShares
 from pot_lab.network.duties.rotate_signers import RotateSigners
 from pot_lab.network.duties.settle_epochs import SettleEpochs
 from pot_lab.network.duties.show_evidence import ShowEvidence
-from pot_lab.network.duties.speaker import Speaker
+from pot_lab.network.duties.signer import TransactionSigner
 from pot_lab.network.errors import BadConfig, BadKeyFile
 from pot_lab.network.genesis import genesis_of
 from pot_lab.network.keys import load_curve_key
@@ -124,12 +124,12 @@ def run_node(
     def ledger() -> Ledger:
         return application.ledger
 
-    speaker = Speaker(genesis.network_id, identity, [each for each, _ in spare], ledger)
+    signer = TransactionSigner(genesis.network_id, identity, [each for each, _ in spare], ledger)
     errands = Errands()
-    settle = SettleEpochs(ledger, speaker, lambda: wallet_of(config, speaker.identity), errands)
-    release = ReleaseShares(ledger, speaker, sealing)
-    rotate = RotateSigners(ledger, speaker, lambda: wallet_of(config, speaker.identity), errands)
-    evidence = ShowEvidence(ledger, speaker)
+    settle = SettleEpochs(ledger, signer, lambda: wallet_of(config, signer.identity), errands)
+    release = ReleaseShares(ledger, signer, sealing)
+    rotate = RotateSigners(ledger, signer, lambda: wallet_of(config, signer.identity), errands)
+    evidence = ShowEvidence(ledger, signer)
 
     aggregators: list[Aggregator] = []
 
@@ -137,7 +137,7 @@ def run_node(
         for aggregator in aggregators:
             aggregator.wake()
 
-    attest = AttestChain(ledger, speaker, lambda: watcher_of(config), wake)
+    attest = AttestChain(ledger, signer, lambda: watcher_of(config), wake)
 
     def created(aggregator: Aggregator) -> None:
         aggregators.append(aggregator)
@@ -207,7 +207,7 @@ def run_aggregator(
     *,
     identity: Identity,
     curve_secret: str,
-    parameters: Parameters | None = None,
+    parameters: ConsensusParameters | None = None,
     listening: AggregatorEntry | None = None,
     spare: Sequence[tuple[Identity, str]] = (),
     witness: Callable[[Equivocation], None] | None = None,

@@ -25,10 +25,9 @@ from pot_lab.agreement.application import Application
 from pot_lab.agreement.evidence import Equivocation
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
 from pot_lab.consensus.messages import Chunk, Decisions, Message, decode_message, encode_message, request_digest
-from pot_lab.consensus.parameters import Parameters
+from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import (
-    Accuse,
     Broadcast,
     Compact,
     Effect,
@@ -40,10 +39,11 @@ from pot_lab.consensus.steps import (
     Persist,
     Received,
     Recovered,
-    Refuse,
-    Reply,
+    ReportEquivocation,
     Restored,
     Send,
+    SendRefusal,
+    SendReply,
     ServeChunk,
     ServeDecisions,
     SetTimer,
@@ -76,7 +76,7 @@ from pot_lab.network.wire import (
     Query,
     QueryAnswered,
     QueryRefused,
-    Refused,
+    RequestRefused,
     StatusAnswered,
     Submit,
     SubmitAll,
@@ -132,7 +132,7 @@ class Aggregator:
         duties: Sequence[Duty],
         data_dir: str | os.PathLike[str],
         *,
-        parameters: Parameters | None = None,
+        parameters: ConsensusParameters | None = None,
         listening: AggregatorEntry | None = None,
         spare: Sequence[tuple[Identity, str]] = (),
         witness: Callable[[Equivocation], None] | None = None,
@@ -478,12 +478,12 @@ class Aggregator:
             self._links.broadcast(encode_message(effect.message), everybody)
         elif isinstance(effect, Send):
             self._send_message(effect.to, effect.message)
-        elif isinstance(effect, Reply):
+        elif isinstance(effect, SendReply):
             for route in self._waiting.pop(effect.digest):
                 answer = Answered(effect.digest, effect.sequence, effect.time_ms, effect.reply)
                 self._replies.setdefault(route, []).append(answer)
-        elif isinstance(effect, Refuse):
-            refusal = Refused(effect.digest, *error_to_wire(effect.error))
+        elif isinstance(effect, SendRefusal):
+            refusal = RequestRefused(effect.digest, *error_to_wire(effect.error))
             for route in self._waiting.pop(effect.digest):
                 self._answer(route, refusal)
         elif isinstance(effect, SetTimer):
@@ -495,7 +495,7 @@ class Aggregator:
             data = self._journal.read_chunk(effect.sequence, effect.index)
             if data is not None:
                 self._send_message(effect.to, Chunk(effect.sequence, effect.index, data))
-        elif isinstance(effect, Accuse):
+        elif isinstance(effect, ReportEquivocation):
             evidence = effect.evidence.first
             self._log.warning("equivocation", accused=effect.accused, view=evidence.view, sequence=evidence.sequence)
             if self._witness is not None:

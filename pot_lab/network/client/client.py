@@ -50,7 +50,7 @@ from pot_lab.network.wire import (
     Query,
     QueryAnswered,
     QueryRefused,
-    Refused,
+    RequestRefused,
     StatusAnswered,
     Unfollow,
     decode_answer,
@@ -351,7 +351,7 @@ class NetworkClient:
         elif isinstance(answer, AnsweredAll):
             for each in answer.answers:
                 self._on_answered(link.index, each)
-        elif isinstance(answer, Refused):
+        elif isinstance(answer, RequestRefused):
             self._on_refused(link.index, answer)
         elif isinstance(answer, QueryAnswered):
             self._on_query_answer(link.index, answer, answer.answer)
@@ -442,7 +442,7 @@ class NetworkClient:
                 self._end_submission(answer.digest, pending)
                 pending.call._finish(answer.reply)
 
-    def _on_refused(self, index: int, answer: Refused) -> None:
+    def _on_refused(self, index: int, answer: RequestRefused) -> None:
         error = error_from_wire(answer.code, answer.message, answer.seen, answer.wanted)
         for pending in list(self._submissions.get(answer.digest, (b"", []))[1]):
             pending.refusals[index] = error

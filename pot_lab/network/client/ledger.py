@@ -71,7 +71,7 @@ class LedgerClient:
         self.close()
 
     # --- saying -----------------------------------------------------------------------------------------------
-    def say(self, body: Record, *, timeout_s: float = 30.0) -> Reply:
+    def submit(self, body: Record, *, timeout_s: float = 30.0) -> Reply:
         """Sign `body` and have it ordered; returns the ledger's reply when f+1 aggregators gave the same.
 
         Raises:

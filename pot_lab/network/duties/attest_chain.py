@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pot_lab.errors import PotLabError
-from pot_lab.network.duties.speaker import REPEAT_AFTER_MS, Speaker, log
+from pot_lab.network.duties.signer import REPEAT_AFTER_MS, TransactionSigner, log
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.records import ChainEvent
 from pot_lab.protocol.transactions import MAX_ITEMS, Attest
@@ -35,12 +35,12 @@ class AttestChain:
     def __init__(
         self,
         ledger: Callable[[], Ledger],
-        speaker: Speaker,
+        signer: TransactionSigner,
         make_watcher: Callable[[], Watcher],
         wake: Callable[[], None],
         interval_s: float = 0.25,
     ) -> None:
-        self._ledger, self._speaker = ledger, speaker
+        self._ledger, self._signer = ledger, signer
         self._make_watcher, self._wake, self._interval_s = make_watcher, wake, interval_s
         self._lock = threading.Lock()
         self._events: list[ChainEvent] = []
@@ -76,7 +76,7 @@ class AttestChain:
         if not fresh:
             return []
         self._said_through, self._said_ms = start + len(fresh), now_ms
-        return [self._speaker.say(Attest(start, tuple(fresh)))]
+        return [self._signer.sign(Attest(start, tuple(fresh)))]
 
     def _watch(self) -> None:
         watcher: Watcher | None = None

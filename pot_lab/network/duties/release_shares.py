@@ -9,7 +9,7 @@ from pot_lab.crypto.canonical import decode
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import PotLabError
-from pot_lab.network.duties.speaker import REPEAT_AFTER_MS, Speaker, log
+from pot_lab.network.duties.signer import REPEAT_AFTER_MS, TransactionSigner, log
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.records import share_context
@@ -25,8 +25,10 @@ class ReleaseShares:
         sealing_keys: its X25519 keys; an order's share opens with the one that was in use when the order was made.
     """
 
-    def __init__(self, ledger: Callable[[], Ledger], speaker: Speaker, sealing_keys: Sequence[SealingKey]) -> None:
-        self._ledger, self._speaker, self._keys = ledger, speaker, tuple(sealing_keys)
+    def __init__(
+        self, ledger: Callable[[], Ledger], signer: TransactionSigner, sealing_keys: Sequence[SealingKey]
+    ) -> None:
+        self._ledger, self._signer, self._keys = ledger, signer, tuple(sealing_keys)
         self._said_ms: dict[bytes, int] = {}
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
@@ -35,7 +37,7 @@ class ReleaseShares:
     def poll(self, now_ms: int) -> list[bytes]:
         """Shares that are due and not yet in the ledger."""
         state = self._ledger().state
-        account = state.keys.get(self._speaker.identity.address, b"")
+        account = state.keys.get(self._signer.identity.address, b"")
         due = [
             (order_id, order, holders.index(account))
             for order_id, order in state.orders.items()
@@ -51,12 +53,12 @@ class ReleaseShares:
             self._said_ms[order_id] = now_ms
             test = order.order.test
             try:
-                context = share_context(self._speaker.network_id, test.root, index)
+                context = share_context(self._signer.network_id, test.root, index)
                 share = decode(self._open(test.sealed_shares[index], context), Share, limit_bytes=_SHARE_LIMIT_BYTES)
             except PotLabError as error:
                 log.warning("event=share_unusable order=%s reason=%r", order_id.hex()[:16], str(error))
                 continue
-            said.append(self._speaker.say(ReleaseShare(order_id, share)))
+            said.append(self._signer.sign(ReleaseShare(order_id, share)))
         return said
 
     def _open(self, sealed: bytes, context: bytes) -> bytes:

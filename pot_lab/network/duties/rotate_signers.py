@@ -8,7 +8,7 @@ from typing import Protocol
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
 from pot_lab.network.duties.chain_queue import Errands
-from pot_lab.network.duties.speaker import REPEAT_AFTER_MS, Speaker, log
+from pot_lab.network.duties.signer import REPEAT_AFTER_MS, TransactionSigner, log
 from pot_lab.protocol import signers
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.transactions import SignRotation
@@ -35,12 +35,12 @@ class RotateSigners:
     def __init__(
         self,
         ledger: Callable[[], Ledger],
-        speaker: Speaker,
+        signer: TransactionSigner,
         make_rotator: Callable[[], Rotator],
         errands: Errands,
         patience_ms: int = 8_000,
     ) -> None:
-        self._ledger, self._speaker = ledger, speaker
+        self._ledger, self._signer = ledger, signer
         self._make_rotator, self._errands, self._patience_ms = make_rotator, errands, patience_ms
         self._digest = b""
         self._said_ms, self._send_at_ms = -REPEAT_AFTER_MS, -1
@@ -55,7 +55,7 @@ class RotateSigners:
         """
         book = self._ledger().book
         state, rotation = book.state, book.state.rotation
-        own = self._speaker.identity
+        own = self._signer.identity
         if now_ms >= self._name_at_ms and signers.has_to_name_its_key(book, own.address):
             self._name_at_ms = now_ms + self._patience_ms
             self._name_key(own)
@@ -65,7 +65,7 @@ class RotateSigners:
         if digest != self._digest:
             self._digest, self._said_ms, self._send_at_ms = digest, -REPEAT_AFTER_MS, -1
         counted = book.counted(rotation.signatures)
-        index = book.members.get(self._speaker.identity.address)
+        index = book.members.get(self._signer.identity.address)
         if index is not None and len(counted) >= state.signing_quorum:
             if self._send_at_ms < 0:
                 place = (index - rotation.set_id) % len(book.members)
@@ -73,12 +73,12 @@ class RotateSigners:
             if now_ms >= self._send_at_ms:
                 self._send_at_ms = now_ms + len(book.members) * self._patience_ms
                 self._send(rotation.set_id, rotation.threshold, list(rotation.stakers), counted)
-        signer = self._speaker.signer_of(state.signers)
+        signer = self._signer.signer_of(state.signers)
         late = now_ms - self._said_ms >= REPEAT_AFTER_MS
         if signer.address not in state.signers or signer.address in rotation.signatures or not late:
             return []
         self._said_ms = now_ms
-        return [self._speaker.say(SignRotation(rotation.set_id, signer.sign(digest)), signer)]
+        return [self._signer.sign(SignRotation(rotation.set_id, signer.sign(digest)), signer)]
 
     def _name_key(self, own: Identity) -> None:
         """An account that votes with its own key says so on the chain; another account's owner has to."""

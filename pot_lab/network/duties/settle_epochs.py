@@ -8,7 +8,7 @@ from typing import Protocol
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.errors import PotLabError
 from pot_lab.network.duties.chain_queue import Errands
-from pot_lab.network.duties.speaker import REPEAT_AFTER_MS, Speaker, log
+from pot_lab.network.duties.signer import REPEAT_AFTER_MS, TransactionSigner, log
 from pot_lab.protocol import views
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.queries import query
@@ -39,12 +39,12 @@ class SettleEpochs:
     def __init__(
         self,
         ledger: Callable[[], Ledger],
-        speaker: Speaker,
+        signer: TransactionSigner,
         make_settler: Callable[[], Settler],
         errands: Errands,
         patience_ms: int = 8_000,
     ) -> None:
-        self._ledger, self._speaker = ledger, speaker
+        self._ledger, self._signer = ledger, signer
         self._make_settler, self._errands, self._patience_ms = make_settler, errands, patience_ms
         self._signed: dict[tuple[int, int], int] = {}
         self._complete_since: dict[tuple[int, int], int] = {}
@@ -64,7 +64,7 @@ class SettleEpochs:
         if pending is None:
             self._after_confirmation(state.confirmed.epoch)
             return []
-        index = book.members.get(self._speaker.identity.address)
+        index = book.members.get(self._signer.identity.address)
         if index is None:
             return []
         settlement = pending.settlement
@@ -78,13 +78,13 @@ class SettleEpochs:
                 self._sent = {name}
                 quorum = dict(list(counted.items())[: state.signing_quorum])
                 self._send(settlement, list(pending.order_ids), quorum)
-        signer = self._speaker.signer_of(state.signers)  # the contract knows keys that the ledger may not hear any more
+        signer = self._signer.signer_of(state.signers)  # the contract knows keys that the ledger may not hear any more
         if signer.address in pending.signatures or now_ms - self._signed.get(name, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
             return []
         self._signed = {name: now_ms}
         genesis = state.genesis
         digest = settlement_digest(genesis.chain_id, genesis.settlement_contract, settlement)
-        return [self._speaker.say(SignEpoch(*name, signer.sign(digest)), signer)]
+        return [self._signer.sign(SignEpoch(*name, signer.sign(digest)), signer)]
 
     def _send(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> None:
         def work() -> None:
@@ -104,7 +104,7 @@ class SettleEpochs:
             return
         self._confirmed_epoch = epoch
         ledger = self._ledger()
-        key = self._speaker.identity.address
+        key = self._signer.identity.address
         address = ledger.state.keys.get(key, key)
         index = ledger.book.members.get(key)
         own = decode(

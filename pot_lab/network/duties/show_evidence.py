@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pot_lab.agreement.evidence import Equivocation
 from pot_lab.crypto.canonical import encode
-from pot_lab.network.duties.speaker import REPEAT_AFTER_MS, Speaker
+from pot_lab.network.duties.signer import REPEAT_AFTER_MS, TransactionSigner
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.transactions import Accuse
 
@@ -14,14 +14,14 @@ from pot_lab.protocol.transactions import Accuse
 class ShowEvidence:
     """Bring proofs that an aggregator lied to the ledger, until it is convicted (protocol/accusations.py)."""
 
-    def __init__(self, ledger: Callable[[], Ledger], speaker: Speaker) -> None:
-        self._ledger, self._speaker = ledger, speaker
+    def __init__(self, ledger: Callable[[], Ledger], signer: TransactionSigner) -> None:
+        self._ledger, self._signer = ledger, signer
         self._found: dict[bytes, Equivocation] = {}
         self._said_ms: dict[bytes, int] = {}
 
     def take(self, evidence: Equivocation) -> None:
         """Evidence that the replica found; one for each liar is enough."""
-        self._found.setdefault(evidence.accused(self._speaker.network_id), evidence)
+        self._found.setdefault(evidence.accused(self._signer.network_id), evidence)
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
         """Nothing to do: `poll` reads the ledger."""
@@ -35,5 +35,5 @@ class ShowEvidence:
         for liar, evidence in self._found.items():
             if liar in state.keys and now_ms - self._said_ms.get(liar, -REPEAT_AFTER_MS) >= REPEAT_AFTER_MS:
                 self._said_ms[liar] = now_ms
-                said.append(self._speaker.say(Accuse(encode(evidence))))
+                said.append(self._signer.sign(Accuse(encode(evidence))))
         return said

@@ -11,11 +11,11 @@ from pot_lab.protocol.order_index import never_funded
 from pot_lab.protocol.orders.sealing import _agreeing, _own_work, _penalise_silence, _release_stakes
 from pot_lab.protocol.parameters import Role, score_direction
 from pot_lab.protocol.records import (
-    Score,
+    ClaimScore,
 )
 from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, void_payouts
 from pot_lab.protocol.selection import draw_seed, draw_validators, score_quorum
-from pot_lab.protocol.state import ClaimState, Header, OrderState, Span
+from pot_lab.protocol.state import ClaimState, OrderHeader, OrderState, Span
 
 
 # --- windows -----------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def forget(book: Book, order_id: bytes, order: OrderState) -> None:
         book.forget_stranger(order.order.client)
         return
     winning, spec = order.claims.get(order.winner), order.order
-    book.state.headers[order_id] = Header(
+    book.state.headers[order_id] = OrderHeader(
         spec.client,
         spec.title,
         spec.spec_hash,
@@ -156,7 +156,7 @@ def _close_release(book: Book, order_id: bytes, order: OrderState) -> Window | N
 
 def _close_open_scores(book: Book, order_id: bytes, order: OrderState) -> Window | None:
     agreed = 0
-    opened: defaultdict[bytes, Counter[tuple[Score, bytes]]] = defaultdict(Counter)
+    opened: defaultdict[bytes, Counter[tuple[ClaimScore, bytes]]] = defaultdict(Counter)
     for validation in order.validations:
         if validation.score is not None:
             opened[validation.mid][validation.score, validation.transcript_root] += 1
@@ -200,7 +200,7 @@ def _seal(book: Book, order_id: bytes, order: OrderState) -> None:
     direction = score_direction(spec.score.name, spec.score.version)
     assert direction is not None, "an order whose score function is unknown was never accepted"
     best: ClaimState | None = None
-    best_score: Score | None = None
+    best_score: ClaimScore | None = None
     for claim in order.revealed():  # in their places, so that a tie stays with the earlier commitment
         if (
             claim.agreed is not None

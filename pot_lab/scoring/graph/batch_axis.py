@@ -60,7 +60,7 @@ class TracedInt:
 
 
 @dataclass(frozen=True)
-class Call:
+class OperatorCall:
     """One operator call on traced values: arguments by parameter name, the result's meta tensors, the batch's size."""
 
     operator: str
@@ -90,24 +90,24 @@ class Call:
         return BatchMixing(f"operator {self.operator} would mix examples: {reason}")
 
 
-Rule = Callable[[Call], "Axis | Interleaved | list[Axis]"]
+Rule = Callable[[OperatorCall], "Axis | Interleaved | list[Axis]"]
 """The batch axis of the result; a list where the results of one call differ."""
 
 
-def elementwise(call: Call) -> Axis | Interleaved:
+def elementwise(call: OperatorCall) -> Axis | Interleaved:
     """Every result element depends on the elements at its own place, with broadcasting."""
     operands = call.tensors()
     return _with_front(call, broadcast(call, operands, call.output.dim()), operands)
 
 
-def _with_front(call: Call, axis: Axis, operands: Sequence[Traced]) -> Axis | Interleaved:
+def _with_front(call: OperatorCall, axis: Axis, operands: Sequence[Traced]) -> Axis | Interleaved:
     fronts = {t.front for t in operands if t.axis is not None}
     if len(fronts) > 1:
         raise call.mixing("its arguments hold the batch in different ways; view them as [batch, ...] first")
     return axis if axis is None or fronts == {1} else Interleaved(axis, fronts.pop())
 
 
-def broadcast(call: Call, operands: Sequence[Traced], rank: int) -> Axis:
+def broadcast(call: OperatorCall, operands: Sequence[Traced], rank: int) -> Axis:
     """Batch axis of a broadcast of `operands` to `rank` dimensions."""
     axis: Axis = None
     for t in operands:
@@ -125,7 +125,7 @@ def broadcast(call: Call, operands: Sequence[Traced], rank: int) -> Axis:
     return axis
 
 
-def _only_data_is_batched(call: Call, data: str) -> Axis:
+def _only_data_is_batched(call: OperatorCall, data: str) -> Axis:
     for name, value in call.arguments.items():
         if name != data and isinstance(value, Traced) and value.axis is not None:
             raise call.mixing(f"its argument {name!r} depends on the examples")
@@ -135,7 +135,7 @@ def _only_data_is_batched(call: Call, data: str) -> Axis:
 def batch_first(rank: int) -> Rule:
     """Convolutions, pools, batch norm: data of `rank` dimensions (0: any, at least 2) with the batch in front."""
 
-    def rule(call: Call) -> Axis:
+    def rule(call: OperatorCall) -> Axis:
         axis = _only_data_is_batched(call, "x")
         if rank and call.traced("x").rank != rank:
             raise call.mixing(
@@ -148,18 +148,18 @@ def batch_first(rank: int) -> Rule:
     return rule
 
 
-def linear(call: Call) -> Axis | Interleaved:
+def linear(call: OperatorCall) -> Axis | Interleaved:
     axis = _only_data_is_batched(call, "x")
     if axis == call.traced("x").rank - 1:
         raise call.mixing("it would sum over the batch axis")
     return _with_front(call, axis, [call.traced("x")])
 
 
-def embedding(call: Call) -> Axis:
+def embedding(call: OperatorCall) -> Axis:
     return _only_data_is_batched(call, "indices")
 
 
-def matmul(call: Call) -> Axis:
+def matmul(call: OperatorCall) -> Axis:
     """a [..., M, K] @ b [..., K, N]."""
     a, b = call.traced("a"), call.traced("b")
     if a.rank < 2 or b.rank < 2:
@@ -178,10 +178,10 @@ def matmul(call: Call) -> Axis:
     return broadcast(call, [a, b], rank)
 
 
-def along(dims: Callable[[Call], Sequence[int]]) -> Rule:
+def along(dims: Callable[[OperatorCall], Sequence[int]]) -> Rule:
     """Rows along `dims` are treated as wholes and keep their shape, such as softmax or layer norm."""
 
-    def rule(call: Call) -> Axis:
+    def rule(call: OperatorCall) -> Axis:
         axis = _only_data_is_batched(call, "x")
         rank = call.traced("x").rank
         if axis is not None and axis in {d % rank for d in dims(call)}:
@@ -191,7 +191,7 @@ def along(dims: Callable[[Call], Sequence[int]]) -> Rule:
     return rule
 
 
-def reduction(call: Call) -> Axis:
+def reduction(call: OperatorCall) -> Axis:
     """Sums and means over the dimensions `dims` (None or none: all)."""
     x = call.traced("x")
     if x.axis is None:
@@ -202,7 +202,7 @@ def reduction(call: Call) -> Axis:
     return x.axis if call["keepdim"] else x.axis - sum(d < x.axis for d in dims)
 
 
-def reshape(call: Call) -> Axis | Interleaved:
+def reshape(call: OperatorCall) -> Axis | Interleaved:
     """The batch stays a factor of one axis, behind the same elements as before."""
     x, shape = call.traced("x"), tuple(call.output.shape)
     if x.axis is None:
@@ -211,7 +211,7 @@ def reshape(call: Call) -> Axis | Interleaved:
     return regrouped(call, x, shape)
 
 
-def regrouped(call: Call, x: Traced, after: Sequence[int]) -> Axis | Interleaved:
+def regrouped(call: OperatorCall, x: Traced, after: Sequence[int]) -> Axis | Interleaved:
     """Axis of the batch after a reshape.
 
     Row-major, the example of an element is (place // inner) % batch, with `front` groups before it in all: any axis
@@ -233,18 +233,18 @@ def regrouped(call: Call, x: Traced, after: Sequence[int]) -> Axis | Interleaved
     return found
 
 
-def _no_batched_sizes(call: Call) -> None:
+def _no_batched_sizes(call: OperatorCall) -> None:
     for value in call.arguments.values():
         if isinstance(value, list | tuple) and any(isinstance(v, TracedInt) and v.batched for v in value):
             raise call.mixing("a fixed tensor would be given a shape that depends on the batch's size")
 
 
-def permute(call: Call) -> Axis:
+def permute(call: OperatorCall) -> Axis:
     x = call.traced("x")
     return None if x.axis is None else [d % x.rank for d in call["dims"]].index(x.axis)
 
 
-def transpose(call: Call) -> Axis:
+def transpose(call: OperatorCall) -> Axis:
     x = call.traced("x")
     if x.axis is None:
         return None
@@ -253,17 +253,17 @@ def transpose(call: Call) -> Axis:
     return swapped.get(x.axis, x.axis)
 
 
-def matrix_transpose(call: Call) -> Axis:
+def matrix_transpose(call: OperatorCall) -> Axis:
     x = call.traced("x")
     return x.axis if x.axis is None or x.rank < 2 else 1 - x.axis
 
 
-def unsqueeze(call: Call) -> Axis:
+def unsqueeze(call: OperatorCall) -> Axis:
     x = call.traced("x")
     return None if x.axis is None else x.axis + (call["dim"] % (x.rank + 1) <= x.axis)
 
 
-def squeeze(call: Call) -> Axis:
+def squeeze(call: OperatorCall) -> Axis:
     x = call.traced("x")
     if x.axis is None:
         return None
@@ -273,7 +273,7 @@ def squeeze(call: Call) -> Axis:
     return x.axis - sum(d < x.axis and x.shape[d] == 1 for d in gone)
 
 
-def expand(call: Call) -> Axis:
+def expand(call: OperatorCall) -> Axis:
     x, rank = call.traced("x"), call.output.dim()
     if x.axis is not None:
         return x.axis + rank - x.rank
@@ -286,7 +286,7 @@ def expand(call: Call) -> Axis:
     return grown[0]
 
 
-def concatenation(call: Call) -> Axis:
+def concatenation(call: OperatorCall) -> Axis:
     """cat: all parts hold the batch at one axis, and are joined along another."""
     parts = call["parts"]
     axes = {t.axis for t in parts}
@@ -302,7 +302,7 @@ def concatenation(call: Call) -> Axis:
     return axis
 
 
-def stack(call: Call) -> Axis:
+def stack(call: OperatorCall) -> Axis:
     parts = call["parts"]
     axes = {t.axis for t in parts}
     if axes == {None}:
@@ -315,19 +315,19 @@ def stack(call: Call) -> Axis:
     return axis + (int(call["dim"]) % (rank + 1) <= axis)
 
 
-def _not_the_batch(call: Call) -> int | None:
+def _not_the_batch(call: OperatorCall) -> int | None:
     x = call.traced("x")
     if x.axis is not None and call["dim"] % x.rank == x.axis:
         raise call.mixing("it would cut the batch axis")
     return x.axis
 
 
-def cut(call: Call) -> Axis:
+def cut(call: OperatorCall) -> Axis:
     """chunk, split, glu: along any axis but the batch."""
     return _not_the_batch(call)
 
 
-def slicing(call: Call) -> Axis:
+def slicing(call: OperatorCall) -> Axis:
     """slice: along any axis but the batch, or the whole of it, as `x[:, 1]` asks for."""
     whole = call["start"] in (None, 0) and call["end"] in (None, UNBOUNDED) and call["step"] == 1
     if whole:
@@ -336,7 +336,7 @@ def slicing(call: Call) -> Axis:
     return _not_the_batch(call)
 
 
-def slice_scatter(call: Call) -> Axis:
+def slice_scatter(call: OperatorCall) -> Axis:
     """A part put back along any axis but the batch, or in place of the whole of it."""
     whole = call["start"] in (None, 0) and call["end"] in (None, UNBOUNDED) and call["step"] == 1
     axis = call.traced("x").axis if whole else _not_the_batch(call)
@@ -345,7 +345,7 @@ def slice_scatter(call: Call) -> Axis:
     return axis
 
 
-def select_scatter(call: Call) -> Axis:
+def select_scatter(call: OperatorCall) -> Axis:
     axis = _not_the_batch(call)
     wanted = axis if axis is None else axis - (call["dim"] % call.traced("x").rank < axis)
     if call["src"].axis != wanted:
@@ -353,13 +353,13 @@ def select_scatter(call: Call) -> Axis:
     return axis
 
 
-def select(call: Call) -> Axis:
+def select(call: OperatorCall) -> Axis:
     """select, unbind: an axis that is not the batch goes away."""
     axis = _not_the_batch(call)
     return axis if axis is None else axis - (call["dim"] % call.traced("x").rank < axis)
 
 
-def padding(call: Call) -> Axis:
+def padding(call: OperatorCall) -> Axis:
     """Pads count from the last axis, two numbers each."""
     x = call.traced("x")
     if x.axis is not None and x.rank - x.axis <= len(call["pads"]) // 2:
@@ -367,7 +367,7 @@ def padding(call: Call) -> Axis:
     return x.axis
 
 
-def recurrent(call: Call) -> list[Axis]:
+def recurrent(call: OperatorCall) -> list[Axis]:
     """lstm, gru, rnn: data [batch, time, features] or [time, batch, features], states [layers, batch, features]."""
     x, first = call.traced("x"), call["batch_first"]
     axis = 0 if first else 1
@@ -381,7 +381,7 @@ def recurrent(call: Call) -> list[Axis]:
     return [axis, *[1] * len(states)]
 
 
-def cell(call: Call) -> Axis | list[Axis]:
+def cell(call: OperatorCall) -> Axis | list[Axis]:
     """One step of a recurrent layer: data and states [batch, features]."""
     several = isinstance(call["hx"], list)
     states = call["hx"] if several else [call["hx"]]
@@ -392,7 +392,7 @@ def cell(call: Call) -> Axis | list[Axis]:
     return [0] * len(states) if several else 0
 
 
-def attention(call: Call) -> Axis:
+def attention(call: OperatorCall) -> Axis:
     """query [..., L, E], key [..., S, E], value [..., S, V], mask [..., L, S]."""
     rank = call.output.dim()
     operands = [t for t in (call["query"], call["key"], call["value"], call["attn_mask"]) if t is not None]
@@ -402,7 +402,7 @@ def attention(call: Call) -> Axis:
     return axis
 
 
-def before_image(call: Call) -> Axis:
+def before_image(call: OperatorCall) -> Axis:
     """Pixel shuffles: the batch stands before channels, height and width."""
     axis = _only_data_is_batched(call, "x")
     if axis is not None and axis >= call.traced("x").rank - 3:
@@ -410,7 +410,7 @@ def before_image(call: Call) -> Axis:
     return axis
 
 
-def made(call: Call) -> Axis:
+def made(call: OperatorCall) -> Axis:
     """A tensor of one repeated value: at most one of its sizes may follow the batch."""
     grown = [i for i, n in enumerate(call["sizes"]) if isinstance(n, TracedInt) and n.batched]
     if len(grown) > 1:
@@ -418,22 +418,22 @@ def made(call: Call) -> Axis:
     return grown[0] if grown else None
 
 
-def like(call: Call) -> Axis:
+def like(call: OperatorCall) -> Axis:
     """A tensor of one repeated value, of another's shape."""
     return call.traced("x").axis
 
 
-def fixed(call: Call) -> Axis:
+def fixed(call: OperatorCall) -> Axis:
     """A tensor that depends on nothing."""
     return None
 
 
-def expand_as(call: Call) -> Axis:
+def expand_as(call: OperatorCall) -> Axis:
     x, other, rank = call.traced("x"), call.traced("other"), call.output.dim()
     return broadcast(call, [x, other], rank)
 
 
-def repeat(call: Call) -> Axis:
+def repeat(call: OperatorCall) -> Axis:
     """Copies along axes: the batch's own axis stays as it is, or a fixed axis of 1 grows to the batch."""
     x, rank = call.traced("x"), call.output.dim()
     grown = [i for i, n in enumerate(call["repeats"]) if isinstance(n, TracedInt) and n.batched]
@@ -450,7 +450,7 @@ def repeat(call: Call) -> Axis:
     return grown[0]
 
 
-def triangle(call: Call) -> Axis:
+def triangle(call: OperatorCall) -> Axis:
     """tril, triu: the last two axes are rows and columns."""
     x = call.traced("x")
     if x.axis is not None and x.axis >= x.rank - 2:
@@ -458,7 +458,7 @@ def triangle(call: Call) -> Axis:
     return x.axis
 
 
-def any_dim(call: Call) -> Axis:
+def any_dim(call: OperatorCall) -> Axis:
     """One dimension `dim` that is reduced (`keepdim` or not), not the batch; `dim` None reduces all."""
     x = call.traced("x")
     if x.axis is None:
@@ -468,14 +468,14 @@ def any_dim(call: Call) -> Axis:
     return x.axis if call["keepdim"] else x.axis - (call["dim"] % x.rank < x.axis)
 
 
-def index_select(call: Call) -> Axis:
+def index_select(call: OperatorCall) -> Axis:
     axis = _only_data_is_batched(call, "x")
     if axis is not None and call["dim"] % call.traced("x").rank == axis:
         raise call.mixing("it would pick examples")
     return axis
 
 
-def gather(call: Call) -> Axis:
+def gather(call: OperatorCall) -> Axis:
     """x and index of one rank, with the batch at one axis that is not gathered along."""
     x, index = call.traced("x"), call.traced("index")
     axes = {t.axis for t in (x, index)}
@@ -490,7 +490,7 @@ def gather(call: Call) -> Axis:
     return axis
 
 
-def scatter(call: Call) -> Axis:
+def scatter(call: OperatorCall) -> Axis:
     """x, index and src of one rank, with the batch at one axis that is not scattered along."""
     parts = [
         call.traced("x"),
@@ -508,7 +508,7 @@ def scatter(call: Call) -> Axis:
     return axis
 
 
-def index_add(call: Call) -> Axis:
+def index_add(call: OperatorCall) -> Axis:
     """x and source with the batch at one axis, places that are fixed."""
     x, source = call.traced("x"), call.traced("source")
     if call.traced("index").axis is not None:
@@ -520,7 +520,7 @@ def index_add(call: Call) -> Axis:
     return x.axis
 
 
-def bilinear(call: Call) -> Axis:
+def bilinear(call: OperatorCall) -> Axis:
     """Rows of x and of other are met one by one."""
     x, other = call.traced("x"), call.traced("other")
     if any(isinstance(v, Traced) and v.axis is not None for v in (call["weight"], call["bias"])):
@@ -530,7 +530,7 @@ def bilinear(call: Call) -> Axis:
     return x.axis
 
 
-def indexing(call: Call) -> Axis:
+def indexing(call: OperatorCall) -> Axis:
     """x[:, places]: fixed tensors of places along axes that stand together, not the batch."""
     x, places = call.traced("x"), call["indices"]
     used = [i for i, p in enumerate(places) if p is not None]
@@ -543,7 +543,7 @@ def indexing(call: Call) -> Axis:
     return x.axis + (call.output.dim() - x.rank if used[0] < x.axis else 0)
 
 
-def einsum(call: Call) -> Axis:
+def einsum(call: OperatorCall) -> Axis:
     """The batch is one letter, which stands in the result and has the batch's axis wherever it stands."""
     inputs, _, output = call["equation"].replace(" ", "").partition("->")
     letters: dict[str, set[tuple[bool, bool]]] = {}
@@ -559,10 +559,10 @@ def einsum(call: Call) -> Axis:
     return int(output.index(letter))
 
 
-def addmm(call: Call) -> Axis:
+def addmm(call: OperatorCall) -> Axis:
     """x + a @ b."""
     a, b = call.traced("a"), call.traced("b")
-    inner = Call(call.operator, {"a": a, "b": b}, call.outputs, call.batch)
+    inner = OperatorCall(call.operator, {"a": a, "b": b}, call.outputs, call.batch)
     axis = matmul(inner)
     if axis is None:
         if call.traced("x").axis is not None:
@@ -571,7 +571,7 @@ def addmm(call: Call) -> Axis:
     return broadcast(call, [Traced(call.output, axis), call.traced("x")], call.output.dim())
 
 
-def two_along_dim(call: Call) -> Axis:
+def two_along_dim(call: OperatorCall) -> Axis:
     """Two operands of one rank are met along `dim`, which is reduced."""
     x, other = call.traced("x"), call.traced("other")
     axis = broadcast(call, [x, other], max(x.rank, other.rank))
@@ -583,7 +583,7 @@ def two_along_dim(call: Call) -> Axis:
     return axis - (dim < axis)
 
 
-def flipping(call: Call) -> Axis:
+def flipping(call: OperatorCall) -> Axis:
     """flip, roll: along any axes but the batch; none means all."""
     x = call.traced("x")
     if x.axis is not None and (not call["dims"] or x.axis in {d % x.rank for d in call["dims"]}):
@@ -591,14 +591,14 @@ def flipping(call: Call) -> Axis:
     return x.axis
 
 
-def repeat_interleave(call: Call) -> Axis:
+def repeat_interleave(call: OperatorCall) -> Axis:
     x = call.traced("x")
     if x.axis is not None and (call["dim"] is None or call["dim"] % x.rank == x.axis):
         raise call.mixing("it would repeat the batch axis")
     return x.axis
 
 
-def last_axis_added(call: Call) -> Axis:
+def last_axis_added(call: OperatorCall) -> Axis:
     """one_hot: a new axis behind all others."""
     return call.traced("x").axis
 

@@ -42,7 +42,7 @@ class Ref:
 
 
 @dataclass(frozen=True)
-class State:
+class StateTensor:
     """One tensor of the weights file. `step`: what training adds to a counter. `sha256`: fixed content of a constant,
     hex."""
 
@@ -104,7 +104,7 @@ class ModelGraph:
     data: bytes = field(repr=False)
     sha256: bytes
     inputs: tuple[Input, ...]
-    state: tuple[State, ...] = field(repr=False)
+    state: tuple[StateTensor, ...] = field(repr=False)
     aliases: Mapping[str, str] = field(repr=False)
     nodes: tuple[Node, ...] = field(repr=False)
     results: tuple[Ref, ...] = field(repr=False)

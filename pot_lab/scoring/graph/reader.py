@@ -51,7 +51,7 @@ from pot_lab.scoring.graph.model_graph import (
     Node,
     Output,
     Ref,
-    State,
+    StateTensor,
     encode_graph,
     references,
 )
@@ -208,13 +208,13 @@ def _name(value: Any) -> str:
     return value
 
 
-def _state(entry: Any) -> State:
+def _state(entry: Any) -> StateTensor:
     extra = {"counter": {"step"}, "constant": {"sha256"}}
     if not isinstance(entry, dict) or entry.get("kind") not in KINDS:
         raise HostileGraph("a bad state entry", seen=entry)
     if set(entry) != {"name", "kind", "dtype", "shape"} | extra.get(entry["kind"], set()):
         raise HostileGraph("a state entry has the wrong keys", seen=entry)
-    state = State(
+    state = StateTensor(
         _name(entry["name"]),
         entry["kind"],
         _dtype(entry["dtype"]),
@@ -249,7 +249,7 @@ def _check_scopes(names: set[str]) -> None:
 _MODULE_ATTRIBUTES = frozenset(torch.nn.Module().__dict__)
 
 
-def _aliases(value: Any, state: Sequence[State]) -> dict[str, str]:
+def _aliases(value: Any, state: Sequence[StateTensor]) -> dict[str, str]:
     known = {s.name for s in state if s.kind == "parameter"}
     taken = {s.name for s in state}
     if not isinstance(value, dict) or len(value) > len(state) + 1000:

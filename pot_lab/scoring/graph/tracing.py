@@ -19,7 +19,7 @@ from pot_lab.scoring.errors import (
     HostileGraph,
     ShapeMismatch,
 )
-from pot_lab.scoring.graph.batch_axis import TAKES_INTERLEAVED, Call, Interleaved, Traced, TracedInt
+from pot_lab.scoring.graph.batch_axis import TAKES_INTERLEAVED, Interleaved, OperatorCall, Traced, TracedInt
 from pot_lab.scoring.graph.model_graph import (
     LARGEST_INT,
     Cost,
@@ -112,7 +112,9 @@ def _trace(graph: ModelGraph, batch: int, known: _Shapes | None = None) -> _Trac
     return _Trace(values, results, Cost(work, largest, total))
 
 
-def _trace_node(node: Node, number: int, values: list[Any], batch: int, known: _Shapes) -> tuple[Any, Call | None]:
+def _trace_node(
+    node: Node, number: int, values: list[Any], batch: int, known: _Shapes
+) -> tuple[Any, OperatorCall | None]:
     args = [resolve(a, values) for a in node.args]
     if node.operator is None:
         if node.op == "get":
@@ -146,7 +148,7 @@ def _trace_node(node: Node, number: int, values: list[Any], batch: int, known: _
             seen=", ".join(f"{name} {v.shape}" for name, v in bound.items() if isinstance(v, Traced)),
         ) from problem
     outputs = tuple(out) if isinstance(out, tuple | list) else (out,)
-    call = Call(node.op, bound, outputs, batch)
+    call = OperatorCall(node.op, bound, outputs, batch)
     if batch > 1 and operator.batch not in TAKES_INTERLEAVED and any(t.front > 1 for t in call.tensors()):
         raise call.mixing("other elements stand before the batch in its axis; view it as [batch, ...] first")
     found = operator.batch(call) if batch > 1 else None

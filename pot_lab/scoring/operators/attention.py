@@ -16,18 +16,18 @@ from pot_lab.scoring import elementwise, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.exact_product import Grid
 from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import Call
+from pot_lab.scoring.graph.batch_axis import OperatorCall
 from pot_lab.scoring.operators.registry import Probability, operator
 
 BLOCK_QUERIES = 128
 
 
-def _work(call: Call) -> int:
+def _work(call: OperatorCall) -> int:
     scores = call.output.numel() // int(call["value"].shape[-1]) * int(call["key"].shape[-2])
     return scores * (2 * int(call["query"].shape[-1]) + 2 * int(call["value"].shape[-1]) + 20)
 
 
-def _scratch(call: Call) -> int:
+def _scratch(call: OperatorCall) -> int:
     """Scores of one block of queries."""
     queries = max(1, int(call["query"].shape[-2]))
     rows = call.output.numel() // int(call["value"].shape[-1])

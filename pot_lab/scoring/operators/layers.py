@@ -14,25 +14,25 @@ from pot_lab.scoring import reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import HostileGraph
 from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import Call
+from pot_lab.scoring.graph.batch_axis import OperatorCall
 from pot_lab.scoring.operators.registry import Equation, Ignored, Naturals, Positive, Positives, Tensors, Text, operator
 
 
-def _linear_work(call: Call) -> int:
+def _linear_work(call: OperatorCall) -> int:
     return 2 * call.output.numel() * int(call.traced("weight").shape[-1])
 
 
-def _conv_work(call: Call) -> int:
+def _conv_work(call: OperatorCall) -> int:
     return 2 * call.output.numel() * math.prod(call.traced("weight").shape[1:])
 
 
-def _conv_windows(call: Call) -> int:
+def _conv_windows(call: OperatorCall) -> int:
     """All windows of all samples, written out."""
     positions = call.output.numel() // call.output.shape[1]
     return positions * int(call.traced("x").shape[1]) * math.prod(call.traced("weight").shape[2:])
 
 
-def _matmul_work(call: Call) -> int:
+def _matmul_work(call: OperatorCall) -> int:
     return 2 * call.output.numel() * int(call.traced("a").shape[-1])
 
 
@@ -162,12 +162,12 @@ def _conv_transpose(
     return y.squeeze(2) if flat else y
 
 
-def _transpose_work(call: Call) -> int:
+def _transpose_work(call: OperatorCall) -> int:
     area = math.prod(call.traced("weight").shape[2:])
     return 2 * call.output.numel() * int(call.traced("weight").shape[0]) // int(call["groups"]) * area
 
 
-def _transpose_windows(call: Call) -> int:
+def _transpose_windows(call: OperatorCall) -> int:
     """Windows written out, and the data with zeros between their places."""
     positions = call.output.numel() // call.output.shape[1]
     x, dims = call.traced("x"), call.traced("weight").rank - 2
@@ -233,7 +233,7 @@ def _einsum_check(arguments: dict[str, Any]) -> None:
         raise HostileGraph("einsum has a rule for one to three operands", seen=arguments["equation"])
 
 
-def _einsum_work(call: Call) -> int:
+def _einsum_work(call: OperatorCall) -> int:
     sizes: dict[str, int] = {}
     inputs, _, _ = call["equation"].replace(" ", "").partition("->")
     for term, t in zip(inputs.split(","), call["operands"], strict=True):
@@ -247,7 +247,7 @@ def _first_two(terms: Sequence[str], output: str) -> str:
     return "".join(c for c in dict.fromkeys("".join(terms[:2])) if c in later)
 
 
-def _einsum_scratch(call: Call) -> int:
+def _einsum_scratch(call: OperatorCall) -> int:
     """The operands, and of three the product of the first two."""
     inputs, _, output = call["equation"].replace(" ", "").partition("->")
     terms = inputs.split(",")
@@ -303,11 +303,11 @@ def einsum(arithmetic: Arithmetic, equation: Equation, operands: Tensors, path: 
     return y.reshape([sizes[c] for c in order]).permute([order.index(c) for c in output])
 
 
-def _bilinear_work(call: Call) -> int:
+def _bilinear_work(call: OperatorCall) -> int:
     return 2 * int(call.output.numel()) * math.prod(call.traced("weight").shape[1:])
 
 
-def _bilinear_scratch(call: Call) -> int:
+def _bilinear_scratch(call: OperatorCall) -> int:
     return int(call.output.numel()) * int(call.traced("weight").shape[2])
 
 

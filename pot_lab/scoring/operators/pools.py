@@ -12,7 +12,7 @@ from pot_lab.scoring import reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import CostLimit
 from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import Call
+from pot_lab.scoring.graph.batch_axis import OperatorCall
 from pot_lab.scoring.operators.layers import spread
 from pot_lab.scoring.operators.registry import Naturals, Positives, operator
 
@@ -53,7 +53,7 @@ def _few_cells(arguments: dict[str, Any]) -> None:
         raise CostLimit("an adaptive pool has too many cells", seen=cells, wanted=f"at most {LARGEST_CELLS}")
 
 
-def _window_work(call: Call) -> int:
+def _window_work(call: OperatorCall) -> int:
     places: int = math.prod(call["kernel_size"])
     return 10 * call.output.numel() + call.traced("x").tensor.numel() * places
 

@@ -16,7 +16,7 @@ from pot_lab.scoring import elementwise
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import CostLimit, ShapeMismatch
 from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import Call
+from pot_lab.scoring.graph.batch_axis import OperatorCall
 from pot_lab.scoring.operators.registry import Positive, Probability, Tensors, operator
 
 LARGEST_STEPS = 1 << 16
@@ -86,13 +86,13 @@ def _shapes(name: str) -> Callable[[dict[str, Any]], tuple[Tensor, ...]]:
     return shapes
 
 
-def _work(call: Call) -> int:
+def _work(call: OperatorCall) -> int:
     params = [p for p in call["params"] if p.rank == 2]
     rows = call["x"].shape[0] * call["x"].shape[1]
     return sum(rows * (2 * p.shape[0] * p.shape[1] + 10 * p.shape[0]) for p in params)
 
 
-def _scratch(call: Call) -> int:
+def _scratch(call: OperatorCall) -> int:
     """The products of all times."""
     return int(call["x"].shape[0] * call["x"].shape[1] * call["params"][0].shape[0])
 
@@ -243,7 +243,7 @@ _one_state("rnn_relu", _rnn_step(lambda x: x.clamp(min=0)))
 # ------------------------------------------------------------------------------------ one step of one layer
 
 
-def _cell_work(call: Call) -> int:
+def _cell_work(call: OperatorCall) -> int:
     rows = int(call.output.shape[0])
     of_input, of_state = call["w_ih"], call["w_hh"]
     return sum(rows * (2 * p.shape[0] * p.shape[1] + 10 * p.shape[0]) for p in (of_input, of_state))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import Call, Rule, TracedInt
+from pot_lab.scoring.graph.batch_axis import OperatorCall, Rule, TracedInt
 
 Operand = Tensor | float | int
 Tensors = Sequence[Tensor]
@@ -77,8 +77,8 @@ class Operator:
     kernel: Callable[..., Any]
     returns: str
     batch: Rule
-    work: Callable[[Call], int]
-    scratch: Callable[[Call], int]
+    work: Callable[[OperatorCall], int]
+    scratch: Callable[[OperatorCall], int]
     mode: str | None
     pieces: Callable[[dict[str, Any]], int] | None
     check: Callable[[dict[str, Any]], None] | None
@@ -114,7 +114,7 @@ REGISTRY: dict[str, Operator] = {}
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def element_work(call: Call) -> int:
+def element_work(call: OperatorCall) -> int:
     """Ten steps for each element of the result: the price of an elementary function."""
     return 10 * sum(t.numel() for t in call.outputs)
 
@@ -123,8 +123,8 @@ def operator(
     *names: str,
     batch: Rule,
     returns: str = "tensor",
-    work: Callable[[Call], int] = element_work,
-    scratch: Callable[[Call], int] = lambda call: 0,
+    work: Callable[[OperatorCall], int] = element_work,
+    scratch: Callable[[OperatorCall], int] = lambda call: 0,
     mode: str | None = None,
     pieces: Callable[[dict[str, Any]], int] | None = None,
     check: Callable[[dict[str, Any]], None] | None = None,

@@ -13,7 +13,7 @@ from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import BadWeights, HostileGraph, ShapeMismatch
 from pot_lab.scoring.exact_product import sum_bits, to_grid
 from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import Call, Traced
+from pot_lab.scoring.graph.batch_axis import OperatorCall, Traced
 from pot_lab.scoring.operators.constants import exact_dtype
 from pot_lab.scoring.operators.registry import (
     AnyDtype,
@@ -364,7 +364,7 @@ def _fits_its_lines(arguments: dict[str, Any]) -> None:
         raise ShapeMismatch("places do not fit what they put values into, or the values", seen=shapes)
 
 
-def _put_work(call: Call) -> int:
+def _put_work(call: OperatorCall) -> int:
     source = call.arguments.get("src")
     return 10 * (call.output.numel() + (source.tensor.numel() if isinstance(source, Traced) else 0))
 

@@ -14,7 +14,7 @@ from pot_lab.scoring import elementwise, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import CostLimit
 from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import Call
+from pot_lab.scoring.graph.batch_axis import OperatorCall
 from pot_lab.scoring.operators.registry import AnyDtype, Dtype, Ints, Positive, operator
 
 
@@ -113,11 +113,11 @@ def topk(
     return values.narrow(dim, 0, k), places.narrow(dim, 0, k)
 
 
-def _sort_work(call: Call) -> int:
+def _sort_work(call: OperatorCall) -> int:
     return 40 * sum(t.numel() for t in call.outputs)
 
 
-def _line_work(call: Call) -> int:
+def _line_work(call: OperatorCall) -> int:
     return 10 * int(call["x"].tensor.numel())
 
 

@@ -23,7 +23,7 @@ REPEAT_AFTER_MS = 3_000
 """A transaction that has not shown in the ledger after this long is said again."""
 
 
-class Speaker:
+class TransactionSigner:
     """Signs an aggregator's own transactions; nonces follow the host's clock, which may be wrong without harm.
 
     Args:
@@ -52,7 +52,7 @@ class Speaker:
         """The key that is one of these, or else the one in use now."""
         return next((each for each in self._identities if each.address in keys), self.identity)
 
-    def say(self, body: Record, identity: Identity | None = None) -> bytes:
+    def sign(self, body: Record, identity: Identity | None = None) -> bytes:
         """A signed transaction with the next nonce, by another of its keys if one is given."""
         self._nonce = max(self._nonce + 1, time.time_ns() // 1000)
         return sign(self.network_id, body, identity or self.identity, self._nonce)
