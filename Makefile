@@ -51,7 +51,7 @@ fuzz: install ## ten minutes of coverage-guided fuzzing of every reader of outsi
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python -m tests.chaos.fuzz --seconds 600
 
-bench: install ## every figure of docs/benchmarks.md
+bench: install ## every figure of docs/reference/benchmarks.md
 	@set -e; for program in benchmarks/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program" --json; done
 
 clean: ## everything that was made, the venv too

@@ -101,7 +101,7 @@ class Application(Protocol):
         """The set of replicas that the state asks for; None where it never changes.
 
         The same object while nothing changes. What differs from the set in force takes its place after a checkpoint, a
-        window or more later (docs/consensus.md).
+        window or more later (consensus.md).
         """
         ...
 

@@ -15,4 +15,4 @@ PAPER_S: dict[tuple[int, int], tuple[float, float, float]] = {
 }
 """Seconds as printed, on 20 cores of an i7-12700T; one process, no client signatures, nothing on disk."""
 PAPER_PROGRAM_S = {10: 0.039, 30: 0.279, 100: 2.31}
-"""What the paper's program takes on 2 cores like those of docs/benchmarks.md, when they are fast."""
+"""What the paper's program takes on 2 cores like those of benchmarks.md, when they are fast."""

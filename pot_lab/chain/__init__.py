@@ -1,1 +1,1 @@
-"""The chain room: contracts and their artefacts, wallet, watcher, and the embedded EVM of testnets (docs/chain.md)."""
+"""The chain room: contracts and their artefacts, wallet, watcher, and the embedded EVM of testnets (chain.md)."""

@@ -1,7 +1,7 @@
 """The contract ABI's encoding, for the types that our contracts use.
 
 Written out here, about a hundred lines, because the libraries that do it cost an aggregator more memory than its whole
-ledger (docs/chain.md has the figures); `tests/chain/test_abi.py` compares it with `eth_abi` value by value. What comes
+ledger (chain.md has the figures); `tests/chain/test_abi.py` compares it with `eth_abi` value by value. What comes
 from a node is not trusted: every offset and length is checked before it is followed.
 """
 

@@ -1,6 +1,6 @@
 """JSON-RPC to one EVM node over HTTP, with the standard library alone.
 
-web3.py would cost every aggregator about 40 MB of memory for the few calls made here (docs/chain.md), so it serves as
+web3.py would cost every aggregator about 40 MB of memory for the few calls made here (chain.md), so it serves as
 the tests' second opinion instead. A node is not trusted: answers are bounded in size, checked in shape and waited for
 only so long. Retries are the caller's business; the one exception is a kept-alive connection that the node had closed
 meanwhile.

@@ -6,7 +6,7 @@ event is yielded when its block has `confirmations` blocks on top: a shorter reo
 stops the watcher with a typed error, because an attestation cannot be taken back.
 
 It is written on plain JSON-RPC, not on web3: our events are a few words, and in an aggregator's process this costs
-2.5 MB where web3 costs 40 (docs/chain.md). It keeps nothing on disk; its `position` is the caller's to save.
+2.5 MB where web3 costs 40 (chain.md). It keeps nothing on disk; its `position` is the caller's to save.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def _simulate_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = """\
 Run the real replicas and ledgers in virtual time, one run a seed, under faults that the seed draws, and check every
 promise at every step. Returns 1 if a seed breaks one (a violation) or does not recover (stuck), and prints for it the
-command that runs it again, the faults that it needs, and its last moments. See docs/simulator.md."""
+command that runs it again, the faults that it needs, and its last moments. See simulator.md."""
     parser.epilog = """\
 profiles:
   everything   any of the faults below, 1 to 8 kinds a run

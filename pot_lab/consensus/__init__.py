@@ -1,4 +1,4 @@
-"""PBFT as a function: `Replica.step(input) -> effects` around an `Application`. See docs/consensus.md."""
+"""PBFT as a function: `Replica.step(input) -> effects` around an `Application`. See consensus.md."""
 
 from pot_lab.agreement.application import Application, Batch, Execution, RequestId
 from pot_lab.agreement.quorum import faulty, quorum, weak_quorum

@@ -3,7 +3,7 @@ checks it.
 
 A seat among the aggregators needs more than stake: q of them vote for it, or whoever has the money for a third of the
 seats could buy the order of things. A member leaves, and changes its keys, by its own word; q of the others, a
-conviction or too little stake take its seat away. One change takes force (docs/consensus.md, "Membership") before the
+conviction or too little stake take its seat away. One change takes force (consensus.md, "Membership") before the
 next is made, so consecutive sets differ by one seat.
 """
 

@@ -5,7 +5,7 @@ protocol.md, "Validators and scores": the root makes a wrong total impossible, a
 
 A model that gives a value that is not finite for some example is invalid, and ranks last. Then the leaves say where:
 1 for each example without a finite result, 0 for the others, so the claim "invalid" is also shown by one example. See
-docs/scoring-spec.md, "Transcript".
+scoring-spec.md, "Transcript".
 """
 
 from __future__ import annotations

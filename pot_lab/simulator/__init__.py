@@ -1,3 +1,3 @@
 """The real replica and the real ledger under virtual time and every fault they claim to tolerate. See
-docs/simulator.md.
+simulator.md.
 """

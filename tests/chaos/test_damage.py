@@ -34,7 +34,7 @@ def worked(network: ChaosNetwork, requests: int = 40) -> Bookkeeper:
 
 
 def come_back(network: ChaosNetwork, book: Bookkeeper) -> str:
-    """Start the victim as docs/operations.md says: if it stops, remove what its last line names and start it again.
+    """Start the victim as operations.md says: if it stops, remove what its last line names and start it again.
 
     Returns the name of the error, or "".
     """

@@ -1,6 +1,6 @@
 """Second implementation of scoring specification version 1, in numpy alone: the oracle of the first.
 
-Written from docs/scoring-spec.md; slow and plain on purpose. It must not import
+Written from scoring-spec.md; slow and plain on purpose. It must not import
 torch or `pot_lab.scoring`. Products are computed in int64.
 """
 

@@ -11,7 +11,7 @@ from tests.scoring.models import FAMILIES, FUNCTIONS
 from tests.scoring.trained import TRAINED, errors, trained
 
 BOUNDS = {"one slice": 5e-6, "two slices": 1e-11}
-"""Of the largest difference over the largest output. docs/benchmarks.md has what was measured, up to 1.3e-6 and 6e-13;
+"""Of the largest difference over the largest output. benchmarks.md has what was measured, up to 1.3e-6 and 6e-13;
 training ends in other weights on another machine, so there is room."""
 
 

@@ -255,7 +255,7 @@ def _share_processor() -> None:
     """Let no thread of this process interrupt another because it was woken (Linux's SCHED_BATCH, for threads to come).
 
     Each frame that is sent wakes libzmq's thread. On a busy machine that one takes the processor for one frame, goes
-    back to sleep, and so on for every peer; not interrupting, it finds them all at once (docs/benchmarks.md).
+    back to sleep, and so on for every peer; not interrupting, it finds them all at once (benchmarks.md).
     """
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):  # forbidden in some containers
