@@ -248,7 +248,5 @@ ADVICE = {
 }
 """What to write instead."""
 
-USUAL_ADVICE = (
-    "write it with operators that have a rule (scoring-spec.md), or compute it before the data are packed"
-)
+USUAL_ADVICE = "write it with operators that have a rule (scoring-spec.md), or compute it before the data are packed"
 """For an operator that nothing else is said of."""
