@@ -17,7 +17,7 @@ from pot_lab.scoring.errors import BadDataset, ShapeMismatch
 from pot_lab.training import (
     BadCheckpoint,
     BadSettings,
-    Progress,
+    TrainingProgress,
     Trainer,
     TrainerSettings,
     TrainingDiverged,
@@ -61,7 +61,7 @@ class Clock:
 def test_a_trainer_learns_digits(digits: tuple, cnn: tuple) -> None:
     inputs, targets = digits
     improved: list[tuple[bytes, float, int]] = []
-    progress: list[Progress] = []
+    progress: list[TrainingProgress] = []
     trainer = Trainer(*cnn, inputs[:1400], targets[:1400], settings=QUICK)
     trained = trainer.train_until(
         steps=150, on_improved=lambda *found: improved.append(found), on_progress=progress.append
