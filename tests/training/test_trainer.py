@@ -17,10 +17,10 @@ from pot_lab.scoring.errors import BadDataset, ShapeMismatch
 from pot_lab.training import (
     BadCheckpoint,
     BadSettings,
-    TrainingProgress,
     Trainer,
     TrainerSettings,
     TrainingDiverged,
+    TrainingProgress,
     pick_device,
 )
 from pot_lab.training.checkpoint import FILE_NAME
