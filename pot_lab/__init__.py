@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pot_lab.testnet.testnet import Testnet
     from pot_lab.training import Trainer, TrainerSettings
 
+if not __debug__:  # an ImportError, not an exit: a Jupyter server that loads this as an extension goes on without it
+    raise ImportError("pot_lab does not run under python -O or PYTHONOPTIMIZE: start Python without them")
+
 __version__ = "0.1.0"
 
 _HOMES = {

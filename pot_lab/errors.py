@@ -32,12 +32,12 @@ class PotLabError(Exception):
         return type(self).__name__
 
     def __str__(self) -> str:
-        parts = [
-            f"{name}: {_shown(value)}"
-            for name, value in (("seen", self.seen), ("wanted", self.wanted))
-            if value is not None
-        ]
-        return f"{self.message} ({', '.join(parts)})" if parts else self.message
+        return _described(self.message, self.seen, self.wanted)
+
+
+def _described(message: str, seen: Any, wanted: Any) -> str:
+    parts = [f"{name}: {_shown(value)}" for name, value in (("seen", seen), ("wanted", wanted)) if value is not None]
+    return f"{message} ({', '.join(parts)})" if parts else message
 
 
 def _shown(value: Any) -> str:
@@ -55,3 +55,31 @@ class Malformed(PotLabError):
 
 class Oversize(PotLabError):
     """Something from outside is larger than its limit; refused before it was parsed."""
+
+
+class UnknownScoreFunction(PotLabError):
+    """An order names a score function, a version or parameters of one, that this release does not have."""
+
+
+class PortTaken(PotLabError):
+    """Another process listens on this TCP port already."""
+
+
+class InvariantBroken(AssertionError):
+    """An internal invariant does not hold; a bug of this package, not of whoever called it.
+
+    Not a `PotLabError`: handlers turn those into refusals and go on, and a process whose state is wrong must not go
+    on. Raised explicitly, so that `python -O` does not remove it.
+
+    Args:
+        message, seen, wanted: as for `PotLabError`.
+    """
+
+    def __init__(self, message: str, *, seen: Any = None, wanted: Any = None) -> None:
+        self.message = message
+        self.seen = seen
+        self.wanted = wanted
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return _described(self.message, self.seen, self.wanted)

@@ -36,7 +36,7 @@ from pot_lab.chain.evm import (
 )
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import format_address, parse_address
-from pot_lab.errors import Malformed, PotLabError
+from pot_lab.errors import Malformed, PortTaken, PotLabError
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +54,6 @@ _IDLE_S: Final = 300
 
 _PARSE_ERROR, _INVALID_REQUEST, _NO_METHOD, _BAD_PARAMETERS = -32700, -32600, -32601, -32602
 _REFUSED, _LIMIT, _INTERNAL, _REVERTED = -32000, -32005, -32603, 3
-
-
-class PortTaken(PotLabError):
-    """The port asked for is in use."""
 
 
 class _RpcFault(Exception):

@@ -24,8 +24,8 @@ from zmq.utils import z85
 from zmq.utils.monitor import recv_monitor_message
 
 from pot_lab.crypto.canonical import tagged_hash
+from pot_lab.errors import PortTaken
 from pot_lab.network.config import AggregatorEntry
-from pot_lab.network.errors import PortTaken
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.wire import MAX_PEER_FRAME_BYTES
 

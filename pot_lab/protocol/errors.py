@@ -53,10 +53,6 @@ class BadWindows(Refused):
     """The order's windows are too short, too long, or do not end before the escrow may be refunded."""
 
 
-class UnknownScoreFunction(Refused):
-    """The order asks for a score function or version that the network does not have."""
-
-
 class RewardTooSmall(Refused):
     """Reward, fee or bond is under the network's minimum."""
 

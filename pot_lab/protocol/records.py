@@ -12,8 +12,8 @@ from pot_lab.crypto.canonical import HASH_BYTES, Record, encode, keccak256, sha2
 from pot_lab.crypto.identity import ADDRESS_BYTES
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
-from pot_lab.errors import Malformed
-from pot_lab.protocol.errors import BadOrder, BadWindows, RewardTooSmall, UnknownScoreFunction, WrongNetwork
+from pot_lab.errors import Malformed, UnknownScoreFunction
+from pot_lab.protocol.errors import BadOrder, BadWindows, RewardTooSmall, WrongNetwork
 from pot_lab.protocol.parameters import SCORE_FUNCTIONS, Parameters, Role, score_direction
 from pot_lab.protocol.settlement import abi_word_address, abi_word_bytes32, abi_word_uint
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import msgspec
-
 from pot_lab.crypto.canonical import HASH_BYTES, Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, BadSignature, Identity, format_address, recover
 from pot_lab.crypto.link import Link
@@ -307,6 +305,3 @@ class Reply(Record, frozen=True):
     seen: str = ""
     wanted: str = ""
     result: bytes = b""
-
-
-REPLY_DECODER = msgspec.msgpack.Decoder(Reply)

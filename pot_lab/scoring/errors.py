@@ -58,10 +58,6 @@ class DtypeMismatch(PotLabError):
     """Data and model, or weights and graph, differ in number type."""
 
 
-class UnknownScoreFunction(PotLabError):
-    """An order names a score function, or a version of one, that this release does not have."""
-
-
 class BadTranscript(PotLabError):
     """Transcript bytes are not canonical, or contradict themselves."""
 

@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pot_lab.errors import UnknownScoreFunction
 from pot_lab.scoring import reductions
-from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch, UnknownScoreFunction
+from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch
 from pot_lab.scoring.graph.model_graph import Output
 
 MICRO = 10**6

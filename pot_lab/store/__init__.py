@@ -5,11 +5,11 @@ hash"). The room knows nothing of the protocol: it moves bytes under a size cap,
 """
 
 from pot_lab.crypto.link import Link
+from pot_lab.errors import PortTaken
 from pot_lab.store.blobs import Store, fetch
 from pot_lab.store.errors import (
     LinkDead,
     MissingExtra,
-    PortTaken,
     StoreBusy,
     StoreFull,
     TooBig,

@@ -33,9 +33,5 @@ class UnusableAddress(PotLabError):
     """The address is of a kind that links may not have."""
 
 
-class PortTaken(PotLabError):
-    """Another process listens on the port already."""
-
-
 class StoreBusy(PotLabError):
     """Another server serves this folder already."""

@@ -27,8 +27,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pot_lab.errors import PotLabError
-from pot_lab.store.errors import PortTaken, StoreBusy, UnusableAddress
+from pot_lab.errors import PortTaken, PotLabError
+from pot_lab.store.errors import StoreBusy, UnusableAddress
 
 BLOB_LIMIT_BYTES = 1 << 30
 TOTAL_LIMIT_BYTES = 16 << 30

@@ -25,7 +25,6 @@ from pot_lab.crypto.canonical import decode, encode, sha256
 from pot_lab.crypto.link import Link
 from pot_lab.network.aggregator.durable_log import DurableLog
 from pot_lab.network.config import NetworkConfig
-from pot_lab.network.errors import error_from_wire
 from pot_lab.network.wire import (
     MAX_PEER_FRAME_BYTES,
     Answer,
@@ -35,6 +34,7 @@ from pot_lab.network.wire import (
     decode_question,
     encode_frame,
 )
+from pot_lab.network.wire_codes import error_from_wire
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.records import ChainEvent, OrderRecord
 from pot_lab.protocol.transactions import Put, Register, open_transaction, sign

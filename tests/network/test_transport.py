@@ -12,8 +12,8 @@ import psutil
 import pytest
 import zmq
 
+from pot_lab.errors import PortTaken
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
-from pot_lab.network.errors import PortTaken
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.loopback import free_ports
 from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, dials, listen, prepare_dealer, receive

@@ -3,13 +3,17 @@ names."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pot_lab
 from pot_lab.consensus.batching import QueueFull
-from pot_lab.errors import Malformed, Oversize, PotLabError
-from pot_lab.network.errors import RemoteError, Unreachable, error_from_wire, error_to_wire
+from pot_lab.errors import InvariantBroken, Malformed, Oversize, PotLabError, UnknownScoreFunction
+from pot_lab.network.errors import RemoteError
 from pot_lab.network.wire import (
     MAX_CLIENT_FRAME_BYTES,
     Answered,
@@ -27,6 +31,7 @@ from pot_lab.network.wire import (
     decode_question,
     encode_frame,
 )
+from pot_lab.network.wire_codes import MAX_TEXT, WIRE_ERRORS, error_from_wire, error_to_wire, table_of_codes
 
 numbers = st.integers(0, 2**63 - 1)
 names = st.text(max_size=64)
@@ -81,8 +86,68 @@ def test_an_error_crosses_the_wire_as_its_own_class() -> None:
     assert str(back) == "too many (seen: 0102, wanted: 3)"
 
 
-def test_an_unknown_error_keeps_its_name_and_a_known_one_with_its_own_arguments_is_made() -> None:
-    unknown = error_from_wire("Strange", "it is odd", "", "")
-    assert isinstance(unknown, RemoteError) and "Strange: it is odd" in str(unknown)
-    assert isinstance(error_from_wire("Unreachable", "far away", "", ""), Unreachable)
-    assert type(error_from_wire("PotLabError", "x", "", "")) is PotLabError
+@pytest.mark.parametrize("code", ["Strange", "Unreachable", "BadConfig", "ShapeMismatch", "KeyboardInterrupt", ""])
+def test_a_code_outside_the_table_selects_no_class_and_keeps_its_name(code: str) -> None:
+    unknown = error_from_wire(code, "it is odd", "", "")
+    assert type(unknown) is RemoteError and str(unknown) == f"{code}: it is odd"
+
+
+def test_long_texts_of_an_error_are_cut_at_their_limit() -> None:
+    error = Malformed("m" * (MAX_TEXT + 1), seen="s" * (MAX_TEXT + 1), wanted=b"\xab" * MAX_TEXT)
+    code, message, seen, wanted = error_to_wire(error)
+    assert code == "Malformed" and [message, seen, wanted] == ["m" * MAX_TEXT, "s" * MAX_TEXT, "ab" * (MAX_TEXT // 2)]
+    frame = encode_frame(RequestRefused(bytes(32), code, message, seen, wanted))
+    assert decode_answer(frame) == RequestRefused(bytes(32), code, message, seen, wanted)
+
+
+def test_an_error_without_values_comes_back_without_them() -> None:
+    back = error_from_wire(*error_to_wire(Malformed("m")))
+    assert (back.seen, back.wanted) == (None, None)
+    zero = error_to_wire(Malformed("m", seen=0, wanted=False))
+    assert zero[2:] == ("0", "False")
+
+
+def test_two_classes_with_one_code_are_refused() -> None:
+    other = type("Malformed", (PotLabError,), {})
+    with pytest.raises(InvariantBroken, match="Malformed"):
+        table_of_codes((Malformed, Oversize, other))
+
+
+NEVER_SENT = {
+    "BadLog": "stops the replica while it starts",
+    "BadParameters": "of the process's own arguments",
+    "BadProof": "raised by whoever checks a proof",
+    "BadViewChange": "of frames between aggregators, which are dropped",
+    "PortTaken": "stops a process while it starts",
+    "StateDiverged": "stops the replica",
+    "WrongPassword": "of keystores",
+}
+"""Errors of the rooms below that no handler of a request or query lets out, and why."""
+
+
+def test_every_error_of_the_rooms_that_handle_requests_is_in_the_table() -> None:
+    rooms = ("errors", "agreement", "crypto", "consensus", "protocol")
+    for module in pkgutil.walk_packages(pot_lab.__path__, "pot_lab."):
+        if module.name.split(".")[1] in rooms:
+            importlib.import_module(module.name)
+
+    def derived(root: type[PotLabError]) -> set[type[PotLabError]]:
+        return {root}.union(*(derived(each) for each in root.__subclasses__()))
+
+    classes = {each for each in derived(PotLabError) if each.__module__.split(".")[:2][-1] in rooms}
+    classes = {each for each in classes if each.__module__.startswith("pot_lab.")} - {PotLabError}
+    assert {each.__name__ for each in classes} == set(WIRE_ERRORS) | set(NEVER_SENT)
+    assert not set(WIRE_ERRORS) & set(NEVER_SENT)
+    assert all(
+        error_from_wire(each.__name__, "m", "", "").__class__ is WIRE_ERRORS[each.__name__]
+        for each in classes
+        if each.__name__ in WIRE_ERRORS
+    )
+
+
+def test_scoring_and_the_ledger_refuse_an_unknown_score_function_by_one_class() -> None:
+    assert WIRE_ERRORS["UnknownScoreFunction"] is UnknownScoreFunction
+    from pot_lab.protocol import records
+    from pot_lab.scoring import functions
+
+    assert records.UnknownScoreFunction is functions.UnknownScoreFunction is UnknownScoreFunction

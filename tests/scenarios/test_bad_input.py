@@ -21,7 +21,7 @@ from torch import nn
 from pot_lab.chain.errors import InsufficientBalance
 from pot_lab.crypto.canonical import sha256
 from pot_lab.demo import digits
-from pot_lab.errors import PotLabError
+from pot_lab.errors import PotLabError, UnknownScoreFunction
 from pot_lab.jobs.provider import ProviderLoop
 from pot_lab.jobs.recipes import recipe
 from pot_lab.jobs.registry import Job
@@ -40,7 +40,7 @@ from pot_lab.protocol.errors import BadCommitment, BadWindows, NotAllowed, TooLa
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import claim_commitment, model_id
 from pot_lab.protocol.transactions import Claim, Register, RevealModel
-from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch, UnknownScoreFunction, UnsupportedOperator
+from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch, UnsupportedOperator
 from pot_lab.store import LinkDead, Store
 from pot_lab.testnet.errors import NoTestnet, TestnetFailed, TestnetRunning, UnknownAccount
 from pot_lab.testnet.testnet import Testnet

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, top_k_accuracy_score
 from torch import nn
 
+from pot_lab.errors import UnknownScoreFunction
 from pot_lab.protocol.parameters import SCORE_FUNCTIONS, SLICES, Direction, score_direction
 from pot_lab.scoring import FUNCTIONS, functions, parse_transcript, score, score_example, score_function, unusable_score
-from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch, UnknownScoreFunction
+from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch
 from tests.scoring import numpy_scoring
 
 

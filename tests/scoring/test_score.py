@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pot_lab.errors import PotLabError
+from pot_lab.errors import PotLabError, UnknownScoreFunction
 from pot_lab.scoring import (
     ModelArtifact,
     load_graph,
@@ -32,7 +32,6 @@ from pot_lab.scoring.errors import (
     DtypeMismatch,
     SelfTestFailed,
     ShapeMismatch,
-    UnknownScoreFunction,
 )
 from pot_lab.scoring.exact_product import Float64Backend, Int64Backend
 from pot_lab.scoring.functions import ACCURACY, CROSS_ENTROPY

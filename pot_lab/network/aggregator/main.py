@@ -194,10 +194,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def run_aggregator(
     config: NetworkConfig | str | os.PathLike[str],
     index: int | None,
@@ -260,3 +256,7 @@ def _share_processor() -> None:
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):  # forbidden in some containers
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -58,7 +58,7 @@ from pot_lab.network.aggregator.history import History, HistoryRow
 from pot_lab.network.aggregator.replica_log import ReplicaLog
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.duties.duty import Duty
-from pot_lab.network.errors import BadConfig, BadDataDir, BadKeyFile, DataDirLocked, error_to_wire
+from pot_lab.network.errors import BadConfig, BadDataDir, BadKeyFile, DataDirLocked
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.logs import EventLog
 from pot_lab.network.seats import HANDOVERS, encode_handovers, entries_of, entry_of, first_set, succession_of
@@ -84,6 +84,7 @@ from pot_lab.network.wire import (
     decode_question,
     encode_frame,
 )
+from pot_lab.network.wire_codes import error_to_wire
 
 _PEER_FRAMES_A_TURN = 2_000
 _CLIENT_FRAMES_A_TURN = 256

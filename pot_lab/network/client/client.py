@@ -19,6 +19,7 @@ from typing import Any
 import zmq
 
 from pot_lab.agreement.quorum import weak_quorum
+from pot_lab.consensus.batching import QueueFull
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import Handover, request_digest
 from pot_lab.errors import Oversize, PotLabError
@@ -34,7 +35,6 @@ from pot_lab.network.errors import (
     NoAgreement,
     Unreachable,
     WrongServerKey,
-    error_from_wire,
 )
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.seats import HANDOVERS, decode_handovers, entries_of, succession_of
@@ -56,13 +56,14 @@ from pot_lab.network.wire import (
     decode_answer,
     encode_frame,
 )
+from pot_lab.network.wire_codes import error_from_wire
 
 _log = logging.getLogger("pot_lab.client")
 
 
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 4.0
 _FIRST_ASK_AGAIN_S, _LAST_ASK_AGAIN_S = 0.03, 0.5
-_TEMPORARY = frozenset({"Busy", "QueueFull"})
+_TEMPORARY = frozenset({QueueFull.__name__})
 _CREDIT = 64
 _AHEAD = 256
 _RENEW_S = 2.0

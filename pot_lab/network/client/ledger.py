@@ -23,7 +23,7 @@ from pot_lab.network.client.calls import AggregatorStatus
 from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.client.streams import Subscription
 from pot_lab.network.config import NetworkConfig
-from pot_lab.network.errors import error_from_wire
+from pot_lab.network.wire_codes import error_from_wire
 from pot_lab.protocol import transactions, views
 from pot_lab.protocol.errors import StaleNonce
 from pot_lab.protocol.state import Event
