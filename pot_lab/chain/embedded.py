@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import signal
 import socketserver
 import sys
@@ -37,6 +36,7 @@ from pot_lab.chain.evm import (
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import format_address, parse_address
 from pot_lab.errors import Malformed, PortTaken, PotLabError
+from pot_lab.files import replace_durably
 
 _log = logging.getLogger(__name__)
 
@@ -468,9 +468,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="chain-rpc", daemon=True)
     thread.start()
     if options.port_file:
-        temporary = options.port_file.with_name(options.port_file.name + ".new")
-        temporary.write_text(f"{server.server_address[1]}\n")
-        os.replace(temporary, options.port_file)
+        replace_durably(options.port_file, f"{server.server_address[1]}\n".encode())
     signal.sigwait(signals)
     server.shutdown()
     server.server_close()

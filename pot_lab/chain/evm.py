@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from eth.vm.forks.cancun import CancunVM
 from eth.vm.spoof import SpoofTransaction
 
 from pot_lab.errors import PotLabError
+from pot_lab.files import replace_durably
 
 _log = logging.getLogger(__name__)
 
@@ -485,6 +485,4 @@ def _write_whole_lines(path: Path, genesis: dict[str, Any], lines: list[dict[str
     if path.exists() and path.read_bytes() == data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    replace_durably(path, data)

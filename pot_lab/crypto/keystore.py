@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import BadKey, Identity, format_address, parse_address
 from pot_lab.errors import Malformed, PotLabError
+from pot_lab.files import sync_directory
 
 KEYSTORE_LIMIT_BYTES = 16_384
 STANDARD_WORK_FACTOR = 1 << 17
@@ -69,6 +70,7 @@ def save_keystore(path: Path, identity: Identity, password: str, *, work_factor:
             json.dump(content, file)
             file.flush()
             os.fsync(file.fileno())
+        sync_directory(path.parent)
     except OSError:  # e.g. a full disk: half a keystore would be in the way of a whole one
         path.unlink(missing_ok=True)
         raise

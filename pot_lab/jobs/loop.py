@@ -18,9 +18,9 @@ from typing import Any, Protocol
 from pot_lab.crypto.identity import format_address
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
+from pot_lab.files import replace_durably
 from pot_lab.jobs.registry import Job
 from pot_lab.jobs.runner import JobRunner
-from pot_lab.jobs.workspace import write_atomically
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.protocol.errors import AlreadyDone, InsufficientStake, UnknownOrder
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
@@ -139,7 +139,7 @@ class Loop:
     def remember(self, order_id: bytes, memory: dict[str, Any]) -> None:
         """Write what the loop knows of an order; on disk before anything that depends on it is said."""
         self.order_folder(order_id).mkdir(exist_ok=True)
-        write_atomically(self.order_folder(order_id) / "memory.json", json.dumps(memory, indent=1).encode())
+        replace_durably(self.order_folder(order_id) / "memory.json", json.dumps(memory, indent=1).encode())
 
     def memories(self) -> list[tuple[bytes, dict[str, Any]]]:
         """Orders that this loop has begun and not finished."""

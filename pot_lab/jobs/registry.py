@@ -14,7 +14,6 @@ since ids are used again.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -24,12 +23,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from pot_lab import files
+from pot_lab.files import FileLocked, replace_durably
 from pot_lab.jobs.errors import StillRunning, UnknownJob
 
 JobState = Literal["running", "done", "failed", "cancelled", "lost"]
 FINAL_STATES: tuple[JobState, ...] = ("done", "failed", "cancelled", "lost")
 EVENT_LIMIT_BYTES = 1 << 16
 POLL_S = 0.05
+LOCK_TIMEOUT_S = 1.0
+"""A process that reads a job's state holds its lock for an instant."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
 
 
@@ -192,42 +195,17 @@ def is_job_id(text: str) -> bool:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a small JSON file so that readers see the old or the new one whole; readable by its owner only."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(value, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    replace_durably(path, json.dumps(value, indent=1).encode(), mode=0o600)
 
 
 def is_locked(directory: Path) -> bool:
     """Whether the job's process lives."""
-    try:
-        handle = os.open(directory / "lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
+    return files.is_locked(directory / "lock")
 
 
 def take_lock(directory: Path) -> int | None:
     """Take a job's lock and return its file descriptor, or None when another process has it."""
-    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    for _ in range(40):  # a reader who only looks holds it for an instant
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:
-            time.sleep(POLL_S / 2)
-    os.close(handle)
-    return None
+    try:
+        return files.acquire_lock(directory / "lock", timeout_s=LOCK_TIMEOUT_S)
+    except FileLocked:
+        return None

@@ -11,9 +11,9 @@ import logging
 from typing import Any
 
 from pot_lab.errors import PotLabError
+from pot_lab.files import replace_durably
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.scorer import lay_out
-from pot_lab.jobs.workspace import write_atomically
 from pot_lab.protocol.cycle import PLACES, Window
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ClaimScore
@@ -58,7 +58,7 @@ class VerifierLoop(Loop):
             return
         if "report" not in memory:
             report = compare(view, json.loads(path.read_text()))
-            write_atomically(self.order_folder(order_id) / "report.json", json.dumps(report, indent=1).encode())
+            replace_durably(self.order_folder(order_id) / "report.json", json.dumps(report, indent=1).encode())
             memory["report"] = report
             self.remember(order_id, memory)
             level = logging.WARNING if report["differing"] else logging.INFO

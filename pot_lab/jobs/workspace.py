@@ -17,27 +17,17 @@ the job (jupyter.md, "The researcher's notebook").
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pot_lab.errors import PotLabError
+from pot_lab.files import replace_durably
 
 
 class BadWorkspace(PotLabError):
     """A folder is not the workspace that the notebook asks for."""
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 class Workspace:
@@ -58,8 +48,8 @@ class Workspace:
         for name, data in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, data)
-        write_atomically(folder / "order.json", json.dumps(order, indent=1).encode())
+            replace_durably(path, data)
+        replace_durably(folder / "order.json", json.dumps(order, indent=1).encode())
         return cls(folder)
 
     def read(self, name: str) -> bytes:
@@ -109,7 +99,7 @@ class TrainingTask(Workspace):
         folder = self.folder / "models"
         folder.mkdir(exist_ok=True)
         name = f"{len(list(folder.glob('*.safetensors'))) + 1:05d}.safetensors"
-        write_atomically(folder / name, weights)
+        replace_durably(folder / name, weights)
         line = {
             "file": name,
             "validation_score": float(validation_score),
@@ -121,7 +111,7 @@ class TrainingTask(Workspace):
 
     def record_evidence(self, evidence: dict[str, Any]) -> None:
         """Keep what the model was trained with: device, precision, versions, seeds, time."""
-        write_atomically(self.folder / "evidence.json", json.dumps(evidence, indent=1, default=str).encode())
+        replace_durably(self.folder / "evidence.json", json.dumps(evidence, indent=1, default=str).encode())
 
 
 class ScoringTask(Workspace):
@@ -167,7 +157,7 @@ class ScoringTask(Workspace):
             except PotLabError as failure:
                 scored, error = unusable_score(function, data.examples), str(failure)
             name = f"transcripts/{mid}.bin"
-            write_atomically(self.folder / name, scored.transcript.data)
+            replace_durably(self.folder / name, scored.transcript.data)
             result = {
                 "mid": mid,
                 "total": scored.total,
@@ -180,5 +170,5 @@ class ScoringTask(Workspace):
             results.append(result)
             if on_scored:
                 on_scored(done, len(mids), result)
-        write_atomically(self.folder / "results.json", json.dumps(results, indent=1).encode())
+        replace_durably(self.folder / "results.json", json.dumps(results, indent=1).encode())
         return results

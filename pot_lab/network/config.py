@@ -17,6 +17,7 @@ import msgspec
 from pot_lab.agreement.quorum import faulty, quorum
 from pot_lab.crypto.identity import format_address, parse_address
 from pot_lab.errors import PotLabError
+from pot_lab.files import replace_durably
 from pot_lab.network.errors import BadConfig
 
 MAX_CONFIG_BYTES = 1024 * 1024
@@ -169,10 +170,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise BadConfig(
                 f"network.toml cannot hold this: {error}", wanted="text, number, truth value, list or table"
             ) from error
-        target = Path(path)
-        partial = target.with_name(target.name + ".partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, target)
+        replace_durably(Path(path), text.encode())
 
     def to_table(self) -> dict[str, Any]:
         """The table that `from_table` reads."""

@@ -8,7 +8,6 @@ looks into the bytes.
 from __future__ import annotations
 
 import enum
-import fcntl
 import hashlib
 import os
 import queue
@@ -21,6 +20,7 @@ from typing import IO
 from urllib.parse import quote
 
 from pot_lab.crypto.link import Link
+from pot_lab.files import move_durably, replace_durably, try_lock
 from pot_lab.store.errors import LinkDead, TooBig, TooSlow, UnusableAddress, WrongHash
 from pot_lab.store.transport import (
     HTTP_SCHEMES,
@@ -103,7 +103,7 @@ class Store:
             self._root.mkdir(parents=True, exist_ok=True)
             if path.is_file() and path.stat().st_size == len(data) and _sha256_of(path) == digest:
                 return
-            write_atomically(path, data)
+            replace_durably(path, data)
         except OSError as error:
             raise_if_full(error, self._root)
             raise LinkDead("the store's folder cannot be written", seen=f"{error}") from error
@@ -168,9 +168,7 @@ def _fetch_cached(link: Link, folder: Path, deadline: float) -> bytes:
             if hashlib.sha256(data).digest() == link.digest:
                 return data
         with open(part, "a+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # another process is at this very blob: do not mix the two
+            if not try_lock(file.fileno()):  # another process downloads this very blob: do not mix the two
                 with tempfile.SpooledTemporaryFile(max_size=link.size_bytes + 1) as memory:
                     return _download(link, memory, deadline)
             if not _is_at(file, part):
@@ -181,8 +179,7 @@ def _fetch_cached(link: Link, folder: Path, deadline: float) -> bytes:
                 part.unlink(missing_ok=True)
                 raise
             file.flush()
-            os.fsync(file.fileno())
-            os.replace(part, final)
+            move_durably(part, final)
             return data
 
 
@@ -314,17 +311,3 @@ def _compare_sizes(link: Link, source: BlobSource) -> None:
 def _sha256_of(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:16]}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -10,8 +10,8 @@ serves one host's testnet, and listens elsewhere only when told so. Uses the sta
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
-import fcntl
 import hashlib
 import ipaddress
 import json
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pot_lab.errors import PortTaken, PotLabError
+from pot_lab.files import FileLocked, locked, replace_durably
 from pot_lab.store.errors import StoreBusy, UnusableAddress
 
 BLOB_LIMIT_BYTES = 1 << 30
@@ -76,11 +77,10 @@ class BlobServer(ThreadingHTTPServer):
         self.total_limit_bytes = total_limit_bytes
         self._room = threading.Lock()
         self._slots = threading.BoundedSemaphore(CONNECTION_LIMIT)
-        self._lock_file = open(self.root / ".lock", "w")  # noqa: SIM115 - held as long as the server lives
+        self._held = contextlib.ExitStack()
         try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock_file.close()
+            self._held.enter_context(locked(self.root / ".lock"))  # as long as the server lives
+        except FileLocked as error:
             raise StoreBusy("another server serves this folder", seen=str(self.root)) from error
         for stale in self.root.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
@@ -94,7 +94,7 @@ class BlobServer(ThreadingHTTPServer):
         try:
             super().__init__((host, port), _BlobHandler)
         except OSError as error:
-            self._lock_file.close()
+            self._held.close()
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 raise PortTaken("the blob server's port is taken", seen=f"{host}:{port}") from error
             raise
@@ -141,7 +141,7 @@ class BlobServer(ThreadingHTTPServer):
 
     def server_close(self) -> None:
         super().server_close()
-        self._lock_file.close()
+        self._held.close()
 
 
 class _BlobHandler(BaseHTTPRequestHandler):
@@ -344,9 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     if options.port_file is not None:
-        temporary = options.port_file.with_name(options.port_file.name + ".tmp")
-        temporary.write_text(f"{server.port}\n")
-        os.replace(temporary, options.port_file)
+        replace_durably(options.port_file, f"{server.port}\n".encode())
     try:
         server.serve_forever(poll_interval=0.2)
     finally:

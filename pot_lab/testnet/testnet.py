@@ -13,7 +13,6 @@ the network goes on from its logs at the next `up`.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import shutil
 import signal
@@ -28,6 +27,7 @@ from pot_lab import home as home_
 from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
+from pot_lab.files import FileLocked, locked, replace_durably
 from pot_lab.network.aggregator.main import ACCOUNT_FILE, CURVE_FILE, SEALING_FILE, load_account
 from pot_lab.network.config import ChainConfig, NetworkConfig
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
@@ -424,18 +424,16 @@ class Testnet:
         )
 
     def _save_facts(self, facts: dict[str, Any]) -> None:
-        partial = self.folder / "testnet.json.partial"
-        partial.write_text(json.dumps(facts, indent=1))
-        partial.replace(self.folder / "testnet.json")
+        replace_durably(self.folder / "testnet.json", json.dumps(facts, indent=1).encode())
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Only one process at a time starts or stops a testnet."""
-    with open(folder / "lock", "w") as file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            held.enter_context(locked(folder / "lock"))
+        except FileLocked as error:
             raise TestnetRunning(
                 "another process is starting or stopping this testnet now", seen=folder.name
             ) from error

@@ -6,7 +6,6 @@ A job killed at any moment finds either the old or the new checkpoint, never a h
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pot_lab.files import replace_durably
 from pot_lab.scoring.tensor_file import write_tensors
 from pot_lab.training.errors import BadCheckpoint
 
@@ -26,17 +26,7 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, Tensor], values: Mapp
     """Replace the checkpoint in `directory`, durably."""
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"version": VERSION, **values}, sort_keys=True)
-    temporary = directory / f"{FILE_NAME}.partial"
-    with temporary.open("wb") as file:
-        file.write(write_tensors(tensors, {_KEY: text}))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(directory / FILE_NAME)
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    replace_durably(directory / FILE_NAME, write_tensors(tensors, {_KEY: text}))
 
 
 def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -280,6 +280,6 @@ def test_a_blob_that_another_process_finishes_at_that_moment_is_taken_from_it(
             (cache / f".{link.digest.hex()}.part").replace(cache / link.digest.hex())
         real(file, operation)
 
-    monkeypatch.setattr("pot_lab.store.blobs.fcntl.flock", flock_after_the_other_process)
+    monkeypatch.setattr("fcntl.flock", flock_after_the_other_process)
     assert fetch(link, limit_bytes=len(BLOB), timeout_s=60, cache_dir=cache) == BLOB
     assert [path.name for path in cache.iterdir() if path.suffix != ".part"] == [link.digest.hex()]

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pot_lab.files import sync_directory
 from pot_lab.network.errors import DiskFull, LogCorrupt
 
 MAX_RECORD_BYTES = 64 * 1024 * 1024
@@ -228,15 +229,6 @@ class DurableLog:
         """Leave nothing of a write that failed."""
         self._waiting, self._waiting_bytes = [], 0
         os.ftruncate(self._file, self._written_bytes)
-
-
-def sync_directory(path: Path) -> None:
-    """Wait until the disk has a directory's entries."""
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _write_all(file: int, offset: int, data: bytes) -> int:

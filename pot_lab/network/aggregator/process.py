@@ -9,7 +9,6 @@ damaged log, a state that diverged.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import sys
@@ -53,6 +52,7 @@ from pot_lab.consensus.steps import (
 from pot_lab.crypto.canonical import encode, tagged_hash
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Oversize, PotLabError
+from pot_lab.files import FileLocked, acquire_lock
 from pot_lab.network.aggregator.client_queues import FairQueue, Streams, Waiting
 from pot_lab.network.aggregator.history import History, HistoryRow
 from pot_lab.network.aggregator.replica_log import ReplicaLog
@@ -599,15 +599,11 @@ class Aggregator:
     def _lock_data_dir(self) -> int:
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return acquire_lock(self.data_dir / "lock")
         except OSError as error:
             raise BadDataDir(f"cannot use the data directory {self.data_dir}: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
+        except FileLocked as error:
             raise DataDirLocked(f"another process works in {self.data_dir}") from error
-        return lock
 
     def _close_journal(self) -> None:
         if sys.exc_info()[0] is None:

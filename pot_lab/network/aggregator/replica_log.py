@@ -30,7 +30,8 @@ from pot_lab.consensus.records import (
     encode_record,
 )
 from pot_lab.consensus.replica_state import BadLog
-from pot_lab.network.aggregator.durable_log import DurableLog, full_or, sync_directory
+from pot_lab.files import sync_directory
+from pot_lab.network.aggregator.durable_log import DurableLog, full_or
 from pot_lab.network.errors import LogCorrupt
 
 _CHUNK_RECORDS = 64
