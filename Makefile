@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install chromium demo test test-long fuzz bench lint clean
+.PHONY: help install chromium demo docs test test-long fuzz bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,13 +20,17 @@ install: $(STAMP) chromium ## the venv with everything that demo and tests need,
 $(STAMP): pyproject.toml constraints.txt hatch_build.py jupyter-config/pot_lab.json $(FRONT_END)
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@test -x $(BIN)/python || { echo "install: making $(VENV) with $$("$(PYTHON)" --version)"; "$(PYTHON)" -m venv $(VENV); }
+	@echo "install: packages into $(VENV); the first time takes some minutes and about 1 GB, mostly torch"
+	@set -o pipefail; $(BIN)/python -m pip install --constraint constraints.txt --editable '.[test,docs]' \
+		| $(BIN)/python .ci/progress.py constraints.txt
 	@touch $@
+	@echo "install: done; activate it with 'source $(BIN)/activate', or write $(BIN)/pot-lab"
 
 chromium: # for the browser tests; they are skipped, with this reason, where it cannot be had
 	@if command -v chromium chromium-browser google-chrome >/dev/null; then :; \
 	elif command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then \
+		echo "install: chromium by apt-get, for the browser tests"; \
 		as_root=$$([ "$$(id -u)" = 0 ] || echo "sudo -n"); \
 		{ $$as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -qq -y --no-install-recommends chromium; } \
 			</dev/null >/dev/null 2>&1 || echo "chromium could not be installed; the browser tests will be skipped"; \
@@ -41,10 +45,14 @@ lint: install ## ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint ## lint and the whole suite (at most 25 minutes on 2 cores)
+docs: install ## the documentation as a site in build/docs; a broken link is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "docs: open build/docs/index.html"
+
+test: lint docs ## lint, docs and the whole suite (at most 25 minutes on 2 cores)
 	$(PYTEST)
 
-test-long: lint ## the whole suite and the long tests
+test-long: lint docs ## the whole suite and the long tests
 	$(PYTEST) -m "long or not long"
 
 fuzz: install ## ten minutes of coverage-guided fuzzing of every reader of outside bytes
@@ -56,5 +64,6 @@ bench: install ## every figure of docs/reference/benchmarks.md
 
 clean: ## everything that was made, the venv too
 	rm -rf $(VENV) build dist pot_lab/labextension labextension/lib labextension/node_modules labextension/*.tsbuildinfo
+	rm -rf docs/reference/generated
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,12 +1,41 @@
-"""What the docs say about the code, held against the code."""
+"""The documentation against the code: links and headings, the pages that are generated, the tutorial's code."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import re
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+
+import pot_lab
 from pot_lab.protocol.cycle import diagram
+from pot_lab.protocol.parameters import Parameters
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pages() -> list[Path]:
+    """Pages that are committed; those that are generated are not."""
+    return [path for path in DOCS.rglob("*.md") if "generated" not in path.parts]
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the page's headings, as forges and the site make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_cycle_diagram_is_drawn_from_the_table() -> None:
@@ -15,10 +44,107 @@ def test_the_cycle_diagram_is_drawn_from_the_table() -> None:
     assert between.strip() == f"```mermaid\n{diagram()}\n```", "run pot_lab.protocol.cycle.diagram() and paste it"
 
 
-def test_every_page_that_a_page_links_to_is_there() -> None:
-    root = DOCS.parent
-    for page in [root / "README.md", root / "CONTRIBUTING.md", *DOCS.rglob("*.md")]:
-        for part in page.read_text().split("](")[1:]:
-            target = part.split(")")[0].split("#")[0]
-            if target and "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+def test_every_page_and_heading_that_a_page_links_to_is_there(generate: ModuleType) -> None:
+    generated = {generate.FOLDER / name for name in generate.PAGES}
+    broken = []
+    for page in [*ROOT.glob("*.md"), *pages()]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if "://" in target:
+                continue
+            name, _, heading = target.partition("#")
+            path = (page.parent / name).resolve() if name else page
+            there = path.exists() or (path in generated and page.is_relative_to(DOCS))
+            if not there or (heading and path.is_file() and heading not in anchors(path)):
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert broken == []
+
+
+def test_every_page_has_its_place_in_the_table_of_contents(generate: ModuleType) -> None:
+    listed = {line.strip() for line in (DOCS / "index.md").read_text().splitlines()}
+    there = [path.relative_to(DOCS).with_suffix("").as_posix() for path in pages()]
+    there += [f"reference/generated/{Path(name).stem}" for name in generate.PAGES]
+    assert sorted(set(there) - listed) == ["index"]
+
+
+def test_page_names_are_unique_since_docstrings_cite_them_by_name() -> None:
+    names = [path.name for path in pages()]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_the_tutorial_is_the_order_notebook(generate: ModuleType) -> None:
+    cells = json.loads((ROOT / "notebooks" / "order.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]).strip() for cell in cells if cell["cell_type"] == "code"]
+    tutorial = re.findall(r"```python\n(.*?)```", (DOCS / "tutorial" / "first-order.md").read_text(), re.S)
+    assert [block.strip() for block in tutorial] == code
+
+
+def test_the_api_reference_has_every_public_name_with_its_text(generate: ModuleType) -> None:
+    page = generate.api()
+    missing = []
+    for name in generate.public_names():
+        thing = getattr(pot_lab, name)
+        if isinstance(thing, type) and issubclass(thing, BaseException):
+            continue
+        first = (thing.__doc__ or "no docstring").strip().splitlines()[0]
+        if f"## `{name}`\n" not in page or first not in page:
+            missing.append(name)
+    assert missing == []
+    assert "- `train_for`: " in page  # a parameter of `Lab.order`
+    assert ":module: pot_lab" in page and "score: str = 'accuracy'" in page
+
+
+def test_the_error_list_has_every_error_with_its_rule(generate: ModuleType) -> None:
+    page, found = generate.error_pages(), generate.errors()
+    assert {"PotLabError", "Malformed", "TooLate", "NoTestnet", "WrongServerKey"} <= set(found)
+    assert "Lab" not in found
+    assert [name for name, error in found.items() if not error.rule or f"| `{name}` | {error.rule} |" not in page] == []
+
+
+def test_the_parameter_table_has_every_parameter_and_its_default(generate: ModuleType) -> None:
+    page = generate.parameters()
+    assert [name for name in Parameters.__struct_fields__ if f"| `{name}` |" not in page] == []
+    assert "| `validators_per_model` | 7 | 1 to 64 |" in page
+
+
+def test_the_network_toml_reference_has_every_key(generate: ModuleType) -> None:
+    from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
+
+    page = generate.network_toml()
+    keys = [key for record in (NetworkConfig, AggregatorEntry, ChainConfig) for key in record.__struct_fields__]
+    assert [key for key in keys if f"| `{key}` |" not in page] == []
+
+
+def test_a_docstring_becomes_markdown(generate: ModuleType) -> None:
+    text = generate.markdown(
+        """Do it.
+
+        Args:
+            first, second: what to do,
+                and how.
+        Returns: the outcome
+            of it.
+        Raises:
+            TooLate: it is over.
+
+        Example:
+            do(1, 2)
+
+        More prose.
+        """
+    )
+    assert text.splitlines() == [
+        "Do it.", "", "More prose.", "",
+        "**Parameters**", "", "- `first`, `second`: what to do, and how.", "",
+        "**Returns** the outcome of it.", "",
+        "**Raises**", "", "- `TooLate`: it is over.", "",
+        "**Example**", "", "```python", "do(1, 2)", "```",
+    ]  # fmt: skip
+
+
+def test_generated_pages_are_written_once_and_old_ones_go(generate: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "of-yesterday.md").write_text("# Gone\n")
+    generate.write(tmp_path)
+    first = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert set(first) == set(generate.PAGES)
+    generate.write(tmp_path)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == first

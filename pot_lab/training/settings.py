@@ -13,7 +13,8 @@ Schedule = Literal["cosine", "constant"]
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """
+    """How the default trainer trains; every setting has a default.
+
     Attributes:
         optimizer: `adamw`, `adam` or `sgd` (with Nesterov momentum 0.9).
         learning_rate: peak learning rate.

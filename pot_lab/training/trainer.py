@@ -69,7 +69,8 @@ class Trained:
 
 
 class Trainer:
-    """
+    """Train a model graph on an order's data, and report each model that is better than the last.
+
     Args:
         graph: the order's model, checked or as bytes.
         weights: initial weights, safetensors bytes.
