@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install chromium demo docs test test-long fuzz bench lint clean
+.PHONY: help install chromium demo docs test test-long mutation fuzz bench lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ test: lint docs ## lint, docs and the whole suite (at most 25 minutes on 2 cores
 
 test-long: lint docs ## the whole suite and the long tests
 	$(PYTEST) -m "long or not long"
+
+mutation: install ## change the rules on purpose, one place at a time: do the tests notice? (an hour or two)
+	$(BIN)/python -m tests.mutation.run
 
 fuzz: install ## ten minutes of coverage-guided fuzzing of every reader of outside bytes
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'

@@ -111,12 +111,13 @@ def test_no_process_with_threads_is_forked() -> None:
         if forks.search(path.read_text())
     }
     assert found == {
-        "tests/network/test_network.py"
-    }  # what a client does in a fork of its owner, which is what is tested
+        "tests/network/test_network.py",  # what a client does in a fork of its owner, which is what is tested
+        "tests/mutation/run.py",  # a process for each mutant, from one that has started no thread
+    }
 
 
 def test_tests_mirror_the_rooms() -> None:
-    others = {"labextension", "scenarios", "attacks", "chaos", "notebooks", "benchmarks", "simulator"}
+    others = {"labextension", "scenarios", "attacks", "chaos", "notebooks", "benchmarks", "simulator", "mutation"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders - others <= set(ROOMS)
     assert all(any((ROOT / "tests" / room).glob("test_*.py")) for room in ROOMS if (ROOT / "tests" / room).is_dir())

@@ -101,9 +101,9 @@ def test_a_list_of_whole_orders_has_a_largest_size(monkeypatch: pytest.MonkeyPat
         world.start(nonce=nonce)
     whole = ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView])
     assert isinstance(whole, list) and len(whole) == 5
-    monkeypatch.setattr(views, "ANSWER_BYTES", 2 * len(encode(whole[0])) + 100)
+    monkeypatch.setattr(queries, "ANSWER_BYTES", 2 * len(encode(whole[0])) + 100)
     assert ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView]) == whole[:2]
-    monkeypatch.setattr(views, "ANSWER_BYTES", 1)
+    monkeypatch.setattr(queries, "ANSWER_BYTES", 1)
     assert len(ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView])) == 1
 
 

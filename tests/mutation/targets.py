@@ -1,0 +1,85 @@
+"""What is mutated, which tests must notice, and from which seed the sample is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A group of files whose tests are run together.
+
+    Attributes:
+        files: patterns of the files to mutate.
+        tests: patterns of test files, run in this order after those named like the mutated file.
+        sample: how many mutants `make mutation` draws; the rest waits for another seed.
+        seed: the seed of that draw.
+        preload: modules that are imported once, not once for each mutant.
+    """
+
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+    sample: int
+    seed: int = 1
+    preload: tuple[str, ...] = ()
+
+
+TARGETS: dict[str, Target] = {
+    "protocol": Target(
+        files=("pot_lab/protocol/**/*.py",),
+        tests=("tests/protocol/**/test_*.py", "tests/attacks/test_*.py"),
+        sample=200,
+    ),
+    "crypto": Target(
+        files=tuple(f"pot_lab/crypto/{name}.py" for name in ("merkle", "shamir", "canonical", "keystore")),
+        tests=("tests/crypto/test_*.py",),
+        sample=100,
+        preload=("eth_account",),
+    ),
+    "posting": Target(
+        files=("pot_lab/notebook/posting.py",),
+        tests=("tests/notebook/test_posting.py",),
+        sample=80,
+        preload=("torch", "numpy"),
+    ),
+    "batch_axis": Target(
+        files=("pot_lab/scoring/graph/batch_axis.py",),
+        tests=("tests/scoring/graph/test_batch_axis.py", "tests/scoring/test_batching.py"),
+        sample=80,
+        preload=("torch", "numpy"),
+    ),
+    "network": Target(
+        files=(
+            "pot_lab/network/aggregator/client_queues.py",
+            "pot_lab/network/aggregator/history.py",
+            "pot_lab/network/client/round_trip.py",
+            "pot_lab/network/config.py",
+            "pot_lab/network/wire.py",
+        ),
+        tests=(
+            "tests/network/**/test_client_queues.py",
+            "tests/network/**/test_desk.py",
+            "tests/network/**/test_history.py",
+            "tests/network/**/test_round_trip.py",
+            "tests/network/**/test_config.py",
+            "tests/network/**/test_wire.py",
+        ),
+        sample=100,
+        preload=("zmq",),
+    ),
+}
+
+
+def files_of(target: Target, root: Path) -> list[Path]:
+    """The files to mutate, relative to `root`."""
+    found = {path for pattern in target.files for path in root.glob(pattern) if path.name != "__init__.py"}
+    return sorted(path.relative_to(root) for path in found)
+
+
+def tests_of(target: Target, file: Path, root: Path) -> list[str]:
+    """The test files for one mutated file, those named like it first, relative to `root`."""
+    found = list(
+        dict.fromkeys(str(path.relative_to(root)) for pattern in target.tests for path in sorted(root.glob(pattern)))
+    )
+    return sorted(found, key=lambda path: not Path(path).stem.startswith(f"test_{file.stem}"))
