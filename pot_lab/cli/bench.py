@@ -1,75 +1,106 @@
-"""`pot-lab bench`: the figures of the paper's tables on real processes."""
+"""`pot-lab bench`: the figures of the paper's tables, measured on real processes and by the simulator."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pot_lab.cli.common import _interrupt_on_sigterm, _say_aside
+import click
 
-if TYPE_CHECKING:
-    pass
+from pot_lab.cli.common import durability_option, interrupt_on_sigterm, json_option, print_aside
 
-
-def _bench_parsers(figures: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    def figure(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        made = figures.add_parser(name, help=text, description=text)
-        made.set_defaults(run=run)
-        made.add_argument("--json", action="store_true", help="one JSON object on the last line")
-        return made
-
-    consensus = figure("consensus", _bench_consensus, "Table 4: real aggregators agree on a bundle of records")
-    consensus.add_argument("--nodes", type=int, default=4, help="aggregators (default: 4)")
-    consensus.add_argument("--orders", type=int, default=1, help="orders in the bundle (default: 1)")
-    consensus.add_argument("--validations", type=int, default=10, help="validations in the bundle (default: 10)")
-    consensus.add_argument("--runs", type=int, default=20, help="how often (default: 20)")
-    consensus.add_argument(
-        "--admitted", action="store_true", help="from the pre-prepare, the accounts' signatures checked before"
-    )
-    consensus.add_argument("--durability", choices=["fsync", "flush"], default="fsync")
-
-    throughput = figure("throughput", _bench_throughput, "transactions a second, and latency under load and alone")
-    throughput.add_argument("--nodes", type=int, default=4, help="aggregators (default: 4)")
-    throughput.add_argument("--seconds", type=int, default=10, help="how long each load is measured (default: 10)")
-    throughput.add_argument("--durability", choices=["fsync", "flush"], default="fsync")
-
-    wan = figure("wan", _bench_wan, "Table 5: narrow and far links, by the simulator")
-    wan.add_argument("--row", action="append", metavar="TRANSACTIONSxNODES", help="e.g. 1000x30 (default: all rows)")
+_nodes_option = click.option("--nodes", type=int, default=4, show_default=True, help="How many aggregators.")
 
 
-def _bench_consensus(chosen: argparse.Namespace) -> None:
+@click.group
+def bench() -> None:
+    """Measure, beside the paper's tables."""
+
+
+@bench.command
+@_nodes_option
+@click.option("--orders", type=int, default=1, show_default=True, help="Orders in the bundle.")
+@click.option("--validations", type=int, default=10, show_default=True, help="Validations in the bundle.")
+@click.option("--runs", type=int, default=20, show_default=True, help="How often.")
+@click.option(
+    "--admitted",
+    is_flag=True,
+    help="Measure from the pre-prepare; the accounts' signatures were checked before.",
+)
+@durability_option
+@json_option
+def consensus(
+    nodes: int, orders: int, validations: int, runs: int, admitted: bool, durability: str, as_json: bool
+) -> None:
+    """Table 4: real aggregators agree on a bundle of records."""
     from pot_lab.bench.consensus import measure_consensus
 
-    _interrupt_on_sigterm()
+    interrupt_on_sigterm()
     found = measure_consensus(
-        chosen.nodes,
-        chosen.orders,
-        chosen.validations,
-        chosen.runs,
-        admitted=chosen.admitted,
-        durability=chosen.durability,
-        say=_say_aside,
+        nodes, orders, validations, runs, admitted=admitted, durability=durability, say=print_aside
     )
-    _print_figures(found, chosen.json)
+    _print_figures(found, as_json)
 
 
-def _bench_throughput(chosen: argparse.Namespace) -> None:
+@bench.command
+@_nodes_option
+@click.option("--seconds", type=int, default=10, show_default=True, help="How long each load is measured.")
+@durability_option
+@json_option
+def throughput(nodes: int, seconds: int, durability: str, as_json: bool) -> None:
+    """Transactions a second, and latency under load and alone."""
     from pot_lab.bench.throughput import measure_throughput
 
-    _interrupt_on_sigterm()
-    found = measure_throughput(chosen.nodes, chosen.seconds, durability=chosen.durability, say=_say_aside)
-    _print_figures(found, chosen.json)
+    interrupt_on_sigterm()
+    _print_figures(measure_throughput(nodes, seconds, durability=durability, say=print_aside), as_json)
 
 
-def _print_figures(found: dict[str, Any], as_json: bool) -> None:
-    print(
-        json.dumps(found) if as_json else "\n".join(f"{name:22} {value}" for name, value in found.items()), flush=True
-    )
+def table_rows(
+    context: click.Context | None, parameter: click.Parameter | None, given: Sequence[str]
+) -> list[tuple[int, int]]:
+    """Rows of Table 5 as `(transactions, nodes)`.
+
+    Raises: click.BadParameter.
+
+    >>> table_rows(None, None, ["1000x30"])
+    [(1000, 30)]
+    """
+    rows = []
+    for item in given:
+        transactions, _, nodes = item.partition("x")
+        if not (transactions.isdecimal() and nodes.isdecimal()):
+            raise click.BadParameter(f"{item!r} is not TRANSACTIONSxNODES, e.g. 1000x30", context, parameter)
+        rows.append((int(transactions), int(nodes)))
+    return rows
 
 
-def _bench_wan(chosen: argparse.Namespace) -> None:
-    from pot_lab.cli.simulate import run_wan
+@bench.command
+@click.option(
+    "--row",
+    "rows",
+    multiple=True,
+    metavar="TRANSACTIONSxNODES",
+    callback=table_rows,
+    help="e.g. 1000x30; may be repeated (default: all rows).",
+)
+@json_option
+def wan(rows: list[tuple[int, int]], as_json: bool) -> None:
+    """Table 5: narrow and far links, by the simulator."""
+    from pot_lab.simulator.tables import table_5
 
-    run_wan(chosen)
+    table = table_5(rows or None)
+    if as_json:
+        click.echo(json.dumps(table))
+        return
+    click.echo(f"{'transactions':>12} {'nodes':>5} {'Mbps':>6} {'paper s':>9} {'connection s':>13} {'uplink s':>9}")
+    for row in table["rows"]:
+        paper = "-" if row["paper_s"] is None else f"{row['paper_s']:.3f}"
+        click.echo(
+            f"{row['transactions']:12d} {row['nodes']:5d} {row['mbps']:6.1f} {paper:>9} "
+            f"{row['connection']['answered_s']:13.3f} {row['uplink']['answered_s']:9.3f}"
+        )
+
+
+def _print_figures(found: Mapping[str, Any], as_json: bool) -> None:
+    click.echo(json.dumps(found) if as_json else "\n".join(f"{name:22} {value}" for name, value in found.items()))

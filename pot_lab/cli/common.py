@@ -1,51 +1,123 @@
-"""What several commands share: which network and account, reading files, interrupts."""
+"""What several commands share: options, the network and account that are meant, messages, interrupts."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pot_lab.errors import PotLabError
+import click
 
 if TYPE_CHECKING:
     from pot_lab.crypto.identity import Identity
     from pot_lab.network.config import NetworkConfig
     from pot_lab.notebook.lab import Lab
 
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-def _say_aside(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+FILE = click.Path(path_type=Path)
+"""A path that may not exist yet; what reads it refuses it by name."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
+network_option = click.option(
+    "--network",
+    metavar="FILE|NAME",
+    help="A network.toml, or the name of a testnet of this host (default: $POT_LAB_NETWORK, else the running testnet).",
+)
+account_option = click.option(
+    "--account",
+    metavar="NAME|PATH",
+    help="An account's name in the testnet, or the path of a keystore whose password is $POT_LAB_PASSWORD "
+    "(default: $POT_LAB_ACCOUNT).",
+)
+durability_option = click.option(
+    "--durability",
+    type=click.Choice(["fsync", "flush"]),
+    default="fsync",
+    show_default=True,
+    help="Whether an aggregator's log reaches the disk (fsync) or the operating system (flush) before it answers.",
+)
 
 
-# --- parts -------------------------------------------------------------------------------------------------------
-def _lab(chosen: argparse.Namespace) -> Lab:
+def listening_option(text: str) -> Callable[[Decorated], Decorated]:
+    """`--listen HOST PEER_PORT CLIENT_PORT`, checked and handed on as `(host, peer port, client port)` or None.
+
+    Args:
+        text: the option's help.
+    """
+
+    def parsed(
+        context: click.Context, parameter: click.Parameter, value: tuple[str, str, str] | None
+    ) -> tuple[str, int, int] | None:
+        if value is None:
+            return None
+        from pot_lab.network.config import parse_listening
+        from pot_lab.network.errors import BadConfig
+
+        try:
+            return parse_listening(list(value))
+        except BadConfig as error:
+            raise click.BadParameter(str(error), context, parameter) from error
+
+    return click.option("--listen", nargs=3, metavar="HOST PEER_PORT CLIENT_PORT", callback=parsed, help=text)
+
+
+class GroupWithDefault(click.Group):
+    """A group of which one command runs when none is named: `pot-lab wallet --json` is `pot-lab wallet show --json`.
+
+    Args:
+        default: name of that command.
+    """
+
+    def __init__(self, *args: Any, default: str, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "no_args_is_help": False})
+        self.default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the default command in front of options that follow no command."""
+        # While a shell completes a line, an empty one still has every command before it.
+        if not ctx.resilient_parsing and (
+            not args or (args[0].startswith("-") and args[0] not in self.get_help_option_names(ctx))
+        ):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+def print_aside(text: str) -> None:
+    """A line on stderr, beside what a program reads from stdout."""
+    click.echo(text, err=True)
+
+
+def connect_lab(network: str | None, account: str | None) -> Lab:
+    """Connect to the network as the account, as a notebook would, but start no testnet.
+
+    Raises:
+        NoTestnet, BadConfig, UnknownAccount: what was named cannot be used.
+    """
     from pot_lab.notebook.lab import connect
 
-    return connect(chosen.network, chosen.account, start=False)
+    return connect(network, account, start=False)
 
 
-def _network_and_account(chosen: argparse.Namespace, usual: str) -> tuple[NetworkConfig, Identity]:
+def network_and_account(network: str | None, account: str | None, default: str) -> tuple[NetworkConfig, Identity]:
+    """The network's configuration and the account's keys.
+
+    Args:
+        default: name of the account if neither the option nor `$POT_LAB_ACCOUNT` names one.
+    Raises:
+        NoTestnet, BadConfig, UnknownAccount: what was named cannot be used.
+    """
     from pot_lab.discovery import find_network, open_account
     from pot_lab.network.config import NetworkConfig
 
-    file, testnet = find_network(chosen.network)
-    account = chosen.account or os.environ.get("POT_LAB_ACCOUNT") or usual
-    return NetworkConfig.load(file), open_account(testnet, account)
+    file, testnet = find_network(network)
+    return NetworkConfig.load(file), open_account(testnet, account or os.environ.get("POT_LAB_ACCOUNT") or default)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PotLabError("a file cannot be read", seen=f"{path}: {error.strerror}") from error
-
-
-def _interrupt_on_sigterm() -> None:
-    """End as at Ctrl-C when asked politely, so that everything started is stopped."""
+def interrupt_on_sigterm() -> None:
+    """End on SIGTERM as on Ctrl-C, so that everything that was started is stopped."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

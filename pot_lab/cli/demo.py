@@ -1,31 +1,31 @@
-"""`pot-lab demo`."""
+"""`pot-lab demo`: one whole order on a local testnet."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pot_lab.cli.common import _interrupt_on_sigterm
+import click
 
-if TYPE_CHECKING:
-    pass
+from pot_lab.cli.common import FILE, interrupt_on_sigterm, json_option
 
 
-# --- commands ----------------------------------------------------------------------------------------------------
-def _demo(chosen: argparse.Namespace) -> None:
+@click.command
+@click.option("--run-dir", type=FILE, metavar="FOLDER", help="Where to leave everything (default: runs/demo-<time>).")
+@click.option("--train-for", metavar="TIME", help="How long providers train (default: 20s, longer on a slow machine).")
+@click.option("--kill-backup", is_flag=True, help="Kill one aggregator with -9 on the way and start it again.")
+@json_option
+def demo(run_dir: Path | None, train_for: str | None, kill_backup: bool, as_json: bool) -> None:
+    """Run one whole order on a local testnet.
+
+    Starts the testnet and the miners, executes the notebook that places the order, and checks every payout.
+    """
     from pot_lab.demo import run_demo
 
-    _interrupt_on_sigterm()
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = chosen.run_dir or Path("runs") / f"demo-{stamp}-{os.getpid()}"
-
-    def say(text: str) -> None:
-        print(text, flush=True)
-
-    summary = run_demo(folder, train_for=chosen.train_for, kill_backup=chosen.kill_backup, say=say)
-    if chosen.json:
-        print(json.dumps(summary), flush=True)
+    interrupt_on_sigterm()
+    folder = run_dir or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    summary = run_demo(folder, train_for=train_for, kill_backup=kill_backup, say=click.echo)
+    if as_json:
+        click.echo(json.dumps(summary))

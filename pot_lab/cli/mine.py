@@ -2,21 +2,71 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from pot_lab.cli.common import _network_and_account
-from pot_lab.errors import PotLabError
+import click
 
-if TYPE_CHECKING:
-    pass
+from pot_lab.cli.common import FILE, account_option, json_option, network_and_account, network_option
 
 
-def _mine(chosen: argparse.Namespace) -> None:
+def notebook_parameters(
+    context: click.Context | None, parameter: click.Parameter | None, given: Sequence[str]
+) -> dict[str, Any]:
+    """`NAME=VALUE` options as parameters of a notebook; a value that is JSON is read as such, else it is text.
+
+    Raises: click.BadParameter.
+
+    >>> notebook_parameters(None, None, ["epochs=3", "optimiser=adam"])
+    {'epochs': 3, 'optimiser': 'adam'}
+    """
+    parameters: dict[str, Any] = {}
+    for item in given:
+        name, sign, value = item.partition("=")
+        if not sign or not name.isidentifier():
+            raise click.BadParameter(f"{item!r} is not NAME=VALUE", context, parameter)
+        try:
+            parameters[name] = json.loads(value)
+        except ValueError:
+            parameters[name] = value
+    return parameters
+
+
+@click.command
+@click.argument("role", type=click.Choice(["provider", "validator", "verifier"]), metavar="ROLE")
+@click.option("--orders", type=int, metavar="K", help="Stop after so many orders (default: never).")
+@click.option("--notebook", type=FILE, metavar="FILE", help="Your own recipe (default: the package's).")
+@click.option(
+    "--set",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=notebook_parameters,
+    help="A parameter of the notebook; may be repeated.",
+)
+@network_option
+@account_option
+@json_option
+def mine(
+    role: str,
+    orders: int | None,
+    notebook: Path | None,
+    parameters: dict[str, Any],
+    network: str | None,
+    account: str | None,
+    as_json: bool,
+) -> None:
+    """Work for the network: train, score or verify.
+
+    ROLE is provider (trains), validator (scores) or verifier (checks scores). The account needs a stake for the role
+    (`pot-lab wallet stake ROLE`). In a testnet it is by default the role's first account, e.g. provider-0. Ctrl-C or
+    SIGTERM ends the loop cleanly; started again, it continues from its files.
+    """
     from pot_lab import home
     from pot_lab.jobs.provider import ProviderLoop
     from pot_lab.jobs.recipes import recipe
@@ -29,37 +79,23 @@ def _mine(chosen: argparse.Namespace) -> None:
     from pot_lab.store import Store
 
     loops = {"provider": ProviderLoop, "validator": ValidatorLoop, "verifier": VerifierLoop}
-    settings = _settings(chosen.set)
     log_to_stderr("info")
     logging.getLogger("pot_lab").setLevel(logging.INFO)
-    config, identity = _network_and_account(chosen, f"{chosen.role}-0")
+    config, identity = network_and_account(network, account, f"{role}-0")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with LedgerClient(config, identity) as client:
-        loop = loops[chosen.role](
+        loop = loops[role](
             client,
             Store(config.store_url),
             JobRunner(home.home()),
-            chosen.notebook or recipe(chosen.role),
+            notebook or recipe(role),
             home.home(),
-            settings=settings,
-            limit=chosen.orders,
+            settings=parameters,
+            limit=orders,
             make_claimer=lambda: wallet_of(config, identity),
         )
         loop.run(stop)
-        if chosen.json:
-            print(json.dumps({"role": chosen.role, "orders": loop.finished}))
-
-
-def _settings(given: list[str]) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for item in given:
-        name, sign, value = item.partition("=")
-        if not sign or not name.isidentifier():
-            raise PotLabError("a notebook parameter cannot be read", seen=item, wanted="NAME=VALUE")
-        try:
-            settings[name] = json.loads(value)
-        except ValueError:
-            settings[name] = value
-    return settings
+        if as_json:
+            click.echo(json.dumps({"role": role, "orders": loop.finished}))

@@ -1,73 +1,111 @@
-"""`pot-lab order` and `pot-lab orders`."""
+"""`pot-lab orders`: orders of the network, or one of them."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from pot_lab.cli.common import _lab, _read
+import click
+
+from pot_lab.cli.common import account_option, connect_lab, json_option, network_option
 from pot_lab.errors import PotLabError
 
 if TYPE_CHECKING:
-    from pot_lab.notebook.lab import Lab
+    from pot_lab.protocol.views import OrderSummary, OrderView
+
+SEARCHED_ORDERS = 500
+"""An id's first digits are looked for among so many orders, the newest first."""
+_SHOWN_CANDIDATES = 8
+_ID_DIGITS = 64
 
 
-def _order(chosen: argparse.Namespace) -> None:
-    from pot_lab.scoring import ModelArtifact
+class NoSuchOrder(PotLabError):
+    """No order's id begins with these digits."""
 
-    with _lab(chosen) as lab:
-        artifact = ModelArtifact(graph=_read(chosen.graph), weights=_read(chosen.weights))
-        order = lab.order(
-            artifact,
-            chosen.train,
-            chosen.test,
-            reward=chosen.reward,
-            train_for=chosen.train_for,
-            score=chosen.score,
-            title=chosen.title,
+
+class AmbiguousOrder(PotLabError):
+    """The ids of several orders begin with these digits."""
+
+
+@click.command
+@click.argument("order", required=False)
+@click.option("--mine", is_flag=True, help="Only the account's own orders.")
+@network_option
+@account_option
+@json_option
+def orders(order: str | None, mine: bool, network: str | None, account: str | None, as_json: bool) -> None:
+    """List the network's orders, or show one.
+
+    ORDER is an order's id, or enough of its first digits that they are no other order's.
+    """
+    with connect_lab(network, account) as lab:
+        if order:
+            known = () if len(order.removeprefix("0x")) == _ID_DIGITS else lab.client.orders(SEARCHED_ORDERS)
+            found = lab.get(match_order_id(order, [summary.id for summary in known]))
+            click.echo(json.dumps(order_facts(found.view())) if as_json else repr(found))
+            return
+        listed = lab.client.orders(client=lab.identity.address if mine else b"")
+    if as_json:
+        facts = [{"order": s.id.hex(), "title": s.title, "window": s.window, "claims": s.claims} for s in listed]
+        click.echo(json.dumps(facts))
+        return
+    now_ms = time.time_ns() // 1_000_000
+    for summary in listed:
+        click.echo(_line(summary, now_ms))
+    if not listed:
+        click.echo("no orders")
+
+
+def match_order_id(text: str, known: Collection[bytes]) -> bytes:
+    """An order's id from its first hexadecimal digits, with or without 0x.
+
+    Args:
+        text: what the user typed; 64 digits are an id as they stand.
+        known: ids among which fewer digits have to be unique.
+    Raises:
+        NoSuchOrder: no known id begins so, or it is no hexadecimal number.
+        AmbiguousOrder: more than one begins so.
+
+    >>> match_order_id("0xAB", [bytes.fromhex("ab12"), bytes.fromhex("cd34")]).hex()
+    'ab12'
+    """
+    digits = text.removeprefix("0x").lower()
+    if not digits or len(digits) > _ID_DIGITS or not set(digits) <= set("0123456789abcdef"):
+        raise NoSuchOrder(
+            "not an order's id, or the first digits of one", seen=text, wanted="up to 64 hexadecimal digits"
         )
-        if chosen.wait:
-            order.wait(settled=True)
-        print(json.dumps(_order_facts(order.view())) if chosen.json else repr(order))
-
-
-def _orders(chosen: argparse.Namespace) -> None:
-    from pot_lab.crypto.identity import format_address
-    from pot_lab.notebook.quantities import pot, seconds_text
-
-    with _lab(chosen) as lab:
-        if chosen.order:
-            order = lab.get(_order_id(lab, chosen.order))
-            print(json.dumps(_order_facts(order.view())) if chosen.json else repr(order))
-            return
-        found = lab.client.orders(client=lab.identity.address if chosen.mine else b"")
-        if chosen.json:
-            facts = [{"order": s.id.hex(), "title": s.title, "window": s.window, "claims": s.claims} for s in found]
-            print(json.dumps(facts))
-            return
-        for s in found:
-            left = seconds_text(s.closes_ms - time.time_ns() // 1_000_000) if s.closes_ms else ""
-            leader = f"winner {format_address(s.leader)[:10]}" if s.leader else s.void_reason
-            facts_text = f"{pot(s.reward_grains):>8} POT  {s.claims} claims  {leader}"
-            print(f"{s.id.hex()[:12]}  {s.window:<14} {left:>10}  {facts_text}  {s.title}")
-        if not found:
-            print("no orders")
-
-
-def _order_id(lab: Lab, text: str) -> bytes:
-    """An order's id from its beginning, as lists show it."""
-    text = text.removeprefix("0x").lower()
-    if len(text) == 64:
-        return bytes.fromhex(text)
-    found = [summary.id for summary in lab.client.orders(500) if summary.id.hex().startswith(text)]
-    if len(found) != 1:
-        raise PotLabError("no order, or more than one, begins so", seen=text, wanted="more digits of an order's id")
+    if len(digits) == _ID_DIGITS:
+        return bytes.fromhex(digits)
+    found = [each for each in known if each.hex().startswith(digits)]
+    if not found:
+        raise NoSuchOrder("no order's id begins with these digits", seen=text, wanted=_candidates(known))
+    if len(found) > 1:
+        raise AmbiguousOrder("the ids of several orders begin with these digits", seen=text, wanted=_candidates(found))
     return found[0]
 
 
-def _order_facts(view: Any) -> dict[str, Any]:
+def _candidates(ids: Collection[bytes]) -> str:
+    if not ids:
+        return "an order of this network, which has none yet"
+    shown = [each.hex()[:12] for each in list(ids)[:_SHOWN_CANDIDATES]]
+    more = f" or {len(ids) - len(shown)} more" if len(ids) > len(shown) else ""
+    return f"one of {', '.join(shown)}{more}"
+
+
+def _line(summary: OrderSummary, now_ms: int) -> str:
+    from pot_lab.crypto.identity import format_address
+    from pot_lab.notebook.quantities import pot, seconds_text
+
+    left = seconds_text(summary.closes_ms - now_ms) if summary.closes_ms else ""
+    leader = f"winner {format_address(summary.leader)[:10]}" if summary.leader else summary.void_reason
+    facts = f"{pot(summary.reward_grains):>8} POT  {summary.claims} claims  {leader}"
+    return f"{summary.id.hex()[:12]}  {summary.window:<14} {left:>10}  {facts}  {summary.title}"
+
+
+def order_facts(view: OrderView) -> dict[str, Any]:
+    """What `--json` prints of one order: ids and accounts in hexadecimal, times in ms, money in grains."""
     from pot_lab.crypto.identity import format_address
 
     return {
@@ -77,15 +115,16 @@ def _order_facts(view: Any) -> dict[str, Any]:
         "closes_ms": view.closes_ms,
         "claims": [
             {
-                "provider": format_address(c.provider),
-                "model": c.mid.hex(),
-                "total": c.agreed.total if c.agreed else None,
+                "provider": format_address(claim.provider),
+                "model": claim.mid.hex(),
+                "total": claim.agreed.total if claim.agreed else None,
             }
-            for c in view.claims
+            for claim in view.claims
         ],
         "winner": format_address(view.winner) if view.winner else None,
         "void_reason": view.void_reason,
         "payouts": [
-            {"account": format_address(p.account), "grains": p.grains, "reason": p.reason} for p in view.payouts
+            {"account": format_address(payout.account), "grains": payout.grains, "reason": payout.reason}
+            for payout in view.payouts
         ],
     }

@@ -2,88 +2,179 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pot_lab.errors import PotLabError
+import click
+
+from pot_lab.cli.common import FILE, GroupWithDefault, json_option, listening_option, network_option
 
 if TYPE_CHECKING:
     from pot_lab.network.config import NetworkConfig
+    from pot_lab.protocol.views import SeatsView
+
+_keys_option = click.option(
+    "--keys", type=FILE, required=True, metavar="FOLDER", help="The aggregator's folder of keys."
+)
 
 
-def _seat(chosen: argparse.Namespace) -> None:
-    from pot_lab.crypto.identity import parse_address
-    from pot_lab.discovery import find_network
+@click.group(cls=GroupWithDefault, default="show")
+def seat() -> None:
+    """Show and change the seats of the aggregators.
+
+    Without a command: show.
+    """
+
+
+@seat.command
+@network_option
+@json_option
+def show(network: str | None, as_json: bool) -> None:
+    """Show seats, candidates and votes.
+
+    The last line tells whose signatures the chain accepts.
+    """
+    _print_seats(_config(network), as_json)
+
+
+@seat.command
+@_keys_option
+@listening_option("Where the other aggregators and clients reach it.")
+@network_option
+@json_option
+def join(keys: Path, listen: tuple[str, int, int] | None, network: str | None, as_json: bool) -> None:
+    """Apply for a seat.
+
+    The seat is given when a quorum of the aggregators has voted for it.
+    """
     from pot_lab.network import seat_changes
-    from pot_lab.network.config import NetworkConfig, parse_listening
 
-    config = NetworkConfig.load(find_network(chosen.network)[0])
-    if chosen.action == "show":
-        _show_seats(config, chosen.json)
-        return
-    if chosen.keys is None:
-        raise PotLabError("it is not said whose seat this is about", wanted="--keys FOLDER")
-    listening = None if chosen.listen is None else parse_listening(chosen.listen)
-    if chosen.action == "join":
-        if listening is None:
-            raise PotLabError("a newcomer says where it is reached", wanted="--listen HOST PEER_PORT CLIENT_PORT")
-        seat_changes.join(config, chosen.keys, listening)
-    elif chosen.action == "rotate":
-        seat_changes.rotate(config, chosen.keys, listening)
-    elif chosen.action == "leave":
-        seat_changes.leave(config, chosen.keys)
-    else:
-        if chosen.member is None:
-            raise PotLabError("it is not said whose seat the vote is about", wanted=f"seat {chosen.action} ACCOUNT")
-        seat_changes.vote(config, chosen.keys, parse_address(chosen.member), seated=chosen.action == "vote")
-    _show_seats(config, chosen.json)
+    if listen is None:
+        raise click.UsageError("missing option --listen HOST PEER_PORT CLIENT_PORT")
+    config = _config(network)
+    seat_changes.join(config, keys, listen)
+    _print_seats(config, as_json)
 
 
-def _show_seats(config: NetworkConfig, as_json: bool) -> None:
-    from pot_lab.crypto.identity import format_address
+@seat.command
+@click.argument("account")
+@_keys_option
+@network_option
+@json_option
+def vote(account: str, keys: Path, network: str | None, as_json: bool) -> None:
+    """Vote for the candidate ACCOUNT."""
+    _vote(account, keys, network, seated=True, as_json=as_json)
+
+
+@seat.command
+@click.argument("account")
+@_keys_option
+@network_option
+@json_option
+def remove(account: str, keys: Path, network: str | None, as_json: bool) -> None:
+    """Vote to remove the aggregator ACCOUNT."""
+    _vote(account, keys, network, seated=False, as_json=as_json)
+
+
+@seat.command
+@_keys_option
+@listening_option("Where it is reached from now on, if that changes.")
+@network_option
+@json_option
+def rotate(keys: Path, listen: tuple[str, int, int] | None, network: str | None, as_json: bool) -> None:
+    """Change to the keys that lie in FOLDER/next."""
+    from pot_lab.network import seat_changes
+
+    config = _config(network)
+    seat_changes.rotate(config, keys, listen)
+    _print_seats(config, as_json)
+
+
+@seat.command
+@_keys_option
+@network_option
+@json_option
+def leave(keys: Path, network: str | None, as_json: bool) -> None:
+    """Give up the seat.
+
+    The aggregator's process then ends by itself, with exit code 0.
+    """
+    from pot_lab.network import seat_changes
+
+    config = _config(network)
+    seat_changes.leave(config, keys)
+    _print_seats(config, as_json)
+
+
+def _config(network: str | None) -> NetworkConfig:
+    from pot_lab.discovery import find_network
+    from pot_lab.network.config import NetworkConfig
+
+    return NetworkConfig.load(find_network(network)[0])
+
+
+def _vote(account: str, keys: Path, network: str | None, *, seated: bool, as_json: bool) -> None:
+    from pot_lab.crypto.identity import parse_address
+    from pot_lab.network import seat_changes
+
+    config = _config(network)
+    seat_changes.vote(config, keys, parse_address(account), seated=seated)
+    _print_seats(config, as_json)
+
+
+def _print_seats(config: NetworkConfig, as_json: bool) -> None:
     from pot_lab.network.client.ledger import LedgerClient
 
     with LedgerClient(config) as client:
         view = client.seats()
-    if as_json:
-        seats = [
+    click.echo(json.dumps(_facts(view)) if as_json else _text(view))
+
+
+def _facts(view: SeatsView) -> dict[str, Any]:
+    from pot_lab.crypto.identity import format_address
+
+    return {
+        "quorum": view.quorum,
+        "change_pending": view.change_pending,
+        "seats": [
             {
-                "account": format_address(seat.account),
-                "voting_key": format_address(seat.key),
-                "convicted": seat.convicted,
-                "against": [format_address(voter) for voter in seat.against],
+                "account": format_address(each.account),
+                "voting_key": format_address(each.key),
+                "convicted": each.convicted,
+                "against": [format_address(voter) for voter in each.against],
             }
-            for seat in view.seats
-        ]
-        candidates = [
+            for each in view.seats
+        ],
+        "candidates": [
             {
                 "account": format_address(each.account),
                 "host": each.contact.host,
                 "votes": [format_address(voter) for voter in each.votes],
             }
             for each in view.candidates
-        ]
-        facts = {
-            "quorum": view.quorum,
-            "change_pending": view.change_pending,
-            "seats": seats,
-            "candidates": candidates,
-            "signer_set_id": view.signer_set_id,
-            "signers": [format_address(key) for key in view.signers],
-            "next_signers": [format_address(account) for account in view.next_signers],
-        }
-        print(json.dumps(facts))
-        return
-    print(f"{len(view.seats)} seats; {view.quorum} votes give or take one")
-    for index, seat in enumerate(view.seats):
-        key = "" if seat.key == seat.account else f", votes with {format_address(seat.key)}"
-        lied = ", convicted" if seat.convicted else ""
-        against = f", {len(seat.against)} of {view.quorum} votes to remove it" if seat.against else ""
-        print(f"  {index:3}  {format_address(seat.account)}{key}{lied}{against}")
-    for each in view.candidates:
-        print(f"  asks {format_address(each.account)} at {each.contact.host}, {len(each.votes)} of {view.quorum} votes")
-    follows = f"; {len(view.next_signers)} accounts are to follow" if view.next_signers else ""
-    print(f"on the chain {len(view.signers)} keys sign, set {view.signer_set_id}{follows}")
+        ],
+        "signer_set_id": view.signer_set_id,
+        "signers": [format_address(key) for key in view.signers],
+        "next_signers": [format_address(account) for account in view.next_signers],
+    }
+
+
+def _text(view: SeatsView) -> str:
+    from pot_lab.crypto.identity import format_address
+
+    lines = [f"{len(view.seats)} seats; {view.quorum} votes give or remove one"]
+    for index, each in enumerate(view.seats):
+        key = "" if each.key == each.account else f", votes with {format_address(each.key)}"
+        convicted = ", convicted" if each.convicted else ""
+        against = f", {len(each.against)} of {view.quorum} votes to remove it" if each.against else ""
+        lines.append(f"  {index:3}  {format_address(each.account)}{key}{convicted}{against}")
+    lines += [
+        f"  candidate {format_address(each.account)} at {each.contact.host}, {len(each.votes)} of {view.quorum} votes"
+        for each in view.candidates
+    ]
+    next_set = f"; {len(view.next_signers)} accounts are to follow" if view.next_signers else ""
+    lines.append(f"on the chain {len(view.signers)} keys sign, set {view.signer_set_id}{next_set}")
     if view.change_pending:
-        print("a change is on its way into force; no other can be made before")
+        lines.append("a change is being put into force; no other can be made before")
+    return "\n".join(lines)

@@ -2,46 +2,75 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pot_lab.cli.common import _interrupt_on_sigterm
+import click
+
+from pot_lab.cli.common import durability_option, interrupt_on_sigterm, json_option
 
 if TYPE_CHECKING:
+    from pot_lab.network.client.calls import AggregatorStatus
     from pot_lab.testnet.testnet import Testnet
 
+_SYSTEM_ACCOUNTS = ("deployer", "treasury")
 
-def _testnet(chosen: argparse.Namespace) -> None:
+
+@click.group
+def testnet() -> None:
+    """Start, find and stop a local network of real processes.
+
+    It stays up when the terminal closes. Stopped, it continues from its logs at the next `up`.
+    """
+
+
+@testnet.command
+@click.option("--name", default="local", show_default=True, help="The testnet's name.")
+@click.option("--aggregators", type=int, default=4, show_default=True, help="How many aggregators.")
+@durability_option
+@click.option("--fresh", is_flag=True, help="Delete what a stopped testnet of this name left.")
+@json_option
+def up(name: str, aggregators: int, durability: str, fresh: bool, as_json: bool) -> None:
+    """Start a testnet, or start a stopped one again."""
     from pot_lab.testnet.testnet import Testnet
 
-    def say(text: str) -> None:
-        if not chosen.json:
-            print(text, flush=True)
+    interrupt_on_sigterm()
+    net = Testnet.up(name, aggregators=aggregators, durability=durability, fresh=fresh, say=_progress(as_json))
+    _print_testnet(net, as_json)
 
-    if chosen.action == "up":
-        _interrupt_on_sigterm()
-        net = Testnet.up(
-            chosen.name or "local",
-            aggregators=chosen.aggregators,
-            durability=chosen.durability,
-            fresh=chosen.fresh,
-            say=say,
-        )
-        _print_testnet(net, chosen.json)
-    elif chosen.action == "down":
-        found = [net for net in Testnet.all() if net.is_up() and chosen.name in (None, net.name)]
-        if not found:
-            raise Testnet.none_running(chosen.name)
-        for net in found:
-            net.down(say)
-        if chosen.json:
-            print(json.dumps({"down": [net.name for net in found]}))
-    else:
-        running = Testnet.running(chosen.name)
-        if running is None:
-            raise Testnet.none_running(chosen.name)
-        _print_testnet(running, chosen.json)
+
+@testnet.command
+@click.option("--name", help="The testnet's name (default: the one started last).")
+@json_option
+def status(name: str | None, as_json: bool) -> None:
+    """Show a testnet's processes, accounts and aggregators."""
+    from pot_lab.testnet.testnet import Testnet
+
+    running = Testnet.running(name)
+    if running is None:
+        raise Testnet.none_running(name)
+    _print_testnet(running, as_json)
+
+
+@testnet.command
+@click.option("--name", help="The testnet's name (default: every testnet of this host).")
+@json_option
+def down(name: str | None, as_json: bool) -> None:
+    """Stop a testnet's processes; its folder stays."""
+    from pot_lab.testnet.testnet import Testnet
+
+    found = [net for net in Testnet.all() if net.is_up() and name in (None, net.name)]
+    if not found:
+        raise Testnet.none_running(name)
+    for net in found:
+        net.down(_progress(as_json))
+    if as_json:
+        click.echo(json.dumps({"down": [net.name for net in found]}))
+
+
+def _progress(as_json: bool) -> Callable[[str], None]:
+    return (lambda _: None) if as_json else click.echo
 
 
 def _print_testnet(net: Testnet, as_json: bool) -> None:
@@ -49,36 +78,31 @@ def _print_testnet(net: Testnet, as_json: bool) -> None:
 
     with LedgerClient.open(net.network_file) as client:
         statuses = client.status()
-    facts = {
-        "name": net.name,
-        "network": str(net.network_file),
-        "processes": net.processes(),
-        "accounts": net.accounts(),
-        "aggregators": [
-            {
-                "index": s.index,
-                "reachable": s.reachable,
-                "view": s.view,
-                "primary": s.primary,
-                "height": s.height,
-                "lag": s.lag,
-            }
-            for s in statuses
-        ],
-    }
+    processes, accounts = net.processes(), net.accounts()
     if as_json:
-        print(json.dumps(facts))
+        facts = {
+            "name": net.name,
+            "network": str(net.network_file),
+            "processes": processes,
+            "accounts": accounts,
+            "aggregators": [
+                {name: getattr(each, name) for name in ("index", "reachable", "view", "primary", "height", "lag")}
+                for each in statuses
+            ],
+        }
+        click.echo(json.dumps(facts))
         return
-    print(f"testnet {net.name}: {net.network_file}")
-    for status in statuses:
-        role = "primary" if status.primary == status.index else "backup"
-        text = (
-            f"{role}, view {status.view}, height {status.height}, lag {status.lag}"
-            if status.reachable
-            else "not reachable"
-        )
-        print(f"  aggregator {status.index}: {text}")
-    for name, alive in net.processes().items():
+    click.echo(f"testnet {net.name}: {net.network_file}")
+    for each in statuses:
+        click.echo(f"  aggregator {each.index}: {_state(each)}")
+    for name, alive in processes.items():
         if not name.startswith("aggregator"):
-            print(f"  {name}: {'running' if alive else 'stopped'}")
-    print(f"  accounts: {', '.join(name for name in net.accounts() if name not in ('deployer', 'treasury'))}")
+            click.echo(f"  {name}: {'running' if alive else 'stopped'}")
+    click.echo(f"  accounts: {', '.join(name for name in accounts if name not in _SYSTEM_ACCOUNTS)}")
+
+
+def _state(status: AggregatorStatus) -> str:
+    if not status.reachable:
+        return "not reachable"
+    role = "primary" if status.primary == status.index else "backup"
+    return f"{role}, view {status.view}, height {status.height}, lag {status.lag}"

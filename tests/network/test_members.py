@@ -174,13 +174,13 @@ def test_operators_change_the_set_from_a_terminal(network: LedgerNetwork, capsys
     assert code == 1 and told.startswith("pot-lab: BadSeat: the account asks for no seat")
     place = "--listen", HOST, str(fifth.peer_port), str(fifth.client_port)
     code, told = seat_command("join", fifth, *place)
-    assert code == 0 and f"asks {newcomer} at {HOST}, 0 of 3 votes" in told
+    assert code == 0 and f"candidate {newcomer} at {HOST}, 0 of 3 votes" in told
     code, told = seat_command("vote", fifth, newcomer)
     assert code == 1 and told.startswith("pot-lab: NoSeat: ")
     for voter in network.seats[:3]:
         code, told = seat_command("vote", voter, newcomer)
         assert code == 0, told
-    assert newcomer in told and "asks" not in told
+    assert newcomer in told and "candidate" not in told
     until(lambda: members(client) == 5, "five are in force")
 
     mover, fresh = network.seats[1], Seat(network.folder, "fresh")

@@ -1,0 +1,48 @@
+"""`pot-lab aggregator`: run one aggregator of a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pot_lab.cli.common import FILE, listening_option
+
+
+@click.command
+@click.option("--network", type=FILE, required=True, metavar="FILE", help="The network's network.toml.")
+@click.option("--index", type=int, help="Which of the network's first aggregators this is, from 0.")
+@listening_option("Where it listens, if it is not one of the first: it joins with `pot-lab seat join`.")
+@click.option(
+    "--keys", type=FILE, required=True, metavar="FOLDER", help="Holds account.json, password, curve.key, sealing.key."
+)
+@click.option("--data", type=FILE, required=True, metavar="FOLDER", help="For its log and history.")
+@click.option("--no-chain", is_flag=True, help="Do not watch the chain (for measuring).")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least severe messages that are logged.",
+)
+@click.pass_context
+def aggregator(
+    context: click.Context,
+    network: Path,
+    index: int | None,
+    listen: tuple[str, int, int] | None,
+    keys: Path,
+    data: Path,
+    no_chain: bool,
+    log_level: str,
+) -> None:
+    """Run one aggregator of a network.
+
+    It runs until SIGTERM, or until it has left its seat, and logs to stderr. What it needs lies in two folders: see
+    operations.md in the documentation.
+    """
+    if (index is None) == (listen is None):
+        raise click.UsageError("exactly one of --index and --listen is needed")
+    from pot_lab.network.aggregator.main import run_node
+
+    context.exit(run_node(network, index, keys, data, listening=listen, watch_chain=not no_chain, log_level=log_level))

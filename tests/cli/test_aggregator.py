@@ -1,0 +1,30 @@
+"""`pot-lab aggregator`: what it refuses; what it runs is tested in tests/network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pot_lab.cli.main import main
+
+FOLDERS = ["--network", "network.toml", "--keys", "keys", "--data", "data"]
+
+
+@pytest.mark.parametrize("place", [[], ["--index", "0", "--listen", "localhost", "7000", "7001"]])
+def test_its_place_is_given_once(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["aggregator", *FOLDERS, *place]) == 2
+    assert "exactly one of --index and --listen is needed" in capsys.readouterr().err
+
+
+def test_where_it_listens_has_to_be_ports(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["aggregator", *FOLDERS, "--listen", "localhost", "0", "7001"]) == 2
+    assert "Invalid value for '--listen'" in capsys.readouterr().err
+
+
+def test_without_its_network_it_ends_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["aggregator", *FOLDERS, "--index", "0"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
