@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install chromium demo docs test test-long mutation fuzz bench lint clean
+.PHONY: help install chromium demo docs test test-long mutation fuzz bench lint lint-front clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,11 +39,18 @@ chromium: # for the browser tests; they are skipped, with this reason, where it 
 demo: install ## one whole order on a local testnet, from a notebook to a payout
 	$(BIN)/pot-lab demo
 
-lint: install ## ruff, mypy and the import contracts
+lint: install lint-front ## ruff, mypy, the import contracts; eslint, prettier and tsc for the extension
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lint-front: # skipped, with this reason, where Node.js is missing or too old
+	@if ! command -v npm >/dev/null || ! node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; then \
+		echo "no Node.js 20 or newer here; eslint, prettier and tsc are skipped"; exit 0; fi; \
+	set -e; cd labextension; \
+	[ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; \
+	npm run --silent lint
 
 docs: install ## the documentation as a site in build/docs; a broken link is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs

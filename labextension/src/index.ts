@@ -7,10 +7,10 @@ import { potIcon } from './icon';
 import { PotLabModel } from './model';
 import { PotLabPanel } from './panel';
 
-namespace CommandIDs {
-  export const open = 'pot-lab:open';
-  export const insertClient = 'pot-lab:insert-client';
-}
+const CommandIDs = {
+  open: 'pot-lab:open',
+  insertClient: 'pot-lab:insert-client'
+} as const;
 
 const CATEGORY = 'PoT Lab';
 const CLIENT_CELL = 'import pot_lab\n\nlab = pot_lab.connect()\nlab';

@@ -38,7 +38,13 @@ function NetworkCard(props: { network: INetwork }): JSX.Element {
           const state = one.reachable ? `at height ${one.height}` : 'unreachable';
           const label = `aggregator ${one.index}${isPrimary ? ', primary' : ''}, ${state}`;
           return (
-            <li key={one.index} data-reachable={one.reachable} data-primary={isPrimary} title={label} aria-label={label}>
+            <li
+              key={one.index}
+              data-reachable={one.reachable}
+              data-primary={isPrimary}
+              title={label}
+              aria-label={label}
+            >
               {one.index}
             </li>
           );

@@ -12,7 +12,9 @@ export function OrdersSection(props: { orders: IOrder[]; now: number; showEnded:
   return (
     <section className="pot-Section" aria-labelledby="pot-orders-heading" data-testid="pot-orders">
       <h2 id="pot-orders-heading">Orders</h2>
-      {orders.length === 0 && <p className="pot-Hint">No orders{hidden ? ` that are live (${hidden} ended)` : ' yet'}.</p>}
+      {orders.length === 0 && (
+        <p className="pot-Hint">No orders{hidden ? ` that are live (${hidden} ended)` : ' yet'}.</p>
+      )}
       <ul className="pot-List">
         {orders.map(order => (
           <OrderCard key={order.id} order={order} now={props.now} />
