@@ -15,6 +15,9 @@ PRE_PREPARE, PREPARE, COMMIT, VIEW_CHANGE, NEW_VIEW, CHECKPOINT, RESULT = 1, 2, 
 _VOTE_TAG = "pot-lab/consensus/vote/1"
 
 
+Phase = Annotated[int, msgspec.Meta(ge=PRE_PREPARE, le=RESULT)]
+
+
 Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
@@ -27,7 +30,7 @@ Signature = Annotated[bytes, msgspec.Meta(min_length=65, max_length=65)]
 class SignedVote(Record, frozen=True):
     """A signed message of any phase, reduced to what its signature covers."""
 
-    phase: Number
+    phase: Phase
     view: Number
     sequence: Number
     digest: Hash

@@ -25,6 +25,12 @@ class StaleNonce(Refused):
     """The account has used this nonce or a later one already: a replay."""
 
 
+class UnprocessableTransaction(Refused):
+    """A handler met a value that no check foresaw; a bug of ours, refused alike by every aggregator."""
+
+    MESSAGE = "the ledger cannot process this transaction"
+
+
 class NotAllowed(Refused):
     """The account does not have the role, or may not act on its own work."""
 

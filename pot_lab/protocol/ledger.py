@@ -15,7 +15,7 @@ from pot_lab.crypto.canonical import decode, encode, tagged_hash
 from pot_lab.errors import PotLabError
 from pot_lab.protocol import accusations, chain_events, epochs, members, signers
 from pot_lab.protocol.book import Book, quorum_of
-from pot_lab.protocol.errors import StaleNonce, WrongNetwork
+from pot_lab.protocol.errors import StaleNonce, UnprocessableTransaction, WrongNetwork
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.orders import windows
 from pot_lab.protocol.parameters import Role
@@ -24,6 +24,9 @@ from pot_lab.protocol.transactions import Reply, Transaction, open_body
 
 SNAPSHOT_LIMIT_BYTES = 1 << 32
 _SHOWN_BYTES, _SHOWN_CHARACTERS = 96, 200
+
+_HANDLER_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a handler raises for values that no check foresaw; equal on all hosts, unlike MemoryError or OSError."""
 
 Handler = Callable[[Book, bytes, Any], bytes]
 
@@ -96,8 +99,10 @@ class Ledger:
         self.book.events = []
         self._let_time_pass()
         replies = [self._apply(transaction) for transaction in transactions]
+        chain_events.advance(self.book)
         epochs.advance(self.book)
         signers.advance(self.book)
+        self.book.check_conservation()
         events = self.book.events
         state.digest = tagged_hash(
             "pot-lab/ledger/1", state.digest, encode((sequence, time_ms)), encode(replies), encode(events)
@@ -159,6 +164,11 @@ class Ledger:
             reply = Reply(
                 False, state.sequence, state.time_ms, error.code, error.message, _text(error.seen), _text(error.wanted)
             )
+        except _HANDLER_FAULTS:
+            # A bug of ours, equal on every replica. Halting would let one request stop the network for good, since the
+            # batch is in the logs; the audit below still halts where it cost money.
+            fault = UnprocessableTransaction
+            reply = Reply(False, state.sequence, state.time_ms, fault.__name__, fault.MESSAGE)
         book.check_conservation()
         return reply
 
@@ -168,4 +178,8 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, bytes):
         return "0x" + value[:_SHOWN_BYTES].hex() + ("…" if len(value) > _SHOWN_BYTES else "")
-    return str(value)[:_SHOWN_CHARACTERS]
+    if isinstance(value, str | int):
+        return str(value)[:_SHOWN_CHARACTERS]
+    if isinstance(value, tuple | list):
+        return f"({', '.join(_text(each) for each in value)})"[:_SHOWN_CHARACTERS]
+    return type(value).__name__  # not its repr, which is the library's and may change with it

@@ -239,8 +239,8 @@ SCENES: list[tuple[str, Scene]] = [
     ("BadRotation", lambda w: (w.aggregators[0], SignRotation(2, bytes(65)))),
 ]  # fmt: skip
 
-NOT_IN_REPLIES = {"UnknownKind"}
-"""Refused at admission, before a transaction is ordered: see test_transactions."""
+NOT_IN_REPLIES = {"UnknownKind", "UnprocessableTransaction"}
+"""Refused at admission (test_transactions), or by no rule at all (attacks/test_handler_faults)."""
 
 
 def frozen(world: World, address: bytes) -> bytes:
