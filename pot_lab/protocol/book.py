@@ -6,6 +6,7 @@ Money moves only here, always from one pot to another, so conservation (protocol
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pot_lab.protocol.cycle import VoidReason
@@ -88,6 +89,10 @@ class Book:
         if address not in self.members or address in self.state.convicted:
             raise NotAllowed("only an aggregator of this network may say this")
         return self.members[address]
+
+    def voices(self, accounts: Iterable[bytes]) -> int:
+        """How many members in force there are among these accounts; one that was convicted has no voice."""
+        return len(set(self.paid_aggregators).intersection(accounts))
 
     def is_convicted(self, account: bytes) -> bool:
         """Whether a key of this account equivocated as an aggregator's."""

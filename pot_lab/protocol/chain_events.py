@@ -14,7 +14,7 @@ from pot_lab.protocol.errors import TooEarly
 from pot_lab.protocol.orders import windows
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ChainEvent
-from pot_lab.protocol.state import Escrow
+from pot_lab.protocol.state import Escrow, LedgerState
 from pot_lab.protocol.transactions import Attest
 
 MAX_AHEAD = 4_096
@@ -26,8 +26,8 @@ _EVENT_LIMIT_BYTES = 4_096
 
 def on_attest(book: Book, aggregator: bytes, body: Attest) -> bytes:
     """Count an aggregator's attestations and apply, in order, every event that f+1 of them agree on."""
-    book.require_member(aggregator)
     state = book.state
+    account = _voter(state, book.require_member(aggregator))
     if not body.first >= 0 or body.first + len(body.events) > state.next_chain_event + MAX_AHEAD:
         raise TooEarly(
             "attested events reach too far ahead",
@@ -45,16 +45,31 @@ def on_attest(book: Book, aggregator: bytes, body: Attest) -> bytes:
     for number, event in enumerate(body.events, body.first):
         if number >= state.next_chain_event:
             votes = state.attestations.setdefault(number, {})
-            if not any(aggregator in voters for voters in votes.values()):
-                votes.setdefault(encode(event), []).append(aggregator)
+            if not any(account in voters for voters in votes.values()):
+                votes.setdefault(encode(event), []).append(account)
+    advance(book)
+    return b""
+
+
+def advance(book: Book) -> None:
+    """Apply, in order, every event that f+1 of the members in force agree on.
+
+    Votes are kept by account and counted by `Book.voices` at this moment: neither a change of keys nor a former member
+    adds one. Called again after each batch, since a change of the members changes the count.
+    """
+    state = book.state
     while votes := state.attestations.get(state.next_chain_event, {}):
-        agreed = next((raw for raw, voters in votes.items() if len(voters) > book.faulty), None)
+        agreed = next((raw for raw, voters in votes.items() if book.voices(voters) > book.faulty), None)
         if agreed is None:
             break
         del state.attestations[state.next_chain_event]
         state.next_chain_event += 1
         _apply(book, decode(agreed, ChainEvent, limit_bytes=_EVENT_LIMIT_BYTES))
-    return b""
+
+
+def _voter(state: LedgerState, index: int) -> bytes:
+    """In whose name a member votes: its account, which no change of keys changes."""
+    return state.aggregators[index].account
 
 
 def _apply(book: Book, event: ChainEvent) -> None:

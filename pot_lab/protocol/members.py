@@ -90,8 +90,7 @@ def on_vote_seat(book: Book, aggregator: bytes, body: VoteSeat) -> bytes:
         votes = state.removals.get(body.account, [])
     if voter in votes:
         raise AlreadyDone("this aggregator has voted so already")
-    seated = _seated(book)
-    complete = sum(vote in seated for vote in (*votes, voter)) >= book.quorum
+    complete = book.voices((*votes, voter)) >= book.quorum
     if complete:
         _require_settled(book)
         if body.seated:
