@@ -6,6 +6,7 @@ The ledger holds links, stores hold blobs, and whoever downloads checks (archite
 from __future__ import annotations
 
 from pot_lab.crypto.canonical import HASH_BYTES, Record
+from pot_lab.crypto.text import is_printable_ascii
 from pot_lab.errors import Malformed
 
 URI_LIMIT_CHARACTERS = 512
@@ -26,9 +27,9 @@ class Link(Record, frozen=True):
             )
         if not 0 <= self.size_bytes < 1 << 50:
             raise Malformed("a link's size is impossible", seen=self.size_bytes, wanted="0 .. 2^50 - 1 bytes")
-        if not 0 < len(self.uri) <= URI_LIMIT_CHARACTERS or not self.uri.isprintable():
+        if not 0 < len(self.uri) <= URI_LIMIT_CHARACTERS or not is_printable_ascii(self.uri):
             raise Malformed(
                 "a link's address is unusable",
                 seen=self.uri,
-                wanted=f"1 .. {URI_LIMIT_CHARACTERS} printable characters",
+                wanted=f"1 .. {URI_LIMIT_CHARACTERS} printable ASCII characters, others percent-encoded",
             )

@@ -6,12 +6,14 @@ network, order or account can be used in another (protocol.md, "Records"). No st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pot_lab.crypto.canonical import HASH_BYTES, Record, encode, keccak256, sha256, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
+from pot_lab.crypto.text import unwanted_character
 from pot_lab.errors import Malformed, UnknownScoreFunction
 from pot_lab.protocol.errors import BadOrder, BadWindows, RewardTooSmall, WrongNetwork
 from pot_lab.protocol.parameters import SCORE_FUNCTIONS, Parameters, Role, score_direction
@@ -21,6 +23,9 @@ ORDER_LIMIT_BYTES = 65_536
 MICRO = 1_000_000
 MAX_GRAINS = 10**18
 MAX_HOST_LENGTH = 253
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_IPV6_GROUP = re.compile("[0-9A-Fa-f]{1,4}")
 _Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
 _TITLE_CHARACTERS, _TAGS, _TAG_CHARACTERS = 120, 8, 32
 
@@ -103,12 +108,25 @@ class Contact(Record, frozen=True):
     def check(self) -> None:
         """Raise Malformed for what cannot be a contact."""
         ports = (self.peer_port, self.client_port)
-        if not 0 < len(self.host) <= MAX_HOST_LENGTH or not self.host.isascii() or not self.host.isprintable():
-            raise Malformed("an aggregator's host is none", seen=self.host, wanted=f"1 .. {MAX_HOST_LENGTH} characters")
+        if len(self.host) > MAX_HOST_LENGTH or not (_HOST_NAME.fullmatch(self.host) or _is_ipv6(self.host)):
+            raise Malformed(
+                "an aggregator's host is no host name and no IP address",
+                seen=self.host,
+                wanted=f"labels of ASCII letters, digits and hyphens, at most {MAX_HOST_LENGTH} characters",
+            )
         if not all(0 < port < 1 << 16 for port in ports) or ports[0] == ports[1]:
             raise Malformed("an aggregator's ports are none", seen=ports, wanted="two of 1 .. 65535")
         if len(self.curve_public) != 40 or not set(self.curve_public) <= _Z85:
             raise Malformed("a CURVE key is none", seen=self.curve_public, wanted="40 characters of Z85")
+
+
+def _is_ipv6(text: str) -> bool:
+    """Eight groups of hexadecimal digits, or fewer around one `::`; no zone and no IPv4 part."""
+    before, gap, after = text.partition("::")
+    groups = [*before.split(":"), *after.split(":")] if before and after else (before or after).split(":")
+    if not before and not after:
+        groups = []
+    return all(map(_IPV6_GROUP.fullmatch, groups)) and (len(groups) < 8 if gap else len(groups) == 8)
 
 
 def possession_digest(network_id: bytes, account: bytes, contact: Contact, sealing_public: bytes) -> bytes:
@@ -224,10 +242,11 @@ class OrderRecord(Record, frozen=True):
                 seen=self.title,
                 wanted=f"a title of {_TITLE_CHARACTERS}, {_TAGS} tags of {_TAG_CHARACTERS} characters",
             )
-        if not all(text.isprintable() for text in (self.title, *self.tags)):
-            raise BadOrder(
-                "title or tags hold signs that cannot be shown", seen=repr(self.title), wanted="printable text"
-            )
+        for text in (self.title, *self.tags):
+            if (unwanted := unwanted_character(text)) is not None:
+                raise BadOrder(
+                    "a title or tag holds a character that cannot be shown", seen=unwanted, wanted="printable text"
+                )
 
 
 class ClaimScore(Record, frozen=True):

@@ -193,7 +193,7 @@ def test_the_longest_cycle_counts_the_extension(train_ms: int, other_ms: int) ->
 
 
 def test_the_largest_order_fits_the_limit() -> None:
-    link = Link(b"\x01" * 32, (1 << 50) - 1, "é" * 512)
+    link = Link(b"\x01" * 32, (1 << 50) - 1, "~" * 512)
     test = TestData(link, ROOT, ROOT, 1 << 49, 1 << 39, ROOT, (ROOT,) * 100, (b"x" * 256,) * 100)
     order = structs.replace(
         fixed_order(), model=link, weights=link, train=link, test=test, title="é" * 120, tags=("é" * 32,) * 8
