@@ -75,15 +75,15 @@ class Behaviour:
         """One more act."""
         self._counts["byzantine_" + (kind or self.kind)] += 1
 
-    def hear(self, node: SimulatedNode, inputs: list[Input]) -> list[Input]:
+    def on_inputs(self, node: SimulatedNode, inputs: list[Input]) -> list[Input]:
         """What reaches its replica of what came."""
         return inputs
 
-    def act(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
+    def on_effects(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
         """What it does of what its replica wants done."""
         return effects
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """What one receiver gets instead of a message."""
         return [message]
 
@@ -105,7 +105,7 @@ class Equivocate(Behaviour):
 
     kind = "equivocate"
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """Every second receiver gets the other story."""
         if receiver % 2 or not isinstance(message, PrePrepare | Prepare | Commit):
             return [message]
@@ -126,7 +126,7 @@ class Twins(Equivocate):
     def start(self) -> None:
         self._twins: dict[tuple[int, int], bytes] = {}
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """Proposals by halves; of every vote both versions to everybody's half."""
         if isinstance(message, PrePrepare) and message.view % node.replica.n == node.index:
             if receiver % 2:
@@ -156,7 +156,7 @@ class Withhold(Behaviour):
         self._kinds = self.random.sample([PrePrepare, Prepare, Commit, Forward, Requests, Decisions], 3)
         self._share = self.random.choice([0.3, 0.7, 1.0])
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """Nothing, often, of the chosen kinds."""
         if type(message) in self._kinds and self.random.random() < self._share:
             self.count()
@@ -169,12 +169,12 @@ class Silent(Behaviour):
 
     kind = "silent"
 
-    def act(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
+    def on_effects(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
         """No replies to clients either."""
         self.count()
         return [effect for effect in effects if not isinstance(effect, SendReply)]
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """Nothing."""
         return []
 
@@ -184,7 +184,7 @@ class LieAboutState(Behaviour):
 
     kind = "lie_about_state"
 
-    def act(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
+    def on_effects(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
         """Clients get another reply than the ledger's."""
         changed: list[Effect] = []
         for effect in effects:
@@ -194,7 +194,7 @@ class LieAboutState(Behaviour):
             changed.append(effect)
         return changed
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """Votes and reports with a wrong state, or a height that nobody has reached."""
         if isinstance(message, PrePrepare | Prepare | Commit):
             if isinstance(message, PrePrepare) and message.view % node.replica.n != node.index:
@@ -216,12 +216,12 @@ class Replay(Behaviour):
     def start(self) -> None:
         self._heard: deque[Message] = deque(maxlen=200)
 
-    def hear(self, node: SimulatedNode, inputs: list[Input]) -> list[Input]:
+    def on_inputs(self, node: SimulatedNode, inputs: list[Input]) -> list[Input]:
         """Remembers."""
         self._heard.extend(each.message for each in inputs if isinstance(each, Received))
         return inputs
 
-    def act(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
+    def on_effects(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
         """Adds an old message now and then."""
         if self._heard and self.random.random() < 0.2:
             self.count()
@@ -235,7 +235,7 @@ class Forge(Behaviour):
 
     kind = "forge"
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """Forgeries beside or instead of the message."""
         if isinstance(message, PrePrepare):
             return self._proposals(node, message)
@@ -302,7 +302,7 @@ class Censor(Behaviour):
     def start(self) -> None:
         self._victim: bytes | None = None
 
-    def hear(self, node: SimulatedNode, inputs: list[Input]) -> list[Input]:
+    def on_inputs(self, node: SimulatedNode, inputs: list[Input]) -> list[Input]:
         """Drops the victim's requests, whoever brings them."""
         kept: list[Input] = []
         for each in inputs:
@@ -336,7 +336,7 @@ class BadTimes(Behaviour):
     def start(self) -> None:
         self._by_ms = self.random.choice([-_HOUR_MS, -6_000, 6_000, 60_000, _HOUR_MS])
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """Its own proposals get a wrong time."""
         if isinstance(message, PrePrepare) and message.view % node.replica.n == node.index:
             self.count()
@@ -349,7 +349,7 @@ class TwoViews(Behaviour):
 
     kind = "two_views"
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """Every vote twice: in this view, and in one that has not begun."""
         if isinstance(message, Prepare | Commit) and self.random.random() < 0.5:
             self.count()
@@ -365,7 +365,7 @@ class Flood(Behaviour):
 
     kind = "flood"
 
-    def act(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
+    def on_effects(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
         """Scores of useless messages each time a batch is run."""
         if not any(isinstance(effect, Executed) for effect in effects):
             return effects
@@ -394,7 +394,7 @@ class BadViews(Behaviour):
 
     kind = "bad_view"
 
-    def act(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
+    def on_effects(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
         """A view change for nothing, now and then, to some or to all."""
         if self.random.random() > 0.02:
             return effects
@@ -406,7 +406,7 @@ class BadViews(Behaviour):
         others = [index for index in range(replica.n) if index != node.index]
         return [*effects, *(Send(to, change) for to in self.random.sample(others, self.random.randint(1, len(others))))]
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """View changes without their certificates; new views with nothing in the place of a batch."""
         if isinstance(message, ViewChange):
             if message.replica != node.index or not message.prepared or message.view % node.replica.n == node.index:
@@ -437,7 +437,7 @@ class BadCheckpoints(Behaviour):
 
     kind = "bad_checkpoint"
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """Another state, another proof, another snapshot."""
         if isinstance(message, Checkpoint):
             self.count()
@@ -467,7 +467,7 @@ class OldKey(Behaviour):
 
     kind = "old_key"
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """Votes under a signature that was good once."""
         if isinstance(message, Prepare | Commit) and node.members.since:
             self.count()
@@ -500,21 +500,21 @@ class Several:
     def __init__(self, parts: list[Behaviour]) -> None:
         self.parts = parts
 
-    def hear(self, node: SimulatedNode, inputs: list[Input]) -> list[Input]:
+    def on_inputs(self, node: SimulatedNode, inputs: list[Input]) -> list[Input]:
         """What all of them let through."""
         for part in self.parts:
-            inputs = part.hear(node, inputs)
+            inputs = part.on_inputs(node, inputs)
         return inputs
 
-    def act(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
+    def on_effects(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
         """What all of them make of it."""
         for part in self.parts:
-            effects = part.act(node, effects)
+            effects = part.on_effects(node, effects)
         return effects
 
-    def sends(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
+    def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
         """What all of them make of it, for one receiver."""
         messages = [message]
         for part in self.parts:
-            messages = [changed for each in messages for changed in part.sends(node, receiver, each)]
+            messages = [changed for each in messages for changed in part.on_send(node, receiver, each)]
         return messages

@@ -21,12 +21,14 @@ from pot_lab.consensus.records import (
     Decided,
     Fetched,
     LogRecord,
+    Stabilised,
     compacted,
     decided_batch,
     decode_record,
     encode_record,
 )
-from pot_lab.errors import PotLabError
+from pot_lab.consensus.steps import Executed
+from pot_lab.errors import InvariantBroken, PotLabError
 
 _CHUNK_RECORDS = 64
 _BITS = 8
@@ -151,34 +153,72 @@ def _flipped(data: bytes, random: Random) -> bytes:
 
 
 class Journal:
-    """A replica's records on its disk, and where each decided batch stands among them."""
+    """A replica's records on its disk, and where each decided batch stands among them (`driver.Journal`).
+
+    Compaction happens on the disk, so it takes effect when the disk is done, at `commit`.
+
+    Attributes:
+        stabilised: the sequences of the stable checkpoints that `recover` has read.
+    """
 
     def __init__(self, disk: Disk) -> None:
         self.disk = disk
+        self.stabilised: list[int] = []
+        self._compacting: CheckpointProof | None = None
         self._accepted: dict[int, int] = {}
         self._decided: dict[int, tuple[int, int]] = {}
 
-    def append(self, record: LogRecord) -> None:
-        """Queue a record."""
-        self._index(record, self.disk.append(encode_record(record)))
+    def beginning(self) -> tuple[CheckpointProof, bytes] | None:
+        """Open the disk of an earlier life; the checkpoint that its log begins with, and the snapshot.
+
+        Raises:
+            Damaged: whole records stand behind a broken one.
+        """
+        self.disk.open()
+        first = next((decode_record(data) for _, data in self.disk.records()), None)
+        return (first.proof, self.disk.snapshots[first.proof.sequence]) if isinstance(first, Stabilised) else None
 
     def recover(self) -> Iterator[tuple[LogRecord, ...]]:
-        """Open the disk of an earlier life: all whole records in order, a few at a time."""
-        self.disk.open()
+        """All whole records in order, a few at a time."""
         chunk: list[LogRecord] = []
         for place, data in self.disk.records():
             record = decode_record(data)
             self._index(record, place)
+            if isinstance(record, Stabilised):
+                self.stabilised.append(record.proof.sequence)
             chunk.append(record)
             if len(chunk) == _CHUNK_RECORDS:
                 yield tuple(chunk)
                 chunk.clear()
         yield tuple(chunk)
 
+    def append(self, record: LogRecord, *, urgent: bool) -> None:
+        """Queue a record."""
+        self._index(record, self.disk.append(encode_record(record)))
+
+    def executed(self, batch: Executed) -> None:
+        """A simulated host keeps no history."""
+
+    def keep_snapshot(self, sequence: int, snapshot: bytes) -> None:
+        """Write a snapshot to a file of its own; raises Full."""
+        self.disk.keep(sequence, snapshot)
+
     def compact(self, proof: CheckpointProof) -> None:
-        """Go on from the snapshot of a checkpoint: what the log holds of earlier sequences is dropped; raises Full."""
-        records = [decode_record(data) for _, data in self.disk.records()]
-        left = list(compacted(proof, records))
+        """Go on from the snapshot of a checkpoint, from `commit` on."""
+        self._compacting = proof
+
+    def write(self) -> None:
+        """Hand what is queued to the operating system; raises Full."""
+        self.disk.write()
+
+    def commit(self, *, urgent: bool) -> None:
+        """The disk is done, if it was waited for; raises Full."""
+        if urgent:
+            self.disk.sync()
+        proof, self._compacting = self._compacting, None
+        if proof is None:
+            return
+        left = list(compacted(proof, [decode_record(data) for _, data in self.disk.records()]))
         self.disk.replace([encode_record(record) for record in left], proof.sequence)
         self._accepted.clear()
         self._decided.clear()
@@ -210,7 +250,8 @@ class Journal:
         if isinstance(decision, Fetched):
             return decision.batch
         proposal = decode_record(self.disk.read(proposal_place))
-        assert isinstance(decision, Decided) and isinstance(proposal, Accepted)
+        if not isinstance(decision, Decided) or not isinstance(proposal, Accepted):
+            raise InvariantBroken("a simulated log's decision stands beside no proposal", seen=decision_place)
         return decided_batch(proposal, decision)
 
     def _index(self, record: LogRecord, place: int) -> None:

@@ -269,7 +269,7 @@ class Storm:
         for index in self._some(random):
             turn_us = random.choice([5, 20, 100]) * MILLISECOND_US
             self._note("slow_host", index, "needs", turn_us // MILLISECOND_US, "ms a turn")
-            self._sim.nodes[index].turn_us = turn_us
+            self._sim.nodes[index].machine.turn_us = turn_us
 
     def slow_disk(self, random: Random) -> None:
         """Some disks take long to sync, always or for a while."""
@@ -362,7 +362,7 @@ class Storm:
         for node in sim.nodes:
             node.disk.sync_us = min(node.disk.sync_us, 4 * MILLISECOND_US)
             node.disk.is_full = False
-            node.turn_us = min(node.turn_us, MILLISECOND_US)
+            node.machine.turn_us = min(node.machine.turn_us, MILLISECOND_US)
             node.stop(0)
             if abs(node.clock.skew_ms) > 250:
                 node.clock.skew_ms = 0

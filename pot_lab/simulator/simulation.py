@@ -249,8 +249,8 @@ class Simulation(Wired):
         outcome.batches = self.checkers.height
         outcome.answered = sum(client.answered for client in self.clients)
         outcome.view_changes = max((node.replica.view for node in correct), default=0)
-        outcome.catch_ups = sum(node.catch_ups for node in correct)
-        outcome.snapshots = sum(node.snapshots for node in correct)
+        outcome.catch_ups = sum(node.counts["catch_ups"] for node in correct)
+        outcome.snapshots = sum(node.counts["snapshots"] for node in correct)
         ledger = self.ledger()
         outcome.settled = ledger.state.confirmed.epoch if ledger is not None else 0
         outcome.faults = Counter({kind: count for kind, count in sorted(self.faults.items()) if count})
@@ -366,7 +366,7 @@ class Simulation(Wired):
     def ask(self, client: int, aggregator: int, request: bytes, spread: bool) -> None:
         """Carry a request from a client to an aggregator."""
         node = self.nodes[aggregator]
-        self._on_client_link(lambda: node.ask(client, request, spread))
+        self._on_client_link(lambda: node.on_request(client, request, spread))
 
     def _on_client_link(self, action: Callable[[], None]) -> None:
         if self.client_loss and self._client_random.random() < self.client_loss:
@@ -384,7 +384,7 @@ class Simulation(Wired):
     def _deliver(self, sender: int, receiver: int, what: object) -> None:
         assert isinstance(what, Frame)
         self.trace.frame(sender, receiver, what.message)
-        self.nodes[receiver].hear(sender, what)
+        self.nodes[receiver].on_frame(sender, what)
 
     def on_sent(self, node: SimulatedNode, message: Message) -> None:
         """A correct aggregator says something."""

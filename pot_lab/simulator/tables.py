@@ -156,9 +156,9 @@ class _Bench(Wired):
 
     def _deliver(self, sender: int, receiver: int, what: object) -> None:
         if isinstance(what, Frame):
-            self.nodes[receiver].hear(sender, what)
+            self.nodes[receiver].on_frame(sender, what)
         elif isinstance(what, bytes):
-            self.nodes[receiver].ask(sender - self.n, what, True)
+            self.nodes[receiver].on_request(sender - self.n, what, True)
         elif isinstance(what, SendReply) and receiver - self.n not in self._answered:
             account = receiver - self.n
             said = self._replies.setdefault(account, Counter())

@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pot_lab.agreement.application import Batch, Execution, RequestId, Seat
 from pot_lab.consensus.checkpoint import chunks_of
+from pot_lab.consensus.driver import Driver
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
-from pot_lab.consensus.messages import Chunk, Decisions, decode_message, encode_message, request_digest
+from pot_lab.consensus.messages import (
+    CheckpointProof,
+    DecidedBatch,
+    Message,
+    decode_message,
+    encode_message,
+    request_digest,
+)
 from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.records import (
     Accepted,
@@ -27,27 +35,14 @@ from pot_lab.consensus.records import (
 )
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import (
-    Broadcast,
-    Compact,
     Effect,
     Executed,
-    Halt,
     Input,
-    KeepSnapshot,
-    MembersChanged,
-    Persist,
     Received,
-    Recovered,
     ReportEquivocation,
-    Restored,
-    Send,
     SendRefusal,
     SendReply,
-    ServeChunk,
-    ServeDecisions,
-    SetTimer,
     Submitted,
-    Tick,
 )
 from pot_lab.crypto.canonical import decode, encode, sha256, tagged_hash
 from pot_lab.crypto.identity import Identity
@@ -134,8 +129,64 @@ class Register:
             self.last_nonce[id_.account] = id_.nonce
 
 
+class Log:
+    """A node's log and snapshots in memory (`driver.Journal`)."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def beginning(self) -> tuple[CheckpointProof, bytes] | None:
+        first = decode_record(self.node.disk[0]) if self.node.disk else None
+        return (first.proof, self.node.snapshots[first.proof.sequence]) if isinstance(first, Stabilised) else None
+
+    def recover(self) -> Iterator[tuple[LogRecord, ...]]:
+        records = [decode_record(data) for data in self.node.disk]
+        middle = len(records) // 2
+        yield tuple(records[:middle])
+        yield tuple(records[middle:])
+
+    def append(self, record: LogRecord, *, urgent: bool) -> None:
+        self.node.unsynced.append(encode_record(record))
+
+    def executed(self, batch: Executed) -> None:
+        pass
+
+    def keep_snapshot(self, sequence: int, snapshot: bytes) -> None:
+        self.node.snapshots[sequence] = snapshot
+
+    def compact(self, proof: CheckpointProof) -> None:
+        node = self.node
+        records = compacted(proof, map(decode_record, node.disk + node.unsynced))
+        node.disk, node.unsynced = list(map(encode_record, records)), []
+        node.snapshots = {at: data for at, data in node.snapshots.items() if at >= proof.sequence}
+
+    def write(self) -> None:
+        pass
+
+    def commit(self, *, urgent: bool) -> None:
+        if urgent:
+            self.node.disk += self.node.unsynced
+            self.node.unsynced = []
+
+    def decisions(self, first: int, last: int, limit_bytes: int) -> list[DecidedBatch]:
+        accepted: dict[int, Accepted] = {}
+        found: dict[int, DecidedBatch] = {}
+        for data in self.node.disk + self.node.unsynced:
+            record: LogRecord = decode_record(data)
+            if isinstance(record, Accepted):
+                accepted[record.proposal.sequence] = record
+            elif isinstance(record, Decided):
+                found[record.sequence] = decided_batch(accepted[record.sequence], record)
+            elif isinstance(record, Fetched):
+                found[record.batch.sequence] = record.batch
+        return [found[sequence] for sequence in range(first, last + 1) if sequence in found]
+
+    def chunk(self, sequence: int, index: int) -> bytes | None:
+        return list(chunks_of(self.node.snapshots[sequence]))[index]
+
+
 class Node:
-    """One replica with its disk; `up` is whether its process runs."""
+    """One replica with its disk; the outputs of its driver. `up` is whether its process runs."""
 
     def __init__(self, cluster: Cluster, index: int) -> None:
         self.cluster, self.index = cluster, index
@@ -143,91 +194,83 @@ class Node:
         self.unsynced: list[bytes] = []
         self.snapshots: dict[int, bytes] = {}
         self.skew_ms = 0
-        self.up = False
         self.life = 0
         self.effects: list[Effect] = []
         self.start()
 
     def start(self, make_application: Callable[[], Register] | None = None) -> None:
-        self.up, self.life, self.timer_ms = True, self.life + 1, None
+        self.life, self.timer_ms = self.life + 1, None
         self.application = (make_application or self.cluster.make_application)()
         first = self.cluster.addresses
         index = self.index if self.index < len(first) else NO_SEAT
         self.membership = Membership(NETWORK_ID, first, index)
         identity, *spare = self.cluster.keys_of(self.index)
         self.replica = Replica(self.membership, identity, self.application, self.cluster.parameters, spare=spare)
-        self.step(Tick(self.now_ms))
-        records = [decode_record(data) for data in self.disk]
-        if records and isinstance(records[0], Stabilised):
-            self.step(Restored(records[0].proof, self.snapshots[records[0].proof.sequence]))
-        middle = len(records) // 2
-        self.step(Recovered(tuple(records[:middle]), final=False))
-        self.step(Recovered(tuple(records[middle:])))
+        self.driver = Driver(self.replica, Log(self), self)
+        for effects in self.driver.recover(self.now_ms):
+            self.effects += effects
+            self.driver.carry_out(effects)
 
     def crash(self, *, keep_unsynced: int = 0) -> None:
         """End the process: of what was not synced, the disk keeps the first records at most."""
-        self.up = False
+        self.driver.stop()
         self.disk += self.unsynced[:keep_unsynced]
         self.unsynced = []
+
+    @property
+    def up(self) -> bool:
+        return not self.driver.stopped
 
     @property
     def now_ms(self) -> int:
         return self.cluster.now_ms + self.skew_ms
 
-    def step(self, input_: Input) -> None:
-        for effect in self.replica.step(input_):
-            self.carry_out(effect)
+    def step(self, *inputs: Input) -> None:
+        effects = self.driver.step(self.now_ms, inputs)
+        self.effects += effects
+        self.driver.carry_out(effects)
 
-    def carry_out(self, effect: Effect) -> None:
-        cluster = self.cluster
-        self.effects.append(effect)
-        if isinstance(effect, Persist):
-            self.unsynced.append(encode_record(effect.record))
-            if effect.urgent:
-                self.disk += self.unsynced
-                self.unsynced = []
-        elif isinstance(effect, Send):
-            cluster.send(self.index, self.host_of(effect.to), encode_message(effect.message))
-        elif isinstance(effect, Broadcast):
-            data = encode_message(effect.message)
-            hosts = range(len(cluster.nodes))
-            if self.membership.index != NO_SEAT:
-                hosts = sorted(map(self.host_of, range(self.membership.n)))
-            for host in hosts:
-                if host != self.index:
-                    cluster.send(self.index, host, data)
-        elif isinstance(effect, MembersChanged):
-            self.membership = effect.membership
-        elif isinstance(effect, ServeDecisions):
-            batches = self.read_decisions(effect.first, effect.last)
-            cluster.send(self.index, self.host_of(effect.to), encode_message(Decisions(tuple(batches))))
-        elif isinstance(effect, KeepSnapshot):
-            self.snapshots[effect.sequence] = effect.snapshot
-        elif isinstance(effect, Compact):
-            records = compacted(effect.proof, map(decode_record, self.disk + self.unsynced))
-            self.disk, self.unsynced = list(map(encode_record, records)), []
-            self.snapshots = {at: data for at, data in self.snapshots.items() if at >= effect.proof.sequence}
-        elif isinstance(effect, ServeChunk):
-            data = list(chunks_of(self.snapshots[effect.sequence]))[effect.index]
-            chunk = Chunk(effect.sequence, effect.index, data)
-            cluster.send(self.index, self.host_of(effect.to), encode_message(chunk))
-        elif isinstance(effect, Executed):
-            cluster.on_executed(self, effect)
-        elif isinstance(effect, SendReply):
-            cluster.on_reply(self, effect)
-        elif isinstance(effect, SetTimer):
-            self.timer_ms = effect.at_ms
-            if effect.at_ms is not None:
-                life = self.life
-                cluster.at(max(effect.at_ms - self.skew_ms, cluster.now_ms + 1), lambda: self.fire(life, effect.at_ms))
-        elif isinstance(effect, ReportEquivocation):
-            cluster.accusations.append(effect)
-        elif isinstance(effect, Halt):
-            cluster.halts.append((self.index, effect.error))
-            self.up = False
-        else:
-            assert isinstance(effect, SendRefusal)
-            cluster.refusals.append(effect)
+    def send(self, to: int, message: Message) -> None:
+        self.cluster.send(self.index, self.host_of(to), encode_message(message))
+
+    def broadcast(self, message: Message) -> None:
+        data = encode_message(message)
+        hosts = range(len(self.cluster.nodes))
+        if self.membership.index != NO_SEAT:
+            hosts = sorted(map(self.host_of, range(self.membership.n)))
+        for host in hosts:
+            if host != self.index:
+                self.cluster.send(self.index, host, data)
+
+    def reply(self, reply: SendReply) -> None:
+        self.cluster.on_reply(self, reply)
+
+    def refuse(self, refusal: SendRefusal) -> None:
+        self.cluster.refusals.append(refusal)
+
+    def executed(self, batch: Executed) -> None:
+        self.cluster.on_executed(self, batch)
+
+    def set_timer(self, at_ms: int | None) -> None:
+        self.timer_ms = at_ms
+        if at_ms is not None:
+            life, cluster = self.life, self.cluster
+            cluster.at(max(at_ms - self.skew_ms, cluster.now_ms + 1), lambda: self.fire(life, at_ms))
+
+    def persisted(self, record: LogRecord) -> None:
+        pass
+
+    def compacted(self, proof: CheckpointProof) -> None:
+        pass
+
+    def equivocation(self, report: ReportEquivocation) -> None:
+        self.cluster.accusations.append(report)
+
+    def members_changed(self, membership: Membership) -> None:
+        self.membership = membership
+
+    def halt(self, error: PotLabError) -> None:
+        self.cluster.halts.append((self.index, error))
 
     def host_of(self, replica: int) -> int:
         """The host behind an index of the set that this node knows."""
@@ -244,26 +287,13 @@ class Node:
     def fire(self, life: int, at_ms: int | None) -> None:
         if self.up and life == self.life and at_ms == self.timer_ms:
             self.timer_ms = None
-            self.step(Tick(self.now_ms))
+            self.step()
             if self.timer_ms is None:  # the replica still counts on the timer that has just fired
                 self.cluster.after(10, lambda: self.poke(life))
 
     def poke(self, life: int) -> None:
         if self.up and life == self.life:
-            self.step(Tick(self.now_ms))
-
-    def read_decisions(self, first: int, last: int) -> list:
-        accepted: dict[int, Accepted] = {}
-        found = {}
-        for data in self.disk + self.unsynced:
-            record: LogRecord = decode_record(data)
-            if isinstance(record, Accepted):
-                accepted[record.proposal.sequence] = record
-            elif isinstance(record, Decided):
-                found[record.sequence] = decided_batch(accepted[record.sequence], record)
-            elif isinstance(record, Fetched):
-                found[record.batch.sequence] = record.batch
-        return [found[sequence] for sequence in range(first, last + 1) if sequence in found]
+            self.step()
 
 
 class Cluster:
@@ -335,13 +365,11 @@ class Cluster:
     def deliver(self, sender: int, to: int, data: bytes) -> None:
         node = self.nodes[to]
         if node.up:
-            node.step(Tick(node.now_ms))
             node.step(Received(node.number_of(sender), decode_message(data, limit_bytes=1 << 24)))
 
     def submit(self, request: bytes, to: list[int] | None = None, *, spread: bool | None = None) -> None:
         targets = [node for node in self.nodes if node.up and (to is None or node.index in to)]
         for node in targets:
-            node.step(Tick(node.now_ms))
             node.step(Submitted(request, to is None if spread is None else spread))
 
     def run(self, duration_ms: int) -> None:

@@ -34,7 +34,7 @@ LIMIT = 1 << 24
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Snapshots of a few hundred bytes in many chunks."""
-    for module in ("checkpoint", "catch_up"):
+    for module in ("checkpoint", "snapshot_fetch"):
         monkeypatch.setattr(f"pot_lab.consensus.{module}.CHUNK_BYTES", 64)
     assert checkpoint_module.CHUNK_BYTES == 64
 

@@ -256,7 +256,7 @@ class EarlyBird(Behaviour):
 
     kind = "early_bird"
 
-    def act(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
+    def on_effects(self, node: SimulatedNode, effects: list[Effect]) -> list[Effect]:
         """Commits in the name of the seat that it will get."""
         if node.replica.has_seat:
             return effects
@@ -326,15 +326,14 @@ class NeverSynced(Disk):
 class SendsFirst(SimulatedNode):
     """Sends at once, and writes down what it sent only at every twentieth turn."""
 
-    def _write(self, effects: list[Effect], spent_us: int) -> None:
-        if self.turns % 20 == 0:
-            self.disk.write()
+    def start(self) -> None:
+        self.disk.write = self._write_sometimes  # type: ignore[method-assign]
+        super().start()
+
+    def _write_sometimes(self) -> None:
+        if self.counts["turns"] % 20 == 0:
+            Disk.write(self.disk)
             self.disk.sync()
-        self.disk.write = lambda: None  # type: ignore[method-assign]
-        try:
-            super()._write(effects, spent_us)
-        finally:
-            del self.disk.write
 
 
 class TrustingLedger(LedgerApplication):
