@@ -68,7 +68,7 @@ def heavy_after(statement: str, also: set[str]) -> set[str]:
         ("import pot_lab", {"zmq", "numpy", "IPython", "ipywidgets", "tornado", "aiohttp"}),
         ("import pot_lab.cli.main", {"numpy", "IPython", "tornado"}),
         ("import pot_lab.network", {"IPython", "tornado"}),
-        ("import pot_lab.store.server", {"zmq", "numpy"}),
+        ("import pot_lab.store.server", {"zmq", "numpy", "urllib3"}),
         ("import pot_lab.jobs", {"zmq", "numpy", "IPython"}),
         ("import pot_lab.server", {"zmq", "numpy"}),
     ],

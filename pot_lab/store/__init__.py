@@ -1,7 +1,7 @@
 """Content-addressed blobs behind links: whatever is big travels here, and whoever downloads checks.
 
-A blob's name is its SHA-256, so any store may hold it and none need be trusted (architecture.md, "Everything big is a
-hash"). The room knows nothing of the protocol: it moves bytes under a size cap, a time cap and a hash.
+A blob's name is its SHA-256, so any store may hold it and none need be trusted. The room knows nothing of the protocol:
+it moves bytes under a size cap, a time cap and a hash.
 """
 
 from pot_lab.crypto.link import Link

@@ -1,8 +1,7 @@
 """Put a blob into a store and get a link; fetch a link and get exactly the bytes that it names.
 
-Every download has a size cap, checked before the first byte is asked for, a time cap on the whole of it, and a hash
-(jupyter.md, "Untrusted input"). With a cache folder a download that broke off goes on where it stopped. Nothing here
-looks into the bytes.
+Every download has a size cap, checked before the first byte is requested, a time cap on the whole of it, and a hash.
+With a cache folder an interrupted download continues where it stopped. Nothing here looks into the bytes.
 """
 
 from __future__ import annotations
@@ -20,19 +19,11 @@ from typing import IO
 from urllib.parse import quote
 
 from pot_lab.crypto.link import Link
+from pot_lab.errors import PotLabError
 from pot_lab.files import move_durably, replace_durably, try_lock
-from pot_lab.store.errors import LinkDead, TooBig, TooSlow, UnusableAddress, WrongHash
-from pot_lab.store.transport import (
-    HTTP_SCHEMES,
-    BlobSource,
-    Interrupted,
-    filesystem,
-    http_put,
-    local_path,
-    raise_if_full,
-    scheme_of,
-    source_of,
-)
+from pot_lab.store.addresses import HTTP_SCHEMES, local_path, scheme_of, store_address
+from pot_lab.store.errors import LinkDead, TooBig, TooSlow, WrongHash
+from pot_lab.store.transport import BlobSource, Interrupted, filesystem, raise_if_full, source_of
 
 ATTEMPTS = 3
 BACK_OFF_S = 0.2
@@ -40,31 +31,38 @@ PUT_TIMEOUT_S = 120.0
 
 
 class _Mark(enum.Enum):
-    """Says in the inbox that the source is open, and its size known."""
+    """In the inbox: the source is open, and its size known."""
 
     OPENED = enum.auto()
 
 
 OPENED = _Mark.OPENED
-_Item = bytes | BaseException | _Mark | None  # a chunk, what went wrong, the mark, or the end
+_Item = bytes | BaseException | _Mark | None  # a chunk, an error, the mark, or the end
 
 
 class Store:
     """A place for blobs, named by their SHA-256.
 
     Args:
-        url: a folder (`/some/dir`, `file:///some/dir`), the testnet's blob server (`http://127.0.0.1:PORT`), or any of
-            `s3://bucket/prefix` with the extra for it.
+        url: a folder (`/some/dir`, `file:///some/dir`), an HTTP server that takes PUT (`http://127.0.0.1:PORT`,
+            `https://user:password@host/prefix`), or `s3://bucket/prefix` with the extra for it.
+
+    Attributes:
+        url: the address without user info, as links begin.
 
     Raises:
         UnusableAddress: a kind of address that stores do not have.
+
+    Example:
+        >>> store = Store("/var/blobs")
+        >>> link = store.put(b"weights")
+        >>> store.fetch(link, limit_bytes=1 << 20, timeout_s=60)
+        b'weights'
     """
 
     def __init__(self, url: str | Path) -> None:
-        self.url = str(url).rstrip("/") or "/"
-        self._scheme = scheme_of(self.url)
-        if self._scheme == "ipfs":
-            raise UnusableAddress("IPFS names blobs by its own ids: it can be fetched from, not put to", seen=self.url)
+        self.url, self._credentials = store_address(url)
+        self._scheme = "file" if isinstance(url, Path) else scheme_of(self.url)
         if self._scheme == "file":
             self._root = Path(local_path(self.url)).expanduser().resolve()
 
@@ -88,13 +86,15 @@ class Store:
         if self._scheme == "file":
             self._put_file(digest, data)
         elif self._scheme in HTTP_SCHEMES:
-            http_put(uri, data, timeout_s)
+            from pot_lab.store.http_transport import http_put
+
+            http_put(uri, data, timeout_s, self._credentials)
         else:
             try:
                 filesystem(self._scheme).pipe_file(uri, data)
             except OSError as error:
                 raise_if_full(error, uri)
-                raise LinkDead("the store does not take the blob", seen=f"{type(error).__name__}: {error}") from error
+                raise LinkDead("the store refused the blob", seen=f"{type(error).__name__}: {error}") from error
         return Link(digest=digest, size_bytes=len(data), uri=uri)
 
     def _put_file(self, digest: bytes, data: bytes) -> None:
@@ -112,11 +112,11 @@ class Store:
         """`fetch`, first from this store, then from where the link points: a blob has one name in every place."""
         uri = self.uri(link.digest)
         if uri == link.uri:
-            return fetch(link, limit_bytes=limit_bytes, timeout_s=timeout_s, cache_dir=cache_dir)
+            return _fetch(link, limit_bytes, timeout_s, cache_dir, self._credentials)
         deadline = time.monotonic() + timeout_s
         here = Link(digest=link.digest, size_bytes=link.size_bytes, uri=uri)
         try:
-            return fetch(here, limit_bytes=limit_bytes, timeout_s=timeout_s, cache_dir=cache_dir)
+            return _fetch(here, limit_bytes, timeout_s, cache_dir, self._credentials)
         except (LinkDead, WrongHash):
             rest_s = deadline - time.monotonic()
             return fetch(link, limit_bytes=limit_bytes, timeout_s=max(0.0, rest_s), cache_dir=cache_dir)
@@ -127,20 +127,26 @@ def fetch(link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path | s
 
     Args:
         link: address, exact size and SHA-256 of the blob.
-        limit_bytes: the most that the caller takes; checked before anything is opened.
-        timeout_s: for the whole call, however slowly the other end drips.
-        cache_dir: a folder for finished blobs and for the beginnings of broken downloads, so that the next call goes on
-            where this one stopped.
+        limit_bytes: the most that the caller accepts; checked before anything is opened.
+        timeout_s: for the whole call, however slowly the other end sends.
+        cache_dir: a folder for finished blobs and for the beginnings of interrupted downloads, so that the next call
+            continues where this one stopped.
 
     Raises:
         TooBig: the link, or the server, names more bytes than `limit_bytes` or than the link promised.
-        TooSlow: the time is up; what came is kept in `cache_dir`.
+        TooSlow: the time is up; what arrived is kept in `cache_dir`.
         WrongHash: other bytes than the link names.
         LinkDead: nothing there, after a few attempts.
         StoreFull: no room in `cache_dir`.
         UnusableAddress, MissingExtra: an address that cannot be opened here.
         Malformed: the link itself is impossible.
     """
+    return _fetch(link, limit_bytes, timeout_s, cache_dir, None)
+
+
+def _fetch(
+    link: Link, limit_bytes: int, timeout_s: float, cache_dir: Path | str | None, credentials: str | None
+) -> bytes:
     link.check()
     scheme_of(link.uri)
     if link.size_bytes > limit_bytes:
@@ -150,16 +156,16 @@ def fetch(link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path | s
     deadline = time.monotonic() + timeout_s
     if cache_dir is None:
         with tempfile.SpooledTemporaryFile(max_size=link.size_bytes + 1) as memory:
-            return _download(link, memory, deadline)
+            return _download(link, memory, deadline, credentials)
     folder = Path(cache_dir)
     try:
-        return _fetch_cached(link, folder, deadline)
+        return _fetch_cached(link, folder, deadline, credentials)
     except OSError as error:
         raise_if_full(error, folder)
         raise
 
 
-def _fetch_cached(link: Link, folder: Path, deadline: float) -> bytes:
+def _fetch_cached(link: Link, folder: Path, deadline: float, credentials: str | None) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
     final, part = folder / link.digest.hex(), folder / f".{link.digest.hex()}.part"
     while True:
@@ -170,11 +176,11 @@ def _fetch_cached(link: Link, folder: Path, deadline: float) -> bytes:
         with open(part, "a+b") as file:
             if not try_lock(file.fileno()):  # another process downloads this very blob: do not mix the two
                 with tempfile.SpooledTemporaryFile(max_size=link.size_bytes + 1) as memory:
-                    return _download(link, memory, deadline)
+                    return _download(link, memory, deadline, credentials)
             if not _is_at(file, part):
                 continue  # between our open and our lock another process finished the blob and moved it away
             try:
-                data = _download(link, file, deadline)
+                data = _download(link, file, deadline, credentials)
             except WrongHash:
                 part.unlink(missing_ok=True)
                 raise
@@ -190,7 +196,7 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
         return False
 
 
-def _download(link: Link, file: IO[bytes], deadline: float) -> bytes:
+def _download(link: Link, file: IO[bytes], deadline: float, credentials: str | None) -> bytes:
     """Complete `file`, which may hold the blob's beginning, within the time, and return its checked bytes."""
     file.seek(0, os.SEEK_END)
     resumed = file.tell() > 0
@@ -198,17 +204,17 @@ def _download(link: Link, file: IO[bytes], deadline: float) -> bytes:
         file.truncate(0)
         file.seek(0)
     failures = 0
-    last = "nothing came"
+    last = "no answer"
     while True:
         before = file.tell()
         try:
             if file.tell() < link.size_bytes or link.size_bytes == 0:
-                _transfer(link, file, deadline)
+                _transfer(link, file, deadline, credentials)
         except Interrupted as error:
             last = str(error)
             failures = failures + 1 if file.tell() <= before else 0
             if failures >= ATTEMPTS:
-                raise LinkDead("the link does not answer", seen=f"{link.uri}: {last}") from error
+                raise LinkDead("the blob cannot be fetched from the link", seen=f"{link.uri}: {last}") from error
             _pause(BACK_OFF_S * (1 << failures), deadline, link)
             continue
         file.seek(0)
@@ -219,20 +225,20 @@ def _download(link: Link, file: IO[bytes], deadline: float) -> bytes:
         file.truncate(0)
         if not resumed:
             raise WrongHash(
-                "the bytes at the link are not those that it names",
+                "the bytes at the link do not have its hash",
                 seen=hashlib.sha256(data).digest(),
                 wanted=link.digest,
             )
-        resumed = False  # perhaps it was our own beginning that was wrong: once more from the start
+        resumed = False  # perhaps the beginning in the cache was wrong: once more from the start
 
 
 def _pause(seconds: float, deadline: float, link: Link) -> None:
     if time.monotonic() + seconds >= deadline:
-        raise TooSlow("the blob did not come in time", seen=link.uri)
+        raise TooSlow("the download did not end in time", seen=link.uri)
     time.sleep(seconds)
 
 
-def _transfer(link: Link, file: IO[bytes], deadline: float) -> None:
+def _transfer(link: Link, file: IO[bytes], deadline: float, credentials: str | None) -> None:
     """Append what is missing to `file`. An own thread reads the source, so that no read can outlast the deadline."""
     offset = file.tell()
     inbox: queue.Queue[_Item] = queue.Queue(maxsize=8)
@@ -247,7 +253,7 @@ def _transfer(link: Link, file: IO[bytes], deadline: float) -> None:
                 continue
         return False
 
-    source = source_of(link.uri, offset, max(0.001, deadline - time.monotonic()))
+    source = source_of(link.uri, offset, max(0.001, deadline - time.monotonic()), credentials)
 
     def read() -> None:
         try:
@@ -257,8 +263,10 @@ def _transfer(link: Link, file: IO[bytes], deadline: float) -> None:
                     if not put(chunk):
                         return
                 put(None)
-        except BaseException as error:  # handed to the caller's thread
+        except (PotLabError, Interrupted) as error:  # raised again in the caller's thread
             put(error)
+        except Exception as error:  # of a filesystem's own kind: a stranger's link must not end the caller
+            put(Interrupted(f"{type(error).__name__}: {error}"))
         finally:
             source.close()
 
@@ -273,7 +281,9 @@ def _transfer(link: Link, file: IO[bytes], deadline: float) -> None:
                 if file.tell() > link.size_bytes:
                     file.truncate(0)
                     file.seek(0)
-                    raise WrongHash("more bytes come than the link names", wanted=f"{link.size_bytes} bytes")
+                    raise WrongHash(
+                        "the source sends more bytes than the link names", wanted=f"{link.size_bytes} bytes"
+                    )
             elif item is None:
                 if file.tell() < link.size_bytes and source.size_bytes is None:
                     raise Interrupted(f"{link.size_bytes - file.tell()} bytes short")
@@ -296,7 +306,7 @@ def _until(deadline: float, inbox: queue.Queue[_Item], link: Link) -> Iterator[_
                 raise queue.Empty
             yield inbox.get(timeout=rest_s)
         except queue.Empty:
-            raise TooSlow("the blob did not come in time", seen=link.uri) from None
+            raise TooSlow("the download did not end in time", seen=link.uri) from None
 
 
 def _compare_sizes(link: Link, source: BlobSource) -> None:
@@ -304,8 +314,8 @@ def _compare_sizes(link: Link, source: BlobSource) -> None:
         return
     seen, wanted = f"{source.size_bytes} bytes", f"{link.size_bytes} bytes"
     if source.size_bytes > link.size_bytes:
-        raise TooBig("the blob there is larger than the link says", seen=seen, wanted=wanted)
-    raise WrongHash("the blob there is shorter than the link says", seen=seen, wanted=wanted)
+        raise TooBig("the source has a larger blob than the link names", seen=seen, wanted=wanted)
+    raise WrongHash("the source has a shorter blob than the link names", seen=seen, wanted=wanted)
 
 
 def _sha256_of(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""A real blob server in its own process, and an HTTP server that misbehaves as told."""
+"""A real blob server in its own process, and an HTTP server that follows a script."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
         server.stop()
 
 
-class Liar:
+class ScriptedServer:
     """A socket server that answers each connection with the next script: bytes to send, seconds to wait, or a hang-up.
 
-    The last script serves all further connections. What clients asked stands in `requests`.
+    The last script serves all further connections. The requests' headers are in `requests`.
     """
 
     def __init__(self, *scripts: list[bytes | float]) -> None:
@@ -112,11 +112,11 @@ class Liar:
 
 
 @pytest.fixture
-def liar() -> Iterator[Callable[..., Liar]]:
-    made: list[Liar] = []
+def scripted() -> Iterator[Callable[..., ScriptedServer]]:
+    made: list[ScriptedServer] = []
 
-    def start(*scripts: list[bytes | float]) -> Liar:
-        made.append(Liar(*scripts))
+    def start(*scripts: list[bytes | float]) -> ScriptedServer:
+        made.append(ScriptedServer(*scripts))
         return made[-1]
 
     yield start

@@ -74,39 +74,39 @@ def test_a_folder_heals_a_blob_that_rotted(tmp_path: Path) -> None:
     assert fetch(link, limit_bytes=len(BLOB), timeout_s=60) == BLOB
 
 
-def test_a_link_above_the_limit_is_refused_before_anything_is_opened(liar) -> None:
-    server = liar([ok(BLOB)])
+def test_a_link_above_the_limit_is_refused_before_anything_is_opened(scripted) -> None:
+    server = scripted([ok(BLOB)])
     with pytest.raises(TooBig) as refusal:
         fetch(link_to(server.url), limit_bytes=len(BLOB) - 1, timeout_s=60)
     assert str(len(BLOB) - 1) in str(refusal.value)
     assert server.requests == []
 
 
-def test_a_server_that_names_a_larger_size_is_refused(liar) -> None:
+def test_a_server_that_names_a_larger_size_is_refused(scripted) -> None:
     with pytest.raises(TooBig):
-        fetch(link_to(liar([ok(BLOB + b"!")]).url), limit_bytes=1 << 30, timeout_s=60)
+        fetch(link_to(scripted([ok(BLOB + b"!")]).url), limit_bytes=1 << 30, timeout_s=60)
 
 
-def test_a_server_that_names_a_smaller_size_is_refused(liar) -> None:
+def test_a_server_that_names_a_smaller_size_is_refused(scripted) -> None:
     with pytest.raises(WrongHash):
-        fetch(link_to(liar([ok(BLOB[:-1])]).url), limit_bytes=1 << 30, timeout_s=60)
+        fetch(link_to(scripted([ok(BLOB[:-1])]).url), limit_bytes=1 << 30, timeout_s=60)
 
 
-def test_a_server_that_sends_more_than_promised_without_saying_is_cut_off(liar) -> None:
-    endless = liar([b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", *[BLOB] * 64])
+def test_a_server_that_sends_more_than_promised_unannounced_is_cut_off(scripted) -> None:
+    endless = scripted([b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", *[BLOB] * 64])
     with pytest.raises(WrongHash):
         fetch(link_to(endless.url), limit_bytes=1 << 30, timeout_s=60)
 
 
-def test_other_bytes_of_the_right_size_are_refused(liar) -> None:
+def test_other_bytes_of_the_right_size_are_refused(scripted) -> None:
     with pytest.raises(WrongHash) as refusal:
-        fetch(link_to(liar([ok(BLOB[::-1])]).url), limit_bytes=1 << 30, timeout_s=60)
+        fetch(link_to(scripted([ok(BLOB[::-1])]).url), limit_bytes=1 << 30, timeout_s=60)
     assert refusal.value.wanted == hashlib.sha256(BLOB).digest()
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "410 Gone", "403 Forbidden"])
-def test_a_refusing_server_is_a_dead_link_at_once(liar, status: str) -> None:
-    server = liar([f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()])
+def test_a_refusing_server_is_a_dead_link_at_once(scripted, status: str) -> None:
+    server = scripted([f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()])
     with pytest.raises(LinkDead):
         fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=60)
     assert len(server.requests) == 1
@@ -117,9 +117,9 @@ def test_nobody_listening_is_a_dead_link() -> None:
         fetch(link_to(dead_address()), limit_bytes=1 << 30, timeout_s=60)
 
 
-def test_a_busy_server_is_asked_again(liar) -> None:
+def test_a_busy_server_is_asked_again(scripted) -> None:
     busy = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
-    server = liar([busy], [busy], [ok(BLOB)])
+    server = scripted([busy], [busy], [ok(BLOB)])
     assert fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=60) == BLOB
 
 
@@ -129,21 +129,21 @@ def test_a_missing_file_and_a_folder_are_dead_links(tmp_path: Path) -> None:
             fetch(link_to(uri), limit_bytes=1 << 30, timeout_s=60)
 
 
-def test_a_server_that_drips_is_given_up_when_the_whole_time_is_over(liar) -> None:
+def test_a_server_that_drips_is_given_up_when_the_whole_time_is_over(scripted) -> None:
     # each byte arrives well within any one read's patience; only the total is too long
     drip: list[bytes | float] = [b"HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n"]
     for _ in range(3000):
         drip += [b"x", 0.02]
     with pytest.raises(TooSlow):
-        fetch(link_to(liar(drip).url), limit_bytes=1 << 30, timeout_s=1.0)
+        fetch(link_to(scripted(drip).url), limit_bytes=1 << 30, timeout_s=1.0)
 
 
-def test_a_server_that_never_ends_its_head_is_given_up(liar) -> None:
+def test_a_server_that_never_ends_its_head_is_given_up(scripted) -> None:
     head: list[bytes | float] = [b"HTTP/1.1 200 OK\r\n"]
     for i in range(3000):
         head += [f"X-{i}: y\r\n".encode(), 0.02]
     with pytest.raises(TooSlow):
-        fetch(link_to(liar(head).url), limit_bytes=1 << 30, timeout_s=1.0)
+        fetch(link_to(scripted(head).url), limit_bytes=1 << 30, timeout_s=1.0)
 
 
 def test_no_time_is_too_slow(tmp_path: Path) -> None:
@@ -151,17 +151,17 @@ def test_no_time_is_too_slow(tmp_path: Path) -> None:
         fetch(Store(tmp_path).put(BLOB), limit_bytes=1 << 30, timeout_s=0.0)
 
 
-def test_a_broken_download_goes_on_where_it_stopped_within_one_call(liar) -> None:
+def test_a_broken_download_goes_on_where_it_stopped_within_one_call(scripted) -> None:
     cut = 300_000
-    server = liar([ok(BLOB[:cut], len(BLOB))], [partial(BLOB, cut)])
+    server = scripted([ok(BLOB[:cut], len(BLOB))], [partial(BLOB, cut)])
     assert fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=60) == BLOB
     assert b"Range: bytes=300000-" in server.requests[1]
 
 
-def test_a_broken_download_goes_on_in_the_next_call_through_the_cache(liar, serve, tmp_path: Path) -> None:
+def test_a_broken_download_goes_on_in_the_next_call_through_the_cache(scripted, serve, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     real = Store(serve().url).put(BLOB)
-    stuck = liar([ok(BLOB[:400_000], len(BLOB)), 60.0])
+    stuck = scripted([ok(BLOB[:400_000], len(BLOB)), 60.0])
     with pytest.raises(TooSlow):
         fetch(link_to(stuck.url), limit_bytes=1 << 30, timeout_s=2.0, cache_dir=cache)
     part = cache / f".{real.digest.hex()}.part"
@@ -172,18 +172,18 @@ def test_a_broken_download_goes_on_in_the_next_call_through_the_cache(liar, serv
     assert (cache / real.digest.hex()).read_bytes() == BLOB
 
 
-def test_the_second_call_asks_only_for_the_rest(liar, tmp_path: Path) -> None:
+def test_the_second_call_asks_only_for_the_rest(scripted, tmp_path: Path) -> None:
     link = link_to("http://127.0.0.1:1/")
     (tmp_path / f".{link.digest.hex()}.part").write_bytes(BLOB[:1000])
-    server = liar([partial(BLOB, 1000)])
+    server = scripted([partial(BLOB, 1000)])
     assert fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=60, cache_dir=tmp_path) == BLOB
     assert b"Range: bytes=1000-" in server.requests[0]
 
 
-def test_a_server_that_ignores_ranges_is_read_from_the_start(liar, tmp_path: Path) -> None:
+def test_a_server_that_ignores_ranges_is_read_from_the_start(scripted, tmp_path: Path) -> None:
     link = link_to("http://127.0.0.1:1/")
     (tmp_path / f".{link.digest.hex()}.part").write_bytes(BLOB[:1000])
-    assert fetch(link_to(liar([ok(BLOB)]).url), limit_bytes=1 << 30, timeout_s=60, cache_dir=tmp_path) == BLOB
+    assert fetch(link_to(scripted([ok(BLOB)]).url), limit_bytes=1 << 30, timeout_s=60, cache_dir=tmp_path) == BLOB
 
 
 def test_a_wrong_beginning_in_the_cache_does_not_condemn_the_link(serve, tmp_path: Path) -> None:
@@ -202,23 +202,23 @@ def test_a_finished_blob_comes_from_the_cache_and_a_rotten_one_does_not(serve, t
     assert fetch(link, limit_bytes=1 << 30, timeout_s=60, cache_dir=tmp_path) == BLOB
 
 
-def test_wrong_bytes_leave_nothing_in_the_cache(liar, tmp_path: Path) -> None:
+def test_wrong_bytes_leave_nothing_in_the_cache(scripted, tmp_path: Path) -> None:
     with pytest.raises(WrongHash):
-        fetch(link_to(liar([ok(BLOB[::-1])]).url), limit_bytes=1 << 30, timeout_s=60, cache_dir=tmp_path)
+        fetch(link_to(scripted([ok(BLOB[::-1])]).url), limit_bytes=1 << 30, timeout_s=60, cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_redirect_is_followed_but_not_without_end_nor_out_of_http(liar, serve) -> None:
+def test_a_redirect_is_followed_but_not_without_end_nor_out_of_http(scripted, serve) -> None:
     real = Store(serve().url).put(BLOB)
 
     def to(place: str) -> bytes:
         return f"HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode()
 
-    assert fetch(link_to(liar([to(real.uri)]).url), limit_bytes=1 << 30, timeout_s=60) == BLOB
+    assert fetch(link_to(scripted([to(real.uri)]).url), limit_bytes=1 << 30, timeout_s=60) == BLOB
     with pytest.raises(LinkDead, match="without end"):
-        fetch(link_to(liar([to("/blob")]).url), limit_bytes=1 << 30, timeout_s=60)
+        fetch(link_to(scripted([to("/blob")]).url), limit_bytes=1 << 30, timeout_s=60)
     with pytest.raises(UnusableAddress):
-        fetch(link_to(liar([to("file:///etc/hostname")]).url), limit_bytes=1 << 30, timeout_s=60)
+        fetch(link_to(scripted([to("file:///etc/hostname")]).url), limit_bytes=1 << 30, timeout_s=60)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_an_impossible_link_is_malformed() -> None:
         fetch(Link(digest=b"short", size_bytes=1, uri="file:///x"), limit_bytes=1, timeout_s=60)
 
 
-def test_a_store_is_asked_before_the_links_own_address(tmp_path: Path) -> None:
+def test_a_store_comes_before_the_links_own_address(tmp_path: Path) -> None:
     store = Store(tmp_path)
     here = store.put(BLOB)
     elsewhere = Link(digest=here.digest, size_bytes=here.size_bytes, uri=dead_address())

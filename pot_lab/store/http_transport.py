@@ -1,0 +1,300 @@
+"""Blobs over HTTP, on urllib3: streamed, with redirects counted, proxies from the environment and no encodings.
+
+Reading stops when the caller closes the source from its own thread, so neither a server that drips nor one that never
+ends its header can outlast the caller's deadline. Must not decode or hold more than it hands on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import ssl
+import urllib.request
+from collections.abc import Callable, Iterator
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, LocationValueError
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import make_headers
+
+from pot_lab.store.addresses import HTTP_SCHEMES, same_origin, split_credentials
+from pot_lab.store.errors import LinkDead, StoreFull, TooBig, UnusableAddress, WrongHash
+from pot_lab.store.transport import CHUNK_BYTES, Interrupted
+
+REDIRECT_LIMIT = 5
+CONNECT_TIMEOUT_S = 10.0
+REASON_LIMIT_BYTES = 4096
+_REDIRECTS = (301, 302, 303, 307, 308)
+_SIZE = re.compile(r"[0-9]{1,18}\Z")
+
+
+def proxy_of(uri: str) -> str | None:
+    """The proxy that the environment (`http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`) names for this address.
+
+    Loopback addresses are never asked for through a proxy.
+
+    Raises:
+        UnusableAddress: the environment names a proxy of a kind that is not supported.
+    """
+    parts = urlsplit(uri)
+    if _is_loopback(parts.hostname or "") or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if urlsplit(proxy).scheme not in HTTP_SCHEMES:
+        raise UnusableAddress(
+            "the environment names a proxy that is not supported", seen=urlsplit(proxy).scheme, wanted="http or https"
+        )
+    return proxy
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _Exchange:
+    """The requests of one transfer, each over a connection of its own that another thread can cut.
+
+    Args:
+        timeout_s: the most that one wait for the network takes, in seconds.
+        credentials: `user:password`, for the origin of the first address only.
+    """
+
+    def __init__(self, timeout_s: float, credentials: str | None) -> None:
+        self._timeout_s = timeout_s
+        self._credentials = credentials
+        self._sockets: list[socket.socket] = []
+        self._response: BaseHTTPResponse | None = None
+        self._cut = False
+
+    def request(self, method: str, uri: str, headers: dict[str, str], body: bytes | None = None) -> BaseHTTPResponse:
+        """Send a request, follow redirects and read the answer's header; the body is still to be read.
+
+        Raises:
+            UnusableAddress: an address, or a redirect to one, that is not HTTP or has an impossible host.
+            LinkDead: more redirects than REDIRECT_LIMIT.
+            Interrupted: the network, or `cut`.
+        """
+        here, own = split_credentials(uri)
+        credentials = own or self._credentials
+        for _ in range(REDIRECT_LIMIT + 1):
+            response = self._ask(method, here, headers, credentials, body)
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or not location or (body is not None and response.status == 303):
+                return response
+            response.close()
+            there, own = split_credentials(urljoin(here, location))
+            credentials = own or (credentials if same_origin(here, there) else None)
+            here = there
+        raise LinkDead("the link redirects without end", seen=uri, wanted=f"at most {REDIRECT_LIMIT} redirects")
+
+    def _ask(
+        self, method: str, uri: str, headers: dict[str, str], credentials: str | None, body: bytes | None
+    ) -> BaseHTTPResponse:
+        if self._cut:
+            raise Interrupted("closed by the caller")
+        headers = {**headers, "Accept-Encoding": "identity", "Connection": "close", "User-Agent": "pot-lab"}
+        if credentials is not None:
+            headers |= make_headers(basic_auth=credentials)
+        try:
+            self._response = self._manager(uri).urlopen(
+                method,
+                uri,
+                body=body,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=min(self._timeout_s, CONNECT_TIMEOUT_S), read=self._timeout_s),
+            )
+        except LocationValueError as error:
+            raise UnusableAddress("the address has an impossible host", seen=uri) from error
+        except (HTTPError, OSError) as error:
+            raise Interrupted(f"{type(error).__name__}: {error}") from error
+        return self._response
+
+    def _manager(self, uri: str) -> urllib3.PoolManager:
+        context = ssl.create_default_context() if uri.startswith("https") else None
+        proxy = proxy_of(uri)
+        if proxy is None:
+            manager = urllib3.PoolManager(ssl_context=context)
+        else:
+            bare, credentials = split_credentials(proxy)
+            own = make_headers(proxy_basic_auth=credentials) if credentials else {}
+            manager = urllib3.ProxyManager(bare, proxy_headers=own, ssl_context=context)
+        manager.pool_classes_by_scheme = _pools(self._opened)
+        return manager
+
+    def _opened(self, connected: socket.socket) -> None:
+        # urllib3 leaves the connect timeout in force while it sends, which would bound a whole upload.
+        connected.settimeout(self._timeout_s)
+        self._sockets.append(connected)
+        if self._cut:
+            raise Interrupted("closed by the caller")
+
+    def cut(self) -> None:
+        """End whatever another thread waits for, and free the connections; may be called from any thread, twice."""
+        self._cut = True
+        for connected in self._sockets:
+            try:
+                connected.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        if self._response is not None:
+            self._response.close()
+
+
+def _pools(opened: Callable[[socket.socket], None]) -> dict[str, type[HTTPConnectionPool]]:
+    """Connection pools that hand each new socket to `opened`, so that it can be shut down while urllib3 reads."""
+
+    class _Connection(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            opened(self.sock)
+
+    class _SecureConnection(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            opened(self.sock)
+
+    class _Pool(HTTPConnectionPool):
+        ConnectionCls = _Connection
+
+    class _SecurePool(HTTPSConnectionPool):
+        ConnectionCls = _SecureConnection
+
+    return {"http": _Pool, "https": _SecurePool}
+
+
+class HttpSource:
+    """A blob behind HTTP, read from an offset by a Range request; a server that ignores ranges starts at 0.
+
+    Args:
+        uri: the address; user info in it is sent as basic authentication.
+        offset: the first byte to ask for.
+        timeout_s: for each wait, not for the whole.
+        credentials: `user:password` for an address that does not hold them.
+    """
+
+    def __init__(self, uri: str, offset: int, timeout_s: float, credentials: str | None = None) -> None:
+        self._exchange = _Exchange(timeout_s, credentials)
+        self._uri = uri
+        self._wanted_offset = offset
+        self._response: BaseHTTPResponse | None = None
+        self.size_bytes: int | None = None
+        self.offset = offset
+
+    def open(self) -> None:
+        """Ask, follow redirects, and read the answer's header.
+
+        Raises:
+            LinkDead: the server says that there is no such blob, or redirects without end.
+            UnusableAddress: the address or a redirect is not HTTP, or has an impossible host.
+            Interrupted: anything that another attempt may mend.
+        """
+        headers = {"Range": f"bytes={self._wanted_offset}-"} if self._wanted_offset else {}
+        response = self._exchange.request("GET", self._uri, headers)
+        self._check(response)
+        self._response = response
+
+    def _check(self, response: BaseHTTPResponse) -> None:
+        if response.status in (400, 401, 403, 404, 405, 410, 451):
+            raise LinkDead(
+                "the server does not give this blob",
+                seen=f"HTTP {response.status} at {split_credentials(self._uri)[0]}",
+            )
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in ("", "identity"):
+            raise LinkDead("the server encodes the blob, which was not asked for", seen=encoding, wanted="identity")
+        if response.status == 206:
+            # Content-Range: bytes FIRST-LAST/TOTAL
+            first, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+            if not first.startswith(f"{self._wanted_offset}-"):
+                raise Interrupted(f"asked from byte {self._wanted_offset}, got {first!r}")
+            self.size_bytes = _size(total)
+            self.offset = self._wanted_offset
+        elif response.status == 200:
+            self.size_bytes = _size(response.headers.get("Content-Length", ""))
+            self.offset = 0
+        elif response.status == 416:
+            raise Interrupted("HTTP 416: the server has fewer bytes than are here already")
+        else:
+            raise Interrupted(f"HTTP {response.status}")
+
+    def chunks(self) -> Iterator[bytes]:
+        """The blob's bytes from `offset` on, as they come, at most CHUNK_BYTES at a time.
+
+        Raises:
+            Interrupted: the server closed early, the network failed, the source is not open or was closed.
+        """
+        if self._response is None:
+            raise Interrupted("the source is not open")
+        try:
+            while data := self._response.read1(CHUNK_BYTES, decode_content=False):
+                yield data
+        except (HTTPError, OSError, ValueError, AttributeError) as error:
+            # ValueError and AttributeError: closed from the caller's thread while reading
+            raise Interrupted(f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """End a read that waits, and free the connection; may be called from any thread, at any time."""
+        self._exchange.cut()
+
+
+def _size(text: str) -> int | None:
+    return int(text) if _SIZE.match(text) else None
+
+
+def http_put(uri: str, data: bytes, timeout_s: float, credentials: str | None = None) -> None:
+    """Put a blob to an HTTP store, following redirects.
+
+    Args:
+        uri: the blob's address.
+        data: the blob.
+        timeout_s: for each wait, and for sending the whole body.
+        credentials: `user:password`, sent as basic authentication to the address's own origin.
+
+    Raises:
+        LinkDead: nothing answers there, it takes no blobs, or it answers 200 and does not have the blob.
+        TooBig, StoreFull, WrongHash: the server's refusals.
+        UnusableAddress: not an HTTP address, or an impossible host.
+    """
+    exchange = _Exchange(timeout_s, credentials)
+    try:
+        if _has(exchange, uri, len(data)):
+            return  # content-addressed: the same bytes are there already
+        response = exchange.request("PUT", uri, {"Content-Type": "application/octet-stream"}, data)
+        reason = response.read1(REASON_LIMIT_BYTES, decode_content=False).decode("utf-8", "replace").strip()
+        # A login page or a catch-all server says 200 to everything.
+        if response.status in (201, 204) or (response.status == 200 and _has(exchange, uri, len(data))):
+            return
+    except (Interrupted, HTTPError, OSError) as error:
+        raise LinkDead("the store does not answer", seen=f"{error} at {uri}") from error
+    finally:
+        exchange.cut()
+    if response.status == 200:
+        raise LinkDead("the store answers, but it does not have the blob", seen=f"HTTP 200 at {uri}")
+    refusals = {413: TooBig, 422: WrongHash, 507: StoreFull}
+    kind = refusals.get(response.status, LinkDead)
+    raise kind("the store refused the blob", seen=f"{len(data)} bytes", wanted=f"HTTP {response.status}: {reason}")
+
+
+def _has(exchange: _Exchange, uri: str, size_bytes: int) -> bool:
+    """Whether the server has a blob of this size at the address."""
+    head = exchange.request("HEAD", uri, {})
+    head.close()
+    return head.status == 200 and _size(head.headers.get("Content-Length", "")) == size_bytes

@@ -1,0 +1,233 @@
+"""Blobs over HTTP with servers that follow a script: redirects, credentials, proxies, encodings, cut connections."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from pot_lab.store import LinkDead, Store, TooSlow, UnusableAddress, WrongHash, fetch
+from pot_lab.store.http_transport import HttpSource, proxy_of
+from pot_lab.store.transport import FileSource, Interrupted
+from tests.store.test_blobs import BLOB, link_to, ok, partial
+
+EMPTY_404 = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+BASIC = b"authorization: Basic " + base64.b64encode(b"user:s3cret")
+
+
+def status(line: str, *headers: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {line}", *headers, "Content-Length: 0", "", ""]).encode()
+
+
+def origin(server) -> str:
+    return server.url.removesuffix("/blob")
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize("line", ["201 Created", "204 No Content"])
+def test_a_store_may_answer_a_put_with_created_or_no_content(scripted, line: str) -> None:
+    server = scripted([EMPTY_404], [status(line)])
+    link = Store(origin(server)).put(b"x")
+    assert link.uri == f"{origin(server)}/{link.digest.hex()}"
+    assert [request.split(b" ")[0] for request in server.requests] == [b"HEAD", b"PUT"]
+
+
+def test_a_blob_that_the_store_has_is_not_sent_again(scripted) -> None:
+    server = scripted([status("200 OK").replace(b"Content-Length: 0", b"Content-Length: 3")])
+    Store(origin(server)).put(b"abc")
+    assert [request.split(b" ")[0] for request in server.requests] == [b"HEAD"]
+
+
+def test_a_server_that_says_ok_to_everything_has_not_stored_the_blob(scripted) -> None:
+    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
+    with pytest.raises(LinkDead, match="does not have the blob"):
+        Store(origin(scripted([page]))).put(b"weights" * 100)
+
+
+def test_an_ok_is_believed_when_the_blob_is_there_afterwards(scripted) -> None:
+    there = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+    server = scripted([EMPTY_404], [status("200 OK")], [there])
+    Store(origin(server)).put(b"abc")
+    assert [request.split(b" ")[0] for request in server.requests] == [b"HEAD", b"PUT", b"HEAD"]
+
+
+@pytest.mark.parametrize("line", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
+def test_a_put_follows_a_redirect_with_its_body(scripted, serve, line: str) -> None:
+    real = serve()
+    digest = link_to("http://h/").digest.hex()
+    server = scripted([status(line, f"Location: {real.url}/{digest}")])
+    link = Store(origin(server)).put(BLOB)
+    assert link.uri.startswith(origin(server))
+    assert real.request("GET", f"/{digest}")[1] == BLOB
+
+
+def test_a_put_that_is_told_to_look_elsewhere_has_stored_nothing(scripted) -> None:
+    server = scripted([EMPTY_404], [status("303 See Other", "Location: http://127.0.0.1:1/")])
+    with pytest.raises(LinkDead, match="303"):
+        Store(origin(server)).put(b"x")
+
+
+def test_credentials_are_sent_and_never_shown(scripted) -> None:
+    server = scripted([EMPTY_404], [status("201 Created")], [EMPTY_404], [status("401 Unauthorized")], [ok(BLOB)])
+    store = Store(origin(server).replace("http://", "http://user:s3cret@"))
+    link = store.put(b"x")
+    assert "s3cret" not in link.uri and "s3cret" not in store.url
+    with pytest.raises(LinkDead) as refusal:
+        store.put(b"x")
+    assert "s3cret" not in str(refusal.value)
+    wanted = link_to(store.uri(link_to("http://h/").digest))
+    assert store.fetch(wanted, limit_bytes=1 << 30, timeout_s=60) == BLOB
+    assert len(server.requests) == 5 and all(BASIC in request for request in server.requests)
+    fetch(wanted, limit_bytes=1 << 30, timeout_s=60)
+    assert b"uthorization" not in server.requests[-1]
+
+
+def test_credentials_stay_with_their_own_origin(scripted) -> None:
+    there = scripted([ok(BLOB)])
+    here = scripted([status("302 Found", "Location: /again")], [status("302 Found", f"Location: {there.url}")])
+    uri = here.url.replace("http://", "http://user:s3cret@")
+    assert fetch(link_to(uri), limit_bytes=1 << 30, timeout_s=60) == BLOB
+    assert all(BASIC in request for request in here.requests) and len(here.requests) == 2
+    assert b"uthorization" not in there.requests[0]
+
+
+@pytest.mark.parametrize("value", ["identity", "Identity", "", " identity "])
+def test_no_encoding_may_be_named_in_any_case(scripted, value: str) -> None:
+    answer = ok(BLOB).replace(b"OK\r\n", f"OK\r\nContent-Encoding: {value}\r\n".encode(), 1)
+    server = scripted([answer])
+    assert fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=60) == BLOB
+    assert b"Accept-Encoding: identity" in server.requests[0]
+
+
+def test_an_encoded_answer_is_refused(scripted) -> None:
+    answer = ok(BLOB).replace(b"OK\r\n", b"OK\r\nContent-Encoding: gzip\r\n", 1)
+    with pytest.raises(LinkDead, match="gzip"):
+        fetch(link_to(scripted([answer]).url), limit_bytes=1 << 30, timeout_s=60)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-5", "1e9", "²"])
+def test_a_length_that_is_no_number_is_not_believed(scripted, length: str) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: " + length.encode("latin-1") + b"\r\n\r\n" + BLOB
+    assert fetch(link_to(scripted([answer]).url), limit_bytes=1 << 30, timeout_s=60) == BLOB
+
+
+def test_another_range_than_was_asked_for_is_not_appended(scripted, tmp_path: Path) -> None:
+    link = link_to("http://h/")
+    (tmp_path / f".{link.digest.hex()}.part").write_bytes(BLOB[:1000])
+    server = scripted([partial(BLOB, 999)], [partial(BLOB, 1000)])
+    assert fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=60, cache_dir=tmp_path) == BLOB
+    assert len(server.requests) == 2
+
+
+def test_a_range_of_a_blob_with_another_size_is_refused(scripted, tmp_path: Path) -> None:
+    link = link_to("http://h/")
+    (tmp_path / f".{link.digest.hex()}.part").write_bytes(BLOB[:1000])
+    with pytest.raises(WrongHash, match="shorter"):
+        fetch(link_to(scripted([partial(BLOB[:-1], 1000)]).url), limit_bytes=1 << 30, timeout_s=60, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://data..example/x",
+        "http://.example/x",
+        "http://" + "a" * 64 + ".example/x",
+        "http://a b/x",
+        "file:///tmp/a%00b",
+        "http://h:99999/x",
+    ],
+)
+def test_an_impossible_address_is_refused_at_once(uri: str) -> None:
+    with pytest.raises(UnusableAddress):
+        fetch(link_to(uri), limit_bytes=1 << 30, timeout_s=60)
+
+
+def test_an_ipv6_store_is_an_address_like_any_other() -> None:
+    with pytest.raises(LinkDead):
+        Store("http://[::1]:9").put(b"x")
+
+
+def test_other_hosts_are_asked_through_the_proxy_of_the_environment(scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = scripted([ok(BLOB)])
+    monkeypatch.setenv("http_proxy", origin(proxy).replace("http://", "http://user:s3cret@"))
+    assert fetch(link_to("http://blobs.example/x"), limit_bytes=1 << 30, timeout_s=60) == BLOB
+    assert proxy.requests[0].startswith(b"GET http://blobs.example/x HTTP/1.1\r\n")
+    assert b"proxy-" + BASIC in proxy.requests[0]
+
+
+def test_loopback_is_never_asked_through_a_proxy(scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = scripted([ok(BLOB)])
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=60) == BLOB
+
+
+@pytest.mark.parametrize(
+    ("environment", "uri", "proxy"),
+    [
+        ({}, "http://h/x", None),
+        ({"http_proxy": "http://p:1"}, "http://h/x", "http://p:1"),
+        ({"http_proxy": "p:1"}, "http://h/x", "http://p:1"),
+        ({"http_proxy": "http://p:1"}, "https://h/x", None),
+        ({"https_proxy": "http://p:1"}, "https://h/x", "http://p:1"),
+        ({"all_proxy": "http://p:1"}, "https://h/x", "http://p:1"),
+        ({"http_proxy": "http://p:1", "no_proxy": ".example"}, "http://a.example:80/x", None),
+        ({"http_proxy": "http://p:1", "no_proxy": "*"}, "http://h/x", None),
+        ({"http_proxy": "http://p:1"}, "http://localhost:5/x", None),
+        ({"http_proxy": "http://p:1"}, "http://[::1]:5/x", None),
+        ({"http_proxy": "http://p:1"}, "http://127.9.9.9/x", None),
+        ({"http_proxy": "http://p:1"}, "http://10.0.0.1/x", "http://p:1"),
+    ],
+)
+def test_which_proxy_is_used(
+    environment: dict[str, str], uri: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_of(uri) == proxy
+
+
+def test_a_proxy_of_another_kind_is_named_in_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://user:s3cret@p:1")
+    with pytest.raises(UnusableAddress, match="socks5") as refusal:
+        fetch(link_to("http://blobs.example/x"), limit_bytes=1 << 30, timeout_s=60)
+    assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("script", [[b"HTTP/1.1 200 OK\r\n", 3600.0], [ok(BLOB[:9], len(BLOB)), 3600.0], [3600.0]])
+def test_no_thread_is_left_waiting_when_the_time_is_up(scripted, script: list[bytes | float]) -> None:
+    with pytest.raises(TooSlow):
+        fetch(link_to(scripted(script).url), limit_bytes=1 << 30, timeout_s=0.5)
+    for thread in threading.enumerate():
+        if thread.name == "pot-lab-fetch":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def test_a_source_that_is_not_open_or_was_closed_gives_nothing(scripted, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x")
+    for source in (HttpSource("http://127.0.0.1:1/", 0, 1.0), FileSource(str(tmp_path / "x"), 0)):
+        with pytest.raises(Interrupted):
+            next(source.chunks())
+    closed = HttpSource(scripted([ok(BLOB)]).url, 0, 60.0)
+    closed.close()
+    with pytest.raises(Interrupted):
+        closed.open()
+
+
+def test_blobs_of_a_folder_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        link = Store(tmp_path).put(b"model")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / link.digest.hex()).stat().st_mode) == 0o644
