@@ -202,27 +202,19 @@ def cli() -> str:
     ]
     for path, command in _commands(root, "pot-lab"):
         context = click.Context(command, info_name=path)
-        out.append(
-            f"## `{path}`" if path == "pot-lab" else f"{'#' * (1 + path.count(' '))}# `{path}`".replace("# #", "##")
-        )
-        out.append(f"```text\n{' '.join([path, *command.collect_usage_pieces(context)])}\n```")
-        out.append(inspect.cleandoc(command.help or command.short_help or "").replace("\b\n", ""))
-        rows = []
-        for parameter in command.get_params(context):
-            if isinstance(parameter, click.Option) and not parameter.hidden:
-                record = parameter.get_help_record(context)
-                if record and parameter.name != "help":
-                    rows.append((f"`{record[0]}`", record[1]))
-            elif isinstance(parameter, click.Argument):
-                rows.append((f"`{parameter.make_metavar(context)}`", getattr(parameter, "help", None) or "argument"))
-        if rows:
-            out.append(table(("option", "meaning"), rows))
-        if isinstance(command, click.Group):
-            names = command.list_commands(context)
-            found = [(name, command.get_command(context, name)) for name in names]
-            rows = [(f"`{path} {name}`", one.get_short_help_str(200)) for name, one in found if one and not one.hidden]
-            out.append(table(("command", "does"), rows))
+        out += [
+            f"{'#' * (2 + path.count(' '))} `{path}`",
+            f"```text\n{' '.join([path, *command.collect_usage_pieces(context)])}\n```",
+            _PREFORMATTED.sub(r"```text\n\1\n```", inspect.cleandoc(command.help or "")),
+        ]
+        records = [one.get_help_record(context) for one in command.get_params(context) if "--help" not in one.opts]
+        if found := [(f"`{record[0]}`", record[1]) for record in records if record and record[1]]:
+            out.append(table(("option", "meaning"), found))
     return "\n\n".join(part for part in out if part) + "\n"
+
+
+_PREFORMATTED = re.compile(r"^\x08\n(.*?)(?=\n\s*\n|\Z)", re.M | re.S)
+"""What click prints as it stands: a paragraph below a backspace."""
 
 
 def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -413,7 +405,7 @@ def score_functions() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "api.md": api,
-    # "cli.md": cli,
+    "cli.md": cli,
     "errors.md": error_pages,
     "network-toml.md": network_toml,
     "parameters.md": parameters,

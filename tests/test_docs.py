@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 import pot_lab
@@ -91,6 +93,23 @@ def test_the_api_reference_has_every_public_name_with_its_text(generate: ModuleT
     assert missing == []
     assert "- `train_for`: " in page  # a parameter of `Lab.order`
     assert ":module: pot_lab" in page and "score: str = 'accuracy'" in page
+
+
+def test_the_cli_reference_has_every_command_and_option(generate: ModuleType) -> None:
+    from pot_lab.cli.main import cli
+
+    def tree(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+        yield path, command
+        for name, below in getattr(command, "commands", {}).items():
+            yield from tree(below, f"{path} {name}")
+
+    parts = re.split(r"^#+ `(pot-lab[^`]*)`$", generate.cli(), flags=re.M)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    commands = dict(tree(cli, "pot-lab"))
+    assert set(sections) == set(commands)
+    for path, command in commands.items():
+        options = [option for option in command.params if isinstance(option, click.Option) and not option.hidden]
+        assert [option.opts for option in options if f"`{option.opts[-1]}" not in sections[path]] == [], path
 
 
 def test_the_error_list_has_every_error_with_its_rule(generate: ModuleType) -> None:
