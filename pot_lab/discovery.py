@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pot_lab import home
 from pot_lab.crypto.identity import Identity
-from pot_lab.network.aggregator.main import ACCOUNT_FILE, load_account
+from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, load_account
 from pot_lab.network.config import NetworkConfig
 from pot_lab.testnet.errors import UnknownAccount
 from pot_lab.testnet.testnet import Testnet

@@ -19,8 +19,8 @@ from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
-from pot_lab.network.aggregator.main import run_aggregator
 from pot_lab.network.aggregator.process import Aggregator
+from pot_lab.network.aggregator.run import run_aggregator
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
 

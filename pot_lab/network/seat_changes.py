@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.errors import PotLabError
-from pot_lab.network.aggregator.main import (
+from pot_lab.network.aggregator.keys_folder import (
     ACCOUNT_FILE,
     CURVE_FILE,
     NEXT_FOLDER,

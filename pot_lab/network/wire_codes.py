@@ -13,10 +13,8 @@ from pot_lab.agreement.evidence import NoEquivocation
 from pot_lab.agreement.quorum import BadReplicaCount
 from pot_lab.consensus.batching import QueueFull
 from pot_lab.consensus.proof import NoProof
-from pot_lab.crypto.cipher import CannotDecrypt
 from pot_lab.crypto.identity import BadKey, BadSignature
 from pot_lab.crypto.merkle import BadTree
-from pot_lab.crypto.sealed_box import CannotOpen
 from pot_lab.crypto.shamir import BadShares
 from pot_lab.errors import InvariantBroken, Malformed, Oversize, PotLabError, UnknownScoreFunction
 from pot_lab.network.errors import RemoteError
@@ -48,13 +46,11 @@ WIRE_ERRORS = table_of_codes(
         # any reader of bytes from outside
         Malformed,
         Oversize,
-        # signatures, shares, boxes and trees inside transactions
+        # signatures, shares and trees inside transactions
         BadKey,
         BadShares,
         BadSignature,
         BadTree,
-        CannotDecrypt,
-        CannotOpen,
         # consensus: admission, proofs of replies, evidence
         BadReplicaCount,
         NoEquivocation,

@@ -9,7 +9,7 @@ from typing import Any
 
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
-from pot_lab.network.aggregator.main import ACCOUNT_FILE, PASSWORD_FILE
+from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, PASSWORD_FILE
 
 TESTNET_PARAMETERS: dict[str, Any] = {
     "update_ms": 2_000,

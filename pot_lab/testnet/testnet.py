@@ -28,7 +28,7 @@ from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
 from pot_lab.files import FileLocked, locked, replace_durably
-from pot_lab.network.aggregator.main import ACCOUNT_FILE, CURVE_FILE, SEALING_FILE, load_account
+from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, CURVE_FILE, SEALING_FILE, load_account
 from pot_lab.network.config import ChainConfig, NetworkConfig
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
 from pot_lab.network.keys import CurveKeyPair, save_curve_key

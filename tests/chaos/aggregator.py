@@ -17,7 +17,7 @@ from pot_lab.agreement.application import Application, Batch, Execution
 from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import Identity
-from pot_lab.network.aggregator.main import run_aggregator
+from pot_lab.network.aggregator.run import run_aggregator
 from pot_lab.network.duties.duty import Duty
 from tests.chaos.weather import Weather, install
 from tests.network.toy import Toy

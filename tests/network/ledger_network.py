@@ -22,7 +22,8 @@ from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.network.aggregator import main as node
-from pot_lab.network.aggregator import process as aggregator
+from pot_lab.network.aggregator import run
+from pot_lab.network.aggregator.process import Aggregator
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
 from pot_lab.network.genesis import unnamed_genesis
@@ -155,7 +156,7 @@ class LedgerNetwork:
             process.wait()
 
 
-class Liar(aggregator.Aggregator):
+class Liar(Aggregator):
     """Signs two prepares and two commits for every place: as a primary it has no prepares to sign."""
 
     def _send(self, effect: Effect) -> None:
@@ -172,5 +173,5 @@ class Liar(aggregator.Aggregator):
 
 
 if __name__ == "__main__":
-    aggregator.Aggregator = Liar  # type: ignore[misc]
+    run.Aggregator = Liar  # type: ignore[misc]
     sys.exit(node.main())

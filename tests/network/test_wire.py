@@ -118,6 +118,8 @@ NEVER_SENT = {
     "BadParameters": "of the process's own arguments",
     "BadProof": "raised by whoever checks a proof",
     "BadViewChange": "of frames between aggregators, which are dropped",
+    "CannotDecrypt": "raised by whoever holds the key",
+    "CannotOpen": "raised by whoever holds the key",
     "PortTaken": "stops a process while it starts",
     "StateDiverged": "stops the replica",
     "WrongPassword": "of keystores",

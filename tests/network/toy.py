@@ -18,7 +18,7 @@ from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.crypto.canonical import decode, encode, sha256, tagged_hash
 from pot_lab.crypto.identity import Identity, recover
 from pot_lab.errors import Malformed, PotLabError
-from pot_lab.network.aggregator.main import run_aggregator
+from pot_lab.network.aggregator.run import run_aggregator
 from pot_lab.network.client.calls import AggregatorStatus
 from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.config import NetworkConfig

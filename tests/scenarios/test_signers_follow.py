@@ -12,7 +12,7 @@ import pytest
 from pot_lab.chain.errors import ChainReverted
 from pot_lab.demo import digits
 from pot_lab.network import seat_changes
-from pot_lab.network.aggregator.main import load_account
+from pot_lab.network.aggregator.keys_folder import load_account
 from pot_lab.network.chain_access import wallet_of
 from pot_lab.network.config import NetworkConfig
 from pot_lab.notebook.lab import connect

@@ -1,77 +1,44 @@
 """One aggregator of a real network: the ledger behind the replica, the chain behind the duties, the keys from their
 files.
 
-`pot-lab aggregator` and the testnet start this. Everything it needs lies in two folders: its keys, and its data (log,
-history), which may be lost without losing money: the other aggregators have it too.
-
-    keys/account.json   encrypted keystore of the aggregator's account
-         password       opens it (or `$POT_LAB_PASSWORD`)
-         curve.key      CURVE secret key (Z85)
-         sealing.key    X25519 secret key (hex), to open key shares
-         next/          the same four for a change of keys, laid there before it is ordered; the first ones stay, since
-                        shares may still be sealed to them
+`pot-lab aggregator` and the testnet start this. Everything it needs is in two folders: its keys (`keys_folder`), and
+its data (log, history), which may be lost without losing money: the other aggregators have it too.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from pot_lab.agreement.application import Application
-from pot_lab.agreement.evidence import Equivocation
 from pot_lab.consensus.membership import NO_SEAT
-from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.crypto.identity import Identity
-from pot_lab.crypto.keystore import load_keystore
-from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
+from pot_lab.network.aggregator.keys_folder import (
+    ACCOUNT_FILE,
+    CURVE_FILE,
+    NEXT_FOLDER,
+    SEALING_FILE,
+    load_account,
+    load_sealing_key,
+)
 from pot_lab.network.aggregator.process import Aggregator
+from pot_lab.network.aggregator.run import run_aggregator
 from pot_lab.network.chain_access import wallet_of, watcher_of
 from pot_lab.network.config import AggregatorEntry, NetworkConfig, parse_listening
 from pot_lab.network.duties.attest_chain import AttestChain
 from pot_lab.network.duties.chain_queue import Errands
-from pot_lab.network.duties.duty import Duty
 from pot_lab.network.duties.release_shares import ReleaseShares
 from pot_lab.network.duties.rotate_signers import RotateSigners
 from pot_lab.network.duties.settle_epochs import SettleEpochs
 from pot_lab.network.duties.show_evidence import ShowEvidence
 from pot_lab.network.duties.signer import TransactionSigner
-from pot_lab.network.errors import BadConfig, BadKeyFile
+from pot_lab.network.errors import BadConfig
 from pot_lab.network.genesis import genesis_of
 from pot_lab.network.keys import load_curve_key
-from pot_lab.network.logs import log_to_stderr
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
-
-ACCOUNT_FILE, PASSWORD_FILE, CURVE_FILE, SEALING_FILE = "account.json", "password", "curve.key", "sealing.key"
-NEXT_FOLDER = "next"
-
-
-def load_sealing_key(path: Path) -> SealingKey:
-    """Read an X25519 secret key from a file of 64 hex digits; raises BadKeyFile."""
-    try:
-        return SealingKey.from_secret(bytes.fromhex(path.read_text().strip()))
-    except OSError as error:
-        raise BadKeyFile(f"cannot read the key file {path}: {error.strerror}") from error
-    except (ValueError, PotLabError) as error:
-        raise BadKeyFile(f"{path} holds no sealing key", wanted="64 hex digits") from error
-
-
-def load_account(keys: Path) -> Identity:
-    """Open the account in a keys folder with the password beside it, or `$POT_LAB_PASSWORD`; raises BadKeyFile."""
-    password_file = keys / PASSWORD_FILE
-    try:
-        password = password_file.read_text().strip() if password_file.is_file() else os.environ.get("POT_LAB_PASSWORD")
-        if password is None:
-            raise BadKeyFile(f"no password for {keys / ACCOUNT_FILE}", wanted=f"{password_file} or $POT_LAB_PASSWORD")
-        return load_keystore(keys / ACCOUNT_FILE, password)
-    except OSError as error:
-        raise BadKeyFile(f"cannot read the keystore {keys / ACCOUNT_FILE}: {error.strerror}") from error
 
 
 def run_node(
@@ -192,70 +159,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         watch_chain=not chosen.no_chain,
         log_level=chosen.log_level,
     )
-
-
-def run_aggregator(
-    config: NetworkConfig | str | os.PathLike[str],
-    index: int | None,
-    data_dir: str | os.PathLike[str],
-    application: Application,
-    duties: Sequence[Duty],
-    *,
-    identity: Identity,
-    curve_secret: str,
-    parameters: ConsensusParameters | None = None,
-    listening: AggregatorEntry | None = None,
-    spare: Sequence[tuple[Identity, str]] = (),
-    witness: Callable[[Equivocation], None] | None = None,
-    log_level: str = "info",
-    on_created: Callable[[Aggregator], None] | None = None,
-) -> int:
-    """The main of an aggregator process: logs to stderr, stops cleanly on SIGTERM and SIGINT, and returns an exit code.
-
-    Args:
-        config: the network, or the path of its `network.toml`.
-        on_created: gets the aggregator before it runs, e.g. to hand `wake` to a watcher's thread.
-        (others): see `Aggregator`.
-    Returns: 0 after a clean stop; 1 after an error, which stands in one line on stderr.
-    """
-    log_to_stderr(log_level)
-    _share_processor()
-    try:
-        network = config if isinstance(config, NetworkConfig) else NetworkConfig.load(config)
-        aggregator = Aggregator(
-            network,
-            index,
-            identity,
-            curve_secret,
-            application,
-            duties,
-            data_dir,
-            parameters=parameters,
-            listening=listening,
-            spare=spare,
-            witness=witness,
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: aggregator.stop())
-        if on_created is not None:
-            on_created(aggregator)
-        aggregator.run()
-    except (PotLabError, OSError) as error:
-        name = "newcomer" if index is None else index
-        print(f"aggregator {name} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return 1
-    return 0
-
-
-def _share_processor() -> None:
-    """Let no thread of this process interrupt another because it was woken (Linux's SCHED_BATCH, for threads to come).
-
-    Each frame that is sent wakes libzmq's thread. On a busy machine that one takes the processor for one frame, goes
-    back to sleep, and so on for every peer; not interrupting, it finds them all at once (benchmarks.md).
-    """
-    if hasattr(os, "SCHED_BATCH"):
-        with contextlib.suppress(OSError):  # forbidden in some containers
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 if __name__ == "__main__":

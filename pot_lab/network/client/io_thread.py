@@ -1,16 +1,15 @@
 """One background thread for everything a client waits for, so notebooks and scripts never block on a socket.
 
-The thread owns its sockets: others hand it work with `call` and it hands results back through futures. A plain poll
-loop, not
-asyncio: a notebook has its own event loop, and `Call` (client.py) can be awaited in it.
+The thread owns its sockets: other threads pass it actions with `call`, and it passes results back through futures. A
+plain poll loop, not asyncio: a notebook has its own event loop, and `Call` (calls.py) can be awaited in it.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
 import os
-import socket
 import threading
 import time
 from collections import deque
@@ -18,10 +17,41 @@ from collections.abc import Callable
 
 import zmq
 
+from pot_lab.network.wake_up import WakeUp
+
 _log = logging.getLogger("pot_lab.client")
-_LONGEST_WAIT_MS = 1_000
+_LONGEST_WAIT_S = 1.0
 
 Action = Callable[[], None]
+
+
+class Timers:
+    """Actions to run at a time, earliest first and in the order of `after` where times are equal.
+
+    Args:
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self._queue: list[tuple[float, int, Action]] = []
+        self._tickets = itertools.count()
+
+    def after(self, delay_s: float, action: Action) -> None:
+        """Add an action that is due `delay_s` from now."""
+        heapq.heappush(self._queue, (self.clock() + delay_s, next(self._tickets), action))
+
+    def wait_s(self, longest_s: float) -> float:
+        """How long until the next action is due, from 0 to `longest_s`."""
+        if not self._queue:
+            return longest_s
+        return min(longest_s, max(0.0, self._queue[0][0] - self.clock()))
+
+    def pop_due(self) -> Action | None:
+        """Remove and return the next action that is due, or None."""
+        if not self._queue or self._queue[0][0] > self.clock():
+            return None
+        return heapq.heappop(self._queue)[2]
 
 
 class IoThread:
@@ -29,30 +59,28 @@ class IoThread:
 
     Args:
         name: the thread's name, shown by debuggers.
+        clock: seconds, never going back; times the actions of `after`.
     Attributes:
         context: for sockets that live on this thread; used there only.
     """
 
-    def __init__(self, name: str = "pot-lab-client") -> None:
+    def __init__(self, name: str = "pot-lab-client", clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._actions: deque[Action] = deque()
-        self._timers: list[tuple[float, int, Action]] = []
-        self._tickets = 0
+        self._timers = Timers(clock)
         self._readers: dict[zmq.Socket[bytes], Action] = {}
         self._thread: threading.Thread | None = None
         self._closing = self._closed = False
-        self._waker, self._woken = socket.socketpair()
-        for end in (self._waker, self._woken):
-            end.setblocking(False)
+        self._wake_up = WakeUp()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
-        self._poller.register(self._woken, zmq.POLLIN)
+        self._poller.register(self._wake_up.source, zmq.POLLIN)
 
     @property
     def usable(self) -> bool:
-        """Whether work can still be handed over: not closed, and in the process that made it."""
+        """Whether `call` still runs what it is given: not closed, and in the process that made it."""
         return not self._closing and os.getpid() == self._process
 
     def call(self, action: Action) -> None:
@@ -62,12 +90,15 @@ class IoThread:
             if self._thread is None and not self._closing:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-        self._wake()
+        self._wake_up.wake()
+
+    def now_s(self) -> float:
+        """The clock's time in seconds."""
+        return self._timers.clock()
 
     def after(self, delay_s: float, action: Action) -> None:
-        """Run an action on the thread later; called on the thread."""
-        self._tickets += 1
-        heapq.heappush(self._timers, (time.monotonic() + delay_s, self._tickets, action))
+        """Run an action on the thread `delay_s` from now; called on the thread."""
+        self._timers.after(delay_s, action)
 
     def read(self, source: zmq.Socket[bytes], action: Action) -> None:
         """Run an action whenever a socket can be read; called on the thread."""
@@ -80,7 +111,7 @@ class IoThread:
             self._poller.unregister(source)
 
     def close(self) -> None:
-        """End the thread; what was handed over before still runs. Sockets must be closed by then."""
+        """End the thread; actions passed before still run. The owners of sockets close them before."""
         if os.getpid() != self._process:
             return
         with self._lock:
@@ -89,30 +120,23 @@ class IoThread:
         if thread is None:
             self._release()
             return
-        self._wake()
+        self._wake_up.wake()
         if thread is not threading.current_thread():
             thread.join()
 
     def _run(self) -> None:
         while not self._closing or self._actions:
-            timeout_ms = float(_LONGEST_WAIT_MS)
-            if self._timers:
-                timeout_ms = min(timeout_ms, max(0.0, (self._timers[0][0] - time.monotonic()) * 1_000))
-            if self._actions:
-                timeout_ms = 0.0
-            ready = dict(self._poller.poll(int(timeout_ms + 1)))
-            try:
-                self._woken.recv(4_096)
-            except BlockingIOError:
-                pass  # woken by a socket or a timer
+            wait_s = 0.0 if self._actions else self._timers.wait_s(_LONGEST_WAIT_S)
+            ready = dict(self._poller.poll(int(wait_s * 1_000 + 1)))
+            self._wake_up.drain()
             while self._actions:
                 self._do(self._actions.popleft())
             for source in ready:
                 reader = self._readers.get(source)
                 if reader is not None:
                     self._do(reader)
-            while self._timers and self._timers[0][0] <= time.monotonic():
-                self._do(heapq.heappop(self._timers)[2])
+            while (due := self._timers.pop_due()) is not None:
+                self._do(due)
         self._release()
 
     def _do(self, action: Action) -> None:
@@ -121,16 +145,9 @@ class IoThread:
         except Exception:  # one caller's fault must not end the thread for the others
             _log.exception("an action on the client's thread failed")
 
-    def _wake(self) -> None:
-        try:
-            self._waker.send(b"\0")
-        except (BlockingIOError, OSError):
-            pass  # a full pipe wakes as well; a closed one has nobody to wake
-
     def _release(self) -> None:
         if self._closed:
             return
         self._closed = True
-        self._waker.close()
-        self._woken.close()
+        self._wake_up.close()
         self.context.destroy(linger=0)

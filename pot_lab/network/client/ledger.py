@@ -1,15 +1,16 @@
-"""The typed face of a network: say something to the ledger, ask it something, follow what happens.
+"""The typed interface of a network: submit transactions to the ledger, query it, follow its events.
 
 Wraps the byte-moving `NetworkClient` (f+1 equal answers, retries) with signing, nonces, views and typed refusals, so
-that whoever uses it sees records and errors and never bytes. It holds no rule: what may be said is the ledger's to
-decide.
+that its users see records and errors and never bytes. It holds no rule: the ledger decides what it accepts.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -19,8 +20,9 @@ import msgspec
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
-from pot_lab.network.client.calls import AggregatorStatus
+from pot_lab.network.client.calls import AggregatorStatus, Call
 from pot_lab.network.client.client import NetworkClient
+from pot_lab.network.client.order_watch import SLOW_POLL_S, OrderWatch
 from pot_lab.network.client.streams import Subscription
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.wire_codes import error_from_wire
@@ -31,25 +33,36 @@ from pot_lab.protocol.transactions import Reply
 
 ANSWER_LIMIT_BYTES = 64 << 20
 View = TypeVar("View")
+_NONCE_ATTEMPTS = 3
 
 
 class NoIdentity(PotLabError):
-    """Something is to be signed, but this client was opened without an identity."""
+    """A transaction is to be signed, but this client was opened without an identity."""
 
 
 class LedgerClient:
-    """A connection to one network's ledger, for reading and, with an identity, for speaking.
+    """A connection to one network's ledger, for reading and, with an identity, for submitting.
 
     Args:
         config: the network, from its `network.toml`.
         identity: the account that signs; None for a reader.
+        transport: the client that moves the bytes; by default one of its own.
+        clock_us: microseconds since 1970, for nonces.
     """
 
-    def __init__(self, config: NetworkConfig, identity: Identity | None = None) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        identity: Identity | None = None,
+        *,
+        transport: NetworkClient | None = None,
+        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
         self.config = config
         self.identity = identity
         self.network_id: bytes = config.network_id
-        self.transport = NetworkClient(config)
+        self.transport = transport or NetworkClient(config)
+        self._clock_us = clock_us
         self._nonce = 0
         self._nonce_lock = threading.Lock()
 
@@ -70,48 +83,69 @@ class LedgerClient:
     ) -> None:
         self.close()
 
-    # --- saying -----------------------------------------------------------------------------------------------
+    # --- submitting -------------------------------------------------------------------------------------------
     def submit(self, body: Record, *, timeout_s: float = 30.0) -> Reply:
         """Sign `body` and have it ordered; returns the ledger's reply when f+1 aggregators gave the same.
 
         Raises:
             Refused: (the subclass that names the rule) the ledger refused it; nothing changed.
             Unreachable: too few aggregators answered in time; the request may still be ordered later, once.
-            NoIdentity: there is nobody to sign.
+            NoIdentity: this client was opened without an identity.
         """
         if self.identity is None:
             raise NoIdentity("this connection has no identity to sign with", wanted="connect with an account")
-        for attempt in range(3):
+        attempts_left = _NONCE_ATTEMPTS
+        while True:
             request = transactions.sign(self.network_id, body, self.identity, self._next_nonce())
             answer = self.transport.submit(request, timeout_s=timeout_s).result(timeout_s + 1)
             reply = decode(answer, Reply, limit_bytes=ANSWER_LIMIT_BYTES)
             if reply.accepted:
                 return reply
             error = refusal(reply)
-            if not isinstance(error, StaleNonce) or attempt == 2:
+            attempts_left -= 1
+            if not isinstance(error, StaleNonce) or not attempts_left:
                 raise error
-            # another process speaks for the same account with a clock ahead of ours: go on after its last nonce
+            # another process signs for the same account with a clock ahead of ours: go on after its last nonce
+            last = self.account(self.identity.address).nonce
             with self._nonce_lock:
-                self._nonce = max(self._nonce, self.account(self.identity.address).nonce)
-        raise AssertionError("unreachable")
+                self._nonce = max(self._nonce, last)
 
     def _next_nonce(self) -> int:
         """Nonces are microseconds, so that processes of one account need not agree on a counter."""
         with self._nonce_lock:
-            self._nonce = max(self._nonce + 1, time.time_ns() // 1000)
+            self._nonce = max(self._nonce + 1, self._clock_us())
             return self._nonce
 
-    # --- asking -----------------------------------------------------------------------------------------------
+    # --- querying ---------------------------------------------------------------------------------------------
     def ask(self, name: str, arguments: Record | None, type_: type[View], *, timeout_s: float = 10.0) -> View:
-        """Read something from the ledger; believed when f+1 aggregators answer alike.
+        """Read something from the ledger; accepted when f+1 aggregators answer alike.
 
+        Args:
+            name: the query's name, a key of `protocol.queries`.
+            arguments: its arguments, None for a query without any.
+            type_: the type of the answer.
+            timeout_s: seconds until the call gives up.
         Raises:
-            UnknownOrder and other rules: the aggregators refuse the question.
+            UnknownOrder and other rules: the aggregators refuse the query.
             Unreachable: too few answered in time.
         """
+        return self.start_ask(name, arguments, type_, timeout_s=timeout_s).result(timeout_s + 1)
+
+    def start_ask(
+        self, name: str, arguments: Record | None, type_: type[View], *, timeout_s: float = 10.0
+    ) -> Call[View]:
+        """As `ask`, but returns at once; the call's result is decoded on the client's thread."""
         raw = encode(arguments) if arguments is not None else b""
-        answer = self.transport.query(name, raw, timeout_s=timeout_s).result(timeout_s + 1)
-        return decode(answer, type_, limit_bytes=ANSWER_LIMIT_BYTES)
+        call: Call[View] = Call()
+
+        def decoded(answered: Future[bytes]) -> None:
+            try:
+                call.finish(decode(answered.result(), type_, limit_bytes=ANSWER_LIMIT_BYTES))
+            except PotLabError as error:
+                call.fail(error)
+
+        self.transport.query(name, raw, timeout_s=timeout_s).future.add_done_callback(decoded)
+        return call
 
     def order(self, order_id: bytes) -> views.OrderView:
         """One order with its claims, validations and timeline; raises UnknownOrder."""
@@ -138,11 +172,11 @@ class LedgerClient:
         return self.ask("network", None, views.NetworkView)
 
     def seats(self) -> views.SeatsView:
-        """The aggregators, who asks to be one, and their votes."""
+        """The aggregators, the candidates for a seat, and the votes."""
         return self.ask("seats", None, views.SeatsView)
 
     def status(self, timeout_s: float = 3.0) -> list[AggregatorStatus]:
-        """How each aggregator does; an unreachable one says so instead of failing the call."""
+        """How each aggregator is, by index; those that do not answer in time are not `reachable`."""
         return self.transport.status().result(timeout_s + 5)
 
     # --- following --------------------------------------------------------------------------------------------
@@ -154,22 +188,73 @@ class LedgerClient:
 
         return self.transport.subscribe(opened, from_sequence)
 
+    def watch_order(
+        self,
+        order_id: bytes,
+        on_view: Callable[[views.OrderView], None],
+        *,
+        on_error: Callable[[PotLabError], None] | None = None,
+        poll_s: float = SLOW_POLL_S,
+    ) -> OrderWatch:
+        """Call `on_view(view)` with the order now, and again whenever a batch changed it, until `close`.
+
+        It listens to the event stream, and reads the order every `poll_s` seconds while that is silent. Callbacks run
+        on the network thread, so they must be quick; they may close the watch. `on_error` gets the error of a read
+        that failed; the watch goes on.
+
+            with client.watch_order(order_id, lambda view: print(view.window)):
+                ...
+        """
+        watch = OrderWatch(order_id, _OrderOnNetwork(self, order_id), on_view, on_error=on_error, poll_s=poll_s)
+        watch.refresh()
+        return watch
+
     def wait_for_order(
-        self, order_id: bytes, until: Callable[[views.OrderView], bool], *, timeout_s: float, poll_s: float = 0.25
+        self,
+        order_id: bytes,
+        until: Callable[[views.OrderView], bool],
+        *,
+        timeout_s: float,
+        poll_s: float = SLOW_POLL_S,
     ) -> views.OrderView:
-        """Read the order until `until(view)` holds.
+        """Return the order's first view for which `until(view)` holds; `until` is called on this thread.
 
         Raises:
-            TimeoutError: it did not hold within `timeout_s`; the message says where the order stands.
+            TimeoutError: it did not hold within `timeout_s`; the message names the order's window.
+            UnknownOrder, Unreachable: the order cannot be read.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            view = self.order(order_id)
-            if until(view):
-                return view
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"order {order_id.hex()[:12]} is in its {view.window} window after {timeout_s:g} s")
-            time.sleep(poll_s)
+        deadline_s = time.monotonic() + timeout_s
+        views_: queue.SimpleQueue[views.OrderView | PotLabError] = queue.SimpleQueue()
+        with self.watch_order(order_id, views_.put, on_error=views_.put, poll_s=poll_s):
+            while True:
+                try:
+                    view = views_.get(timeout=max(0.0, deadline_s - time.monotonic()))
+                except queue.Empty:
+                    break
+                if isinstance(view, PotLabError):
+                    raise view
+                if until(view):
+                    return view
+        last = self.order(order_id)
+        if until(last):
+            return last
+        raise TimeoutError(f"order {order_id.hex()[:12]} is in its {last.window} window after {timeout_s:g} s")
+
+
+class _OrderOnNetwork:
+    """One order as an `OrderWatch` reads it."""
+
+    def __init__(self, client: LedgerClient, order_id: bytes) -> None:
+        self._client, self._order_id = client, order_id
+
+    def read(self) -> Call[views.OrderView]:
+        return self._client.start_ask("order", views.OrderQuery(self._order_id), views.OrderView)
+
+    def follow(self, callback: Callable[[int, int, list[Event]], None]) -> Subscription:
+        return self._client.follow(callback, self._client.transport.known_sequence + 1)
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        self._client.transport.after(delay_s, action)
 
 
 def refusal(reply: Reply) -> PotLabError:

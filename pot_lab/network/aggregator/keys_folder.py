@@ -1,0 +1,45 @@
+"""The folder with an aggregator's keys.
+
+account.json   encrypted keystore of the aggregator's account
+password       opens it (or `$POT_LAB_PASSWORD`)
+curve.key      CURVE secret key (Z85)
+sealing.key    X25519 secret key (hex), to open key shares
+next/          the same four for a change of keys, put there before it is submitted; the first ones stay, since
+               shares may still be sealed to them
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.keystore import load_keystore
+from pot_lab.crypto.sealed_box import SealingKey
+from pot_lab.errors import PotLabError
+from pot_lab.network.errors import BadKeyFile
+
+ACCOUNT_FILE, PASSWORD_FILE, CURVE_FILE, SEALING_FILE = "account.json", "password", "curve.key", "sealing.key"
+NEXT_FOLDER = "next"
+
+
+def load_sealing_key(path: Path) -> SealingKey:
+    """Read an X25519 secret key from a file of 64 hex digits; raises BadKeyFile."""
+    try:
+        return SealingKey.from_secret(bytes.fromhex(path.read_text().strip()))
+    except OSError as error:
+        raise BadKeyFile(f"cannot read the key file {path}: {error.strerror}") from error
+    except (ValueError, PotLabError) as error:
+        raise BadKeyFile(f"{path} holds no sealing key", wanted="64 hex digits") from error
+
+
+def load_account(keys: Path) -> Identity:
+    """Open the account in a keys folder with the password beside it, or `$POT_LAB_PASSWORD`; raises BadKeyFile."""
+    password_file = keys / PASSWORD_FILE
+    try:
+        password = password_file.read_text().strip() if password_file.is_file() else os.environ.get("POT_LAB_PASSWORD")
+        if password is None:
+            raise BadKeyFile(f"no password for {keys / ACCOUNT_FILE}", wanted=f"{password_file} or $POT_LAB_PASSWORD")
+        return load_keystore(keys / ACCOUNT_FILE, password)
+    except OSError as error:
+        raise BadKeyFile(f"cannot read the keystore {keys / ACCOUNT_FILE}: {error.strerror}") from error
