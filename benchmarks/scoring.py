@@ -29,12 +29,14 @@ from torch import Tensor, nn
 
 from pot_lab.crypto.merkle import SumTree
 from pot_lab.scoring import (
+    backends,
     elementwise,
-    exact_product,
+    exact_model,
     export_model,
     load_graph,
     run_self_test,
     save_dataset,
+    trainable,
 )
 
 
@@ -169,7 +171,7 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
     module.eval()
     twin, wide = copy.deepcopy(module).double(), inputs.double()
     graph = load_graph(artifact.graph)
-    exact = {slices: graph.exact(artifact.weights, slices=slices) for slices in (1, 2)}
+    exact = {slices: exact_model(graph, artifact.weights, slices=slices) for slices in (1, 2)}
     batch = exact[1].default_batch_size()
 
     def outputs(slices: int) -> Tensor:
@@ -198,7 +200,7 @@ def measured(case: Case, repeats: int) -> dict[str, Any]:
         "target_ratio": target,
         "relative_error": errors[0],
         "two_slices_relative_error": errors[1],
-        "training_ratio": training_ratio(module, graph.trainable(artifact.weights), inputs, repeats),
+        "training_ratio": training_ratio(module, trainable(graph, artifact.weights), inputs, repeats),
     }
 
 
@@ -277,7 +279,7 @@ def main() -> None:
         "torch": torch.__version__,
         "machine": platform.machine(),
         "threads": 1,
-        "backend": exact_product.fastest("cpu").name,
+        "backend": backends.fastest("cpu").name,
         "self_test_s": min(cpu_s(run_self_test) for _ in range(3)),
         "sum_tree_us_per_example": cpu_s(lambda: SumTree(bytes(100_000))) * 10,
         "cases": {name: measured(case, options.repeats) for name, case in CASES.items()},

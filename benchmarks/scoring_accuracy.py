@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pot_lab.scoring import load_graph, score
+from pot_lab.scoring import exact_model, load_graph, score, trainable
 from tests.scoring import numpy_scoring
 from tests.scoring.models import FUNCTIONS
 from tests.scoring.trained import TRAINED, errors, trained
@@ -26,10 +26,10 @@ def totals(name: str) -> dict[str, dict[str, int]]:
     """Totals of every score function of a family: of float64's outputs, with one slice, with two."""
     model = trained(name)
     graph = load_graph(model.artifact.graph)
-    twin = graph.trainable(model.artifact.weights).double().eval()
+    twin = trainable(graph, model.artifact.weights).double().eval()
     with torch.no_grad():
         outputs = twin(model.inputs.double() if model.inputs.is_floating_point() else model.inputs).numpy()
-    exact = graph.exact(model.artifact.weights)
+    exact = exact_model(graph, model.artifact.weights)
     return {
         function: {
             "float64": numpy_scoring.scored(function, outputs, model.targets.numpy())[1],

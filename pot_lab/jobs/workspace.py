@@ -136,7 +136,7 @@ class ScoringTask(Workspace):
             SelfTestFailed: this machine's arithmetic is not exact; it must not score.
             BadWorkspace, BadDataset, ...: the test data are not what the order promised; nobody can score with them.
         """
-        from pot_lab.scoring import load_graph, score_opened, unusable_score
+        from pot_lab.scoring import exact_model, load_graph, score_opened, unusable_score
         from pot_lab.scoring.self_test import run_self_test
 
         run_self_test()
@@ -152,7 +152,7 @@ class ScoringTask(Workspace):
         (self.folder / "transcripts").mkdir(exist_ok=True)
         for done, mid in enumerate(mids, 1):
             try:
-                exact, error = graph.exact(self.read(f"models/{mid}.safetensors")), None
+                exact, error = exact_model(graph, self.read(f"models/{mid}.safetensors")), None
                 scored = score_opened(exact, data, function)
             except PotLabError as failure:
                 scored, error = unusable_score(function, data.examples), str(failure)

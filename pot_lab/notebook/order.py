@@ -94,10 +94,10 @@ class Order:
             NoModel: there is none (yet).
             WrongHash, LinkDead, BadWeights: its files cannot be had, or are not what the ledger names.
         """
-        from pot_lab.scoring import load_graph
+        from pot_lab.scoring import load_graph, trainable
 
         graph, weights = self.model_files()
-        return load_graph(graph).trainable(weights).eval()
+        return trainable(load_graph(graph), weights).eval()
 
     def model_files(self) -> tuple[bytes, bytes]:
         """The winning model as `(graph JSON, weights safetensors)`, hash-checked."""

@@ -24,7 +24,7 @@ from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.graph.weights import load_weights
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.self_test import run_self_test
-from pot_lab.scoring.trainable import TrainableModel
+from pot_lab.scoring.trainable import TrainableModel, trainable
 from pot_lab.scoring.transcript import Transcript, parse_transcript
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "score_file",
     "score_function",
     "score_opened",
+    "trainable",
     "unpack_dataset",
     "unusable_score",
 ]

@@ -11,8 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import exact_product
-from pot_lab.scoring.exact_product import BACKENDS, Backend, Grid
+from pot_lab.scoring import backends, exact_product, grids
+from pot_lab.scoring.backends import BACKENDS, Backend
+from pot_lab.scoring.grids import Grid
 
 T = TypeVar("T")
 
@@ -31,8 +32,8 @@ class Arithmetic:
             raise ValueError(f"slices must be 1 or 2, not {slices}")
         self.device = torch.device(device)
         if self.device.type == "cuda":
-            exact_product.forbid_emulation()
-        chosen = exact_product.fastest(str(self.device)) if backend is None else backend
+            backends.forbid_emulation()
+        chosen = backends.fastest(str(self.device)) if backend is None else backend
         self.backend: Backend = BACKENDS[chosen] if isinstance(chosen, str) else chosen
         self.slices = slices
         self._fixed: dict[int, Tensor] = {}
@@ -56,15 +57,15 @@ class Arithmetic:
 
     def rows(self, a: Tensor, length: int | None = None) -> Grid:
         """Left operand [..., M, K] of `product`, kept if fixed; `length` as for `row_grid`."""
-        return self.prepared(a, "rows", lambda t: self._left(exact_product.row_grid(t, self.slices, length)))
+        return self.prepared(a, "rows", lambda t: self._left(grids.row_grid(t, self.slices, length)))
 
     def columns(self, b: Tensor) -> Grid:
         """Right operand [..., K, N] of `product`, kept if fixed."""
-        return self.prepared(b, "columns", lambda t: self._right(exact_product.column_grid(t, self.slices)))
+        return self.prepared(b, "columns", lambda t: self._right(grids.column_grid(t, self.slices)))
 
     def transposed(self, weight: Tensor) -> Grid:
         """A layer's weight [N, K] as the right operand [K, N] of `product`, kept if fixed."""
-        return self.prepared(weight, "transposed", lambda w: self._right(exact_product.column_grid(w.t(), self.slices)))
+        return self.prepared(weight, "transposed", lambda w: self._right(grids.column_grid(w.t(), self.slices)))
 
     def _left(self, grid: Grid) -> Grid:
         return exact_product.left_form(self.backend, grid)
@@ -95,8 +96,8 @@ class Arithmetic:
     ) -> Tensor:
         """Cross-correlation of x [N, C, H, W] with `shaped(weight)` [O, C/groups, kh, kw]; `padding` is (before, after)
         for H and W. The weight's grid is kept under the name `form` if the weight is fixed."""
-        channels = self.prepared(weight, form, lambda w: exact_product.channel_grid(shaped(w), self.slices))
-        samples = exact_product.sample_grid(x, channels.bits, self.slices)
+        channels = self.prepared(weight, form, lambda w: grids.channel_grid(shaped(w), self.slices))
+        samples = grids.sample_grid(x, channels.bits, self.slices)
         return exact_product.convolution(self.backend, samples, channels, stride, padding, dilation, groups)
 
     def transposed_convolution(
@@ -112,10 +113,8 @@ class Arithmetic:
         turned: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Transposed convolution of x [N, C, H, W]; `turned(weight)` is [O, C/groups, kh, kw]."""
-        channels = self.prepared(
-            weight, f"turned {groups}", lambda w: exact_product.channel_grid(turned(w), self.slices)
-        )
-        samples = exact_product.sample_grid(x, channels.bits, self.slices)
+        channels = self.prepared(weight, f"turned {groups}", lambda w: grids.channel_grid(turned(w), self.slices))
+        samples = grids.sample_grid(x, channels.bits, self.slices)
         return exact_product.transposed_convolution(
             self.backend, samples, channels, stride, padding, output_padding, dilation, groups
         )

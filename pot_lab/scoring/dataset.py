@@ -4,8 +4,8 @@ A model with several inputs has data with `inputs.0`, `inputs.1` and so on inste
 graph's inputs; in Python they are a tuple of tensors.
 
 Train data are named by the hash of their blob. Test data are named by the Merkle root over their examples, which
-stands in the order before anyone has seen them (protocol.md, "Test data"). Floating-point data must be finite: NaN or
-infinity in data is the client's error and is refused here, so an invalid score is always the model's.
+stands in the order before anyone has seen them (scoring-spec.md, "10. Test data"). Floating-point data must be finite:
+NaN or infinity in data is the client's error and is refused here, so an invalid score is always the model's.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Dataset(NamedTuple):
 
     @property
     def examples(self) -> int:
+        """Number of examples."""
         return int(self.targets.shape[0])
 
     def tensors(self) -> dict[str, Tensor]:

@@ -1,10 +1,10 @@
 """Elementary functions in float64 that give the same bits on every IEEE-754 machine.
 
-Specification version 1, section "Elementwise": only `+ - * /`, comparisons, round-half-even and int64 bit operations,
-each in a torch kernel of its own, so that nothing can be contracted or reassociated. Division is always tensor by
-tensor, since CUDA turns a division by a scalar into a product. exp, log, erf and the rest are fixed polynomials and
-Newton steps over these; torch's own `sqrt exp log tanh erf` are not used, for their bits differ between instruction
-sets.
+Specification version 1 (scoring-spec.md, "5. Elementary functions"): only `+ - * /`, comparisons, round-half-even and
+int64 bit operations, each in a torch kernel of its own, so that nothing can be contracted or reassociated. Division is
+always tensor by tensor, since CUDA turns a division by a scalar into a product. exp, log, erf and the rest are fixed
+polynomials and Newton steps over these; torch's own `sqrt exp log tanh erf` are not used, for their bits differ between
+instruction sets.
 
 Nothing here may look across elements, so cutting a tensor into tiles changes no bit.
 """

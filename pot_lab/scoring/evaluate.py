@@ -1,7 +1,7 @@
 """Scores: exact integers, the same on every machine, for any batch size and any number of threads.
 
 Examples are streamed in batches, so memory grows with the test set by a few bytes an example only. A score is defined
-example by example; that a batch may be taken at once is proved for the batch sizes in use (`ModelGraph.check_batch`).
+example by example; that a batch may be taken at once is proved for the batch sizes in use (`check_batch`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pot_lab.scoring.dataset import (
     some_rows,
 )
 from pot_lab.scoring.errors import BadDataset, WorkerFailed
-from pot_lab.scoring.exact_model import ExactModel, Model, exact_model
+from pot_lab.scoring.exact_model import ExactModel, Model, as_exact_model, exact_model
 from pot_lab.scoring.functions import ScoreFunction, score_function
 from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.tensor_file import write_tensors
@@ -117,7 +117,7 @@ def score(
     """
     chosen = _chosen(function, slices)
     inputs, targets = as_inputs(inputs), as_tensor(targets, "targets")
-    exact = exact_model(model, inputs, device=device, slices=chosen.slices)
+    exact = as_exact_model(model, inputs, device=device, slices=chosen.slices)
     check_form(exact.graph, inputs, targets, chosen)
     if workers == 1:
         return Score.of(Transcript.of(chosen, *evaluated(exact, inputs, targets, chosen, batch_size=batch_size)))
@@ -151,7 +151,7 @@ def score_file(
     if workers != 1:
         count = len(opened.targets)
         return _with_workers(graph, weights, data, count, chosen, workers, batch_size, device or "cpu")
-    exact = loaded.exact(weights.read_bytes(), device=device or "cpu", slices=chosen.slices)
+    exact = exact_model(loaded, weights.read_bytes(), device=device or "cpu", slices=chosen.slices)
     return score_opened(exact, opened, chosen, batch_size=batch_size)
 
 
@@ -232,7 +232,7 @@ def score_example(
     inputs, targets = as_inputs(inputs), as_tensor(targets, "targets")
     if not 0 <= index < len(targets):
         raise BadDataset("no such example", seen=index, wanted=f"0 to {len(targets) - 1}")
-    exact = exact_model(model, inputs, device=device, slices=chosen.slices)
+    exact = as_exact_model(model, inputs, device=device, slices=chosen.slices)
     one, target = some_rows(inputs, slice(index, index + 1)), targets[index : index + 1]
     check_dataset(exact.graph, one, target, chosen)
     values, invalid = exact.results(one, target, chosen)

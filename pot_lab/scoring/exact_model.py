@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from pot_lab.scoring.arithmetic import Arithmetic
+from pot_lab.scoring.backends import Backend
 from pot_lab.scoring.dataset import (
     Inputs,
     each_input,
     some_rows,
 )
-from pot_lab.scoring.exact_product import Backend
 from pot_lab.scoring.export.writer import ModelArtifact, export_model
 from pot_lab.scoring.functions import ScoreFunction
 from pot_lab.scoring.graph.model_graph import ModelGraph, Node, references
 from pot_lab.scoring.graph.reader import load_graph
-from pot_lab.scoring.graph.tracing import call_exact
+from pot_lab.scoring.graph.tracing import call_exact, check_batch
 from pot_lab.scoring.graph.weights import load_weights
 
 BATCH_ELEMENTS = 1 << 21
@@ -27,42 +27,32 @@ BATCH_ELEMENTS = 1 << 21
 
 
 class ExactModel:
-    """A graph with weights in exact arithmetic. Weights are quantised once; `run` may be called often.
+    """A graph with weights in exact arithmetic, made by `exact_model`. Weights are quantised once; `run` may be called
+    often.
 
-    Args:
-        graph: from `load_graph`.
-        weights: safetensors bytes that fit the graph, or the tensors that `load_weights` read.
-        backend: how products are computed, "float64", "int64", "int8" or a `Backend`; None takes the quickest here.
-            No bit depends on it.
-        slices: 1 or 2; part of what the score is.
-    Raises: BadWeights, DtypeMismatch, ShapeMismatch.
+    Attributes:
+        graph: the checked graph.
+        weights: state tensors by name, as `load_weights` gives them.
+        arithmetic: how products are computed, and where.
     """
 
-    def __init__(
-        self,
-        graph: ModelGraph,
-        weights: bytes | Mapping[str, Tensor],
-        *,
-        backend: str | Backend | None = None,
-        device: torch.device | str = "cpu",
-        slices: int = 1,
-    ) -> None:
+    def __init__(self, graph: ModelGraph, weights: Mapping[str, Tensor], arithmetic: Arithmetic) -> None:
         self.graph = graph
-        self.arithmetic = Arithmetic(backend, device, slices)
+        self.weights = weights
+        self.arithmetic = arithmetic
         self._proved: set[int] = {1, 2, 3}
-        self.weights = load_weights(graph, weights) if isinstance(weights, bytes) else weights
         with torch.no_grad():
-            fixed = [self.arithmetic.fix(self._entering(self.weights[s.name])) for s in graph.state]
+            fixed = [arithmetic.fix(self._entering(weights[s.name])) for s in graph.state]
             self._fixed: list[Any] = [*fixed, *[None] * (len(graph.inputs) + len(graph.nodes))]
             self._steps: list[tuple[int, Node]] = []
             self._fold()
 
     def with_slices(self, slices: int) -> ExactModel:
-        """The same weights with products in `slices` slices."""
-        if slices == self.arithmetic.slices:
+        """The same weights with products in `slices` slices, 1 or 2."""
+        ours = self.arithmetic
+        if slices == ours.slices:
             return self
-        arithmetic = self.arithmetic
-        return ExactModel(self.graph, self.weights, backend=arithmetic.backend, device=arithmetic.device, slices=slices)
+        return ExactModel(self.graph, self.weights, Arithmetic(ours.backend, ours.device, slices))
 
     def _entering(self, tensor: Tensor) -> Tensor:
         tensor = tensor.to(self.arithmetic.device)
@@ -91,7 +81,7 @@ class ExactModel:
         """
         batch = int(inputs[0].shape[0])
         if batch not in self._proved:
-            self.graph.check_batch(batch)
+            check_batch(self.graph, batch)
             self._proved.add(batch)
         first = len(self.graph.state) + len(self.graph.inputs)
         with torch.inference_mode(), torch.autocast(self.arithmetic.device.type, enabled=False):
@@ -105,6 +95,8 @@ class ExactModel:
             return tuple(values[r.index] for r in self.graph.results)
 
     def default_batch_size(self) -> int:
+        """Examples at once where nothing else is given: 1 to 1024, so that the largest tensor has about
+        `BATCH_ELEMENTS` elements."""
         return max(1, min(1024, BATCH_ELEMENTS // max(1, self.graph.cost.largest_elements)))
 
     def results(self, inputs: Inputs, targets: Tensor, function: ScoreFunction) -> tuple[Tensor, Tensor]:
@@ -119,15 +111,48 @@ class ExactModel:
             return values.cpu(), invalid.cpu()
 
 
+def exact_model(
+    graph: ModelGraph,
+    weights: bytes | Mapping[str, Tensor],
+    *,
+    backend: str | Backend | None = None,
+    device: torch.device | str = "cpu",
+    slices: int = 1,
+) -> ExactModel:
+    """A graph with weights in exact arithmetic.
+
+        exact = exact_model(load_graph(artifact.graph), artifact.weights)
+        (outputs,) = exact.run(inputs)
+
+    Args:
+        graph: from `load_graph`.
+        weights: safetensors bytes that fit the graph, or the tensors that `load_weights` read.
+        backend: how products are computed, "float64", "int64", "int8" or a `Backend`; None takes the fastest on this
+            machine. No bit of a result depends on it.
+        device: "cpu" or "cuda"; no bit depends on it.
+        slices: 1 or 2; part of what the score is (scoring-spec.md, "3. Products").
+    Raises: BadWeights, DtypeMismatch, ShapeMismatch, Oversize.
+    """
+    tensors = load_weights(graph, weights) if isinstance(weights, bytes) else weights
+    return ExactModel(graph, tensors, Arithmetic(backend, device, slices))
+
+
 Model = ExactModel | ModelArtifact | nn.Module | tuple[bytes, bytes]
+"""What can be scored: a model in exact arithmetic, an artifact, (graph bytes, weights bytes), or a torch module."""
 
 
-def exact_model(model: Model, inputs: Inputs, *, device: str | None = None, slices: int = 1) -> ExactModel:
-    """A model in exact arithmetic, from any of its forms: an `ExactModel`, an artifact, (graph bytes, weights bytes),
-    or an `nn.Module`."""
+def as_exact_model(model: Model, inputs: Inputs, *, device: str | None = None, slices: int = 1) -> ExactModel:
+    """A model in exact arithmetic, from any of its forms.
+
+    Args:
+        inputs: examples [n, ...]; a torch module is exported with the first two of them.
+        device: "cpu" or "cuda"; None is "cpu". An `ExactModel` stays where it is.
+        slices: 1 or 2.
+    Raises: as `export_model`, `load_graph` and `exact_model`.
+    """
     if isinstance(model, ExactModel):
         return model.with_slices(slices)
     if isinstance(model, nn.Module):
         model = export_model(model, each_input(some_rows(inputs, slice(2))))
     graph, weights = (model.graph, model.weights) if isinstance(model, ModelArtifact) else model
-    return load_graph(graph).exact(weights, device=device or "cpu", slices=slices)
+    return exact_model(load_graph(graph), weights, device=device or "cpu", slices=slices)

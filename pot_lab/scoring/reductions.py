@@ -1,8 +1,8 @@
 """Sums, means, variances, softmax and average pools: integers too, so their order is free.
 
-Specification version 1, section "Reductions": a sum of n values takes them to whole numbers of 52 - ceil(log2 n) bits
-on one power-of-two grid for each result (for pools: for each sample), adds those exactly, and scales back. Nothing
-here sees the batch.
+Specification version 1 (scoring-spec.md, "4. Reductions"): a sum of n values takes them to whole numbers of
+52 - ceil(log2 n) bits on one power-of-two grid for each result (for pools: for each sample), adds those exactly, and
+scales back. Nothing here sees the batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pot_lab.scoring import elementwise
 from pot_lab.scoring.elementwise import divide
-from pot_lab.scoring.exact_product import sum_bits, to_grid
+from pot_lab.scoring.grids import sum_bits, to_grid
 
 
 def normal_dims(dims: Sequence[int] | None, rank: int) -> tuple[int, ...]:
@@ -25,6 +25,7 @@ def normal_dims(dims: Sequence[int] | None, rank: int) -> tuple[int, ...]:
 
 
 def exact_sum(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> Tensor:
+    """Sum over `dims` (None or empty: all) as float64; NaN where an addend is not finite, or 2**200 or more in size."""
     dims = normal_dims(dims, x.dim())
     if not dims:
         return x.to(torch.float64)
@@ -34,6 +35,7 @@ def exact_sum(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> T
 
 
 def exact_mean(x: Tensor, dims: Sequence[int] | None, keepdim: bool = False) -> Tensor:
+    """`exact_sum` divided by the number of addends."""
     over = normal_dims(dims, x.dim())
     return divide(exact_sum(x, over, keepdim), math.prod(x.shape[d] for d in over))
 
@@ -46,6 +48,7 @@ def softmax(x: Tensor, dim: int) -> Tensor:
 
 
 def log_softmax(x: Tensor, dim: int) -> Tensor:
+    """d - log(sum(exp(d))) along `dim`, d the distance to the largest value."""
     d = _centred(x, dim)
     return d - elementwise.log(exact_sum(elementwise.exp(d), (dim,), True))
 

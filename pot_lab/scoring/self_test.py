@@ -13,10 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import elementwise, exact_product, reductions
+from pot_lab.scoring import backends, elementwise, exact_product, grids, reductions
+from pot_lab.scoring.backends import Backend
 from pot_lab.scoring.errors import SelfTestFailed
-from pot_lab.scoring.exact_product import CHUNK, Backend, product_bits
 from pot_lab.scoring.functions import ACCURACY, CROSS_ENTROPY
+from pot_lab.scoring.grids import CHUNK, product_bits
 
 KNOWN_ANSWERS: dict[str, str] = {
     "primitive rounds halves to even": "True",
@@ -85,8 +86,8 @@ def run_self_test(device: str = "cpu", backend: Backend | None = None) -> None:
     Raises: SelfTestFailed, naming the answers that are wrong.
     """
     if torch.device(device).type == "cuda":
-        exact_product.forbid_emulation()
-    found = answers(device, backend or exact_product.fastest(str(torch.device(device))))
+        backends.forbid_emulation()
+    found = answers(device, backend or backends.fastest(str(torch.device(device))))
     wrong = sorted(name for name, answer in found.items() if KNOWN_ANSWERS.get(name) != answer)
     if wrong or set(found) != set(KNOWN_ANSWERS):
         raise SelfTestFailed(
@@ -153,14 +154,14 @@ def _products(device: str, backend: Backend) -> dict[str, Tensor]:
         _numbers(2 * 500 * 9, 6, device).reshape(2, 500, 3, 3),
         _numbers(2 * 500 * 9, 7, device).reshape(2, 500, 3, 3),
     )
-    both = exact_product.row_grid(a, 2), exact_product.column_grid(b, 2)
-    few, many = exact_product.channel_grid(w), exact_product.channel_grid(wide[1])
+    both = grids.row_grid(a, 2), grids.column_grid(b, 2)
+    few, many = grids.channel_grid(w), grids.channel_grid(wide[1])
     return {
-        "product": exact_product.product(backend, exact_product.row_grid(a), exact_product.column_grid(b)),
+        "product": exact_product.product(backend, grids.row_grid(a), grids.column_grid(b)),
         "product in two slices": exact_product.product(backend, *both),
         "convolution": exact_product.convolution(
             backend,
-            exact_product.sample_grid(x, few.bits),
+            grids.sample_grid(x, few.bits),
             few,
             [2, 1],
             [(1, 1), (0, 2)],
@@ -169,8 +170,8 @@ def _products(device: str, backend: Backend) -> dict[str, Tensor]:
         ),
         "convolution in two slices": exact_product.convolution(
             backend,
-            exact_product.sample_grid(x, few.bits, 2),
-            exact_product.channel_grid(w, 2),
+            grids.sample_grid(x, few.bits, 2),
+            grids.channel_grid(w, 2),
             [2, 1],
             [(1, 1), (0, 2)],
             [1, 2],
@@ -178,7 +179,7 @@ def _products(device: str, backend: Backend) -> dict[str, Tensor]:
         ),
         "wide convolution": exact_product.convolution(
             backend,
-            exact_product.sample_grid(wide[0], many.bits),
+            grids.sample_grid(wide[0], many.bits),
             many,
             [1, 1],
             [(0, 0), (0, 0)],

@@ -8,7 +8,7 @@ nothing is generated or evaluated.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from pot_lab.scoring.errors import ShapeMismatch
 from pot_lab.scoring.graph.model_graph import ModelGraph, Node, StateTensor, resolve
 from pot_lab.scoring.graph.tracing import operator_keyword
 from pot_lab.scoring.graph.weights import load_weights
-from pot_lab.scoring.operators import WHOLE_NUMBERS
+from pot_lab.scoring.operators import WHOLE_NUMBERS, Operator
 from pot_lab.scoring.tensor_file import DTYPES, write_tensors
 
 Step = Callable[[list[Any]], Any]
@@ -29,19 +29,15 @@ class _Scope(nn.Module):
 
 
 class TrainableModel(nn.Module):
-    """A graph with weights, to be trained.
+    """A graph with weights, to be trained; made by `trainable`.
 
-    Args:
-        graph: from `load_graph`.
-        weights: safetensors bytes that fit the graph; None leaves zeros (ones for batch-norm variances would be a
-            guess).
-    Raises: BadWeights, DtypeMismatch, ShapeMismatch.
+    Attributes:
+        graph: the checked graph.
     """
 
-    def __init__(self, graph: ModelGraph, weights: bytes | None = None) -> None:
+    def __init__(self, graph: ModelGraph, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.graph = graph
-        tensors = load_weights(graph, weights) if weights is not None else {}
         self._owners: list[tuple[dict[str, Any], str]] = []
         for state in graph.state:
             tensor = tensors.get(state.name)
@@ -93,7 +89,7 @@ class TrainableModel(nn.Module):
             args[-1] = torch.backends.cudnn.enabled
         types = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
         if operator.device or any(t.is_floating_point for t in types):
-            return functools.partial(self._make, node, args, kwargs)
+            return functools.partial(self._make, operator, args, kwargs)
         bound = dict(zip((p.name for p in operator.parameters), args, strict=False))
         if operator.mode is None or not operator.has_mode(bound):
             return functools.partial(_call, native, args, kwargs)
@@ -104,14 +100,13 @@ class TrainableModel(nn.Module):
             _call(native, args, kwargs, values) if self.training else _call(native, frozen_args, frozen_kwargs, values)
         )
 
-    def _make(self, node: Node, args: Sequence[Any], kwargs: dict[str, Any], values: list[Any]) -> Any:
+    def _make(self, operator: Operator, args: Sequence[Any], kwargs: dict[str, Any], values: list[Any]) -> Any:
         """A call that names a floating-point type, or makes a tensor: on the device where the model is, and in the
         model's type if it was converted to another than it was exported in, such as float64."""
-        assert node.operator is not None
         now = {name: self._now(value) for name, value in kwargs.items()}
-        if node.operator.device:
+        if operator.device:
             now["device"] = values[0].device
-        return _call(node.operator.native, [self._now(a) for a in args], now, values)
+        return _call(operator.native, [self._now(a) for a in args], now, values)
 
     def _now(self, value: Any) -> Any:
         if not self._floating or not isinstance(value, torch.dtype) or value != self._floating[0][1]:
@@ -156,6 +151,21 @@ class TrainableModel(nn.Module):
     def load_weights(self, weights: bytes) -> None:
         """Take over the numbers of a weights file, in place. Raises as the constructor does."""
         self.load_tensors(load_weights(self.graph, weights))
+
+
+def trainable(graph: ModelGraph, weights: bytes | None = None) -> TrainableModel:
+    """A graph with weights as an ordinary `torch.nn.Module`, in train mode.
+
+        model = trainable(load_graph(artifact.graph), artifact.weights)
+        loss = F.cross_entropy(model(inputs), targets)
+
+    Args:
+        graph: from `load_graph`.
+        weights: safetensors bytes that fit the graph; None leaves zeros (ones for batch-norm variances would be a
+            guess).
+    Raises: BadWeights, DtypeMismatch, ShapeMismatch, Oversize.
+    """
+    return TrainableModel(graph, load_weights(graph, weights) if weights is not None else {})
 
 
 def _call(native: Any, args: Sequence[Any], kwargs: dict[str, Any], values: list[Any]) -> Any:

@@ -1,11 +1,9 @@
-"""What a validator shows for a score: one whole number for each example, and the Merkle-sum root that binds their
-total.
-
-protocol.md, "Validators and scores": the root makes a wrong total impossible, and a wrong example can be shown alone.
+"""What a validator publishes for a score: one whole number for each example, and the Merkle-sum root that binds their
+total. The root makes a wrong total impossible, and a wrong example can be shown alone.
 
 A model that gives a value that is not finite for some example is invalid, and ranks last. Then the leaves say where:
-1 for each example without a finite result, 0 for the others, so the claim "invalid" is also shown by one example. See
-scoring-spec.md, "Transcript".
+1 for each example without a finite result, 0 for the others, so the claim "invalid" is also shown by one example
+(scoring-spec.md, "9. Transcript").
 """
 
 from __future__ import annotations
@@ -78,10 +76,12 @@ class Transcript:
 
     @property
     def count(self) -> int:
+        """Number of examples."""
         return int(self.values.shape[0])
 
     @functools.cached_property
     def tree(self) -> SumTree:
+        """Merkle-sum tree over `values`, one leaf an example."""
         return SumTree(memoryview(np.ascontiguousarray(self.values).data))
 
     @functools.cached_property
@@ -94,6 +94,7 @@ class Transcript:
 
     @property
     def root(self) -> bytes:
+        """Merkle-sum root, 32 bytes; binds the values, their sum and their number."""
         return self.tree.root
 
     @functools.cached_property
@@ -106,6 +107,7 @@ class Transcript:
 
     @property
     def digest(self) -> bytes:
+        """Tagged hash of `data`, 32 bytes: names the transcript."""
         return tagged_hash(_TAG, self.data)
 
     def proof(self, index: int) -> SumProof:

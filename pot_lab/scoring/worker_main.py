@@ -11,22 +11,26 @@ import numpy as np
 import torch
 
 from pot_lab.errors import PotLabError
+from pot_lab.scoring.dataset import DatasetFile
+from pot_lab.scoring.evaluate import evaluated
+from pot_lab.scoring.exact_model import exact_model
+from pot_lab.scoring.functions import score_function
+from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.workers import Task
 
 
 def main(arguments: Sequence[str]) -> int:
     """One worker. Refusals are one line on stderr, and exit code 1."""
-    from pot_lab.scoring.dataset import DatasetFile
-    from pot_lab.scoring.evaluate import evaluated
-    from pot_lab.scoring.functions import score_function
-    from pot_lab.scoring.graph.reader import load_graph
-
     task = Task(**json.loads(Path(arguments[0]).read_text()))
     torch.set_num_threads(task.threads)
     try:
         function = score_function(task.function)
-        graph = load_graph(Path(task.graph).read_bytes())
-        exact = graph.exact(Path(task.weights).read_bytes(), device=task.device, slices=function.slices)
+        exact = exact_model(
+            load_graph(Path(task.graph).read_bytes()),
+            Path(task.weights).read_bytes(),
+            device=task.device,
+            slices=function.slices,
+        )
         data = DatasetFile(Path(task.data))
         values, invalid = evaluated(
             exact,

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pot_lab.crypto.canonical import tagged_hash
-from pot_lab.scoring import Inputs, ModelGraph, ScoreFunction, check_dataset, load_graph, score_function
+from pot_lab.scoring import Inputs, ModelGraph, ScoreFunction, check_dataset, load_graph, score_function, trainable
 from pot_lab.scoring.dataset import as_inputs, as_tensor, each_input
 from pot_lab.scoring.functions import NO_TOKEN
 from pot_lab.scoring.graph.weights import tensor_sha256
@@ -122,7 +122,7 @@ class Trainer:
             self.function.identifier.encode(),
         ).hex()
         self._split(train_inputs, train_targets)
-        self.model = self.graph.trainable(weights).to(self.device.torch_name)
+        self.model = trainable(self.graph, weights).to(self.device.torch_name)
         self._optimizer = self._make_optimizer()
         self._random = self._first_random_state()
         self._resume()

@@ -144,13 +144,13 @@ def test_a_backup_killed_on_the_way_changes_nothing_and_comes_back(
 def test_the_model_left_behind_is_the_one_that_won(world: dict[str, Any], summary: dict[str, Any]) -> None:
     import torch
 
-    from pot_lab.scoring import load_graph
+    from pot_lab.scoring import load_graph, trainable
 
     folder = Path(summary["model_path"])
     graph, weights = (folder / "graph.json").read_bytes(), (folder / "weights.safetensors").read_bytes()
     winning = next(claim for claim in summary["claims"] if claim["provider"] == summary["winner"])
     assert model_id(sha256(graph), sha256(weights)).hex() == winning["model"]
-    net = load_graph(graph).trainable(weights).eval()
+    net = trainable(load_graph(graph), weights).eval()
     with torch.no_grad():
         assert net(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
 

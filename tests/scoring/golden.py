@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pot_lab.scoring import ExactModel, export_model, load_graph, pack_dataset, score, unpack_dataset
+from pot_lab.scoring import exact_model, export_model, load_graph, pack_dataset, score, unpack_dataset
 from pot_lab.scoring.dataset import each_input, some_rows
 from tests.scoring.models import FAMILIES, FUNCTIONS, family, several_inputs
 
@@ -33,7 +33,7 @@ def computed(
     """What a golden vector pins: outputs, and the scores of these functions."""
     loaded = load_graph(graph)
     inputs, targets = unpack_dataset(data)
-    exact = ExactModel(loaded, weights, slices=slices)
+    exact = exact_model(loaded, weights, slices=slices)
     (outputs,) = exact.run(*each_input(inputs))
     found: dict[str, Any] = {
         "graph_sha256": loaded.sha256.hex(),

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pot_lab.scoring import load_graph
+from pot_lab.scoring import exact_model, load_graph
 from pot_lab.scoring.errors import BadDataset
 from pot_lab.scoring.operators import REGISTRY
 from pot_lab.scoring.tensor_file import read_tensors, write_tensors
@@ -76,7 +76,7 @@ def make() -> None:
         files["inputs"] = write_tensors({f"{i:02}": x for i, x in enumerate(inputs)})
         vector = {"name": name, **{k: base64.b64encode(v).decode() for k, v in files.items()}}
         for slices in (1, 2):
-            (out,) = load_graph(graph).exact(weights, slices=slices).run(*inputs)
+            (out,) = exact_model(load_graph(graph), weights, slices=slices).run(*inputs)
             vector[f"outputs_sha256_slices_{slices}"] = digest(out)
         kept.append(vector)
     FILE.write_text("".join(json.dumps(v, sort_keys=True) + "\n" for v in kept))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pot_lab.scoring import export_model, load_graph
+from pot_lab.scoring import exact_model, export_model, load_graph
 from pot_lab.scoring.errors import BatchMixing, ExportFailed, HostileGraph, ShapeMismatch
 from pot_lab.scoring.graph.model_graph import encode_graph
 from pot_lab.scoring.tensor_file import write_tensors
@@ -90,7 +90,7 @@ def test_an_accepted_graph_never_mixes_examples() -> None:
             seen[type(refusal).__name__] += 1
             return
         seen["accepted"] += 1
-        exact = loaded.exact(WEIGHTS)
+        exact = exact_model(loaded, WEIGHTS)
         alone = torch.cat([exact.run(inputs[i : i + 1])[0] for i in range(6)]).numpy() + 0.0
         for batch in (2, 4, 6):
             try:
@@ -163,7 +163,7 @@ def test_examples_may_be_interleaved_with_time_and_come_back() -> None:
 
     module, inputs = Interleaved(), torch.randn(6, 3, 4)
     artifact = export_model(module, inputs)
-    exact = load_graph(artifact.graph).exact(artifact.weights)
+    exact = exact_model(load_graph(artifact.graph), artifact.weights)
     alone = torch.cat([exact.run(inputs[i : i + 1])[0] for i in range(6)])
     assert torch.equal(exact.run(inputs)[0], alone)
     assert torch.allclose(alone, module(inputs).double(), atol=1e-5)

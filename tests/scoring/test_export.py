@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pot_lab.scoring import export_model, load_graph
+from pot_lab.scoring import exact_model, export_model, load_graph, trainable
 from pot_lab.scoring.errors import BatchMixing, ExportFailed, ShapeMismatch, UnsupportedOperator
 from pot_lab.scoring.graph.model_graph import encode_graph
 from tests.scoring.graphs import X, one_call
@@ -34,7 +34,7 @@ class Function(nn.Module):
 def test_an_exported_model_is_the_module_to_the_bit(name: str) -> None:
     module, inputs, _ = family(name)
     artifact = exported(name)
-    twin = load_graph(artifact.graph).trainable(artifact.weights)
+    twin = trainable(load_graph(artifact.graph), artifact.weights)
     assert set(twin.state_dict()) == set(module.state_dict())
     # With gradients off torch's own encoder layers take a quick path of other bits, so gradients stay on.
     assert torch.equal(module(inputs), twin.eval()(inputs))
@@ -56,12 +56,12 @@ def test_an_exported_model_is_the_module_to_the_bit(name: str) -> None:
 def test_weights_go_back_into_the_module_they_came_from() -> None:
     module, inputs, _ = family("cnn")
     artifact = exported("cnn")
-    twin = load_graph(artifact.graph).trainable(artifact.weights)
+    twin = trainable(load_graph(artifact.graph), artifact.weights)
     optimizer = torch.optim.SGD(twin.parameters(), 0.1)
     for _ in range(3):
         twin.train()(inputs).square().mean().backward()
         optimizer.step()
-    again = load_graph(artifact.graph).trainable(twin.to_weights()).eval()
+    again = trainable(load_graph(artifact.graph), twin.to_weights()).eval()
     fresh = CNN()
     fresh.load_state_dict(twin.state_dict())
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_constants_are_fixed_and_shared_weights_stand_once() -> None:
     assert kinds["shift"] == "buffer" and kinds["spread"] == "constant"
     assert sum(kind == "constant" for kind in kinds.values()) == 2
     assert document["aliases"] in ({"second.weight": "first.weight"}, {"first.weight": "second.weight"})
-    twin = load_graph(exported("shared").graph).trainable()
+    twin = trainable(load_graph(exported("shared").graph))
     assert twin.get_parameter("first.weight") is twin.get_parameter("second.weight")
     SharedWeights().load_state_dict(twin.state_dict())
 
@@ -153,8 +153,8 @@ def test_changes_in_place_keep_their_meaning(kind: str) -> None:
     assert not any(op.split(".")[1].endswith("_") for op in graph.operators())
     with torch.no_grad():
         expected = module.eval()(inputs)
-        assert torch.equal(graph.trainable(artifact.weights).eval()(inputs), expected)
-        exact = graph.exact(artifact.weights).run(inputs)[0]
+        assert torch.equal(trainable(graph, artifact.weights).eval()(inputs), expected)
+        exact = exact_model(graph, artifact.weights).run(inputs)[0]
     assert torch.allclose(exact, expected.double(), atol=1e-5)
 
 
@@ -304,9 +304,9 @@ def test_what_depends_on_nothing_becomes_a_constant(name: str) -> None:
     artifact = export_model(module, inputs)
     graph = load_graph(artifact.graph)
     assert any(s.kind == "constant" for s in graph.state)
-    model = graph.trainable(artifact.weights).eval()
+    model = trainable(graph, artifact.weights).eval()
     assert torch.equal(model(inputs), module(inputs)) and set(model.state_dict()) == set(module.state_dict())
-    assert torch.allclose(graph.exact(artifact.weights).run(inputs)[0], module(inputs).double(), atol=1e-5)
+    assert torch.allclose(exact_model(graph, artifact.weights).run(inputs)[0], module(inputs).double(), atol=1e-5)
 
 
 def test_a_constant_that_changes_between_two_uses_is_refused() -> None:
@@ -339,9 +339,9 @@ def test_what_the_whitelist_lacks_is_taken_apart(function: Callable, operators: 
     inputs = torch.randn(5, 4)
     graph = load_graph((artifact := export_model(module, inputs)).graph)
     assert operators <= {name.split(".")[1] for name in graph.operators()}
-    (out,) = graph.exact(artifact.weights).run(inputs)
+    (out,) = exact_model(graph, artifact.weights).run(inputs)
     assert torch.allclose(out, module(inputs).double(), atol=1e-5)
-    assert torch.allclose(graph.trainable(artifact.weights)(inputs), module(inputs), atol=1e-6)
+    assert torch.allclose(trainable(graph, artifact.weights)(inputs), module(inputs), atol=1e-6)
 
 
 def test_recurrent_projections_are_refused() -> None:
@@ -382,7 +382,7 @@ def test_two_inputs_are_one_model() -> None:
 
     words, mask = torch.randint(0, 5, (6, 7)), torch.randint(0, 2, (6, 7))
     graph = load_graph((artifact := export_model(Two(), (words, mask))).graph)
-    (out,) = graph.exact(artifact.weights).run(words, mask)
+    (out,) = exact_model(graph, artifact.weights).run(words, mask)
     assert torch.equal(out, Two()(words, mask).double())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pot_lab.scoring import load_graph, unpack_dataset
+from pot_lab.scoring import exact_model, load_graph, unpack_dataset
 from pot_lab.scoring.dataset import each_input
 from pot_lab.scoring.operators import REGISTRY
 from tests.scoring import golden_operators, numpy_scoring
@@ -59,7 +59,7 @@ def test_released_outputs_of_an_operator_are_computed_again(vector: dict) -> Non
     graph, weights, inputs = golden_operators.opened(vector)
     for slices in (1, 2):
         wanted = vector[f"outputs_sha256_slices_{slices}"]
-        (ours,) = load_graph(graph).exact(weights, slices=slices).run(*inputs)
+        (ours,) = exact_model(load_graph(graph), weights, slices=slices).run(*inputs)
         theirs = numpy_scoring.run(graph, weights, *(x.numpy() for x in inputs), slices=slices)
         assert golden_operators.digest(ours) == wanted
         assert golden_operators.digest(torch.from_numpy(np.array(theirs))) == wanted

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pot_lab.scoring import load_graph, run_self_test, score, score_file
-from pot_lab.scoring.exact_product import BACKENDS
+from pot_lab.scoring import exact_model, load_graph, run_self_test, score, score_file
+from pot_lab.scoring.backends import BACKENDS
 from tests.scoring import golden_operators
 from tests.scoring.models import FAMILIES, FUNCTIONS, exported, family
 from tests.scoring.test_files import written
@@ -40,11 +40,11 @@ def test_a_gpu_gives_the_same_bits(name: str, slices: int) -> None:
     _, inputs, targets = family(name)
     artifact = exported(name)
     graph = load_graph(artifact.graph)
-    wanted = digest(graph.exact(artifact.weights, slices=slices).run(inputs)[0])
+    wanted = digest(exact_model(graph, artifact.weights, slices=slices).run(inputs)[0])
     for allowed in (False, True):
         with tensor_float_32(allowed):
             for backend in ("float64", "int8", None):
-                exact = graph.exact(artifact.weights, backend=backend, device="cuda", slices=slices)
+                exact = exact_model(graph, artifact.weights, backend=backend, device="cuda", slices=slices)
                 for batch in BATCHES:
                     parts = [exact.run(inputs[i : i + batch])[0].cpu() for i in range(0, len(inputs), batch)]
                     assert digest(torch.cat(parts)) == wanted, (backend, batch, allowed)
@@ -57,7 +57,7 @@ def test_a_gpu_computes_every_operators_golden_vector() -> None:
     for vector in golden_operators.vectors():
         graph, weights, inputs = golden_operators.opened(vector)
         for slices in (1, 2):
-            (out,) = load_graph(graph).exact(weights, device="cuda", slices=slices).run(*inputs)
+            (out,) = exact_model(load_graph(graph), weights, device="cuda", slices=slices).run(*inputs)
             assert golden_operators.digest(out.cpu()) == vector[f"outputs_sha256_slices_{slices}"], vector["name"]
 
 

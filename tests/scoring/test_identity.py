@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pot_lab.scoring import exact_product, load_graph, score
+from pot_lab.scoring import backends, exact_model, exact_product, grids, load_graph, score
 from pot_lab.scoring.errors import SelfTestFailed
-from tests.scoring import backends, numpy_scoring
+from tests.scoring import numpy_scoring, other_backends
 from tests.scoring.models import FAMILIES, FUNCTIONS, exported, family
 
 
@@ -19,8 +19,8 @@ def digest(outputs: torch.Tensor | np.ndarray) -> str:
     return hashlib.sha256((np.asarray(outputs) + 0.0).tobytes()).hexdigest()
 
 
-EVERY = list(itertools.product(backends.ALL, (1, 7, 64, 70), (1, 2)))
-FEWER = [("float64", 1, 1), ("float64", 3, 2), *((name, 8, 2) for name in backends.ALL)]
+EVERY = list(itertools.product(other_backends.ALL, (1, 7, 64, 70), (1, 2)))
+FEWER = [("float64", 1, 1), ("float64", 3, 2), *((name, 8, 2) for name in other_backends.ALL)]
 
 
 def assert_one_digest(name: str, slices: int, configurations: list[tuple[str, int, int]], examples: int) -> None:
@@ -28,7 +28,10 @@ def assert_one_digest(name: str, slices: int, configurations: list[tuple[str, in
     inputs, targets = inputs[:examples], targets[:examples]
     artifact = exported(name)
     graph = load_graph(artifact.graph)
-    models = {b: graph.exact(artifact.weights, backend=make(), slices=slices) for b, make in backends.ALL.items()}
+    models = {
+        backend: exact_model(graph, artifact.weights, backend=make(), slices=slices)
+        for backend, make in other_backends.ALL.items()
+    }
     found = {}
     for configuration in configurations:
         backend, batch, threads = configuration
@@ -55,10 +58,10 @@ def test_bits_are_the_same_for_every_batch_threads_and_backend_together(name: st
     assert_one_digest(name, slices, EVERY, 70)
 
 
-@pytest.mark.parametrize("name", backends.ALL)
+@pytest.mark.parametrize("name", other_backends.ALL)
 def test_a_backend_is_exact_at_the_bounds(name: str) -> None:
     """Sums of 4096 products of 20 bits, in one matrix and in many, digits at their ends too."""
-    backend = backends.ALL[name]()
+    backend = other_backends.ALL[name]()
     for left, right in (((40, 4096), (4096, 24)), ((3, 2, 5, 700), (3, 2, 700, 9)), ((1, 2, 6, 9), (4, 2, 9, 7))):
         a, b = (extremes(shape, seed) for seed, shape in enumerate((left, right)))
         found = backend.matmul(backend.left(a), backend.right(b))
@@ -76,16 +79,16 @@ def extremes(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 
 def test_the_quickest_backend_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert exact_product.fastest("cpu").name in ("float64", "int8")
+    assert backends.fastest("cpu").name in ("float64", "int8")
 
-    class Careless(exact_product.Backend):
+    class Careless(backends.Backend):
         def matmul(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
             return torch.zeros(a.shape[-2], b.shape[-1], dtype=torch.float64)
 
-    trial = exact_product.fastest.__wrapped__
-    monkeypatch.setitem(exact_product.BACKENDS, "float64", Careless())
+    trial = backends.fastest.__wrapped__
+    monkeypatch.setitem(backends.BACKENDS, "float64", Careless())
     assert trial("cpu").name == "int8"
-    monkeypatch.setitem(exact_product.BACKENDS, "int8", Careless())
+    monkeypatch.setitem(backends.BACKENDS, "int8", Careless())
     with pytest.raises(SelfTestFailed, match="no way to multiply"):
         trial("cpu")
 
@@ -97,7 +100,7 @@ def test_the_second_implementation_gives_the_same_bits_and_scores(name: str, sli
     """With all examples; golden vectors show it for twelve."""
     _, inputs, targets = family(name)
     artifact = exported(name)
-    ours = load_graph(artifact.graph).exact(artifact.weights, slices=slices).run(inputs)[0]
+    ours = exact_model(load_graph(artifact.graph), artifact.weights, slices=slices).run(inputs)[0]
     theirs = numpy_scoring.run(artifact.graph, artifact.weights, inputs.numpy(), slices=slices)
     assert digest(ours) == digest(theirs)
     for function in FUNCTIONS[name]:
@@ -124,12 +127,10 @@ def test_large_convolutions_are_exact_however_they_are_computed(
     x = torch.randn(shape, dtype=torch.float64, generator=generator)
     w = torch.randn(weight, dtype=torch.float64, generator=generator)
     pads = [(p, p) for p in padding]
-    kernels = exact_product.channel_grid(w)
+    kernels = grids.channel_grid(w)
     found = [
-        exact_product.convolution(
-            backend, exact_product.sample_grid(x, kernels.bits), kernels, stride, pads, dilation, 1
-        )
-        for backend in (exact_product.Float64Backend(), exact_product.Int64Backend())
+        exact_product.convolution(backend, grids.sample_grid(x, kernels.bits), kernels, stride, pads, dilation, 1)
+        for backend in (backends.Float64Backend(), backends.Int64Backend())
     ]
     assert torch.equal(*found)
     reference = torch.nn.functional.conv2d(x, w, None, stride, padding, dilation)

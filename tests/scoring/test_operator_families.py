@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pot_lab.scoring import ModelArtifact, export_model, load_graph
+from pot_lab.scoring import ModelArtifact, exact_model, export_model, load_graph, trainable
 from tests.scoring import numpy_scoring
 
 
@@ -488,12 +488,12 @@ def test_a_written_module_has_the_bits_of_the_second_implementation(name: str) -
     for slices in (1, 2):
         oracle = numpy_scoring.run(artifact.graph, artifact.weights, *(x.numpy() for x in inputs), slices=slices)
         for backend in ("float64", "int64"):
-            exact = graph.exact(artifact.weights, backend=backend, slices=slices)
+            exact = exact_model(graph, artifact.weights, backend=backend, slices=slices)
             (out,) = exact.run(*inputs)
             assert same_bits(out, oracle), f"the second implementation differs with {backend}, {slices}"
             alone = torch.cat([exact.run(*(x[i : i + 1] for x in inputs))[0] for i in range(5)])
             assert same_bits(out, alone.numpy()), "an example's result depends on its batch"
-    twin = graph.trainable(artifact.weights).eval()
+    twin = trainable(graph, artifact.weights).eval()
     assert torch.equal(twin(*inputs), module.eval()(*inputs)), "the trainable twin is another model"
     with torch.no_grad():
         reference = twin.double()(*(x.double() if x.is_floating_point() else x for x in inputs)).double()
@@ -517,7 +517,7 @@ def test_a_bad_sample_is_bad_everywhere_after_a_transposed_convolution() -> None
     artifact = export_model(module, inputs)
     inputs[1, 0, 0, 0] = torch.inf
     for backend in ("float64", "int64"):
-        (out,) = load_graph(artifact.graph).exact(artifact.weights, backend=backend).run(inputs)
+        (out,) = exact_model(load_graph(artifact.graph), artifact.weights, backend=backend).run(inputs)
         assert bool(out[1].isnan().all()) and bool(out[[0, 2]].isfinite().all())
     theirs = numpy_scoring.run(artifact.graph, artifact.weights, inputs.numpy())
     assert np.array_equal(theirs, out.numpy(), equal_nan=True)
@@ -535,7 +535,7 @@ def test_a_place_outside_spoils_its_own_example_only(name: str) -> None:
     x, w = numbers(6), words(6, count=6)
     artifact = export_model(Written(PUT[name]), (x, w))
     w[3, 2], w[4, 0] = 6, -1
-    (out,) = load_graph(artifact.graph).exact(artifact.weights).run(x, w)
+    (out,) = exact_model(load_graph(artifact.graph), artifact.weights).run(x, w)
     theirs = numpy_scoring.run(artifact.graph, artifact.weights, x.numpy(), w.numpy())
     assert np.array_equal(out.numpy(), theirs, equal_nan=True)
     assert out.isfinite().all(1).tolist() == [True, True, True, False, False]

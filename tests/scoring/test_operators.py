@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pot_lab.scoring import exact_model, trainable
 from pot_lab.scoring.errors import ShapeMismatch
 from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.operators import REGISTRY
@@ -146,12 +147,12 @@ def check(graph: bytes, weights: bytes, inputs: torch.Tensor) -> None:
     loaded = load_graph(graph)
     oracle = numpy_scoring.run(graph, weights, inputs.numpy())
     for backend in ("float64", "int64"):
-        exact = loaded.exact(weights, backend=backend)
+        exact = exact_model(loaded, weights, backend=backend)
         (out,) = exact.run(inputs)
         assert exactly_equal(out, oracle), f"second implementation differs with backend {backend}"
         alone = torch.cat([exact.run(inputs[i : i + 1])[0] for i in range(len(inputs))])
         assert exactly_equal(out, alone.numpy()), "an example's result depends on its batch"
-    native = loaded.trainable(weights).eval().double()
+    native = trainable(loaded, weights).eval().double()
     with torch.no_grad():
         reference = native(inputs.double() if inputs.is_floating_point() else inputs)
     assert float((out - reference).abs().max()) <= 1e-5 * max(1.0, float(reference.abs().max()))
@@ -285,7 +286,7 @@ def test_whole_numbers_meet_floats_in_float64(op: str, args: list, kwargs: dict,
             with pytest.raises(ShapeMismatch):
                 load_graph(graph)
             return
-        (out,) = load_graph(graph).exact(weights).run(inputs)
+        (out,) = exact_model(load_graph(graph), weights).run(inputs)
         assert out.dtype in (torch.float64, torch.int64)
         assert exactly_equal(out, numpy_scoring.run(graph, weights, inputs.numpy()))
     finally:

@@ -17,6 +17,7 @@ from torch import nn
 from pot_lab.errors import PotLabError, UnknownScoreFunction
 from pot_lab.scoring import (
     ModelArtifact,
+    exact_model,
     load_graph,
     model_id,
     parse_transcript,
@@ -24,8 +25,10 @@ from pot_lab.scoring import (
     score,
     score_example,
     score_function,
+    trainable,
     unusable_score,
 )
+from pot_lab.scoring.backends import Float64Backend, Int64Backend
 from pot_lab.scoring.errors import (
     BadDataset,
     BadTranscript,
@@ -33,14 +36,13 @@ from pot_lab.scoring.errors import (
     SelfTestFailed,
     ShapeMismatch,
 )
-from pot_lab.scoring.exact_product import Float64Backend, Int64Backend
 from pot_lab.scoring.functions import ACCURACY, CROSS_ENTROPY
 from pot_lab.scoring.transcript import Transcript
 from tests.scoring.models import MLP, exported, family
 
 
 def with_weights(artifact: ModelArtifact, change: object) -> ModelArtifact:
-    model = load_graph(artifact.graph).trainable(artifact.weights)
+    model = trainable(load_graph(artifact.graph), artifact.weights)
     with torch.no_grad():
         change(model)  # type: ignore[operator]
     return ModelArtifact(artifact.graph, model.to_weights())
@@ -64,7 +66,7 @@ def test_one_example_agrees_with_the_whole_and_its_proof(function: str) -> None:
 def test_a_module_an_artifact_and_its_files_have_the_same_score() -> None:
     module, inputs, targets = family("cnn")
     artifact = exported("cnn")
-    exact = load_graph(artifact.graph).exact(artifact.weights)
+    exact = exact_model(load_graph(artifact.graph), artifact.weights)
     forms = [module, artifact, (artifact.graph, artifact.weights), exact]
     assert len({score(form, inputs, targets).digest for form in forms}) == 1
 
@@ -168,7 +170,7 @@ def test_a_function_that_is_not_known_is_refused() -> None:
 def test_a_score_in_two_slices_is_another_score_with_an_identifier_of_its_own() -> None:
     module, inputs, targets = family("mlp")
     artifact = exported("mlp")
-    exact = load_graph(artifact.graph).exact(artifact.weights)
+    exact = exact_model(load_graph(artifact.graph), artifact.weights)
     two = score(exact, inputs, targets, "cross_entropy", slices=2)
     assert two.function.identifier == "cross_entropy[slices=2]/1"
     assert score_function(two.function.identifier) == score_function("cross_entropy[slices=2]") == two.function
@@ -198,7 +200,7 @@ def test_a_model_id_names_graph_and_weights() -> None:
 
 def test_memory_does_not_grow_with_the_test_set() -> None:
     _, inputs, targets = family("cnn")
-    exact = load_graph(exported("cnn").graph).exact(exported("cnn").weights)
+    exact = exact_model(load_graph(exported("cnn").graph), exported("cnn").weights)
     many = inputs[:1].expand(30_000, -1, -1, -1)  # one example in memory, 30,000 to score
     score(exact, many[:2000], targets[:1].expand(2000), batch_size=256)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -19,6 +19,7 @@ from pot_lab.scoring import (
     ModelArtifact,
     dataset_proof,
     dataset_root,
+    exact_model,
     example_leaf,
     export_model,
     load_graph,
@@ -27,13 +28,14 @@ from pot_lab.scoring import (
     score,
     score_example,
     score_file,
+    trainable,
     unpack_dataset,
 )
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, HostileGraph, ShapeMismatch
 from pot_lab.scoring.graph.model_graph import encode_graph
 from pot_lab.scoring.tensor_file import write_tensors
 from pot_lab.training import Trainer, TrainerSettings
-from tests.scoring import backends, numpy_scoring
+from tests.scoring import numpy_scoring, other_backends
 from tests.scoring.graphs import document, entry
 from tests.scoring.models import exported, several_inputs
 from tests.scoring.test_identity import digest
@@ -72,9 +74,9 @@ def test_the_bits_are_the_same_however_they_are_computed(artifact: ModelArtifact
     graph = load_graph(artifact.graph)
     theirs = numpy_scoring.run(artifact.graph, artifact.weights, *(x.numpy() for x in inputs), slices=slices)
     found = {digest(theirs)}
-    for make, batch, threads in zip(backends.ALL.values(), (3, 7, 20, 1, 20, 7), (1, 2, 1, 1, 1, 2), strict=True):
+    for make, batch, threads in zip(other_backends.ALL.values(), (3, 7, 20, 1, 20, 7), (1, 2, 1, 1, 1, 2), strict=True):
         torch.set_num_threads(threads)
-        exact = graph.exact(artifact.weights, backend=make(), slices=slices)
+        exact = exact_model(graph, artifact.weights, backend=make(), slices=slices)
         parts = [exact.run(*(x[i : i + batch] for x in inputs))[0] for i in range(0, 20, batch)]
         found.add(digest(torch.cat(parts)))
         torch.set_num_threads(1)
@@ -279,10 +281,10 @@ def test_a_trainer_takes_several_inputs(tmp_path: Path) -> None:
 
 def test_a_graph_with_several_inputs_is_the_module(artifact: ModelArtifact) -> None:
     module, inputs, _ = several_inputs()
-    twin = load_graph(artifact.graph).trainable(artifact.weights).eval()
+    twin = trainable(load_graph(artifact.graph), artifact.weights).eval()
     assert torch.equal(twin(*inputs), module(*inputs))
     with pytest.raises(ShapeMismatch, match="another number of inputs"):
         twin(inputs[0])
-    (out,) = load_graph(artifact.graph).exact(artifact.weights).run(*inputs)
+    (out,) = exact_model(load_graph(artifact.graph), artifact.weights).run(*inputs)
     assert np.allclose(out.numpy(), module(*inputs).detach().numpy(), atol=1e-5)
     assert F.cross_entropy(twin(*inputs), torch.zeros(70, dtype=torch.int64)).requires_grad

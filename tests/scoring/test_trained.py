@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pot_lab.scoring import load_graph, score
+from pot_lab.scoring import exact_model, load_graph, score, trainable
 from tests.scoring import numpy_scoring
 from tests.scoring.models import FAMILIES, FUNCTIONS
 from tests.scoring.trained import TRAINED, errors, trained
@@ -32,10 +32,10 @@ def test_training_was_real_and_outputs_are_close_to_float64(name: str) -> None:
 @pytest.mark.parametrize("name", TRAINED)
 def test_scores_of_trained_models_are_those_of_float64(name: str) -> None:
     model = trained(name)
-    twin = load_graph(model.artifact.graph).trainable(model.artifact.weights).double().eval()
+    twin = trainable(load_graph(model.artifact.graph), model.artifact.weights).double().eval()
     with torch.no_grad():
         outputs = twin(model.inputs.double() if model.inputs.is_floating_point() else model.inputs).numpy()
-    exact = load_graph(model.artifact.graph).exact(model.artifact.weights)
+    exact = exact_model(load_graph(model.artifact.graph), model.artifact.weights)
     for function in FUNCTIONS[name]:
         wanted = numpy_scoring.scored(function, outputs, model.targets.numpy())[1]
         for slices in (1, 2):

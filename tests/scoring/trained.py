@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from sklearn import datasets
 from torch import Tensor, nn
 
-from pot_lab.scoring import ModelArtifact, export_model, load_graph
+from pot_lab.scoring import ModelArtifact, exact_model, export_model, load_graph, trainable
 from tests.scoring import models
 
 Data = tuple[Tensor, Tensor]
@@ -183,12 +183,12 @@ def errors(name: str) -> dict[str, dict[str, float]]:
     over the largest output, and the length of all differences over that of all outputs."""
     model = trained(name)
     graph = load_graph(model.artifact.graph)
-    twin = graph.trainable(model.artifact.weights).eval()
+    twin = trainable(graph, model.artifact.weights).eval()
     with torch.no_grad():
         found = {"float32": twin(model.inputs).double()}
         wanted = twin.double()(model.inputs.double() if model.inputs.is_floating_point() else model.inputs)
     for slices, called in ((1, "one slice"), (2, "two slices")):
-        (found[called],) = graph.exact(model.artifact.weights, slices=slices).run(model.inputs)
+        (found[called],) = exact_model(graph, model.artifact.weights, slices=slices).run(model.inputs)
     return {
         way: {
             "largest": float((outputs - wanted).abs().max() / wanted.abs().max()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -21,22 +21,25 @@ from pot_lab.scoring.graph.model_graph import (
 from pot_lab.scoring.operators import Parameter
 from pot_lab.scoring.tensor_file import DTYPES
 
-if TYPE_CHECKING:
-    pass
-
-
 LARGEST_LIST = 4096
-
-
+"""Entries of a list argument."""
 LARGEST_EXPONENT = 64
-
+"""Size of an exponent that `pow` may have."""
 
 _EQUATION = re.compile(r"[a-zA-Z]+(, ?[a-zA-Z]+){0,2} ?-> ?[a-zA-Z]*")
 
 
-def _index(value: Any, kinds: Sequence[str], kind: str, where: str) -> int:
-    """The number in a reference `{"$": n}` (or a bare number among the outputs) to an earlier value of the wanted
-    kind."""
+def reference_index(value: Any, kinds: Sequence[str], kind: str, where: str) -> int:
+    """The index in a reference `{"$": n}` (or a bare number among the outputs) to an earlier value of the wanted
+    kind.
+
+    Args:
+        value: from the graph file.
+        kinds: "tensor", "tensors" or "int" of each value that comes before.
+        kind: the kind wanted.
+        where: how error messages call the place.
+    Raises: HostileGraph.
+    """
     index = (
         value.get("$") if isinstance(value, dict) and set(value) == {"$"} else value if where == "an output" else None
     )
@@ -71,7 +74,7 @@ def _bad(where: str, value: Any, wanted: str) -> HostileGraph:
 
 
 def _check_tensor(where: str, value: Any, kinds: Sequence[str]) -> Ref:
-    return Ref(_index(value, kinds, "tensor", where))
+    return Ref(reference_index(value, kinds, "tensor", where))
 
 
 def _check_tensors(where: str, value: Any, kinds: Sequence[str]) -> list[Ref]:
@@ -121,7 +124,8 @@ def _check_sizes(where: str, value: Any, kinds: Sequence[str]) -> list[int | Ref
     if not isinstance(value, list) or len(value) > 16:
         raise _bad(where, value, "a list of sizes")
     return [
-        Ref(_index(v, kinds, "int", where)) if isinstance(v, dict) else _check_int(where, v, kinds, -1) for v in value
+        Ref(reference_index(v, kinds, "int", where)) if isinstance(v, dict) else _check_int(where, v, kinds, -1)
+        for v in value
     ]
 
 

@@ -7,30 +7,18 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.scoring.limits import Limits
 from pot_lab.scoring.operators import Operator
 
-if TYPE_CHECKING:
-    from pot_lab.scoring.exact_model import ExactModel
-    from pot_lab.scoring.exact_product import Backend
-    from pot_lab.scoring.trainable import TrainableModel
-
-
 FORMAT, VERSION = "pot-lab-graph", 1
-
-
 KINDS = ("parameter", "buffer", "counter", "constant")
-
-
+"""Kinds of state tensors."""
 LARGEST_INT = 1 << 31
-
-
+"""Whole numbers in a graph file are below this in size."""
 LARGEST_INPUTS = 16
-
-
 _MODEL_TAG = "pot-lab/model/1"
 
 
@@ -41,7 +29,7 @@ class Ref:
     index: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StateTensor:
     """One tensor of the weights file. `step`: what training adds to a counter. `sha256`: fixed content of a constant,
     hex."""
@@ -63,7 +51,7 @@ class Input:
     name: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """One operator call; `operator` None is `get` (an item of a tuple) or whole-number arithmetic."""
 
@@ -91,14 +79,20 @@ class Cost:
     total_elements: int
 
 
-@dataclass(frozen=True)
-class ModelGraph:
-    """A checked graph. Make it with `load_graph`.
+@dataclass(frozen=True, kw_only=True)
+class GraphDocument:
+    """A graph file, decoded and checked field by field; nothing is known yet about shapes inside it.
 
     Attributes:
+        data: bytes of the graph file.
         sha256: hash of the graph file, 32 bytes.
-        inputs, outputs: shapes and types of arguments and results for one example.
-        cost: what scoring one example takes.
+        inputs: shape and type of each argument for one example.
+        state: tensors of the weights file, in the order in which values are numbered.
+        aliases: second names of parameters in a `state_dict`.
+        nodes: operator calls in order.
+        results: the values that the graph returns.
+        last_uses: for each node, the node results that are needed for the last time there.
+        limits: what the graph was checked against.
     """
 
     data: bytes = field(repr=False)
@@ -108,42 +102,32 @@ class ModelGraph:
     aliases: Mapping[str, str] = field(repr=False)
     nodes: tuple[Node, ...] = field(repr=False)
     results: tuple[Ref, ...] = field(repr=False)
-    outputs: tuple[Output, ...]
-    cost: Cost
     last_uses: tuple[tuple[int, ...], ...] = field(repr=False)
     limits: Limits = field(repr=False)
 
     @property
     def parameters_count(self) -> int:
+        """Number of trainable elements in all parameters."""
         return sum(math.prod(s.shape) for s in self.state if s.kind == "parameter")
 
     def operators(self) -> set[str]:
         """Full names of the operators in use."""
         return {n.op for n in self.nodes}
 
-    def check_batch(self, batch: int) -> None:
-        """Prove that scoring `batch` examples at once gives each the result it has alone.
 
-        Raises: BatchMixing, CostLimit.
-        """
-        from pot_lab.scoring.graph.tracing import _check_growth, _trace
+@dataclass(frozen=True, kw_only=True)
+class ModelGraph(GraphDocument):
+    """A checked graph: a document whose shapes, costs and batch axes were traced. Made by `load_graph`.
 
-        if batch > 3:
-            _check_growth(_trace(self, 1), _trace(self, batch), batch)
+    `exact_model(graph, weights)` scores with it, `trainable(graph, weights)` trains it.
 
-    def trainable(self, weights: bytes | None = None) -> TrainableModel:
-        """An ordinary `torch.nn.Module` with these weights (zeros without), see `TrainableModel`."""
-        from pot_lab.scoring.trainable import TrainableModel
+    Attributes:
+        outputs: shape and type of each result for one example.
+        cost: what scoring one example takes.
+    """
 
-        return TrainableModel(self, weights)
-
-    def exact(
-        self, weights: bytes, *, backend: str | Backend | None = None, device: str = "cpu", slices: int = 1
-    ) -> ExactModel:
-        """The model in exact arithmetic, see `ExactModel`."""
-        from pot_lab.scoring.exact_model import ExactModel
-
-        return ExactModel(self, weights, backend=backend, device=device, slices=slices)
+    outputs: tuple[Output, ...]
+    cost: Cost
 
 
 def model_id(graph_sha256: bytes, weights: bytes) -> bytes:

@@ -17,7 +17,7 @@ by its SHA-256. Arguments are null, booleans, numbers, strings, lists, `{"$": va
 byte what `encode_graph` would write is refused, so one graph has one hash.
 
 The loader then traces shapes on meta tensors for batches of 1, 2 and 3: work and memory stay under the limits, no
-example sees another (`batching`), and every shape grows with the batch as it must.
+example sees another (`batch_axis`), and every shape grows with the batch as it must.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -38,36 +38,29 @@ from pot_lab.scoring.errors import (
     HostileGraph,
     UnsupportedOperator,
 )
-from pot_lab.scoring.graph.arguments import _index, check_argument
+from pot_lab.scoring.graph.arguments import check_argument, reference_index
 from pot_lab.scoring.graph.model_graph import (
     FORMAT,
     KINDS,
     LARGEST_INPUTS,
     LARGEST_INT,
     VERSION,
-    Cost,
+    GraphDocument,
     Input,
     ModelGraph,
     Node,
-    Output,
     Ref,
     StateTensor,
     encode_graph,
     references,
 )
-from pot_lab.scoring.graph.tracing import _check_growth, _check_kernels, _Shapes, _trace
+from pot_lab.scoring.graph.tracing import check_document
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.operators import LARGEST_PIECES, REGISTRY, WHOLE_NUMBERS
-from pot_lab.scoring.tensor_file import DTYPES, dtype_name
-
-if TYPE_CHECKING:
-    pass
+from pot_lab.scoring.tensor_file import DTYPES
 
 _INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100}){0,31}")
-
-
-# -------------------------------------------------------------------------------------------- reading
 
 
 def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
@@ -79,12 +72,43 @@ def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
         UnsupportedOperator: an operator that is not in the whitelist.
         BatchMixing: examples would see one another.
     """
-    document = _parse(data, limits)
-    state = tuple(_state(entry) for entry in _list(document, "state", limits.state_tensors))
+    document = read_document(data, limits)
+    outputs, cost = check_document(document)
+    return ModelGraph(**vars(document), outputs=outputs, cost=cost)
+
+
+def read_document(data: bytes, limits: Limits = DEFAULT_LIMITS) -> GraphDocument:
+    """Decode a graph file and check each field of it; shapes are not traced yet.
+
+    Raises: Oversize, HostileGraph, CostLimit, UnsupportedOperator, BatchMixing.
+    """
+    parsed = _parse(data, limits)
+    state = _all_state(parsed, limits)
+    inputs = _all_inputs(parsed)
+    aliases = _aliases(parsed["aliases"], state)
+    nodes, kinds = _all_nodes(parsed, limits, len(state) + len(inputs))
+    results = tuple(Ref(reference_index(value, kinds, "tensor", "an output")) for value in _list(parsed, "outputs", 16))
+    if not results:
+        raise HostileGraph("a graph needs an output")
+    return GraphDocument(
+        data=data,
+        sha256=hashlib.sha256(data).digest(),
+        inputs=inputs,
+        state=state,
+        aliases=aliases,
+        nodes=nodes,
+        results=results,
+        last_uses=_last_uses(nodes, results, len(state) + len(inputs)),
+        limits=limits,
+    )
+
+
+def _all_state(parsed: Mapping[str, Any], limits: Limits) -> tuple[StateTensor, ...]:
+    state = tuple(_state(entry) for entry in _list(parsed, "state", limits.state_tensors))
     names = {s.name for s in state}
     if len(names) != len(state):
         raise HostileGraph("two state entries have the same name")
-    _check_scopes(names | set(document["aliases"] if isinstance(document["aliases"], dict) else ()))
+    _check_scopes(names | set(parsed["aliases"] if isinstance(parsed["aliases"], dict) else ()))
     declared = sum(math.prod(s.shape) * DTYPES[s.dtype].itemsize for s in state)
     if declared > limits.weights_bytes:
         raise CostLimit(
@@ -92,16 +116,24 @@ def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
             seen=f"{declared} bytes",
             wanted=f"at most {limits.weights_bytes} bytes",
         )
-    entries = _list(document, "inputs", LARGEST_INPUTS)
+    return state
+
+
+def _all_inputs(parsed: Mapping[str, Any]) -> tuple[Input, ...]:
+    entries = _list(parsed, "inputs", LARGEST_INPUTS)
     inputs = tuple(_input(entry, named=len(entries) > 1) for entry in entries)
     if not inputs:
         raise HostileGraph("a graph needs an input")
     if len({i.name for i in inputs}) != len(inputs):
         raise HostileGraph("two inputs have the same name", seen=[i.name for i in inputs])
-    aliases = _aliases(document["aliases"], state)
-    kinds = ["tensor"] * (len(state) + len(inputs))
+    return inputs
+
+
+def _all_nodes(parsed: Mapping[str, Any], limits: Limits, first: int) -> tuple[tuple[Node, ...], list[str]]:
+    """Nodes, and the kind ("tensor", "tensors" or "int") of every value; `first` values stand before the nodes."""
+    kinds = ["tensor"] * first
     nodes: list[Node] = []
-    for entry in _list(document, "nodes", limits.nodes):
+    for entry in _list(parsed, "nodes", limits.nodes):
         try:
             node, kind = _node(entry, kinds, len(nodes))
         except (BatchMixing, HostileGraph) as problem:
@@ -110,31 +142,7 @@ def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
             raise
         nodes.append(node)
         kinds.append(kind)
-    results = tuple(Ref(_index(value, kinds, "tensor", "an output")) for value in _list(document, "outputs", 16))
-    if not results:
-        raise HostileGraph("a graph needs an output")
-    graph = ModelGraph(
-        data=data,
-        sha256=hashlib.sha256(data).digest(),
-        inputs=inputs,
-        state=state,
-        aliases=aliases,
-        nodes=tuple(nodes),
-        results=results,
-        outputs=(),
-        cost=Cost(0, 0, 0),
-        last_uses=_last_uses(nodes, results, len(state) + len(inputs)),
-        limits=limits,
-    )
-    known = _Shapes()
-    alone, pair = _trace(graph, 1, known), _trace(graph, 2, known)
-    _check_growth(alone, pair, 2)
-    _check_growth(alone, _trace(graph, 3, known), 3)
-    _check_kernels(graph, pair, 2, known)
-    outputs = tuple(Output(dtype_name(v.tensor.dtype), v.shape[1:]) for v in alone.results)
-    object.__setattr__(graph, "outputs", outputs)
-    object.__setattr__(graph, "cost", alone.cost)
-    return graph
+    return tuple(nodes), kinds
 
 
 def _parse(data: bytes, limits: Limits) -> dict[str, Any]:
@@ -215,12 +223,12 @@ def _state(entry: Any) -> StateTensor:
     if set(entry) != {"name", "kind", "dtype", "shape"} | extra.get(entry["kind"], set()):
         raise HostileGraph("a state entry has the wrong keys", seen=entry)
     state = StateTensor(
-        _name(entry["name"]),
-        entry["kind"],
-        _dtype(entry["dtype"]),
-        _shape(entry["shape"]),
-        entry.get("step", 0),
-        entry.get("sha256", ""),
+        name=_name(entry["name"]),
+        kind=entry["kind"],
+        dtype=_dtype(entry["dtype"]),
+        shape=_shape(entry["shape"]),
+        step=entry.get("step", 0),
+        sha256=entry.get("sha256", ""),
     )
     if state.kind == "parameter" and not DTYPES[state.dtype].is_floating_point:
         raise HostileGraph("a parameter must be floating point", seen=f"{state.name}: {state.dtype}")
@@ -284,11 +292,13 @@ def _node(entry: Any, kinds: Sequence[str], number: int) -> tuple[Node, str]:
     if op == "get":
         if kwargs or len(args) != 2 or type(args[1]) is not int or not 0 <= args[1] < LARGEST_PIECES:
             raise HostileGraph(f"node {number}: get takes a tuple and a place", seen=args)
-        return Node(op, None, (Ref(_index(args[0], kinds, "tensors", f"node {number}")), args[1]), {}), "tensor"
+        item_of = Ref(reference_index(args[0], kinds, "tensors", f"node {number}"))
+        return Node(op=op, operator=None, args=(item_of, args[1]), kwargs={}), "tensor"
     if op in WHOLE_NUMBERS:
         if kwargs or len(args) != 2:
             raise HostileGraph(f"node {number}: {op} takes two whole numbers", seen=args)
-        return Node(op, None, tuple(_whole_number(a, kinds, number) for a in args), {}), "int"
+        whole = tuple(_whole_number(a, kinds, number) for a in args)
+        return Node(op=op, operator=None, args=whole, kwargs={}), "int"
     operator = REGISTRY.get(op)
     if operator is None:
         raise UnsupportedOperator(op, f"node {number} of the graph is not in the whitelist of specification version 1")
@@ -306,13 +316,13 @@ def _node(entry: Any, kinds: Sequence[str], number: int) -> tuple[Node, str]:
     missing = [p.name for p in rest.values() if p.required]
     if missing:
         raise HostileGraph(f"node {number}: {op} lacks arguments", seen=", ".join(missing))
-    return Node(op, operator, tuple(checked), named), operator.returns
+    return Node(op=op, operator=operator, args=tuple(checked), kwargs=named), operator.returns
 
 
 def _whole_number(value: Any, kinds: Sequence[str], number: int) -> Any:
     if type(value) is int and abs(value) < LARGEST_INT:
         return value
-    return Ref(_index(value, kinds, "int", f"node {number}"))
+    return Ref(reference_index(value, kinds, "int", f"node {number}"))
 
 
 def _last_uses(nodes: Sequence[Node], results: Sequence[Ref], first: int) -> tuple[tuple[int, ...], ...]:
@@ -328,9 +338,3 @@ def _last_uses(nodes: Sequence[Node], results: Sequence[Ref], first: int) -> tup
         if index >= first and index not in kept:
             free[number].append(index)
     return tuple(tuple(f) for f in free)
-
-
-# -------------------------------------------------------------------------------------------- tracing
-
-
-# -------------------------------------------------------------------------------------------- weights

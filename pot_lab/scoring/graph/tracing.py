@@ -6,11 +6,12 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pot_lab.errors import InvariantBroken
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import (
     BatchMixing,
@@ -19,19 +20,10 @@ from pot_lab.scoring.errors import (
     HostileGraph,
     ShapeMismatch,
 )
-from pot_lab.scoring.graph.batch_axis import TAKES_INTERLEAVED, Interleaved, OperatorCall, Traced, TracedInt
-from pot_lab.scoring.graph.model_graph import (
-    LARGEST_INT,
-    Cost,
-    ModelGraph,
-    Node,
-    resolve,
-)
+from pot_lab.scoring.graph.batch_axis import OperatorCall, Traced, TracedInt, results_of
+from pot_lab.scoring.graph.model_graph import LARGEST_INT, Cost, GraphDocument, Node, Output, resolve
 from pot_lab.scoring.operators import LARGEST_PIECES, WHOLE_NUMBERS, Operator, traced_size
-from pot_lab.scoring.tensor_file import DTYPES
-
-if TYPE_CHECKING:
-    pass
+from pot_lab.scoring.tensor_file import DTYPES, dtype_name
 
 
 class _Shapes:
@@ -61,8 +53,8 @@ def _signature(value: Any) -> Any:
     return type(value), value
 
 
-@dataclass
-class _Trace:
+@dataclass(frozen=True)
+class GraphTrace:
     """Shapes of all values of a graph for one batch size, and their batch axes, which a batch of one does not need."""
 
     values: list[Any]
@@ -70,7 +62,35 @@ class _Trace:
     cost: Cost
 
 
-def _trace(graph: ModelGraph, batch: int, known: _Shapes | None = None) -> _Trace:
+def check_document(document: GraphDocument) -> tuple[tuple[Output, ...], Cost]:
+    """GraphTrace a document for batches of 1, 2 and 3, and try its exact kernels on shapes.
+
+    Returns: shape and type of each result for one example, and what one example costs.
+    Raises: BatchMixing, CostLimit, DtypeMismatch, HostileGraph, ShapeMismatch, naming the node.
+    """
+    known = _Shapes()
+    alone, pair = trace(document, 1, known), trace(document, 2, known)
+    _check_growth(alone, pair, 2)
+    _check_growth(alone, trace(document, 3, known), 3)
+    _check_kernels(document, pair, 2, known)
+    return tuple(Output(dtype_name(v.tensor.dtype), v.shape[1:]) for v in alone.results), alone.cost
+
+
+def check_batch(graph: GraphDocument, batch: int) -> None:
+    """Prove that scoring `batch` examples at once gives each the result it has alone. `load_graph` has proved it for
+    batches of 1 to 3.
+
+    Raises: BatchMixing, CostLimit.
+    """
+    if batch > 3:
+        _check_growth(trace(graph, 1), trace(graph, batch), batch)
+
+
+def trace(graph: GraphDocument, batch: int, known: _Shapes | None = None) -> GraphTrace:
+    """GraphTrace a graph for `batch` examples, without numbers.
+
+    Raises: BatchMixing, CostLimit, HostileGraph, ShapeMismatch.
+    """
     known = known or _Shapes()
     values: list[Any] = [Traced(torch.empty(s.shape, dtype=DTYPES[s.dtype], device="meta"), None) for s in graph.state]
     values += [Traced(torch.empty((batch, *i.shape), dtype=DTYPES[i.dtype], device="meta"), 0) for i in graph.inputs]
@@ -86,7 +106,8 @@ def _trace(graph: ModelGraph, batch: int, known: _Shapes | None = None) -> _Trac
         values.append(value)
         if call is None:
             continue
-        assert node.operator is not None
+        if node.operator is None:
+            raise InvariantBroken(f"node {number}, {node.op}, was called without an operator")
         elements = sum(t.numel() for t in call.outputs)
         total += elements
         elements = max(elements, node.operator.scratch(call))
@@ -109,7 +130,7 @@ def _trace(graph: ModelGraph, batch: int, known: _Shapes | None = None) -> _Trac
                 "an output does not keep the batch as its first axis",
                 seen=f"shape {result.shape} for a batch of {batch}",
             )
-    return _Trace(values, results, Cost(work, largest, total))
+    return GraphTrace(values, results, Cost(work, largest, total))
 
 
 def _trace_node(
@@ -148,15 +169,8 @@ def _trace_node(
             seen=", ".join(f"{name} {v.shape}" for name, v in bound.items() if isinstance(v, Traced)),
         ) from problem
     outputs = tuple(out) if isinstance(out, tuple | list) else (out,)
-    call = OperatorCall(node.op, bound, outputs, batch)
-    if batch > 1 and operator.batch not in TAKES_INTERLEAVED and any(t.front > 1 for t in call.tensors()):
-        raise call.mixing("other elements stand before the batch in its axis; view it as [batch, ...] first")
-    found = operator.batch(call) if batch > 1 else None
-    axes = found if isinstance(found, list) else [found] * len(outputs)
-    traced = [
-        Traced(t, *axis) if isinstance(axis, Interleaved) else Traced(t, axis)
-        for t, axis in zip(outputs, axes, strict=True)
-    ]
+    call = OperatorCall(operator=node.op, arguments=bound, outputs=outputs, batch=batch)
+    traced = results_of(operator.batch, call)
     return traced if operator.returns == "tensors" else traced[0], call
 
 
@@ -179,7 +193,7 @@ def _bare(value: Any) -> Any:
 
 
 def operator_keyword(operator: Operator, name: str) -> str:
-    """ATen's own name of a parameter."""
+    """ATen's own name of the parameter that a graph calls `name`."""
     place = [p.name for p in operator.parameters].index(name)
     found: str = operator.native._schema.arguments[place].name
     return found
@@ -234,7 +248,7 @@ def _trace_whole_number(op: str, number: int, args: Sequence[Any]) -> TracedInt:
     return TracedInt(value, any(isinstance(a, TracedInt) and a.batched for a in args))
 
 
-def _check_growth(alone: _Trace, together: _Trace, batch: int) -> None:
+def _check_growth(alone: GraphTrace, together: GraphTrace, batch: int) -> None:
     """Every value for a batch has the shape it has for one example, but for its batch axis, which is `batch` times as
     long."""
     for number, (one, many) in enumerate(zip(_flat(alone.values), _flat(together.values), strict=True)):
@@ -247,7 +261,7 @@ def _check_growth(alone: _Trace, together: _Trace, batch: int) -> None:
             raise BatchMixing(f"value {number}: a shape does not grow with the batch", seen=many.shape, wanted=expected)
 
 
-def _check_kernels(graph: ModelGraph, trace: _Trace, batch: int, known: _Shapes) -> None:
+def _check_kernels(graph: GraphDocument, trace: GraphTrace, batch: int, known: _Shapes) -> None:
     """The exact kernels take every call that ATen takes, and give results of the same shapes; tried on meta tensors."""
     arithmetic = Arithmetic(device="meta")
 
@@ -274,7 +288,11 @@ def _check_kernels(graph: ModelGraph, trace: _Trace, batch: int, known: _Shapes)
 
 
 def call_exact(arithmetic: Arithmetic, node: Node, values: Sequence[Any]) -> Any:
-    """One node in exact arithmetic."""
+    """One node in exact arithmetic: its result, a tensor, a tuple of tensors or a whole number.
+
+    Args:
+        values: all values before the node, by their numbers in the graph.
+    """
     args = [resolve(a, values) for a in node.args]
     if node.op == "get":
         return args[0][args[1]]

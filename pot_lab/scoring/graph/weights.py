@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from pot_lab.scoring.errors import (
-    BadWeights,
-    DtypeMismatch,
-    ShapeMismatch,
-)
-from pot_lab.scoring.graph.model_graph import (
-    ModelGraph,
-)
+from pot_lab.scoring.errors import BadWeights, DtypeMismatch, ShapeMismatch
+from pot_lab.scoring.graph.model_graph import ModelGraph
 from pot_lab.scoring.tensor_file import read_header, read_tensors
-
-if TYPE_CHECKING:
-    pass
 
 
 def load_weights(graph: ModelGraph, weights: bytes) -> dict[str, Tensor]:

@@ -4,7 +4,9 @@ from pot_lab.scoring.operators import (
     activations,
     attention,
     constants,
+    copies,
     elements,
+    indexing,
     layers,
     norms,
     pools,
@@ -12,6 +14,7 @@ from pot_lab.scoring.operators import (
     resize,
     shapes,
     sums,
+    windows,
 )
 from pot_lab.scoring.operators.registry import (
     LARGEST_PIECES,
@@ -31,7 +34,9 @@ __all__ = [
     "activations",
     "attention",
     "constants",
+    "copies",
     "elements",
+    "indexing",
     "layers",
     "norms",
     "pools",
@@ -40,4 +45,5 @@ __all__ = [
     "shapes",
     "sums",
     "traced_size",
+    "windows",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 from pot_lab.scoring import elementwise
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.elementwise import divide
-from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph import batch_axis
 from pot_lab.scoring.operators.elements import meeting
 from pot_lab.scoring.operators.registry import Exponent, Text, operator
 
@@ -25,7 +25,7 @@ def _one(name: str, function: Callable[[Tensor], Tensor]) -> None:
     def kernel(arithmetic: Arithmetic, x: Tensor) -> Tensor:
         return function(x)
 
-    operator(name, batch=batching.elementwise)(kernel)
+    operator(name, batch=batch_axis.elementwise)(kernel)
 
 
 _one("aten.relu.default", lambda x: x.clamp(min=0))
@@ -74,39 +74,39 @@ _one("aten.square.default", lambda x: x * x)
 _one("aten.reciprocal.default", lambda x: divide(1.0, x))
 
 
-@operator("aten.gelu.default", batch=batching.elementwise)
-def gelu(arithmetic: Arithmetic, x: Tensor, approximate: Text = "none") -> Tensor:
+@operator("aten.gelu.default", batch=batch_axis.elementwise)
+def _gelu(arithmetic: Arithmetic, x: Tensor, approximate: Text = "none") -> Tensor:
     return elementwise.gelu(x) if approximate == "none" else elementwise.gelu_tanh(x)
 
 
-@operator("aten.leaky_relu.default", batch=batching.elementwise)
-def leaky_relu(arithmetic: Arithmetic, x: Tensor, negative_slope: float = 0.01) -> Tensor:
+@operator("aten.leaky_relu.default", batch=batch_axis.elementwise)
+def _leaky_relu(arithmetic: Arithmetic, x: Tensor, negative_slope: float = 0.01) -> Tensor:
     return torch.where(x > 0, x, x * negative_slope)
 
 
-@operator("aten.elu.default", batch=batching.elementwise)
-def elu(arithmetic: Arithmetic, x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
+@operator("aten.elu.default", batch=batch_axis.elementwise)
+def _elu(arithmetic: Arithmetic, x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
     return torch.where(x > 0, x * scale, elementwise.expm1_scaled(x.clamp(max=0.0), alpha, scale, input_scale))
 
 
-@operator("aten.softplus.default", batch=batching.elementwise)
-def softplus(arithmetic: Arithmetic, x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+@operator("aten.softplus.default", batch=batch_axis.elementwise)
+def _softplus(arithmetic: Arithmetic, x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     scaled = x * beta
     return torch.where(scaled > threshold, x, divide(elementwise.softplus(scaled), beta))
 
 
-@operator("aten.hardtanh.default", batch=batching.elementwise)
-def hardtanh(arithmetic: Arithmetic, x: Tensor, min_val: float = -1, max_val: float = 1) -> Tensor:
+@operator("aten.hardtanh.default", batch=batch_axis.elementwise)
+def _hardtanh(arithmetic: Arithmetic, x: Tensor, min_val: float = -1, max_val: float = 1) -> Tensor:
     return x.clamp(min_val, max_val)
 
 
-@operator("aten.clamp.default", batch=batching.elementwise)
-def clamp(arithmetic: Arithmetic, x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+@operator("aten.clamp.default", batch=batch_axis.elementwise)
+def _clamp(arithmetic: Arithmetic, x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     return torch.clamp(meeting(x, min, max), min, max)
 
 
-@operator("aten.pow.Tensor_Scalar", batch=batching.elementwise)
-def power(arithmetic: Arithmetic, x: Tensor, exponent: Exponent) -> Tensor:
+@operator("aten.pow.Tensor_Scalar", batch=batch_axis.elementwise)
+def _power(arithmetic: Arithmetic, x: Tensor, exponent: Exponent) -> Tensor:
     """Products for whole exponents, roots for halves, exp(log(x) exponent) for others."""
     if exponent != int(exponent) and abs(exponent) != 0.5:
         return elementwise.exp(elementwise.log(x) * exponent)
@@ -119,21 +119,21 @@ def power(arithmetic: Arithmetic, x: Tensor, exponent: Exponent) -> Tensor:
     return elementwise.whole_power(x, int(exponent))
 
 
-@operator("aten.pow.Scalar", batch=batching.elementwise)
-def power_of_number(arithmetic: Arithmetic, x: float, exponent: Tensor) -> Tensor:
+@operator("aten.pow.Scalar", batch=batch_axis.elementwise)
+def _power_of_number(arithmetic: Arithmetic, x: float, exponent: Tensor) -> Tensor:
     """exp(exponent log(x))."""
     base = torch.tensor(float(x), dtype=torch.float64, device=exponent.device)
     return elementwise.exp(exponent * elementwise.log(base))
 
 
-@operator("aten.pow.Tensor_Tensor", batch=batching.elementwise)
-def power_of_tensor(arithmetic: Arithmetic, x: Tensor, exponent: Tensor) -> Tensor:
+@operator("aten.pow.Tensor_Tensor", batch=batch_axis.elementwise)
+def _power_of_tensor(arithmetic: Arithmetic, x: Tensor, exponent: Tensor) -> Tensor:
     """exp(log(x) exponent)."""
     return elementwise.exp(elementwise.log(x) * exponent)
 
 
-@operator("aten.nan_to_num.default", batch=batching.elementwise)
-def nan_to_num(
+@operator("aten.nan_to_num.default", batch=batch_axis.elementwise)
+def _nan_to_num(
     arithmetic: Arithmetic,
     x: Tensor,
     nan: float | None = None,
@@ -146,34 +146,34 @@ def nan_to_num(
     return x.nan_to_num(0.0 if nan is None else float(nan), high, low)
 
 
-@operator("aten.celu.default", batch=batching.elementwise)
-def celu(arithmetic: Arithmetic, x: Tensor, alpha: float = 1.0) -> Tensor:
+@operator("aten.celu.default", batch=batch_axis.elementwise)
+def _celu(arithmetic: Arithmetic, x: Tensor, alpha: float = 1.0) -> Tensor:
     """alpha (exp(x / alpha) - 1) below 0, its factor made as 1 / alpha first."""
-    return elu(arithmetic, x, alpha, 1.0, 1.0 / alpha)
+    return _elu(arithmetic, x, alpha, 1.0, 1.0 / alpha)
 
 
-@operator("aten.prelu.default", batch=batching.batch_first(0))
-def prelu(arithmetic: Arithmetic, x: Tensor, weight: Tensor) -> Tensor:
+@operator("aten.prelu.default", batch=batch_axis.batch_first(0))
+def _prelu(arithmetic: Arithmetic, x: Tensor, weight: Tensor) -> Tensor:
     slopes = weight.reshape(1, -1, *[1] * (x.dim() - 2)) if weight.numel() > 1 else weight.reshape(())
     return torch.where(x > 0, x, x * slopes)
 
 
-@operator("aten.glu.default", batch=batching.cut)
-def glu(arithmetic: Arithmetic, x: Tensor, dim: int = -1) -> Tensor:
+@operator("aten.glu.default", batch=batch_axis.cut)
+def _glu(arithmetic: Arithmetic, x: Tensor, dim: int = -1) -> Tensor:
     a, b = x.chunk(2, dim)
     return a * elementwise.sigmoid(b)
 
 
-@operator("aten.hardshrink.default", batch=batching.elementwise)
-def hardshrink(arithmetic: Arithmetic, x: Tensor, lambd: float = 0.5) -> Tensor:
+@operator("aten.hardshrink.default", batch=batch_axis.elementwise)
+def _hardshrink(arithmetic: Arithmetic, x: Tensor, lambd: float = 0.5) -> Tensor:
     return torch.where((x >= -lambd) & (x <= lambd), 0.0, x)
 
 
-@operator("aten.softshrink.default", batch=batching.elementwise)
-def softshrink(arithmetic: Arithmetic, x: Tensor, lambd: float = 0.5) -> Tensor:
+@operator("aten.softshrink.default", batch=batch_axis.elementwise)
+def _softshrink(arithmetic: Arithmetic, x: Tensor, lambd: float = 0.5) -> Tensor:
     return torch.where(x > lambd, x - lambd, torch.where(x < -lambd, x + lambd, x * 0.0))
 
 
-@operator("aten.threshold.default", batch=batching.elementwise)
-def threshold(arithmetic: Arithmetic, x: Tensor, threshold: float, value: float) -> Tensor:
+@operator("aten.threshold.default", batch=batch_axis.elementwise)
+def _threshold(arithmetic: Arithmetic, x: Tensor, threshold: float, value: float) -> Tensor:
     return torch.where(x <= threshold, float(value), x)

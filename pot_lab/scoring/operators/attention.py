@@ -14,9 +14,8 @@ from torch import Tensor
 
 from pot_lab.scoring import elementwise, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.exact_product import Grid
-from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import OperatorCall
+from pot_lab.scoring.graph.batch_axis import Axis, OperatorCall, broadcast
+from pot_lab.scoring.grids import Grid
 from pot_lab.scoring.operators.registry import Probability, operator
 
 BLOCK_QUERIES = 128
@@ -34,15 +33,25 @@ def _scratch(call: OperatorCall) -> int:
     return rows * min(queries, BLOCK_QUERIES) // queries * int(call["key"].shape[-2])
 
 
+def _attention_axis(call: OperatorCall) -> Axis:
+    """query [..., L, E], key [..., S, E], value [..., S, V], mask [..., L, S]."""
+    rank = call.output.dim()
+    operands = [t for t in (call["query"], call["key"], call["value"], call["attn_mask"]) if t is not None]
+    axis = broadcast(call, operands, rank)
+    if axis is not None and axis >= rank - (3 if call["enable_gqa"] else 2):
+        raise call.mixing("it would attend over the batch axis")
+    return axis
+
+
 @operator(
     "aten.scaled_dot_product_attention.default",
-    batch=batching.attention,
+    batch=_attention_axis,
     work=_work,
     scratch=_scratch,
     mode="dropout_p",
     booleans=True,
 )
-def attention(
+def _attention(
     arithmetic: Arithmetic,
     query: Tensor,
     key: Tensor,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pot_lab.scoring.arithmetic import Arithmetic
-from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph.batch_axis import Axis, OperatorCall, TracedInt
 from pot_lab.scoring.operators.registry import AnyDtype, Ignored, Sizes, Whole, operator
 
 
@@ -15,7 +15,15 @@ def exact_dtype(dtype: torch.dtype | None) -> torch.dtype:
     return torch.float64 if dtype is None or dtype.is_floating_point else dtype
 
 
-def _full(name: str, value: float) -> None:
+def _made_axis(call: OperatorCall) -> Axis:
+    """A tensor of one repeated value: at most one of its sizes may follow the batch."""
+    grown = [i for i, n in enumerate(call["sizes"]) if isinstance(n, TracedInt) and n.batched]
+    if len(grown) > 1:
+        raise call.mixing("only one axis may have the batch's size")
+    return grown[0] if grown else None
+
+
+def _filled(name: str, value: float) -> None:
     def kernel(
         arithmetic: Arithmetic,
         sizes: Sizes,
@@ -26,11 +34,11 @@ def _full(name: str, value: float) -> None:
     ) -> Tensor:
         return torch.full(list(sizes), value, dtype=exact_dtype(dtype), device=arithmetic.device)
 
-    operator(f"aten.{name}.default", batch=batching.made)(kernel)
+    operator(f"aten.{name}.default", batch=_made_axis)(kernel)
 
 
-_full("zeros", 0)
-_full("ones", 1)
+_filled("zeros", 0)
+_filled("ones", 1)
 
 
 def _value_dtype(value: float | bool, dtype: torch.dtype | None) -> torch.dtype:
@@ -40,8 +48,8 @@ def _value_dtype(value: float | bool, dtype: torch.dtype | None) -> torch.dtype:
     return exact_dtype(dtype)
 
 
-@operator("aten.full.default", batch=batching.made)
-def full(
+@operator("aten.full.default", batch=_made_axis)
+def _full(
     arithmetic: Arithmetic,
     sizes: Sizes,
     value: float,
@@ -53,7 +61,12 @@ def full(
     return torch.full(list(sizes), value, dtype=_value_dtype(value, dtype), device=arithmetic.device)
 
 
-def _full_like(name: str, value: float) -> None:
+def _like_axis(call: OperatorCall) -> Axis:
+    """A tensor of one repeated value, of another's shape."""
+    return call.traced("x").axis
+
+
+def _filled_like(name: str, value: float) -> None:
     def kernel(
         arithmetic: Arithmetic,
         x: Tensor,
@@ -65,15 +78,15 @@ def _full_like(name: str, value: float) -> None:
     ) -> Tensor:
         return torch.full_like(x, value, dtype=x.dtype if dtype is None else exact_dtype(dtype))
 
-    operator(f"aten.{name}_like.default", batch=batching.like, booleans=True)(kernel)
+    operator(f"aten.{name}_like.default", batch=_like_axis, booleans=True)(kernel)
 
 
-_full_like("zeros", 0)
-_full_like("ones", 1)
+_filled_like("zeros", 0)
+_filled_like("ones", 1)
 
 
-@operator("aten.full_like.default", batch=batching.like, booleans=True)
-def full_like(
+@operator("aten.full_like.default", batch=_like_axis, booleans=True)
+def _full_like(
     arithmetic: Arithmetic,
     x: Tensor,
     value: float,
@@ -92,8 +105,13 @@ def _range(arithmetic: Arithmetic, start: float, end: float, step: float, dtype:
     return numbers if dtype is None else numbers.to(exact_dtype(dtype))
 
 
-@operator("aten.arange.default", batch=batching.fixed)
-def arange(
+def _fixed_axis(call: OperatorCall) -> Axis:
+    """A tensor that depends on nothing."""
+    return None
+
+
+@operator("aten.arange.default", batch=_fixed_axis)
+def _arange(
     arithmetic: Arithmetic,
     end: Whole,
     dtype: AnyDtype | None = None,
@@ -104,8 +122,8 @@ def arange(
     return _range(arithmetic, 0, end, 1, dtype)
 
 
-@operator("aten.arange.start", batch=batching.fixed)
-def arange_from(
+@operator("aten.arange.start", batch=_fixed_axis)
+def _arange_from(
     arithmetic: Arithmetic,
     start: Whole,
     end: Whole,
@@ -117,8 +135,8 @@ def arange_from(
     return _range(arithmetic, start, end, 1, dtype)
 
 
-@operator("aten.arange.start_step", batch=batching.fixed)
-def arange_by(
+@operator("aten.arange.start_step", batch=_fixed_axis)
+def _arange_by(
     arithmetic: Arithmetic,
     start: Whole,
     end: Whole,
@@ -131,11 +149,19 @@ def arange_by(
     return _range(arithmetic, start, end, step, dtype)
 
 
-@operator("aten.tril.default", batch=batching.triangle, booleans=True)
-def tril(arithmetic: Arithmetic, x: Tensor, diagonal: int = 0) -> Tensor:
+def _triangle_axis(call: OperatorCall) -> Axis:
+    """tril, triu: the last two axes are rows and columns."""
+    x = call.traced("x")
+    if x.axis is not None and x.axis >= x.rank - 2:
+        raise call.mixing("it would treat the batch axis as rows or columns")
+    return x.axis
+
+
+@operator("aten.tril.default", batch=_triangle_axis, booleans=True)
+def _tril(arithmetic: Arithmetic, x: Tensor, diagonal: int = 0) -> Tensor:
     return x.tril(diagonal)
 
 
-@operator("aten.triu.default", batch=batching.triangle, booleans=True)
-def triu(arithmetic: Arithmetic, x: Tensor, diagonal: int = 0) -> Tensor:
+@operator("aten.triu.default", batch=_triangle_axis, booleans=True)
+def _triu(arithmetic: Arithmetic, x: Tensor, diagonal: int = 0) -> Tensor:
     return x.triu(diagonal)

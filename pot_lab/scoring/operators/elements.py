@@ -11,7 +11,7 @@ from torch import Tensor
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.elementwise import divide
 from pot_lab.scoring.errors import HostileGraph
-from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph import batch_axis
 from pot_lab.scoring.graph.batch_axis import Traced
 from pot_lab.scoring.operators.registry import Operand, Text, operator
 
@@ -29,29 +29,29 @@ def not_only_truth(arguments: dict[str, Any]) -> None:
         raise HostileGraph("two truth values have no arithmetic; use logical operators", seen=types)
 
 
-@operator("aten.add.Tensor", batch=batching.elementwise, booleans=True, check=not_only_truth)
-def add(arithmetic: Arithmetic, x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
+@operator("aten.add.Tensor", batch=batch_axis.elementwise, booleans=True, check=not_only_truth)
+def _add(arithmetic: Arithmetic, x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
     return torch.add(meeting(x, other, alpha), other if alpha == 1 else other * alpha)
 
 
-@operator("aten.sub.Tensor", batch=batching.elementwise, booleans=True, check=not_only_truth)
-def sub(arithmetic: Arithmetic, x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
+@operator("aten.sub.Tensor", batch=batch_axis.elementwise, booleans=True, check=not_only_truth)
+def _sub(arithmetic: Arithmetic, x: Tensor, other: Operand, alpha: float = 1) -> Tensor:
     return torch.sub(meeting(x, other, alpha), other if alpha == 1 else other * alpha)
 
 
-@operator("aten.rsub.Scalar", batch=batching.elementwise)
-def rsub(arithmetic: Arithmetic, x: Tensor, other: float, alpha: float = 1) -> Tensor:
+@operator("aten.rsub.Scalar", batch=batch_axis.elementwise)
+def _rsub(arithmetic: Arithmetic, x: Tensor, other: float, alpha: float = 1) -> Tensor:
     x = meeting(x, other, alpha)
     return torch.sub(other, x if alpha == 1 else x * alpha)
 
 
-@operator("aten.mul.Tensor", batch=batching.elementwise, booleans=True, check=not_only_truth)
-def mul(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
+@operator("aten.mul.Tensor", batch=batch_axis.elementwise, booleans=True, check=not_only_truth)
+def _mul(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
     return torch.mul(meeting(x, other), other)
 
 
-@operator("aten.div.Tensor", batch=batching.elementwise, booleans=True, check=not_only_truth)
-def div(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
+@operator("aten.div.Tensor", batch=batch_axis.elementwise, booleans=True, check=not_only_truth)
+def _div(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
     return divide(x, other)
 
 
@@ -72,8 +72,8 @@ def _divisible(arguments: dict[str, Any]) -> None:
     _no_zero(arguments)
 
 
-@operator("aten.div.Tensor_mode", batch=batching.elementwise, check=_divisible)
-def div_whole(arithmetic: Arithmetic, x: Tensor, other: Operand, rounding_mode: Text | None) -> Tensor:
+@operator("aten.div.Tensor_mode", batch=batch_axis.elementwise, check=_divisible)
+def _div_whole(arithmetic: Arithmetic, x: Tensor, other: Operand, rounding_mode: Text | None) -> Tensor:
     """x / other, rounded down or towards 0; of whole numbers in whole numbers."""
     if rounding_mode is None:
         return divide(x, other)
@@ -87,27 +87,27 @@ def _floating(*values: Operand) -> bool:
     return any(v.is_floating_point() if isinstance(v, Tensor) else isinstance(v, float) for v in values)
 
 
-@operator("aten.remainder.Scalar", batch=batching.elementwise, check=_no_zero)
-def remainder(arithmetic: Arithmetic, x: Tensor, other: float) -> Tensor:
+@operator("aten.remainder.Scalar", batch=batch_axis.elementwise, check=_no_zero)
+def _remainder(arithmetic: Arithmetic, x: Tensor, other: float) -> Tensor:
     """x - floor(x / other) other."""
     if not _floating(x, other):
         return torch.remainder(x, other)
     return meeting(x, other) - torch.floor(divide(x, other)) * other
 
 
-@operator("aten.maximum.default", batch=batching.elementwise)
-def maximum(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
+@operator("aten.maximum.default", batch=batch_axis.elementwise)
+def _maximum(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
     return torch.maximum(x, other)
 
 
-@operator("aten.minimum.default", batch=batching.elementwise)
-def minimum(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
+@operator("aten.minimum.default", batch=batch_axis.elementwise)
+def _minimum(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
     return torch.minimum(x, other)
 
 
-@operator("aten.rsub.Tensor", batch=batching.elementwise)
-def rsub_tensor(arithmetic: Arithmetic, x: Tensor, other: Tensor, alpha: float = 1) -> Tensor:
-    return sub(arithmetic, other, x, alpha)
+@operator("aten.rsub.Tensor", batch=batch_axis.elementwise)
+def _rsub_tensor(arithmetic: Arithmetic, x: Tensor, other: Tensor, alpha: float = 1) -> Tensor:
+    return _sub(arithmetic, other, x, alpha)
 
 
 # --------------------------------------------------------------------- comparisons and truth values
@@ -120,8 +120,8 @@ def _comparison(name: str, compare: Callable[[Tensor, Operand], Tensor]) -> None
     def with_tensor(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
         return compare(meeting(x, other), other)
 
-    operator(f"aten.{name}.Scalar", batch=batching.elementwise, booleans=True)(with_number)
-    operator(f"aten.{name}.Tensor", batch=batching.elementwise, booleans=True)(with_tensor)
+    operator(f"aten.{name}.Scalar", batch=batch_axis.elementwise, booleans=True)(with_number)
+    operator(f"aten.{name}.Tensor", batch=batch_axis.elementwise, booleans=True)(with_tensor)
 
 
 _comparison("eq", torch.eq)
@@ -138,71 +138,71 @@ def _only_truth(arguments: dict[str, Any]) -> None:
             raise HostileGraph("bits of numbers have no rule; compare first", seen=f"{name}: {value.tensor.dtype}")
 
 
-@operator("aten.logical_not.default", batch=batching.elementwise, booleans=True)
-def logical_not(arithmetic: Arithmetic, x: Tensor) -> Tensor:
+@operator("aten.logical_not.default", batch=batch_axis.elementwise, booleans=True)
+def _logical_not(arithmetic: Arithmetic, x: Tensor) -> Tensor:
     return x.logical_not()
 
 
-operator("aten.bitwise_not.default", batch=batching.elementwise, booleans=True, check=_only_truth)(logical_not)
+operator("aten.bitwise_not.default", batch=batch_axis.elementwise, booleans=True, check=_only_truth)(_logical_not)
 
 
 def _logical(name: str, combine: Callable[[Tensor, Tensor], Tensor]) -> None:
     def kernel(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
         return combine(x, other)
 
-    operator(f"aten.logical_{name}.default", batch=batching.elementwise, booleans=True)(kernel)
-    operator(f"aten.bitwise_{name}.Tensor", batch=batching.elementwise, booleans=True, check=_only_truth)(kernel)
+    operator(f"aten.logical_{name}.default", batch=batch_axis.elementwise, booleans=True)(kernel)
+    operator(f"aten.bitwise_{name}.Tensor", batch=batch_axis.elementwise, booleans=True, check=_only_truth)(kernel)
 
 
 _logical("and", torch.logical_and)
 _logical("or", torch.logical_or)
 
 
-@operator("aten.masked_fill.Scalar", batch=batching.elementwise, booleans=True)
-def masked_fill(arithmetic: Arithmetic, x: Tensor, mask: Tensor, value: float) -> Tensor:
+@operator("aten.masked_fill.Scalar", batch=batch_axis.elementwise, booleans=True)
+def _masked_fill(arithmetic: Arithmetic, x: Tensor, mask: Tensor, value: float) -> Tensor:
     return x.masked_fill(mask, value)
 
 
-@operator("aten.masked_fill.Tensor", batch=batching.elementwise, booleans=True)
-def masked_fill_tensor(arithmetic: Arithmetic, x: Tensor, mask: Tensor, value: Tensor) -> Tensor:
+@operator("aten.masked_fill.Tensor", batch=batch_axis.elementwise, booleans=True)
+def _masked_fill_tensor(arithmetic: Arithmetic, x: Tensor, mask: Tensor, value: Tensor) -> Tensor:
     return torch.where(mask, value.to(x.dtype), x)
 
 
-@operator("aten.where.self", batch=batching.elementwise, booleans=True)
-def where(arithmetic: Arithmetic, condition: Tensor, x: Tensor, other: Tensor) -> Tensor:
+@operator("aten.where.self", batch=batch_axis.elementwise, booleans=True)
+def _where(arithmetic: Arithmetic, condition: Tensor, x: Tensor, other: Tensor) -> Tensor:
     return torch.where(condition, meeting(x, other), meeting(other, x))
 
 
-@operator("aten.where.ScalarOther", batch=batching.elementwise, booleans=True)
-def where_other(arithmetic: Arithmetic, condition: Tensor, x: Tensor, other: float) -> Tensor:
+@operator("aten.where.ScalarOther", batch=batch_axis.elementwise, booleans=True)
+def _where_other(arithmetic: Arithmetic, condition: Tensor, x: Tensor, other: float) -> Tensor:
     return torch.where(condition, meeting(x, other), other)
 
 
-@operator("aten.where.ScalarSelf", batch=batching.elementwise, booleans=True)
-def where_self(arithmetic: Arithmetic, condition: Tensor, x: float, other: Tensor) -> Tensor:
+@operator("aten.where.ScalarSelf", batch=batch_axis.elementwise, booleans=True)
+def _where_self(arithmetic: Arithmetic, condition: Tensor, x: float, other: Tensor) -> Tensor:
     return torch.where(condition, x, meeting(other, x))
 
 
-@operator("aten.where.Scalar", batch=batching.elementwise, booleans=True)
-def where_numbers(arithmetic: Arithmetic, condition: Tensor, x: float, other: float) -> Tensor:
+@operator("aten.where.Scalar", batch=batch_axis.elementwise, booleans=True)
+def _where_numbers(arithmetic: Arithmetic, condition: Tensor, x: float, other: float) -> Tensor:
     return torch.where(condition, torch.tensor(x, dtype=torch.float64, device=condition.device), float(other))
 
 
 # ------------------------------------------------------------------------------ compositions of these
 
 
-@operator("aten.addcmul.default", batch=batching.elementwise)
-def addcmul(arithmetic: Arithmetic, x: Tensor, a: Tensor, b: Tensor, value: float = 1) -> Tensor:
+@operator("aten.addcmul.default", batch=batch_axis.elementwise)
+def _addcmul(arithmetic: Arithmetic, x: Tensor, a: Tensor, b: Tensor, value: float = 1) -> Tensor:
     product = a * b
     return meeting(x, a, b, value) + (product if value == 1 else product * value)
 
 
-@operator("aten.lerp.Tensor", batch=batching.elementwise)
-def lerp(arithmetic: Arithmetic, x: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+@operator("aten.lerp.Tensor", batch=batch_axis.elementwise)
+def _lerp(arithmetic: Arithmetic, x: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     """x + weight (end - x)."""
     return x + (end - x) * weight
 
 
-@operator("aten.lerp.Scalar", batch=batching.elementwise)
-def lerp_by_number(arithmetic: Arithmetic, x: Tensor, end: Tensor, weight: float) -> Tensor:
+@operator("aten.lerp.Scalar", batch=batch_axis.elementwise)
+def _lerp_by_number(arithmetic: Arithmetic, x: Tensor, end: Tensor, weight: float) -> Tensor:
     return x + (end - x) * weight

@@ -13,8 +13,16 @@ from torch import Tensor
 from pot_lab.scoring import reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import HostileGraph
-from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import OperatorCall
+from pot_lab.scoring.graph import batch_axis
+from pot_lab.scoring.graph.batch_axis import (
+    Axis,
+    Interleaved,
+    OperatorCall,
+    Traced,
+    broadcast,
+    keeping_front,
+    only_data_is_batched,
+)
 from pot_lab.scoring.operators.registry import Equation, Ignored, Naturals, Positive, Positives, Tensors, Text, operator
 
 
@@ -36,19 +44,42 @@ def _matmul_work(call: OperatorCall) -> int:
     return 2 * call.output.numel() * int(call.traced("a").shape[-1])
 
 
-@operator("aten.linear.default", batch=batching.linear, work=_linear_work)
-def linear(arithmetic: Arithmetic, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+@batch_axis.takes_interleaved
+def _linear_axis(call: OperatorCall) -> Axis | Interleaved:
+    axis = only_data_is_batched(call, "x")
+    if axis == call.traced("x").rank - 1:
+        raise call.mixing("it would sum over the batch axis")
+    return keeping_front(call, axis, [call.traced("x")])
+
+
+@operator("aten.linear.default", batch=_linear_axis, work=_linear_work)
+def _linear(arithmetic: Arithmetic, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     y = arithmetic.linear(x, weight)
     return y if bias is None else y.add_(bias)
 
 
-@operator("aten.matmul.default", "aten.mm.default", "aten.bmm.default", batch=batching.matmul, work=_matmul_work)
-def matmul(arithmetic: Arithmetic, a: Tensor, b: Tensor) -> Tensor:
+def _matmul_axis(call: OperatorCall) -> Axis:
+    """a [..., M, K] @ b [..., K, N]."""
+    a, b = call.traced("a"), call.traced("b")
+    if a.rank < 2 or b.rank < 2:
+        raise call.mixing("its operands must have two dimensions or more; use unsqueeze")
+    if (a.axis is not None and a.axis == a.rank - 1) or (b.axis is not None and b.axis == b.rank - 2):
+        raise call.mixing("it would sum over the batch axis")
+    rank = call.output.dim()
+    if a.axis == a.rank - 2 and a.axis is not None:
+        if b.axis is not None:
+            raise call.mixing("rows of one operand are examples, and the other depends on the examples too")
+        return rank - 2
+    if b.axis == b.rank - 1 and b.axis is not None:
+        if a.axis is not None:
+            raise call.mixing("columns of one operand are examples, and the other depends on the examples too")
+        return rank - 1
+    return broadcast(call, [a, b], rank)
+
+
+@operator("aten.matmul.default", "aten.mm.default", "aten.bmm.default", batch=_matmul_axis, work=_matmul_work)
+def _matmul(arithmetic: Arithmetic, a: Tensor, b: Tensor) -> Tensor:
     return arithmetic.product(arithmetic.rows(a), arithmetic.columns(b))
-
-
-def pair(values: Sequence[int]) -> list[int]:
-    return [values[0], values[0]] if len(values) == 1 else list(values)
 
 
 def _convolution(
@@ -72,6 +103,7 @@ def _convolution(
 
 
 def spread(values: Sequence[int], dims: int) -> list[int]:
+    """One value for each of `dims` axes, of a list that may have a single one for all."""
     return [values[0]] * dims if len(values) == 1 else list(values)
 
 
@@ -112,14 +144,18 @@ for _dims in (1, 2):
     for _overload, _kernel in (("default", _conv), ("padding", _conv_named_padding)):
         operator(
             f"aten.conv{_dims}d.{_overload}",
-            batch=batching.batch_first(_dims + 2),
+            batch=batch_axis.batch_first(_dims + 2),
             work=_conv_work,
             scratch=_conv_windows,
         )(_kernel)
 
 
-@operator("aten.embedding.default", batch=batching.embedding)
-def embedding(
+def _embedding_axis(call: OperatorCall) -> Axis:
+    return only_data_is_batched(call, "indices")
+
+
+@operator("aten.embedding.default", batch=_embedding_axis)
+def _embedding(
     arithmetic: Arithmetic,
     weight: Tensor,
     indices: Tensor,
@@ -178,13 +214,13 @@ def _transpose_windows(call: OperatorCall) -> int:
 
 
 for _dims, _name in ((1, "aten.conv_transpose1d.default"), (2, "aten.conv_transpose2d.input")):
-    operator(_name, batch=batching.batch_first(_dims + 2), work=_transpose_work, scratch=_transpose_windows)(
+    operator(_name, batch=batch_axis.batch_first(_dims + 2), work=_transpose_work, scratch=_transpose_windows)(
         _conv_transpose
     )
 
 
-@operator("aten.conv3d.default", batch=batching.batch_first(5), work=_conv_work, scratch=_conv_windows)
-def conv3d(
+@operator("aten.conv3d.default", batch=batch_axis.batch_first(5), work=_conv_work, scratch=_conv_windows)
+def _conv3d(
     arithmetic: Arithmetic,
     x: Tensor,
     weight: Tensor,
@@ -214,10 +250,22 @@ def conv3d(
     return y if bias is None else y + bias.reshape(1, -1, 1, 1, 1)
 
 
-@operator("aten.addmm.default", "aten.baddbmm.default", batch=batching.addmm, work=_matmul_work)
-def addmm(arithmetic: Arithmetic, x: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1) -> Tensor:
+def _addmm_axis(call: OperatorCall) -> Axis:
+    """x + a @ b."""
+    a, b = call.traced("a"), call.traced("b")
+    inner = OperatorCall(operator=call.operator, arguments={"a": a, "b": b}, outputs=call.outputs, batch=call.batch)
+    axis = _matmul_axis(inner)
+    if axis is None:
+        if call.traced("x").axis is not None:
+            raise call.mixing("only the sum depends on the examples")
+        return None
+    return broadcast(call, [Traced(call.output, axis), call.traced("x")], call.output.dim())
+
+
+@operator("aten.addmm.default", "aten.baddbmm.default", batch=_addmm_axis, work=_matmul_work)
+def _addmm(arithmetic: Arithmetic, x: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1) -> Tensor:
     """a b alpha + x beta."""
-    y = matmul(arithmetic, a, b)
+    y = _matmul(arithmetic, a, b)
     y = y if alpha == 1 else y.mul_(alpha)
     return y.add_(x if beta == 1 else x * beta)
 
@@ -259,14 +307,30 @@ def _einsum_scratch(call: OperatorCall) -> int:
     return held + both
 
 
+def _einsum_axis(call: OperatorCall) -> Axis:
+    """The batch is one letter, which stands in the result and has the batch's axis wherever it stands."""
+    inputs, _, output = call["equation"].replace(" ", "").partition("->")
+    letters: dict[str, set[tuple[bool, bool]]] = {}
+    for term, t in zip(inputs.split(","), call["operands"], strict=True):
+        for place, letter in enumerate(term):
+            letters.setdefault(letter, set()).add((t.axis == place, t.axis is None))
+    batched = {letter for letter, seen in letters.items() if (True, False) in seen}
+    if not batched:
+        return None
+    (letter, *more) = batched
+    if more or any(not at_axis for at_axis, _ in letters[letter]) or letter not in output:
+        raise call.mixing("the batch must be one letter, which stands in the result and means the batch everywhere")
+    return int(output.index(letter))
+
+
 @operator(
     "aten.einsum.default",
-    batch=batching.einsum,
+    batch=_einsum_axis,
     check=_einsum_check,
     work=_einsum_work,
     scratch=_einsum_scratch,
 )
-def einsum(arithmetic: Arithmetic, equation: Equation, operands: Tensors, path: Ignored = None) -> Tensor:
+def _einsum(arithmetic: Arithmetic, equation: Equation, operands: Tensors, path: Ignored = None) -> Tensor:
     """Letters of one operand only that are not in the result are summed first; then one matrix product: letters in all
     three are its batch, letters of the left its rows, of the right its columns, and the rest its sum, each in the
     order in which they stand in the left operand (columns: in the right)."""
@@ -274,8 +338,8 @@ def einsum(arithmetic: Arithmetic, equation: Equation, operands: Tensors, path: 
     terms = inputs.split(",")
     if len(terms) == 3:
         both = _first_two(terms, output)
-        front = einsum(arithmetic, f"{terms[0]},{terms[1]}->{both}", operands[:2])
-        return einsum(arithmetic, f"{both},{terms[2]}->{output}", [front, operands[2]])
+        front = _einsum(arithmetic, f"{terms[0]},{terms[1]}->{both}", operands[:2])
+        return _einsum(arithmetic, f"{both},{terms[2]}->{output}", [front, operands[2]])
     kept = []
     for i, (term, x) in enumerate(zip(terms, operands, strict=True)):
         elsewhere = set(output).union(*terms[:i], *terms[i + 1 :])
@@ -294,7 +358,7 @@ def einsum(arithmetic: Arithmetic, equation: Equation, operands: Tensors, path: 
     sizes |= dict(zip((*batch, *summed, *columns), b.shape, strict=True))
     shape = [sizes[c] for c in batch]
     length = math.prod(sizes[c] for c in summed)
-    y = matmul(
+    y = _matmul(
         arithmetic,
         a.reshape(*shape, math.prod(sizes[c] for c in rows), length),
         b.reshape(*shape, length, math.prod(sizes[c] for c in columns)),
@@ -311,8 +375,18 @@ def _bilinear_scratch(call: OperatorCall) -> int:
     return int(call.output.numel()) * int(call.traced("weight").shape[2])
 
 
-@operator("aten.bilinear.default", batch=batching.bilinear, work=_bilinear_work, scratch=_bilinear_scratch)
-def bilinear(arithmetic: Arithmetic, x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _bilinear_axis(call: OperatorCall) -> Axis:
+    """Rows of x and of other are met one by one."""
+    x, other = call.traced("x"), call.traced("other")
+    if any(isinstance(v, Traced) and v.axis is not None for v in (call["weight"], call["bias"])):
+        raise call.mixing("its weights depend on the examples")
+    if x.axis != other.axis or (x.axis is not None and x.axis == x.rank - 1):
+        raise call.mixing("both arguments must hold the batch at the same axis, which is not the last")
+    return x.axis
+
+
+@operator("aten.bilinear.default", batch=_bilinear_axis, work=_bilinear_work, scratch=_bilinear_scratch)
+def _bilinear(arithmetic: Arithmetic, x: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x times all columns of the weight [O, I, J] as one product, then for each output the sum over J of that times
     `other`."""
     flat = arithmetic.prepared(weight, "by output", lambda w: arithmetic.fix(w.transpose(1, 2).flatten(0, 1)))

@@ -12,12 +12,13 @@ from pot_lab.scoring import elementwise, reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.elementwise import divide
 from pot_lab.scoring.errors import HostileGraph
-from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph import batch_axis
+from pot_lab.scoring.graph.batch_axis import Axis, OperatorCall, broadcast
 from pot_lab.scoring.operators.registry import Dtype, Ints, Positive, Positives, operator
 
 
-@operator("aten.batch_norm.default", batch=batching.batch_first(0), mode="training")
-def batch_norm(
+@operator("aten.batch_norm.default", batch=batch_axis.batch_first(0), mode="training")
+def _batch_norm(
     arithmetic: Arithmetic,
     x: Tensor,
     weight: Tensor | None,
@@ -52,8 +53,8 @@ def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias
 
 
-@operator("aten.layer_norm.default", batch=batching.along(lambda call: range(-len(call["normalized_shape"]), 0)))
-def layer_norm(
+@operator("aten.layer_norm.default", batch=batch_axis.along(lambda call: range(-len(call["normalized_shape"]), 0)))
+def _layer_norm(
     arithmetic: Arithmetic,
     x: Tensor,
     normalized_shape: Positives,
@@ -65,8 +66,8 @@ def layer_norm(
     return _affine(reductions.normalised(x, range(-len(normalized_shape), 0), eps), weight, bias)
 
 
-@operator("aten.group_norm.default", batch=batching.batch_first(0))
-def group_norm(
+@operator("aten.group_norm.default", batch=batch_axis.batch_first(0))
+def _group_norm(
     arithmetic: Arithmetic,
     x: Tensor,
     num_groups: Positive,
@@ -80,8 +81,8 @@ def group_norm(
     return _affine(y, None if weight is None else weight.reshape(shape), None if bias is None else bias.reshape(shape))
 
 
-@operator("aten.rms_norm.default", batch=batching.along(lambda call: range(-len(call["normalized_shape"]), 0)))
-def rms_norm(
+@operator("aten.rms_norm.default", batch=batch_axis.along(lambda call: range(-len(call["normalized_shape"]), 0)))
+def _rms_norm(
     arithmetic: Arithmetic,
     x: Tensor,
     normalized_shape: Positives,
@@ -93,18 +94,18 @@ def rms_norm(
     return _affine(x * elementwise.rsqrt(square + (2.0**-23 if eps is None else eps)), weight, None)
 
 
-@operator("aten.softmax.int", batch=batching.along(lambda call: (call["dim"],)))
-def softmax(arithmetic: Arithmetic, x: Tensor, dim: int, dtype: Dtype | None = None) -> Tensor:
+@operator("aten.softmax.int", batch=batch_axis.along(lambda call: (call["dim"],)))
+def _softmax(arithmetic: Arithmetic, x: Tensor, dim: int, dtype: Dtype | None = None) -> Tensor:
     return reductions.softmax(x.to(torch.float64), dim)
 
 
-@operator("aten.log_softmax.int", batch=batching.along(lambda call: (call["dim"],)))
-def log_softmax(arithmetic: Arithmetic, x: Tensor, dim: int, dtype: Dtype | None = None) -> Tensor:
+@operator("aten.log_softmax.int", batch=batch_axis.along(lambda call: (call["dim"],)))
+def _log_softmax(arithmetic: Arithmetic, x: Tensor, dim: int, dtype: Dtype | None = None) -> Tensor:
     return reductions.log_softmax(x.to(torch.float64), dim)
 
 
-@operator("aten.instance_norm.default", batch=batching.batch_first(0), mode="use_input_stats")
-def instance_norm(
+@operator("aten.instance_norm.default", batch=batch_axis.batch_first(0), mode="use_input_stats")
+def _instance_norm(
     arithmetic: Arithmetic,
     x: Tensor,
     weight: Tensor | None,
@@ -118,12 +119,12 @@ def instance_norm(
 ) -> Tensor:
     """With running statistics as batch norm; without, a group norm whose groups are single channels."""
     if running_mean is not None and running_var is not None:
-        return batch_norm(arithmetic, x, weight, bias, running_mean, running_var, False, momentum, eps, cudnn_enabled)
-    return group_norm(arithmetic, x, x.shape[1], weight, bias, eps)
+        return _batch_norm(arithmetic, x, weight, bias, running_mean, running_var, False, momentum, eps, cudnn_enabled)
+    return _group_norm(arithmetic, x, x.shape[1], weight, bias, eps)
 
 
-@operator("aten.linalg_vector_norm.default", batch=batching.reduction, check=_only_squares)
-def vector_norm(
+@operator("aten.linalg_vector_norm.default", batch=batch_axis.reduction, check=_only_squares)
+def _vector_norm(
     arithmetic: Arithmetic,
     x: Tensor,
     ord: float = 2,
@@ -139,8 +140,8 @@ def vector_norm(
     return elementwise.sqrt(reductions.exact_sum(x * x, dims, keepdim))
 
 
-@operator("aten.logsumexp.default", batch=batching.reduction)
-def logsumexp(arithmetic: Arithmetic, x: Tensor, dims: Ints, keepdim: bool = False) -> Tensor:
+@operator("aten.logsumexp.default", batch=batch_axis.reduction)
+def _logsumexp(arithmetic: Arithmetic, x: Tensor, dims: Ints, keepdim: bool = False) -> Tensor:
     """log(sum(exp(x - m))) + m, m the largest, taken as 0 where it is infinite."""
     over = reductions.normal_dims(dims, x.dim())
     largest = x.amax(over, keepdim=True)
@@ -150,8 +151,20 @@ def logsumexp(arithmetic: Arithmetic, x: Tensor, dims: Ints, keepdim: bool = Fal
     return y if keepdim else y.squeeze(over)
 
 
-@operator("aten.cosine_similarity.default", batch=batching.two_along_dim)
-def cosine_similarity(arithmetic: Arithmetic, x: Tensor, other: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+def _two_along_dim_axis(call: OperatorCall) -> Axis:
+    """Two operands of one rank are met along `dim`, which is reduced."""
+    x, other = call.traced("x"), call.traced("other")
+    axis = broadcast(call, [x, other], max(x.rank, other.rank))
+    dim: int = call["dim"] % max(x.rank, other.rank)
+    if axis is None:
+        return None
+    if dim == axis:
+        raise call.mixing("it would reduce the batch axis; name another dimension")
+    return axis - (dim < axis)
+
+
+@operator("aten.cosine_similarity.default", batch=_two_along_dim_axis)
+def _cosine_similarity(arithmetic: Arithmetic, x: Tensor, other: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """sum((x / max(|x|, eps)) (other / max(|other|, eps)))."""
 
     def unit(v: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pot_lab.scoring import reductions
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import CostLimit
-from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph import batch_axis
 from pot_lab.scoring.graph.batch_axis import OperatorCall
 from pot_lab.scoring.operators.layers import spread
 from pot_lab.scoring.operators.registry import Naturals, Positives, operator
@@ -34,7 +34,7 @@ def _max_pool(
 
 
 for _dims in (1, 2, 3):
-    operator(f"aten.max_pool{_dims}d.default", batch=batching.batch_first(_dims + 2))(_max_pool)
+    operator(f"aten.max_pool{_dims}d.default", batch=batch_axis.batch_first(_dims + 2))(_max_pool)
 
 
 LARGEST_PLACES, LARGEST_CELLS = 1 << 20, 1 << 14
@@ -82,7 +82,7 @@ def _adaptive_max_pool(arithmetic: Arithmetic, x: Tensor, output_size: Positives
 
 
 for _dims in (1, 2, 3):
-    _rule = batching.batch_first(_dims + 2)
+    _rule = batch_axis.batch_first(_dims + 2)
     operator(f"aten.avg_pool{_dims}d.default", batch=_rule, work=_window_work, check=_few_windows)(_average_pool)
     operator(f"aten.adaptive_avg_pool{_dims}d.default", batch=_rule, check=_few_cells)(_adaptive_average_pool)
     operator(f"aten.adaptive_max_pool{_dims}d.default", batch=_rule, returns="tensors")(_adaptive_max_pool)

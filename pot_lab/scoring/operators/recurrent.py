@@ -15,8 +15,7 @@ from torch import Tensor
 from pot_lab.scoring import elementwise
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import CostLimit, ShapeMismatch
-from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import OperatorCall
+from pot_lab.scoring.graph.batch_axis import Axis, OperatorCall, Traced
 from pot_lab.scoring.operators.registry import Positive, Probability, Tensors, operator
 
 LARGEST_STEPS = 1 << 16
@@ -169,10 +168,24 @@ def _rnn_step(activation: Callable[[Tensor], Tensor]) -> Step:
     return step
 
 
+def _recurrent_axis(call: OperatorCall) -> list[Axis]:
+    """lstm, gru, rnn: data [batch, time, features] or [time, batch, features], states [layers, batch, features]."""
+    x, first = call.traced("x"), call["batch_first"]
+    axis = 0 if first else 1
+    states = call["hx"] if isinstance(call["hx"], list) else [call["hx"]]
+    if x.rank != 3 or x.axis != axis:
+        raise call.mixing(f"the batch must be axis {axis} of its data, as batch_first={first} says, and is {x.axis}")
+    if any(h.axis != 1 for h in states):
+        raise call.mixing("the batch must be axis 1 of its first states; make them with zeros of the batch's size")
+    if any(p.axis is not None for p in call["params"]):
+        raise call.mixing("its weights depend on the examples")
+    return [axis, *[1] * len(states)]
+
+
 def _whitelisted(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return operator(
         f"aten.{name}.input",
-        batch=batching.recurrent,
+        batch=_recurrent_axis,
         returns="tensors",
         work=_work,
         scratch=_scratch,
@@ -183,7 +196,7 @@ def _whitelisted(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 
 @_whitelisted("lstm")
-def lstm(
+def _lstm(
     arithmetic: Arithmetic,
     x: Tensor,
     hx: Tensors,
@@ -269,8 +282,19 @@ def _cell(
     return step(inputs, list(states), of_state)
 
 
-@operator("aten.lstm_cell.default", batch=batching.cell, returns="tensors", work=_cell_work, check=_cell_rank)
-def lstm_cell(
+def _cell_axis(call: OperatorCall) -> Axis | list[Axis]:
+    """One step of a recurrent layer: data and states [batch, features]."""
+    several = isinstance(call["hx"], list)
+    states = call["hx"] if several else [call["hx"]]
+    if call.traced("x").axis != 0 or any(h.axis != 0 for h in states):
+        raise call.mixing("the batch must be the first axis of its data and of its states")
+    if any(isinstance(call[name], Traced) and call[name].axis is not None for name in ("w_ih", "w_hh", "b_ih", "b_hh")):
+        raise call.mixing("its weights depend on the examples")
+    return [0] * len(states) if several else 0
+
+
+@operator("aten.lstm_cell.default", batch=_cell_axis, returns="tensors", work=_cell_work, check=_cell_rank)
+def _lstm_cell(
     arithmetic: Arithmetic,
     x: Tensor,
     hx: Tensors,
@@ -294,7 +318,7 @@ def _cell_of_one_state(name: str, step: Step) -> None:
     ) -> Tensor:
         return _cell(name, arithmetic, x, [hx], Layer(w_ih, w_hh, b_ih, b_hh), step)[0]
 
-    operator(f"aten.{name}_cell.default", batch=batching.cell, work=_cell_work, check=_cell_rank)(kernel)
+    operator(f"aten.{name}_cell.default", batch=_cell_axis, work=_cell_work, check=_cell_rank)(kernel)
 
 
 _cell_of_one_state("gru", _gru_step)

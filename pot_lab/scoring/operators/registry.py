@@ -19,8 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from pot_lab.scoring.graph import batch_axis as batching
-from pot_lab.scoring.graph.batch_axis import OperatorCall, Rule, TracedInt
+from pot_lab.scoring.graph.batch_axis import OperatorCall, Rule, Traced, TracedInt
 
 Operand = Tensor | float | int
 Tensors = Sequence[Tensor]
@@ -44,17 +43,21 @@ from -64 to 64 that is not 0. A `Whole` is a whole number, also written as a flo
 indices, or null for an axis that is taken whole."""
 
 LARGEST_PIECES = 1024
+"""Results of one call."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parameter:
+    """One argument of an operator: its name in a graph, the annotation of the kernel's signature (one of the types
+    above, and ` | None` where it may be null), whether a call must give it, and its default."""
+
     name: str
     kind: str
     required: bool
     default: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Operator:
     """One row of the whitelist.
 
@@ -88,6 +91,7 @@ class Operator:
 
     @functools.cached_property
     def native(self) -> Any:
+        """The ATen overload, `torch.ops.aten.<operator>.<overload>`."""
         _, base, overload = self.name.split(".")
         return getattr(getattr(torch.ops.aten, base), overload)
 
@@ -107,6 +111,7 @@ class Operator:
 
     @functools.cached_property
     def mode_index(self) -> int:
+        """Place of `mode` among the parameters, -1 without one."""
         return [p.name for p in self.parameters].index(self.mode) if self.mode else -1
 
 
@@ -131,15 +136,40 @@ def operator(
     shapes: Callable[[dict[str, Any]], tuple[Tensor, ...]] | None = None,
     booleans: bool = False,
 ) -> Callable[[Kernel], Kernel]:
+    """Register the decorated kernel as the exact rule of `names`; the other arguments are those of `Operator`.
+
+    The kernel takes an `Arithmetic`, then the operator's arguments in ATen's order, annotated with the types above:
+
+        @operator("aten.square.default", batch=batch_axis.elementwise)
+        def _square(arithmetic: Arithmetic, x: Tensor) -> Tensor:
+            return x * x
+    """
+
     def add(kernel: Kernel) -> Kernel:
         found = list(inspect.signature(kernel).parameters.values())[1:]
         parameters = tuple(
-            Parameter(p.name, p.annotation, p.default is p.empty, None if p.default is p.empty else p.default)
+            Parameter(
+                name=p.name,
+                kind=p.annotation,
+                required=p.default is p.empty,
+                default=None if p.default is p.empty else p.default,
+            )
             for p in found
         )
         for name in names:
             REGISTRY[name] = Operator(
-                name, kernel, returns, batch, work, scratch, mode, pieces, check, shapes, booleans, parameters
+                name=name,
+                kernel=kernel,
+                returns=returns,
+                batch=batch,
+                work=work,
+                scratch=scratch,
+                mode=mode,
+                pieces=pieces,
+                check=check,
+                shapes=shapes,
+                booleans=booleans,
+                parameters=parameters,
             )
         return kernel
 
@@ -155,6 +185,6 @@ WHOLE_NUMBERS: dict[str, Callable[[int, int], int]] = {
 """What a graph may do with whole numbers made of shapes."""
 
 
-def traced_size(x: batching.Traced, dim: int) -> TracedInt:
+def traced_size(x: Traced, dim: int) -> TracedInt:
     """`aten.sym_size.int` of a traced value."""
     return TracedInt(x.shape[dim], x.axis is not None and dim % x.rank == x.axis)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.errors import CostLimit
-from pot_lab.scoring.graph import batch_axis as batching
+from pot_lab.scoring.graph import batch_axis
 from pot_lab.scoring.operators.registry import Floats, Positives, operator
 
 
@@ -24,15 +24,18 @@ def _sizes(x: Tensor, output_size: Positives | None, scale_factors: Floats | Non
     Raises: ValueError.
     """
     lengths = list(x.shape[2:])
-    if (output_size is None) == (scale_factors is None):
-        raise ValueError("either sizes or factors must be given")
-    given = output_size if output_size is not None else scale_factors
-    assert given is not None
+    if output_size is not None and scale_factors is None:
+        _one_each(output_size, lengths)
+        return [(n, int(m), n / int(m)) for n, m in zip(lengths, output_size, strict=True)]
+    if output_size is None and scale_factors is not None:
+        _one_each(scale_factors, lengths)
+        return [(n, math.floor(n * f), 1.0 / f) for n, f in zip(lengths, scale_factors, strict=True)]
+    raise ValueError("either sizes or factors must be given")
+
+
+def _one_each(given: Sequence[float], lengths: Sequence[int]) -> None:
     if len(given) != len(lengths):
         raise ValueError(f"{len(given)} sizes for {len(lengths)} axes")
-    if scale_factors is None:
-        return [(n, int(m), n / int(m)) for n, m in zip(lengths, given, strict=True)]
-    return [(n, math.floor(n * f), 1.0 / f) for n, f in zip(lengths, scale_factors, strict=True)]
 
 
 LARGEST_LENGTH = 1 << 14
@@ -142,14 +145,14 @@ def _cubic(
     return x
 
 
-operator("aten.upsample_nearest1d.vec", batch=batching.batch_first(3), check=_check)(_nearest)
-operator("aten.upsample_nearest2d.vec", batch=batching.batch_first(4), check=_check)(_nearest)
-operator("aten.upsample_linear1d.vec", batch=batching.batch_first(3), check=_check)(_linear)
-operator("aten.upsample_bilinear2d.vec", batch=batching.batch_first(4), check=_check)(_linear)
-operator("aten.upsample_nearest3d.vec", batch=batching.batch_first(5), check=_check)(_nearest)
-operator("aten.upsample_trilinear3d.vec", batch=batching.batch_first(5), check=_check)(_linear)
-operator("aten.upsample_bicubic2d.vec", batch=batching.batch_first(4), check=_check)(_cubic)
+operator("aten.upsample_nearest1d.vec", batch=batch_axis.batch_first(3), check=_check)(_nearest)
+operator("aten.upsample_nearest2d.vec", batch=batch_axis.batch_first(4), check=_check)(_nearest)
+operator("aten.upsample_linear1d.vec", batch=batch_axis.batch_first(3), check=_check)(_linear)
+operator("aten.upsample_bilinear2d.vec", batch=batch_axis.batch_first(4), check=_check)(_linear)
+operator("aten.upsample_nearest3d.vec", batch=batch_axis.batch_first(5), check=_check)(_nearest)
+operator("aten.upsample_trilinear3d.vec", batch=batch_axis.batch_first(5), check=_check)(_linear)
+operator("aten.upsample_bicubic2d.vec", batch=batch_axis.batch_first(4), check=_check)(_cubic)
 for _dims in (1, 2, 3):
-    operator(f"aten._upsample_nearest_exact{_dims}d.vec", batch=batching.batch_first(_dims + 2), check=_check)(
+    operator(f"aten._upsample_nearest_exact{_dims}d.vec", batch=batch_axis.batch_first(_dims + 2), check=_check)(
         _nearest_exact
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pot_lab.scoring.exact_product import BACKENDS, Backend
+from pot_lab.scoring.backends import BACKENDS, Backend
 
 
 class PermutedBackend(Backend):
