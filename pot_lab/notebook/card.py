@@ -1,48 +1,54 @@
-"""An order as text and as an HTML card."""
+"""An order as text and as an HTML card: pure functions of an order's view and the time."""
 
 from __future__ import annotations
 
 import html
-import time
-from typing import TYPE_CHECKING
 
 from pot_lab.crypto.identity import format_address
 from pot_lab.notebook.quantities import pot, seconds_text
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.views import OrderView
 
-if TYPE_CHECKING:
-    pass
+_STEPS = (
+    Window.COMMIT,
+    Window.REVEAL,
+    Window.RELEASE,
+    Window.SCORE,
+    Window.OPEN_SCORES,
+    Window.CHALLENGE,
+    Window.FINALIZATION,
+    Window.SETTLED,
+)
 
 
-def describe(view: OrderView) -> str:
-    """The order in a few lines of text."""
-    return "\n".join(f"  {name:<10} {value}" for name, value in _facts(view))
+def describe(view: OrderView, now_ms: int) -> str:
+    """The order in a few lines of text.
+
+    Args:
+        view: the order as the ledger has it.
+        now_ms: the time (Unix milliseconds) that the countdown is for.
+    """
+    return "\n".join(f"  {name:<10} {value}" for name, value in _facts(view, now_ms))
 
 
-def card_html(view: OrderView) -> str:
-    """The order as a small static card."""
+def card_html(view: OrderView, now_ms: int) -> str:
+    """The order as a small static HTML card; everything that a client wrote is escaped.
+
+    Args:
+        view: the order as the ledger has it.
+        now_ms: the time (Unix milliseconds) that the countdown is for.
+    """
     rows = "".join(
         f"<tr><th style='text-align:left;padding-right:1em'>{html.escape(name)}</th>"
         f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-        for name, value in _facts(view)
+        for name, value in _facts(view, now_ms)
     )
     passed = {span.name for span in view.timeline}
-    steps = [
-        Window.COMMIT,
-        Window.REVEAL,
-        Window.RELEASE,
-        Window.SCORE,
-        Window.OPEN_SCORES,
-        Window.CHALLENGE,
-        Window.FINALIZATION,
-        Window.SETTLED,
-    ]
     marks = " → ".join(
         f"<b>{name}</b>"
         if step == view.window
         else f"<span style='opacity:{1 if step in passed else 0.4}'>{name}</span>"
-        for step, name in ((step, step.replace("_", " ")) for step in steps)
+        for step, name in ((step, step.replace("_", " ")) for step in _STEPS)
     )
     title = html.escape(view.order.title or "Order")
     return (
@@ -52,18 +58,18 @@ def card_html(view: OrderView) -> str:
     )
 
 
-def _facts(view: OrderView) -> list[tuple[str, str]]:
+def _facts(view: OrderView, now_ms: int) -> list[tuple[str, str]]:
     order = view.order
     facts = [("window", f"{view.window} ({view.phase})")]
     if view.closes_ms and not view.ended:
-        facts.append(("closes in", seconds_text(view.closes_ms - time.time_ns() // 1_000_000)))
+        facts.append(("closes in", seconds_text(view.closes_ms - now_ms)))
     cost = order.reward_grains + order.fee_grains + order.bond_grains
     facts.append(("reward", f"{pot(order.reward_grains)} POT (escrowed with fee and bond: {pot(cost)} POT)"))
     revealed = sum(bool(claim.mid) for claim in view.claims)
     facts.append(("claims", f"{len(view.claims)}, {revealed} revealed"))
-    opened = [v for v in view.validations if v.score is not None]
+    opened = sum(validation.score is not None for validation in view.validations)
     if view.validations:
-        facts.append(("scores", f"{len(opened)} of {len(view.validations)} opened"))
+        facts.append(("scores", f"{opened} of {len(view.validations)} opened"))
     if view.winner:
         claim = view.claim_by(view.winner)
         score = claim.agreed if claim else None

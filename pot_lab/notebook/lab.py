@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pot_lab.crypto.canonical import HASH_BYTES
 from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.discovery import find_network, open_account
 from pot_lab.errors import PotLabError
@@ -26,22 +27,30 @@ from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.genesis import genesis_of
 from pot_lab.notebook import posting
+from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.order import Order
-from pot_lab.notebook.quantities import grains, milliseconds, pot
+from pot_lab.notebook.quantities import pot
 from pot_lab.protocol.errors import PoolFull
-from pot_lab.protocol.records import MICRO, OrderRecord
+from pot_lab.protocol.parameters import GRAINS_PER_POT
+from pot_lab.protocol.records import OrderRecord
 from pot_lab.protocol.transactions import Put
 from pot_lab.store import Store
 from pot_lab.testnet.errors import NoTestnet
 from pot_lab.testnet.testnet import Testnet
 
-ESCROW_SEEN_S = 120
-"""How long the aggregators may take to see an escrow on the chain."""
-
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from torch import nn
+
     from pot_lab.chain.wallet import ChainWallet
+    from pot_lab.notebook.data import Data
+    from pot_lab.scoring import ModelArtifact
+
+ESCROW_SEEN_S = 120
+"""How long the aggregators may take to see an escrow on the chain."""
+
+ESCROW_RETRY_S = 0.5
 
 
 def connect(
@@ -55,9 +64,15 @@ def connect(
         account: an identity, the path of a keystore (its password in `$POT_LAB_PASSWORD`), or the name of one of the
             testnet's accounts; by default `$POT_LAB_ACCOUNT`, else the testnet's `client`.
         start: whether a testnet may be started when none runs.
+    Returns: the connection; use it as a context manager, or `close` it.
     Raises:
-        NoTestnet: nothing to connect to, and `start` is False.
+        NoTestnet: there is no network to connect to, and `start` is False.
         BadConfig, Unreachable, UnknownAccount: what was named cannot be used.
+
+    Example:
+        >>> lab = pot_lab.connect()  # doctest: +SKIP
+        >>> lab.balance()  # doctest: +SKIP
+        Decimal('1000')
     """
     try:
         file, testnet = find_network(network)
@@ -79,15 +94,31 @@ class Lab:
     Args:
         config: the network.
         identity: the account that orders and pays.
+        now_ms: the clock (Unix milliseconds) that orders are dated by.
+        random_bytes: source of uniformly random bytes for test-data keys.
+
+    Example:
+        >>> with Lab(NetworkConfig.load(path), identity) as lab:  # doctest: +SKIP
+        ...     lab.balance()
+        Decimal('1000')
     """
 
-    def __init__(self, config: NetworkConfig, identity: Identity) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        identity: Identity,
+        *,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         self.config = config
         self.genesis = genesis_of(config)
         self.identity = identity
         self.client = LedgerClient(config, identity)
         self.store = Store(config.store_url)
         self._wallet: ChainWallet | None = None
+        self._now_ms = now_ms
+        self._random_bytes = random_bytes
 
     @property
     def address(self) -> str:
@@ -103,87 +134,137 @@ class Lab:
 
     def order(
         self,
-        model: Any,
-        train: Any,
-        test: Any,
+        model: nn.Module | ModelArtifact,
+        train: Data,
+        test: Data,
         *,
         reward: str | float | Decimal,
         train_for: str | float | timedelta,
         score: str = "accuracy",
         baseline: float | Fraction | None = None,
-        margin: float = 0.0,
+        margin: float | Fraction = 0.0,
         fee: str | float | Decimal | None = None,
         bond: str | float | Decimal | None = None,
         claim_bond: str | float | Decimal | None = None,
-        windows: dict[str, str | float | timedelta] | None = None,
+        windows: Mapping[str, str | float | timedelta] | None = None,
         title: str = "",
-        tags: tuple[str, ...] = (),
+        tags: Sequence[str] = (),
     ) -> Order:
         """Order a training: check, encrypt, upload, post, and pay into escrow.
 
+        Every argument is checked before anything is sent. The test part is encrypted here; its key is split among the
+        aggregators, who release it when all models are fixed.
+
         Args:
-            model: an `nn.Module` (its architecture and first weights).
-            train: `(inputs, targets)` that providers get;
-                `inputs` is a tuple for a model that takes several.
-            test: `(inputs, targets)` that nobody sees before all models are fixed.
-            reward: POT for the best model and those who establish it.
-            train_for: how long providers may train, e.g. `"10min"`.
-            score: a score function of the network.
-            baseline: the score per example (e.g. 0.9 for 90 % accuracy) that the winner must beat, by `margin` at
-                least.
-            fee, bond: POT for scoring losing models, and the client's own bond; the network's minimum by default.
-            claim_bond: what a provider stakes on its claim.
-            windows: other lengths for windows, by name (`reveal`, `score`, `challenge`, ...).
+            model: the module to train: its architecture and first weights. Either an `nn.Module` whose `forward` takes
+                one tensor or several, [examples, ...], and returns one; or a `ModelArtifact`, which
+                `pot_lab.export_model` returns. The module is left as it was, in train or eval mode.
+            train: the training data, which providers get. One of
+
+                - `(inputs, targets)`: tensors or NumPy arrays [examples, ...] in float32, float64 or int64, finite;
+                  `inputs` is a tuple of them for a model that takes several. `inputs` have the model's number type.
+                - a map-style torch `Dataset` of `(input, target)` examples, all of the same shapes;
+                - the path of a data file, as `pot_lab.pack_dataset` writes it.
+            test: the same for the test data, which nobody sees before all models are fixed.
+            reward: POT for the best model and those who establish it: `25`, `"0.5"` or a `Decimal`, at most nine
+                decimals.
+            train_for: how long providers may train: `"10min"`, `"1h 30min"`, a `timedelta`, or seconds.
+            score: a score function by name, e.g. `"accuracy"`, `"top_k_accuracy[k=3]"` or `"mse/1"`
+                (scoring-spec.md, "8. Score functions"):
+
+                ========================= ======================= ======================================== ======
+                name                      model output            targets                                  better
+                ========================= ======================= ======================================== ======
+                accuracy                  [examples, classes]     int64 [examples], class numbers          higher
+                top_k_accuracy[k=5]       [examples, classes]     int64 [examples], class numbers          higher
+                macro_f1[classes=C]       [examples, classes]     int64 [examples], class numbers          higher
+                cross_entropy             [examples, classes]     int64 [examples], class numbers          lower
+                next_token_loss           [examples, tokens,      int64 [examples, tokens], -100 where     lower
+                                          words]                  a token does not count
+                perplexity                [examples, tokens,      int64 [examples, tokens], -100 where     lower
+                                          words]                  a token does not count
+                mse[decimals=6]           [examples, ...]         as the output                            lower
+                mae[decimals=6]           [examples, ...]         as the output                            lower
+                ========================= ======================= ======================================== ======
+            baseline: the score per example (e.g. 0.9 for 90 % accuracy) that the winner must be better than, by
+                `margin` at least; by default any score wins.
+            margin: score per example, rounded to millionths.
+            fee: POT for scoring models that lose; by default the network's minimum.
+            bond: POT of the client's own, returned with the order's end; by default the network's minimum.
+            claim_bond: POT that a provider stakes on its claim; by default the network's minimum.
+            windows: other lengths than the network's usual ones, by window: `reveal`, `release`, `score`,
+                `open_scores`, `challenge`, `open_challenges`, `judge`; each as `train_for`.
+            title: what people see in lists, at most 120 printable characters.
+            tags: at most 8, of 32 printable characters each.
         Returns: the order, posted and paid; training starts within seconds.
         Raises:
             InsufficientBalance: reward, fee and bond are more than the account has.
-            BadArgument, BadQuantity, BadWindows, BadDataset, ...: which argument is wrong, and what would be right;
-                nothing was sent.
-            PoolFull: the order is paid, and the aggregators did not see its escrow in time; the contract gives it back
+            BadArgument, BadQuantity, BadWindows, BadOrder, RewardTooSmall, UnknownScoreFunction: which argument is
+                wrong, and what would be right; nothing was sent.
+            UnsupportedOperator, ExportFailed, BatchMixing: the module cannot be scored; nothing was sent.
+            BadDataset, ShapeMismatch, DtypeMismatch, Oversize: the data do not fit; nothing was sent.
+            StoreFull, LinkDead, TooBig: the store does not accept the data; nothing was ordered.
+            Unreachable, ChainUnreachable: the network or its chain does not answer.
+            PoolFull: the order is paid, and the aggregators did not see its escrow in time; the contract returns it
                 after the order's last date.
+
+        Example:
+            >>> x, y = torch.rand(200, 4), torch.randint(3, (200,))
+            >>> net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+            >>> order = lab.order(  # doctest: +SKIP
+            ...     net, train=(x[:150], y[:150]), test=(x[150:], y[150:]), reward=25, train_for="10min"
+            ... )
         """
-        parameters = self.client.network().parameters
-        lengths = {name: milliseconds(length) for name, length in (windows or {}).items()}
-        cycle = posting.windows_for(milliseconds(train_for), parameters, lengths)
-        reward_grains = grains(reward)
-        fee_grains = parameters.min_fee_grains if fee is None else grains(fee)
-        bond_grains = parameters.min_bond_grains if bond is None else grains(bond)
-        base = Fraction(0) if baseline is None else Fraction(baseline).limit_denominator(MICRO)
-        terms = {
-            "seal_by_s": posting.seal_by_s(cycle, parameters),
-            "reward_grains": reward_grains,
-            "fee_grains": fee_grains,
-            "bond_grains": bond_grains,
-            "windows": cycle,
-            "claim_bond_grains": parameters.min_claim_bond_grains if claim_bond is None else grains(claim_bond),
-            "baseline_total": base.numerator,
-            "baseline_count": 0 if baseline is None else base.denominator,
-            "margin_micro": round(margin * MICRO),
-            "title": title,
-            "tags": tuple(tags),
-        }
-        self._require_balance(reward_grains + fee_grains + bond_grains)
+        network = self.client.network()
+        terms = posting.order_terms(
+            network.parameters,
+            reward=reward,
+            train_for=train_for,
+            baseline=baseline,
+            margin=margin,
+            fee=fee,
+            bond=bond,
+            claim_bond=claim_bond,
+            windows=windows,
+            title=title,
+            tags=tags,
+        )
+        self._require_balance(terms.escrow_grains)
+        network_id = self.genesis.network_id
         prepared = posting.prepare(model, train, test, score)
-        network_id, members = self.genesis.network_id, self.client.network().members
-        fields, key = posting.upload(prepared, self.store, network_id, members)
-        record = posting.draft(self.identity.address, network_id, fields, parameters, **terms)
-        pay = partial(
-            self.wallet.place_order,
-            reward_grains,
-            fee_grains,
-            bond_grains,
+        sealed = posting.seal_test(prepared, network_id, network.members, self._random_bytes)
+        record = posting.draft(
+            prepared,
+            sealed,
+            terms,
+            client=self.identity.address,
+            network_id=network_id,
+            parameters=network.parameters,
+            uri_of=self.store.uri,
+            now_ms=self._now_ms(),
+        )
+        posting.upload(prepared, sealed, record, self.store)
+        try:
+            self.client.submit(Put(record))
+        except PoolFull:  # of unpaid orders, which cost nothing: pay first, then there is always room
+            self._pay(record)
+            self._put_paid(record)
+        else:
+            self._pay(record)
+        return self._order(record.id, sealed.key)
+
+    def _order(self, order_id: bytes, test_key: bytes = b"") -> Order:
+        return Order(self.client, self.store, order_id, test_key=test_key, now_ms=self._now_ms)
+
+    def _pay(self, record: OrderRecord) -> None:
+        self.wallet.place_order(
+            record.reward_grains,
+            record.fee_grains,
+            record.bond_grains,
             record.seal_by_s,
             record.spec_hash,
             record.nonce,
         )
-        try:
-            self.client.submit(Put(record))
-        except PoolFull:  # of unpaid orders, which cost nothing: pay first, then there is always room
-            pay()
-            self._put_paid(record)
-        else:
-            pay()
-        return Order(self, record.id, test_key=key)
 
     def _put_paid(self, record: OrderRecord) -> None:
         """Put an order whose escrow is on the chain, once the ledger has seen that."""
@@ -195,7 +276,7 @@ class Lab:
             except PoolFull:
                 if time.monotonic() > deadline_s:
                     raise
-                time.sleep(0.5)
+                time.sleep(ESCROW_RETRY_S)
 
     def _require_balance(self, wanted_grains: int) -> None:
         from pot_lab.chain.errors import InsufficientBalance
@@ -211,23 +292,43 @@ class Lab:
     def get(self, order_id: bytes | str) -> Order:
         """An order by its id, from any kernel, whoever posted it.
 
+        Args:
+            order_id: 32 bytes, or their 64 hex digits, with or without `0x`.
         Raises:
+            BadArgument: it is not an order id.
             UnknownOrder: the ledger has no such order.
+
+        Example:
+            >>> lab.get("0x5f1c...").window  # doctest: +SKIP
+            <Window.COMMIT: 'commit'>
         """
-        raw = bytes.fromhex(order_id.removeprefix("0x")) if isinstance(order_id, str) else order_id
+        try:
+            raw = bytes.fromhex(order_id.removeprefix("0x")) if isinstance(order_id, str) else order_id
+        except ValueError:
+            raw = b""
+        if len(raw) != HASH_BYTES:
+            raise BadArgument("not an order id", seen=order_id, wanted=f"{HASH_BYTES} bytes or {2 * HASH_BYTES} digits")
         self.client.order(raw)
-        return Order(self, raw)
+        return self._order(raw)
 
     def orders(self, *, everybody: bool = False) -> list[Order]:
-        """This account's orders (or everybody's), newest first."""
-        return [
-            Order(self, summary.id)
-            for summary in self.client.orders(client=b"" if everybody else self.identity.address)
-        ]
+        """This account's orders, newest first, at most 100.
+
+        Args:
+            everybody: list the orders of all accounts.
+        Raises:
+            Unreachable: too few aggregators answered in time.
+        """
+        found = self.client.orders(client=b"" if everybody else self.identity.address)
+        return [self._order(summary.id) for summary in found]
 
     def balance(self) -> Decimal:
-        """POT that the account has on the chain, outside of escrows and stakes."""
-        return Decimal(self.wallet.balance_grains()) / 10**9
+        """POT that the account has on the chain, outside of escrows and stakes.
+
+        Raises:
+            ChainUnreachable: the chain's node does not answer.
+        """
+        return Decimal(self.wallet.balance_grains()) / GRAINS_PER_POT
 
     def close(self) -> None:
         """End the connection's background thread; orders go on without it."""

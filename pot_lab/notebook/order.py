@@ -1,46 +1,75 @@
-"""One order in a notebook: watch it, wait for it, take the model."""
+"""One order in a notebook: follow it, wait for it, load the model."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.cipher import decrypt
-from pot_lab.errors import PotLabError
+from pot_lab.crypto.link import Link
 from pot_lab.jobs.loop import DOWNLOAD_LIMIT_BYTES, DOWNLOAD_TIMEOUT_S
+from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.notebook.card import card_html, describe
+from pot_lab.notebook.errors import NoModel, ScoreDiffers
 from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.transactions import Withdraw
 from pot_lab.protocol.views import ClaimView, OrderView
+from pot_lab.store import Store, WrongHash
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from torch import nn
 
-    from pot_lab.notebook.lab import Lab
-    from pot_lab.scoring import Score
+    from pot_lab.notebook.widgets import OrderCard
+    from pot_lab.scoring import Dataset, Score
 
-
-class NoModel(PotLabError):
-    """The order has no winning model, or not yet."""
-
-
-class ScoreDiffers(PotLabError):
-    """A score computed here is not the one that the ledger agreed on: one of the two machines is wrong."""
+WAIT_SLACK_S = 3_600
+"""How much longer than the longest possible cycle `Order.wait` waits by default."""
 
 
 class Order:
-    """An order of a `Lab`; holds nothing but its id, so it can be found again from anywhere."""
+    """An order that was posted; `Lab.order`, `Lab.get` and `Lab.orders` make these.
 
-    def __init__(self, lab: Lab, order_id: bytes, *, test_key: bytes = b"") -> None:
-        self._lab = lab
+    It holds its id and no state, so it can be found again from any kernel.
+
+    Args:
+        client: a connection to the network; `withdraw` needs one with the client's identity.
+        store: where the order's files are fetched through.
+        order_id: its id (32 bytes).
+        test_key: the key of the test data (32 bytes), if the client still has it.
+        now_ms: the clock that countdowns are shown by (Unix milliseconds).
+    """
+
+    def __init__(
+        self,
+        client: LedgerClient,
+        store: Store,
+        order_id: bytes,
+        *,
+        test_key: bytes = b"",
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self.id = order_id
+        self._client = client
+        self._store = store
         self._test_key = test_key
+        self._now_ms = now_ms
 
     # --- where it stands ----------------------------------------------------------------------------------------
     def view(self) -> OrderView:
-        """Everything the ledger says about the order, now."""
-        return self._lab.client.order(self.id)
+        """The order as the ledger has it now: claims, validations, timeline, payouts.
+
+        Raises:
+            Unreachable: too few aggregators answered in time.
+        """
+        return self._client.order(self.id)
 
     @property
     def window(self) -> Window:
@@ -48,30 +77,35 @@ class Order:
         return self.view().window
 
     def wait(self, timeout: float | None = None, *, settled: bool = False) -> OrderView:
-        """Return when the order is sealed (or, with `settled`, paid on the chain) or ended void.
+        """Return when the order is sealed (or, with `settled`, paid on the chain), or ended void.
 
         Args:
-            timeout: seconds; by default as long as the cycle can take.
+            timeout: seconds; by default an hour more than the cycle can take.
+            settled: wait until the rewards can be claimed on the chain.
         Raises:
-            TimeoutError: not within the time given.
+            TimeoutError: not within the time given; the order goes on.
+
+        Example:
+            >>> view = order.wait(timeout=600)  # doctest: +SKIP
+            >>> view.window, view.void_reason  # doctest: +SKIP
+            (<Window.FINALIZATION: 'finalization'>, '')
         """
         ends = (Window.SETTLED, Window.VOID) if settled else (Window.FINALIZATION, Window.SETTLED, Window.VOID)
         if timeout is None:
-            timeout = self.view().order.windows.longest_ms / 1000 + 3600
-        return self._lab.client.wait_for_order(self.id, lambda view: view.window in ends, timeout_s=timeout)
+            timeout = self.view().order.windows.longest_ms / 1000 + WAIT_SLACK_S
+        return self._client.wait_for_order(self.id, lambda view: view.window in ends, timeout_s=timeout)
 
     def __await__(self) -> Generator[Any, None, OrderView]:
         return asyncio.to_thread(self.wait).__await__()
 
     def withdraw(self) -> None:
-        """Take the order back; only before a provider has committed to it.
+        """Take the order back; possible until a provider has committed to it.
 
         Raises:
-            TooLate: somebody has.
+            TooLate: a provider has.
+            NotYours: another account posted it.
         """
-        from pot_lab.protocol.transactions import Withdraw
-
-        self._lab.client.submit(Withdraw(self.id))
+        self._client.submit(Withdraw(self.id))
 
     # --- what came of it ----------------------------------------------------------------------------------------
     def winner(self) -> ClaimView:
@@ -80,19 +114,20 @@ class Order:
         Raises:
             NoModel: the order ended void, or is not sealed yet.
         """
-        view = self.view()
-        claim = view.claim_by(view.winner) if view.winner else None
-        if claim is None or claim.weights is None:
-            why = f"it ended void: {view.void_reason}" if view.void_reason else "it is not sealed yet"
-            raise NoModel(f"the order has no winning model; {why}", seen=f"{view.window} window")
-        return claim
+        return _winning(self.view())[0]
 
-    def model(self) -> Any:
-        """The winning model as an `nn.Module` in eval mode; its files' hashes and its id are checked.
+    def model(self) -> nn.Module:
+        """The winning model, in eval mode; its files' hashes are checked.
 
+        Returns: a module that takes the inputs of the ordered module, [examples, ...] in its number type.
         Raises:
-            NoModel: there is none (yet).
-            WrongHash, LinkDead, BadWeights: its files cannot be had, or are not what the ledger names.
+            NoModel: there is none, or not yet.
+            WrongHash, LinkDead, BadWeights: its files cannot be fetched, or are not what the ledger names.
+
+        Example:
+            >>> best = order.model()  # doctest: +SKIP
+            >>> best(torch.zeros(1, 1, 8, 8)).shape  # doctest: +SKIP
+            torch.Size([1, 10])
         """
         from pot_lab.scoring import load_graph, trainable
 
@@ -100,40 +135,39 @@ class Order:
         return trainable(load_graph(graph), weights).eval()
 
     def model_files(self) -> tuple[bytes, bytes]:
-        """The winning model as `(graph JSON, weights safetensors)`, hash-checked."""
-        claim, order = self.winner(), self.view().order
-        assert claim.weights is not None
-        return self._fetch(order.model), self._fetch(claim.weights)
+        """The winning model as `(graph, weights)`: canonical JSON and safetensors, hash-checked.
 
-    def test_data(self) -> tuple[Any, Any]:
-        """The test part as tensors, once it is released (or at once, for the client that still holds the key).
+        Raises: as `model`.
+        """
+        return self._model_files(self.view())
 
+    def test_data(self) -> Dataset:
+        """The test part, once it is released (or at once, where it was ordered and the key is still known).
+
+        Returns: `(inputs, targets)`, tensors as they were ordered; `inputs` is a tuple of tensors for a model that
+            takes several.
         Raises:
             NoModel: the key is not released yet.
+            WrongHash, LinkDead, CannotDecrypt: the data cannot be fetched, or are not what was ordered.
         """
-        from pot_lab.scoring import unpack_dataset
-
-        view = self.view()
-        key = view.test_key or self._test_key
-        if not key:
-            raise NoModel(
-                "the test data is not released yet", seen=f"{view.window} window", wanted="the score window or later"
-            )
-        data = decrypt(key, self._fetch(view.order.test.link))
-        assert sha256(data) == view.order.test.plain_digest, "the test data is not what was ordered"
-        return unpack_dataset(data)
+        return self._test_data(self.view())
 
     def rescore(self, *, batch_size: int | None = None) -> Score:
         """Score the winning model here and compare with the ledger, to the bit.
 
+        Args:
+            batch_size: examples at a time; the score does not depend on it.
+        Returns: the exact score: `total` over `count` examples, and the root of its transcript.
         Raises:
             ScoreDiffers: the ledger's score or transcript root is another one.
+            NoModel: there is no winning model or no released test data.
         """
         from pot_lab.scoring import score
 
-        claim, spec = self.winner(), self.view().order.score
-        inputs, targets = self.test_data()
-        own = score(self.model_files(), inputs, targets, f"{spec.name}/{spec.version}", batch_size=batch_size)
+        view = self.view()
+        (claim, _), spec = _winning(view), view.order.score
+        inputs, targets = self._test_data(view)
+        own = score(self._model_files(view), inputs, targets, f"{spec.name}/{spec.version}", batch_size=batch_size)
         agreed = claim.agreed
         if agreed is None or (own.total, own.count, own.valid, own.root) != (
             agreed.total,
@@ -147,34 +181,52 @@ class Order:
         return own
 
     def leaderboard(self) -> pd.DataFrame:
-        """All revealed claims, best first: rank, provider, score per example, total, count, commit time, payout in POT.
+        """All revealed claims, best first.
 
-        `.plot()` draws score against time of commitment.
+        Returns: a plain DataFrame indexed by `rank` (from 1), with the columns `provider`, `score` (per example),
+            `total`, `count`, `committed_s`, `payout_pot` and `model`.
         """
-        from pot_lab.notebook.plots import Leaderboard
+        from pot_lab.notebook.plots import leaderboard
 
-        return Leaderboard.of(self.view())
+        return leaderboard(self.view())
 
-    def timeline(self, path: str | None = None) -> Any:
-        """A picture of the task cycle: windows, claims, scores. Returns the matplotlib figure, and saves it if a path
-        is given.
+    def plot_scores(self, axes: Axes | None = None) -> Figure | Axes:
+        """Draw each model's score per example against the time of its commitment, in seconds after the start.
+
+        Args:
+            axes: matplotlib axes to draw on; by default a new figure.
+        Returns: the axes if given, else the figure, which a notebook shows.
+        """
+        from pot_lab.notebook.plots import draw_scores
+
+        return draw_scores(self.view(), axes)
+
+    def timeline(self, path: str | Path | None = None) -> Figure:
+        """Draw the task cycle: windows, claims and scores over seconds since the order started.
+
+        Args:
+            path: where to save the picture (PNG); None to only return it.
         """
         from pot_lab.notebook.plots import draw_timeline
 
         return draw_timeline(self.view(), path)
 
-    def card(self) -> Any:
-        """A live card: an ipywidget that follows the ledger."""
+    def card(self) -> OrderCard:
+        """A live card: an ipywidget (`card.widget`) that follows the ledger until the order ends or it is closed.
+
+        Raises:
+            ImportError: ipywidgets is not installed.
+        """
         from pot_lab.notebook.widgets import OrderCard
 
-        return OrderCard(self)
+        return OrderCard(self._client, self.id)
 
     # --- how it looks -------------------------------------------------------------------------------------------
     def __repr__(self) -> str:
-        return f"Order({self.id.hex()[:12]}…)\n" + describe(self.view())
+        return f"Order({self.id.hex()[:12]}…)\n" + describe(self.view(), self._now_ms())
 
     def _repr_html_(self) -> str:
-        return card_html(self.view())
+        return card_html(self.view(), self._now_ms())
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -184,5 +236,30 @@ class Order:
         except ImportError:  # no ipywidgets here: a still picture of the card
             display({"text/html": self._repr_html_(), "text/plain": repr(self)}, raw=True)
 
-    def _fetch(self, link: Any) -> bytes:
-        return self._lab.store.fetch(link, limit_bytes=DOWNLOAD_LIMIT_BYTES, timeout_s=DOWNLOAD_TIMEOUT_S)
+    def _model_files(self, view: OrderView) -> tuple[bytes, bytes]:
+        return self._fetch(view.order.model), self._fetch(_winning(view)[1])
+
+    def _test_data(self, view: OrderView) -> Dataset:
+        from pot_lab.scoring import unpack_dataset
+
+        key = view.test_key or self._test_key
+        if not key:
+            raise NoModel(
+                "the test data is not released yet", seen=f"{view.window} window", wanted="the score window or later"
+            )
+        data = decrypt(key, self._fetch(view.order.test.link))
+        if (digest := sha256(data)) != view.order.test.plain_digest:
+            raise WrongHash("the test data is not what was ordered", seen=digest, wanted=view.order.test.plain_digest)
+        return unpack_dataset(data)
+
+    def _fetch(self, link: Link) -> bytes:
+        return self._store.fetch(link, limit_bytes=DOWNLOAD_LIMIT_BYTES, timeout_s=DOWNLOAD_TIMEOUT_S)
+
+
+def _winning(view: OrderView) -> tuple[ClaimView, Link]:
+    """The winning claim and its weights."""
+    claim = view.claim_by(view.winner) if view.winner else None
+    if claim is None or claim.weights is None:
+        why = f"it ended void: {view.void_reason}" if view.void_reason else "it is not sealed yet"
+        raise NoModel(f"the order has no winning model; {why}", seen=f"{view.window} window")
+    return claim, claim.weights

@@ -1,20 +1,22 @@
-"""Pictures of an order: who was best, and how its cycle went. matplotlib loads when one is drawn, without touching the
-user's backend.
+"""Tables and pictures of an order: which model was best, and how its cycle went. Importing this imports pandas and
+matplotlib; the user's plotting backend is not touched.
 """
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pot_lab.crypto.identity import format_address
 from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Direction, score_direction
-from pot_lab.protocol.views import OrderView
+from pot_lab.protocol.records import ClaimScore
+from pot_lab.protocol.views import ClaimView, OrderView
 
 _COLOURS = {
     Phase.TRAINING: "#4c78a8",
@@ -24,66 +26,76 @@ _COLOURS = {
 }
 
 
-class Leaderboard(pd.DataFrame):
-    """Revealed claims, best first; one row each."""
+def leaderboard(view: OrderView) -> pd.DataFrame:
+    """Revealed claims, best first, one row each.
 
-    @property
-    def _constructor(self) -> type[pd.DataFrame]:
-        return pd.DataFrame
+    Returns: a frame indexed by `rank` (from 1) with the columns `provider` (address), `score` (per example; missing
+        while none is agreed on), `total` and `count` (the exact score), `committed_s` (seconds after the order
+        started), `payout_pot` (the winner's reward in POT) and `model` (its id in hex).
+    """
+    spec = view.order.score
+    direction = int(score_direction(spec.name, spec.version) or Direction.HIGHER)
 
-    @classmethod
-    def of(cls, view: OrderView) -> Leaderboard:
-        """From what the ledger says about an order."""
-        spec = view.order.score
-        direction = int(score_direction(spec.name, spec.version) or Direction.HIGHER)
-        rows: list[dict[str, Any]] = []
-        for claim in view.claims:
-            if claim.mid:
-                agreed = claim.agreed if claim.agreed and claim.agreed.valid else None
-                paid = sum(p.grains for p in view.payouts if p.account == claim.provider and p.reason == "winner")
-                rows.append(
-                    {
-                        "provider": format_address(claim.provider),
-                        "score": agreed.total / agreed.count if agreed else None,
-                        "total": agreed.total if agreed else None,
-                        "count": agreed.count if agreed else None,
-                        "committed_s": (claim.committed_ms - view.t0_ms) / 1000,
-                        "payout_pot": paid / GRAINS_PER_POT,
-                        "model": claim.mid.hex(),
-                        "_key": (agreed is None, -direction * agreed.total if agreed else 0, claim.place),
-                    }
-                )
-        rows.sort(key=lambda row: row["_key"])
-        for row in rows:
-            del row["_key"]
-        columns = ["provider", "score", "total", "count", "committed_s", "payout_pot", "model"]
-        frame = pd.DataFrame(rows, columns=columns, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))
-        return cls(frame.astype({"total": "Int64", "count": "Int64"}))
+    def rank(claim: ClaimView) -> tuple[bool, int, int]:
+        agreed = _valid_score(claim)
+        return agreed is None, -direction * agreed.total if agreed else 0, claim.place
 
-    def plot(self, ax: Any = None) -> Any:  # type: ignore[override]
-        """Score against the time of commitment, in seconds after the start; returns a picture, or the axes if given."""
-        picture = None
-        if ax is None:
-            picture = _figure(6, 3.5)
-            ax = picture.subplots()
-        ax.scatter(self["committed_s"], self["score"], s=60, color=_COLOURS[Phase.TRAINING])
-        for _, row in self.iterrows():
-            ax.annotate(
-                row["provider"][:8],
-                (row["committed_s"], row["score"]),
-                xytext=(5, 5),
-                textcoords="offset points",
-                fontsize=8,
-            )
-        ax.set_xlabel("committed, s after start")
-        ax.set_ylabel("score per example")
-        return picture or ax
+    rows: list[dict[str, object]] = []
+    for claim in sorted((claim for claim in view.claims if claim.mid), key=rank):
+        agreed = _valid_score(claim)
+        paid = sum(p.grains for p in view.payouts if p.account == claim.provider and p.reason == "winner")
+        rows.append(
+            {
+                "provider": format_address(claim.provider),
+                "score": agreed.total / agreed.count if agreed else None,
+                "total": agreed.total if agreed else None,
+                "count": agreed.count if agreed else None,
+                "committed_s": (claim.committed_ms - view.t0_ms) / 1000,
+                "payout_pot": paid / GRAINS_PER_POT,
+                "model": claim.mid.hex(),
+            }
+        )
+    columns = ["provider", "score", "total", "count", "committed_s", "payout_pot", "model"]
+    frame = pd.DataFrame(rows, columns=columns, index=pd.RangeIndex(1, len(rows) + 1, name="rank"))
+    return frame.astype({"total": "Int64", "count": "Int64"})
 
 
-def draw_timeline(view: OrderView, path: str | None = None) -> Any:
+def _valid_score(claim: ClaimView) -> ClaimScore | None:
+    return claim.agreed if claim.agreed and claim.agreed.valid else None
+
+
+def draw_scores(view: OrderView, axes: Axes | None = None) -> Figure | Axes:
+    """Each revealed model's score per example against the time of its commitment, in seconds after the start.
+
+    Args:
+        view: the order as the ledger has it.
+        axes: where to draw; by default a new figure.
+    Returns: the axes if given, else the new figure.
+    """
+    board = leaderboard(view)
+    figure = None
+    if axes is None:
+        figure = _figure(6, 3.5)
+        axes = figure.subplots()
+    axes.scatter(board["committed_s"], board["score"], s=60, color=_COLOURS[Phase.TRAINING])
+    for _, row in board.iterrows():
+        axes.annotate(
+            row["provider"][:8],
+            (row["committed_s"], row["score"]),
+            xytext=(5, 5),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axes.set_xlabel("committed, s after start")
+    axes.set_ylabel("score per example")
+    return figure or axes
+
+
+def draw_timeline(view: OrderView, path: str | Path | None = None) -> Figure:
     """Windows as bars, claims and scores as marks, over seconds since the order started.
 
     Args:
+        view: the order as the ledger has it.
         path: where to save the picture (PNG); None to only return the figure.
     """
     spans = [span for span in view.timeline if span.name not in (Window.WAITING, Window.SETTLED, Window.VOID)]

@@ -1,26 +1,32 @@
-"""Make an order ready to post: model and data to bytes, the test part encrypted, its key in shares, everything checked
+"""Prepare an order for posting: model and data to bytes, the test part encrypted, its key in shares, everything checked
 first.
 
-Every wrong argument is refused here with the rule it breaks, before a byte is uploaded or a grain is moved (jupyter.md,
-"The researcher's notebook"; protocol.md, "Test data").
+Every wrong argument is refused here with the rule it breaks, before a byte is uploaded or a grain is moved. The test
+data stays secret until all models are fixed, so its key is split among the aggregators (protocol.md, "The task cycle").
+Functions here read no clock and no randomness of their own: both come in as arguments.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING
 
+from pot_lab.agreement.quorum import weak_quorum
 from pot_lab.crypto.canonical import encode, sha256
 from pot_lab.crypto.cipher import KEY_BYTES, encrypt
+from pot_lab.crypto.link import Link
 from pot_lab.crypto.sealed_box import seal
 from pot_lab.crypto.shamir import split
-from pot_lab.errors import PotLabError
+from pot_lab.errors import InvariantBroken, PotLabError
+from pot_lab.notebook.errors import BadArgument
+from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds
 from pot_lab.protocol.parameters import Parameters
 from pot_lab.protocol.records import (
+    MICRO,
     OrderRecord,
     ScoreSpec,
     TestData,
@@ -32,17 +38,40 @@ from pot_lab.protocol.records import (
 from pot_lab.protocol.state import Member
 from pot_lab.store import Store
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pot_lab.notebook.data import Data
+    from pot_lab.scoring import Inputs, ModelArtifact
+
 SEAL_SLACK_S = 3_600
-"""How much longer than the longest possible cycle the escrow is left with the contract before the client may take it
-back.
+"""How much longer than the longest possible cycle the escrow stays with the contract before the client may withdraw
+it.
 """
 
 
-class BadArgument(PotLabError):
-    """An argument of `Lab.order` cannot be used as it is."""
+@dataclass(frozen=True, kw_only=True)
+class OrderTerms:
+    """What a client offers, in exact units: grains, milliseconds, millionths of a score per example."""
+
+    reward_grains: int
+    fee_grains: int
+    bond_grains: int
+    claim_bond_grains: int
+    windows: Windows
+    baseline_total: int
+    baseline_count: int
+    margin_micro: int
+    title: str
+    tags: tuple[str, ...]
+
+    @property
+    def escrow_grains(self) -> int:
+        """What the client pays into escrow: reward, fee and bond."""
+        return self.reward_grains + self.fee_grains + self.bond_grains
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreparedOrder:
     """An order's contents, checked and in bytes."""
 
@@ -55,24 +84,95 @@ class PreparedOrder:
     score: ScoreSpec
 
 
-def prepare(model: Any, train: Any, test: Any, score: str) -> PreparedOrder:
-    """Turn a model and data into checked bytes.
+@dataclass(frozen=True, kw_only=True)
+class SealedTest:
+    """Test data as others may hold it until it is released: `ciphertext`, and all that the order names but its link.
+
+    `key` opens the ciphertext; only the client has it, and the aggregators its shares.
+    """
+
+    ciphertext: bytes
+    key: bytes
+    key_commitment: bytes
+    share_commitments: tuple[bytes, ...]
+    sealed_shares: tuple[bytes, ...]
+
+
+def order_terms(
+    parameters: Parameters,
+    *,
+    reward: str | float | Decimal,
+    train_for: str | float | timedelta,
+    baseline: float | Fraction | None = None,
+    margin: float | Fraction = 0.0,
+    fee: str | float | Decimal | None = None,
+    bond: str | float | Decimal | None = None,
+    claim_bond: str | float | Decimal | None = None,
+    windows: Mapping[str, str | float | timedelta] | None = None,
+    title: str = "",
+    tags: Sequence[str] = (),
+) -> OrderTerms:
+    """Read what a client offers, as `Lab.order` documents it; what is left out is the network's minimum.
+
+    Raises:
+        BadQuantity: a duration, an amount, the baseline or the margin cannot be read.
+        BadArgument: a window is unknown.
+        BadWindows: a window is outside the network's bounds.
+    """
+    base = Fraction(0) if baseline is None else exact_fraction(baseline, "baseline").limit_denominator(MICRO)
+    changes = {name: milliseconds(length) for name, length in (windows or {}).items()}
+    return OrderTerms(
+        reward_grains=grains(reward),
+        fee_grains=parameters.min_fee_grains if fee is None else grains(fee),
+        bond_grains=parameters.min_bond_grains if bond is None else grains(bond),
+        claim_bond_grains=parameters.min_claim_bond_grains if claim_bond is None else grains(claim_bond),
+        windows=windows_for(milliseconds(train_for), parameters, changes),
+        baseline_total=base.numerator,
+        baseline_count=0 if baseline is None else base.denominator,
+        margin_micro=round(exact_fraction(margin, "margin") * MICRO),
+        title=title,
+        tags=tuple(tags),
+    )
+
+
+def windows_for(train_ms: int, parameters: Parameters, changes: Mapping[str, int]) -> Windows:
+    """The network's usual windows around a training time, with the client's changes.
 
     Args:
-        model: an `nn.Module`, or a `ModelArtifact`.
-        train: `(inputs, targets)` as tensors or arrays, or the path of a data set file; `inputs` is a tuple of them for
-            a model that takes several.
+        train_ms: how long providers may train.
+        parameters: the network's, with its usual windows and their bounds.
+        changes: milliseconds by window name (`reveal`, `release`, `score`, `open_scores`, `challenge`,
+            `open_challenges`, `judge`).
+    Raises:
+        BadArgument: a change names no window.
+        BadWindows: a window is outside the network's bounds.
+    """
+    names = [name.removesuffix("_ms") for name in Windows.__struct_fields__ if name != "train_ms"]
+    if unknown := set(changes) - set(names):
+        raise BadArgument("there is no such window", seen=", ".join(sorted(unknown)), wanted=", ".join(names))
+    lengths = dict(zip(names, parameters.usual_windows_ms, strict=True)) | dict(changes)
+    windows = Windows(train_ms=train_ms, **{f"{name}_ms": length for name, length in lengths.items()})
+    windows.check(parameters)
+    return windows
+
+
+def prepare(model: nn.Module | ModelArtifact, train: Data, test: Data, score: str) -> PreparedOrder:
+    """Turn a model and data into checked bytes. The module is run once, on two examples, and left as it was.
+
+    Args:
+        model: an `nn.Module`, or a `ModelArtifact`, which `pot_lab.export_model` returns.
+        train: the training data, as `pot_lab.notebook.data.read_data` takes it.
         test: the same, for the part that nobody sees before the deadline.
         score: the score function's name, with or without its version.
     Raises:
-        BadArgument, UnsupportedOperator, ShapeMismatch, DtypeMismatch, BadDataset, UnknownScoreFunction: what is wrong,
-        and where.
+        BadArgument, Oversize, UnsupportedOperator, ExportFailed, BatchMixing, ShapeMismatch, DtypeMismatch, BadDataset,
+        UnknownScoreFunction: what is wrong, and where.
     """
+    from pot_lab.notebook.data import read_data
     from pot_lab.scoring import (
         ModelArtifact,
         check_dataset,
         dataset_root,
-        export_model,
         load_graph,
         load_weights,
         pack_dataset,
@@ -80,102 +180,157 @@ def prepare(model: Any, train: Any, test: Any, score: str) -> PreparedOrder:
     )
 
     function = score_function(score)
-    train_pair, test_pair = _pair("train", train), _pair("test", test)
-    artifact = model if isinstance(model, ModelArtifact) else _exported(model, train_pair[0], export_model)
+    train_data, test_data = read_data("train", train), read_data("test", test)
+    artifact = model if isinstance(model, ModelArtifact) else _exported(model, train_data.inputs)
     graph = load_graph(artifact.graph)
     load_weights(graph, artifact.weights)
-    for name, (inputs, targets) in (("train", train_pair), ("test", test_pair)):
+    for name, data in (("train", train_data), ("test", test_data)):
         try:
-            check_dataset(graph, inputs, targets, function)
+            check_dataset(graph, data.inputs, data.targets, function)
         except PotLabError as error:
             error.message = f"the {name} data do not fit: {error.message}"
             raise
     return PreparedOrder(
-        artifact.graph,
-        artifact.weights,
-        pack_dataset(*train_pair),
-        pack_dataset(*test_pair),
-        dataset_root(*test_pair),
-        len(test_pair[1]),
-        ScoreSpec(function.full_name, function.version),
+        graph=artifact.graph,
+        weights=artifact.weights,
+        train=pack_dataset(*train_data),
+        test=pack_dataset(*test_data),
+        test_root=dataset_root(*test_data),
+        test_examples=test_data.examples,
+        score=ScoreSpec(name=function.full_name, version=function.version),
     )
 
 
-def upload(
-    prepared: PreparedOrder, store: Store, network_id: bytes, members: Sequence[Member]
-) -> tuple[dict[str, Any], bytes]:
-    """Encrypt the test part, split its key among the aggregators of now, and put everything into the store.
+def seal_test(
+    prepared: PreparedOrder,
+    network_id: bytes,
+    members: Sequence[Member],
+    random_bytes: Callable[[int], bytes],
+) -> SealedTest:
+    """Encrypt the test part and split its key among the aggregators: f+1 of them open it, f faulty ones cannot.
 
-    Returns: the order's fields that name it all, and the test key (which the client may keep or forget).
+    Args:
+        prepared: the order's contents.
+        network_id: the network's id (32 bytes), which every commitment and share is bound to.
+        members: the network's aggregators now; each share is sealed to one's `sealing_public`.
+        random_bytes: source of uniformly random bytes for the key and its shares, e.g. `os.urandom`.
     Raises:
-        StoreFull, LinkDead, TooBig: the store does not take it; nothing was ordered.
+        BadReplicaCount: there are too few or too many aggregators.
+        Malformed: an aggregator's sealing key is not an X25519 key.
     """
-    key = os.urandom(KEY_BYTES)
-    threshold = (len(members) - 1) // 3 + 1
-    shares = split(key, threshold, len(members), os.urandom)
+    key = random_bytes(KEY_BYTES)
     root = prepared.test_root
-    test = TestData(
-        store.put(encrypt(key, prepared.test)),
-        root,
-        sha256(prepared.test),
-        len(prepared.test),
-        prepared.test_examples,
-        key_commitment(network_id, root, key),
-        tuple(share_commitment(network_id, root, share) for share in shares),
-        tuple(
+    shares = split(key, weak_quorum(len(members)), len(members), random_bytes)
+    return SealedTest(
+        ciphertext=encrypt(key, prepared.test),
+        key=key,
+        key_commitment=key_commitment(network_id, root, key),
+        share_commitments=tuple(share_commitment(network_id, root, share) for share in shares),
+        sealed_shares=tuple(
             seal(member.sealing_public, encode(share), share_context(network_id, root, index))
             for index, (member, share) in enumerate(zip(members, shares, strict=True))
         ),
     )
-    fields = {
-        "model": store.put(prepared.graph),
-        "weights": store.put(prepared.weights),
-        "train": store.put(prepared.train),
-        "test": test,
-        "score": prepared.score,
-    }
-    return fields, key
 
 
-def windows_for(train_ms: int, parameters: Parameters, changes: dict[str, int]) -> Windows:
-    """The network's usual windows around a training time, with the client's changes (window name without `_ms` to
-    milliseconds).
-
-    Raises:
-        BadArgument: a change names no window.
-        BadWindows: a window is outside the network's bounds.
+def seal_by_s(windows: Windows, parameters: Parameters, now_s: int) -> int:
+    """When the client may take the escrow back (Unix seconds): well after the longest cycle, the wait in the pool and
+    the settlement.
     """
-    names = [name.removesuffix("_ms") for name in Windows.__struct_fields__]
-    if unknown := set(changes) - set(names[1:]):
-        raise BadArgument("there is no such window", seen=", ".join(sorted(unknown)), wanted=", ".join(names[1:]))
-    usual = dict(zip(names[1:], parameters.usual_windows_ms, strict=True))
-    windows = Windows(train_ms, *[changes.get(name, usual[name]) for name in names[1:]])
-    windows.check(parameters)
-    return windows
-
-
-def seal_by_s(windows: Windows, parameters: Parameters) -> int:
-    """When the escrow may be taken back: well after the longest cycle, the pool and the settlement."""
     slack_ms = parameters.pool_ms + parameters.update_ms + parameters.settlement_timeout_ms + parameters.seal_margin_ms
-    return int(time.time()) + -(-(windows.longest_ms + slack_ms) // 1000) + SEAL_SLACK_S
+    return now_s + -(-(windows.longest_ms + slack_ms) // 1000) + SEAL_SLACK_S
 
 
 def draft(
-    client: bytes, network_id: bytes, fields: dict[str, Any], parameters: Parameters, **terms: Any
+    prepared: PreparedOrder,
+    sealed: SealedTest,
+    terms: OrderTerms,
+    *,
+    client: bytes,
+    network_id: bytes,
+    parameters: Parameters,
+    uri_of: Callable[[bytes], str],
+    now_ms: int,
 ) -> OrderRecord:
-    """The complete record, checked as the ledger will check it."""
-    nonce = time.time_ns() // 1_000_000
-    order = OrderRecord(network_id=network_id, client=client, nonce=nonce, **fields, **terms)
-    order.check(network_id, len(order.test.sealed_shares), parameters)
+    """The complete record, checked as the ledger will check it, before anything is uploaded.
+
+    Args:
+        prepared, sealed: the order's contents.
+        terms: what the client offers.
+        client: the client's address (20 bytes).
+        network_id: the network's id (32 bytes).
+        parameters: the network's.
+        uri_of: the address that a blob will have, by its SHA-256 (`Store.uri`).
+        now_ms: the time (Unix milliseconds): the order's nonce, and what its escrow deadline counts from.
+    Raises:
+        BadOrder, BadWindows, RewardTooSmall, UnknownScoreFunction, WrongNetwork, Malformed: the rule that is broken.
+    """
+
+    def link(data: bytes) -> Link:
+        digest = sha256(data)
+        return Link(digest=digest, size_bytes=len(data), uri=uri_of(digest))
+
+    test = TestData(
+        link=link(sealed.ciphertext),
+        root=prepared.test_root,
+        plain_digest=sha256(prepared.test),
+        plain_bytes=len(prepared.test),
+        examples=prepared.test_examples,
+        key_commitment=sealed.key_commitment,
+        share_commitments=sealed.share_commitments,
+        sealed_shares=sealed.sealed_shares,
+    )
+    order = OrderRecord(
+        network_id=network_id,
+        client=client,
+        nonce=now_ms,
+        seal_by_s=seal_by_s(terms.windows, parameters, now_ms // 1000),
+        reward_grains=terms.reward_grains,
+        fee_grains=terms.fee_grains,
+        bond_grains=terms.bond_grains,
+        model=link(prepared.graph),
+        weights=link(prepared.weights),
+        train=link(prepared.train),
+        test=test,
+        score=prepared.score,
+        windows=terms.windows,
+        claim_bond_grains=terms.claim_bond_grains,
+        baseline_total=terms.baseline_total,
+        baseline_count=terms.baseline_count,
+        margin_micro=terms.margin_micro,
+        title=terms.title,
+        tags=terms.tags,
+    )
+    order.check(network_id, len(sealed.sealed_shares), parameters)
     return order
 
 
-def _exported(model: Any, inputs: Any, export_model: Any) -> Any:
+def upload(prepared: PreparedOrder, sealed: SealedTest, order: OrderRecord, store: Store) -> None:
+    """Put the order's contents into the store that its links name.
+
+    Raises:
+        StoreFull, LinkDead, TooBig: the store does not accept it; nothing was ordered.
+        InvariantBroken: the store gave a blob another link than the order's, which nobody could follow.
+    """
+    for link, data in (
+        (order.model, prepared.graph),
+        (order.weights, prepared.weights),
+        (order.train, prepared.train),
+        (order.test.link, sealed.ciphertext),
+    ):
+        found = store.put(data)
+        if found != link:
+            raise InvariantBroken("the store gave a blob another link than the order's", seen=found, wanted=link)
+
+
+def _exported(model: object, inputs: Inputs) -> ModelArtifact:
     import torch
+
+    from pot_lab.scoring import export_model
 
     if not isinstance(model, torch.nn.Module):
         wanted = "a torch.nn.Module, or what export_model returned"
-        raise BadArgument("`model` is no module", seen=type(model).__name__, wanted=wanted)
+        raise BadArgument("`model` is not a module", seen=type(model).__name__, wanted=wanted)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     for x in given:
         if x.dim() == 0 or len(x) < 2:
@@ -185,7 +340,7 @@ def _exported(model: Any, inputs: Any, export_model: Any) -> Any:
     return export_model(model, few)
 
 
-def _try_out(model: Any, inputs: tuple[Any, ...]) -> None:
+def _try_out(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Run the module once as it is, since its own complaint about wrong inputs reads better than an exporter's."""
     import torch
 
@@ -212,35 +367,3 @@ def _try_out(model: Any, inputs: tuple[Any, ...]) -> None:
     finally:
         for part, mode in modes:
             part.training = mode
-
-
-def _pair(name: str, data: Any) -> tuple[Any, Any]:
-    """`(inputs, targets)` as tensors, from tensors, arrays or a data set file."""
-    import torch
-
-    if isinstance(data, str | Path):
-        from pot_lab.scoring import unpack_dataset
-
-        try:
-            raw = Path(data).read_bytes()
-        except OSError as error:
-            raise BadArgument(
-                f"`{name}` cannot be read",
-                seen=f"{data}: {error.strerror}",
-                wanted="a data set file, or (inputs, targets)",
-            ) from error
-        found = unpack_dataset(raw)
-        return found[0], found[1]
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise BadArgument(
-            f"`{name}` is no pair of tensors",
-            seen=type(data).__name__,
-            wanted="(inputs, targets), or the path of a data set file",
-        )
-    try:
-        given = tuple(torch.as_tensor(x).detach() for x in (data[0] if isinstance(data[0], tuple) else (data[0],)))
-        targets = torch.as_tensor(data[1]).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        wanted = "tensors or arrays; a tuple of them for a model that takes several inputs"
-        raise BadArgument(f"`{name}` holds something that is no tensor", seen=str(error), wanted=wanted) from error
-    return given if len(given) > 1 else given[0], targets

@@ -1,57 +1,84 @@
-"""What people write, in exact units: durations in milliseconds, money in grains."""
+"""What people write, in exact units: durations in milliseconds, money in grains, scores as fractions."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 
-from pot_lab.errors import PotLabError
+from pot_lab.notebook.errors import BadQuantity
 from pot_lab.protocol.parameters import GRAINS_PER_POT
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "sec": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
 
 
-class BadQuantity(PotLabError):
-    """A duration or an amount cannot be understood."""
-
-
 def milliseconds(duration: str | float | timedelta) -> int:
-    """Read a duration: `"10min"`, `"1h 30min"`, `"20s"`, a number of seconds, or a timedelta.
+    """Read a duration in whole milliseconds.
 
+    Args:
+        duration: text such as `"10min"`, `"1h 30min"` or `"20s"` (units ms, s, sec, m, min, h, d), a number of seconds,
+            or a timedelta.
     Raises:
         BadQuantity: it is none of these, or not positive.
+
+    Example:
+        >>> milliseconds("1h 30min")
+        5400000
     """
     if isinstance(duration, timedelta):
         total = Decimal(duration.days * 86_400_000 + duration.seconds * 1_000) + Decimal(duration.microseconds) / 1_000
     elif isinstance(duration, bool) or not isinstance(duration, int | float | str):
-        raise BadQuantity("this is no duration", seen=duration, wanted='e.g. "10min", "1h 30min", or seconds')
+        raise BadQuantity("not a duration", seen=duration, wanted='e.g. "10min", "1h 30min", or seconds')
     elif isinstance(duration, str) and not _is_number(duration):
         text = duration.strip().lower()
         parts = _PART.findall(text)
         if not parts or _PART.sub("", text).strip() or any(unit not in _UNITS_MS for _, unit in parts):
-            raise BadQuantity("this is no duration", seen=duration, wanted='e.g. "10min", "1h 30min", or seconds')
+            raise BadQuantity("not a duration", seen=duration, wanted='e.g. "10min", "1h 30min", or seconds')
         total = sum((Decimal(number) * _UNITS_MS[unit] for number, unit in parts), Decimal(0))
     else:
-        total = _decimal(duration, "duration") * 1_000
+        total = _decimal(duration, "a duration") * 1_000
     if not 0 < total < 10**15:
         raise BadQuantity("a duration must be positive", seen=duration)
     return int(total)
 
 
 def grains(amount: str | float | Decimal) -> int:
-    """Read an amount of POT exactly: `25`, `"0.5"`, `Decimal("1.25")`; nine decimals at most.
+    """Read an amount of POT exactly, in grains (10^-9 POT).
 
+    Args:
+        amount: `25`, `"0.5"`, `Decimal("1.25")`; nine decimals at most.
     Raises:
-        BadQuantity: it is no amount, negative, or has more than nine decimals.
+        BadQuantity: it is not an amount, negative, or has more than nine decimals.
+
+    Example:
+        >>> grains("0.5")
+        500000000
     """
     if isinstance(amount, bool) or not isinstance(amount, int | float | str | Decimal):
-        raise BadQuantity("this is no amount of POT", seen=amount, wanted='e.g. 25 or "0.5"')
-    exact = _decimal(amount, "amount of POT") * GRAINS_PER_POT
+        raise BadQuantity("not an amount of POT", seen=amount, wanted='e.g. 25 or "0.5"')
+    exact = _decimal(amount, "an amount of POT") * GRAINS_PER_POT
     if exact < 0 or exact != exact.to_integral_value():
         raise BadQuantity("an amount of POT must be positive and have at most nine decimals", seen=amount)
     return int(exact)
+
+
+def exact_fraction(value: str | float | Decimal | Fraction, what: str) -> Fraction:
+    """Read a score, exactly as written: `0.9`, `"0.95"`, `Fraction(1, 3)`.
+
+    Args:
+        value: the number.
+        what: which argument it is, for the error message.
+    Raises:
+        BadQuantity: it is not a finite number.
+    """
+    if not isinstance(value, bool) and isinstance(value, int | float | str | Decimal | Fraction):
+        try:
+            return Fraction(value)
+        except (ValueError, OverflowError, ZeroDivisionError):
+            pass
+    raise BadQuantity(f"the {what} is not a finite number", seen=value, wanted="e.g. 0.9 or Fraction(1, 3)")
 
 
 def pot(grains_: int) -> str:
@@ -87,7 +114,7 @@ def _decimal(value: str | float | Decimal, what: str) -> Decimal:
     try:
         found = Decimal(str(value).strip())
     except InvalidOperation as error:
-        raise BadQuantity(f"this is no {what}", seen=value) from error
+        raise BadQuantity(f"not {what}", seen=value) from error
     if not found.is_finite():
-        raise BadQuantity(f"this is no {what}", seen=value)
+        raise BadQuantity(f"not {what}", seen=value)
     return found

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pot_lab.notebook.quantities import BadQuantity, grains, milliseconds, pot, seconds_text
+from pot_lab.notebook.errors import BadQuantity
+from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds, pot, seconds_text
 
 
 @pytest.mark.parametrize(
@@ -63,3 +65,16 @@ def test_countdowns_read_well() -> None:
         "1 min 1 s",
         "2 h 5 min",
     ]
+
+
+def test_scores_are_exact() -> None:
+    assert exact_fraction("0.95", "baseline") == Fraction(19, 20)
+    assert exact_fraction(0.5, "baseline") == Fraction(1, 2)
+    assert exact_fraction(Fraction(1, 3), "baseline") == Fraction(1, 3)
+    assert exact_fraction(Decimal("0.1"), "margin") == Fraction(1, 10)
+
+
+@pytest.mark.parametrize("value", ["high", "1/0", True, None, float("inf"), float("nan")])
+def test_what_is_no_number_is_no_score(value: object) -> None:
+    with pytest.raises(BadQuantity, match="the margin is not a finite number"):
+        exact_fraction(value, "margin")  # type: ignore[arg-type]

@@ -31,10 +31,8 @@ from pot_lab.network.chain_access import wallet_of
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import Unreachable
+from pot_lab.notebook.errors import BadArgument, BadQuantity, NoModel
 from pot_lab.notebook.lab import Lab, connect
-from pot_lab.notebook.order import NoModel
-from pot_lab.notebook.posting import BadArgument
-from pot_lab.notebook.quantities import BadQuantity
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import BadCommitment, BadWindows, NotAllowed, TooLate, UnknownOrder
 from pot_lab.protocol.parameters import Role

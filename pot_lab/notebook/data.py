@@ -1,0 +1,159 @@
+"""What a client may give `Lab.order` as training and test data, read into one form: tensors in memory.
+
+A pair of tensors or arrays, a torch `Dataset`, or the path of a data file. Nothing is read that exceeds the data limits
+of the scoring specification (scoring-spec.md, "10. Test data").
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset
+
+from pot_lab.errors import Oversize
+from pot_lab.notebook.errors import BadArgument
+from pot_lab.scoring import DEFAULT_LIMITS, Dataset, Limits, unpack_dataset
+
+Array = Tensor | np.ndarray
+"""One tensor: float32, float64 or int64 [examples, ...]."""
+
+Data = tuple[Array | tuple[Array, ...], Array] | TorchDataset[object] | Path | str
+"""`(inputs, targets)`, a map-style torch `Dataset`, or the path of a data file."""
+
+
+def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset:
+    """Read training or test data into tensors.
+
+    Types, shapes and values are checked against the model later (`pot_lab.scoring.check_dataset`).
+
+    Args:
+        name: the argument's name, for error messages.
+        data: one of
+
+            - `(inputs, targets)`: tensors or arrays whose first axis is the example; `inputs` is a tuple of them for a
+              model that takes several.
+            - a map-style torch `Dataset` (it has `__len__` and `__getitem__`) of `(input, target)` examples, all of
+              the same shapes and number types; `((input, input, ...), target)` for a model that takes several inputs.
+              Each example is read once, so a random transform is applied once.
+            - the path of a data file, as `pot_lab.pack_dataset` writes it.
+        limits: the largest number of examples and bytes that is read.
+    Raises:
+        BadArgument: `data` is none of these, or an example of a `Dataset` cannot be used; the message names it.
+        Oversize: there are more examples or bytes than `limits` allow.
+        BadDataset, DtypeMismatch, ShapeMismatch: the data file breaks the data rules.
+
+    Example:
+        >>> read_data("train", (torch.zeros(3, 2), torch.tensor([0, 1, 0]))).examples
+        3
+    """
+    if isinstance(data, str | Path):
+        return _from_file(name, Path(data), limits)
+    if isinstance(data, TorchDataset):
+        return _from_torch(name, data, limits)
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise BadArgument(
+            f"`{name}` is not a pair of tensors",
+            seen=type(data).__name__,
+            wanted="(inputs, targets), a torch Dataset, or the path of a data file",
+        )
+    try:
+        return _dataset(*_tensors(data[0], data[1]))
+    except (TypeError, ValueError, RuntimeError) as error:
+        wanted = "tensors or arrays; a tuple of them for a model that takes several inputs"
+        raise BadArgument(f"`{name}` holds something that is not a tensor", seen=str(error), wanted=wanted) from error
+
+
+def _from_file(name: str, path: Path, limits: Limits) -> Dataset:
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes > limits.dataset_bytes:
+            raise Oversize(
+                f"the data file given as `{name}` is too large",
+                seen=f"{size_bytes} bytes",
+                wanted=f"at most {limits.dataset_bytes} bytes",
+            )
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadArgument(
+            f"`{name}` cannot be read", seen=f"{path}: {error.strerror}", wanted="a data file, or (inputs, targets)"
+        ) from error
+    return unpack_dataset(raw, limits)
+
+
+def _from_torch(name: str, data: TorchDataset[object], limits: Limits) -> Dataset:
+    if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
+        raise BadArgument(
+            f"`{name}` is a torch Dataset without a length",
+            seen=type(data).__name__,
+            wanted="a map-style Dataset with __len__ and __getitem__",
+        )
+    count: int = len(data)
+    if count < 1:
+        raise BadArgument(f"`{name}` is a torch Dataset without examples", wanted="at least one example")
+    if count > limits.examples:
+        raise Oversize(f"`{name}` has too many examples", seen=count, wanted=f"at most {limits.examples}")
+    first = _example(name, data, 0)
+    size_bytes = count * sum(tensor.numel() * tensor.element_size() for tensor in first)
+    if size_bytes > limits.dataset_bytes:
+        raise Oversize(
+            f"`{name}` is too large", seen=f"{size_bytes} bytes", wanted=f"at most {limits.dataset_bytes} bytes"
+        )
+    columns = [torch.empty((count, *tensor.shape), dtype=tensor.dtype) for tensor in first]
+    for index in range(count):
+        example = _example(name, data, index) if index else first
+        if _form(example) != _form(first):
+            raise BadArgument(
+                f"the examples of `{name}` differ in their shapes or number types",
+                seen=f"example {index}: {_form(example)}",
+                wanted=f"as example 0: {_form(first)}",
+            )
+        for column, tensor in zip(columns, example, strict=True):
+            column[index] = tensor
+    return _dataset(*columns)
+
+
+def _example(name: str, data: TorchDataset[object], index: int) -> tuple[Tensor, ...]:
+    """Inputs and target of one example of a torch Dataset."""
+    try:
+        example = data[index]
+    except Exception as error:  # the client's own code: any failure of it is an unusable example
+        raise BadArgument(
+            f"example {index} of `{name}` cannot be read", seen=f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(example, tuple | list) or len(example) != 2:
+        seen = f"{len(example)} values" if isinstance(example, tuple | list) else type(example).__name__
+        raise BadArgument(
+            f"example {index} of `{name}` is not a pair",
+            seen=seen,
+            wanted="(input, target), or ((input, input, ...), target) for a model that takes several inputs",
+        )
+    try:
+        return _tensors(example[0], example[1])
+    except (TypeError, ValueError, RuntimeError) as error:
+        wanted = "tensors, arrays or numbers; for images, a transform such as torchvision's ToTensor"
+        raise BadArgument(
+            f"example {index} of `{name}` holds something that is not a tensor", seen=str(error), wanted=wanted
+        ) from error
+
+
+def _form(example: tuple[Tensor, ...]) -> str:
+    return ", ".join(f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}" for tensor in example)
+
+
+def _tensors(inputs: object, targets: object) -> tuple[Tensor, ...]:
+    """Inputs, one or several, and targets as tensors.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: something is not a tensor (from `torch.as_tensor`).
+    """
+    given = (*inputs, targets) if isinstance(inputs, tuple) else (inputs, targets)
+    return tuple(torch.as_tensor(value).detach() for value in given)
+
+
+def _dataset(*columns: Tensor) -> Dataset:
+    *inputs, targets = columns
+    return Dataset(inputs[0] if len(inputs) == 1 else tuple(inputs), targets)
