@@ -88,10 +88,21 @@ def changed(value: Any) -> Iterator[Any]:
             except (msgspec.DecodeError, UnicodeDecodeError):
                 return
             yield from (encode(each) for each in changed(inner))
+            yield from (encode(each) for each in changed_together(inner))
     elif isinstance(value, list):
         for place, part in enumerate(value):
             for each in changed(part):
                 yield [*value[:place], each, *value[place + 1 :]]
+
+
+def changed_together(record: Any) -> Iterator[Any]:
+    """A record of two parts of one shape with the same integer changed in both: both votes of a contradiction."""
+    first, second = record[0], record[1]
+    if isinstance(first, list) and isinstance(second, list):
+        for place, part in enumerate(first):
+            if isinstance(part, int):
+                for value in INTEGERS:
+                    yield [[*each[:place], value, *each[place + 1 :]] for each in (first, second)]
 
 
 def restored(world: World, snapshot: bytes) -> None:
