@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install chromium demo docs test test-long mutation fuzz bench lint lint-front clean
+.PHONY: help install chromium demo docs test suite test-long mutation fuzz bench lint lint-front clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,7 +56,9 @@ docs: install ## the documentation as a site in build/docs; a broken link is an 
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 	@echo "docs: open build/docs/index.html"
 
-test: lint docs ## lint, docs and the whole suite (at most 25 minutes on 2 cores)
+test: lint docs suite ## lint, docs and the whole suite (at most 25 minutes on 2 cores)
+
+suite: install ## the suite alone
 	$(PYTEST)
 
 test-long: lint docs ## the whole suite and the long tests

@@ -167,3 +167,16 @@ def test_generated_pages_are_written_once_and_old_ones_go(generate: ModuleType, 
     assert set(first) == set(generate.PAGES)
     generate.write(tmp_path)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == first
+
+
+def test_the_table_of_rooms_names_every_room() -> None:
+    there = {path.name for path in (ROOT / "pot_lab").iterdir() if path.is_dir() and (path / "__init__.py").is_file()}
+    there |= {path.name for path in (ROOT / "pot_lab").glob("*.py")} - {"__init__.py"}
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("## The house")[1].split("## Language")[0]
+    assert {name for name in there if f"`{name}/`" not in table and f"`{name}`" not in table} == set()
+
+
+def test_the_changelog_has_an_entry_for_this_version() -> None:
+    versions = re.findall(r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert versions[0] == "Unreleased"
+    assert pot_lab.__version__ in versions
