@@ -89,7 +89,7 @@ def run_demo(
     os.environ["POT_LAB_HOME"] = str(folder / "home")
     try:
         with _stopping_everything(run):
-            testnet = Testnet.up("demo", say=run.tell)
+            testnet = Testnet.up("demo", report=run.tell)
             return _one_order(run, testnet)
     finally:
         if before is None:

@@ -1,7 +1,6 @@
 """Where a host keeps its networks and jobs: `$POT_LAB_HOME`, by default `~/.pot-lab`.
 
-There is no daemon: whoever comes later (kernel, Lab after a restart, CLI) discovers what runs from these folders
-(jupyter.md, "Processes").
+There is no daemon: a kernel, a Lab after a restart or the CLI finds what runs by these folders.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def up(name: str, aggregators: int, durability: str, fresh: bool, as_json: bool)
     from pot_lab.testnet.testnet import Testnet
 
     interrupt_on_sigterm()
-    net = Testnet.up(name, aggregators=aggregators, durability=durability, fresh=fresh, say=_progress(as_json))
+    net = Testnet.up(name, aggregators=aggregators, durability=durability, fresh=fresh, report=_progress(as_json))
     _print_testnet(net, as_json)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from pot_lab import home
 from pot_lab.errors import PotLabError
 from pot_lab.jobs import registry
-from pot_lab.server.source import FeedSource, find_network
+from pot_lab.server.source import FeedSource, find_source
 
 INTERVAL_S = 1.0
 LEAST_GAP_S = 0.2  # a busy ledger changes with every batch; eyes need fewer
@@ -66,7 +66,7 @@ class NetworkFeed:
 
     def __init__(
         self,
-        connect: Callable[[], FeedSource | None] = find_network,
+        connect: Callable[[], FeedSource | None] = find_source,
         *,
         home_folder: Path | None = None,
         interval_s: float = INTERVAL_S,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pot_lab.discovery import _answers, network_files
+from pot_lab.discovery import find_answering_network
 
 if TYPE_CHECKING:
     from pot_lab.network.client.calls import AggregatorStatus
@@ -75,18 +75,13 @@ class LedgerSource:
         self._client.close()
 
 
-def find_network() -> FeedSource | None:
+def find_source() -> FeedSource | None:
     """Connect to the network that `$POT_LAB_NETWORK` names, else to the newest of this host that answers.
 
-    Returns None when none answers.
+    Returns None when no network answers.
     """
-    from pot_lab.network.config import NetworkConfig
-
-    for path in network_files():
-        config = NetworkConfig.load(path)
-        if _answers(config):
-            return LedgerSource(config)
-    return None
+    config = find_answering_network()
+    return None if config is None else LedgerSource(config)
 
 
 def _aggregator(one: AggregatorStatus) -> dict[str, Any]:

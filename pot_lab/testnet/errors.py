@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pot_lab.errors import PotLabError
-
-Say = Callable[[str], None]
 
 
 class TestnetError(PotLabError):
@@ -16,16 +12,16 @@ class TestnetError(PotLabError):
 
 
 class TestnetRunning(TestnetError):
-    """A testnet of this name is up already."""
+    """A testnet of this name is up already, or is being started or stopped."""
 
 
 class NoTestnet(TestnetError):
-    """No testnet runs here."""
+    """No testnet of this name, or none at all, runs on this host."""
 
 
 class TestnetFailed(TestnetError):
-    """A process of the testnet did not come up; its log says why."""
+    """A process of the testnet did not come up (its log tells why), or the testnet's folder is damaged."""
 
 
 class UnknownAccount(PotLabError):
-    """No account or keystore answers to this name."""
+    """No account or keystore has this name."""

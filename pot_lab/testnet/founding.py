@@ -1,17 +1,25 @@
-"""Make a new network: keys, accounts, contracts, network.toml."""
+"""Make a new network: keys and accounts, contracts with their balances and stakes, `network.toml`."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
-from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, PASSWORD_FILE
+from pot_lab.crypto.sealed_box import SealingKey
+from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, CURVE_FILE, PASSWORD_FILE, SEALING_FILE
+from pot_lab.network.config import ChainConfig, NetworkConfig
+from pot_lab.network.genesis import parameters_of, unnamed_genesis
+from pot_lab.network.keys import CurveKeyPair, save_curve_key
+from pot_lab.network.loopback import entries_on_loopback
+from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
 
-TESTNET_PARAMETERS: dict[str, Any] = {
+TESTNET_PARAMETERS: Mapping[str, Any] = {
     "update_ms": 2_000,
     "pool_ms": 120_000,
     "settlement_timeout_ms": 30_000,
@@ -21,6 +29,166 @@ TESTNET_PARAMETERS: dict[str, Any] = {
 }
 """Shorter waits than a real network's: everybody is on one machine. The score window closes early, so it may be long.
 """
+CLIENT_POT, MINER_POT = 10_000, 100
+"""What each account gets, besides twice its role's least stake."""
+STAKED_ROLES = {"provider": Role.PROVIDER, "validator": Role.VALIDATOR, "verifier": Role.VERIFIER}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkPlan:
+    """What kind of testnet to make.
+
+    Attributes:
+        aggregators, providers, validators, verifiers, clients: how many accounts of each kind.
+        parameters: ledger parameters other than `TESTNET_PARAMETERS`, as in `network.toml`.
+        durability: `fsync` or `flush`, see `NetworkConfig`.
+    """
+
+    aggregators: int = 4
+    providers: int = 3
+    validators: int = 4
+    verifiers: int = 1
+    clients: int = 1
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    durability: str = "fsync"
+
+    def account_names(self) -> list[str]:
+        """Names of the accounts besides the aggregators': `client` (or `client-0` ...), `provider-0`, ..."""
+        kinds = {
+            "client": self.clients,
+            "provider": self.providers,
+            "validator": self.validators,
+            "verifier": self.verifiers,
+        }
+        return [
+            kind if kind == "client" and count == 1 else f"{kind}-{index}"
+            for kind, count in kinds.items()
+            for index in range(count)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AggregatorKeys:
+    """The keys of one aggregator: its account, its address on the network, and what shares are sealed to."""
+
+    identity: Identity
+    curve: CurveKeyPair
+    sealing: SealingKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class Founding:
+    """A network with keys and without a chain yet.
+
+    Attributes:
+        accounts: by name, without the treasury and the deployer.
+        parameters: all that are not the ledger's defaults, as in `network.toml`.
+    """
+
+    name: str
+    plan: NetworkPlan
+    aggregators: list[AggregatorKeys]
+    accounts: dict[str, Identity]
+    treasury: Identity
+    deployer: Identity
+    parameters: dict[str, Any]
+
+    @property
+    def addresses(self) -> list[bytes]:
+        """Every account that sends transactions to the chain and pays for them in ether."""
+        nodes = [each.identity for each in self.aggregators]
+        return [each.address for each in (self.deployer, self.treasury, *self.accounts.values(), *nodes)]
+
+    def deploy(self, rpc_url: str, store_url: str) -> NetworkConfig:
+        """Deploy the contracts, hand out balances and stakes; returns the network's configuration.
+
+        Args:
+            rpc_url: the chain, on which every address of `addresses` has ether.
+            store_url: the blob store.
+        """
+        from pot_lab.chain.deploy import ContractSetup, deploy
+
+        parameters = parameters_of(self.parameters)
+        contracts = deploy(
+            rpc_url,
+            self.deployer,
+            ContractSetup(
+                aggregators=[each.identity.address for each in self.aggregators],
+                balances=self._balances(),
+                stakes=self._stakes(parameters),
+                min_stakes=parameters.min_stake_grains,
+                unbonding_s=60,
+                refund_grace_s=60,
+                min_cycle_s=1,
+                treasury=self.treasury.address,
+            ),
+        )
+        config = NetworkConfig(
+            network_id=bytes(32),
+            name=self.name,
+            aggregators=entries_on_loopback(
+                (each.identity.address, each.curve.public, each.sealing.public) for each in self.aggregators
+            ),
+            chain=ChainConfig(
+                rpc_url=rpc_url,
+                chain_id=contracts.chain_id,
+                token=contracts.token,
+                registry=contracts.registry,
+                escrow=contracts.escrow,
+                settlement=contracts.settlement,
+                confirmations=0,
+                first_block=contracts.first_block,
+            ),
+            store_url=store_url,
+            parameters=self.parameters,
+            durability=self.plan.durability,
+        )
+        return NetworkConfig.from_table({**config.to_table(), "network_id": unnamed_genesis(config).network_id.hex()})
+
+    def _balances(self) -> dict[bytes, int]:
+        return {
+            identity.address: (CLIENT_POT if name.startswith("client") else MINER_POT) * GRAINS_PER_POT
+            for name, identity in self.accounts.items()
+        }
+
+    def _stakes(self, parameters: Parameters) -> list[tuple[bytes, int, int]]:
+        staking = [(self.accounts[name], role) for name in self.accounts if (role := staked_role(name)) is not None]
+        staking += [(each.identity, Role.AGGREGATOR) for each in self.aggregators]
+        return [(identity.address, int(role), 2 * parameters.min_stake_grains[role]) for identity, role in staking]
+
+
+def staked_role(account: str) -> Role | None:
+    """The role for which a testnet's account is staked, by its name; None for clients and the system's accounts."""
+    return STAKED_ROLES.get(account.partition("-")[0])
+
+
+def make_keys(folder: Path, plan: NetworkPlan) -> Founding:
+    """Make all keys of a network named as its folder, and write them there with their passwords (mode 0600).
+
+    Raises:
+        BadParameter: a ledger parameter of the plan is unknown or out of range.
+    """
+    aggregators = [_make_aggregator(folder / "aggregators" / str(index) / "keys") for index in range(plan.aggregators)]
+    accounts = {name: _make_account(folder / "accounts" / name) for name in plan.account_names()}
+    treasury = _make_account(folder / "accounts" / "treasury")
+    parameters = {**TESTNET_PARAMETERS, **plan.parameters, "treasury": format_address(treasury.address)}
+    parameters_of(parameters)
+    return Founding(
+        name=folder.name,
+        plan=plan,
+        aggregators=aggregators,
+        accounts=accounts,
+        treasury=treasury,
+        deployer=_make_account(folder / "accounts" / "deployer"),
+        parameters=parameters,
+    )
+
+
+def _make_aggregator(keys: Path) -> AggregatorKeys:
+    made = AggregatorKeys(identity=_make_account(keys), curve=CurveKeyPair.generate(), sealing=SealingKey.generate())
+    save_curve_key(keys / CURVE_FILE, made.curve)
+    _write_secret(keys / SEALING_FILE, made.sealing.secret.hex())
+    return made
 
 
 def _make_account(keys: Path) -> Identity:

@@ -1,11 +1,11 @@
 """A whole network on this host: start it, find it, stop it.
 
 Real parts only: aggregator processes over ZeroMQ with CURVE, an EVM chain behind loopback JSON-RPC, a blob store. They
-are detached processes with a folder under `$POT_LAB_HOME/networks/<name>/`; nothing but that folder says that they run,
-so any kernel, terminal or Lab finds them, and closing one stops nothing (jupyter.md, "Processes"). Stopped with `down`,
-the network goes on from its logs at the next `up`.
+are detached processes with a folder under `$POT_LAB_HOME/networks/<name>/`. The folder is the only record of them, so
+any kernel, terminal or Lab finds them, and closing one stops nothing. Stopped with `down`, the network continues from
+its logs at the next `up`.
 
-    network.toml     what everybody may know            testnet.json   accounts, processes
+    network.toml     what every participant may know     testnet.json   processes and ports
     chain/ blobs/    the chain's journal, the blobs      accounts/<name>/   keystores with their password
     aggregators/<i>/ keys and data                       logs/          one file for each process
 """
@@ -13,60 +13,71 @@ the network goes on from its logs at the next `up`.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pot_lab import home as home_
-from pot_lab.crypto.identity import Identity, format_address
-from pot_lab.crypto.sealed_box import SealingKey
+from pot_lab import home
+from pot_lab.crypto.identity import format_address
 from pot_lab.errors import PotLabError
-from pot_lab.files import FileLocked, locked, replace_durably
-from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, CURVE_FILE, SEALING_FILE, load_account
-from pot_lab.network.config import ChainConfig, NetworkConfig
-from pot_lab.network.genesis import parameters_of, unnamed_genesis
-from pot_lab.network.keys import CurveKeyPair, save_curve_key
-from pot_lab.network.loopback import LOOPBACK, entries_on_loopback
-from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
-from pot_lab.testnet.errors import NoTestnet, Say, TestnetError, TestnetFailed, TestnetRunning, UnknownAccount
-from pot_lab.testnet.founding import TESTNET_PARAMETERS, _make_account, _write_secret
-from pot_lab.testnet.processes import START_TIMEOUT_S, STOP_TIMEOUT_S, _alive, _created_s, _reap, _signal, uninterrupted
+from pot_lab.files import FileLocked, locked
+from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, load_account
+from pot_lab.network.config import NetworkConfig
+from pot_lab.network.loopback import LOOPBACK
+from pot_lab.testnet.errors import NoTestnet, TestnetError, TestnetFailed, TestnetRunning, UnknownAccount
+from pot_lab.testnet.founding import NetworkPlan, make_keys, staked_role
+from pot_lab.testnet.processes import RECORD_FILE, START_TIMEOUT_S, ProcessTable
+
+if TYPE_CHECKING:
+    from pot_lab.crypto.identity import Identity
+
+_LOCK_FILE = "lock"
+_PROBE_TIMEOUT_S = 1.0
+_POLL_S = 0.05
+
+
+def _quiet(_: str) -> None:
+    pass
 
 
 class Testnet:
-    """A testnet of this host, by its folder."""
+    """A testnet of this host, by its folder.
+
+    Example:
+        net = pot_lab.Testnet.up("local")
+        lab = pot_lab.connect("local")
+        ...
+        net.down()
+    """
 
     __test__ = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._table = ProcessTable(folder)
 
     # --- finding ------------------------------------------------------------------------------------------------
     @classmethod
     def at(cls, folder: Path) -> Testnet | None:
-        """The testnet in this folder, running or not; None where there is none."""
-        return cls(folder) if (folder / "testnet.json").is_file() else None
+        """The testnet in this folder, running or not; None where there is no testnet."""
+        return cls(folder) if (folder / RECORD_FILE).is_file() else None
 
     @classmethod
     def all(cls) -> list[Testnet]:
         """Every testnet of this home, running or not."""
-        return [cls(path.parent) for path in sorted(home_.networks().glob("*/testnet.json"))]
+        return [cls(path.parent) for path in sorted(home.networks().glob(f"*/{RECORD_FILE}"))]
 
     @classmethod
     def running(cls, name: str | None = None) -> Testnet | None:
-        """The testnet of this name that runs, or the one that was started last."""
+        """The testnet of this name that runs, or of all that run the one that was started last."""
         found = [net for net in cls.all() if (name is None or net.name == name) and net.is_up()]
-        return max(found, key=lambda net: net.facts()["started_ms"], default=None)
+        return max(found, key=lambda net: net.started_ms, default=None)
 
     @staticmethod
     def none_running(name: str | None = None) -> NoTestnet:
-        """The error that says so."""
+        """The error for a testnet that does not run."""
         what = f"no testnet named {name!r} runs here" if name else "no network is named and no testnet runs here"
         return NoTestnet(what, wanted="`pot-lab testnet up`, or POT_LAB_NETWORK=/path/to/network.toml")
 
@@ -77,29 +88,24 @@ class Testnet:
 
     @property
     def network_file(self) -> Path:
-        """What everybody needs to join."""
+        """Its `network.toml`, which is all that others need to join."""
         return self.folder / "network.toml"
 
-    def facts(self) -> dict[str, Any]:
-        """Accounts and processes as they were written down."""
-        try:
-            content: dict[str, Any] = json.loads((self.folder / "testnet.json").read_text())
-        except (OSError, ValueError) as error:
-            raise TestnetFailed(
-                "the testnet's folder is damaged", seen=f"{self.folder}: {error}", wanted="`pot-lab testnet up --fresh`"
-            ) from error
-        return content
+    @property
+    def started_ms(self) -> int:
+        """When it was started last, milliseconds since 1970."""
+        return self._table.record().started_ms
 
     def processes(self) -> dict[str, bool]:
-        """Each process's name, and whether it lives."""
-        return {name: _alive(entry) for name, entry in self.facts()["processes"].items()}
+        """Each process's name (`chain`, `store`, `aggregator-<i>`), and whether it is alive."""
+        return self._table.states()
 
     def pid(self, process: str) -> int:
-        """Process id of `chain`, `store` or `aggregator-<i>`, for those who mean to hurt it."""
-        return int(self.facts()["processes"][process]["pid"])
+        """Process id of `chain`, `store` or `aggregator-<i>`, for tests that kill or measure one."""
+        return self._table.pid(process)
 
     def is_up(self) -> bool:
-        """Whether any of its processes lives."""
+        """Whether any of its processes is alive."""
         return any(self.processes().values())
 
     def accounts(self) -> list[str]:
@@ -110,7 +116,7 @@ class Testnet:
         """Open one of its accounts.
 
         Raises:
-            UnknownAccount: there is none of this name.
+            UnknownAccount: it has no account of this name.
         """
         keys = self.folder / "accounts" / account
         if not (keys / ACCOUNT_FILE).is_file():
@@ -128,311 +134,154 @@ class Testnet:
         validators: int = 4,
         verifiers: int = 1,
         clients: int = 1,
-        parameters: dict[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
         durability: str = "fsync",
         fresh: bool = False,
-        say: Say = lambda _: None,
+        report: Callable[[str], None] = _quiet,
     ) -> Testnet:
         """Start a testnet, or start a stopped one again from its logs.
 
         Args:
-            name: its name on this host.
+            name: its name on this host: letters, digits, - and _.
             aggregators, providers, validators, verifiers, clients: how many accounts of each kind are made, funded and
-                staked.
+                staked. A stopped testnet keeps its own, and its parameters.
             parameters: ledger parameters other than `TESTNET_PARAMETERS`.
-            fresh: throw away what a stopped testnet of this name left.
-            say: told in a few words what is going on.
+            durability: whether an aggregator's log reaches the disk (`fsync`) or the operating system (`flush`) before
+                it answers.
+            fresh: delete what a stopped testnet of this name left.
+            report: gets a line for each step.
         Raises:
+            TestnetError: the name cannot be used.
             TestnetRunning: it is up already.
-            TestnetFailed: a process did not come up; nothing is left running.
+            TestnetFailed: a process did not come up; none is left running.
+            BadParameter: a ledger parameter is unknown or out of range.
         """
         if not name or not name.replace("-", "").replace("_", "").isalnum():
             raise TestnetError("a testnet's name cannot be used", seen=name, wanted="letters, digits, - and _")
-        folder = home_.networks() / name
+        folder = home.networks() / name
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            net = cls.at(folder)
-            if net is not None and net.is_up():
+        with _exclusive(folder):
+            net = cls(folder)
+            if net._may_be_up(fresh):
                 raise TestnetRunning(
                     "a testnet of this name is up already",
                     seen=name,
                     wanted="`pot-lab testnet down`, or another --name",
                 )
-            if net is not None and not fresh:
-                say("starting the stopped testnet again")
-                net._start(say)
-                return net
-            for path in folder.iterdir():
-                if path.name != "lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-            net = cls(folder)
             try:
-                net._make(
-                    aggregators,
-                    providers,
-                    validators,
-                    verifiers,
-                    clients,
-                    {**TESTNET_PARAMETERS, **(parameters or {})},
-                    durability,
-                    say,
-                )
+                if net.network_file.is_file() and not fresh:
+                    net._restart(report)
+                else:
+                    _empty(folder)
+                    plan = NetworkPlan(
+                        aggregators=aggregators,
+                        providers=providers,
+                        validators=validators,
+                        verifiers=verifiers,
+                        clients=clients,
+                        parameters=parameters or {},
+                        durability=durability,
+                    )
+                    net._found(plan, report)
             except BaseException:
-                net._stop_all()
+                net._table.stop_all()
                 raise
             return net
 
-    def _make(
-        self,
-        aggregators: int,
-        providers: int,
-        validators: int,
-        verifiers: int,
-        clients: int,
-        parameters: dict[str, Any],
-        durability: str,
-        say: Say,
-    ) -> None:
-        from pot_lab.chain.deploy import ContractSetup, deploy
-
-        started = time.monotonic()
-        say("making keys")
-        nodes = [self._make_node(index) for index in range(aggregators)]
-        people = {
-            name: self._make_account(name)
-            for kind, count in (
-                ("client", clients),
-                ("provider", providers),
-                ("validator", validators),
-                ("verifier", verifiers),
-            )
-            for name in ([kind] if kind == "client" and count == 1 else [f"{kind}-{i}" for i in range(count)])
-        }
-        treasury = self._make_account("treasury")
-        parameters = {**parameters, "treasury": format_address(treasury.address)}
-        ledger_parameters = parameters_of(parameters)
-        deployer = self._make_account("deployer")
-        self._write_facts({})
-
-        say("starting the chain and the store")
-        ether = [identity.address for identity in (deployer, treasury, *people.values(), *(node[0] for node in nodes))]
-        self._spawn_chain(ether)
-        self._spawn_store()
-        rpc_url = f"http://{LOOPBACK}:{self._await_port('chain')}"
-        store_url = f"http://{LOOPBACK}:{self._await_port('store')}"
-
-        say("deploying contracts, funding and staking")
-        stakes = ledger_parameters.min_stake_grains
-        kinds = {"provider": Role.PROVIDER, "validator": Role.VALIDATOR, "verifier": Role.VERIFIER}
-        nodes_stakes = [(node[0].address, int(Role.AGGREGATOR), 2 * stakes[Role.AGGREGATOR]) for node in nodes]
-        contracts = deploy(
-            rpc_url,
-            deployer,
-            ContractSetup(
-                aggregators=[node[0].address for node in nodes],
-                balances={
-                    identity.address: (10_000 if name.startswith("client") else 100) * GRAINS_PER_POT
-                    for name, identity in people.items()
-                },
-                stakes=[
-                    (identity.address, int(role), 2 * stakes[role])
-                    for name, identity in people.items()
-                    for kind, role in kinds.items()
-                    if name.startswith(kind)
-                ]
-                + nodes_stakes,
-                min_stakes=stakes,
-                unbonding_s=60,
-                refund_grace_s=60,
-                min_cycle_s=1,
-                treasury=treasury.address,
-            ),
-        )
-
-        chain = ChainConfig(
-            rpc_url=rpc_url,
-            chain_id=contracts.chain_id,
-            token=contracts.token,
-            registry=contracts.registry,
-            escrow=contracts.escrow,
-            settlement=contracts.settlement,
-            confirmations=0,
-            first_block=contracts.first_block,
-        )
-        entries = entries_on_loopback(
-            (identity.address, curve.public, sealing.public) for identity, curve, sealing in nodes
-        )
-        config = NetworkConfig(
-            network_id=bytes(32),
-            name=self.name,
-            aggregators=entries,
-            chain=chain,
-            store_url=store_url,
-            parameters=parameters,
-            durability=durability,
-        )
-        named = NetworkConfig.from_table({**config.to_table(), "network_id": unnamed_genesis(config).network_id.hex()})
-        named.save(self.network_file)
-        say(f"starting {aggregators} aggregators")
-        for index in range(aggregators):
-            self._spawn_aggregator(index)
-        self._await_network()
-        say(f"testnet {self.name!r} is up after {time.monotonic() - started:.1f} s")
-
-    def _start(self, say: Say) -> None:
-        config = NetworkConfig.load(self.network_file)
+    def _may_be_up(self, fresh: bool) -> bool:
         try:
-            self._write_facts({})
-            self._spawn_chain([])
-            self._spawn_store()
-            self._await_port("chain")
-            self._await_port("store")
-            for index in range(config.n):
-                self._spawn_aggregator(index)
-            self._await_network()
-        except BaseException:
-            self._stop_all()
-            raise
-        say(f"testnet {self.name!r} is up again")
+            return (self.folder / RECORD_FILE).is_file() and self.is_up()
+        except TestnetFailed:  # its record is damaged, which `fresh` repairs
+            if not fresh:
+                raise
+            return False
+
+    def _found(self, plan: NetworkPlan, report: Callable[[str], None]) -> None:
+        started_s = time.monotonic()
+        report("making keys")
+        founding = make_keys(self.folder, plan)
+        report("starting the chain and the store")
+        self._table.begin()
+        rpc_url, store_url = self._start_servers(founding.addresses)
+        report("deploying contracts, funding and staking")
+        founding.deploy(rpc_url, store_url).save(self.network_file)
+        report(f"starting {plan.aggregators} aggregators")
+        self._start_aggregators()
+        report(f"testnet {self.name!r} is up after {time.monotonic() - started_s:.1f} s")
+
+    def _restart(self, report: Callable[[str], None]) -> None:
+        report("starting the stopped testnet again")
+        self._table.begin()
+        self._start_servers([])
+        self._start_aggregators()
+        report(f"testnet {self.name!r} is up again")
 
     def start_aggregator(self, index: int) -> None:
-        """Start one aggregator again that was killed; it comes back from its log."""
-        with _locked(self.folder):
+        """Start one aggregator again that was killed; it recovers from its log.
+
+        Raises:
+            TestnetRunning: it runs.
+        """
+        with _exclusive(self.folder):
             if self.processes().get(f"aggregator-{index}"):
                 raise TestnetRunning(f"aggregator {index} runs already")
-            self._spawn_aggregator(index)
+            self._start_aggregator(index)
 
     # --- stopping -----------------------------------------------------------------------------------------------
-    def down(self, say: Say = lambda _: None) -> None:
-        """Stop every process; the folder stays, so that `up` goes on from there."""
-        with _locked(self.folder):
-            self._stop_all()
-        say(f"testnet {self.name!r} is down")
-
-    def _stop_all(self) -> None:
-        with contextlib.suppress(TestnetFailed):
-            entries = list(self.facts()["processes"].values())
-            for entry in entries:
-                _signal(entry, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while any(_alive(entry) for entry in entries) and time.monotonic() < deadline:
-                time.sleep(0.02)
-            for entry in entries:
-                _signal(entry, signal.SIGKILL)
+    def down(self, report: Callable[[str], None] = _quiet) -> None:
+        """Stop every process; the folder stays, so that `up` continues from there."""
+        with _exclusive(self.folder):
+            self._table.stop_all()
+        report(f"testnet {self.name!r} is down")
 
     # --- parts --------------------------------------------------------------------------------------------------
-    def _make_account(self, name: str) -> Identity:
-        return _make_account(self.folder / "accounts" / name)
-
-    def _make_node(self, index: int) -> tuple[Identity, CurveKeyPair, SealingKey]:
-        keys = self.folder / "aggregators" / str(index) / "keys"
-        identity = _make_account(keys)
-        curve, sealing = CurveKeyPair.generate(), SealingKey.generate()
-        save_curve_key(keys / CURVE_FILE, curve)
-        _write_secret(keys / SEALING_FILE, sealing.secret.hex())
-        return identity, curve, sealing
-
-    def _spawn_chain(self, ether: list[bytes]) -> None:
-        port = self.facts().get("ports", {}).get("chain", 0)
-        folder = self.folder / "chain"
-        folder.mkdir(exist_ok=True)
+    def _start_servers(self, ether: list[bytes]) -> tuple[str, str]:
+        chain, blobs = self.folder / "chain", self.folder / "blobs"
+        chain.mkdir(exist_ok=True)
         accounts = ["--accounts", *map(format_address, ether)] if ether else []
-        journal = ["--journal", str(folder / "journal")]
-        self._spawn("chain", ["pot_lab.chain.embedded", "--port", str(port), *journal, *accounts])
+        self._table.start_server("chain", "pot_lab.chain.embedded", ["--journal", str(chain / "journal"), *accounts])
+        self._table.start_server("store", "pot_lab.store.server", ["--root", str(blobs)])
+        rpc_port, store_port = (self._table.await_port(name) for name in ("chain", "store"))
+        return f"http://{LOOPBACK}:{rpc_port}", f"http://{LOOPBACK}:{store_port}"
 
-    def _spawn_store(self) -> None:
-        port = self.facts().get("ports", {}).get("store", 0)
-        self._spawn("store", ["pot_lab.store.server", "--root", str(self.folder / "blobs"), "--port", str(port)])
-
-    def _spawn_aggregator(self, index: int) -> None:
+    def _start_aggregator(self, index: int) -> None:
         folder = self.folder / "aggregators" / str(index)
-        arguments = [
-            "--network",
-            str(self.network_file),
-            "--index",
-            str(index),
-            "--keys",
-            str(folder / "keys"),
-            "--data",
-            str(folder / "data"),
-        ]
-        self._spawn(f"aggregator-{index}", ["pot_lab.network.aggregator.main", *arguments], port_file=False)
+        place = ["--network", str(self.network_file), "--index", str(index)]
+        folders = ["--keys", str(folder / "keys"), "--data", str(folder / "data")]
+        self._table.start(f"aggregator-{index}", "pot_lab.network.aggregator.main", [*place, *folders])
 
-    def _spawn(self, name: str, module: list[str], *, port_file: bool = True) -> None:
-        logs = self.folder / "logs"
-        logs.mkdir(exist_ok=True)
-        port_path = self.folder / f"{name}.port"
-        port_path.unlink(missing_ok=True)
-        command = [sys.executable, "-m", *module, *(["--port-file", str(port_path)] if port_file else [])]
-        with uninterrupted(), open(logs / f"{name}.log", "ab") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
-            )
-            _reap(process)
-            facts = self.facts()
-            facts["processes"][name] = {"pid": process.pid, "created_s": _created_s(process.pid)}
-            self._save_facts(facts)
-
-    def _await_port(self, name: str) -> int:
-        path, deadline = self.folder / f"{name}.port", time.monotonic() + START_TIMEOUT_S
-        while not (path.is_file() and path.read_text().strip()):
-            self._check_alive(name, deadline)
-            time.sleep(0.02)
-        port = int(path.read_text())
-        facts = self.facts()
-        facts.setdefault("ports", {})[name] = port
-        self._save_facts(facts)
-        return port
-
-    def _await_network(self) -> None:
-        """Wait until all aggregators answer and the ledger has seen the stakes made at the start."""
+    def _start_aggregators(self) -> None:
+        """Start all, and wait until they answer and the ledger has seen the stakes made at the start."""
         from pot_lab.network.client.ledger import LedgerClient
 
-        deadline = time.monotonic() + START_TIMEOUT_S
         config = NetworkConfig.load(self.network_file)
-        wanted = sum(name.startswith(("provider", "validator", "verifier")) for name in self.accounts()) + config.n
+        for index in range(config.n):
+            self._start_aggregator(index)
+        stakes = config.n + sum(staked_role(name) is not None for name in self.accounts())
+        deadline_s = time.monotonic() + START_TIMEOUT_S
         with LedgerClient(config) as client:
             while True:
                 for index in range(config.n):
-                    self._check_alive(f"aggregator-{index}", deadline)
+                    self._table.check(f"aggregator-{index}", deadline_s)
                 with contextlib.suppress(PotLabError, TimeoutError):
-                    if (
-                        all(status.reachable for status in client.status(1.0))
-                        and client.network().next_chain_event >= wanted
-                    ):
+                    all_answer = all(status.reachable for status in client.status(_PROBE_TIMEOUT_S))
+                    if all_answer and client.network().next_chain_event >= stakes:
                         return
-                time.sleep(0.05)
+                time.sleep(_POLL_S)
 
-    def _check_alive(self, name: str, deadline: float) -> None:
-        if not self.processes().get(name):
-            raise TestnetFailed(f"the testnet's {name} ended at once", seen=self.last_words(name))
-        if time.monotonic() > deadline:
-            raise TestnetFailed(
-                f"the testnet's {name} did not answer in {START_TIMEOUT_S:g} s", seen=self.last_words(name)
-            )
 
-    def last_words(self, process: str) -> str:
-        """The last line of a process's log."""
-        path = self.folder / "logs" / f"{process}.log"
-        lines = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
-        return lines[-1] if lines else "nothing"
-
-    def _write_facts(self, processes: dict[str, Any]) -> None:
-        facts = self.facts() if (self.folder / "testnet.json").is_file() else {}
-        self._save_facts(
-            {**facts, "name": self.name, "started_ms": time.time_ns() // 1_000_000, "processes": processes}
-        )
-
-    def _save_facts(self, facts: dict[str, Any]) -> None:
-        replace_durably(self.folder / "testnet.json", json.dumps(facts, indent=1).encode())
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != _LOCK_FILE:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     """Only one process at a time starts or stops a testnet."""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
-            held.enter_context(locked(folder / "lock"))
+            stack.enter_context(locked(folder / _LOCK_FILE))
         except FileLocked as error:
             raise TestnetRunning(
                 "another process is starting or stopping this testnet now", seen=folder.name

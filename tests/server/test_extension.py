@@ -14,7 +14,7 @@ import tornado.httpclient
 from pot_lab.errors import PotLabError
 from pot_lab.server.feed import NetworkFeed
 from pot_lab.server.handlers import FEED
-from pot_lab.server.source import find_network
+from pot_lab.server.source import find_source
 
 PATIENCE_S = 60
 
@@ -166,7 +166,7 @@ async def test_stopping_the_server_ends_the_stream(feed, jp_ws_fetch) -> None:
 
 async def test_without_a_network_the_hint_says_how_to_start_one(jp_serverapp, jp_fetch, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
-    jp_serverapp.web_app.settings[FEED] = feed = NetworkFeed(find_network)
+    jp_serverapp.web_app.settings[FEED] = feed = NetworkFeed(find_source)
     snapshot = json.loads((await jp_fetch("pot-lab", "snapshot")).body)
     feed.stop()
     assert snapshot["network"] is None

@@ -1,0 +1,79 @@
+"""A testnet is found by its folder, is started by one process at a time, and recovers from a damaged record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pot_lab.files import locked
+from pot_lab.network.client.ledger import LedgerClient
+from pot_lab.testnet.errors import NoTestnet, TestnetError, TestnetFailed, TestnetRunning, UnknownAccount
+from pot_lab.testnet.testnet import Testnet
+
+
+def test_where_nothing_is_no_testnet_is_found(networks: Path) -> None:
+    assert Testnet.all() == [] and Testnet.running() is None and Testnet.at(networks / "local") is None
+    assert isinstance(Testnet.none_running(), NoTestnet)
+    assert "'mine'" in str(Testnet.none_running("mine"))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "-", "a.b"])
+def test_a_name_that_is_no_folders_is_refused(name: str, networks: Path) -> None:
+    with pytest.raises(TestnetError, match="letters, digits, - and _"):
+        Testnet.up(name)
+    assert not networks.exists()
+
+
+def test_two_processes_do_not_start_one_testnet_at_once(networks: Path) -> None:
+    (networks / "local").mkdir(parents=True)
+    with locked(networks / "local" / "lock"), pytest.raises(TestnetRunning, match="starting or stopping"):
+        Testnet.up("local")
+    assert [path.name for path in (networks / "local").iterdir()] == ["lock"]
+
+
+@pytest.mark.slow
+def test_a_testnet_is_started_over_what_is_damaged_and_over_what_was_not_finished(networks: Path) -> None:
+    folder = networks / "local"
+    folder.mkdir(parents=True)
+    (folder / "testnet.json").write_text("{")
+    with pytest.raises(TestnetFailed, match="`pot-lab testnet up --fresh`"):
+        Testnet.up("local")
+    few = {"providers": 0, "validators": 0, "verifiers": 0, "durability": "flush"}
+    lines: list[str] = []
+    net = Testnet.up("local", fresh=True, report=lines.append, **few)  # type: ignore[arg-type]
+    try:
+        assert lines[0] == "making keys" and lines[-1].startswith("testnet 'local' is up after ")
+        assert net.processes() == dict.fromkeys(("chain", "store", *(f"aggregator-{i}" for i in range(4))), True)
+        assert Testnet.running() is not None and Testnet.running("other") is None
+        assert net.accounts() == ["client", "deployer", "treasury"]
+        with pytest.raises(UnknownAccount, match="wanted: client, deployer, treasury"):
+            net.identity("provider-0")
+        with pytest.raises(TestnetRunning, match="is up already"):
+            Testnet.up("local", fresh=True)
+        with pytest.raises(TestnetRunning, match="aggregator 1 runs already"):
+            net.start_aggregator(1)
+
+        os.kill(net.pid("aggregator-1"), signal.SIGKILL)
+        while net.processes()["aggregator-1"]:
+            time.sleep(0.01)
+        net.start_aggregator(1)
+        with LedgerClient.open(net.network_file) as client:
+            while not client.status()[1].reachable:
+                time.sleep(0.05)
+        net.down(lines.append)
+        assert lines[-1] == "testnet 'local' is down" and not net.is_up()
+        client_address = net.identity("client").address
+
+        again = Testnet.up("local")
+        assert again.is_up() and again.identity("client").address == client_address
+        again.down()
+
+        net.network_file.unlink()  # as if it had been stopped before its contracts were deployed
+        third = Testnet.up("local", **few)  # type: ignore[arg-type]
+        assert third.is_up() and third.identity("client").address != client_address
+    finally:
+        net.down()
