@@ -1,23 +1,24 @@
 """Sealed boxes: bytes that only the holder of one X25519 key can open.
 
-Used to hand each aggregator its share of an order's test-data key (protocol.md, "Test data"). An ephemeral X25519 key,
-HKDF-SHA256 and ChaCha20-Poly1305; the context (network and order) is authenticated, so a box cannot be replayed into
-another order.
+Used to hand each aggregator its share of an order's test-data key (protocol.md, "Test data"). RFC 9180 HPKE in base
+mode, one message to a box: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305. The context (network and order)
+is HPKE's `info`, so a box cannot be replayed into another order.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from pot_lab.errors import Malformed, PotLabError
 
 KEY_BYTES = 32
 OVERHEAD_BYTES = KEY_BYTES + 16
-_NONCE = bytes(12)  # the key is fresh for every box, so a fixed nonce is never used twice with one key
+"""How much longer a box is than its plaintext: the encapsulated key and the tag."""
+_SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
 
 class CannotOpen(PotLabError):
@@ -62,24 +63,21 @@ class SealingKey:
             raise CannotOpen(
                 "a sealed box is too short", seen=f"{len(box)} bytes", wanted=f"at least {OVERHEAD_BYTES} bytes"
             )
-        ephemeral = box[:KEY_BYTES]
         try:
-            shared = self._key.exchange(X25519PublicKey.from_public_bytes(ephemeral))
-            return ChaCha20Poly1305(_box_key(shared, ephemeral, self.public)).decrypt(_NONCE, box[KEY_BYTES:], context)
-        except (InvalidTag, ValueError) as error:
+            return _SUITE.decrypt(box, self._key, info=context)
+        except InvalidTag as error:
             raise CannotOpen("a sealed box does not open with this key and context") from error
 
 
 def seal(public: bytes, plaintext: bytes, context: bytes) -> bytes:
-    """Seal `plaintext` for the holder of the 32-byte X25519 key `public`; 48 bytes longer than the plaintext."""
-    ephemeral = X25519PrivateKey.generate()
-    name = ephemeral.public_key().public_bytes_raw()
+    """Seal `plaintext` for the holder of the 32-byte X25519 key `public`.
+
+    Returns: the encapsulated key and the ciphertext in a row, `OVERHEAD_BYTES` longer than the plaintext; other bytes
+        each time.
+    Raises:
+        Malformed: `public` has another length, or is a point of low order, which would make the secret known.
+    """
     try:
-        shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(public))
+        return _SUITE.encrypt(plaintext, X25519PublicKey.from_public_bytes(public), info=context)
     except ValueError as error:
-        raise Malformed("bytes are no X25519 public key", seen=public) from error
-    return name + ChaCha20Poly1305(_box_key(shared, name, public)).encrypt(_NONCE, plaintext, context)
-
-
-def _box_key(shared: bytes, ephemeral: bytes, public: bytes) -> bytes:
-    return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"pot-lab/sealed-box/1" + ephemeral + public).derive(shared)
+        raise Malformed("an X25519 public key is invalid", seen=public, wanted="32 bytes, not of low order") from error
