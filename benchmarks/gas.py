@@ -73,7 +73,15 @@ class Network:
         self.total = total
         orders = orders or []
         epoch, (set_id, _, _) = self.relay.epoch() + 1, self.relay.signers()
-        settlement = Settlement(epoch, 0, set_id, tree.root, total, orders_hash(orders), keccak256(b"%d" % epoch))
+        settlement = Settlement(
+            epoch=epoch,
+            round=0,
+            signer_set_id=set_id,
+            root=tree.root,
+            cumulative_total=total,
+            orders_hash=orders_hash(orders),
+            ledger_hash=keccak256(b"%d" % epoch),
+        )
         digest = settlement_digest(self.contracts.chain_id, self.contracts.settlement, settlement)
         signatures = {signer.address: signer.sign(digest) for signer in self.signers}
         return self.relay.settle(settlement, orders, signatures).gas_used

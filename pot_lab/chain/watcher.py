@@ -148,7 +148,16 @@ class ChainWatcher:
         largest = max(index, amount, *detail)
         if largest > _MOST:
             raise ChainRefused("the chain's node answered an impossible number", seen=largest, wanted=f"<= {_MOST}")
-        return ChainEvent(kind, block, index, account, role, amount, subject, detail)
+        return ChainEvent(
+            kind=kind,
+            block=block,
+            log_index=index,
+            account=account,
+            role=role,
+            amount_grains=amount,
+            subject=subject,
+            detail=detail,
+        )
 
 
 _Built = tuple[str, bytes, int, int, bytes, tuple[int, ...]]

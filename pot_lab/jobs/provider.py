@@ -148,7 +148,12 @@ class ProviderLoop(Loop):
                 link = self.store.put(weights)
                 try:
                     self.client.submit(
-                        RevealModel(order_id, bytes.fromhex(commit["mid"]), link, bytes.fromhex(commit["salt"]))
+                        RevealModel(
+                            order_id=order_id,
+                            mid=bytes.fromhex(commit["mid"]),
+                            weights=link,
+                            salt=bytes.fromhex(commit["salt"]),
+                        )
                     )
                     log.info("event=revealed order=%s model=%s", order_id.hex()[:12], commit["mid"][:12])
                 except AlreadyDone:

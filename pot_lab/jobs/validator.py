@@ -101,7 +101,16 @@ class ValidatorLoop(Loop):
             mid, root, salt = (bytes.fromhex(item[name]) for name in ("mid", "root", "salt"))
             transcript = self.store.put((folder / item["transcript"]).read_bytes())
             score = ClaimScore(item["total"], item["count"], item["valid"])
-            items.append(OpenedScore(mid, score, root, transcript, item["stake_grains"], salt))
+            items.append(
+                OpenedScore(
+                    mid=mid,
+                    score=score,
+                    transcript_root=root,
+                    transcript=transcript,
+                    stake_grains=item["stake_grains"],
+                    salt=salt,
+                )
+            )
         try:
             self.client.submit(OpenScores(order_id, tuple(items)))
             log.info("event=scores_opened order=%s models=%d", order_id.hex()[:12], len(items))

@@ -35,7 +35,13 @@ def unnamed_genesis(config: NetworkConfig) -> Genesis:
         raise BadConfig("network.toml names no chain", wanted="a [chain] table")
     members = tuple(Member(entry.address, entry.sealing_public) for entry in config.aggregators)
     parameters = parameters_of(config.parameters)
-    return Genesis(config.name, config.chain.chain_id, config.chain.settlement, members, parameters)
+    return Genesis(
+        name=config.name,
+        chain_id=config.chain.chain_id,
+        settlement_contract=config.chain.settlement,
+        members=members,
+        parameters=parameters,
+    )
 
 
 def parameters_of(table: dict[str, Any]) -> Parameters:

@@ -39,9 +39,12 @@ def join(config: NetworkConfig, keys: Path, listening: tuple[str, int, int]) -> 
         InsufficientStake, BadSeat, AlreadyDone: the ledger refuses it.
     """
     account = load_account(keys)
-    contact = Contact(*listening, load_curve_key(keys / CURVE_FILE).public)
+    contact = _contact(listening, keys)
     with LedgerClient(config, account) as client:
-        client.submit(Join(account.address, *_proved(config, account, account, keys, contact)))
+        sealing_public, possession = _proved(config, account, account, keys, contact)
+        client.submit(
+            Join(voting_key=account.address, sealing_public=sealing_public, contact=contact, possession=possession)
+        )
 
 
 def rotate(config: NetworkConfig, keys: Path, listening: tuple[str, int, int] | None = None) -> None:
@@ -57,8 +60,13 @@ def rotate(config: NetworkConfig, keys: Path, listening: tuple[str, int, int] | 
         raise BadKeyFile("there are no other keys", seen=fresh, wanted=f"{ACCOUNT_FILE}, {CURVE_FILE}, {SEALING_FILE}")
     identity = load_account(fresh)
     with LedgerClient(config, account) as client:
-        contact = Contact(*(listening or _place(config, client, account)), load_curve_key(fresh / CURVE_FILE).public)
-        client.submit(RotateKeys(identity.address, *_proved(config, account, identity, fresh, contact)))
+        contact = _contact(listening or _place(config, client, account), fresh)
+        sealing_public, possession = _proved(config, account, identity, fresh, contact)
+        client.submit(
+            RotateKeys(
+                voting_key=identity.address, sealing_public=sealing_public, contact=contact, possession=possession
+            )
+        )
 
 
 def vote(config: NetworkConfig, keys: Path, account: bytes, *, seated: bool) -> None:
@@ -86,9 +94,16 @@ def leave(config: NetworkConfig, keys: Path) -> None:
 
 def _proved(
     config: NetworkConfig, account: Identity, identity: Identity, folder: Path, contact: Contact
-) -> tuple[bytes, Contact, bytes]:
+) -> tuple[bytes, bytes]:
+    """The folder's X25519 public key, and the signature which shows that the voting key belongs to the account."""
     sealing = load_sealing_key(folder / SEALING_FILE).public
-    return sealing, contact, identity.sign(possession_digest(config.network_id, account.address, contact, sealing))
+    return sealing, identity.sign(possession_digest(config.network_id, account.address, contact, sealing))
+
+
+def _contact(listening: tuple[str, int, int], folder: Path) -> Contact:
+    host, peer_port, client_port = listening
+    curve_public = load_curve_key(folder / CURVE_FILE).public
+    return Contact(host=host, peer_port=peer_port, client_port=client_port, curve_public=curve_public)
 
 
 def _place(config: NetworkConfig, client: LedgerClient, account: Identity) -> tuple[str, int, int]:

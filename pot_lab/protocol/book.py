@@ -130,7 +130,7 @@ class Book:
 
     def emit(self, kind: str, order: bytes = b"", account: bytes = b"", **detail: Any) -> None:
         """Tell subscribers what happened."""
-        self.events.append(Event(kind, order, account, detail))
+        self.events.append(Event(kind=kind, order=order, account=account, detail=detail))
 
     # --- stakes ----------------------------------------------------------------------------------------------
     def free(self, address: bytes, role: Role) -> int:

@@ -101,7 +101,12 @@ def _apply(book: Book, event: ChainEvent) -> None:
             state.withdrawn_grains += moved
         case "order_placed":
             fee, bond, seal_by_s, _nonce = event.detail
-            book.add_escrow(event.subject, Escrow(event.account, amount, fee, bond, seal_by_s))
+            book.add_escrow(
+                event.subject,
+                Escrow(
+                    client=event.account, reward_grains=amount, fee_grains=fee, bond_grains=bond, seal_by_s=seal_by_s
+                ),
+            )
             windows.start_if_funded(book, event.subject)
         case "order_refunded":
             windows.refund(book, event.subject)

@@ -10,8 +10,8 @@ aggregators everyone still gets each window whole.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 
 class Window(StrEnum):
@@ -56,7 +56,8 @@ class VoidReason(StrEnum):
     WRONG_ESCROW = "escrow does not match the order"
 
 
-class Rule(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Rule:
     """One line of the table: the window's phase, its duration's name in `Windows`, whether it closes when all have
     acted, the next window.
     """
@@ -66,33 +67,51 @@ class Rule(NamedTuple):
     closes_early: bool
     next: Window | None
     accepts: tuple[str, ...]
-    missing_costs: str
 
 
 TABLE: dict[Window, Rule] = {
-    Window.WAITING: Rule(Phase.POOL, None, True, Window.COMMIT, ("withdraw",), "the order expires"),
-    Window.COMMIT: Rule(Phase.TRAINING, "train_ms", False, Window.REVEAL, ("claim", "withdraw"), "nothing"),
-    Window.REVEAL: Rule(Phase.TRAINING, "reveal_ms", True, Window.RELEASE, ("reveal_model",), "the claim and its bond"),
+    Window.WAITING: Rule(phase=Phase.POOL, duration=None, closes_early=True, next=Window.COMMIT, accepts=("withdraw",)),
+    Window.COMMIT: Rule(
+        phase=Phase.TRAINING, duration="train_ms", closes_early=False, next=Window.REVEAL, accepts=("claim", "withdraw")
+    ),
+    Window.REVEAL: Rule(
+        phase=Phase.TRAINING, duration="reveal_ms", closes_early=True, next=Window.RELEASE, accepts=("reveal_model",)
+    ),
     Window.RELEASE: Rule(
-        Phase.VALIDATION,
-        "release_ms",
-        True,
-        Window.SCORE,
-        ("release_share", "release_key"),
-        "order void, client bond pays the revealers",
+        phase=Phase.VALIDATION,
+        duration="release_ms",
+        closes_early=True,
+        next=Window.SCORE,
+        accepts=("release_share", "release_key"),
     ),
     Window.SCORE: Rule(
-        Phase.VALIDATION, "score_ms", True, Window.OPEN_SCORES, ("commit_scores",), "the assignment and a small penalty"
+        phase=Phase.VALIDATION,
+        duration="score_ms",
+        closes_early=True,
+        next=Window.OPEN_SCORES,
+        accepts=("commit_scores",),
     ),
     Window.OPEN_SCORES: Rule(
-        Phase.VALIDATION, "open_scores_ms", True, Window.CHALLENGE, ("open_scores",), "10 % of the stake on it"
+        phase=Phase.VALIDATION,
+        duration="open_scores_ms",
+        closes_early=True,
+        next=Window.CHALLENGE,
+        accepts=("open_scores",),
     ),
-    Window.CHALLENGE: Rule(Phase.CHALLENGE, "challenge_ms", False, Window.OPEN_CHALLENGES, (), "-"),
-    Window.OPEN_CHALLENGES: Rule(Phase.CHALLENGE, "open_challenges_ms", True, Window.JUDGE, (), "challenge bond"),
-    Window.JUDGE: Rule(Phase.CHALLENGE, "judge_ms", True, Window.FINALIZATION, (), "downtime mark"),
-    Window.FINALIZATION: Rule(Phase.FINALIZATION, None, False, Window.SETTLED, (), "-"),
-    Window.SETTLED: Rule(Phase.ENDED, None, False, None, (), "-"),
-    Window.VOID: Rule(Phase.ENDED, None, False, None, (), "-"),
+    Window.CHALLENGE: Rule(
+        phase=Phase.CHALLENGE, duration="challenge_ms", closes_early=False, next=Window.OPEN_CHALLENGES, accepts=()
+    ),
+    Window.OPEN_CHALLENGES: Rule(
+        phase=Phase.CHALLENGE, duration="open_challenges_ms", closes_early=True, next=Window.JUDGE, accepts=()
+    ),
+    Window.JUDGE: Rule(
+        phase=Phase.CHALLENGE, duration="judge_ms", closes_early=True, next=Window.FINALIZATION, accepts=()
+    ),
+    Window.FINALIZATION: Rule(
+        phase=Phase.FINALIZATION, duration=None, closes_early=False, next=Window.SETTLED, accepts=()
+    ),
+    Window.SETTLED: Rule(phase=Phase.ENDED, duration=None, closes_early=False, next=None, accepts=()),
+    Window.VOID: Rule(phase=Phase.ENDED, duration=None, closes_early=False, next=None, accepts=()),
 }
 
 PLACES: dict[Window, int] = {window: place for place, window in enumerate(TABLE)}

@@ -66,27 +66,29 @@ def advance(book: Book) -> None:
         root = payout_tree(rewards, slashes).root
         state.rounds += 1
         settlement = Settlement(
-            state.confirmed.epoch + 1,
-            state.rounds,
-            state.signer_set_id,
-            root,
-            sum(rewards.values()),
-            orders_hash(order_ids),
-            state.digest,
+            epoch=state.confirmed.epoch + 1,
+            round=state.rounds,
+            signer_set_id=state.signer_set_id,
+            root=root,
+            cumulative_total=sum(rewards.values()),
+            orders_hash=orders_hash(order_ids),
+            ledger_hash=state.digest,
         )
-        state.pending = PendingEpoch(settlement, order_ids, book.now_ms, rewards, slashes)
+        state.pending = PendingEpoch(
+            settlement=settlement, order_ids=order_ids, opened_ms=book.now_ms, rewards=rewards, slashes=slashes
+        )
         state.next_update_ms = book.now_ms + state.parameters.update_ms
     else:
         old = state.pending.settlement
         state.rounds += 1
         state.pending.settlement = Settlement(
-            old.epoch,
-            state.rounds,
-            state.signer_set_id,
-            old.root,
-            old.cumulative_total,
-            old.orders_hash,
-            old.ledger_hash,
+            epoch=old.epoch,
+            round=state.rounds,
+            signer_set_id=state.signer_set_id,
+            root=old.root,
+            cumulative_total=old.cumulative_total,
+            orders_hash=old.orders_hash,
+            ledger_hash=old.ledger_hash,
         )
         state.pending.signatures = {}
         state.pending.opened_ms = book.now_ms
@@ -127,7 +129,13 @@ def confirm(book: Book, root: bytes, epoch: int) -> None:
     state, pending = book.state, book.state.pending
     if pending is None or pending.settlement.epoch != epoch or pending.settlement.root != root:
         return
-    state.confirmed = Confirmed(epoch, root, pending.settlement.cumulative_total, pending.rewards, pending.slashes)
+    state.confirmed = Confirmed(
+        epoch=epoch,
+        root=root,
+        total_grains=pending.settlement.cumulative_total,
+        rewards=pending.rewards,
+        slashes=pending.slashes,
+    )
     state.pending, state.rounds = None, 0
     book.emit("epoch_settled", epoch=epoch, root=root, total_grains=state.confirmed.total_grains)
     settled = set(pending.order_ids)

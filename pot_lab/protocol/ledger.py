@@ -64,9 +64,12 @@ class Ledger:
 
     def __init__(self, genesis: Genesis) -> None:
         genesis.check()
-        state = LedgerState(genesis, genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id))
+        state = LedgerState(
+            genesis=genesis, parameters=genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id)
+        )
         state.aggregators = [
-            GenesisAggregator(each.address, each.address, each.sealing_public) for each in genesis.members
+            GenesisAggregator(account=each.address, key=each.address, sealing_public=each.sealing_public)
+            for each in genesis.members
         ]
         state.sets = {0: [member.address for member in genesis.members]}
         state.signers = sorted(member.address for member in genesis.members)
@@ -159,10 +162,16 @@ class Ledger:
                 known.nonce = transaction.nonce
             result = HANDLERS[transaction.kind](book, transaction.account, open_body(transaction))
             book.account(transaction.account).nonce = transaction.nonce
-            reply = Reply(True, state.sequence, state.time_ms, result=result)
+            reply = Reply(accepted=True, sequence=state.sequence, time_ms=state.time_ms, result=result)
         except PotLabError as error:
             reply = Reply(
-                False, state.sequence, state.time_ms, error.code, error.message, _text(error.seen), _text(error.wanted)
+                accepted=False,
+                sequence=state.sequence,
+                time_ms=state.time_ms,
+                code=error.code,
+                message=error.message,
+                seen=_text(error.seen),
+                wanted=_text(error.wanted),
             )
         except _HANDLER_FAULTS:
             # A bug of ours, equal on every replica. Halting would let one request stop the network for good, since the

@@ -186,7 +186,7 @@ def _new_seat(book: Book, account: bytes, body: Join | RotateKeys) -> GenesisAgg
         raise BadSeat("the proof that the key is the account's cannot be read", seen=body.possession) from error
     if signer != body.voting_key:
         raise BadSeat("the key did not sign for the account", seen=signer, wanted=body.voting_key)
-    return GenesisAggregator(account, body.voting_key, body.sealing_public, contact)
+    return GenesisAggregator(account=account, key=body.voting_key, sealing_public=body.sealing_public, contact=contact)
 
 
 def _seated(book: Book) -> set[bytes]:

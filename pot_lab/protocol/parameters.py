@@ -93,7 +93,7 @@ class BadParameter(PotLabError):
     """A parameter lies outside its hard bounds."""
 
 
-class Parameters(Record, frozen=True):
+class Parameters(Record, frozen=True, kw_only=True):
     """The network's settings in force."""
 
     # windows an order may ask for

@@ -60,71 +60,71 @@ def order_view(order_id: bytes, state: OrderState) -> OrderView:
     """Everything public about one order."""
     claims = tuple(
         ClaimView(
-            c.provider,
-            c.commitment,
-            c.place,
-            c.committed_ms,
-            c.revealed_ms,
-            c.mid,
-            c.weights,
-            tuple(c.assigned),
-            c.agreed,
-            c.agreed_root,
+            provider=c.provider,
+            commitment=c.commitment,
+            place=c.place,
+            committed_ms=c.committed_ms,
+            revealed_ms=c.revealed_ms,
+            mid=c.mid,
+            weights=c.weights,
+            assigned=tuple(c.assigned),
+            agreed=c.agreed,
+            agreed_root=c.agreed_root,
         )
         for c in sorted(state.claims.values(), key=lambda claim: claim.place)
     )
     validations = tuple(
         ValidationView(
-            v.validator,
-            v.mid,
-            v.commitment,
-            v.committed_ms,
-            v.opened_ms,
-            v.stake_grains,
-            v.score,
-            v.transcript_root,
-            v.transcript,
+            validator=v.validator,
+            mid=v.mid,
+            commitment=v.commitment,
+            committed_ms=v.committed_ms,
+            opened_ms=v.opened_ms,
+            stake_grains=v.stake_grains,
+            score=v.score,
+            transcript_root=v.transcript_root,
+            transcript=v.transcript,
         )
         for v in state.validations
     )
     return OrderView(
-        order_id,
-        state.order,
-        state.window,
-        TABLE[state.window].phase,
-        state.put_ms,
-        state.t0_ms,
-        state.closes_ms,
-        tuple(SpanView(span.window, span.opened_ms, span.closed_ms) for span in state.timeline),
-        claims,
-        validations,
-        state.test_key,
-        state.winner,
-        state.void_reason or "",
-        tuple(PayoutView(p.account, p.grains, p.reason) for p in state.payouts),
-        state.epoch,
-        state.ended_ms,
+        id=order_id,
+        order=state.order,
+        window=state.window,
+        phase=TABLE[state.window].phase,
+        put_ms=state.put_ms,
+        t0_ms=state.t0_ms,
+        closes_ms=state.closes_ms,
+        timeline=tuple(SpanView(span.window, span.opened_ms, span.closed_ms) for span in state.timeline),
+        claims=claims,
+        validations=validations,
+        test_key=state.test_key,
+        winner=state.winner,
+        void_reason=state.void_reason or "",
+        payouts=tuple(PayoutView(p.account, p.grains, p.reason) for p in state.payouts),
+        epoch=state.epoch,
+        ended_ms=state.ended_ms,
     )
 
 
 def _summary(order_id: bytes, state: OrderState) -> OrderSummary:
     spec, winning = state.order, state.claims.get(state.winner)
     return OrderSummary(
-        order_id,
-        spec.client,
-        spec.title,
-        state.window,
-        TABLE[state.window].phase,
-        state.t0_ms,
-        state.closes_ms,
-        spec.reward_grains,
-        spec.windows.train_ms,
-        spec.score.name,
-        len(state.claims),
-        state.winner,
-        winning.agreed if winning else None,
-        state.void_reason or "",
-        state.ended_ms,
+        id=order_id,
+        client=spec.client,
+        title=spec.title,
+        window=state.window,
+        phase=TABLE[state.window].phase,
+        t0_ms=state.t0_ms,
+        closes_ms=state.closes_ms,
+        reward_grains=spec.reward_grains,
+        train_ms=spec.windows.train_ms,
+        score_name=spec.score.name,
+        claims=len(state.claims),
+        leader=state.winner,
+        leader_score=winning.agreed if winning else None,
+        void_reason=state.void_reason or "",
+        ended_ms=state.ended_ms,
     )
 
 
@@ -171,12 +171,12 @@ def _account(ledger: Ledger, arguments: bytes) -> bytes:
     known, confirmed = ledger.state.accounts.get(address), ledger.state.confirmed
     stakes = tuple(
         StakeView(
-            int(role),
-            known.active[role],
-            known.stakes[role].bonded,
-            known.stakes[role].unbonding,
-            known.stakes[role].locked,
-            known.stakes[role].slashed,
+            role=int(role),
+            active=known.active[role],
+            bonded_grains=known.stakes[role].bonded,
+            unbonding_grains=known.stakes[role].unbonding,
+            locked_grains=known.stakes[role].locked,
+            slashed_grains=known.stakes[role].slashed,
         )
         for role in Role
         if known
@@ -187,19 +187,19 @@ def _account(ledger: Ledger, arguments: bytes) -> bytes:
     r = known.reputation
     return encode(
         AccountView(
-            address,
-            known.nonce,
-            stakes,
-            r.wins,
-            r.claims,
-            r.agreeing_validations,
-            r.wrong_validations,
-            r.forfeits,
-            r.absences,
-            known.earned_grains,
-            confirmed.epoch,
-            cumulative,
-            proof,
+            address=address,
+            nonce=known.nonce,
+            stakes=stakes,
+            wins=r.wins,
+            claims=r.claims,
+            agreeing_validations=r.agreeing_validations,
+            wrong_validations=r.wrong_validations,
+            forfeits=r.forfeits,
+            absences=r.absences,
+            earned_grains=known.earned_grains,
+            claimable_epoch=confirmed.epoch,
+            claimable_cumulative_grains=cumulative,
+            claim_proof=proof,
         )
     )
 
@@ -211,11 +211,11 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
     tree = confirmed_tree(ledger.book) if confirmed.slashes else None
     slashes = tuple(
         SlashView(
-            node,
-            int(role),
-            by_role[role],
-            SLASHED_TO,
-            tuple(tree.proof(slash_leaf(node, role, by_role[role], SLASHED_TO))),
+            node=node,
+            role=int(role),
+            cumulative_grains=by_role[role],
+            to=SLASHED_TO,
+            proof=tuple(tree.proof(slash_leaf(node, role, by_role[role], SLASHED_TO))),
         )
         for node, by_role in sorted(confirmed.slashes.items())
         for role in Role
@@ -223,15 +223,15 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
     )
     return encode(
         EpochView(
-            pending.settlement if pending else None,
-            tuple(pending.order_ids) if pending else (),
-            tuple(address for address, _ in signed),
-            tuple(signature for _, signature in signed),
-            ledger.state.signing_quorum,
-            confirmed.epoch,
-            confirmed.root,
-            confirmed.total_grains,
-            slashes,
+            settlement=pending.settlement if pending else None,
+            order_ids=tuple(pending.order_ids) if pending else (),
+            signers=tuple(address for address, _ in signed),
+            signatures=tuple(signature for _, signature in signed),
+            quorum=ledger.state.signing_quorum,
+            confirmed_epoch=confirmed.epoch,
+            confirmed_root=confirmed.root,
+            confirmed_total_grains=confirmed.total_grains,
+            slashes=slashes,
         )
     )
 
@@ -242,15 +242,15 @@ def _network(ledger: Ledger, arguments: bytes) -> bytes:
     live = sum(TABLE[order.window].phase is not Phase.ENDED for order in state.orders.values())
     return encode(
         NetworkView(
-            state.genesis,
-            state.parameters,
-            state.next_chain_event,
-            live,
-            providers,
-            validators,
-            verifiers,
-            state.deposited_grains,
-            tuple(Member(seat.account, seat.sealing_public) for seat in state.aggregators),
+            genesis=state.genesis,
+            parameters=state.parameters,
+            next_chain_event=state.next_chain_event,
+            orders_live=live,
+            providers=providers,
+            validators=validators,
+            verifiers=verifiers,
+            deposited_grains=state.deposited_grains,
+            members=tuple(Member(seat.account, seat.sealing_public) for seat in state.aggregators),
         )
     )
 
@@ -259,28 +259,28 @@ def _seats(ledger: Ledger, arguments: bytes) -> bytes:
     state = ledger.state
     seats = tuple(
         SeatView(
-            seat.account,
-            seat.key,
-            seat.sealing_public,
-            _contact(seat.contact) if seat.contact else None,
-            ledger.book.is_convicted(seat.account),
-            tuple(state.removals.get(seat.account, ())),
+            account=seat.account,
+            key=seat.key,
+            sealing_public=seat.sealing_public,
+            contact=_contact(seat.contact) if seat.contact else None,
+            convicted=ledger.book.is_convicted(seat.account),
+            against=tuple(state.removals.get(seat.account, ())),
         )
         for seat in state.aggregators
     )
     candidates = tuple(
-        CandidateView(account, each.seat.key, _contact(each.seat.contact), tuple(each.votes))
+        CandidateView(account=account, key=each.seat.key, contact=_contact(each.seat.contact), votes=tuple(each.votes))
         for account, each in sorted(state.candidates.items())
     )
     return encode(
         SeatsView(
-            seats,
-            candidates,
-            ledger.book.quorum,
-            state.changed > state.era,
-            state.signer_set_id,
-            tuple(state.signers),
-            tuple(state.rotation.stakers) if state.rotation else (),
+            seats=seats,
+            candidates=candidates,
+            quorum=ledger.book.quorum,
+            change_pending=state.changed > state.era,
+            signer_set_id=state.signer_set_id,
+            signers=tuple(state.signers),
+            next_signers=tuple(state.rotation.stakers) if state.rotation else (),
         )
     )
 

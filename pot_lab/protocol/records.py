@@ -30,7 +30,7 @@ _Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 _TITLE_CHARACTERS, _TAGS, _TAG_CHARACTERS = 120, 8, 32
 
 
-class Windows(Record, frozen=True):
+class Windows(Record, frozen=True, kw_only=True):
     """How long each window of the task cycle lasts, in milliseconds (protocol.md, "Task cycle")."""
 
     train_ms: int
@@ -77,7 +77,7 @@ class ScoreSpec(Record, frozen=True):
     version: int
 
 
-class TestData(Record, frozen=True):
+class TestData(Record, frozen=True, kw_only=True):
     """The sealed test set: ciphertext, what it must open to, and the key in shares (protocol.md, "Test data").
 
     `root` is the Merkle root over the plaintext's examples, `plain_digest` and `plain_bytes` its SHA-256 and length,
@@ -97,7 +97,7 @@ class TestData(Record, frozen=True):
     sealed_shares: tuple[bytes, ...]
 
 
-class Contact(Record, frozen=True):
+class Contact(Record, frozen=True, kw_only=True):
     """Where an aggregator is reached: host, TCP ports for aggregators and for clients, CURVE public key (Z85)."""
 
     host: str
@@ -134,7 +134,7 @@ def possession_digest(network_id: bytes, account: bytes, contact: Contact, seali
     return tagged_hash("pot-lab/aggregator-key/1", network_id, account, encode(contact), sealing_public)
 
 
-class OrderRecord(Record, frozen=True):
+class OrderRecord(Record, frozen=True, kw_only=True):
     """A training order O = (reward, type, time, link) of Table 1, complete."""
 
     network_id: bytes
@@ -257,7 +257,7 @@ class ClaimScore(Record, frozen=True):
     valid: bool
 
 
-class ChainEvent(Record, frozen=True):
+class ChainEvent(Record, frozen=True, kw_only=True):
     """Something that happened on the chain, as an aggregator's watcher read it and attests it (chain.md, "Ledger and
     chain").
 

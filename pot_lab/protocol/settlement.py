@@ -58,7 +58,7 @@ class BadLeaf(PotLabError):
     """A payout tree was asked about, or offered, a leaf that it cannot hold."""
 
 
-class Settlement(Record, frozen=True):
+class Settlement(Record, frozen=True, kw_only=True):
     """One epoch, as `RewardSettlement.Settlement` holds it.
 
     `epoch` follows the last one confirmed; `round` counts the attempts at it (an honest aggregator signs one settlement

@@ -33,7 +33,7 @@ def advance(book: Book) -> None:
     set_id = state.signer_set_id + 1
     if state.rotation is not None and (state.rotation.set_id, state.rotation.stakers) == (set_id, stakers):
         return
-    state.rotation = PendingRotation(set_id, quorum_of(len(stakers)), stakers)
+    state.rotation = PendingRotation(set_id=set_id, threshold=quorum_of(len(stakers)), stakers=stakers)
     book.emit("rotation_opened", set_id=set_id, n=len(stakers))
 
 

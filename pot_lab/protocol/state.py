@@ -33,7 +33,7 @@ class Member(Record, frozen=True):
     sealing_public: bytes
 
 
-class Genesis(Record, frozen=True):
+class Genesis(Record, frozen=True, kw_only=True):
     """What a network begins with; its hash is the network's id."""
 
     name: str
@@ -64,7 +64,7 @@ class Genesis(Record, frozen=True):
             raise BadParameter("the chain's id is impossible", seen=self.chain_id)
 
 
-class Stake(State):
+class Stake(State, kw_only=True):
     """An account's stake in one role, in grains: `bonded` counts, `unbonding` can still be slashed, `locked` is
     promised to live orders.
     """
@@ -75,7 +75,7 @@ class Stake(State):
     slashed: int = 0
 
 
-class Reputation(State):
+class Reputation(State, kw_only=True):
     """Counts shown to others; they order lists and never decide truth."""
 
     wins: int = 0
@@ -86,7 +86,7 @@ class Reputation(State):
     absences: int = 0
 
 
-class Account(State):
+class Account(State, kw_only=True):
     """One account of nInfo: last nonce, stake in each role, roles in use, reputation, and everything it ever earned
     (cumulative grains).
     """
@@ -98,7 +98,7 @@ class Account(State):
     earned_grains: int = 0
 
 
-class Escrow(State):
+class Escrow(State, kw_only=True):
     """What the chain holds for one order."""
 
     client: bytes
@@ -113,7 +113,7 @@ class Escrow(State):
         return self.reward_grains + self.fee_grains + self.bond_grains
 
 
-class ClaimState(State):
+class ClaimState(State, kw_only=True):
     """A provider's claim; `place` is its order among all claims of the ledger and decides ties."""
 
     provider: bytes
@@ -130,7 +130,7 @@ class ClaimState(State):
     agreed_root: bytes = b""
 
 
-class ValidationState(State):
+class ValidationState(State, kw_only=True):
     """One validator's score of one model, first committed, then opened.
 
     `late`: it was committed when another's score of this model was public already (in the extension). If it says the
@@ -165,7 +165,7 @@ class Payout(State):
     reason: str
 
 
-class GenesisAggregator(State):
+class GenesisAggregator(State, kw_only=True):
     """A seat among the aggregators.
 
     Attributes:
@@ -188,7 +188,7 @@ class Candidate(State):
     votes: list[bytes] = msgspec.field(default_factory=list)
 
 
-class OrderState(State):
+class OrderState(State, kw_only=True):
     """One order and its task cycle data.
 
     `sealed_to` names the set of aggregators (`LedgerState.sets`) that hold the shares of its test key.
@@ -222,7 +222,7 @@ class OrderState(State):
         return sorted((claim for claim in self.claims.values() if claim.mid), key=lambda claim: claim.place)
 
 
-class OrderHeader(State):
+class OrderHeader(State, kw_only=True):
     """What is kept of an order for good: its roots and its outcome (the paper's Append-Remove ledger)."""
 
     client: bytes
@@ -237,7 +237,7 @@ class OrderHeader(State):
     ended_ms: int
 
 
-class PendingEpoch(State):
+class PendingEpoch(State, kw_only=True):
     """A settlement that waits for signatures, then for the chain."""
 
     settlement: Settlement
@@ -248,7 +248,7 @@ class PendingEpoch(State):
     signatures: dict[bytes, bytes] = msgspec.field(default_factory=dict)
 
 
-class PendingRotation(State):
+class PendingRotation(State, kw_only=True):
     """A signer set that waits for signatures of the current one, then for the chain: its number, how many of it must
     sign, and the accounts that stake for it, by their signing keys.
     """
@@ -259,7 +259,7 @@ class PendingRotation(State):
     signatures: dict[bytes, bytes] = msgspec.field(default_factory=dict)
 
 
-class Confirmed(State):
+class Confirmed(State, kw_only=True):
     """The last settlement that the chain has confirmed; its leaves are what members may claim now."""
 
     epoch: int = 0
@@ -269,7 +269,7 @@ class Confirmed(State):
     slashes: dict[bytes, list[int]] = msgspec.field(default_factory=dict)
 
 
-class LedgerState(State):
+class LedgerState(State, kw_only=True):
     """Everything; equal ledgers have equal canonical bytes.
 
     `rounds` counts the settlements made for the epoch after the confirmed one: no two of them may share a round, since
@@ -321,7 +321,7 @@ class LedgerState(State):
     rotation: PendingRotation | None = None
 
 
-class Event(Record, frozen=True):
+class Event(Record, frozen=True, kw_only=True):
     """Something that happened in the ledger, for subscribers, duties and histories.
 
     `kind` names it, `order` and `account` say whose it is (empty where nobody's), `detail` holds the rest under

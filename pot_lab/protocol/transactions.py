@@ -24,7 +24,7 @@ MAX_ITEMS = 256
 Body = TypeVar("Body", bound=Record)
 
 
-class Transaction(Record, frozen=True):
+class Transaction(Record, frozen=True, kw_only=True):
     """A signed statement by `account`; `nonce` must be above the account's last one."""
 
     network_id: bytes
@@ -73,7 +73,7 @@ class Claim(Record, frozen=True):
     commitment: bytes
 
 
-class RevealModel(Record, frozen=True):
+class RevealModel(Record, frozen=True, kw_only=True):
     """A provider opens its commitment (PoT.Claim, t2): which weights, and where they are."""
 
     order_id: bytes
@@ -110,7 +110,7 @@ class CommitScores(Record, frozen=True):
     items: tuple[ScoreCommitment, ...]
 
 
-class OpenedScore(Record, frozen=True):
+class OpenedScore(Record, frozen=True, kw_only=True):
     """One model's score, the Merkle-sum root of its per-example results, and where the whole transcript is."""
 
     mid: bytes
@@ -160,7 +160,7 @@ class Accuse(Record, frozen=True):
     evidence: bytes
 
 
-class Join(Record, frozen=True):
+class Join(Record, frozen=True, kw_only=True):
     """An account that staked as an aggregator asks for a seat; the aggregators vote on it.
 
     Attributes:
@@ -187,7 +187,7 @@ class Leave(Record, frozen=True):
     """A member gives up its seat; said by its account."""
 
 
-class RotateKeys(Record, frozen=True):
+class RotateKeys(Record, frozen=True, kw_only=True):
     """A member's account names other keys for its seat; fields as in `Join`."""
 
     voting_key: bytes
@@ -230,7 +230,11 @@ def sign(network_id: bytes, body: Record, identity: Identity, nonce: int) -> byt
     """Make the canonical bytes of a transaction that says `body` in `identity`'s name."""
     kind, raw = _KINDS[type(body)], encode(body)
     signature = identity.sign(transaction_digest(network_id, kind, identity.address, nonce, raw))
-    return encode(Transaction(network_id, kind, identity.address, nonce, raw, signature))
+    return encode(
+        Transaction(
+            network_id=network_id, kind=kind, account=identity.address, nonce=nonce, body=raw, signature=signature
+        )
+    )
 
 
 def open_transaction(data: bytes, network_id: bytes) -> Transaction:
@@ -294,7 +298,7 @@ def _check_hashes(kind: str, record: Record) -> None:
 _HASHES = frozenset({"order_id", "commitment", "mid", "salt", "key", "transcript_root"})
 
 
-class Reply(Record, frozen=True):
+class Reply(Record, frozen=True, kw_only=True):
     """What the ledger says to a transaction: accepted with a result, or refused with the rule's name."""
 
     accepted: bool

@@ -22,7 +22,7 @@ class UnknownQuery(PotLabError):
     """There is no such query."""
 
 
-class ClaimView(Record, frozen=True):
+class ClaimView(Record, frozen=True, kw_only=True):
     """A claim as others see it: the model's id and link are empty until it is revealed."""
 
     provider: bytes
@@ -37,7 +37,7 @@ class ClaimView(Record, frozen=True):
     agreed_root: bytes
 
 
-class ValidationView(Record, frozen=True):
+class ValidationView(Record, frozen=True, kw_only=True):
     """A validation as others see it: score and transcript are empty until it is opened."""
 
     validator: bytes
@@ -67,7 +67,7 @@ class PayoutView(Record, frozen=True):
     reason: str
 
 
-class OrderView(Record, frozen=True):
+class OrderView(Record, frozen=True, kw_only=True):
     """One order and everything public about its task cycle."""
 
     id: bytes
@@ -103,7 +103,7 @@ class OrderView(Record, frozen=True):
         return next((claim for claim in self.claims if claim.provider == provider), None)
 
 
-class OrderSummary(Record, frozen=True):
+class OrderSummary(Record, frozen=True, kw_only=True):
     """One line of an order list."""
 
     id: bytes
@@ -123,7 +123,7 @@ class OrderSummary(Record, frozen=True):
     ended_ms: int
 
 
-class StakeView(Record, frozen=True):
+class StakeView(Record, frozen=True, kw_only=True):
     """Stake of one role, in grains."""
 
     role: int
@@ -134,7 +134,7 @@ class StakeView(Record, frozen=True):
     slashed_grains: int
 
 
-class SlashView(Record, frozen=True):
+class SlashView(Record, frozen=True, kw_only=True):
     """A slash that anybody may carry out on the chain."""
 
     node: bytes
@@ -144,7 +144,7 @@ class SlashView(Record, frozen=True):
     proof: tuple[bytes, ...]
 
 
-class AccountView(Record, frozen=True):
+class AccountView(Record, frozen=True, kw_only=True):
     """One account: what it has at stake, what it earned in all, what it may claim on the chain now, and the proof."""
 
     address: bytes
@@ -162,7 +162,7 @@ class AccountView(Record, frozen=True):
     claim_proof: tuple[bytes, ...]
 
 
-class EpochView(Record, frozen=True):
+class EpochView(Record, frozen=True, kw_only=True):
     """The pending settlement with the signatures it has so far, and the last confirmed one."""
 
     settlement: Settlement | None
@@ -176,7 +176,7 @@ class EpochView(Record, frozen=True):
     slashes: tuple[SlashView, ...]
 
 
-class NetworkView(Record, frozen=True):
+class NetworkView(Record, frozen=True, kw_only=True):
     """The network as a whole; `orders_live` counts those that have not ended, `members` are the aggregators now, to
     whose keys an order's shares are sealed.
     """
@@ -192,7 +192,7 @@ class NetworkView(Record, frozen=True):
     members: tuple[Member, ...]
 
 
-class SeatView(Record, frozen=True):
+class SeatView(Record, frozen=True, kw_only=True):
     """A seat among the aggregators; `contact` is None where `network.toml` says it, `against` are the accounts of those
     who voted to take it away.
     """
@@ -205,7 +205,7 @@ class SeatView(Record, frozen=True):
     against: tuple[bytes, ...]
 
 
-class CandidateView(Record, frozen=True):
+class CandidateView(Record, frozen=True, kw_only=True):
     """Who asks for a seat, and the accounts of the aggregators that are for it."""
 
     account: bytes
@@ -214,7 +214,7 @@ class CandidateView(Record, frozen=True):
     votes: tuple[bytes, ...]
 
 
-class SeatsView(Record, frozen=True):
+class SeatsView(Record, frozen=True, kw_only=True):
     """The aggregators as the ledger has them, and how many votes give or take a seat. While `change_pending` no other
     change can be made. `signers` are the keys that the chain's contract counts, under the number `signer_set_id`;
     `next_signers` the accounts that shall sign instead, none when all is as it should be.

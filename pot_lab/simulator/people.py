@@ -55,7 +55,16 @@ from pot_lab.simulator.virtual_time import START_MS, EventQueue
 
 POT = GRAINS_PER_POT
 PROVIDERS, VALIDATORS, REGULARS, STRANGERS = 2, 3, 2, 1
-_WINDOWS = Windows(2_500, 4_000, 4_000, 4_000, 4_000, 1_000, 500, 500)
+_WINDOWS = Windows(
+    train_ms=2_500,
+    reveal_ms=4_000,
+    release_ms=4_000,
+    score_ms=4_000,
+    open_scores_ms=4_000,
+    challenge_ms=1_000,
+    open_challenges_ms=500,
+    judge_ms=500,
+)
 _EXAMPLES = 20
 _REPEAT_MS = 3_000
 _BLOCK_US = 400_000
@@ -105,7 +114,9 @@ class Cast:
             treasury=_key("treasury").address,
         )
         members = tuple(Member(each.address, sha256(b"seal %d" % i)) for i, each in enumerate(self.aggregators))
-        self.genesis = Genesis("simulated", 1337, b"\x07" * 20, members, parameters)
+        self.genesis = Genesis(
+            name="simulated", chain_id=1337, settlement_contract=b"\x07" * 20, members=members, parameters=parameters
+        )
         self.network_id = self.genesis.network_id
         self._orders: dict[int, tuple[OrderRecord, list[Share]]] = {}
 
@@ -125,14 +136,14 @@ class Cast:
 
         shares = split(secret, (n - 1) // 3 + 1, n, bytes_for)
         test = TestData(
-            _link("test"),
-            root,
-            sha256(b"plain"),
-            1_000,
-            _EXAMPLES,
-            key_commitment(self.network_id, root, secret),
-            tuple(share_commitment(self.network_id, root, share) for share in shares),
-            tuple(b"sealed" for _ in shares),
+            link=_link("test"),
+            root=root,
+            plain_digest=sha256(b"plain"),
+            plain_bytes=1_000,
+            examples=_EXAMPLES,
+            key_commitment=key_commitment(self.network_id, root, secret),
+            share_commitments=tuple(share_commitment(self.network_id, root, share) for share in shares),
+            sealed_shares=tuple(b"sealed" for _ in shares),
         )
         order = OrderRecord(
             network_id=self.network_id,
@@ -186,7 +197,18 @@ class Chain:
             return
         self._settled.add(settlement.epoch)
         detail = (settlement.epoch, settlement.round, settlement.signer_set_id)
-        self.add(ChainEvent("settled", 9, 0, bytes(20), -1, settlement.cumulative_total, settlement.root, detail))
+        self.add(
+            ChainEvent(
+                kind="settled",
+                block=9,
+                log_index=0,
+                account=bytes(20),
+                role=-1,
+                amount_grains=settlement.cumulative_total,
+                subject=settlement.root,
+                detail=detail,
+            )
+        )
 
     @property
     def is_quiet(self) -> bool:
@@ -285,7 +307,18 @@ class Client(Person):
             order, _ = self.cast.order(self._next)
             self._next += 1
             detail = (order.fee_grains, order.bond_grains, order.seal_by_s, order.nonce)
-            self._chain.add(ChainEvent("order_placed", 2, 0, order.client, -1, order.reward_grains, order.id, detail))
+            self._chain.add(
+                ChainEvent(
+                    kind="order_placed",
+                    block=2,
+                    log_index=0,
+                    account=order.client,
+                    role=-1,
+                    amount_grains=order.reward_grains,
+                    subject=order.id,
+                    detail=detail,
+                )
+            )
             yield f"put {order.nonce}", Put(order)
 
 
@@ -311,7 +344,7 @@ class Provider(Person):
                 commitment = claim_commitment(self.cast.network_id, order_id, me, mid, salt)
                 yield f"claim {order.order.nonce}", Claim(order_id, commitment)
             elif order.window is Window.REVEAL and claim is not None and not claim.mid:
-                yield f"reveal {order.order.nonce}", RevealModel(order_id, mid, weights, salt)
+                yield f"reveal {order.order.nonce}", RevealModel(order_id=order_id, mid=mid, weights=weights, salt=salt)
 
 
 class Validator(Person):
@@ -342,7 +375,14 @@ class Validator(Person):
     def _opened(self, nonce: int, mid: bytes) -> OpenedScore:
         total = mid[0] % _EXAMPLES
         root = SumTree([1] * total + [0] * (_EXAMPLES - total)).root
-        return OpenedScore(mid, ClaimScore(total, _EXAMPLES, True), root, _link("transcript"), POT, _salt(self._name))
+        return OpenedScore(
+            mid=mid,
+            score=ClaimScore(total, _EXAMPLES, True),
+            transcript_root=root,
+            transcript=_link("transcript"),
+            stake_grains=POT,
+            salt=_salt(self._name),
+        )
 
     def _commitment(self, order_id: bytes, nonce: int, mid: bytes) -> bytes:
         o = self._opened(nonce, mid)
@@ -382,7 +422,18 @@ def population(cast: Cast, chain: Chain, orders: int) -> list[Person]:
     staked = [(Role.PROVIDER, cast.providers), (Role.VALIDATOR, cast.validators), (Role.VERIFIER, cast.regulars)]
     for role, accounts in staked:
         for each in accounts:
-            chain.add(ChainEvent("staked", 1, 0, each.address, int(role), 200 * POT, b"", (200 * POT,)))
+            chain.add(
+                ChainEvent(
+                    kind="staked",
+                    block=1,
+                    log_index=0,
+                    account=each.address,
+                    role=int(role),
+                    amount_grains=200 * POT,
+                    subject=b"",
+                    detail=(200 * POT,),
+                )
+            )
     people: list[Person] = [Client(cast, chain, orders)]
     people += [Provider(cast, place) for place in range(PROVIDERS)]
     people += [Validator(cast, place) for place in range(VALIDATORS)]

@@ -16,7 +16,16 @@ MALLORY = key("mallory")
 
 
 def staked(grains: int) -> ChainEvent:
-    return ChainEvent("staked", 1, 0, MALLORY.address, int(Role.PROVIDER), grains, b"", (grains,))
+    return ChainEvent(
+        kind="staked",
+        block=1,
+        log_index=0,
+        account=MALLORY.address,
+        role=int(Role.PROVIDER),
+        amount_grains=grains,
+        subject=b"",
+        detail=(grains,),
+    )
 
 
 @pytest.mark.parametrize("aggregators", [4, 7, 13])
@@ -26,7 +35,16 @@ def test_f_liars_make_no_money_however_they_try(aggregators: int) -> None:
     order = world.new_order()
     world.must(world.client, Put(order))
     detail = (order.fee_grains, order.bond_grains, order.seal_by_s, order.nonce)
-    placed = ChainEvent("order_placed", 2, 0, order.client, -1, order.reward_grains, order.id, detail)
+    placed = ChainEvent(
+        kind="order_placed",
+        block=2,
+        log_index=0,
+        account=order.client,
+        role=-1,
+        amount_grains=order.reward_grains,
+        subject=order.id,
+        detail=detail,
+    )
     for _ in range(3):
         for liar in liars:
             world.must(liar, Attest(0, (staked(10**6 * POT), placed)))
@@ -61,7 +79,16 @@ def test_f_that_withhold_their_attestations_stop_nothing() -> None:
 
 def test_a_forged_refund_ends_no_order(world: World) -> None:
     order_id = bring_to(world, Window.SCORE)
-    refund = ChainEvent("order_refunded", 9, 0, world.client.address, -1, 28 * POT, order_id, ())
+    refund = ChainEvent(
+        kind="order_refunded",
+        block=9,
+        log_index=0,
+        account=world.client.address,
+        role=-1,
+        amount_grains=28 * POT,
+        subject=order_id,
+        detail=(),
+    )
     world.must(world.aggregators[0], Attest(world.ledger.state.next_chain_event, (refund,)))
     assert world.order(order_id).window == Window.SCORE
 
@@ -72,7 +99,16 @@ def test_a_forged_settlement_settles_nothing(world: World) -> None:
     pending = world.ledger.state.pending
     assert pending is not None
     s = pending.settlement
-    settled = ChainEvent("settled", 9, 0, bytes(20), -1, s.cumulative_total, s.root, (s.epoch, s.round, 1))
+    settled = ChainEvent(
+        kind="settled",
+        block=9,
+        log_index=0,
+        account=bytes(20),
+        role=-1,
+        amount_grains=s.cumulative_total,
+        subject=s.root,
+        detail=(s.epoch, s.round, 1),
+    )
     world.must(world.aggregators[0], Attest(world.ledger.state.next_chain_event, (settled,)))
     assert world.order(order_id).window == Window.FINALIZATION and world.ledger.state.confirmed.epoch == 0
 

@@ -45,7 +45,18 @@ def test_stake_of_one_role_backs_no_other(world: World) -> None:
 def test_leaving_with_the_stake_before_the_reveal_does_not_save_the_bond(world: World) -> None:
     order_id = bring_to(world, Window.REVEAL)
     address = PROVIDERS[0].address
-    world.chain(ChainEvent("unstake_requested", 3, 0, address, 0, 200 * POT, b"", (0, 99)))
+    world.chain(
+        ChainEvent(
+            kind="unstake_requested",
+            block=3,
+            log_index=0,
+            account=address,
+            role=0,
+            amount_grains=200 * POT,
+            subject=b"",
+            detail=(0, 99),
+        )
+    )
     world.wait_for(order_id, Window.RELEASE)
     stake = world.ledger.book.stake(address, Role.PROVIDER)
     assert (stake.slashed, stake.unbonding) == (POT, 199 * POT)
@@ -56,7 +67,18 @@ def test_an_escrow_for_an_order_that_is_never_shown_stays_with_the_contracts(wor
     world.escrow(order)
     world.wait(1_000_000)
     assert order.id in world.ledger.state.escrows and world.ledger.due_ms() is None
-    world.chain(ChainEvent("order_refunded", 9, 0, order.client, -1, 28 * POT, order.id, ()))
+    world.chain(
+        ChainEvent(
+            kind="order_refunded",
+            block=9,
+            log_index=0,
+            account=order.client,
+            role=-1,
+            amount_grains=28 * POT,
+            subject=order.id,
+            detail=(),
+        )
+    )
     assert not world.ledger.state.escrows and world.ledger.state.withdrawn_grains == 28 * POT
 
 

@@ -67,7 +67,18 @@ def test_an_order_is_paid_once_however_often_its_settlement_is_confirmed(world: 
     earned = world.ledger.state.earned_grains
     for log_index in range(3):
         detail = (s.epoch, s.round, s.signer_set_id)
-        world.chain(ChainEvent("settled", 9, log_index, bytes(20), -1, s.cumulative_total, s.root, detail))
+        world.chain(
+            ChainEvent(
+                kind="settled",
+                block=9,
+                log_index=log_index,
+                account=bytes(20),
+                role=-1,
+                amount_grains=s.cumulative_total,
+                subject=s.root,
+                detail=detail,
+            )
+        )
     state = world.ledger.state
     assert state.earned_grains == earned == state.confirmed.total_grains and not state.unsettled
     assert world.order(order_id).window == Window.SETTLED
@@ -88,7 +99,18 @@ def test_a_client_that_takes_its_escrow_back_cannot_frame_the_signers(world: Wor
             name = (settlement.epoch, settlement.round, aggregator.address)
             assert signed.setdefault(name, settlement) == settlement
         if refunded:
-            world.chain(ChainEvent("order_refunded", 9, 0, world.client.address, -1, 28 * POT, refunded, ()))
+            world.chain(
+                ChainEvent(
+                    kind="order_refunded",
+                    block=9,
+                    log_index=0,
+                    account=world.client.address,
+                    role=-1,
+                    amount_grains=28 * POT,
+                    subject=refunded,
+                    detail=(),
+                )
+            )
             refunded = b""
             finish_due(world)
     assert len(signed) == 2 * len(world.aggregators)

@@ -57,7 +57,10 @@ def test_the_same_weights_under_another_graph_are_not_the_committed_model(world:
     mid, own = b"\x77" * 32, PROVIDERS[0]
     world.must(own, Claim(order_id, claim_commitment(world.network_id, order_id, own.address, mid, salt("x"))))
     world.wait_for(order_id, Window.REVEAL)
-    assert world.submit(own, RevealModel(order_id, mid, link("x"), salt("x"))).code == "BadCommitment"
+    assert (
+        world.submit(own, RevealModel(order_id=order_id, mid=mid, weights=link("x"), salt=salt("x"))).code
+        == "BadCommitment"
+    )
 
 
 def test_of_two_claims_to_one_model_the_earlier_keeps_it(world: World) -> None:

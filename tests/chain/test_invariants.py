@@ -151,13 +151,13 @@ class History(RuleBasedStateMachine):
         self.net.now_s += 61
         sealed = oids * 2 if attack == "twice" else oids
         settlement = Settlement(
-            self.epoch + (2 if attack == "ahead" else 1),
-            0,
-            0 if attack == "old set" else 1,
-            tree.root,
-            self.funded + gain + 1 if attack == "insolvent" else total,
-            orders_hash(sealed),
-            bytes(32),
+            epoch=self.epoch + (2 if attack == "ahead" else 1),
+            round=0,
+            signer_set_id=0 if attack == "old set" else 1,
+            root=tree.root,
+            cumulative_total=self.funded + gain + 1 if attack == "insolvent" else total,
+            orders_hash=orders_hash(sealed),
+            ledger_hash=bytes(32),
         )
         digest = settlement_digest(CHAIN_ID, AT["RewardSettlement"], settlement)
         who = SIGNERS[:1] if attack == "quorum" else SIGNERS[:2]

@@ -274,8 +274,24 @@ def test_an_inner_node_is_no_leaf(world: World) -> None:
 
 
 def _equivocation(world: World, *, signer: int = 0, same_round: bool = True) -> Receipt:
-    one = Settlement(9, 0, 1, b"\1" * 32, 1, b"\2" * 32, b"\3" * 32)
-    two = Settlement(9, 0 if same_round else 1, 1, b"\4" * 32, 1, b"\2" * 32, b"\3" * 32)
+    one = Settlement(
+        epoch=9,
+        round=0,
+        signer_set_id=1,
+        root=b"\1" * 32,
+        cumulative_total=1,
+        orders_hash=b"\2" * 32,
+        ledger_hash=b"\3" * 32,
+    )
+    two = Settlement(
+        epoch=9,
+        round=0 if same_round else 1,
+        signer_set_id=1,
+        root=b"\4" * 32,
+        cumulative_total=1,
+        orders_hash=b"\2" * 32,
+        ledger_hash=b"\3" * 32,
+    )
     arguments = []
     for settlement in (one, two):
         _, packed = world.packed(settlement, [signer])

@@ -135,7 +135,15 @@ class World:
         wallet = self.wallet()
         epoch = wallet.epoch() + 1 if epoch is None else epoch
         set_id = wallet.signers()[0] if set_id is None else set_id
-        return Settlement(epoch, round_, set_id, tree.root, total, orders_hash(orders), bytes(32))
+        return Settlement(
+            epoch=epoch,
+            round=round_,
+            signer_set_id=set_id,
+            root=tree.root,
+            cumulative_total=total,
+            orders_hash=orders_hash(orders),
+            ledger_hash=bytes(32),
+        )
 
     def signatures(
         self, settlement: Settlement, who: Sequence[int] | None = None, *, chain_id: int = 0, contract: bytes = b""

@@ -86,7 +86,16 @@ class ChainFile:
     def settle(self, settlement: Settlement) -> None:
         """An aggregator sends a settlement with a quorum of signatures; each epoch is taken once."""
         detail = (settlement.epoch, settlement.round, settlement.signer_set_id)
-        event = ChainEvent("settled", 9, 0, bytes(20), -1, settlement.cumulative_total, settlement.root, detail)
+        event = ChainEvent(
+            kind="settled",
+            block=9,
+            log_index=0,
+            account=bytes(20),
+            role=-1,
+            amount_grains=settlement.cumulative_total,
+            subject=settlement.root,
+            detail=detail,
+        )
         with open(self._path, "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not any(each.kind == "settled" and each.detail[0] == settlement.epoch for each in self._all()):

@@ -68,7 +68,9 @@ class Seat:
 
     def asks(self, kind: type[Join] | type[RotateKeys], network_id: bytes, account: Identity) -> Record:
         """The transaction that gives `account` this seat's keys."""
-        contact = Contact(HOST, self.peer_port, self.client_port, self.curve.public)
+        contact = Contact(
+            host=HOST, peer_port=self.peer_port, client_port=self.client_port, curve_public=self.curve.public
+        )
         digest = possession_digest(network_id, account.address, contact, self.sealing.public)
         return kind(self.identity.address, self.sealing.public, contact, self.identity.sign(digest))
 
@@ -138,7 +140,17 @@ class LedgerNetwork:
     def stake(self, *holders: tuple[Identity, Role]) -> None:
         """f+1 aggregators attest that these have staked."""
         events = tuple(
-            ChainEvent("staked", 1, 0, holder.address, int(role), STAKE, b"", (STAKE,)) for holder, role in holders
+            ChainEvent(
+                kind="staked",
+                block=1,
+                log_index=0,
+                account=holder.address,
+                role=int(role),
+                amount_grains=STAKE,
+                subject=b"",
+                detail=(STAKE,),
+            )
+            for holder, role in holders
         )
         for seat in self.seats[:2]:
             self.client(seat.identity).submit(Attest(self.chain_events, events))

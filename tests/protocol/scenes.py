@@ -96,7 +96,9 @@ def speech(world: World, order_id: bytes, kind: str) -> tuple[Identity, Record]:
             )
             return PROVIDERS[0], Claim(order_id, commitment)
         case "reveal_model":
-            return PROVIDERS[0], RevealModel(order_id, world.mid(order_id, MODELS[0]), link(MODELS[0]), salt(MODELS[0]))
+            return PROVIDERS[0], RevealModel(
+                order_id=order_id, mid=world.mid(order_id, MODELS[0]), weights=link(MODELS[0]), salt=salt(MODELS[0])
+            )
         case "release_share":
             return world.aggregators[0], ReleaseShare(order_id, world.shares[order_id][0])
         case "release_key":

@@ -34,7 +34,18 @@ def staked(aggregators: int = 4) -> World:
     """A network whose aggregators' stakes the ledger knows."""
     world = World(aggregators)
     for each in world.aggregators:
-        world.chain(ChainEvent("staked", 1, 0, each.address, int(ROLE), 200 * POT, b"", (200 * POT,)))
+        world.chain(
+            ChainEvent(
+                kind="staked",
+                block=1,
+                log_index=0,
+                account=each.address,
+                role=int(ROLE),
+                amount_grains=200 * POT,
+                subject=b"",
+                detail=(200 * POT,),
+            )
+        )
     return world
 
 
@@ -56,7 +67,22 @@ def test_a_proved_lie_costs_the_whole_stake_and_the_say(step: dict[str, int]) ->
     stake = world.ledger.book.stake(liar.address, ROLE)
     assert (stake.bonded, stake.unbonding, stake.slashed) == (0, 0, 200 * POT)
     said = world.submit(
-        liar, Attest(world.chain_events, (ChainEvent("funded", 1, 0, key("a").address, -1, 1, b"", ()),))
+        liar,
+        Attest(
+            world.chain_events,
+            (
+                ChainEvent(
+                    kind="funded",
+                    block=1,
+                    log_index=0,
+                    account=key("a").address,
+                    role=-1,
+                    amount_grains=1,
+                    subject=b"",
+                    detail=(),
+                ),
+            ),
+        ),
     )
     assert said.code == "NotAllowed"
     assert liar.address not in world.ledger.book.paid_aggregators
@@ -67,7 +93,18 @@ def test_a_proved_lie_costs_the_whole_stake_and_the_say(step: dict[str, int]) ->
 def test_unbonding_stake_is_taken_too() -> None:
     world = staked()
     liar = world.aggregators[0]
-    world.chain(ChainEvent("unstake_requested", 1, 0, liar.address, int(ROLE), 150 * POT, b"", (50 * POT, 9)))
+    world.chain(
+        ChainEvent(
+            kind="unstake_requested",
+            block=1,
+            log_index=0,
+            account=liar.address,
+            role=int(ROLE),
+            amount_grains=150 * POT,
+            subject=b"",
+            detail=(50 * POT, 9),
+        )
+    )
     assert world.ledger.book.stake(liar.address, ROLE).unbonding == 150 * POT
     world.must(key("anybody"), evidence(world, liar))
     assert world.ledger.book.stake(liar.address, ROLE).slashed == 200 * POT
@@ -79,7 +116,18 @@ def test_stake_that_the_ledger_hears_of_later_is_taken_as_well_and_there_is_no_w
     world.must(key("anybody"), evidence(world, liar))
     assert world.ledger.book.stake(liar.address, ROLE).slashed == 0
     for _ in range(2):
-        world.chain(ChainEvent("staked", 1, 0, liar.address, int(ROLE), 200 * POT, b"", (200 * POT,)))
+        world.chain(
+            ChainEvent(
+                kind="staked",
+                block=1,
+                log_index=0,
+                account=liar.address,
+                role=int(ROLE),
+                amount_grains=200 * POT,
+                subject=b"",
+                detail=(200 * POT,),
+            )
+        )
     assert world.ledger.book.stake(liar.address, ROLE).slashed == 400 * POT
     assert world.ledger.book.free(liar.address, ROLE) == 0
     world.wait(2_000)

@@ -20,7 +20,16 @@ ALICE = key("alice")
 
 
 def staked(grains: int = 10 * POT, role: int = 0, who=ALICE) -> ChainEvent:
-    return ChainEvent("staked", 1, 0, who.address, role, grains, b"", (grains,))
+    return ChainEvent(
+        kind="staked",
+        block=1,
+        log_index=0,
+        account=who.address,
+        role=role,
+        amount_grains=grains,
+        subject=b"",
+        detail=(grains,),
+    )
 
 
 def bonded(world: World, role: Role = Role.PROVIDER, who=ALICE) -> int:
@@ -60,8 +69,29 @@ def test_an_aggregator_that_says_two_things_is_held_to_the_first() -> None:
 
 
 def test_events_are_applied_in_the_chains_order_whatever_the_order_of_attestations() -> None:
-    events = (staked(10 * POT), ChainEvent("unstake_requested", 2, 0, ALICE.address, 0, 10 * POT, b"", (0, 9)),
-              ChainEvent("withdrawn", 3, 0, ALICE.address, 0, 10 * POT, b"", ()))  # fmt: skip
+    events = (
+        staked(10 * POT),
+        ChainEvent(
+            kind="unstake_requested",
+            block=2,
+            log_index=0,
+            account=ALICE.address,
+            role=0,
+            amount_grains=10 * POT,
+            subject=b"",
+            detail=(0, 9),
+        ),
+        ChainEvent(
+            kind="withdrawn",
+            block=3,
+            log_index=0,
+            account=ALICE.address,
+            role=0,
+            amount_grains=10 * POT,
+            subject=b"",
+            detail=(),
+        ),
+    )
     for order in itertools.permutations(range(3)):
         world = World()
         for number in order:
@@ -105,11 +135,29 @@ def test_what_lies_too_far_ahead_is_refused_so_that_memory_is_bounded() -> None:
 
 def test_events_that_hold_many_keys_are_attested_only_shortly_before_their_turn() -> None:
     world = World()
-    keys = ChainEvent("signers_rotated", 1, 0, bytes(20), -1, 0, bytes(2_000), (1, 67))
+    keys = ChainEvent(
+        kind="signers_rotated",
+        block=1,
+        log_index=0,
+        account=bytes(20),
+        role=-1,
+        amount_grains=0,
+        subject=bytes(2_000),
+        detail=(1, 67),
+    )
     assert world.submit(world.aggregators[0], Attest(MAX_LARGE_AHEAD, (keys,))).code == "TooEarly"
     world.must(world.aggregators[0], Attest(MAX_LARGE_AHEAD - 1, (keys,)))
     for size in (0, 19, 2_020):
-        bad = ChainEvent("signers_rotated", 1, 0, bytes(20), -1, 0, bytes(size), (1, 67))
+        bad = ChainEvent(
+            kind="signers_rotated",
+            block=1,
+            log_index=0,
+            account=bytes(20),
+            role=-1,
+            amount_grains=0,
+            subject=bytes(size),
+            detail=(1, 67),
+        )
         assert world.submit(world.aggregators[0], Attest(0, (bad,))).code == "Malformed"
 
 
@@ -121,15 +169,75 @@ def test_a_stranger_attests_nothing() -> None:
 ORDER_ID = b"\x01" * 32
 SHAPES = {
     "staked": staked(),
-    "unstake_requested": ChainEvent("unstake_requested", 1, 0, ALICE.address, 0, 1, b"", (0, 9)),
-    "withdrawn": ChainEvent("withdrawn", 1, 0, ALICE.address, 0, 1, b"", ()),
-    "slashed": ChainEvent("slashed", 1, 0, ALICE.address, 0, 1, b"", (0,)),
-    "signing_key_set": ChainEvent("signing_key_set", 1, 0, ALICE.address, -1, 0, b"\x02" * 20, ()),
-    "order_placed": ChainEvent("order_placed", 1, 0, ALICE.address, -1, 5, ORDER_ID, (1, 1, 9, 2**64 - 1)),
-    "order_refunded": ChainEvent("order_refunded", 1, 0, ALICE.address, -1, 5, ORDER_ID, ()),
-    "settled": ChainEvent("settled", 1, 0, bytes(20), -1, 5, ORDER_ID, (1, 1, 1)),
-    "signers_rotated": ChainEvent("signers_rotated", 1, 0, bytes(20), -1, 0, bytes(60), (1, 3)),
-    "funded": ChainEvent("funded", 1, 0, ALICE.address, -1, 5, b"", ()),
+    "unstake_requested": ChainEvent(
+        kind="unstake_requested",
+        block=1,
+        log_index=0,
+        account=ALICE.address,
+        role=0,
+        amount_grains=1,
+        subject=b"",
+        detail=(0, 9),
+    ),
+    "withdrawn": ChainEvent(
+        kind="withdrawn", block=1, log_index=0, account=ALICE.address, role=0, amount_grains=1, subject=b"", detail=()
+    ),
+    "slashed": ChainEvent(
+        kind="slashed", block=1, log_index=0, account=ALICE.address, role=0, amount_grains=1, subject=b"", detail=(0,)
+    ),
+    "signing_key_set": ChainEvent(
+        kind="signing_key_set",
+        block=1,
+        log_index=0,
+        account=ALICE.address,
+        role=-1,
+        amount_grains=0,
+        subject=b"\x02" * 20,
+        detail=(),
+    ),
+    "order_placed": ChainEvent(
+        kind="order_placed",
+        block=1,
+        log_index=0,
+        account=ALICE.address,
+        role=-1,
+        amount_grains=5,
+        subject=ORDER_ID,
+        detail=(1, 1, 9, 2**64 - 1),
+    ),
+    "order_refunded": ChainEvent(
+        kind="order_refunded",
+        block=1,
+        log_index=0,
+        account=ALICE.address,
+        role=-1,
+        amount_grains=5,
+        subject=ORDER_ID,
+        detail=(),
+    ),
+    "settled": ChainEvent(
+        kind="settled",
+        block=1,
+        log_index=0,
+        account=bytes(20),
+        role=-1,
+        amount_grains=5,
+        subject=ORDER_ID,
+        detail=(1, 1, 1),
+    ),
+    "signers_rotated": ChainEvent(
+        kind="signers_rotated",
+        block=1,
+        log_index=0,
+        account=bytes(20),
+        role=-1,
+        amount_grains=0,
+        subject=bytes(60),
+        detail=(1, 3),
+    ),
+    "funded": ChainEvent(
+        kind="funded", block=1, log_index=0, account=ALICE.address, role=-1, amount_grains=5, subject=b"", detail=()
+    ),
 }
 CHANGES = [
     {"kind": "minted"}, {"kind": ""}, {"role": 99}, {"role": 4}, {"role": -2}, {"account": b""},
@@ -189,22 +297,63 @@ def test_unbonding_stake_is_no_longer_free_but_can_still_be_slashed() -> None:
     order_id = bring_to(world, Window.COMMIT, claimed=False)
     assert world.claim(order_id, PROVIDERS[0], "model 0").accepted
     address = PROVIDERS[0].address
-    world.chain(ChainEvent("unstake_requested", 3, 0, address, 0, 200 * POT, b"", (0, 99)))
+    world.chain(
+        ChainEvent(
+            kind="unstake_requested",
+            block=3,
+            log_index=0,
+            account=address,
+            role=0,
+            amount_grains=200 * POT,
+            subject=b"",
+            detail=(0, 99),
+        )
+    )
     book = world.ledger.book
     assert book.free(address, Role.PROVIDER) == 0 and not book.state.accounts[address].active[Role.PROVIDER]
     world.wait_for(order_id, Window.VOID)
     stake = book.stake(address, Role.PROVIDER)
     assert (stake.bonded, stake.unbonding, stake.locked, stake.slashed) == (0, 199 * POT, 0, POT)
-    world.chain(ChainEvent("withdrawn", 4, 0, address, 0, 200 * POT, b"", ()))
+    world.chain(
+        ChainEvent(
+            kind="withdrawn",
+            block=4,
+            log_index=0,
+            account=address,
+            role=0,
+            amount_grains=200 * POT,
+            subject=b"",
+            detail=(),
+        )
+    )
     assert stake.unbonding == 0, "what the chain pays beyond what the ledger holds is no one else's"
 
 
 def test_stake_that_the_chain_releases_is_counted_as_withdrawn() -> None:
     world = World()
     world.chain(
-        staked(30 * POT), ChainEvent("unstake_requested", 2, 0, ALICE.address, 0, 10 * POT, b"", (20 * POT, 9)),
-        ChainEvent("withdrawn", 3, 0, ALICE.address, 0, 10 * POT, b"", ()),
-    )  # fmt: skip
+        staked(30 * POT),
+        ChainEvent(
+            kind="unstake_requested",
+            block=2,
+            log_index=0,
+            account=ALICE.address,
+            role=0,
+            amount_grains=10 * POT,
+            subject=b"",
+            detail=(20 * POT, 9),
+        ),
+        ChainEvent(
+            kind="withdrawn",
+            block=3,
+            log_index=0,
+            account=ALICE.address,
+            role=0,
+            amount_grains=10 * POT,
+            subject=b"",
+            detail=(),
+        ),
+    )
     state = world.ledger.state
     assert (bonded(world), state.withdrawn_grains, state.staked_grains) == (20 * POT, 10 * POT, 20 * POT)
 
@@ -217,7 +366,18 @@ def test_an_escrow_that_differs_from_its_order_ends_it_and_goes_back() -> None:
     world.escrow(structs.replace(order, fee_grains=2 * POT))
     assert world.ledger.state.escrows, "it is another order's id"
     detail = (order.fee_grains + 1, order.bond_grains, order.seal_by_s, order.nonce)
-    world.chain(ChainEvent("order_placed", 2, 0, order.client, -1, order.reward_grains, order.id, detail))
+    world.chain(
+        ChainEvent(
+            kind="order_placed",
+            block=2,
+            log_index=0,
+            account=order.client,
+            role=-1,
+            amount_grains=order.reward_grains,
+            subject=order.id,
+            detail=detail,
+        )
+    )
     assert world.order(order.id).void_reason == VoidReason.WRONG_ESCROW
     assert world.ledger.state.accounts[order.client].earned_grains == 28 * POT + 1
 
@@ -255,13 +415,35 @@ def test_an_escrow_that_comes_after_its_order_was_forgotten_waits_for_it() -> No
 def test_a_refund_ends_the_order_in_any_window_and_frees_every_stake(window: Window) -> None:
     world = new_world()
     order_id = bring_to(world, window)
-    world.chain(ChainEvent("order_refunded", 9, 0, world.client.address, -1, 28 * POT, order_id, ()))
+    world.chain(
+        ChainEvent(
+            kind="order_refunded",
+            block=9,
+            log_index=0,
+            account=world.client.address,
+            role=-1,
+            amount_grains=28 * POT,
+            subject=order_id,
+            detail=(),
+        )
+    )
     order, state = world.order(order_id), world.ledger.state
     assert (order.window, order.void_reason, order.payouts) == (Window.VOID, VoidReason.REFUNDED, [])
     assert all(stake.locked == 0 for account in state.accounts.values() for stake in account.stakes)
     assert (state.earned_grains, state.escrowed_grains, state.withdrawn_grains) == (0, 0, 28 * POT)
     assert not state.unsettled and world.ledger.due_ms() is None
-    world.chain(ChainEvent("order_refunded", 9, 1, world.client.address, -1, 28 * POT, order_id, ()))
+    world.chain(
+        ChainEvent(
+            kind="order_refunded",
+            block=9,
+            log_index=1,
+            account=world.client.address,
+            role=-1,
+            amount_grains=28 * POT,
+            subject=order_id,
+            detail=(),
+        )
+    )
     assert state.withdrawn_grains == 28 * POT
 
 
@@ -269,7 +451,18 @@ def test_a_refund_of_money_without_an_order_gives_it_back() -> None:
     world = World()
     order = world.new_order()
     world.escrow(order)
-    world.chain(ChainEvent("order_refunded", 9, 0, order.client, -1, 28 * POT, order.id, ()))
+    world.chain(
+        ChainEvent(
+            kind="order_refunded",
+            block=9,
+            log_index=0,
+            account=order.client,
+            role=-1,
+            amount_grains=28 * POT,
+            subject=order.id,
+            detail=(),
+        )
+    )
     assert world.ledger.state.withdrawn_grains == 28 * POT and not world.ledger.state.escrows
 
 
@@ -277,5 +470,16 @@ def test_a_refund_after_settlement_is_not_believed_twice() -> None:
     world = new_world()
     order_id = bring_to(world, Window.SETTLED)
     earned = world.ledger.state.earned_grains
-    world.chain(ChainEvent("order_refunded", 9, 0, world.client.address, -1, 28 * POT, order_id, ()))
+    world.chain(
+        ChainEvent(
+            kind="order_refunded",
+            block=9,
+            log_index=0,
+            account=world.client.address,
+            role=-1,
+            amount_grains=28 * POT,
+            subject=order_id,
+            detail=(),
+        )
+    )
     assert world.order(order_id).window == Window.SETTLED and world.ledger.state.earned_grains == earned

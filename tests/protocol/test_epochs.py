@@ -104,7 +104,18 @@ def test_each_round_asks_for_new_signatures_and_the_chain_may_confirm_any_of_the
         world.wait(world.parameters.settlement_timeout_ms)
         assert pending(world).round == round_ and pending(world).root == first.root
         assert world.ledger.state.pending is not None and not world.ledger.state.pending.signatures
-    world.chain(ChainEvent("settled", 9, 0, bytes(20), -1, first.cumulative_total, first.root, (1, 1, 1)))
+    world.chain(
+        ChainEvent(
+            kind="settled",
+            block=9,
+            log_index=0,
+            account=bytes(20),
+            role=-1,
+            amount_grains=first.cumulative_total,
+            subject=first.root,
+            detail=(1, 1, 1),
+        )
+    )
     assert world.ledger.state.pending is None and world.ledger.state.confirmed.epoch == 1
 
 
@@ -123,7 +134,18 @@ def test_no_two_settlements_of_one_epoch_share_a_round() -> None:
     note()
     world.wait(world.parameters.settlement_timeout_ms)
     note()
-    world.chain(ChainEvent("order_refunded", 9, 0, world.client.address, -1, 28 * POT, first, ()))
+    world.chain(
+        ChainEvent(
+            kind="order_refunded",
+            block=9,
+            log_index=0,
+            account=world.client.address,
+            role=-1,
+            amount_grains=28 * POT,
+            subject=first,
+            detail=(),
+        )
+    )
     finish_due(world)
     note()
     assert world.ledger.state.pending is not None and world.ledger.state.pending.order_ids == [second]
@@ -138,7 +160,18 @@ def test_no_two_settlements_of_one_epoch_share_a_round() -> None:
 def test_a_refund_of_another_order_leaves_the_pending_epoch_alone(world: World) -> None:
     before = pending(world)
     order_id, _ = world.start(nonce=77)
-    world.chain(ChainEvent("order_refunded", 9, 0, world.client.address, -1, 28 * POT, order_id, ()))
+    world.chain(
+        ChainEvent(
+            kind="order_refunded",
+            block=9,
+            log_index=0,
+            account=world.client.address,
+            role=-1,
+            amount_grains=28 * POT,
+            subject=order_id,
+            detail=(),
+        )
+    )
     assert pending(world) == before
 
 
@@ -146,7 +179,18 @@ def test_a_refund_of_another_order_leaves_the_pending_epoch_alone(world: World) 
 def test_a_confirmation_of_something_else_settles_nothing(world: World, wrong: dict[str, object]) -> None:
     settlement = pending(world)
     root, epoch = wrong.get("root", settlement.root), wrong.get("epoch", settlement.epoch)
-    world.chain(ChainEvent("settled", 9, 0, bytes(20), -1, settlement.cumulative_total, root, (epoch, 1, 1)))
+    world.chain(
+        ChainEvent(
+            kind="settled",
+            block=9,
+            log_index=0,
+            account=bytes(20),
+            role=-1,
+            amount_grains=settlement.cumulative_total,
+            subject=root,
+            detail=(epoch, 1, 1),
+        )
+    )
     assert pending(world) == settlement and world.ledger.state.confirmed.epoch == 0
 
 
@@ -154,7 +198,18 @@ def test_a_confirmation_comes_once(world: World) -> None:
     settlement = pending(world)
     world.settle()
     confirmed = world.ledger.state.confirmed
-    world.chain(ChainEvent("settled", 9, 1, bytes(20), -1, settlement.cumulative_total, settlement.root, (1, 1, 1)))
+    world.chain(
+        ChainEvent(
+            kind="settled",
+            block=9,
+            log_index=1,
+            account=bytes(20),
+            role=-1,
+            amount_grains=settlement.cumulative_total,
+            subject=settlement.root,
+            detail=(1, 1, 1),
+        )
+    )
     assert world.ledger.state.confirmed is confirmed
 
 
@@ -185,7 +240,18 @@ def test_a_refund_of_an_order_left_for_the_next_epoch_keeps_the_books(two_per_ep
     order_ids = ended_orders(world, 3)
     finish_due(world)
     before = pending(world)
-    world.chain(ChainEvent("order_refunded", 9, 0, world.client.address, -1, 28 * POT, order_ids[2], ()))
+    world.chain(
+        ChainEvent(
+            kind="order_refunded",
+            block=9,
+            log_index=0,
+            account=world.client.address,
+            role=-1,
+            amount_grains=28 * POT,
+            subject=order_ids[2],
+            detail=(),
+        )
+    )
     assert pending(world) == before
     world.settle()
     assert world.ledger.state.accounts[world.client.address].earned_grains == 56 * POT

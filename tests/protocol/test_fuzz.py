@@ -83,7 +83,9 @@ def with_change(value: Any, data: st.DataObject, order_id: bytes) -> Any:
 def said(world: World, who: Identity, kind: str, body: bytes) -> None:
     """Order this body in the account's name; whatever comes, the ledger must stay whole."""
     nonce = world.nonces[who.address] = world.nonces.get(who.address, 0) + 1
-    transaction = Transaction(world.network_id, kind, who.address, nonce, body, b"")
+    transaction = Transaction(
+        network_id=world.network_id, kind=kind, account=who.address, nonce=nonce, body=body, signature=b""
+    )
     request = encode(msgspec.structs.replace(transaction, signature=who.sign(transaction.digest)))
     if len(request) > TRANSACTION_LIMIT_BYTES:
         with pytest.raises(Oversize):

@@ -39,14 +39,18 @@ ROLE = Role.AGGREGATOR
 def contact(name: str) -> Contact:
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:2], "big")
     return Contact(
-        "127.0.0.1", 1 + number % 60_000, 60_001 + number % 5_000, hashlib.sha256(name.encode()).hexdigest()[:40]
+        host="127.0.0.1",
+        peer_port=1 + number % 60_000,
+        client_port=60_001 + number % 5_000,
+        curve_public=hashlib.sha256(name.encode()).hexdigest()[:40],
     )
 
 
 def application_for(kind: type, world: World, account: Identity, fresh: Identity, name: str = "") -> Record:
     where, sealing = contact(name or str(fresh.address.hex())), SealingKey.from_secret(bytes(31) + b"\x07").public
     digest = possession_digest(world.network_id, account.address, where, sealing)
-    return kind(fresh.address, sealing, where, fresh.sign(digest))
+    possession = fresh.sign(digest)
+    return kind(voting_key=fresh.address, sealing_public=sealing, contact=where, possession=possession)
 
 
 class Town(World):
@@ -67,7 +71,18 @@ class Town(World):
         self.batch()
 
     def fund(self, identity: Identity) -> None:
-        self.chain(ChainEvent("staked", 1, 0, identity.address, int(ROLE), 200 * POT, b"", (200 * POT,)))
+        self.chain(
+            ChainEvent(
+                kind="staked",
+                block=1,
+                log_index=0,
+                account=identity.address,
+                role=int(ROLE),
+                amount_grains=200 * POT,
+                subject=b"",
+                detail=(200 * POT,),
+            )
+        )
 
     def seat(self, newcomer: Identity) -> None:
         """A newcomer's whole way to a seat."""
@@ -91,7 +106,24 @@ def test_a_staked_account_gets_a_seat_by_the_quorums_vote_and_not_before() -> No
         town.must(each, VoteSeat(newcomer.address, True))
         assert (newcomer.address in town.accounts) == (count == quorum(4))
     assert town.ledger.book.quorum == quorum(5) and len(town.accounts) == 5
-    town.must(newcomer, Attest(town.chain_events, (ChainEvent("funded", 1, 0, key("a").address, -1, 1, b"", ()),)))
+    town.must(
+        newcomer,
+        Attest(
+            town.chain_events,
+            (
+                ChainEvent(
+                    kind="funded",
+                    block=1,
+                    log_index=0,
+                    account=key("a").address,
+                    role=-1,
+                    amount_grains=1,
+                    subject=b"",
+                    detail=(),
+                ),
+            ),
+        ),
+    )
 
 
 @pytest.mark.parametrize("n", [4, 5, 6, 7, 10, 13])
@@ -112,12 +144,28 @@ def test_a_seat_needs_stake_and_the_keys_own_word() -> None:
     assert town.submit(rich, stolen).code == "BadSeat"
     taken = application_for(Join, town, rich, town.aggregators[0])
     assert town.submit(rich, taken).code == "BadSeat"
-    bad = Join(rich.address, bytes(32), Contact("", 1, 2, "x" * 40), bytes(65))
+    bad = Join(
+        voting_key=rich.address,
+        sealing_public=bytes(32),
+        contact=Contact(host="", peer_port=1, client_port=2, curve_public="x" * 40),
+        possession=bytes(65),
+    )
     assert town.submit(rich, bad).code == "Malformed"
     assert town.submit(town.aggregators[0], VoteSeat(rich.address, True)).code == "BadSeat"
     assert town.submit(rich, VoteSeat(rich.address, True)).code == "NotAllowed"
     town.must(rich, application_for(Join, town, rich, rich))
-    town.chain(ChainEvent("unstake_requested", 1, 0, rich.address, int(ROLE), 200 * POT, b"", (0, 9)))
+    town.chain(
+        ChainEvent(
+            kind="unstake_requested",
+            block=1,
+            log_index=0,
+            account=rich.address,
+            role=int(ROLE),
+            amount_grains=200 * POT,
+            subject=b"",
+            detail=(0, 9),
+        )
+    )
     replies = [town.submit(each, VoteSeat(rich.address, True)) for each in town.aggregators[:3]]
     assert [reply.code for reply in replies] == ["", "", "InsufficientStake"]
 
@@ -163,7 +211,21 @@ def test_a_rotated_key_speaks_for_its_account_and_the_old_one_is_silent_and_stil
     account, fresh = town.aggregators[2], key("fresh")
     assert town.submit(fresh, application_for(RotateKeys, town, account, fresh)).code == "BadSeat"
     town.must(account, application_for(RotateKeys, town, account, fresh))
-    event = Attest(town.chain_events, (ChainEvent("funded", 1, 0, key("a").address, -1, 1, b"", ()),))
+    event = Attest(
+        town.chain_events,
+        (
+            ChainEvent(
+                kind="funded",
+                block=1,
+                log_index=0,
+                account=key("a").address,
+                role=-1,
+                amount_grains=1,
+                subject=b"",
+                detail=(),
+            ),
+        ),
+    )
     assert town.submit(account, event).code == "NotAllowed"
     town.must(fresh, event)
     town.take_over()

@@ -179,7 +179,18 @@ def test_a_refund_before_the_settlement_takes_the_payouts_back(world: World) -> 
     world.wait_for(order_id, Window.FINALIZATION)
     world.wait(1_100)
     assert world.ledger.state.pending is not None
-    world.chain(ChainEvent("order_refunded", 5, 0, world.client.address, -1, 25 * POT, order_id, ()))
+    world.chain(
+        ChainEvent(
+            kind="order_refunded",
+            block=5,
+            log_index=0,
+            account=world.client.address,
+            role=-1,
+            amount_grains=25 * POT,
+            subject=order_id,
+            detail=(),
+        )
+    )
     assert world.order(order_id).void_reason == VoidReason.REFUNDED
     assert world.ledger.state.pending is None
     assert earned(world, PROVIDERS[1]) == 0

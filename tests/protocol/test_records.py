@@ -42,16 +42,55 @@ ACCOUNT = b"\x11" * 20
 def fixed_order() -> OrderRecord:
     """An order whose every byte is written here."""
     blob = Link(b"\x21" * 32, 1_000, "https://example.org/blob")
-    test = TestData(blob, ROOT, b"\x22" * 32, 900, 10, b"\x23" * 32, (b"\x24" * 32,) * 4, (b"\x25" * 81,) * 4)
-    windows = Windows(10_000, 5_000, 5_000, 5_000, 5_000, 3_000, 2_000, 2_000)
+    test = TestData(
+        link=blob,
+        root=ROOT,
+        plain_digest=b"\x22" * 32,
+        plain_bytes=900,
+        examples=10,
+        key_commitment=b"\x23" * 32,
+        share_commitments=(b"\x24" * 32,) * 4,
+        sealed_shares=(b"\x25" * 81,) * 4,
+    )
+    windows = Windows(
+        train_ms=10_000,
+        reveal_ms=5_000,
+        release_ms=5_000,
+        score_ms=5_000,
+        open_scores_ms=5_000,
+        challenge_ms=3_000,
+        open_challenges_ms=2_000,
+        judge_ms=2_000,
+    )
     return OrderRecord(
-        NETWORK, ACCOUNT, 7, 1_900_000_000, 25 * 10**9, 10**9, 2 * 10**9, blob, blob, blob, test,
-        ScoreSpec("accuracy", 1), windows, 10**9, 9, 10, 1_000, "digits", ("vision",),
-    )  # fmt: skip
+        network_id=NETWORK,
+        client=ACCOUNT,
+        nonce=7,
+        seal_by_s=1_900_000_000,
+        reward_grains=25 * 10**9,
+        fee_grains=10**9,
+        bond_grains=2 * 10**9,
+        model=blob,
+        weights=blob,
+        train=blob,
+        test=test,
+        score=ScoreSpec("accuracy", 1),
+        windows=windows,
+        claim_bond_grains=10**9,
+        baseline_total=9,
+        baseline_count=10,
+        margin_micro=1_000,
+        title="digits",
+        tags=("vision",),
+    )
 
 
 GENESIS = Genesis(
-    "golden", 1337, b"\x07" * 20, tuple(Member(bytes([i]) * 20, bytes([i]) * 32) for i in range(4)), Parameters()
+    name="golden",
+    chain_id=1337,
+    settlement_contract=b"\x07" * 20,
+    members=tuple(Member(bytes([i]) * 20, bytes([i]) * 32) for i in range(4)),
+    parameters=Parameters(),
 )
 
 
@@ -188,13 +227,22 @@ def test_an_order_that_cannot_be_kept_is_refused_by_name(changes: dict[str, Any]
 
 @given(st.integers(100, 10**7), st.integers(100, 10**7))
 def test_the_longest_cycle_counts_the_extension(train_ms: int, other_ms: int) -> None:
-    windows = Windows(train_ms, *([other_ms] * 7))
+    windows = Windows(train_ms=train_ms, **dict.fromkeys(Windows.__struct_fields__[1:], other_ms))
     assert windows.longest_ms == train_ms + 9 * other_ms
 
 
 def test_the_largest_order_fits_the_limit() -> None:
     link = Link(b"\x01" * 32, (1 << 50) - 1, "~" * 512)
-    test = TestData(link, ROOT, ROOT, 1 << 49, 1 << 39, ROOT, (ROOT,) * 100, (b"x" * 256,) * 100)
+    test = TestData(
+        link=link,
+        root=ROOT,
+        plain_digest=ROOT,
+        plain_bytes=1 << 49,
+        examples=1 << 39,
+        key_commitment=ROOT,
+        share_commitments=(ROOT,) * 100,
+        sealed_shares=(b"x" * 256,) * 100,
+    )
     order = structs.replace(
         fixed_order(), model=link, weights=link, train=link, test=test, title="é" * 120, tags=("é" * 32,) * 8
     )

@@ -17,7 +17,7 @@ from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import Refused
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.records import Contact, ScoreSpec, Windows, possession_digest, validation_commitment
+from pot_lab.protocol.records import Contact, ScoreSpec, possession_digest, validation_commitment
 from pot_lab.protocol.state import LedgerState
 from pot_lab.protocol.transactions import (
     Accuse,
@@ -41,7 +41,7 @@ from pot_lab.protocol.transactions import (
     sign,
 )
 from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to, new_world, speech
-from tests.protocol.world import POT, World, key, link, salt
+from tests.protocol.world import POT, WINDOWS, World, key, link, salt
 
 H = b"\x02" * 32
 STRANGER = key("stranger")
@@ -71,7 +71,9 @@ def again(world: World, window: Window, kind: str) -> tuple[Identity, Record]:
 
 def revealed_again(world: World) -> tuple[Identity, Record]:
     order_id = bring_to(world, Window.REVEAL)
-    return PROVIDERS[1], RevealModel(order_id, world.mid(order_id, MODELS[1]), link(MODELS[1]), salt(MODELS[1]))
+    return PROVIDERS[1], RevealModel(
+        order_id=order_id, mid=world.mid(order_id, MODELS[1]), weights=link(MODELS[1]), salt=salt(MODELS[1])
+    )
 
 
 def names_twice(world: World, window: Window, kind: str) -> tuple[Identity, Record]:
@@ -153,9 +155,11 @@ def short_seal(world: World) -> tuple[Identity, Record]:
 
 
 def rotation(world: World, name: str) -> RotateKeys:
-    contact, sealing = Contact("127.0.0.1", 1, 2, "0" * 40), bytes(32)
+    contact, sealing = Contact(host="127.0.0.1", peer_port=1, client_port=2, curve_public="0" * 40), bytes(32)
     digest = possession_digest(world.network_id, world.aggregators[0].address, contact, sealing)
-    return RotateKeys(key(name).address, sealing, contact, key(name).sign(digest))
+    return RotateKeys(
+        voting_key=key(name).address, sealing_public=sealing, contact=contact, possession=key(name).sign(digest)
+    )
 
 
 def scene_keys_twice(world: World) -> tuple[Identity, Record]:
@@ -194,7 +198,7 @@ SCENES: list[tuple[str, Scene]] = [
     ("PoolFull", scene_pool_full),
     ("TooManyOrders", scene_too_many_claims),
     ("BadOrder", lambda w: (w.client, Put(w.new_order(title="x" * 121)))),
-    ("BadWindows", lambda w: (w.client, Put(w.new_order(windows=Windows(1, *[5_000] * 7))))),
+    ("BadWindows", lambda w: (w.client, Put(w.new_order(windows=structs.replace(WINDOWS, train_ms=1))))),
     ("BadWindows", short_seal),
     ("UnknownScoreFunction", lambda w: (w.client, Put(w.new_order(score=ScoreSpec("x", 1))))),
     ("RewardTooSmall", lambda w: (w.client, Put(w.new_order(reward_grains=1)))),
@@ -346,4 +350,6 @@ def test_the_client_may_release_its_key_itself() -> None:
     world.must(world.client, ReleaseKey(order_id, world.keys[order_id]))
     assert world.order(order_id).test_key == world.keys[order_id] and world.order(order_id).window == Window.SCORE
     assert world.submit(world.aggregators[0], ReleaseShare(order_id, world.shares[order_id][0])).code == "TooLate"
-    assert world.submit(PROVIDERS[0], RevealModel(order_id, H, link("x"), H)).code == "TooLate"
+    assert (
+        world.submit(PROVIDERS[0], RevealModel(order_id=order_id, mid=H, weights=link("x"), salt=H)).code == "TooLate"
+    )

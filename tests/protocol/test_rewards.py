@@ -83,7 +83,7 @@ def test_shares_are_in_proportion_and_never_more_than_all(amount: int, by: dict[
 
 def test_odd_amounts_round_to_the_treasury() -> None:
     terms = structs.replace(Parameters(), treasury=TREASURY)
-    escrow = Escrow(CLIENT, 101, 7, 3, 0)
+    escrow = Escrow(client=CLIENT, reward_grains=101, fee_grains=7, bond_grains=3, seal_by_s=0)
     payouts = sealed_payouts(
         escrow, terms, WINNER, dict.fromkeys(PEOPLE[:2], 1), dict.fromkeys(PEOPLE[:3], 1), MEMBERS[:4]
     )

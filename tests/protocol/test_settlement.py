@@ -172,7 +172,15 @@ def test_a_value_outside_its_type_is_refused_and_named(encoding) -> None:
 
 
 def test_a_signature_is_bound_to_chain_and_contract() -> None:
-    settlement = Settlement(1, 0, 1, bytes(32), 5, orders_hash([]), bytes(32))
+    settlement = Settlement(
+        epoch=1,
+        round=0,
+        signer_set_id=1,
+        root=bytes(32),
+        cumulative_total=5,
+        orders_hash=orders_hash([]),
+        ledger_hash=bytes(32),
+    )
     digests = {
         settlement_digest(chain, contract, settlement) for chain in (1, 2) for contract in (b"\1" * 20, b"\2" * 20)
     }

@@ -31,11 +31,29 @@ def signature(town: Town, signer: Identity) -> SignRotation:
 
 
 def rotated(set_id: int, threshold: int, keys: list[bytes]) -> ChainEvent:
-    return ChainEvent("signers_rotated", 9, 0, bytes(20), -1, 0, b"".join(keys), (set_id, threshold))
+    return ChainEvent(
+        kind="signers_rotated",
+        block=9,
+        log_index=0,
+        account=bytes(20),
+        role=-1,
+        amount_grains=0,
+        subject=b"".join(keys),
+        detail=(set_id, threshold),
+    )
 
 
 def named(account: Identity, signing: Identity) -> ChainEvent:
-    return ChainEvent("signing_key_set", 9, 0, account.address, -1, 0, signing.address, ())
+    return ChainEvent(
+        kind="signing_key_set",
+        block=9,
+        log_index=0,
+        account=account.address,
+        role=-1,
+        amount_grains=0,
+        subject=signing.address,
+        detail=(),
+    )
 
 
 def seat(town: Town, newcomer: Identity) -> None:
@@ -195,7 +213,18 @@ def test_a_key_that_was_named_without_stake_is_not_relied_on() -> None:
     town.fund(newcomer)
     town.chain(named(newcomer, newcomer))
     stake = 200 * POT
-    town.chain(ChainEvent("unstake_requested", 1, 0, newcomer.address, int(Role.AGGREGATOR), stake, b"", (0, 9)))
+    town.chain(
+        ChainEvent(
+            kind="unstake_requested",
+            block=1,
+            log_index=0,
+            account=newcomer.address,
+            role=int(Role.AGGREGATOR),
+            amount_grains=stake,
+            subject=b"",
+            detail=(0, 9),
+        )
+    )
     town.chain(named(newcomer, key("other")))
     town.seat(newcomer)
     town.take_over()

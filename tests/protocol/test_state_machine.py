@@ -41,7 +41,16 @@ people = st.sampled_from(PEOPLE)
 roles = st.sampled_from([Role.PROVIDER, Role.VALIDATOR])
 models = st.sampled_from(MODELS)
 some = st.integers(0, 1 << 16)
-SHORT = Windows(3_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000)
+SHORT = Windows(
+    train_ms=3_000,
+    reveal_ms=1_000,
+    release_ms=1_000,
+    score_ms=1_000,
+    open_scores_ms=1_000,
+    challenge_ms=1_000,
+    open_challenges_ms=1_000,
+    judge_ms=1_000,
+)
 PARAMETERS = Parameters(
     update_ms=2_000, pool_ms=5_000, settlement_timeout_ms=4_000, retention_ms=20_000, validators_per_model=3,
     max_live_orders_per_account=3, treasury=key("treasury").address,
@@ -99,7 +108,16 @@ class Market(RuleBasedStateMachine):
                 self.escrowed.add(order.id)
                 detail = (order.fee_grains + off, order.bond_grains, order.seal_by_s, order.nonce)
                 self.world.chain(
-                    ChainEvent("order_placed", 2, 0, order.client, -1, order.reward_grains, order.id, detail)
+                    ChainEvent(
+                        kind="order_placed",
+                        block=2,
+                        log_index=0,
+                        account=order.client,
+                        role=-1,
+                        amount_grains=order.reward_grains,
+                        subject=order.id,
+                        detail=detail,
+                    )
                 )
 
     @rule(number=some)
@@ -110,7 +128,18 @@ class Market(RuleBasedStateMachine):
         if open_ids and number % 4 == 0:
             order_id = open_ids[number % len(open_ids)]
             client = next(order.client for order in self.orders if order.id == order_id)
-            self.world.chain(ChainEvent("order_refunded", 9, 0, client, -1, 1, order_id, ()))
+            self.world.chain(
+                ChainEvent(
+                    kind="order_refunded",
+                    block=9,
+                    log_index=0,
+                    account=client,
+                    role=-1,
+                    amount_grains=1,
+                    subject=order_id,
+                    detail=(),
+                )
+            )
 
     @rule(who=people, number=some)
     def withdraw(self, who: Identity, number: int) -> None:
@@ -218,7 +247,18 @@ class Market(RuleBasedStateMachine):
     # --- members ---------------------------------------------------------------------------------------------------
     @rule(who=people, role=roles, grains=st.integers(1, 30 * POT), number=some)
     def stakes(self, who: Identity, role: Role, grains: int, number: int) -> None:
-        self.world.chain(ChainEvent("staked", 1, 0, who.address, int(role), grains, b"", (grains,)))
+        self.world.chain(
+            ChainEvent(
+                kind="staked",
+                block=1,
+                log_index=0,
+                account=who.address,
+                role=int(role),
+                amount_grains=grains,
+                subject=b"",
+                detail=(grains,),
+            )
+        )
         self.world.submit(who, Register(int(role)))
 
     @rule(
@@ -229,7 +269,18 @@ class Market(RuleBasedStateMachine):
     )
     def unstakes(self, who: Identity, role: Role, grains: int, kind: str) -> None:
         detail = (0, 9) if kind == "unstake_requested" else ()
-        self.world.chain(ChainEvent(kind, 1, 0, who.address, int(role), grains, b"", detail))
+        self.world.chain(
+            ChainEvent(
+                kind=kind,
+                block=1,
+                log_index=0,
+                account=who.address,
+                role=int(role),
+                amount_grains=grains,
+                subject=b"",
+                detail=detail,
+            )
+        )
 
     @rule(who=people, role=roles, leave=st.booleans())
     def registers(self, who: Identity, role: Role, leave: bool) -> None:
@@ -237,7 +288,16 @@ class Market(RuleBasedStateMachine):
 
     @rule(ahead=st.integers(0, 3), grains=st.integers(0, POT))
     def false_witness(self, ahead: int, grains: int) -> None:
-        event = ChainEvent("staked", 1, 0, PEOPLE[0].address, 0, grains, b"", (grains,))
+        event = ChainEvent(
+            kind="staked",
+            block=1,
+            log_index=0,
+            account=PEOPLE[0].address,
+            role=0,
+            amount_grains=grains,
+            subject=b"",
+            detail=(grains,),
+        )
         self.world.must(self.world.aggregators[3], Attest(self.world.ledger.state.next_chain_event + ahead, (event,)))
 
     # --- time and the chain ----------------------------------------------------------------------------------------

@@ -105,8 +105,8 @@ def bodies() -> list[tuple[str, bytes]]:
         ("claim", encode(Claim(H, H + b"\x00"))),
         ("claim", encode(Claim(H, b""))),
         ("release_key", encode(ReleaseKey(H, SHORT))),
-        ("reveal_model", encode(RevealModel(H, SHORT, link("x"), H))),
-        ("reveal_model", encode(RevealModel(H, H, link("x"), b"\x01" * 60_000))),
+        ("reveal_model", encode(RevealModel(order_id=H, mid=SHORT, weights=link("x"), salt=H))),
+        ("reveal_model", encode(RevealModel(order_id=H, mid=H, weights=link("x"), salt=b"\x01" * 60_000))),
         ("commit_scores", encode(CommitScores(H, ()))),
         ("commit_scores", encode(CommitScores(H, items))),
         ("commit_scores", encode(CommitScores(H, (ScoreCommitment(SHORT, H),)))),
@@ -128,7 +128,9 @@ def bodies() -> list[tuple[str, bytes]]:
 @pytest.mark.parametrize(("kind", "body"), bodies())
 def test_a_body_that_is_not_its_kinds_is_refused_with_a_short_reply(kind: str, body: bytes) -> None:
     world = World()
-    transaction = Transaction(world.network_id, kind, ALICE.address, 1, body, b"")
+    transaction = Transaction(
+        network_id=world.network_id, kind=kind, account=ALICE.address, nonce=1, body=body, signature=b""
+    )
     request = encode(structs.replace(transaction, signature=ALICE.sign(transaction.digest)))
     before = world.ledger.state.accounts
     (reply,) = world.ordered(request)

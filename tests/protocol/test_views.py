@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from msgspec import structs
 
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.errors import Malformed, Oversize
@@ -13,7 +14,6 @@ from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import Windows
 from pot_lab.protocol.settlement import reward_leaf, slash_leaf, verify_proof
 from pot_lab.protocol.state import OrderHeader
 from tests.protocol.scenes import MODELS, PROVIDERS, RESTING, VALIDATORS, bring_to, finish, new_world
@@ -75,8 +75,7 @@ def test_orders_are_fetched_by_reward_per_training_time_without_division() -> No
     world = World()
     offers = [(10 * POT, 10_000), (10 * POT + 1, 10_000), (30 * POT, 30_001), (5 * POT, 4_999), (10 * POT, 10_000)]
     for nonce, (reward, train_ms) in enumerate(offers, 1):
-        windows = Windows(train_ms, *[getattr(WINDOWS, name) for name in Windows.__struct_fields__[1:]])
-        world.start(nonce=nonce, reward_grains=reward, windows=windows)
+        world.start(nonce=nonce, reward_grains=reward, windows=structs.replace(WINDOWS, train_ms=train_ms))
     found = ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView])
     assert isinstance(found, list)
     ranked = [(view.order.reward_grains, view.order.windows.train_ms) for view in found]

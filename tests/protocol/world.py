@@ -47,7 +47,16 @@ from pot_lab.protocol.transactions import (
 
 POT = GRAINS_PER_POT
 START_MS = 1_800_000_000_000
-WINDOWS = Windows(10_000, 5_000, 5_000, 5_000, 5_000, 3_000, 2_000, 2_000)
+WINDOWS = Windows(
+    train_ms=10_000,
+    reveal_ms=5_000,
+    release_ms=5_000,
+    score_ms=5_000,
+    open_scores_ms=5_000,
+    challenge_ms=3_000,
+    open_challenges_ms=2_000,
+    judge_ms=2_000,
+)
 
 
 def key(name: str) -> Identity:
@@ -71,7 +80,9 @@ class World:
         ]
         members = tuple(Member(a.address, s.public) for a, s in zip(self.aggregators, self.sealing, strict=True))
         self.parameters = parameters or Parameters(update_ms=1_000, treasury=key("treasury").address)
-        self.genesis = Genesis("test", 1337, b"\x07" * 20, members, self.parameters)
+        self.genesis = Genesis(
+            name="test", chain_id=1337, settlement_contract=b"\x07" * 20, members=members, parameters=self.parameters
+        )
         self.network_id = self.genesis.network_id
         self.ledger = Ledger(self.genesis)
         self.now_ms = START_MS
@@ -158,13 +169,35 @@ class World:
 
     def stake(self, identity: Identity, role: Role, grains: int = 200 * POT) -> None:
         """Stake on the chain and register."""
-        self.chain(ChainEvent("staked", 1, 0, identity.address, int(role), grains, b"", (grains,)))
+        self.chain(
+            ChainEvent(
+                kind="staked",
+                block=1,
+                log_index=0,
+                account=identity.address,
+                role=int(role),
+                amount_grains=grains,
+                subject=b"",
+                detail=(grains,),
+            )
+        )
         self.must(identity, Register(int(role)))
 
     def escrow(self, order: OrderRecord) -> None:
         """Place the order's money on the chain."""
         detail = (order.fee_grains, order.bond_grains, order.seal_by_s, order.nonce)
-        self.chain(ChainEvent("order_placed", 2, 0, order.client, -1, order.reward_grains, order.id, detail))
+        self.chain(
+            ChainEvent(
+                kind="order_placed",
+                block=2,
+                log_index=0,
+                account=order.client,
+                role=-1,
+                amount_grains=order.reward_grains,
+                subject=order.id,
+                detail=detail,
+            )
+        )
 
     # --- orders -----------------------------------------------------------------------------------------------
     def new_order(self, **changes: Any) -> OrderRecord:
@@ -175,10 +208,15 @@ class World:
         root = sha256(b"root %d" % nonce)
         shares = split(secret, self.ledger.book.faulty + 1, len(self.aggregators), deterministic_bytes(f"{nonce}"))
         test = TestData(
-            link("test"), root, sha256(b"plain"), 1_000, 100, key_commitment(self.network_id, root, secret),
-            tuple(share_commitment(self.network_id, root, share) for share in shares),
-            tuple(seal(s.public, b"share", b"context") for s in self.sealing),
-        )  # fmt: skip
+            link=link("test"),
+            root=root,
+            plain_digest=sha256(b"plain"),
+            plain_bytes=1_000,
+            examples=100,
+            key_commitment=key_commitment(self.network_id, root, secret),
+            share_commitments=tuple(share_commitment(self.network_id, root, share) for share in shares),
+            sealed_shares=tuple(seal(s.public, b"share", b"context") for s in self.sealing),
+        )
         fields: dict[str, Any] = {
             "network_id": self.network_id, "client": client, "nonce": nonce, "seal_by_s": self.now_ms // 1000 + 100_000,
             "reward_grains": 25 * POT, "fee_grains": POT, "bond_grains": 2 * POT, "model": link("graph"),
@@ -207,7 +245,10 @@ class World:
 
     def reveal(self, order_id: bytes, provider: Identity, model: str) -> Reply:
         """Open a claim."""
-        return self.submit(provider, RevealModel(order_id, self.mid(order_id, model), link(model), salt(model)))
+        return self.submit(
+            provider,
+            RevealModel(order_id=order_id, mid=self.mid(order_id, model), weights=link(model), salt=salt(model)),
+        )
 
     def mid(self, order_id: bytes, model: str) -> bytes:
         """The model's id."""
@@ -222,12 +263,12 @@ class World:
         """What a validator says about a model that got `total` of `count`."""
         root = SumTree([1] * total + [0] * (count - total)).root
         return OpenedScore(
-            self.mid(order_id, model),
-            ClaimScore(total, count, model not in self.invalid),
-            root,
-            link("transcript"),
-            POT,
-            salt(model),
+            mid=self.mid(order_id, model),
+            score=ClaimScore(total, count, model not in self.invalid),
+            transcript_root=root,
+            transcript=link("transcript"),
+            stake_grains=POT,
+            salt=salt(model),
         )
 
     def commit_scores(self, order_id: bytes, validator: Identity, scores: dict[str, int]) -> Reply:
@@ -268,7 +309,16 @@ class World:
         assert pending is not None
         s = pending.settlement
         self.chain(
-            ChainEvent("settled", 9, 0, bytes(20), -1, s.cumulative_total, s.root, (s.epoch, s.round, s.signer_set_id))
+            ChainEvent(
+                kind="settled",
+                block=9,
+                log_index=0,
+                account=bytes(20),
+                role=-1,
+                amount_grains=s.cumulative_total,
+                subject=s.root,
+                detail=(s.epoch, s.round, s.signer_set_id),
+            )
         )
 
 

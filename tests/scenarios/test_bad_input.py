@@ -216,11 +216,11 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
             evil.submit(Claim(order.id, bytes(32)))
         links = {client: lab.store.put(data) for client, data in offered.items()}
         with pytest.raises(BadCommitment):  # another's model
-            evil.submit(RevealModel(order.id, mid(offered[honest]), links[honest], salt))
+            evil.submit(RevealModel(order_id=order.id, mid=mid(offered[honest]), weights=links[honest], salt=salt))
         with pytest.raises(BadCommitment):  # other weights than were named
-            evil.submit(RevealModel(order.id, mid(offered[evil]), links[honest], salt))
+            evil.submit(RevealModel(order_id=order.id, mid=mid(offered[evil]), weights=links[honest], salt=salt))
         for client, data in offered.items():
-            client.submit(RevealModel(order.id, mid(data), links[client], salt))
+            client.submit(RevealModel(order_id=order.id, mid=mid(data), weights=links[client], salt=salt))
         with pytest.raises(NoModel, match="not sealed yet"):
             order.model()
         ended = order.wait(300, settled=True)

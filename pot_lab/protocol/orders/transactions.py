@@ -78,7 +78,13 @@ def on_put(book: Book, client: bytes, body: Put) -> bytes:
             seen=book.index.unfunded,
             wanted="an order whose escrow is on the chain",
         )
-    state = OrderState(order, Window.WAITING, book.now_ms, book.now_ms + parameters.pool_ms, parameters)
+    state = OrderState(
+        order=order,
+        window=Window.WAITING,
+        put_ms=book.now_ms,
+        closes_ms=book.now_ms + parameters.pool_ms,
+        parameters=parameters,
+    )
     state.sealed_to = book.state.changed
     state.timeline.append(Span(Window.WAITING, book.now_ms))
     book.state.orders[order_id] = state
@@ -118,7 +124,11 @@ def on_claim(book: Book, provider: bytes, body: Claim) -> bytes:
         book.lock(provider, Role.PROVIDER, order.order.claim_bond_grains)
     book.state.claim_places += 1
     order.claims[provider] = ClaimState(
-        provider, body.commitment, book.state.claim_places, book.now_ms, order.order.claim_bond_grains
+        provider=provider,
+        commitment=body.commitment,
+        place=book.state.claim_places,
+        committed_ms=book.now_ms,
+        bond_grains=order.order.claim_bond_grains,
     )
     book.emit("claim_committed", body.order_id, provider, place=book.state.claim_places, again=claim is not None)
     return b""
@@ -211,7 +221,16 @@ def on_commit_scores(book: Book, validator: bytes, body: CommitScores) -> bytes:
     for item in body.items:
         book.lock(validator, Role.VALIDATOR, stake)
         late = item.mid in public
-        order.validations.append(ValidationState(validator, item.mid, item.commitment, book.now_ms, stake, late=late))
+        order.validations.append(
+            ValidationState(
+                validator=validator,
+                mid=item.mid,
+                commitment=item.commitment,
+                committed_ms=book.now_ms,
+                stake_grains=stake,
+                late=late,
+            )
+        )
     book.emit("scores_committed", body.order_id, validator, models=len(mids))
     close_if_complete(book, body.order_id, order)
     return b""

@@ -76,16 +76,16 @@ def forget(book: Book, order_id: bytes, order: OrderState) -> None:
         return
     winning, spec = order.claims.get(order.winner), order.order
     book.state.headers[order_id] = OrderHeader(
-        spec.client,
-        spec.title,
-        spec.spec_hash,
-        order.window,
-        order.winner,
-        winning.mid if winning else b"",
-        winning.agreed if winning else None,
-        order.void_reason,
-        order.epoch,
-        order.ended_ms,
+        client=spec.client,
+        title=spec.title,
+        spec_hash=spec.spec_hash,
+        window=order.window,
+        winner=order.winner,
+        winner_mid=winning.mid if winning else b"",
+        score=winning.agreed if winning else None,
+        void_reason=order.void_reason,
+        epoch=order.epoch,
+        ended_ms=order.ended_ms,
     )
 
 
