@@ -177,7 +177,13 @@ class Ledger:
             # A bug of ours, equal on every replica. Halting would let one request stop the network for good, since the
             # batch is in the logs; the audit below still halts where it cost money.
             fault = UnprocessableTransaction
-            reply = Reply(False, state.sequence, state.time_ms, fault.__name__, fault.MESSAGE)
+            reply = Reply(
+                accepted=False,
+                sequence=state.sequence,
+                time_ms=state.time_ms,
+                code=fault.__name__,
+                message=fault.MESSAGE,
+            )
         book.check_conservation()
         return reply
 

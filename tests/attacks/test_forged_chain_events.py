@@ -13,7 +13,18 @@ from tests.protocol.world import POT, key
 
 MALLORY = key("mallory")
 AMOUNT = 10**9 * POT
-FALSE = (ChainEvent("staked", 1, 0, MALLORY.address, int(Role.VALIDATOR), AMOUNT, b"", (AMOUNT,)),)
+FALSE = (
+    ChainEvent(
+        kind="staked",
+        block=1,
+        log_index=0,
+        account=MALLORY.address,
+        role=int(Role.VALIDATOR),
+        amount_grains=AMOUNT,
+        subject=b"",
+        detail=(AMOUNT,),
+    ),
+)
 
 
 def stake_of_mallory(town: Town) -> int:

@@ -22,6 +22,8 @@ from tests.protocol.test_refusals import frozen
 from tests.protocol.world import World, key
 
 KINDS = sorted(BODIES)
+SHARED_CODES = ("Malformed", "Oversize", "BadSignature", "BadShares", "UnknownScoreFunction")
+"""Refusals whose classes are shared with other rooms."""
 _worlds: dict[Window, tuple[World, bytes, bytes]] = {}
 
 
@@ -95,7 +97,7 @@ def said(world: World, who: Identity, kind: str, body: bytes) -> None:
     (reply,) = world.ordered(request)
     if not reply.accepted:
         assert frozen(world, who.address) == before
-        assert hasattr(errors, reply.code) or reply.code in ("Malformed", "Oversize", "BadSignature", "BadShares")
+        assert hasattr(errors, reply.code) or reply.code in SHARED_CODES
         assert len(encode(reply)) < 2_000
     assert encode(world.ledger.state)
     assert queries.query(world.ledger, "orders", encode(views.OrdersQuery(10)))

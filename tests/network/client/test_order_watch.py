@@ -53,7 +53,7 @@ class Source:
 
     def push(self, *orders: bytes) -> None:
         for callback in self.callbacks:
-            callback(1, 1, [Event("claim_committed", order) for order in orders])
+            callback(1, 1, [Event(kind="claim_committed", order=order) for order in orders])
 
 
 @pytest.fixture
