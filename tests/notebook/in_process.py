@@ -57,7 +57,18 @@ class InProcessWallet:
         id_ = order_id(self.world.client.address, nonce, seal_by_s, spec_hash)
         self.grains -= reward + fee + bond
         detail = (fee, bond, seal_by_s, nonce)
-        self.world.chain(ChainEvent("order_placed", 2, 0, self.world.client.address, -1, reward, id_, detail))
+        self.world.chain(
+            ChainEvent(
+                kind="order_placed",
+                block=2,
+                log_index=0,
+                account=self.world.client.address,
+                role=-1,
+                amount_grains=reward,
+                subject=id_,
+                detail=detail,
+            )
+        )
         return id_, bytes(32)
 
 

@@ -120,7 +120,14 @@ def check_all(world: World, who: Identity, body: Record, by: list[Identity] | No
         world.nonces = dict(nonces)
         for each in by or [who]:
             nonce = world.nonces[each.address] = world.nonces.get(each.address, 0) + 1
-            bare = Transaction(world.network_id, kind, each.address, nonce, encode(raw), b"")
+            bare = Transaction(
+                network_id=world.network_id,
+                kind=kind,
+                account=each.address,
+                nonce=nonce,
+                body=encode(raw),
+                signature=b"",
+            )
             request = encode(msgspec.structs.replace(bare, signature=each.sign(bare.digest)))
             try:
                 open_transaction(request, world.network_id)
