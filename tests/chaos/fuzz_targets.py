@@ -75,7 +75,7 @@ def example(type_: Any) -> Any:
             case msgspec.inspect.UnionType(types=types):
                 return value(types[0])
             case msgspec.inspect.StructType(cls=cls, fields=fields):
-                return cls(*(value(field.type) for field in fields))
+                return cls(**{field.name: value(field.type) for field in fields})
         raise AssertionError(of)
 
     return value(msgspec.inspect.type_info(type_))
