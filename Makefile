@@ -71,8 +71,10 @@ fuzz: install ## ten minutes of coverage-guided fuzzing of every reader of outsi
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python -m tests.chaos.fuzz --seconds 600
 
-bench: install ## every figure of docs/reference/benchmarks.md
-	@set -e; for program in benchmarks/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program" --json; done
+bench: install ## every figure of docs/reference/benchmarks.md, into benchmarks/results
+	@set -e; for program in $(filter-out benchmarks/report.py, $(wildcard benchmarks/*.py)); do \
+		name=$$(basename "$$program" .py); echo "== $$name"; \
+		$(BIN)/python "$$program" --output "benchmarks/results/$$name.json"; done
 
 clean: ## everything that was made, the venv too
 	rm -rf $(VENV) build dist pot_lab/labextension labextension/lib labextension/node_modules labextension/*.tsbuildinfo

@@ -1,7 +1,4 @@
-"""How long `make demo` takes after the install: one whole order with a 20 s training window.
-
-python benchmarks/demo_time.py [--runs 3] [--json]
-"""
+"""How long `make demo` takes after the install: one whole order with a 20 s training window."""
 
 from __future__ import annotations
 
@@ -13,15 +10,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from calibration import calibrate
+from report import main
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
+def measure(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of whole demos, one after the other."""
     times_s, gas = [], []
     for _ in range(chosen.runs):
         with tempfile.TemporaryDirectory() as folder:
@@ -31,14 +26,17 @@ def main() -> None:
             output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             times_s.append(time.monotonic() - start)
             gas.append(json.loads(output.strip().splitlines()[-1])["settlement"]["gas"])
-    found = {
-        "runs": chosen.runs,
+    return {
         "median_s": round(statistics.median(times_s), 1),
         "worst_s": round(max(times_s), 1),
         "settlement_gas": gas[-1],
     }
-    print(json.dumps({**found, "calibration": calibrate()}))
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure."""
+    parser.add_argument("--runs", type=int, default=3)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, options=options)

@@ -1,22 +1,15 @@
-"""How long a network answers nobody after its primary was killed: from the kill to the reply to a request sent then.
-
-python benchmarks/failover.py [--kills 20] [--aggregators 4] [--durability fsync] [--json]
-"""
+"""How long a network answers nobody after its primary was killed: from the kill to the reply to a request sent then."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from calibration import calibrate
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from report import main
 
 from tests.chaos.network import PATIENCE_S, ChaosNetwork
 
@@ -42,26 +35,18 @@ def measure(kills: int, aggregators: int, durability: str) -> dict[str, Any]:
             network.verdict()
     times_s.sort()
     return {
-        "aggregators": aggregators,
-        "durability": durability,
-        "kills": kills,
         "median_s": round(statistics.median(times_s), 2),
         "p90_s": round(times_s[int(kills * 0.9)], 2),
         "worst_s": round(times_s[-1], 2),
-        "calibration": calibrate(),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure, and of what."""
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--aggregators", type=int, default=4)
     parser.add_argument("--durability", default="fsync", choices=["fsync", "flush"])
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
-    found = measure(chosen.kills, chosen.aggregators, chosen.durability)
-    print(json.dumps(found) if chosen.json else "\n".join(f"{name}: {value}" for name, value in found.items()))
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, lambda chosen: measure(chosen.kills, chosen.aggregators, chosen.durability), options=options)

@@ -1,11 +1,7 @@
-"""What it costs to have PoT Lab around: import time, and the resident memory of an idle testnet.
-
-python benchmarks/footprint.py [--json]
-"""
+"""What it costs to have PoT Lab around: import time, and the resident memory of an idle testnet."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -17,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from calibration import calibrate
+from report import main
 
 
 def import_times(runs: int = 9) -> dict[str, Any]:
@@ -85,13 +81,5 @@ def _resident_mb(pid: int) -> float:
     return round(psutil.Process(pid).memory_info().rss / 1e6, 1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
-    found = {**import_times(), **memory(), "calibration": calibrate()}
-    print(json.dumps(found) if chosen.json else json.dumps(found, indent=1))
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, lambda _chosen: {**import_times(), **memory()})

@@ -1,7 +1,5 @@
 """What the chain charges: gas of one update cycle and of one paid account, beside the paper's Table 6.
 
-python benchmarks/gas.py [--signers 30] [--accounts 1 10 100 1000] [--json]
-
 The paper pays each reward account by a multi-signature wallet of its own proposal, confirmations and execution:
 1,609,893 gas an account with 30 signers. Here one transaction settles the whole cycle and accounts are paid from its
 Merkle root. Both are measured on the embedded EVM; gas is the same on every EVM of these rules, so the figures need no
@@ -11,10 +9,11 @@ quiet machine.
 from __future__ import annotations
 
 import argparse
-import json
 import threading
 import time
 from typing import Any
+
+from report import main
 
 from pot_lab.chain.account import ChainAccount
 from pot_lab.chain.deploy import ContractSetup, deploy, quorum
@@ -172,26 +171,22 @@ def measure(signers: int, accounts: list[int]) -> dict[str, Any]:
         server.server_close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def options(parser: argparse.ArgumentParser) -> None:
+    """How many signers and paid accounts."""
     parser.add_argument("--signers", type=int, default=30)
     parser.add_argument("--accounts", type=int, nargs="+", default=[1, 10, 100, 1_000])
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    found = measure(options.signers, options.accounts)
-    if options.json:
-        print(json.dumps(found))
-        return
-    print(f"{options.signers} signers; the paper: {PAPER_GAS:,} gas an account")
-    for name, gas in (*found["cycle"].items(), ("placeOrder", found["place_order"])):
-        print(f"{name:45s} {gas:>12,}")
+
+
+def show(found: dict[str, Any]) -> str:
+    """The figures as a table."""
+    lines = [f"{found['signers']} signers; the paper: {PAPER_GAS:,} gas an account"]
+    lines += [f"{name:45s} {gas:>12,}" for name, gas in (*found["cycle"].items(), ("placeOrder", found["place_order"]))]
     for row in found["accounts"]:
-        for name, gas in row.items():
-            print(f"{row['accounts']:>5} accounts, {name:30s} {gas:>12,}" if name != "accounts" else "")
-    print("\nthe paper's scheme under today's rules:")
-    for name, gas in found["paper_scheme_measured"].items():
-        print(f"{name:45s} {gas:>12,}")
+        costs = [(name, gas) for name, gas in row.items() if name != "accounts"]
+        lines += [f"{row['accounts']:>5} accounts, {name:30s} {gas:>12,}" for name, gas in costs]
+    lines += ["the paper's scheme under today's rules:"]
+    return "\n".join([*lines, *(f"{name:45s} {gas:>12,}" for name, gas in found["paper_scheme_measured"].items())])
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, lambda chosen: measure(chosen.signers, chosen.accounts), options=options, show=show)

@@ -1,20 +1,16 @@
-"""How long a researcher waits for a Put: from saying it to f+1 equal replies, on an idle testnet with logs on fsync.
-
-python benchmarks/put_latency.py [--puts 100] [--aggregators 4] [--durability fsync] [--json]
-"""
+"""How long a researcher waits for a Put: from saying it to f+1 equal replies, on an idle testnet with logs on fsync."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import statistics
 import tempfile
 import time
 from typing import Any
 
-from calibration import calibrate
+from report import main
 
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.identity import Identity
@@ -88,26 +84,19 @@ def measure(puts: int, aggregators: int, durability: str) -> dict[str, Any]:
             testnet.down()
     times_ms.sort()
     return {
-        "aggregators": aggregators,
-        "durability": durability,
         "puts": len(times_ms),
         "median_ms": round(statistics.median(times_ms), 2),
         "p90_ms": round(times_ms[int(len(times_ms) * 0.9)], 2),
         "worst_ms": round(times_ms[-1], 2),
-        "calibration": calibrate(),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure, and of what."""
     parser.add_argument("--puts", type=int, default=100)
     parser.add_argument("--aggregators", type=int, default=4)
     parser.add_argument("--durability", default="fsync", choices=["fsync", "flush"])
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
-    found = measure(chosen.puts, chosen.aggregators, chosen.durability)
-    print(json.dumps(found) if chosen.json else "\n".join(f"{name}: {value}" for name, value in found.items()))
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, lambda chosen: measure(chosen.puts, chosen.aggregators, chosen.durability), options=options)

@@ -1,7 +1,5 @@
 """What an exact score costs: CPU time against ordinary float32 evaluation of the same module, on one thread.
 
-    python benchmarks/scoring.py [--json] [--repeats N]
-
 Each repeat takes its turns one after the other (float32, float64, exact, exact with two slices), and a ratio is the
 median over the repeats of the ratio within one, so that a busy machine disturbs them little. Also measured: elementary
 functions against torch's own, the error of the outputs, training by a graph against training by its module, export
@@ -12,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import platform
 import statistics
 import subprocess
@@ -25,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from report import main
 from torch import Tensor, nn
 
 from pot_lab.crypto.merkle import SumTree
@@ -268,31 +266,35 @@ def peak_memory() -> dict[str, int]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--repeats", type=int, default=9)
-    options = parser.parse_args()
+def measure(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Every figure, on one thread."""
     torch.set_num_threads(1)
     export_model(nn.Linear(1, 1), torch.zeros(2, 1))  # torch loads its exporter on first use
-    report: dict[str, Any] = {
+    return {
         "torch": torch.__version__,
         "machine": platform.machine(),
         "threads": 1,
         "backend": backends.fastest("cpu").name,
         "self_test_s": min(cpu_s(run_self_test) for _ in range(3)),
         "sum_tree_us_per_example": cpu_s(lambda: SumTree(bytes(100_000))) * 10,
-        "cases": {name: measured(case, options.repeats) for name, case in CASES.items()},
-        "functions": functions(options.repeats),
+        "cases": {name: measured(case, chosen.repeats) for name, case in CASES.items()},
+        "functions": functions(chosen.repeats),
         "deep": {name: deep(case) for name, case in DEEP.items()},
         "peak_bytes_by_data_bytes": peak_memory(),
     }
-    if options.json:
-        print(json.dumps(report))
-        return
-    print(f"torch {report['torch']}, {report['machine']}, one thread; self-test {report['self_test_s'] * 1e3:.0f} ms")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """How often to measure."""
+    parser.add_argument("--repeats", type=int, default=9)
+
+
+def show(report: dict[str, Any]) -> str:
+    """A line a figure."""
+    self_test_ms = report["self_test_s"] * 1e3
+    lines = [f"torch {report['torch']}, {report['machine']}, one thread; self-test {self_test_ms:.0f} ms"]
     for name, case in report["cases"].items():
-        print(
+        lines.append(
             f"{name:26} float32 {case['float32_ms']:7.1f} ms  float64 x{case['float64_ratio']:.2f}"
             f"  exact x{case['exact_ratio']:.2f} (at most {case['target_ratio']:.0f})"
             f"  two slices x{case['two_slices_ratio']:.1f}"
@@ -300,12 +302,13 @@ def main() -> None:
             f"  training x{case['training_ratio']:.2f}"
         )
     for name, found in report["functions"].items():
-        print(f"{name:26} {found['ours_ns']:5.1f} ns  torch {found['torch_ns']:5.1f} ns  x{found['ratio']:.1f}")
+        lines.append(f"{name:26} {found['ours_ns']:5.1f} ns  torch {found['torch_ns']:5.1f} ns  x{found['ratio']:.1f}")
     for name, found in report["deep"].items():
-        print(f"{name}: export {found['export_s']:.2f} s, load {found['load_and_cost_check_s']:.2f} s")
+        lines.append(f"{name}: export {found['export_s']:.2f} s, load {found['load_and_cost_check_s']:.2f} s")
     for size, peak in report["peak_bytes_by_data_bytes"].items():
-        print(f"peak memory {peak >> 20} MiB for data of {int(size) >> 20} MiB")
+        lines.append(f"peak memory {peak >> 20} MiB for data of {int(size) >> 20} MiB")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, options=options, show=show)

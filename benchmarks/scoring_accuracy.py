@@ -1,7 +1,5 @@
 """How close exact scores come to float64: every model family after a short training on real data.
 
-    python benchmarks/scoring_accuracy.py [--json]
-
 `tests/scoring/trained.py` says what is trained, on what. An error is the largest difference from float64 over the
 largest output; in brackets the length of all differences over the length of all outputs.
 """
@@ -9,10 +7,10 @@ largest output; in brackets the length of all differences over the length of all
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 import torch
+from report import main
 
 from pot_lab.scoring import exact_model, load_graph, score, trainable
 from tests.scoring import numpy_scoring
@@ -39,10 +37,8 @@ def totals(name: str) -> dict[str, dict[str, int]]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
+def measure(_chosen: argparse.Namespace) -> dict[str, Any]:
+    """Every family, on one thread."""
     torch.set_num_threads(1)
     report: dict[str, Any] = {}
     for name in TRAINED:
@@ -55,16 +51,20 @@ def main() -> None:
             "errors": errors(name),
             "totals": totals(name),
         }
-    if options.json:
-        print(json.dumps(report))
-        return
+    return report
+
+
+def show(report: dict[str, Any]) -> str:
+    """A line a family."""
+    lines: list[str] = []
     for name, found in report.items():
         ways = "  ".join(f"{way} {e['largest']:.1e} ({e['length']:.1e})" for way, e in found["errors"].items())
         counts = "  ".join(
             f"{f} {t['float64']}, {t['slices=1']}, {t['slices=2']}" for f, t in found["totals"].items() if f in COUNTING
         )
-        print(f"{name:10} loss {found['first_loss']:.2f} -> {found['last_loss']:.2f}  {ways}  {counts}")
+        lines.append(f"{name:10} loss {found['first_loss']:.2f} -> {found['last_loss']:.2f}  {ways}  {counts}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, show=show)
