@@ -15,15 +15,14 @@ from pathlib import Path
 import msgspec
 
 from pot_lab.agreement.votes import COMMIT, PREPARE, vote_digest
-from pot_lab.consensus.messages import Commit, Prepare
-from pot_lab.consensus.steps import Broadcast, Effect
+from pot_lab.consensus.messages import Commit, Message, Prepare
 from pot_lab.crypto.canonical import Record, sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.network.aggregator import main as node
-from pot_lab.network.aggregator import run
-from pot_lab.network.aggregator.process import Aggregator
+from pot_lab.network.aggregator import process as aggregator_process
+from pot_lab.network.aggregator.outputs import AggregatorOutputs
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
 from pot_lab.network.genesis import unnamed_genesis
@@ -168,22 +167,27 @@ class LedgerNetwork:
             process.wait()
 
 
-class Liar(Aggregator):
+class DoubleSigningOutputs(AggregatorOutputs):
     """Signs two prepares and two commits for every place: as a primary it has no prepares to sign."""
 
-    def _send(self, effect: Effect) -> None:
-        super()._send(effect)
-        if isinstance(effect, Broadcast) and isinstance(effect.message, Prepare | Commit):
-            vote, replica = effect.message, self.replica
-            phase = PREPARE if isinstance(vote, Prepare) else COMMIT
-            digest = sha256(vote.digest)
+    def broadcast(self, message: Message) -> None:
+        super().broadcast(message)
+        if isinstance(message, Prepare | Commit):
+            phase = PREPARE if isinstance(message, Prepare) else COMMIT
+            digest, replica = sha256(message.digest), self._replica
             signed = vote_digest(
-                self.config.network_id, phase, vote.view, vote.sequence, digest, vote.executed, vote.state
+                replica.membership.network_id,
+                phase,
+                message.view,
+                message.sequence,
+                digest,
+                message.executed,
+                message.state,
             )
-            twin = msgspec.structs.replace(vote, digest=digest, signature=replica._identity.sign(signed))
-            super()._send(Broadcast(twin))
+            twin = msgspec.structs.replace(message, digest=digest, signature=replica._identity.sign(signed))
+            super().broadcast(twin)
 
 
 if __name__ == "__main__":
-    run.Aggregator = Liar  # type: ignore[misc]
+    aggregator_process.AggregatorOutputs = DoubleSigningOutputs  # type: ignore[misc]
     sys.exit(node.main())

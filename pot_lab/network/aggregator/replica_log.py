@@ -54,20 +54,18 @@ class ReplicaLog:
         self._accepted: dict[int, int] = {}
         self._proposals = array("q")
         self._decisions = array("q")
-        self._urgent = False
 
-    def append(self, record: LogRecord, *, urgent: bool) -> None:
-        """Queue a record; an urgent one makes the next `flush` wait for the disk."""
+    def append(self, record: LogRecord) -> None:
+        """Queue a record."""
         self._index(record, self.file.append(encode_record(record)))
-        self._urgent = self._urgent or urgent
 
-    def flush(self) -> None:
-        """Write what is queued, and wait for the disk if any of it is urgent; raises DiskFull."""
-        if self._urgent:
-            self.file.sync()
-            self._urgent = False
-        else:
-            self.file.write()
+    def write(self) -> None:
+        """Hand what is queued to the operating system; raises DiskFull."""
+        self.file.write()
+
+    def sync(self) -> None:
+        """Write what is queued, and wait until the disk has it; raises DiskFull."""
+        self.file.sync()
 
     def recover(self) -> Iterator[tuple[LogRecord, ...]]:
         """All records in order, a few at a time; raises LogCorrupt or Malformed."""
@@ -150,7 +148,6 @@ class ReplicaLog:
         self._proposals, self._decisions = array("q"), array("q")
         for (record, _), place in zip(kept, places, strict=True):
             self._index(record, place)
-        self._urgent = False
         self._remove_snapshots(except_for=proof.sequence)
         return True
 

@@ -48,8 +48,8 @@ def test_records_and_decisions_survive_the_file(tmp_path: Path) -> None:
         effects = history_of(node)
         log = ReplicaLog(tmp_path / f"log{number}", OWNER, "fsync")
         for effect in effects:
-            log.append(effect.record, urgent=effect.urgent)
-        log.flush()
+            log.append(effect.record)
+        log.sync()
         expected = log.decisions(1, 150, 1 << 30)
         log.close()
 
@@ -73,7 +73,7 @@ def test_decisions_out_of_order_are_refused(tmp_path: Path) -> None:
     records = [effect.record for effect in history_of(replicas()[0])]
     later = [record for record in records if type(record).__name__ == "Decided"][1]
     with pytest.raises(BadLog):
-        log.append(later, urgent=False)
+        log.append(later)
 
 
 def write_out(directory: Path, effects: list[object], *, stop_at: int | None = None) -> ReplicaLog:
@@ -83,16 +83,16 @@ def write_out(directory: Path, effects: list[object], *, stop_at: int | None = N
     compactions = 0
     for effect in effects:
         if isinstance(effect, Persist):
-            log.append(effect.record, urgent=effect.urgent)
+            log.append(effect.record)
         elif isinstance(effect, KeepSnapshot):
             log.keep_snapshot(effect.sequence, effect.snapshot)
         elif isinstance(effect, Compact):
             if compactions == stop_at:
-                log.flush()
+                log.sync()
                 return log
             log.compact(effect.proof)
             compactions += 1
-    log.flush()
+    log.sync()
     return log
 
 

@@ -1,0 +1,92 @@
+"""The loop of an aggregator: wait, take in what came, one turn of consensus' driver, then answers and duties."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container
+
+from pot_lab.consensus.driver import Driver
+from pot_lab.consensus.messages import decode_message
+from pot_lab.consensus.steps import Input, Received, Submitted
+from pot_lab.errors import PotLabError
+from pot_lab.network.aggregator.clients import ClientService
+from pot_lab.network.aggregator.history import History
+from pot_lab.network.aggregator.outputs import AggregatorOutputs
+from pot_lab.network.duties.schedule import DutySchedule
+from pot_lab.network.wire import MAX_PEER_FRAME_BYTES
+
+_LONGEST_WAIT_MS = 1_000
+
+
+class Turns:
+    """The turns of one aggregator, from recovery on.
+
+    Args:
+        driver: steps the replica and carries its effects out, to `outputs`.
+        clients, duties: the other sources of inputs, beside the peers at the sockets of `outputs`.
+        history: from which batches are pushed.
+        counters: counts frames of peers that are dropped.
+        clock_ms: milliseconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        outputs: AggregatorOutputs,
+        clients: ClientService,
+        duties: DutySchedule,
+        *,
+        history: History,
+        counters: Counter[str],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._driver, self._outputs, self._clients, self._duties = driver, outputs, clients, duties
+        self._history, self._counters, self._clock_ms = history, counters, clock_ms
+
+    def recover(self) -> None:
+        """Replay the journal; raises what `Driver.recover` raises."""
+        for effects in self._driver.recover(self._clock_ms()):
+            self._driver.carry_out(effects)
+            self._finish()
+
+    def take(self) -> None:
+        """Wait for something to do, and do it.
+
+        Raises:
+            DiskFull, StateDiverged: the process must stop; what it acknowledged stays true.
+        """
+        sockets = self._outputs.sockets
+        ready = sockets.poll(self._wait_ms())
+        now_ms = self._clock_ms()
+        sockets.maintain(ready, now_ms)
+        self._clients.receive(sockets.client_frames(ready))
+        # Clients come first: a proposal of a peer may name their requests.
+        inputs: list[Input] = [*self._clients.take_up(now_ms)]
+        self._receive_peers(ready, now_ms, inputs)
+        requests = self._duties.poll(now_ms, woken=sockets.was_woken(ready))
+        inputs += [Submitted(request, spread=False) for request in requests]
+        self._driver.turn(now_ms, inputs)
+        self._finish()
+
+    def _wait_ms(self) -> int:
+        if self._clients.busy:
+            return 0
+        now_ms = self._clock_ms()
+        times_ms = [now_ms + _LONGEST_WAIT_MS, self._duties.due_at_ms, self._outputs.timer_ms]
+        return max(0, min(at_ms for at_ms in times_ms if at_ms is not None) - now_ms)
+
+    def _receive_peers(self, ready: Container[object], now_ms: int, inputs: list[Input]) -> None:
+        for sender, frame in self._outputs.sockets.peer_frames(ready):
+            self._outputs.peers_heard.note(sender, now_ms)
+            try:
+                inputs.append(Received(sender, decode_message(frame, limit_bytes=MAX_PEER_FRAME_BYTES)))
+            except PotLabError as error:
+                self._counters["peer_frames_" + error.code.lower()] += 1
+
+    def _finish(self) -> None:
+        """Answer clients and tell the duties, now that the log was written."""
+        answer = self._outputs.sockets.answer
+        self._clients.flush(answer)
+        self._clients.push(self._history, self._clock_ms(), answer)
+        for batch in self._outputs.take_executed():
+            self._duties.on_batch(batch.sequence, batch.time_ms, batch.execution.events)
