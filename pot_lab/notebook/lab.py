@@ -94,6 +94,8 @@ class Lab:
     Args:
         config: the network.
         identity: the account that orders and pays.
+        client: the connection to the ledger; by default a new one.
+        wallet: the account on the chain; by default connected when it is first used.
         now_ms: the clock (Unix milliseconds) that orders are dated by.
         random_bytes: source of uniformly random bytes for test-data keys.
 
@@ -108,15 +110,17 @@ class Lab:
         config: NetworkConfig,
         identity: Identity,
         *,
+        client: LedgerClient | None = None,
+        wallet: ChainWallet | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.config = config
         self.genesis = genesis_of(config)
         self.identity = identity
-        self.client = LedgerClient(config, identity)
+        self.client = client or LedgerClient(config, identity)
         self.store = Store(config.store_url)
-        self._wallet: ChainWallet | None = None
+        self._wallet = wallet
         self._now_ms = now_ms
         self._random_bytes = random_bytes
 

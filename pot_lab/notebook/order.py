@@ -219,7 +219,7 @@ class Order:
         """
         from pot_lab.notebook.widgets import OrderCard
 
-        return OrderCard(self._client, self.id)
+        return OrderCard(self._client, self.id, now_ms=self._now_ms)
 
     # --- how it looks -------------------------------------------------------------------------------------------
     def __repr__(self) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from pot_lab.crypto.canonical import decode, encode
-from pot_lab.network.client.ledger import LedgerClient, refusal
+from pot_lab.crypto.canonical import encode
+from pot_lab.errors import PotLabError
+from pot_lab.network.client.calls import Call
+from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
 from pot_lab.network.genesis import table_of
 from pot_lab.network.keys import CurveKeyPair
@@ -19,26 +21,79 @@ from tests.protocol.world import World, deterministic_bytes
 WALLET_GRAINS = 100 * 10**9
 
 
-class InProcessClient(LedgerClient):
-    """A client of a `World`'s ledger; counts what it is asked."""
+class FollowedWorld(World):
+    """A world whose batches can be followed as those of a network."""
 
-    def __init__(self, world: World, config: NetworkConfig) -> None:
-        self.world, self.config, self.identity = world, config, world.client
+    def __init__(self) -> None:
+        super().__init__()
+        self.followers: list[Callable[[int, int, tuple[bytes, ...]], None]] = []
+
+    def ordered(self, *requests: bytes) -> list[Reply]:
+        before = len(self.events)
+        replies = super().ordered(*requests)
+        events = tuple(encode(event) for event in self.events[before:])
+        for follower in tuple(self.followers):
+            follower(self.ledger.state.sequence, self.now_ms, events)
+        return replies
+
+
+class InProcessTransport:
+    """Moves the bytes of a `LedgerClient` to and from a world's ledger; counts what is asked.
+
+    While `problem` is set, queries fail with it.
+    """
+
+    def __init__(self, world: FollowedWorld) -> None:
+        self.world = world
         self.asked: list[str] = []
+        self.problem: PotLabError | None = None
+        self.timers: list[Callable[[], None]] = []
 
-    def ask(self, name: str, arguments: Any, type_: Any, *, timeout_s: float = 10.0) -> Any:
+    @property
+    def known_sequence(self) -> int:
+        return self.world.ledger.state.sequence
+
+    def submit(self, request: bytes, *, timeout_s: float = 30.0) -> Call[bytes]:
+        call: Call[bytes] = Call()
+        call.finish(encode(self.world.ordered(request)[0]))
+        return call
+
+    def query(self, name: str, arguments: bytes = b"", *, timeout_s: float = 10.0) -> Call[bytes]:
         self.asked.append(name)
-        raw = encode(arguments) if arguments is not None else b""
-        return decode(query(self.world.ledger, name, raw), type_, limit_bytes=1 << 26)
+        call: Call[bytes] = Call()
+        try:
+            if self.problem is not None:
+                raise self.problem
+            call.finish(query(self.world.ledger, name, arguments))
+        except PotLabError as error:
+            call.fail(error)
+        return call
 
-    def submit(self, body: Any, *, timeout_s: float = 30.0) -> Reply:
-        reply = self.world.submit(self.identity, body)
-        if not reply.accepted:
-            raise refusal(reply)
-        return reply
+    def subscribe(self, callback: Callable[[int, int, tuple[bytes, ...]], None], from_sequence: int = 0) -> Follower:
+        self.world.followers.append(callback)
+        return Follower(self.world, callback)
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        self.timers.append(action)
+
+    def poll(self) -> None:
+        """Run every timer that waits, as if its time had come."""
+        waiting, self.timers = self.timers, []
+        for action in waiting:
+            action()
 
     def close(self) -> None:
         pass
+
+
+class Follower:
+    """A subscription."""
+
+    def __init__(self, world: FollowedWorld, callback: Callable[[int, int, tuple[bytes, ...]], None]) -> None:
+        self.world, self.callback = world, callback
+
+    def close(self) -> None:
+        self.world.followers.remove(self.callback)
 
 
 class InProcessWallet:
@@ -98,11 +153,14 @@ def config_of(world: World, store_url: str) -> NetworkConfig:
     )  # fmt: skip
 
 
-def lab_of(world: World, folder: Path) -> Lab:
+def lab_of(world: FollowedWorld, folder: Path) -> Lab:
     """A lab of the world's client, dated by the world's clock."""
     config = config_of(world, str(folder / "store"))
-    lab = Lab(config, world.client, now_ms=lambda: world.now_ms, random_bytes=deterministic_bytes("test key"))
-    lab.client.close()
-    lab.client = InProcessClient(world, config)
-    lab._wallet = InProcessWallet(world)  # type: ignore[assignment]
-    return lab
+    return Lab(
+        config,
+        world.client,
+        client=LedgerClient(config, world.client, transport=InProcessTransport(world)),
+        wallet=InProcessWallet(world),
+        now_ms=lambda: world.now_ms,
+        random_bytes=deterministic_bytes("test key"),
+    )

@@ -20,20 +20,20 @@ from pot_lab.protocol.errors import PoolFull, UnknownOrder
 from pot_lab.protocol.orders.transactions import MAX_UNFUNDED_ORDERS
 from pot_lab.protocol.transactions import Put
 from pot_lab.scoring import pack_dataset
-from tests.notebook.in_process import WALLET_GRAINS, lab_of
-from tests.protocol.world import World, key
+from tests.notebook.in_process import WALLET_GRAINS, FollowedWorld, lab_of
+from tests.protocol.world import key
 
 X, Y = torch.linspace(0, 1, 40).reshape(10, 4), torch.arange(10) % 3
 POT = 10**9
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> FollowedWorld:
+    return FollowedWorld()
 
 
 @pytest.fixture
-def lab(world: World, tmp_path: Path) -> Iterator[Lab]:
+def lab(world: FollowedWorld, tmp_path: Path) -> Iterator[Lab]:
     with lab_of(world, tmp_path) as lab:
         yield lab
 
@@ -45,10 +45,10 @@ def net() -> nn.Module:
 
 
 def test_an_order_is_posted_and_paid_with_one_look_at_network_and_balance(
-    lab: Lab, world: World, net: nn.Module
+    lab: Lab, world: FollowedWorld, net: nn.Module
 ) -> None:
     order = lab.order(net, (X, Y), (X[:6], Y[:6]), reward=5, train_for="10s", fee=1, bond=2, title="small")
-    assert lab.client.asked == ["network"]
+    assert lab.client.transport.asked == ["network"]
     assert lab.wallet.balances_read == 1
     assert lab.wallet.grains == WALLET_GRAINS - 8 * POT
     state = world.order(order.id)
@@ -82,7 +82,7 @@ def test_an_order_that_would_be_refused_leaves_no_file_behind(lab: Lab, net: nn.
     assert lab.wallet.grains == WALLET_GRAINS
 
 
-def fill_the_pool(world: World) -> None:
+def fill_the_pool(world: FollowedWorld) -> None:
     """As many orders that nobody pays for as the ledger keeps."""
     per_account = world.parameters.max_live_orders_per_account
     like = world.new_order()
@@ -91,7 +91,9 @@ def fill_the_pool(world: World) -> None:
         world.must(stranger, Put(msgspec.structs.replace(like, client=stranger.address, nonce=number + 1)))
 
 
-def test_an_order_gets_into_a_pool_full_of_unpaid_ones_once_it_is_paid(lab: Lab, world: World, net: nn.Module) -> None:
+def test_an_order_gets_into_a_pool_full_of_unpaid_ones_once_it_is_paid(
+    lab: Lab, world: FollowedWorld, net: nn.Module
+) -> None:
     fill_the_pool(world)
     with pytest.raises(PoolFull):
         lab.client.submit(Put(world.new_order(nonce=9_999)))
@@ -100,7 +102,7 @@ def test_an_order_gets_into_a_pool_full_of_unpaid_ones_once_it_is_paid(lab: Lab,
 
 
 def test_an_escrow_that_is_never_seen_ends_the_wait(
-    lab: Lab, world: World, net: nn.Module, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, world: FollowedWorld, net: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_the_pool(world)
     monkeypatch.setattr(lab_module, "ESCROW_SEEN_S", 0.05)
@@ -111,7 +113,7 @@ def test_an_escrow_that_is_never_seen_ends_the_wait(
     assert lab.wallet.grains < WALLET_GRAINS
 
 
-def test_orders_are_found_again_by_id_and_in_lists(lab: Lab, world: World) -> None:
+def test_orders_are_found_again_by_id_and_in_lists(lab: Lab, world: FollowedWorld) -> None:
     mine, _ = world.start()
     theirs = world.new_order(client=key("somebody").address)
     world.must(key("somebody"), Put(theirs))
@@ -126,7 +128,7 @@ def test_orders_are_found_again_by_id_and_in_lists(lab: Lab, world: World) -> No
 def test_what_is_no_order_id_is_refused(lab: Lab, given: str | bytes) -> None:
     with pytest.raises(BadArgument, match="not an order id"):
         lab.get(given)
-    assert lab.client.asked == []
+    assert lab.client.transport.asked == []
 
 
 def test_an_unknown_order_is_refused_at_once(lab: Lab) -> None:
@@ -140,13 +142,13 @@ def test_a_lab_shows_network_account_and_balance(lab: Lab) -> None:
     assert "<th style='text-align:left'>balance</th><td style='text-align:left'>100 POT</td>" in lab._repr_html_()
 
 
-def test_a_lab_whose_chain_is_away_still_shows_itself(world: World, tmp_path: Path) -> None:
+def test_a_lab_whose_chain_is_away_still_shows_itself(world: FollowedWorld, tmp_path: Path) -> None:
     with lab_of(world, tmp_path) as lab:
         lab._wallet = None  # the real one, whose node does not run
         assert "unknown: the chain's node does not answer" in lab._repr_html_()
 
 
-def test_windows_and_terms_reach_the_ledger(lab: Lab, world: World, net: nn.Module) -> None:
+def test_windows_and_terms_reach_the_ledger(lab: Lab, world: FollowedWorld, net: nn.Module) -> None:
     order = lab.order(
         net,
         (X, Y),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from pot_lab.protocol.transactions import Claim
 from pot_lab.protocol.views import ClaimView, OrderView, SpanView
 from pot_lab.scoring import score
 from pot_lab.store import WrongHash
-from tests.notebook.in_process import lab_of
-from tests.protocol.world import World, key
+from tests.notebook.in_process import FollowedWorld, lab_of
+from tests.protocol.world import key
 
 X, Y = torch.linspace(0, 1, 40).reshape(10, 4), torch.arange(10) % 3
 replace = msgspec.structs.replace
@@ -42,8 +43,8 @@ class Watched(Order):
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> FollowedWorld:
+    return FollowedWorld()
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def net() -> nn.Module:
 
 
 @pytest.fixture
-def order(world: World, net: nn.Module, tmp_path: Path) -> Watched:
+def order(world: FollowedWorld, net: nn.Module, tmp_path: Path) -> Watched:
     """An order in its finalization, as views of it show: one claim, whose model is the ordered one untrained."""
     lab: Lab = lab_of(world, tmp_path)
     posted = lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s", title="lines")
@@ -171,7 +172,7 @@ def test_leaderboard_and_pictures_come_from_the_order(order: Watched, tmp_path: 
 
 # --- waiting and withdrawing: on the ledger itself -------------------------------------------------------------
 @pytest.fixture
-def fresh(world: World, net: nn.Module, tmp_path: Path) -> Order:
+def fresh(world: FollowedWorld, net: nn.Module, tmp_path: Path) -> Order:
     """An order that was just posted."""
     return lab_of(world, tmp_path).order(net, (X, Y), (X, Y), reward=5, train_for="10s")
 
@@ -187,14 +188,14 @@ async def _awaited(order: Order) -> OrderView:
     return await order
 
 
-def test_only_its_client_withdraws_an_order(fresh: Order, world: World) -> None:
+def test_only_its_client_withdraws_an_order(fresh: Order, world: FollowedWorld) -> None:
     fresh._client.identity = key("somebody else")
     with pytest.raises(NotAllowed):
         fresh.withdraw()
     assert fresh.window is Window.COMMIT
 
 
-def test_the_wait_is_for_the_seal_or_the_payment(fresh: Order, world: World) -> None:
+def test_the_wait_is_for_the_seal_or_the_payment(fresh: Order) -> None:
     waited = []
     fresh._client.wait_for_order = lambda id_, until, *, timeout_s: waited.append((until, timeout_s)) or fresh.view()
     fresh.wait()
@@ -207,12 +208,24 @@ def test_the_wait_is_for_the_seal_or_the_payment(fresh: Order, world: World) -> 
     assert {window for window in Window if settled(replace(view, window=window))} == {Window.SETTLED, Window.VOID}
 
 
+def test_the_wait_listens_and_does_not_poll(fresh: Order, world: FollowedWorld) -> None:
+    fresh._client.transport.asked.clear()
+    waiting = threading.Thread(target=fresh.wait, kwargs={"timeout": 60})
+    waiting.start()
+    while not world.followers:
+        waiting.join(0.001)
+    fresh.withdraw()
+    waiting.join(60)
+    assert not waiting.is_alive() and world.followers == []
+    assert fresh._client.transport.asked == ["order", "order"]
+
+
 def test_the_wait_ends_in_time_with_the_window_in_its_message(fresh: Order) -> None:
     with pytest.raises(TimeoutError, match="commit window"):
         fresh.wait(timeout=0)
 
 
-def test_a_claimed_order_cannot_be_withdrawn(fresh: Order, world: World) -> None:
+def test_a_claimed_order_cannot_be_withdrawn(fresh: Order, world: FollowedWorld) -> None:
     provider = key("provider")
     world.stake(provider, Role.PROVIDER)
     commitment = claim_commitment(world.network_id, fresh.id, provider.address, bytes(32), bytes(32))

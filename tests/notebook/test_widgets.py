@@ -1,0 +1,119 @@
+"""The live card: redrawn when the order changes, by the clock, and marked while the network is away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pot_lab.network.errors import Unreachable
+from pot_lab.notebook.lab import Lab
+from pot_lab.notebook.order import Order
+from pot_lab.notebook.widgets import OrderCard
+from pot_lab.protocol.errors import UnknownOrder
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import claim_commitment
+from pot_lab.protocol.transactions import Claim
+from tests.notebook.in_process import FollowedWorld, lab_of
+from tests.protocol.world import key
+
+X, Y = torch.linspace(0, 1, 40).reshape(10, 4), torch.arange(10) % 3
+NEVER_S = 3_600.0
+
+
+@pytest.fixture
+def world() -> FollowedWorld:
+    return FollowedWorld()
+
+
+@pytest.fixture
+def lab(world: FollowedWorld, tmp_path: Path) -> Lab:
+    return lab_of(world, tmp_path)
+
+
+@pytest.fixture
+def order(lab: Lab) -> Order:
+    return lab.order(nn.Linear(4, 3), (X, Y), (X, Y), reward=5, train_for="10s", title="lines")
+
+
+@pytest.fixture
+def card(lab: Lab, order: Order, world: FollowedWorld) -> Iterator[OrderCard]:
+    """A card that is redrawn by news alone."""
+    card = OrderCard(lab.client, order.id, every_s=NEVER_S, now_ms=lambda: world.now_ms)
+    yield card
+    card.close()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what another thread does."""
+    deadline_s = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline_s, "it did not come"
+        time.sleep(0.001)
+
+
+def test_a_card_is_drawn_at_once_and_asks_once(lab: Lab, card: OrderCard) -> None:
+    assert "lines" in card.widget.value and "<b>commit</b>" in card.widget.value
+    assert "10 s" in card.widget.value
+    assert lab.client.transport.asked.count("order") == 1
+
+
+def test_a_card_is_redrawn_when_the_order_changes(
+    lab: Lab, order: Order, world: FollowedWorld, card: OrderCard
+) -> None:
+    provider = key("provider")
+    world.stake(provider, Role.PROVIDER)
+    assert "0, 0 revealed" in card.widget.value
+    commitment = claim_commitment(world.network_id, order.id, provider.address, bytes(32), bytes(32))
+    world.must(provider, Claim(order.id, commitment))
+    until(lambda: "1, 0 revealed" in card.widget.value)
+    assert lab.client.transport.asked.count("order") == 2
+
+
+def test_the_countdown_goes_on_without_asking(lab: Lab, order: Order, world: FollowedWorld) -> None:
+    card = OrderCard(lab.client, order.id, every_s=0.001, now_ms=lambda: world.now_ms)
+    lab.client.transport.asked.clear()
+    world.now_ms += 4_000
+    until(lambda: "6 s" in card.widget.value)
+    assert lab.client.transport.asked == []
+    card.close()
+
+
+def test_a_card_ends_with_its_order(order: Order, world: FollowedWorld, card: OrderCard) -> None:
+    order.withdraw()
+    until(lambda: "client withdrew" in card.widget.value)
+    until(lambda: world.followers == [])
+    card._thread.join(60)
+    assert not card._thread.is_alive()
+
+
+def test_a_closed_card_follows_no_longer(world: FollowedWorld, card: OrderCard) -> None:
+    assert len(world.followers) == 1
+    card.close()
+    assert world.followers == [] and not card._thread.is_alive()
+
+
+def test_a_card_is_marked_while_the_network_is_away(lab: Lab, card: OrderCard) -> None:
+    lab.client.transport.problem = Unreachable("too few <aggregators> answered")
+    lab.client.transport.poll()
+    until(lambda: "not connected: too few &lt;aggregators&gt; answered" in card.widget.value)
+    assert card.widget.value.count("not connected") == 1 and "<b>commit</b>" in card.widget.value
+    lab.client.transport.problem = None
+    lab.client.transport.poll()
+    until(lambda: "not connected" not in card.widget.value)
+
+
+def test_there_is_no_card_of_an_unknown_order(lab: Lab, world: FollowedWorld) -> None:
+    with pytest.raises(UnknownOrder):
+        OrderCard(lab.client, bytes(32))
+    assert world.followers == []
+
+
+def test_an_order_shows_its_live_card(order: Order, world: FollowedWorld) -> None:
+    card = order.card()
+    assert "10 s" in card.widget.value
+    card.close()
