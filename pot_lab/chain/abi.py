@@ -60,7 +60,7 @@ def decode(types: Sequence[str], data: bytes) -> tuple[Any, ...]:
     """Decode what a contract returned, or an event's data.
 
     Raises:
-        Malformed: the bytes are no encoding of these types.
+        Malformed: the bytes are not an encoding of these types.
     """
     return _decode_row([_parse(text) for text in types], data, 0)
 

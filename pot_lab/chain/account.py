@@ -1,6 +1,6 @@
 """One identity at one node: read contracts, send transactions, wait for their receipts.
 
-A transaction is rehearsed first (`eth_estimateGas`), so a contract's refusal is a typed error before anything is sent.
+A transaction is tried first (`eth_estimateGas`), so a contract's refusal is a typed error before anything is sent.
 One transaction is under way at a time. It must not retry a transaction by itself: only the caller knows whether it is
 still wanted.
 """
@@ -22,10 +22,10 @@ from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity, format_address
 
 RECEIPT_TIMEOUT_S: Final = 120.0
-_SPARE_GAS: Final = 4  # a limit is the estimate and a quarter: state may move between rehearsal and block
+_SPARE_GAS: Final = 4  # a limit is the estimate and a quarter: state may change between estimate and block
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """A mined and successful transaction: its hash (32 bytes), block, gas used, and the contract created, if any."""
 
@@ -36,12 +36,12 @@ class Receipt:
 
 
 class ChainAccount:
-    """An identity's hand on the chain.
+    """One identity's transactions and reads at one node.
 
     Args:
         rpc: the node.
-        chain_id: the chain that the node must be on; asked once, at the first transaction.
-        identity: who signs; None can only read.
+        chain_id: the chain that the node must be on; checked once, at the first transaction.
+        identity: the account that signs; None for a reader.
         receipt_timeout_s: how long to wait for a transaction to be mined.
     """
 
@@ -73,16 +73,16 @@ class ChainAccount:
         call = {"to": format_address(at), "data": hex_data(spec.call_data(arguments))}
         data = read_data(self.rpc.call("eth_call", call, "latest"))
         if not data and spec.outputs:
-            raise ChainRefused(f"there is no {contract} at this address", seen=format_address(at))
+            raise ChainRefused(f"there is no {contract} contract at this address", seen=format_address(at))
         return abi.decode(spec.outputs, data)
 
     def send(self, contract: str, at: bytes, function: str, *arguments: Any) -> Receipt:
-        """Rehearse, sign, send, wait.
+        """Estimate gas, sign, send, and wait for the receipt.
 
         Raises:
             ChainReverted: the contract refused; nothing was sent unless `transaction` is set.
             ChainUnreachable: the node went away or the block did not come; `seen` is the hash of what may be under way.
-            ChainRefused: the node did not take it.
+            ChainRefused: the node did not accept it.
         """
         return self._send(at, interface(contract).functions[function].call_data(arguments))
 
@@ -92,7 +92,7 @@ class ChainAccount:
 
     def _send(self, to: bytes, data: bytes) -> Receipt:
         if self.identity is None:
-            raise ChainRefused("this account can only read: it has no key")
+            raise ChainRefused("this account cannot send transactions: it has no key")
         with self._lock:
             self._check_chain()
             sender = format_address(self.identity.address)
@@ -101,7 +101,9 @@ class ChainAccount:
             nonce = read_quantity(self.rpc.call("eth_getTransactionCount", sender, "pending"))
             tip, max_fee = self._fees()
             gas = estimate + estimate // _SPARE_GAS
-            raw = ChainTransaction(self.chain_id, nonce, tip, max_fee, gas, to, data).sign(self.identity)
+            raw = ChainTransaction(
+                chain_id=self.chain_id, nonce=nonce, max_priority_fee=tip, max_fee=max_fee, gas=gas, to=to, data=data
+            ).sign(self.identity)
             name = keccak256(raw)
             self._submit(raw, name)
             receipt = self._wait(name)
@@ -109,10 +111,10 @@ class ChainAccount:
             raise self._why(call | {"gas": hex_quantity(gas)}, receipt, name)
         created = receipt.get("contractAddress")
         return Receipt(
-            name,
-            read_quantity(receipt.get("blockNumber")),
-            read_quantity(receipt.get("gasUsed")),
-            read_data(created, 20) if created else None,
+            transaction=name,
+            block=read_quantity(receipt.get("blockNumber")),
+            gas_used=read_quantity(receipt.get("gasUsed")),
+            created=read_data(created, 20) if created else None,
         )
 
     def _check_chain(self) -> None:
@@ -132,7 +134,7 @@ class ChainAccount:
         try:
             self.rpc.call("eth_sendRawTransaction", hex_data(raw))
         except ChainRefused:
-            # The node may hold it already: an answer got lost and the bytes went out twice.
+            # The node may have it already: its first answer was lost and the same bytes were sent twice.
             if self.rpc.call("eth_getTransactionByHash", hex_data(name)) is None:
                 raise
 

@@ -1,7 +1,7 @@
-"""The compiled contracts as Python sees them: their bytecode, how to call them, how to read their events and refusals.
+"""The compiled contracts in Python: their bytecode, how to call them, how to read their events and errors.
 
 Everything comes from `contracts/artifacts.json`, which is built from the Solidity beside it and committed (chain.md,
-"Toolchain"). Nothing here talks to a node.
+"Compiling"). Nothing here connects to a node.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EXTRA_ERRORS: tuple[dict[str, Any], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contracts:
     """Where a network's contracts are (20-byte addresses), and on which chain.
 
@@ -51,7 +51,7 @@ class Contracts:
         """Read what `as_table` wrote; other keys are left alone.
 
         Raises:
-            Malformed: a field is missing or no address.
+            Malformed: a field is missing or is not an address.
         """
 
         def number(name: str, value: Any) -> int:
@@ -66,16 +66,16 @@ class Contracts:
             return parse_address(text)
 
         return cls(
-            number("chain_id", table.get("chain_id")),
-            address("token"),
-            address("registry"),
-            address("escrow"),
-            address("settlement"),
-            number("first_block", table.get("first_block", 0)),
+            chain_id=number("chain_id", table.get("chain_id")),
+            token=address("token"),
+            registry=address("registry"),
+            escrow=address("escrow"),
+            settlement=address("settlement"),
+            first_block=number("first_block", table.get("first_block", 0)),
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
     """One function of a contract."""
 
@@ -89,7 +89,7 @@ class Function:
         return self.selector + abi.encode(self.inputs, arguments)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContractEvent:
     """One event of a contract; `topic` is the first topic of its logs."""
 
@@ -101,12 +101,12 @@ class ContractEvent:
         """Field values by name.
 
         Raises:
-            Malformed: the log is none of this event.
+            Malformed: the log is of another event, or of another contract's.
         """
         indexed = [(name, type_) for name, type_, is_indexed in self.fields if is_indexed]
         plain = [(name, type_) for name, type_, is_indexed in self.fields if not is_indexed]
         if len(topics) != 1 + len(indexed) or topics[0] != self.topic:
-            raise Malformed(f"a log is no {self.name}", seen=len(topics), wanted=1 + len(indexed))
+            raise Malformed(f"a log is not a {self.name} event", seen=len(topics), wanted=1 + len(indexed))
         values = {name: abi.decode([type_], topic)[0] for (name, type_), topic in zip(indexed, topics[1:], strict=True)}
         return values | dict(
             zip([name for name, _ in plain], abi.decode([type_ for _, type_ in plain], data), strict=True)
@@ -137,10 +137,12 @@ class Interface:
             signature = f"{item.get('name')}({','.join(inputs)})".encode()
             if item["type"] == "function":
                 outputs = tuple(_type_of(field) for field in item["outputs"])
-                self.functions[item["name"]] = Function(item["name"], keccak256(signature)[:4], inputs, outputs)
+                self.functions[item["name"]] = Function(
+                    name=item["name"], selector=keccak256(signature)[:4], inputs=inputs, outputs=outputs
+                )
             elif item["type"] == "event":
                 named = tuple((f["name"], t, f["indexed"]) for f, t in zip(item["inputs"], inputs, strict=True))
-                self.events[item["name"]] = ContractEvent(item["name"], keccak256(signature), named)
+                self.events[item["name"]] = ContractEvent(name=item["name"], topic=keccak256(signature), fields=named)
             elif item["type"] == "constructor":
                 self._constructor = inputs
 
@@ -174,7 +176,7 @@ def artifacts() -> dict[str, Any]:
 
 
 def read_revert(data: bytes, transaction: bytes | None = None) -> ChainReverted:
-    """Turn what a contract returned on failure into its named error with arguments, on whatever node it ran."""
+    """The named error, with its arguments, that a contract returned on failure; the same on every kind of node."""
     if not data:
         return ChainReverted("Reverted", transaction=transaction)
     known = _errors().get(data[:4])

@@ -1,7 +1,7 @@
 """A network's beginning on the chain: deploy and wire the contracts, hand out tokens, bond stakes, seat the first
 signers.
 
-Used once per network by whoever founds it; a testnet does it at every start. The founder owns the contracts afterwards,
+Used once per network by its founder; a testnet does it at every start. The founder owns the contracts afterwards,
 until ownership is handed to the DAO's timelock. Stakes are bonded on behalf of their nodes, so no other key than the
 founder's is needed.
 """
@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from pot_lab.chain.account import ChainAccount
 from pot_lab.chain.contract import Contracts
-from pot_lab.chain.errors import ChainError
+from pot_lab.chain.errors import ChainError, ChainRefused
 from pot_lab.chain.rpc import JsonRpc, read_quantity
 from pot_lab.crypto.identity import Identity, format_address
+from pot_lab.protocol.book import quorum_of
 
 SUPPLY_GRAINS: Final = 10**18
 AGGREGATOR: Final = 3
@@ -24,10 +25,10 @@ _GRANTS_AT_ONCE: Final = 100
 
 
 class BadGenesis(ChainError):
-    """The beginning that was asked for cannot be: more tokens than exist, or a signer without stake."""
+    """A genesis contradicts itself: more tokens than exist, or a signer without stake."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContractSetup:
     """What a network begins with. Grains and seconds; accounts are 20-byte addresses.
 
@@ -56,19 +57,13 @@ class ContractSetup:
     treasury: bytes | None = None
 
 
-def quorum(members: int) -> int:
-    """Signatures that an epoch needs (protocol.md, "Quorums"): ceil((n + f + 1) / 2) with f = floor((n - 1) / 3)."""
-    faulty = (members - 1) // 3
-    return (members + faulty + 2) // 2
-
-
 def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s: float = 30.0) -> Contracts:
     """Deploy a network and return where its contracts are. The deployer pays in the chain's own coin.
 
     Raises:
         BadGenesis: `genesis` contradicts itself; nothing was sent.
-        ChainReverted, ChainUnreachable, ChainRefused: the chain did not take it. What was deployed by then is left
-        alone.
+        ChainReverted, ChainUnreachable, ChainRefused: the chain did not accept it. What was deployed by then is left
+            as it is.
     """
     _check(genesis)
     rpc = JsonRpc(rpc_url, timeout_s=timeout_s)
@@ -80,7 +75,8 @@ def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s
 
         def create(name: str, *arguments: Any) -> bytes:
             created = account.create(name, arguments).created
-            assert created is not None, "a successful creation names its contract"
+            if created is None:
+                raise ChainRefused("the chain's node names no address for a contract that was created", seen=name)
             return created
 
         token = create("PoTToken", owner, genesis.supply_grains)
@@ -104,11 +100,18 @@ def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s
         for start in range(0, len(genesis.stakes), _GRANTS_AT_ONCE):
             account.send("StakeRegistry", registry, "stakeFor", list(genesis.stakes[start : start + _GRANTS_AT_ONCE]))
         stakers = sorted(genesis.aggregators)
-        threshold = quorum(len(stakers)) if genesis.threshold is None else genesis.threshold
+        threshold = quorum_of(len(stakers)) if genesis.threshold is None else genesis.threshold
         account.send("RewardSettlement", settlement, "rotate", stakers, threshold, 0, b"")
         for holder, grains in genesis.balances.items():
             account.send("PoTToken", token, "transfer", holder, grains)
-        return Contracts(chain_id, token, registry, escrow, settlement, first_block)
+        return Contracts(
+            chain_id=chain_id,
+            token=token,
+            registry=registry,
+            escrow=escrow,
+            settlement=settlement,
+            first_block=first_block,
+        )
     finally:
         rpc.close()
 

@@ -1,11 +1,11 @@
 """The testnet's own chain: one process that serves an embedded EVM chain as loopback JSON-RPC.
 
 `python -m pot_lab.chain.embedded --port 0 --port-file F` binds 127.0.0.1, writes the port to F once it listens, and
-serves until SIGTERM or SIGINT. It speaks enough of the Ethereum JSON-RPC for web3.py and for this package. State is in
+serves until SIGTERM or SIGINT. It serves enough of the Ethereum JSON-RPC for web3.py and for this package. State is in
 memory; with `--journal FILE` a restart replays it.
 
 It must not be reachable from elsewhere: loopback only, JSON content type and a loopback Host header only, so no web
-page in a browser can talk to it. It is a chain for tests and demonstrations; a network with value needs a real one.
+page in a browser can use it. It is a chain for tests and demonstrations; a network with value needs a real one.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class RpcService:
 
     Args:
         chain: the chain to serve.
-        control: also serve evm_mine, evm_increaseTime, evm_snapshot and evm_revert, which tests need and nobody else.
+        control: also serve evm_mine, evm_increaseTime, evm_snapshot and evm_revert, which only tests need.
     """
 
     def __init__(self, chain: EmbeddedChain, *, control: bool = False) -> None:
@@ -112,7 +112,7 @@ class RpcService:
         try:
             request = json.loads(body)
         except (ValueError, RecursionError):
-            return _dump(_fault(None, _PARSE_ERROR, "the request is no JSON"))
+            return _dump(_fault(None, _PARSE_ERROR, "the request is not JSON"))
         if isinstance(request, list):
             if not 0 < len(request) <= MAX_BATCH:
                 return _dump(_fault(None, _INVALID_REQUEST, f"a batch holds 1 to {MAX_BATCH} requests"))
@@ -141,7 +141,7 @@ class RpcService:
             return _fault(id_, _BAD_PARAMETERS, f"{name}: {error}")
         except Exception:
             _log.exception("request %s failed", name)
-            return _fault(id_, _INTERNAL, f"{name} failed inside the chain; its log says more")
+            return _fault(id_, _INTERNAL, f"{name} failed inside the chain; see its log")
         return {"jsonrpc": "2.0", "id": id_, "result": result}
 
     # ------------------------------------------------------------ methods
@@ -326,7 +326,7 @@ def _hex(data: bytes) -> str:
 
 def _data(text: Any) -> bytes:
     if not isinstance(text, str) or not text.startswith("0x"):
-        raise Malformed("a value is no hexadecimal data", seen=text, wanted="0x…")
+        raise Malformed("a value is not hexadecimal data", seen=text, wanted="0x…")
     return bytes.fromhex(text[2:])
 
 
@@ -339,7 +339,7 @@ def _word(text: Any) -> bytes:
 
 def _address(text: Any) -> bytes:
     if not isinstance(text, str):
-        raise Malformed("a value is no address", seen=text, wanted="0x and 40 hex digits")
+        raise Malformed("a value is not an address", seen=text, wanted="0x and 40 hex digits")
     return parse_address(text)
 
 
@@ -347,7 +347,7 @@ def _integer(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if not isinstance(value, str) or not value.startswith("0x") or not 3 <= len(value) <= 66:
-        raise Malformed("a value is no hexadecimal quantity", seen=value, wanted="0x…")
+        raise Malformed("a value is not a hexadecimal quantity", seen=value, wanted="0x…")
     return int(value[2:], 16)
 
 
@@ -360,11 +360,11 @@ def _bounded(values: list[Any], limit: int = 100) -> list[Any]:
 def _call(fields: Any) -> ContractCall:
     gas = min(_integer(fields["gas"]), TRANSACTION_GAS) if "gas" in fields else TRANSACTION_GAS
     return ContractCall(
-        _address(fields["from"]) if fields.get("from") else bytes(20),
-        _address(fields["to"]) if fields.get("to") else None,
-        _data(fields.get("input") or fields.get("data") or "0x"),
-        _integer(fields.get("value") or "0x0"),
-        gas,
+        sender=_address(fields["from"]) if fields.get("from") else bytes(20),
+        to=_address(fields["to"]) if fields.get("to") else None,
+        data=_data(fields.get("input") or fields.get("data") or "0x"),
+        value=_integer(fields.get("value") or "0x0"),
+        gas=gas,
     )
 
 
@@ -387,7 +387,7 @@ class _RpcHandler(BaseHTTPRequestHandler):
         elif kind != "application/json":
             self._refuse(415, "requests are application/json")
         elif not length.isascii() or not length.isdigit():
-            self._refuse(411, "a request says its length")
+            self._refuse(411, "a request states its length")
         elif len(length) > 9 or int(length) > MAX_REQUEST_BYTES:
             self._refuse(413, f"a request has at most {MAX_REQUEST_BYTES} bytes")
         else:
@@ -425,7 +425,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 def listen(service: RpcService, port: int) -> _Server:
-    """Bind 127.0.0.1:`port` (0 picks a free one); `server_address[1]` tells which. Call `serve_forever` to serve.
+    """Bind 127.0.0.1:`port` (0 picks a free one); `server_address[1]` has it. Call `serve_forever` to serve.
 
     Raises:
         PortTaken: somebody listens there already.
@@ -441,7 +441,7 @@ def listen(service: RpcService, port: int) -> _Server:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal says stop; returns the exit status."""
+    """Serve until SIGTERM or SIGINT; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m pot_lab.chain.embedded", description=(__doc__ or "").split("\n")[0]
     )

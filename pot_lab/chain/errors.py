@@ -1,7 +1,7 @@
 """What can go wrong between us and the chain, each with its own name.
 
 A contract's refusal reaches the caller as `ChainReverted` with the contract's own error name and arguments, on every
-kind of node (chain.md, "Errors"). These names never say more than the node did: a node is not trusted, only asked.
+kind of node. A node is not trusted: an error here repeats its answer and proves nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ class ChainError(PotLabError):
 
 
 class ChainUnreachable(ChainError):
-    """The node does not answer, or not in time. Whether a transaction on its way was taken is unknown."""
+    """The node does not answer, or not in time. Whether a transaction that was sent is mined is unknown."""
 
 
 class ChainRefused(ChainError):
-    """The node answered with an error of its own (nonce too low, no gas money, unknown method), or with nonsense."""
+    """The node answered with an error of its own (nonce too low, no coin for gas, unknown method), or malformed."""
 
 
 class ChainReverted(ChainError):

@@ -5,7 +5,7 @@ so that the contracts' time checks mean wall time. Gas is free on it (the base f
 account needs no ether. With a journal it survives a restart: blocks are replayed from the raw transactions.
 
 py-evm is archived; nothing outside this module may import it. `EmbeddedChain` is the interface to keep if another
-engine takes its place. It must not know HTTP or JSON.
+engine replaces it. It must not know HTTP or JSON.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,7 +43,7 @@ _JOURNAL_FORMAT = "pot-lab embedded chain 1"
 
 
 class EvmRefused(PotLabError):
-    """The chain does not take this transaction: bad signature, wrong nonce, too much gas."""
+    """The chain does not accept this transaction: bad signature, wrong nonce, too much gas."""
 
 
 class EvmReverted(PotLabError):
@@ -58,7 +58,7 @@ class DamagedJournal(PotLabError):
     """A chain journal cannot be replayed: it was cut in the middle, or belongs to another chain."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """One event: topics are 32-byte words; `index` counts within the block."""
 
@@ -70,9 +70,9 @@ class Log:
     transaction: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvmTransaction:
-    """What a transaction asked for; sender and outcome stand in its receipt."""
+    """A signed transaction's fields; sender and outcome are in its receipt."""
 
     type: int
     nonce: int
@@ -86,7 +86,7 @@ class EvmTransaction:
     s: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionReceipt:
     """What became of a transaction."""
 
@@ -100,7 +100,7 @@ class ExecutionReceipt:
     logs: tuple[Log, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """One mined block; `header` is the engine's own."""
 
@@ -114,7 +114,7 @@ class Block:
     header: Any = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContractCall:
     """A read, or a rehearsal of a transaction."""
 
@@ -211,16 +211,16 @@ class EmbeddedChain:
             return None
         signed = self._chain.get_vm().get_transaction_builder().decode(raw)
         return EvmTransaction(
-            signed.type_id or 0,
-            signed.nonce,
-            signed.gas,
-            signed.max_fee_per_gas,
-            signed.max_priority_fee_per_gas,
-            signed.value,
-            bytes(signed.data),
-            signed.y_parity,
-            signed.r,
-            signed.s,
+            type=signed.type_id or 0,
+            nonce=signed.nonce,
+            gas=signed.gas,
+            max_fee=signed.max_fee_per_gas,
+            max_priority_fee=signed.max_priority_fee_per_gas,
+            value=signed.value,
+            data=bytes(signed.data),
+            y_parity=signed.y_parity,
+            r=signed.r,
+            s=signed.s,
         )
 
     def logs(
@@ -274,7 +274,7 @@ class EmbeddedChain:
         limit = used + used // 32 + 2_000
         while limit < call.gas:
             try:
-                self._rehearse(ContractCall(call.sender, call.to, call.data, call.value, limit), at)
+                self._rehearse(replace(call, gas=limit), at)
             except EvmReverted:
                 limit += limit // 4
             else:
@@ -348,7 +348,7 @@ class EmbeddedChain:
         state = {bytes.fromhex(address): account for address in genesis["accounts"]}
         self._chain = chain_class.from_genesis(AtomicDB(), parameters, state)
         header = self._chain.get_canonical_block_header_by_number(0)
-        self._blocks = [Block(0, header.hash, header.parent_hash, header.timestamp, 0, (), (), header)]
+        self._blocks = [_block(header, (), ())]
         self._receipts: dict[bytes, ExecutionReceipt] = {}
         self._raw: dict[bytes, bytes] = {}
 
@@ -398,12 +398,12 @@ class EmbeddedChain:
             transaction = chain.get_vm(header).get_transaction_builder().decode(raw)
             sender = transaction.sender
         except Exception as error:
-            raise EvmRefused("the bytes are no signed transaction", seen=raw) from error
+            raise EvmRefused("the bytes are not a signed transaction", seen=raw) from error
         if transaction.gas > TRANSACTION_GAS:
             raise EvmRefused(
-                "a transaction asks for too much gas", seen=transaction.gas, wanted=f"at most {TRANSACTION_GAS}"
+                "a transaction's gas limit is too high", seen=transaction.gas, wanted=f"at most {TRANSACTION_GAS}"
             )
-        if transaction.chain_id != self.chain_id:  # the engine itself takes typed transactions of any chain
+        if transaction.chain_id != self.chain_id:  # the engine itself accepts typed transactions of any chain
             raise EvmRefused("the transaction is for another chain", seen=transaction.chain_id, wanted=self.chain_id)
         expected = self.nonce(sender, parent)
         if transaction.nonce != expected:
@@ -415,29 +415,29 @@ class EmbeddedChain:
             mined = chain.mine_block()
         except Exception as error:
             chain.header = chain.create_header_from_parent(parent.header)
-            raise EvmRefused(f"the chain does not take the transaction: {error}") from error
+            raise EvmRefused(f"the chain does not accept the transaction: {error}") from error
         name = transaction.hash
         logs = tuple(
             Log(
-                entry.address,
-                tuple(word.to_bytes(32, "big") for word in entry.topics),
-                entry.data,
-                mined.number,
-                i,
-                name,
+                address=entry.address,
+                topics=tuple(word.to_bytes(32, "big") for word in entry.topics),
+                data=entry.data,
+                block=mined.number,
+                index=i,
+                transaction=name,
             )
             for i, entry in enumerate(receipt.logs)
         )
         created = computation.msg.storage_address if not transaction.to else None
         self._receipts[name] = ExecutionReceipt(
-            name,
-            mined.number,
-            sender,
-            transaction.to or None,
-            created if computation.is_success else None,
-            computation.is_success,
-            mined.header.gas_used,
-            logs,
+            transaction=name,
+            block=mined.number,
+            sender=sender,
+            to=transaction.to or None,
+            created=created if computation.is_success else None,
+            succeeded=computation.is_success,
+            gas_used=mined.header.gas_used,
+            logs=logs,
         )
         self._raw[name] = raw
         self._append(mined, (name,), logs)
@@ -448,15 +448,24 @@ class EmbeddedChain:
         self._append(self._chain.mine_block(), (), ())
 
     def _append(self, mined: Any, transactions: tuple[bytes, ...], logs: tuple[Log, ...]) -> None:
-        header = mined.header
-        block = Block(
-            mined.number, header.hash, header.parent_hash, header.timestamp, header.gas_used, transactions, logs, header
-        )
-        self._blocks.append(block)
+        self._blocks.append(_block(mined.header, transactions, logs))
 
     def _record(self, line: dict[str, Any]) -> None:
         if self._journal is not None:
             self._journal.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+def _block(header: Any, transactions: tuple[bytes, ...], logs: tuple[Log, ...]) -> Block:
+    return Block(
+        number=header.block_number,
+        hash=header.hash,
+        parent=header.parent_hash,
+        timestamp=header.timestamp,
+        gas_used=header.gas_used,
+        transactions=transactions,
+        logs=logs,
+        header=header,
+    )
 
 
 def _reason(error: VMError | None) -> str:

@@ -1,4 +1,4 @@
-"""Find on the chain what became of a settlement: for summaries and block explorers, not for decisions."""
+"""Find a settlement's transaction on the chain: for summaries and block explorers, not for decisions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def find_settlement(rpc_url: str, contracts: Contracts, epoch: int) -> tuple[byt
     """The transaction (32-byte hash) that settled an epoch, and the gas it used; None when the chain has none.
 
     Raises:
-        ChainUnreachable, ChainRefused: the node does not answer, or answers nonsense.
+        ChainUnreachable, ChainRefused: the node does not answer, or its answer is malformed.
     """
     rpc = JsonRpc(rpc_url)
     try:

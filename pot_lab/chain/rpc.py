@@ -2,7 +2,7 @@
 
 web3.py would cost every aggregator about 40 MB of memory for the few calls made here (chain.md), so it serves as
 the tests' second opinion instead. A node is not trusted: answers are bounded in size, checked in shape and waited for
-only so long. Retries are the caller's business; the one exception is a kept-alive connection that the node had closed
+only so long. The caller decides on retries; the one exception is a kept-alive connection that the node had closed
 meanwhile.
 """
 
@@ -30,7 +30,7 @@ class JsonRpc:
         url: http:// or https:// address of the node.
         timeout_s: how long one answer may take.
     Raises:
-        Malformed: the address is none.
+        Malformed: it is not an http or https address.
     """
 
     def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
@@ -57,7 +57,7 @@ class JsonRpc:
         Raises:
             ChainUnreachable: no answer, or not in time.
             ChainReverted: a contract refused, with its named error.
-            ChainRefused: the node refused, or answered nonsense.
+            ChainRefused: the node refused, or its answer is malformed.
         """
         with self._lock:
             self._id += 1
@@ -134,28 +134,28 @@ def read_quantity(text: Any) -> int:
     """An integer from a node.
 
     Raises:
-        ChainRefused: it is none.
+        ChainRefused: it is not a hexadecimal quantity.
     """
     try:
         if text[:2] == "0x" and len(text) <= 66:
             return int(text, 16)
     except (TypeError, ValueError):
         pass
-    raise ChainRefused("the chain's node answered no quantity", seen=text)
+    raise ChainRefused("the chain's node gave no quantity", seen=text)
 
 
 def read_data(text: Any, size: int | None = None) -> bytes:
     """Bytes from a node; with `size`, exactly so many.
 
     Raises:
-        ChainRefused: they are none.
+        ChainRefused: they are not hexadecimal data, or of another length.
     """
     try:
         data = bytes.fromhex(text[2:]) if text[:2] == "0x" else None
     except (TypeError, ValueError):
         data = None
     if data is None or (size is not None and len(data) != size):
-        raise ChainRefused("the chain's node answered no data", seen=text, wanted=f"{size} bytes" if size else None)
+        raise ChainRefused("the chain's node gave no data", seen=text, wanted=f"{size} bytes" if size else None)
     return data
 
 

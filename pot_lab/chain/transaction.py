@@ -16,9 +16,9 @@ Item: TypeAlias = "int | bytes | Sequence[Item]"
 _DYNAMIC_FEE = b"\x02"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChainTransaction:
-    """What is asked of the chain. `to` is 20 bytes, or empty to create a contract; fees are wei per gas."""
+    """An unsigned EIP-1559 transaction. `to` is 20 bytes, or empty to create a contract; fees are wei per gas."""
 
     chain_id: int
     nonce: int
@@ -30,7 +30,7 @@ class ChainTransaction:
     value: int = 0
 
     def sign(self, identity: Identity) -> bytes:
-        """The bytes that `eth_sendRawTransaction` takes; their Keccak-256 is the transaction's hash."""
+        """The bytes for `eth_sendRawTransaction`; their Keccak-256 is the transaction's hash."""
         fields: list[Item] = [
             self.chain_id,
             self.nonce,

@@ -1,9 +1,8 @@
 """What one account does on the chain: stake, place orders, settle epochs, claim payouts.
 
-The researcher's and the aggregator's side of chain.md, "Contracts". Amounts are integer grains, times are seconds of
-the chain (its contracts count in seconds). Deposits carry an EIP-2612 permit for their exact amount, so no allowance is
-left open and each is one transaction. It holds no state but a connection: everything it says was just read from the
-node.
+Amounts are integer grains, times are seconds of the chain (its contracts count in seconds). Deposits carry an EIP-2612
+permit for their exact amount, so no allowance is left open and each is one transaction. A wallet holds no state but a
+connection: everything it returns was just read from the node.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class ClaimablePayout:
 
 @dataclass(frozen=True, slots=True)
 class ChainStake:
-    """One (node, role) in the registry; `unlock_at_s` says when the unbonding part may be withdrawn."""
+    """One (node, role) in the registry; `unlock_at_s` is when the unbonding part may be withdrawn."""
 
     bonded_grains: int
     unbonding_grains: int
@@ -64,7 +63,7 @@ class ChainWallet:
     Args:
         rpc_url: the node.
         contracts: the network's contracts.
-        identity: who acts; None can only read.
+        identity: the account that signs; None for a reader.
         timeout_s: how long one answer of the node may take.
     """
 
@@ -118,7 +117,7 @@ class ChainWallet:
         return self._account.send("StakeRegistry", self.contracts.registry, "requestUnstake", role, grains)
 
     def withdraw(self, role: int) -> Receipt:
-        """Take what has finished unbonding."""
+        """Transfer what has finished unbonding back to this account."""
         return self._account.send("StakeRegistry", self.contracts.registry, "withdraw", role)
 
     def stake_of(self, node: bytes, role: int) -> ChainStake:
@@ -139,7 +138,8 @@ class ChainWallet:
         """Escrow an order's reward, fee and bond; returns its order id and the transaction's hash (32 bytes each).
 
         Args:
-            seal_by_s: second until which the order can be sealed; after it and a grace the client may take all back.
+            seal_by_s: until when the order can be sealed (seconds of the chain); after it and a grace period the
+                client may withdraw the escrow.
             spec_hash: SHA-256 of the `Order` record.
             nonce: the client's own number for it; an id is used once for ever.
         Raises:
@@ -164,7 +164,7 @@ class ChainWallet:
         return order_id(self._me(), nonce, seal_by_s, spec_hash), receipt.transaction
 
     def refund(self, seal_by_s: int, spec_hash: bytes, nonce: int, *, client: bytes | None = None) -> Receipt:
-        """Give an unsealed order's money back to its client, once `seal_by_s` and the grace are over.
+        """Return an unsealed order's escrow to its client, once `seal_by_s` and the grace period are over.
 
         Raises:
             ChainReverted: TooEarly, or UnknownOrder (never placed, sealed, refunded already).
@@ -196,11 +196,10 @@ class ChainWallet:
 
         Args:
             order_ids: the sealed orders, in the order that `settlement.orders_hash` binds.
-            signatures: 65-byte signatures of `settlement_digest` by signer address. Those of strangers, and those that
-                do not
-                verify, are left out; of the rest just as many are sent as the contract asks for.
+            signatures: 65-byte signatures of `settlement_digest` by signer address. Those of other keys, and those
+                that do not verify, are left out; of the rest as many are sent as the threshold.
         Raises:
-            NotEnoughSignatures: fewer good ones than the threshold; nothing was sent.
+            NotEnoughSignatures: fewer valid ones than the threshold; nothing was sent.
             ChainReverted: WrongEpoch, WrongSigners, TooEarly, OrdersMismatch, UnknownOrder, Insolvent, IsPaused.
         """
         _, threshold, keys = self.signers()
@@ -220,7 +219,7 @@ class ChainWallet:
             stakers: the accounts that stake for it, in the order of their signing keys.
             signatures: 65-byte signatures of `rotation_digest` by signer address; chosen from as in `settle`.
         Raises:
-            NotEnoughSignatures: fewer good ones than the threshold; nothing was sent.
+            NotEnoughSignatures: fewer valid ones than the threshold; nothing was sent.
             ChainReverted: BadSignatures (it is another set's turn), BadParameter (a staker is not staked any more, or
                 has another signing key by now).
         """
@@ -234,7 +233,7 @@ class ChainWallet:
         """Name the key that signs for this account, its own or another, from the next signer set that it is in.
 
         Args:
-            key: signs its owner's address, as a proof that it is in this hand.
+            key: the signing key; it signs this account's address as a proof of possession.
         Raises:
             ChainReverted: ActiveSigner, the account is in the current set.
         """
@@ -250,7 +249,7 @@ class ChainWallet:
         return self._account.send("StakeRegistry", at, "setSigningKey", key.address, possession)
 
     def fund(self, grains: int) -> Receipt:
-        """Give grains to the settlement contract for the aggregators to allot (emission, donation).
+        """Transfer grains to the settlement contract, for the aggregators to allot (emission, donation).
 
         Raises:
             InsufficientBalance: this account holds fewer.
@@ -306,7 +305,7 @@ class ChainWallet:
         return int(self._account.read("RewardSettlement", self.contracts.settlement, "claimed", account)[0])
 
     def apply_slash(self, node: bytes, role: int, cumulative_grains: int, to: bytes, proof: Sequence[bytes]) -> Receipt:
-        """Take a slashed stake that a settled epoch decided.
+        """Execute a slash that a settled epoch decided.
 
         Raises:
             ChainReverted: BadProof, NothingToClaim (applied already).
@@ -326,7 +325,7 @@ class ChainWallet:
             raise InsufficientBalance(f"{who} does not hold that many grains", seen=held, wanted=f"at least {grains}")
 
     def _permit(self, spender: bytes, grains: int) -> tuple[int, int, bytes, bytes]:
-        """Deadline, v, r, s of an EIP-2612 permit: `spender` may take exactly so many grains, once."""
+        """Deadline, v, r, s of an EIP-2612 permit: `spender` may transfer exactly so many grains, once."""
         token, read = self.contracts.token, self._account.read
         block = self._account.rpc.call("eth_getBlockByNumber", "latest", False) or {}
         deadline = max(read_quantity(block.get("timestamp")), int(time.time())) + _PERMIT_LIFE_S
@@ -364,7 +363,7 @@ def pack_signatures(
         packed.append(_compact(signature))
         count += 1
     if count < threshold or threshold == 0:
-        raise NotEnoughSignatures("too few good signatures of current signers", seen=count, wanted=threshold)
+        raise NotEnoughSignatures("too few valid signatures of current signers", seen=count, wanted=threshold)
     return bitmap, b"".join(packed)
 
 

@@ -1,9 +1,9 @@
-"""What happened on the chain, as the ledger wants to hear it: final events only, in one order, each once.
+"""Chain events as the ledger counts them: final ones only, in one order, each once.
 
 Every aggregator runs a watcher and attests what it yields; f+1 equal attestations credit the ledger (chain.md, "Ledger
 and chain"). So two watchers on two honest nodes must yield the same events in the same order with the same numbers. An
 event is yielded when its block has `confirmations` blocks on top: a shorter reorganisation is never seen, a longer one
-stops the watcher with a typed error, because an attestation cannot be taken back.
+stops the watcher with a typed error, because an attestation cannot be undone.
 
 It is written on plain JSON-RPC, not on web3: our events are a few words, and in an aggregator's process this costs
 2.5 MB where web3 costs 40 (chain.md). It keeps nothing on disk; its `position` is the caller's to save.
@@ -23,7 +23,7 @@ from pot_lab.errors import Malformed
 from pot_lab.protocol.records import ChainEvent
 
 MAX_BLOCKS: Final = 2_000
-"""Blocks asked for at once; common limit of hosted nodes."""
+"""Blocks in one request; common limit of hosted nodes."""
 MAX_EVENTS: Final = 10_000
 _NO_ROLE: Final = -1
 _MOST: Final = (1 << 64) - 1
@@ -91,7 +91,7 @@ class ChainWatcher:
 
         Raises:
             ChainUnreachable: the node is down or slow.
-            ChainRefused: the node is on another chain, or answers nonsense.
+            ChainRefused: the node is on another chain, or its answer is malformed.
             DeepReorganisation: a block that was yielded from has left the chain.
         """
         if self._chain_id is not None:
@@ -114,10 +114,11 @@ class ChainWatcher:
         logs = self._rpc.call("eth_getLogs", self._filter | span)
         last_hash = self._hash(last)
         if last_hash is None:
-            return []  # behind a load balancer the next node may lag: ask again later
+            return []  # behind a load balancer the next node may lag: read again later
         if not isinstance(logs, list) or len(logs) > MAX_EVENTS:
             raise ChainRefused(
-                "the chain's node answered no list of logs, or too long a one", wanted=f"at most {MAX_EVENTS}"
+                "the chain's node did not answer with a list of logs, or with too long a one",
+                wanted=f"at most {MAX_EVENTS}",
             )
         events = [self._read(log, first, last) for log in logs]
         events.sort(key=lambda event: (event.block, event.log_index))
@@ -139,7 +140,7 @@ class ChainWatcher:
             event, build = self._readers[address, topics[0]]
             values = event.read(topics, data)
         except (KeyError, TypeError, IndexError, Malformed) as error:
-            raise ChainRefused(f"the chain's node answered a log that was not asked for: {error!r}") from error
+            raise ChainRefused(f"the chain's node answered with a log that was not requested: {error!r}") from error
         if not first <= block <= last or log.get("removed"):
             raise ChainRefused(
                 "the chain's node answered a log of another block", seen=block, wanted=f"{first} .. {last}"

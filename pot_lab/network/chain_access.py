@@ -23,7 +23,14 @@ def contracts_of(config: NetworkConfig) -> Contracts:
     chain = config.chain
     if chain is None:
         raise BadConfig("network.toml names no chain", wanted="a [chain] table")
-    return Contracts(chain.chain_id, chain.token, chain.registry, chain.escrow, chain.settlement, chain.first_block)
+    return Contracts(
+        chain_id=chain.chain_id,
+        token=chain.token,
+        registry=chain.registry,
+        escrow=chain.escrow,
+        settlement=chain.settlement,
+        first_block=chain.first_block,
+    )
 
 
 def wallet_of(config: NetworkConfig, identity: Identity) -> ChainWallet:

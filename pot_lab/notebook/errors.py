@@ -1,4 +1,4 @@
-"""What a researcher's notebook refuses."""
+"""Errors of the researcher's side."""
 
 from __future__ import annotations
 

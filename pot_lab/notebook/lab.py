@@ -60,7 +60,7 @@ def connect(
 
     Args:
         network: the path of a `network.toml`, or the name of a testnet of this host. By default `$POT_LAB_NETWORK`,
-            else the testnet that runs here, else a new local testnet is started (and says so).
+            else the testnet that runs here, else a new local testnet is started (with a printed line).
         account: an identity, the path of a keystore (its password in `$POT_LAB_PASSWORD`), or the name of one of the
             testnet's accounts; by default `$POT_LAB_ACCOUNT`, else the testnet's `client`.
         start: whether a testnet may be started when none runs.

@@ -1,6 +1,6 @@
-"""The Jupyter Server extension: what the sidebar of JupyterLab sees of networks, orders and jobs.
+"""The Jupyter Server extension: networks, orders and jobs for the sidebar of JupyterLab.
 
-REST for one look and a websocket for following, both fed by one background thread that starts at the first request. It
+REST for a snapshot and a websocket for changes, both fed by one background thread that starts at the first request. It
 reads and never signs, and it imports nothing of the notebook.
 """
 

@@ -1,4 +1,4 @@
-"""Jupyter Server's way in: registers the handlers and owns the feed, which starts with the first request."""
+"""The extension application: registers the handlers and owns the feed, which starts with the first request."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One background thread that keeps a snapshot of network, orders and jobs, and hands every change to whoever listens.
+"""One background thread that keeps a snapshot of network, orders and jobs, and sends every change to its listeners.
 
 Reading a network may take seconds when aggregators are down, so it never happens on the server's own loop. The thread
-starts with the first listener or reader (`_start_jupyter_server_extension` need not run) and rests while nobody looks.
-When the network cannot be read, the last snapshot stays, marked with what went wrong.
+starts with the first listener or reader (`_start_jupyter_server_extension` need not run) and pauses while it is not
+watched. When the network cannot be read, the last snapshot stays, marked with what went wrong.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class NetworkFeed:
     Args:
         connect: finds the running network and connects, or returns None.
         home_folder: where jobs are looked for, by default `$POT_LAB_HOME`.
-        interval_s: the longest time between two looks at a network that says nothing by itself.
+        interval_s: the longest time between two reads of a network that reports no change.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class NetworkFeed:
             self._listeners.discard(listener)
 
     def stop(self) -> None:
-        """End the thread and tell the followers; returns at once."""
+        """End the thread and the listeners' streams; returns at once."""
         self._stopping = True
         self._wake.set()
         with self._lock:
@@ -150,7 +150,7 @@ class NetworkFeed:
             return bool(self._listeners) or time.monotonic() - self._read_s < READER_COUNTS_FOR_S
 
     def _look(self, source: FeedSource | None) -> FeedSource | None:
-        """Read everything once; returns the connection to use next time."""
+        """Read everything once; returns the connection for the next time."""
         state = {**self._state, "problem": ""}
         try:
             state["jobs"] = jobs_of(self._home or home.home())
@@ -159,7 +159,7 @@ class NetworkFeed:
                 if source is not None:
                     source.on_change(self._wake.set)
             if source is None:
-                # what was seen of a network that is gone stays, marked as such, until there is another
+                # the last snapshot of a network that is gone stays, marked as such, until there is another
                 state["problem"] = NO_NETWORK
             else:
                 state["network"] = source.network()

@@ -1,6 +1,6 @@
-"""The two doors of the extension: one look over REST, and a websocket to follow.
+"""The extension's two endpoints: the snapshot over REST, and a websocket that follows it.
 
-Both want the server's token or cookie; neither takes anything in. A websocket and not server-sent events, since those
+Both require the server's token or cookie; neither accepts input. A websocket and not server-sent events, since those
 would hold one of the browser's six connections for each tab.
 """
 
@@ -30,6 +30,7 @@ class SnapshotHandler(ExtensionHandlerMixin, APIHandler):
     @tornado.web.authenticated
     @authorized
     async def get(self) -> None:
+        """Answer with the newest snapshot as JSON."""
         feed: NetworkFeed = self.settings[FEED]
         self.finish(json.dumps(await feed.snapshot()))
 
@@ -43,9 +44,11 @@ class StreamHandler(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, Jup
 
     @ws_authenticated
     async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Upgrade to a websocket, for an authenticated user."""
         await super().get(*args, **kwargs)
 
     def open(self, *args: Any, **kwargs: Any) -> None:
+        """Begin to send snapshots."""
         super().open(*args, **kwargs)
         feed: NetworkFeed = self.settings[FEED]
         self._listener = feed.listen()
@@ -60,9 +63,10 @@ class StreamHandler(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, Jup
             pass
 
     def on_message(self, message: str | bytes) -> None:
-        """Nothing is taken in; a front end has nothing to say here."""
+        """Ignore it: the stream has no input."""
 
     def on_close(self) -> None:
+        """Stop sending and leave the feed."""
         if self._listener is not None:
             self.settings[FEED].leave(self._listener)
         if self._pump is not None:

@@ -1,7 +1,7 @@
 """Where the sidebar's data comes from: the network that runs on this host, through its ledger's typed client.
 
-One `Source` is one connection to one network. It gives plain JSON values, since a browser is its reader; money goes as
-decimal strings because JavaScript's numbers end at 2^53.
+One `FeedSource` is one connection to one network. It gives plain JSON values, since a browser reads them; money goes
+as decimal strings because JavaScript's numbers end at 2^53.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class FeedSource(Protocol):
         ...
 
     def on_change(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called, from any thread, whenever the ledger changed."""
+        """Call `wake`, from any thread, whenever the ledger changed."""
         ...
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         ...
 
 
 class LedgerSource:
-    """The real source: aggregators asked over ZeroMQ, believed when f+1 answer alike."""
+    """A network's ledger over ZeroMQ; an answer counts when f+1 aggregators give the same."""
 
     def __init__(self, config: NetworkConfig) -> None:
         from pot_lab.network.client.ledger import LedgerClient
@@ -53,6 +53,7 @@ class LedgerSource:
         self.name = config.name
 
     def network(self) -> dict[str, Any]:
+        """Name, height, time (Unix milliseconds) and the state of every aggregator."""
         aggregators = [_aggregator(one) for one in self._client.status(STATUS_TIMEOUT_S)]
         reached = [one for one in aggregators if one["reachable"]]
         return {
@@ -63,15 +64,18 @@ class LedgerSource:
         }
 
     def orders(self) -> list[dict[str, Any]]:
+        """The newest orders, at most `ORDERS_LIMIT`."""
         return [_order(one) for one in self._client.orders(ORDERS_LIMIT)]
 
     def on_change(self, wake: Callable[[], None]) -> None:
+        """Call `wake` on the network thread after every batch."""
         self._client.follow(lambda sequence, time_ms, events: wake(), self._newest() + 1)
 
     def _newest(self) -> int:
         return max((one.height for one in self._client.status(STATUS_TIMEOUT_S) if one.reachable), default=0)
 
     def close(self) -> None:
+        """Close the connection."""
         self._client.close()
 
 

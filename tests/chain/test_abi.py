@@ -125,3 +125,24 @@ def test_selectors_are_those_of_the_standards() -> None:
         "uint256",
         "bytes",
     )
+
+
+def _array(count: int, words: int) -> bytes:
+    """A uint8[] that claims `count` items and brings `words` of them."""
+    head = (32).to_bytes(32, "big") + count.to_bytes(32, "big")
+    return head + (7).to_bytes(32, "big") * words
+
+
+def test_an_array_is_as_long_as_its_data() -> None:
+    assert decode(["uint8[]"], _array(3, 3)) == ((7, 7, 7),)
+    assert decode(["uint8[]"], _array(0, 0)) == ((),)
+    for count, words in ((1, 0), (4, 3), (5, 3), (6, 3), (2**255, 3)):
+        with pytest.raises(Malformed):
+            decode(["uint8[]"], _array(count, words))
+
+
+def test_arrays_of_items_without_a_size_are_bounded() -> None:
+    """An item of no bytes would let a claimed length alone cost time and memory."""
+    assert decode(["uint8[0][]"], _array(100_000, 0)) == (((),) * 100_000,)
+    with pytest.raises(Malformed, match=r"longer than its data \(seen: 100001\)"):
+        decode(["uint8[0][]"], _array(100_001, 0))

@@ -66,7 +66,9 @@ def test_a_refusal_without_readable_reason_is_still_a_refusal(data: bytes) -> No
 
 
 def test_contracts_go_through_the_network_file_and_back() -> None:
-    contracts = Contracts(31_337, b"\1" * 20, b"\2" * 20, b"\3" * 20, b"\4" * 20, 7)
+    contracts = Contracts(
+        chain_id=31_337, token=b"\1" * 20, registry=b"\2" * 20, escrow=b"\3" * 20, settlement=b"\4" * 20, first_block=7
+    )
     assert Contracts.from_table(contracts.as_table()) == contracts
     for damage in ({"token": None}, {"token": "0x12"}, {"chain_id": "1"}, {"first_block": -1}):
         with pytest.raises(Malformed):

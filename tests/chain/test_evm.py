@@ -31,19 +31,23 @@ def make(clock: Clock, journal: Path | None = None) -> EmbeddedChain:
 
 def create_token(nonce: int = 0, gas: int = 3_000_000) -> bytes:
     data = interface("PoTToken").creation([FOUNDER.address, 10**18])
-    return ChainTransaction(CHAIN_ID, nonce, 0, 0, gas, b"", data).sign(FOUNDER)
+    return ChainTransaction(
+        chain_id=CHAIN_ID, nonce=nonce, max_priority_fee=0, max_fee=0, gas=gas, to=b"", data=data
+    ).sign(FOUNDER)
 
 
 def transfer(nonce: int, grains: int = 1, chain_id: int = CHAIN_ID) -> bytes:
     data = interface("PoTToken").functions["transfer"].call_data([b"\7" * 20, grains])
-    return ChainTransaction(chain_id, nonce, 0, 0, 100_000, TOKEN, data).sign(FOUNDER)
+    return ChainTransaction(
+        chain_id=chain_id, nonce=nonce, max_priority_fee=0, max_fee=0, gas=100_000, to=TOKEN, data=data
+    ).sign(FOUNDER)
 
 
 def balance(chain: EmbeddedChain) -> int:
     data = interface("PoTToken").functions["balanceOf"].call_data([b"\7" * 20])
     at = chain.block(chain.height)
     assert at is not None
-    return int(abi.decode(["uint256"], chain.call(ContractCall(bytes(20), TOKEN, data), at))[0])
+    return int(abi.decode(["uint256"], chain.call(ContractCall(sender=bytes(20), to=TOKEN, data=data), at))[0])
 
 
 def test_every_transaction_is_a_block_on_the_hosts_clock() -> None:
@@ -79,10 +83,10 @@ def test_a_transaction_that_does_not_fit_is_refused_and_changes_nothing() -> Non
         (transfer(0), "nonce too low"),
         (transfer(5), "nonce too high"),
         (transfer(1, chain_id=1), "another chain"),
-        (b"\2" + transfer(1)[2:], "no signed transaction"),
-        (b"", "no signed transaction"),
-        (create_token(1, gas=TRANSACTION_GAS + 1), "too much gas"),
-        (create_token(1, gas=21_000), "does not take"),
+        (b"\2" + transfer(1)[2:], "not a signed transaction"),
+        (b"", "not a signed transaction"),
+        (create_token(1, gas=TRANSACTION_GAS + 1), "gas limit is too high"),
+        (create_token(1, gas=21_000), "does not accept"),
         (bytes(200_000), "too large"),
     ):
         with pytest.raises(EvmRefused, match=reason):
@@ -104,14 +108,20 @@ def test_an_estimate_is_enough_and_not_wasteful() -> None:
     chain = make(Clock())
     chain.send(create_token())
     data = interface("PoTToken").functions["transfer"].call_data([b"\7" * 20, 5])
-    call = ContractCall(FOUNDER.address, TOKEN, data)
+    call = ContractCall(sender=FOUNDER.address, to=TOKEN, data=data)
     limit = chain.estimate_gas(call, chain.block(chain.height))  # type: ignore[arg-type]
-    receipt = chain.receipt(chain.send(ChainTransaction(CHAIN_ID, 1, 0, 0, limit, TOKEN, data).sign(FOUNDER)))
+    receipt = chain.receipt(
+        chain.send(
+            ChainTransaction(
+                chain_id=CHAIN_ID, nonce=1, max_priority_fee=0, max_fee=0, gas=limit, to=TOKEN, data=data
+            ).sign(FOUNDER)
+        )
+    )
     assert receipt is not None and receipt.succeeded
     assert receipt.gas_used <= limit <= receipt.gas_used * 1.2
     with pytest.raises(EvmReverted) as caught:
         data = interface("PoTToken").functions["transfer"].call_data([b"\7" * 20, 10**19])
-        chain.estimate_gas(ContractCall(FOUNDER.address, TOKEN, data), chain.block(chain.height))  # type: ignore[arg-type]
+        chain.estimate_gas(ContractCall(sender=FOUNDER.address, to=TOKEN, data=data), chain.block(chain.height))  # type: ignore[arg-type]
     assert len(caught.value.data) == 4 + 3 * 32
 
 
@@ -121,7 +131,7 @@ def test_calls_change_nothing() -> None:
     before = chain.block(chain.height)
     assert before is not None
     data = interface("PoTToken").functions["transfer"].call_data([b"\7" * 20, 5])
-    chain.call(ContractCall(FOUNDER.address, TOKEN, data), before)
+    chain.call(ContractCall(sender=FOUNDER.address, to=TOKEN, data=data), before)
     assert balance(chain) == 0
     chain.mine()
     assert chain.block(chain.height).header.state_root == before.header.state_root  # type: ignore[union-attr]
@@ -134,7 +144,7 @@ def test_the_past_can_be_read() -> None:
         chain.send(transfer(nonce))
     data = interface("PoTToken").functions["balanceOf"].call_data([b"\7" * 20])
     seen = [
-        int.from_bytes(chain.call(ContractCall(bytes(20), TOKEN, data), chain.block(number)), "big")  # type: ignore[arg-type]
+        int.from_bytes(chain.call(ContractCall(sender=bytes(20), to=TOKEN, data=data), chain.block(number)), "big")  # type: ignore[arg-type]
         for number in range(1, 5)
     ]
     assert seen == [0, 1, 2, 3]

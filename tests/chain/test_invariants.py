@@ -80,17 +80,19 @@ class Network:
 
     def read(self, contract: str, function: str, *arguments: Any) -> tuple[Any, ...]:
         spec = interface(contract).functions[function]
-        call = ContractCall(bytes(20), AT[contract], spec.call_data(arguments))
+        call = ContractCall(sender=bytes(20), to=AT[contract], data=spec.call_data(arguments))
         return abi.decode(spec.outputs, self.chain.call(call, self._head()))
 
     def _transact(self, who: Identity, to: bytes, data: bytes) -> None:
         head = self._head()
         try:
-            self.chain.call(ContractCall(who.address, to or None, data), head)
+            self.chain.call(ContractCall(sender=who.address, to=to or None, data=data), head)
         except EvmReverted as error:
             raise Refused(read_revert(error.data).name) from None
         nonce = self.chain.nonce(who.address, head)
-        raw = ChainTransaction(CHAIN_ID, nonce, 0, 0, TRANSACTION_GAS, to, data).sign(who)
+        raw = ChainTransaction(
+            chain_id=CHAIN_ID, nonce=nonce, max_priority_fee=0, max_fee=0, gas=TRANSACTION_GAS, to=to, data=data
+        ).sign(who)
         receipt = self.chain.receipt(self.chain.send(raw))
         assert receipt is not None and receipt.succeeded
 

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pot_lab.chain.contract import Contracts
-from pot_lab.chain.deploy import BadGenesis, ContractSetup, deploy, quorum
+from pot_lab.chain.deploy import BadGenesis, ContractSetup, deploy
 from pot_lab.chain.errors import ChainRefused, ChainReverted, ChainUnreachable, InsufficientBalance
 from pot_lab.chain.wallet import ChainStake, ChainWallet
+from pot_lab.protocol.book import quorum_of
 from pot_lab.protocol.records import order_id
 from pot_lab.protocol.settlement import PayoutTree, Settlement, reward_leaf, settlement_digest
 from tests.chain.world import DAY_S, POT, World, fields, identity, start_chain, stop
@@ -31,8 +32,8 @@ def test_a_network_begins_as_its_genesis_says(world: World) -> None:
 
 
 def test_the_quorum_of_the_chain_is_that_of_the_ledger() -> None:
-    assert [quorum(n) for n in (1, 2, 3, 4, 5, 6, 7, 10, 30, 100)] == [1, 2, 2, 3, 4, 4, 5, 7, 20, 67]
-    assert all(2 * quorum(n) > n for n in range(1, 101))
+    assert [quorum_of(n) for n in (1, 2, 3, 4, 5, 6, 7, 10, 30, 100)] == [1, 2, 2, 3, 4, 4, 5, 7, 20, 67]
+    assert all(2 * quorum_of(n) > n for n in range(1, 101))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_a_node_on_another_chain_is_refused(world: World) -> None:
 
 def test_an_address_without_contract_is_named(world: World) -> None:
     table = world.contracts.as_table() | {"token": "0x" + "12" * 20}
-    with pytest.raises(ChainRefused, match="there is no PoTToken at this address"):
+    with pytest.raises(ChainRefused, match="there is no PoTToken contract at this address"):
         ChainWallet(world.url, Contracts.from_table(table), world.client).balance_grains()
 
 
