@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import pot_lab
 from pot_lab.scoring.errors import WorkerFailed
 
 _LARGEST_ERROR_CHARACTERS = 2000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """What one worker does: files, the score function's identifier, the examples from `start` to `stop`."""
 
@@ -66,16 +65,16 @@ def run_workers(
         try:
             for number in range(workers):
                 task = Task(
-                    str(graph.absolute()),
-                    str(weights.absolute()),
-                    str(data.absolute()),
-                    function,
-                    batch_size,
-                    _device(device, number),
-                    threads,
-                    edges[number],
-                    edges[number + 1],
-                    str(Path(folder, f"{number}.npy")),
+                    graph=str(graph.absolute()),
+                    weights=str(weights.absolute()),
+                    data=str(data.absolute()),
+                    function=function,
+                    batch_size=batch_size,
+                    device=_device(device, number),
+                    threads=threads,
+                    start=edges[number],
+                    stop=edges[number + 1],
+                    result=str(Path(folder, f"{number}.npy")),
                 )
                 file = Path(folder, f"{number}.json")
                 file.write_text(json.dumps(asdict(task)))
@@ -98,7 +97,7 @@ def _device(device: str, number: int) -> str:
 
 
 def _started(task: Path) -> subprocess.Popen[bytes]:
-    home = str(Path(pot_lab.__file__).parent.parent)
+    home = str(Path(__file__).parents[2])  # where the package lies, also when it is not installed
     path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
         [sys.executable, "-m", "pot_lab.scoring.worker_main", str(task)],

@@ -15,28 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pot_lab.crypto.canonical import tagged_hash
+from pot_lab.errors import InvariantBroken
 from pot_lab.scoring import Inputs, ModelGraph, ScoreFunction, check_dataset, load_graph, score_function, trainable
 from pot_lab.scoring.dataset import as_inputs, as_tensor, each_input
 from pot_lab.scoring.functions import NO_TOKEN
 from pot_lab.scoring.graph.weights import tensor_sha256
 from pot_lab.training.checkpoint import load_checkpoint, save_checkpoint
-from pot_lab.training.devices import Device, pick_device
+from pot_lab.training.devices import pick_device
 from pot_lab.training.errors import BadCheckpoint, BadSettings, TrainingDiverged
 from pot_lab.training.settings import TrainerSettings
+from pot_lab.training.split import generator, split_data
+from pot_lab.training.validation import Best, validate
 
 CHECKPOINT_EVERY_S = 30.0
 PROGRESS_EVERY_STEPS = 10
-_VALIDATION_BATCH = 512
 _LOWEST_RATE = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingProgress:
     """Where a training stands.
 
@@ -58,7 +59,7 @@ class TrainingProgress:
     elapsed_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trained:
     """A training's best model. `reason`: why it ended: "deadline", "steps", "epochs" or "stopped"."""
 
@@ -101,16 +102,9 @@ class Trainer:
         self.function = score_function(function)
         train_inputs, train_targets = as_inputs(train_inputs), as_tensor(train_targets, "targets")
         check_dataset(self.graph, train_inputs, train_targets, self.function)
-        self.device: Device = pick_device(device)
-        self.step = 0
-        self.best_score: float | None = None
-        self.best_step: int | None = None
-        self._best_key: tuple[float, float] | None = None
-        self._best_weights: bytes | None = None
-        self._validation_score: float | None = None
-        self._elapsed_s = 0.0
-        self._resumed = 0
+        self.device = pick_device(device)
         self._clock = clock
+        self._standing = _Standing()
         self._directory = Path(checkpoint_dir) if checkpoint_dir is not None else None
         self._fingerprint = tagged_hash(
             "pot-lab/training/1",
@@ -121,31 +115,26 @@ class Trainer:
             repr(sorted(self.settings.as_dict().items())).encode(),
             self.function.identifier.encode(),
         ).hex()
-        self._split(train_inputs, train_targets)
+        self._data = split_data(train_inputs, train_targets, self.settings, self.device.torch_name)
         self.model = trainable(self.graph, weights).to(self.device.torch_name)
         self._optimizer = self._make_optimizer()
         self._random = self._first_random_state()
         self._resume()
 
-    def _split(self, inputs: Inputs, targets: Tensor) -> None:
-        count = len(targets)
-        held_out = min(max(1, round(count * self.settings.validation_fraction)), count - 1)
-        if held_out < 1:
-            raise BadSettings("there are too few examples to hold some out", seen=count, wanted="at least 2")
-        order = torch.randperm(count, generator=self._generator(-1))
-        device = self.device.torch_name
-        train, validation = order[held_out:], order[:held_out]
+    @property
+    def step(self) -> int:
+        """Steps so far, over all runs of this job."""
+        return self._standing.step
 
-        def there(examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-            return tuple(x[examples].to(device) for x in each_input(inputs)), targets[examples].to(device)
+    @property
+    def best_score(self) -> float | None:
+        """Score of the best model on the held-out part; None before the first validation."""
+        return None if self._standing.best is None else self._standing.best.score
 
-        self._inputs, self._targets = there(train)
-        self._validation_inputs, self._validation_targets = there(validation)
-        self._batch = min(self.settings.batch_size, count - held_out)
-        self._steps_per_epoch = (count - held_out) // self._batch
-
-    def _generator(self, epoch: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch + 1)
+    @property
+    def best_step(self) -> int | None:
+        """The step that the best model was found at; None before the first validation."""
+        return None if self._standing.best is None else self._standing.best.step
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         parameters, s = [p for p in self.model.parameters() if p.requires_grad], self.settings
@@ -182,26 +171,35 @@ class Trainer:
         last_step = self._last_step(steps)
         if deadline_monotonic is None and last_step is None:
             raise BadSettings("a training needs a deadline, a number of steps or a number of epochs")
-        run = _Run(self._clock(), self._elapsed_s, deadline_monotonic, last_step, on_progress, on_improved)
+        run = _Run(
+            started=self._clock(),
+            elapsed_before_s=self._standing.elapsed_s,
+            deadline=deadline_monotonic,
+            last_step=last_step,
+            on_progress=on_progress,
+            on_improved=on_improved,
+        )
         cuda = [torch.device(self.device.torch_name)] if self.device.is_cuda else []
         with torch.random.fork_rng(cuda):
             self._set_random_state(self._random)
             reason = self._loop(run, should_stop or (lambda: False))
             self._random = self._random_state()
-        self._elapsed_s = run.elapsed_s(self._clock())
+        self._standing.elapsed_s = run.elapsed_s(self._clock())
         self._save()
         best = self.best(reason if reason != "last" else self._end(steps))
-        assert best is not None
+        if best is None:
+            raise InvariantBroken("a training ended without a validation", seen=f"step {self.step}")
         return best
 
     def best(self, reason: str = "so far") -> Trained | None:
         """The best model so far, also after a divergence; None before the first validation."""
-        if self._best_weights is None or self.best_score is None or self.best_step is None:
+        best = self._standing.best
+        if best is None:
             return None
-        return Trained(self._best_weights, self.best_score, self.best_step, reason)
+        return Trained(weights=best.weights, validation_score=best.score, step=best.step, reason=reason)
 
     def _last_step(self, steps: int | None) -> int | None:
-        by_epochs = None if self.settings.epochs is None else self.settings.epochs * self._steps_per_epoch
+        by_epochs = None if self.settings.epochs is None else self.settings.epochs * self._data.steps_per_epoch
         wanted = [n for n in (steps, by_epochs) if n is not None]
         return min(wanted) if wanted else None
 
@@ -209,8 +207,8 @@ class Trainer:
         return "steps" if steps is not None and self.step >= steps else "epochs"
 
     def _loop(self, run: _Run, should_stop: Callable[[], bool]) -> str:
-        every = self.settings.validate_every_steps or self._steps_per_epoch
-        saved_at, validated_at = self._clock(), self.step if self._best_weights is not None else -1
+        every = self.settings.validate_every_steps or self._data.steps_per_epoch
+        saved_at, validated_at = self._clock(), self.step if self._standing.best is not None else -1
         if validated_at < 0:
             self._validate(run)
             validated_at = self.step
@@ -233,7 +231,7 @@ class Trainer:
                 elif len(losses) >= PROGRESS_EVERY_STEPS:
                     self._report(run, losses)
                 if validated_at == self.step or self._clock() - saved_at >= CHECKPOINT_EVERY_S:
-                    self._elapsed_s = run.elapsed_s(self._clock())
+                    self._standing.elapsed_s = run.elapsed_s(self._clock())
                     self._random = self._random_state()
                     self._save()
                     saved_at = self._clock()
@@ -245,36 +243,32 @@ class Trainer:
             return reason
 
     def _train_step(self, run: _Run, now: float) -> Tensor:
-        epoch, place = divmod(self.step, self._steps_per_epoch)
+        epoch, place = divmod(self.step, self._data.steps_per_epoch)
         if run.order is None or run.epoch != epoch:
             run.epoch = epoch
-            order = torch.randperm(len(self._targets), generator=self._generator(epoch))
-            run.order = order.to(self._targets.device)
-        chosen = run.order[place * self._batch : (place + 1) * self._batch]
+            order = torch.randperm(len(self._data.targets), generator=generator(self.settings.seed, epoch))
+            run.order = order.to(self._data.targets.device)
+        chosen = run.order[place * self._data.batch_size : (place + 1) * self._data.batch_size]
         rate = self._learning_rate(run, now)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
         with self.device.autocast():
-            outputs = self.model(*(x[chosen] for x in self._inputs))
-        loss = _loss(self.function, outputs.float(), self._targets[chosen], self.settings.label_smoothing)
+            outputs = self.model(*(x[chosen] for x in self._data.inputs))
+        loss = _loss(self.function, outputs.float(), self._data.targets[chosen], self.settings.label_smoothing)
         torch.autograd.backward(loss)
         if self.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self._optimizer.step()
-        self.step += 1
+        self._standing.step += 1
         return loss.detach()
 
     def _learning_rate(self, run: _Run, now: float) -> float:
         s = self.settings
         rate = s.learning_rate
         if s.schedule == "cosine":
-            if run.last_step is not None:
-                fraction = self.step / run.last_step
-            else:
-                assert run.deadline is not None
-                fraction = (now - run.started) / max(run.deadline - run.started, 1e-9)
+            fraction = run.fraction(self.step, now)
             rate *= _LOWEST_RATE + (1 - _LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
         if self.step < s.warmup_steps:
             rate *= (self.step + 1) / s.warmup_steps
@@ -288,16 +282,23 @@ class Trainer:
             raise TrainingDiverged(
                 "the training loss is no longer finite; try a smaller learning rate", seen=f"step {self.step}"
             )
-        self._tell(run)
+        self._notify(run)
 
-    def _tell(self, run: _Run) -> None:
+    def _notify(self, run: _Run) -> None:
         if run.on_progress is not None:
             rate = float(self._optimizer.param_groups[0]["lr"])
             elapsed_s = run.elapsed_s(self._clock())
-            epoch = self.step // self._steps_per_epoch
+            epoch = self.step // self._data.steps_per_epoch
             run.on_progress(
                 TrainingProgress(
-                    self.step, epoch, run.loss, rate, self._validation_score, self.best_score, self.best_step, elapsed_s
+                    step=self.step,
+                    epoch=epoch,
+                    loss=run.loss,
+                    learning_rate=rate,
+                    validation_score=self._standing.validation_score,
+                    best_score=self.best_score,
+                    best_step=self.best_step,
+                    elapsed_s=elapsed_s,
                 )
             )
 
@@ -305,44 +306,17 @@ class Trainer:
 
     def _validate(self, run: _Run) -> None:
         began = self._clock()
-        score, key = self._validation()
-        self._validation_score = score
-        improved = self._best_key is None or key > self._best_key
-        if improved:
-            self._best_key, self.best_score, self.best_step = key, score, self.step
-            self._best_weights = self.model.to_weights()
+        score, key = validate(self.model, self._data, self.function, self.device)
+        self._standing.validation_score = score
+        before = self._standing.best
+        better = None
+        if before is None or key > before.key:
+            better = Best(key=key, score=score, step=self.step, weights=self.model.to_weights())
+            self._standing.best = better
         run.validation_s = max(self._clock() - began, 0.9 * run.validation_s)
-        self._tell(run)
-        if improved and run.on_improved is not None:
-            assert self._best_weights is not None
-            run.on_improved(self._best_weights, score, self.step)
-
-    def _validation(self) -> tuple[float, tuple[float, float]]:
-        """(score, key): accuracy, mean nats, or what the score function gives an example on average; the key is larger
-        for the better model, ties of accuracy go by loss."""
-        correct, loss, count = 0, 0.0, len(self._validation_targets)
-        classes = self.function.name in ("accuracy", "cross_entropy")
-        values, finite = [], True
-        self.model.eval()
-        with torch.inference_mode(), self.device.autocast():
-            for start in range(0, count, _VALIDATION_BATCH):
-                rows = slice(start, start + _VALIDATION_BATCH)
-                outputs = self.model(*(x[rows] for x in self._validation_inputs)).float()
-                targets = self._validation_targets[rows]
-                if classes:
-                    correct += int((outputs.argmax(-1) == targets).sum())
-                    loss += float(F.cross_entropy(outputs, targets, reduction="sum"))
-                else:
-                    finite = finite and bool(torch.isfinite(outputs).all())
-                    values.append(self.function.evaluate(outputs.double().nan_to_num(), targets).cpu().numpy())
-        sign = 1.0 if self.function.higher_is_better else -1.0
-        if not classes:
-            mean = self.function.total_of(np.concatenate(values)) / count if finite else -sign * math.inf
-            return mean, (sign * mean, 0.0)
-        mean_loss = loss / count if math.isfinite(loss) else math.inf
-        if self.function.higher_is_better:
-            return correct / count, (float(correct), -mean_loss)
-        return mean_loss, (-mean_loss, float(correct))
+        self._notify(run)
+        if better is not None and run.on_improved is not None:
+            run.on_improved(better.weights, better.score, better.step)
 
     # --------------------------------------------------------------------------------------- checkpoints
 
@@ -366,20 +340,21 @@ class Trainer:
         if self._directory is None:
             return
         tensors = {f"model.{name}": t for name, t in self.model.canonical_tensors().items()}
-        if self._best_weights is not None:
-            tensors["best"] = torch.frombuffer(bytearray(self._best_weights), dtype=torch.uint8)
+        best = self._standing.best
+        if best is not None:
+            tensors["best"] = torch.frombuffer(bytearray(best.weights), dtype=torch.uint8)
         tensors |= {f"random.{name}": t for name, t in self._random.items()}
         for index, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": v for key, v in state.items() if isinstance(v, Tensor)}
         values = {
             "fingerprint": self._fingerprint,
             "step": self.step,
-            "best_key": self._best_key,
+            "best_key": None if best is None else best.key,
             "best_score": self.best_score,
             "best_step": self.best_step,
-            "validation_score": self._validation_score,
-            "elapsed_s": self._elapsed_s,
-            "resumed": self._resumed,
+            "validation_score": self._standing.validation_score,
+            "elapsed_s": self._standing.elapsed_s,
+            "resumed": self._standing.resumed,
         }
         save_checkpoint(self._directory, tensors, values)
 
@@ -400,16 +375,22 @@ class Trainer:
                 state.setdefault(int(index), {})[key] = tensor
         self._optimizer.load_state_dict({"state": state, "param_groups": self._optimizer.state_dict()["param_groups"]})
         self._random = {name: tensors[f"random.{name}"] for name in ("cpu", "cuda") if f"random.{name}" in tensors}
+        best = None
         if "best" in tensors:
-            self._best_weights = tensors["best"].numpy().tobytes()
-            key = values["best_key"]
-            self._best_key, self.best_score, self.best_step = (
-                (key[0], key[1]),
-                values["best_score"],
-                values["best_step"],
+            first, second = values["best_key"]
+            best = Best(
+                key=(first, second),
+                score=values["best_score"],
+                step=values["best_step"],
+                weights=tensors["best"].numpy().tobytes(),
             )
-        self.step, self._elapsed_s = values["step"], values["elapsed_s"]
-        self._validation_score, self._resumed = values["validation_score"], values["resumed"] + 1
+        self._standing = _Standing(
+            step=values["step"],
+            best=best,
+            validation_score=values["validation_score"],
+            elapsed_s=values["elapsed_s"],
+            resumed=values["resumed"] + 1,
+        )
 
     # ------------------------------------------------------------------------------------------ evidence
 
@@ -427,18 +408,29 @@ class Trainer:
             "settings": self.settings.as_dict(),
             "score_function": self.function.identifier,
             "graph_sha256": self.graph.sha256.hex(),
-            "train_examples": len(self._targets),
-            "held_out_examples": len(self._validation_targets),
+            "train_examples": len(self._data.targets),
+            "held_out_examples": len(self._data.held_out_targets),
             "steps": self.step,
-            "epochs": self.step / self._steps_per_epoch,
+            "epochs": self.step / self._data.steps_per_epoch,
             "best_step": self.best_step,
             "best_validation_score": self.best_score,
-            "wall_time_s": round(self._elapsed_s, 3),
-            "resumed": self._resumed,
+            "wall_time_s": round(self._standing.elapsed_s, 3),
+            "resumed": self._standing.resumed,
         }
 
 
-@dataclass
+@dataclass(kw_only=True)
+class _Standing:
+    """What a checkpoint keeps beside tensors: how far a training is, over all its runs."""
+
+    step: int = 0
+    best: Best | None = None
+    validation_score: float | None = None
+    elapsed_s: float = 0.0
+    resumed: int = 0
+
+
+@dataclass(kw_only=True)
 class _Run:
     """What belongs to one call of `train_until`."""
 
@@ -454,7 +446,16 @@ class _Run:
     validation_s: float = 0.0
     loss: float = math.nan
 
+    def fraction(self, step: int, now: float) -> float:
+        """How much of the training is over: of its steps where their number is known, else of its time."""
+        if self.last_step is not None:
+            return step / self.last_step
+        if self.deadline is None:
+            raise InvariantBroken("a training has neither a last step nor a deadline")
+        return (now - self.started) / max(self.deadline - self.started, 1e-9)
+
     def elapsed_s(self, now: float) -> float:
+        """Seconds of training over all runs."""
         return self.elapsed_before_s + now - self.started
 
 

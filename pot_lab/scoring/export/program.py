@@ -9,7 +9,8 @@ import linecache
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,49 @@ from pot_lab.scoring.errors import (
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name
 
 
-def _examples(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+@dataclass(frozen=True, kw_only=True)
+class ProgramTables:
+    """The tensors of an exported program, by the names of its placeholders. torch makes these tables anew each time
+    they are asked for.
+
+    Attributes:
+        parameters, buffers: placeholder -> the user's name.
+        names: the user's or torch's name of every tensor, constants included.
+        persistent: the user's names that are in the module's `state_dict`.
+        tensors: name -> tensor.
+    """
+
+    parameters: Mapping[str, str]
+    buffers: Mapping[str, str]
+    names: Mapping[str, str]
+    persistent: frozenset[str]
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, program: torch.export.ExportedProgram) -> ProgramTables:
+        """The tables of a program."""
+        signature = program.graph_signature
+        parameters, buffers = signature.inputs_to_parameters, signature.inputs_to_buffers
+        return cls(
+            parameters=parameters,
+            buffers=buffers,
+            names={**signature.inputs_to_lifted_tensor_constants, **buffers, **parameters},
+            persistent=frozenset(set(program.state_dict) - set(signature.non_persistent_buffers)),
+            tensors={**program.state_dict, **program.constants},
+        )
+
+    def given(self, placeholder: str) -> bool:
+        """Whether a placeholder is a parameter or a buffer of the user's."""
+        return placeholder in self.parameters or placeholder in self.buffers
+
+
+def example_tensors(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Two examples of each input, as `torch.export` needs them.
+
+    Args:
+        example_inputs: one tensor [batch, ...] for each input of the module, of a number type that graphs know.
+    Raises: ShapeMismatch, DtypeMismatch.
+    """
     examples = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     if not examples:
         raise ShapeMismatch("export needs an example of each input")
@@ -44,7 +87,13 @@ def _examples(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(torch.cat([e, e])[:2].detach() if e.shape[0] == 1 else e.detach() for e in examples)
 
 
-def _exported(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
+def exported_program(module: nn.Module, examples: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    """The module's train-mode program for any batch size; the module's modes are as before.
+
+    Args:
+        examples: from `example_tensors`.
+    Raises: ExportFailed, with the user's line.
+    """
     modes = [(m, m.training) for m in module.modules()]
     batch = torch.export.Dim("batch", min=1)
     shapes: Any = tuple({0: batch} for _ in examples)
@@ -132,5 +181,6 @@ def user_line(stack_trace: str | None) -> str:
     return ""
 
 
-def _full_name(target: Any) -> str:
+def full_name(target: Any) -> str:
+    """An fx node's target as `aten.<operator>.<overload>`, or the name of another function."""
     return str(target) if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))

@@ -12,7 +12,7 @@ import math
 import operator as python_operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from pot_lab.scoring.errors import (
 )
 from pot_lab.scoring.export.decomposition import decomposed
 from pot_lab.scoring.export.fixed_parts import fixed_parts
-from pot_lab.scoring.export.program import _examples, _exported, _full_name, user_line
+from pot_lab.scoring.export.program import ProgramTables, example_tensors, exported_program, full_name, user_line
 from pot_lab.scoring.export.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
 from pot_lab.scoring.graph.arguments import LARGEST_EXPONENT
 from pot_lab.scoring.graph.batch_axis import UNBOUNDED
@@ -98,8 +98,8 @@ def export_model(
         example_inputs: tensors with the batch in front; their other sizes become fixed.
     Raises: UnsupportedOperator, ExportFailed, BatchMixing, HostileGraph (too large), ShapeMismatch, DtypeMismatch.
     """
-    examples = _examples(example_inputs)
-    program = _exported(module, examples)
+    examples = example_tensors(example_inputs)
+    program = exported_program(module, examples)
     writer = _Writer(program, module, examples)
     graph = encode_graph(writer.document())
     try:
@@ -112,8 +112,56 @@ def export_model(
     return ModelArtifact(graph, write_tensors(writer.tensors))
 
 
+@dataclass
+class _Values:
+    """Which value of the graph each fx node stands for.
+
+    One fx node is one tensor object in Python; an in-place operator returns its first argument's object.
+
+    Attributes:
+        identity: the node that names a node's tensor object.
+        index: the newest value of a tensor object, by its identity.
+        family: the node whose storage a node may share.
+        parts: the results of a call with several that was written as its decomposition.
+        view: of a part: the tensor it was cut from, the operator that puts it back, and that operator's arguments.
+    """
+
+    identity: dict[Any, Any] = field(default_factory=dict)
+    index: dict[Any, int] = field(default_factory=dict)
+    family: dict[Any, Any] = field(default_factory=dict)
+    parts: dict[Any, list[Any]] = field(default_factory=dict)
+    view: dict[Any, tuple[Any, str, list[Any]]] = field(default_factory=dict)
+
+    def add(self, node: Any, index: int, *, same_as: Any = None, family: Any = None) -> None:
+        """A node's value: a new tensor object, or the one of `same_as`; it may share the storage of `family`."""
+        self.identity[node] = identity = node if same_as is None else self.identity[same_as]
+        self.index[identity] = index
+        self.family[node] = node if family is None else self.family[family]
+
+    def renew(self, node: Any, index: int) -> None:
+        """The tensor object of a node changed in place."""
+        self.index[self.identity[node]] = index
+
+    def alias(self, node: Any, other: Any) -> None:
+        """A node that is another's tensor object."""
+        self.identity[node], self.family[node] = self.identity[other], self.family[other]
+
+    def wholes(self, target: Any) -> set[Any]:
+        """The tensor objects that a part was cut from, and its own."""
+        found = {self.identity[target]}
+        while target in self.view:
+            target = self.view[target][0]
+            found.add(self.identity[target])
+        return found
+
+
 class _Writer:
-    """Writes an exported program as a graph document. `tensors` are the weights under their names."""
+    """Writes an exported program as a graph document.
+
+    Attributes:
+        tensors: the weights under their names.
+        places: for each node of the document, the user's line that asked for it.
+    """
 
     def __init__(self, program: Any, module: nn.Module, examples: tuple[Tensor, ...]) -> None:
         self.fx = list(program.graph.nodes)
@@ -122,19 +170,9 @@ class _Writer:
         self.tensors: dict[str, Tensor] = {}
         self.places: list[str] = []
         self._program, self._module = program, module
-        # The signature's tables are made anew each time they are asked for.
-        signature = program.graph_signature
-        self._parameters, self._buffers = signature.inputs_to_parameters, signature.inputs_to_buffers
-        self._names = {**signature.inputs_to_lifted_tensor_constants, **self._buffers, **self._parameters}
-        self._given = {**self._parameters, **self._buffers}
-        self._persistent = set(program.state_dict) - set(signature.non_persistent_buffers)
-        self._tensors = {**program.state_dict, **program.constants}
+        self._tables = ProgramTables.of(program)
+        self._values = _Values()
         self._nodes: list[dict[str, Any]] = []
-        self._identity: dict[Any, Any] = {}
-        self._family: dict[Any, Any] = {}
-        self._index: dict[Any, int] = {}
-        self._parts: dict[Any, list[Any]] = {}
-        self._view: dict[Any, tuple[Any, str, list[Any]]] = {}
         self._first = 0
 
     def place(self, message: str) -> str:
@@ -146,6 +184,7 @@ class _Writer:
         return self.places[number] if 0 <= number < len(self.places) else ""
 
     def document(self) -> dict[str, Any]:
+        """The graph document, ready for `encode_graph`; also fills `tensors` and `places`."""
         signature = self._program.graph_signature
         user_inputs = set(signature.user_inputs)
         state_nodes: list[Any] = []
@@ -155,16 +194,16 @@ class _Writer:
                 (input_nodes if node.name in user_inputs else state_nodes).append(node)
         counters = self._counters(state_nodes)
         constants = {
-            n: self._tensors[self._names[n.name]]
+            n: self._tables.tensors[self._tables.names[n.name]]
             for n in state_nodes
-            if n.name not in self._given and n not in counters
+            if not self._tables.given(n.name) and n not in counters
         }
         folded, unneeded = fixed_parts(self._program.graph, constants, self._plain)
         state_nodes = [n for n in state_nodes if n in counters or any(u not in unneeded | set(folded) for u in n.users)]
         state = [self._state(node, counters) for node in state_nodes]
         state += [self._folded_state(node, tensor, state) for node, tensor in folded.items()]
         for place, node in enumerate([*state_nodes, *folded, *input_nodes]):
-            self._value(node, place)
+            self._values.add(node, place)
         self._first = len(state) + len(input_nodes)
         inputs: list[dict[str, Any]] = [
             {"dtype": dtype_name(e.dtype), "shape": [None, *e.shape[1:]]} for e in self.examples
@@ -218,8 +257,8 @@ class _Writer:
         return found
 
     def _state(self, node: Any, counters: dict[Any, int]) -> dict[str, Any]:
-        name = self._names[node.name]
-        tensor = self._tensors[name].detach()
+        name = self._tables.names[node.name]
+        tensor = self._tables.tensors[name].detach()
         entry: dict[str, Any] = {"name": name, "dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
         if entry["dtype"] not in DTYPES:
             raise DtypeMismatch(
@@ -227,9 +266,9 @@ class _Writer:
             )
         if node in counters:
             entry |= {"kind": "counter", "step": counters[node]}
-        elif node.name in self._parameters:
+        elif node.name in self._tables.parameters:
             entry["kind"] = "parameter"
-        elif node.name in self._buffers and name in self._persistent:
+        elif node.name in self._tables.buffers and name in self._tables.persistent:
             entry["kind"] = "buffer"
         else:
             entry |= {"kind": "constant", "sha256": tensor_sha256(tensor)}
@@ -251,7 +290,7 @@ class _Writer:
         """Whether the whitelist has a call just so."""
         if node.target is python_operator.getitem or node.target in _WHOLE_NUMBERS:
             return True
-        name = _full_name(node.target)
+        name = full_name(node.target)
         name = SAME_BUT_FOR_NAME.get(name, name)
         if name in DROPPED:
             return True
@@ -283,33 +322,24 @@ class _Writer:
             if name not in parameters and id(p) in by_identity
         }
 
-    # One fx node, one tensor object in Python; an in-place operator returns its first argument's object. `_identity`
-    # names that object, `_index` its newest value in the graph, `_family` the storage it may share with others.
-
-    def _value(self, node: Any, index: int, same_as: Any = None, family: Any = None) -> None:
-        self._identity[node] = identity = node if same_as is None else self._identity[same_as]
-        self._index[identity] = index
-        self._family[node] = node if family is None else self._family[family]
-
     def _emit(self, entry: dict[str, Any], node: Any) -> int:
         self._nodes.append(entry)
         self.places.append(user_line(node.meta.get("stack_trace")))
         return self._first + len(self._nodes) - 1
 
     def _call(self, node: Any) -> None:
-        if node.target is python_operator.getitem and node.args[0] in self._parts:
-            part = self._parts[node.args[0]][node.args[1]]
-            self._identity[node], self._family[node] = self._identity[part], self._family[part]
+        if node.target is python_operator.getitem and node.args[0] in self._values.parts:
+            self._values.alias(node, self._values.parts[node.args[0]][node.args[1]])
             return
         if node.target is python_operator.getitem:
             index = self._emit({"op": "get", "args": [self._reference(node.args[0]), node.args[1]], "kwargs": {}}, node)
-            self._value(node, index, family=node.args[0])
+            self._values.add(node, index, family=node.args[0])
             return
         if node.target in _WHOLE_NUMBERS:
             args = [self._encode(a, node) for a in node.args]
-            self._value(node, self._emit({"op": _WHOLE_NUMBERS[node.target], "args": args, "kwargs": {}}, node))
+            self._values.add(node, self._emit({"op": _WHOLE_NUMBERS[node.target], "args": args, "kwargs": {}}, node))
             return
-        name = _full_name(node.target)
+        name = full_name(node.target)
         name = SAME_BUT_FOR_NAME.get(name, name)
         if name in DROPPED:
             return
@@ -326,7 +356,7 @@ class _Writer:
         if operator is None and not in_place and self._inlined(node):
             return
         if operator is None:
-            shown = _full_name(node.target)
+            shown = full_name(node.target)
             advice = ADVICE.get(shown) or ADVICE.get(name, USUAL_ADVICE)
             raise UnsupportedOperator(shown, advice, where=user_line(node.meta.get("stack_trace")))
         if name == "aten.batch_norm.default" and node.args[3] is None:
@@ -335,33 +365,27 @@ class _Writer:
         index = self._emit(self._entry(operator, node, args, kwargs), node)
         first = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
         if name in _SCATTERS:
-            self._view[node] = (first, _SCATTERS[name], args[1:])
+            self._values.view[node] = (first, _SCATTERS[name], args[1:])
         if in_place:
-            self._value(node, index, same_as=first, family=first)
+            self._values.add(node, index, same_as=first, family=first)
             self._write_back(first, node)
         else:
-            self._value(node, index, family=first if name.split(".")[1] in _MAY_ALIAS else None)
+            self._values.add(node, index, family=first if name.split(".")[1] in _MAY_ALIAS else None)
 
     def _write_back(self, target: Any, node: Any) -> None:
         """After a change of a part: the whole it was cut from is a new value too."""
-        while target in self._view:
-            whole, operator, args = self._view[target]
+        while target in self._values.view:
+            whole, operator, args = self._values.view[target]
             given = [self._reference(whole), self._reference(target), *(self._encode(a, node) for a in args)]
-            self._index[self._identity[whole]] = self._emit({"op": operator, "args": given, "kwargs": {}}, node)
+            self._values.index[self._values.identity[whole]] = self._emit(
+                {"op": operator, "args": given, "kwargs": {}}, node
+            )
             target = whole
-
-    def _wholes(self, target: Any) -> set[Any]:
-        """The tensor objects that a part was cut from, and its own."""
-        found = {self._identity[target]}
-        while target in self._view:
-            target = self._view[target][0]
-            found.add(self._identity[target])
-        return found
 
     def _inlined(self, node: Any) -> bool:
         """Write the calls of a decomposition in place of one that the whitelist lacks."""
         found = decomposed(node)
-        if found is None or _full_name(node.target) in ADVICE:
+        if found is None or full_name(node.target) in ADVICE:
             return False
         graph, arguments = found
         given = iter(arguments)
@@ -369,8 +393,7 @@ class _Writer:
             part.meta["stack_trace"] = node.meta.get("stack_trace")
             self.order[part] = self.order[node]
             if part.op == "placeholder":
-                argument = next(given)
-                self._identity[part], self._family[part] = self._identity[argument], self._family[argument]
+                self._values.alias(part, next(given))
             elif part.op == "call_function":
                 if isinstance(part.target, torch._ops.OpOverload) and part.target.namespace != "aten":
                     return False
@@ -379,10 +402,9 @@ class _Writer:
                 except UnsupportedOperator:
                     return False
             elif isinstance(part.args[0], torch.fx.Node):
-                result = part.args[0]
-                self._identity[node], self._family[node] = self._identity[result], self._family[result]
+                self._values.alias(node, part.args[0])
             else:
-                self._parts[node] = list(part.args[0])
+                self._values.parts[node] = list(part.args[0])
         return True
 
     def _entry(self, operator: Operator, node: Any, given: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
@@ -409,26 +431,26 @@ class _Writer:
         """Refuse a change in place that another name of the same storage would see, but for the tensors that the
         changed part was cut from."""
         target = node.args[0]
-        root = self._family[target]
+        root = self._values.family[target]
         where = user_line(node.meta.get("stack_trace"))
         if root.op == "placeholder":
             raise UnsupportedOperator(
-                _full_name(node.target), "forward may not change inputs, parameters or buffers", where=where
+                full_name(node.target), "forward may not change inputs, parameters or buffers", where=where
             )
-        wholes = self._wholes(target)
-        for other, family in self._family.items():
-            another = family is root and self._identity[other] not in wholes
+        wholes = self._values.wholes(target)
+        for other, family in self._values.family.items():
+            another = family is root and self._values.identity[other] not in wholes
             if another and any(self.order[user] > self.order[node] for user in other.users):
-                shown = _full_name(node.target)
+                shown = full_name(node.target)
                 advice = ADVICE.get(shown, "use the form that is not in place")
                 raise UnsupportedOperator(
                     shown, f"it changes a tensor that is also used through a view; {advice}", where=where
                 )
 
     def _reference(self, node: Any) -> dict[str, Any]:
-        if not isinstance(node, torch.fx.Node) or node not in self._identity:
+        if not isinstance(node, torch.fx.Node) or node not in self._values.identity:
             raise ExportFailed("a value of the module is no tensor", seen=node)
-        return {"$": self._index[self._identity[node]]}
+        return {"$": self._values.index[self._values.identity[node]]}
 
     def _encode(self, value: Any, node: Any) -> Any:
         if isinstance(value, torch.fx.Node):
@@ -444,7 +466,7 @@ class _Writer:
         if value is None or isinstance(value, bool | int | float | str):
             return value
         raise UnsupportedOperator(
-            _full_name(node.target),
+            full_name(node.target),
             f"an argument of type {type(value).__name__}",
             where=user_line(node.meta.get("stack_trace")),
         )
