@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pot_lab.jobs.workspace import ScoringTask, TrainingTask
     from pot_lab.notebook.lab import Lab, connect
     from pot_lab.notebook.order import Order
-    from pot_lab.scoring import Score, export_model, pack_dataset, score, score_example
+    from pot_lab.scoring import Score, export_model, pack_dataset, score, score_example, score_functions
     from pot_lab.testnet.testnet import Testnet
     from pot_lab.training import Trainer, TrainerSettings
 
@@ -36,6 +36,7 @@ _HOMES = {
     "Score": "pot_lab.scoring",
     "score": "pot_lab.scoring",
     "score_example": "pot_lab.scoring",
+    "score_functions": "pot_lab.scoring",
     "export_model": "pot_lab.scoring",
     "pack_dataset": "pot_lab.scoring",
     "Trainer": "pot_lab.training",
@@ -62,6 +63,7 @@ __all__ = [
     "pack_dataset",
     "score",
     "score_example",
+    "score_functions",
 ]
 
 

@@ -18,7 +18,13 @@ from pot_lab.scoring.dataset import (
 from pot_lab.scoring.evaluate import ExampleScore, Score, score, score_example, score_file, score_opened, unusable_score
 from pot_lab.scoring.exact_model import ExactModel, exact_model
 from pot_lab.scoring.export.writer import ModelArtifact, export_model
-from pot_lab.scoring.functions import FUNCTIONS, ScoreFunction, score_function
+from pot_lab.scoring.functions import (
+    FUNCTIONS,
+    ScoreFunction,
+    ScoreFunctionInfo,
+    score_function,
+    score_functions,
+)
 from pot_lab.scoring.graph.model_graph import ModelGraph, model_id
 from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.graph.weights import load_weights
@@ -40,6 +46,7 @@ __all__ = [
     "ModelGraph",
     "Score",
     "ScoreFunction",
+    "ScoreFunctionInfo",
     "TrainableModel",
     "Transcript",
     "check_dataset",
@@ -59,6 +66,7 @@ __all__ = [
     "score_example",
     "score_file",
     "score_function",
+    "score_functions",
     "score_opened",
     "trainable",
     "unpack_dataset",

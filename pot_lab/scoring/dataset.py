@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pot_lab.crypto.canonical import encode, tagged_hash
@@ -41,6 +41,9 @@ _CHECKED_ROWS = 4096
 
 Inputs = Tensor | tuple[Tensor, ...]
 """What a model takes: one tensor [examples, ...], or a tuple of two and more."""
+TensorLike = Tensor | NDArray[Any]
+InputsLike = TensorLike | tuple[TensorLike, ...]
+"""`Inputs` as users may give them: tensors or numpy arrays."""
 
 
 def each_input(inputs: Inputs) -> tuple[Tensor, ...]:
@@ -53,7 +56,7 @@ def some_rows(inputs: Inputs, rows: slice | Tensor) -> Inputs:
     return tuple(x[rows] for x in inputs) if isinstance(inputs, tuple) else inputs[rows]
 
 
-def as_inputs(inputs: Any) -> Inputs:
+def as_inputs(inputs: InputsLike) -> Inputs:
     """Inputs as tensors: a tuple is several inputs, anything else is one.
 
     Raises: DtypeMismatch.
@@ -64,8 +67,11 @@ def as_inputs(inputs: Any) -> Inputs:
     return found[0] if len(found) == 1 else found
 
 
-def as_tensor(data: Any, name: str) -> Tensor:
-    """Raises: DtypeMismatch."""
+def as_tensor(data: TensorLike, name: str) -> Tensor:
+    """A tensor or an array as a tensor that shares its memory where it can; `name` is for error messages.
+
+    Raises: DtypeMismatch for what is no tensor of numbers.
+    """
     try:
         return torch.as_tensor(data)
     except (TypeError, ValueError, RuntimeError) as problem:
@@ -91,19 +97,27 @@ class Dataset(NamedTuple):
         return {"inputs": self.inputs, "targets": self.targets}
 
 
-def pack_dataset(
-    inputs: Inputs | np.ndarray | tuple[np.ndarray, ...],
-    targets: Tensor | np.ndarray,
-    limits: Limits = DEFAULT_LIMITS,
-) -> bytes:
-    """Safetensors bytes of a data set.
+def pack_dataset(inputs: InputsLike, targets: TensorLike, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Safetensors bytes of a data set, as orders and workers take them.
+
+        >>> import numpy as np
+        >>> from pot_lab import pack_dataset
+        >>> from pot_lab.scoring import unpack_dataset
+        >>> data = pack_dataset(np.zeros((3, 4), np.float32), np.array([0, 1, 2]))
+        >>> unpack_dataset(data).inputs.shape
+        torch.Size([3, 4])
 
     Args:
-        inputs: float32, float64 or int64 [examples, ...], finite; a tuple where the model takes several.
+        inputs: float32, float64 or int64 [examples, ...], finite, a tensor or an array; a tuple of 2 to 16 of them for
+            a model that takes several inputs.
         targets: float32, float64 or int64 [examples, ...], finite.
-    Raises: BadDataset, DtypeMismatch, ShapeMismatch.
+        limits: bounds of the number of examples.
+    Raises:
+        DtypeMismatch: a number type that data may not have.
+        ShapeMismatch: no example, or inputs and targets of different lengths.
+        BadDataset: a value that is not finite, too many examples, or too many inputs.
     """
-    pair = Dataset(as_inputs(inputs), torch.as_tensor(targets))
+    pair = Dataset(as_inputs(inputs), as_tensor(targets, "targets"))
     _check(pair, limits)
     return write_tensors(pair.tensors())
 

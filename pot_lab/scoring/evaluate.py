@@ -19,6 +19,8 @@ from torch import Tensor
 from pot_lab.scoring.dataset import (
     DatasetFile,
     Inputs,
+    InputsLike,
+    TensorLike,
     as_inputs,
     as_tensor,
     check_dataset,
@@ -36,9 +38,9 @@ from pot_lab.scoring.transcript import Transcript, result_type
 from pot_lab.scoring.workers import run_workers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Score:
-    """A score, to be compared with others of the same function and test set only.
+    """A score, to be compared with others of the same function and test set only; made by `score`.
 
     Attributes:
         total: sum over the examples, or the number of examples without a finite result if not `valid`.
@@ -58,6 +60,7 @@ class Score:
 
     @property
     def function(self) -> ScoreFunction:
+        """The score function."""
         return self.transcript.function
 
     def better_than(self, other: Score) -> bool:
@@ -69,7 +72,15 @@ class Score:
 
     @classmethod
     def of(cls, transcript: Transcript) -> Score:
-        return cls(transcript.total, transcript.count, transcript.valid, transcript.digest, transcript.root, transcript)
+        """The score that a transcript shows."""
+        return cls(
+            total=transcript.total,
+            count=transcript.count,
+            valid=transcript.valid,
+            digest=transcript.digest,
+            root=transcript.root,
+            transcript=transcript,
+        )
 
 
 @dataclass(frozen=True)
@@ -89,8 +100,8 @@ class ExampleScore:
 
 def score(
     model: Model,
-    inputs: Inputs,
-    targets: Tensor,
+    inputs: InputsLike,
+    targets: TensorLike,
     function: str | ScoreFunction = "accuracy",
     *,
     batch_size: int | None = None,
@@ -98,22 +109,40 @@ def score(
     slices: int = 1,
     workers: int = 1,
 ) -> Score:
-    """Score a model on a test set.
+    """Score a model on a test set: the same integers on every machine.
+
+        >>> import torch
+        >>> from pot_lab import score
+        >>> net = torch.nn.Linear(4, 3)
+        >>> inputs, targets = torch.randn(100, 4), torch.randint(3, (100,))
+        >>> found = score(net, inputs, targets, "cross_entropy")
+        >>> found.count, found.valid
+        (100, True)
+        >>> again = score(net, inputs.numpy(), targets.numpy(), "cross_entropy", batch_size=7)
+        >>> again.digest == found.digest
+        True
 
     Args:
-        model: an `nn.Module`, an artifact, (graph bytes, weights bytes) or an `ExactModel`.
-        inputs, targets: the examples, first axis; sliced batch by batch, so they may be memory-mapped. A model that
-            takes several inputs gets a tuple.
-        function: `accuracy`, `cross_entropy` and others (`functions.py`), or an identifier with a version such as
-            `accuracy/1`.
-        batch_size: examples at once; no bit of the result depends on it.
-        device: "cpu" or "cuda"; no bit depends on it.
-        slices: 2 computes the model close to float64, at about three times the cost; the same as `[slices=2]` in the
-            function's identifier, so another score.
-        workers: processes that share the work; no bit depends on it. With more than one, the files go through a
-            temporary folder; `score_file` needs no copy.
-    Raises: ShapeMismatch, DtypeMismatch, BadDataset, BadWeights, HostileGraph, UnsupportedOperator,
-    UnknownScoreFunction, WorkerFailed.
+        model: an `nn.Module`, which is exported with two examples; a `ModelArtifact`; (graph bytes, weights bytes); or
+            an `ExactModel`, which is quickest if it is scored several times.
+        inputs: float32, float64 or int64 [examples, ...], a tensor or an array; a tuple of them for a model that takes
+            several inputs. Sliced batch by batch, so they may be memory-mapped.
+        targets: [examples, ...] of the type and shape that the function takes, see `score_functions`.
+        function: a name such as "accuracy", or an identifier such as "top_k_accuracy[k=3]/1"; see `score_functions`.
+        batch_size: examples at once, at least 1; None chooses by the size of the model. No bit of the result depends on
+            it.
+        device: "cpu", "cuda" or "cuda:1"; None is "cpu". No bit depends on it.
+        slices: 1, or 2 to compute the model close to float64, at about three times the cost; the same as `[slices=2]`
+            in the function's identifier, so another score.
+        workers: processes that share the work, at least 1; no bit depends on it. With more than one, the files go
+            through a temporary folder; `score_file` needs no copy.
+    Returns: the total over all examples, with the transcript that proves it.
+    Raises:
+        ShapeMismatch, DtypeMismatch, BadDataset: the data do not fit the model or the function, or are not finite.
+        UnsupportedOperator, ExportFailed, BatchMixing, HostileGraph, CostLimit: the model cannot be scored.
+        BadWeights: the weights do not fit the graph.
+        UnknownScoreFunction: no such function, version or parameter.
+        WorkerFailed: a worker process failed.
     """
     chosen = _chosen(function, slices)
     inputs, targets = as_inputs(inputs), as_tensor(targets, "targets")
@@ -133,9 +162,9 @@ def score(
 
 
 def score_file(
-    graph: Path,
-    weights: Path,
-    data: Path,
+    graph: Path | str,
+    weights: Path | str,
+    data: Path | str,
     function: str | ScoreFunction = "accuracy",
     *,
     batch_size: int | None = None,
@@ -143,8 +172,16 @@ def score_file(
     slices: int = 1,
     workers: int = 1,
 ) -> Score:
-    """Score files: a graph, a weights file and a data file that may be larger than memory. The arguments and errors
-    are those of `score`, and OSError."""
+    """Score files without holding the data in memory.
+
+    Args:
+        graph: a graph file, canonical JSON.
+        weights: a weights file, safetensors.
+        data: a data file as `pack_dataset` or `save_dataset` writes it; it may be larger than memory.
+        function, batch_size, device, slices, workers: as for `score`.
+    Raises: as `score`, and OSError.
+    """
+    graph, weights, data = Path(graph), Path(weights), Path(data)
     chosen = _chosen(function, slices)
     loaded, opened = load_graph(graph.read_bytes()), DatasetFile(data)
     check_form(loaded, opened.inputs, opened.targets, chosen)
@@ -219,15 +256,30 @@ def _with_workers(
 
 def score_example(
     model: Model,
-    inputs: Inputs,
-    targets: Tensor,
+    inputs: InputsLike,
+    targets: TensorLike,
     function: str | ScoreFunction = "accuracy",
     *,
     index: int,
     device: str | None = None,
     slices: int = 1,
 ) -> ExampleScore:
-    """Score one example of a test set, as a dispute does; costs one example."""
+    """Score one example of a test set, as a dispute does; costs one example.
+
+        >>> import torch
+        >>> from pot_lab import score, score_example
+        >>> net = torch.nn.Linear(4, 3)
+        >>> inputs, targets = torch.randn(10, 4), torch.randint(3, (10,))
+        >>> whole, one = score(net, inputs, targets), score_example(net, inputs, targets, index=7)
+        >>> one.value == int(whole.transcript.values[7])
+        True
+
+    Args:
+        model, inputs, targets, function, device, slices: as for `score`.
+        index: the example's number, from 0.
+    Returns: what `score` gives this example, whatever the other examples are.
+    Raises: as `score`; BadDataset where there is no such example.
+    """
     chosen = _chosen(function, slices)
     inputs, targets = as_inputs(inputs), as_tensor(targets, "targets")
     if not 0 <= index < len(targets):

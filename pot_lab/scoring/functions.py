@@ -37,9 +37,10 @@ _IDENTIFIER = re.compile(r"([a-z0-9_]{1,64})(?:\[([a-z0-9_=,]{1,128})\])?(?:/([1
 _PARAMETER = re.compile(r"([a-z0-9_]{1,32})=(0|[1-9][0-9]{0,8})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoreFunction:
-    """
+    """A score function with the values of its parameters; made by `score_function`.
+
     Attributes:
         name, version: how orders name it, with its parameters.
         higher_is_better: direction of the total.
@@ -73,6 +74,7 @@ class ScoreFunction:
 
     @property
     def identifier(self) -> str:
+        """`full_name/version`, the one way to name this function in an order."""
         return f"{self.full_name}/{self.version}"
 
     def total_of(self, values: NDArray[np.integer]) -> int:
@@ -88,7 +90,8 @@ class ScoreFunction:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of a parameter: lowest and highest value, and the usual one, which an identifier leaves out (None: none is)."""
+    """Of a parameter: lowest and highest value, and the usual one, which an identifier leaves out. `usual` None: an
+    identifier must name a value."""
 
     low: int
     high: int
@@ -96,12 +99,61 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class Accepted:
+    """What a function takes, in words for readers.
+
+    Attributes:
+        outputs: what the model must give for one example.
+        targets_dtype: number type of the targets.
+        targets: shape of the targets for one example.
+    """
+
+    outputs: str
+    targets_dtype: str
+    targets: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
-    """A name and version with its parameters; `make` builds the function for their values."""
+    """A name and version with its parameters.
+
+    Attributes:
+        make: builds the function for the parameters' values.
+        parameters: bounds by name, `slices` apart.
+        higher_is_better: direction of the total.
+        accepted: outputs and targets.
+        value: what one example's number is.
+    """
 
     make: Callable[..., ScoreFunction]
+    parameters: Mapping[str, Bounds] = field(default_factory=dict)
+    higher_is_better: bool
+    accepted: Accepted
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreFunctionInfo:
+    """One row of `score_functions`.
+
+    Attributes:
+        name, version: how `score` and orders name it, `name/version`, or `name` for the newest version.
+        parameters: bounds and usual value by name, written `name[parameter=value,...]/version`.
+        higher_is_better: direction of the total.
+        outputs: what the model must give for one example.
+        targets_dtype: number type of the targets, as torch calls it.
+        targets: shape of the targets for one example.
+        value: what one example's number is; a score's total is their sum, or for macro_f1 a number made of them all.
+    """
+
+    name: str
+    version: int
     parameters: Mapping[str, Bounds]
     higher_is_better: bool
+    outputs: str
+    targets_dtype: str
+    targets: str
+    value: str
 
 
 # ------------------------------------------------------------------------------------------ checks
@@ -183,14 +235,14 @@ def _top_k_accuracy(k: int) -> ScoreFunction:
         return (ahead.sum(-1) < k).to(torch.int64)
 
     return ScoreFunction(
-        "top_k_accuracy",
-        1,
-        True,
-        f"examples whose class is among the best {k}",
-        1,
-        evaluate,
-        _check_classes,
-        _check_class_range,
+        name="top_k_accuracy",
+        version=1,
+        higher_is_better=True,
+        unit=f"examples whose class is among the best {k}",
+        largest=1,
+        evaluate=evaluate,
+        check=_check_classes,
+        check_targets=_check_class_range,
     )
 
 
@@ -233,14 +285,14 @@ def _macro_f1(classes: int) -> ScoreFunction:
         )
 
     return ScoreFunction(
-        "macro_f1",
-        1,
-        True,
-        "millionths of the mean F1 of the classes, times the number of examples",
-        classes * classes - 1,
-        evaluate,
-        check,
-        _check_class_range,
+        name="macro_f1",
+        version=1,
+        higher_is_better=True,
+        unit="millionths of the mean F1 of the classes, times the number of examples",
+        largest=classes * classes - 1,
+        evaluate=evaluate,
+        check=check,
+        check_targets=_check_class_range,
         total=total,
     )
 
@@ -254,69 +306,160 @@ def _distance(name: str, apart: Callable[[Tensor], Tensor]) -> Callable[..., Sco
             return torch.round(mean.nan_to_num(math.inf).clamp(0.0, float(LARGEST_DISTANCE))).to(torch.int64)
 
         return ScoreFunction(
-            name,
-            1,
-            False,
-            f"10^-{decimals}, the mean of an example's outputs, at most {LARGEST_DISTANCE} units",
-            LARGEST_DISTANCE,
-            evaluate,
-            _check_same_shape,
-            _anything,
+            name=name,
+            version=1,
+            higher_is_better=False,
+            unit=f"10^-{decimals}, the mean of an example's outputs, at most {LARGEST_DISTANCE} units",
+            largest=LARGEST_DISTANCE,
+            evaluate=evaluate,
+            check=_check_same_shape,
+            check_targets=_anything,
         )
 
     return make
 
 
 ACCURACY = ScoreFunction(
-    "accuracy", 1, True, "examples classified rightly", 1, _accuracy, _check_classes, _check_class_range
+    name="accuracy",
+    version=1,
+    higher_is_better=True,
+    unit="examples classified rightly",
+    largest=1,
+    evaluate=_accuracy,
+    check=_check_classes,
+    check_targets=_check_class_range,
 )
 CROSS_ENTROPY = ScoreFunction(
-    "cross_entropy",
-    1,
-    False,
-    "micro-nats, at most 50 nats an example",
-    LOSS_CAP_NATS * MICRO,
-    _micro_nats,
-    _check_classes,
-    _check_class_range,
+    name="cross_entropy",
+    version=1,
+    higher_is_better=False,
+    unit="micro-nats, at most 50 nats an example",
+    largest=LOSS_CAP_NATS * MICRO,
+    evaluate=_micro_nats,
+    check=_check_classes,
+    check_targets=_check_class_range,
 )
 NEXT_TOKEN_LOSS = ScoreFunction(
-    "next_token_loss",
-    1,
-    False,
-    "micro-nats of all tokens, at most 50 nats each",
-    LOSS_CAP_NATS * MICRO * LARGEST_TOKENS,
-    lambda outputs, targets: _token_loss(outputs, targets)[0],
-    _check_tokens,
-    _check_token_range,
+    name="next_token_loss",
+    version=1,
+    higher_is_better=False,
+    unit="micro-nats of all tokens, at most 50 nats each",
+    largest=LOSS_CAP_NATS * MICRO * LARGEST_TOKENS,
+    evaluate=lambda outputs, targets: _token_loss(outputs, targets)[0],
+    check=_check_tokens,
+    check_targets=_check_token_range,
 )
 PERPLEXITY = ScoreFunction(
-    "perplexity",
-    1,
-    False,
-    "micro-nats a token, the mean of an example; perplexity is exp(total / count / 10^6)",
-    LOSS_CAP_NATS * MICRO,
-    _perplexity,
-    _check_tokens,
-    _check_token_range,
+    name="perplexity",
+    version=1,
+    higher_is_better=False,
+    unit="micro-nats a token, the mean of an example; perplexity is exp(total / count / 10^6)",
+    largest=LOSS_CAP_NATS * MICRO,
+    evaluate=_perplexity,
+    check=_check_tokens,
+    check_targets=_check_token_range,
 )
 
+_CLASSES = Accepted("(classes,)", "int64", "(), a class number")
+_TOKENS = Accepted("(tokens, words) or (words,)", "int64", f"(tokens,) or (), token numbers; {NO_TOKEN} does not count")
+_ANY = Accepted("any", "float32, float64 or int64", "the shape of the outputs")
 FUNCTIONS: dict[tuple[str, int], Family] = {
-    ("accuracy", 1): Family(lambda: ACCURACY, {}, True),
-    ("top_k_accuracy", 1): Family(_top_k_accuracy, {"k": Bounds(2, 1000, 5)}, True),
-    ("cross_entropy", 1): Family(lambda: CROSS_ENTROPY, {}, False),
-    ("perplexity", 1): Family(lambda: PERPLEXITY, {}, False),
-    ("next_token_loss", 1): Family(lambda: NEXT_TOKEN_LOSS, {}, False),
-    ("macro_f1", 1): Family(_macro_f1, {"classes": Bounds(2, 4096, None)}, True),
-    ("mse", 1): Family(_distance("mse", lambda d: d * d), {"decimals": Bounds(0, 12, 6)}, False),
-    ("mae", 1): Family(_distance("mae", torch.abs), {"decimals": Bounds(0, 12, 6)}, False),
+    ("accuracy", 1): Family(
+        make=lambda: ACCURACY, higher_is_better=True, value="1 if the largest output is the target's", accepted=_CLASSES
+    ),
+    ("top_k_accuracy", 1): Family(
+        make=_top_k_accuracy,
+        parameters={"k": Bounds(2, 1000, 5)},
+        higher_is_better=True,
+        value="1 if the target is among the k largest outputs",
+        accepted=_CLASSES,
+    ),
+    ("cross_entropy", 1): Family(
+        make=lambda: CROSS_ENTROPY,
+        higher_is_better=False,
+        value="loss in micro-nats, at most 50 nats",
+        accepted=_CLASSES,
+    ),
+    ("perplexity", 1): Family(
+        make=lambda: PERPLEXITY, higher_is_better=False, value="mean loss of its tokens in micro-nats", accepted=_TOKENS
+    ),
+    ("next_token_loss", 1): Family(
+        make=lambda: NEXT_TOKEN_LOSS,
+        higher_is_better=False,
+        value="summed loss of its tokens in micro-nats",
+        accepted=_TOKENS,
+    ),
+    ("macro_f1", 1): Family(
+        make=_macro_f1,
+        parameters={"classes": Bounds(2, 4096, None)},
+        higher_is_better=True,
+        value="target * classes + answer; the total is 10^6 times the mean F1 of the classes, times the examples",
+        accepted=_CLASSES,
+    ),
+    ("mse", 1): Family(
+        make=_distance("mse", lambda d: d * d),
+        parameters={"decimals": Bounds(0, 12, 6)},
+        higher_is_better=False,
+        value="mean squared difference in units of 10^-decimals",
+        accepted=_ANY,
+    ),
+    ("mae", 1): Family(
+        make=_distance("mae", torch.abs),
+        parameters={"decimals": Bounds(0, 12, 6)},
+        higher_is_better=False,
+        value="mean absolute difference in units of 10^-decimals",
+        accepted=_ANY,
+    ),
 }
+"""All score functions by name and version; `score_functions` lists them for readers."""
 SLICES = Bounds(1, 2, 1)
 """Every function's parameter `slices`."""
 
 
+def score_functions() -> list[ScoreFunctionInfo]:
+    """The score functions that an order or `score` may name, with what they take.
+
+    | name | parameters (usual) | outputs of one example | targets of one example | better |
+    | --- | --- | --- | --- | --- |
+    | accuracy/1 | | (classes,) | int64 (), a class number | higher |
+    | top_k_accuracy/1 | k 2..1000 (5) | (classes,) | int64 (), a class number | higher |
+    | cross_entropy/1 | | (classes,) | int64 (), a class number | lower |
+    | perplexity/1 | | (tokens, words) or (words,) | int64 (tokens,) or () | lower |
+    | next_token_loss/1 | | (tokens, words) or (words,) | int64 (tokens,) or () | lower |
+    | macro_f1/1 | classes 2..4096, required | (classes,) | int64 (), a class number | higher |
+    | mse/1 | decimals 0..12 (6) | any | a number for each output | lower |
+    | mae/1 | decimals 0..12 (6) | any | a number for each output | lower |
+
+    Every function has the parameter `slices` too: 1 (usual) computes the model about as accurately as float32, 2 close
+    to float64 at about three times the cost. scoring-spec.md, "8. Score functions" defines the numbers.
+
+    Returns: one record for each name and version, in the order of the table.
+
+        >>> [f.name for f in score_functions() if not f.higher_is_better]
+        ['cross_entropy', 'perplexity', 'next_token_loss', 'mse', 'mae']
+        >>> score_functions()[0].targets_dtype
+        'int64'
+    """
+    return [
+        ScoreFunctionInfo(
+            name=name,
+            version=version,
+            parameters={**family.parameters, "slices": SLICES},
+            higher_is_better=family.higher_is_better,
+            outputs=family.accepted.outputs,
+            targets_dtype=family.accepted.targets_dtype,
+            targets=family.accepted.targets,
+            value=family.value,
+        )
+        for (name, version), family in FUNCTIONS.items()
+    ]
+
+
 def score_function(name: str | ScoreFunction) -> ScoreFunction:
     """The function of an identifier, or the newest version where it names none.
+
+        >>> score_function("top_k_accuracy[k=3]").identifier
+        'top_k_accuracy[k=3]/1'
 
     Raises: UnknownScoreFunction.
     """

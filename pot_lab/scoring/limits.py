@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
-    """
+    """Bounds of what is loaded and scored.
+
     Attributes:
         graph_bytes: size of a graph file.
         nodes: operator calls in a graph.

@@ -60,6 +60,7 @@ _MAGIC = (
 
 
 def dtype_name(dtype: torch.dtype) -> str:
+    """A number type's name in graphs, such as "float32"."""
     return str(dtype).removeprefix("torch.")
 
 

@@ -1,4 +1,4 @@
-"""Which device trains, and in which precision: chosen by itself, and always said in the evidence."""
+"""Which device trains, and in which precision: chosen automatically, and always named in the evidence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 
 @dataclass(frozen=True)
 class Device:
-    """
+    """Where a training runs, and how accurately.
+
     Attributes:
         torch_name: "cpu", or "cuda:0" and so on.
         description: the hardware's own name.
@@ -24,9 +25,11 @@ class Device:
 
     @property
     def is_cuda(self) -> bool:
+        """Whether this is an NVIDIA GPU."""
         return self.torch_name.startswith("cuda")
 
     def autocast(self) -> AbstractContextManager[object]:
+        """The context in which a forward runs: bfloat16 autocast where `precision` says so."""
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Everything a provider may turn on the default trainer."""
+"""Everything a provider may set on the default trainer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine", "constant"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """How the default trainer trains; every setting has a default.
+    """How the default trainer trains; every setting has a default. Checked when they are made.
+
+        >>> TrainerSettings(learning_rate=3e-4, epochs=10).batch_size
+        64
+
+    Raises: BadSettings, naming the setting, the value and the bounds.
 
     Attributes:
         optimizer: `adamw`, `adam` or `sgd` (with Nesterov momentum 0.9).
@@ -78,4 +83,5 @@ class TrainerSettings:
             )
 
     def as_dict(self) -> dict[str, Any]:
+        """All settings by name, JSON-ready."""
         return {f.name: getattr(self, f.name) for f in fields(self)}

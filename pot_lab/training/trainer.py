@@ -21,8 +21,8 @@ from torch import Tensor
 
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.errors import InvariantBroken
-from pot_lab.scoring import Inputs, ModelGraph, ScoreFunction, check_dataset, load_graph, score_function, trainable
-from pot_lab.scoring.dataset import as_inputs, as_tensor, each_input
+from pot_lab.scoring import ModelGraph, ScoreFunction, check_dataset, load_graph, score_function, trainable
+from pot_lab.scoring.dataset import InputsLike, TensorLike, as_inputs, as_tensor, each_input
 from pot_lab.scoring.functions import NO_TOKEN
 from pot_lab.scoring.graph.weights import tensor_sha256
 from pot_lab.training.checkpoint import load_checkpoint, save_checkpoint
@@ -70,26 +70,43 @@ class Trained:
 
 
 class Trainer:
-    """Train a model graph on an order's data, and report each model that is better than the last.
+    """The default trainer of a job; it resumes a checkpoint that it finds.
+
+        >>> import torch
+        >>> from pot_lab import Trainer, TrainerSettings, export_model
+        >>> inputs = torch.randn(200, 4); targets = (inputs[:, 0] > 0).long()
+        >>> artifact = export_model(torch.nn.Linear(4, 2), inputs[:2])
+        >>> settings = TrainerSettings(batch_size=20, learning_rate=0.1)
+        >>> trainer = Trainer(artifact.graph, artifact.weights, inputs, targets, settings=settings)
+        >>> trained = trainer.train_until(steps=30)
+        >>> trained.reason, trained.validation_score > 0.5
+        ('steps', True)
 
     Args:
         graph: the order's model, checked or as bytes.
         weights: initial weights, safetensors bytes.
-        train_inputs, train_targets: the order's train data; a tuple of inputs where the model takes several.
-        settings: see `TrainerSettings`.
-        function: the order's score function; what "better" means.
-        device: a torch device name; None picks (`pick_device`).
-        checkpoint_dir: where to keep checkpoints; an existing one is resumed. None keeps none.
+        train_inputs: the order's train data, float32, float64 or int64 [examples, ...], finite; a tuple of tensors or
+            arrays where the model takes several inputs.
+        train_targets: [examples, ...] of the type and shape that the score function takes, see `score_functions`.
+        settings: None for the usual ones, see `TrainerSettings`.
+        function: the order's score function, by name or identifier; what "better" means.
+        device: a torch device name such as "cpu" or "cuda:0"; None picks CUDA where there is one.
+        checkpoint_dir: folder for checkpoints; an existing one is resumed. None keeps none.
         clock: monotonic seconds.
-    Raises: BadSettings, BadCheckpoint, ShapeMismatch, DtypeMismatch, BadDataset, BadWeights, HostileGraph.
+    Raises:
+        ShapeMismatch, DtypeMismatch, BadDataset: the data do not fit the model or the function.
+        BadWeights, HostileGraph: the model is not usable.
+        BadSettings: too few examples to hold some out.
+        BadCheckpoint: the folder holds a damaged checkpoint, or one of another training.
+        UnknownScoreFunction: no such function.
     """
 
     def __init__(
         self,
         graph: ModelGraph | bytes,
         weights: bytes,
-        train_inputs: Inputs,
-        train_targets: Tensor,
+        train_inputs: InputsLike,
+        train_targets: TensorLike,
         *,
         settings: TrainerSettings | None = None,
         function: str | ScoreFunction = "accuracy",
@@ -100,8 +117,8 @@ class Trainer:
         self.settings = settings or TrainerSettings()
         self.graph = load_graph(graph) if isinstance(graph, bytes) else graph
         self.function = score_function(function)
-        train_inputs, train_targets = as_inputs(train_inputs), as_tensor(train_targets, "targets")
-        check_dataset(self.graph, train_inputs, train_targets, self.function)
+        inputs, targets = as_inputs(train_inputs), as_tensor(train_targets, "targets")
+        check_dataset(self.graph, inputs, targets, self.function)
         self.device = pick_device(device)
         self._clock = clock
         self._standing = _Standing()
@@ -110,12 +127,12 @@ class Trainer:
             "pot-lab/training/1",
             self.graph.sha256,
             weights,
-            *(bytes.fromhex(tensor_sha256(x)) for x in each_input(train_inputs)),
-            bytes.fromhex(tensor_sha256(train_targets)),
+            *(bytes.fromhex(tensor_sha256(x)) for x in each_input(inputs)),
+            bytes.fromhex(tensor_sha256(targets)),
             repr(sorted(self.settings.as_dict().items())).encode(),
             self.function.identifier.encode(),
         ).hex()
-        self._data = split_data(train_inputs, train_targets, self.settings, self.device.torch_name)
+        self._data = split_data(inputs, targets, self.settings, self.device.torch_name)
         self.model = trainable(self.graph, weights).to(self.device.torch_name)
         self._optimizer = self._make_optimizer()
         self._random = self._first_random_state()

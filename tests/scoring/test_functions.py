@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, top_k_accuracy_score
 from torch import nn
 
+import pot_lab
 from pot_lab.errors import UnknownScoreFunction
 from pot_lab.protocol.parameters import SCORE_FUNCTIONS, SLICES, Direction, score_direction
 from pot_lab.scoring import FUNCTIONS, functions, parse_transcript, score, score_example, score_function, unusable_score
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch
+from pot_lab.scoring.graph.model_graph import Output
 from tests.scoring import numpy_scoring
 
 
@@ -205,3 +207,26 @@ def test_the_ledger_knows_the_same_functions() -> None:
             name,
             version,
         )
+
+
+def test_the_list_of_functions_says_what_each_takes() -> None:
+    listed = pot_lab.score_functions()
+    rows = [line for line in (pot_lab.score_functions.__doc__ or "").splitlines() if "/1 |" in line]
+    assert [row.split("|")[1].strip() for row in rows] == [f"{f.name}/{f.version}" for f in listed]
+    assert [row.split("|")[-2].strip() == "higher" for row in rows] == [f.higher_is_better for f in listed]
+    taken = {
+        "(), a class number": (Output("float32", (4,)), ()),
+        "(tokens,) or (), token numbers; -100 does not count": (Output("float32", (3, 4)), (3,)),
+        "the shape of the outputs": (Output("float32", (3, 4)), (3, 4)),
+    }
+    for info in listed:
+        required = [f"{name}=4" for name, b in info.parameters.items() if b.usual is None]
+        function = score_function(info.name + (f"[{','.join(required)}]" if required else ""))
+        assert function.higher_is_better == info.higher_is_better and function.version == info.version
+        output, shape = taken[info.targets]
+        for dtype in (torch.float32, torch.float64, torch.int64):
+            if str(dtype).removeprefix("torch.") in info.targets_dtype:
+                function.check(output, dtype, shape)
+            else:
+                with pytest.raises(DtypeMismatch):
+                    function.check(output, dtype, shape)

@@ -93,10 +93,26 @@ def export_model(
 ) -> ModelArtifact:
     """Turn a module into a graph and its present weights. The module is left as it was.
 
+        >>> import torch
+        >>> from pot_lab import export_model
+        >>> from pot_lab.scoring import load_graph
+        >>> artifact = export_model(torch.nn.Linear(4, 3), torch.randn(2, 4))
+        >>> load_graph(artifact.graph).outputs[0].shape
+        (3,)
+
     Args:
-        module: any `nn.Module` whose forward takes tensors [batch, ...] and uses operators of the whitelist.
-        example_inputs: tensors with the batch in front; their other sizes become fixed.
-    Raises: UnsupportedOperator, ExportFailed, BatchMixing, HostileGraph (too large), ShapeMismatch, DtypeMismatch.
+        module: any `nn.Module` whose forward takes tensors [batch, ...], returns a tensor or a tuple of tensors
+            [batch, ...], and uses operators of the whitelist. It may be on any device and in any mode.
+        example_inputs: one tensor [batch, ...] for each input, with 1 example or more; the sizes behind the batch
+            become fixed. Types: float64, float32, float16, bfloat16, int64, int32, uint8 or bool.
+        limits: bounds of the graph.
+    Returns: the graph file and the weights file.
+    Raises:
+        UnsupportedOperator: an operator without an exact rule, with the user's line and what to write instead.
+        ExportFailed: `torch.export` fails, or the forward does something that a graph cannot express.
+        BatchMixing: an example's result would depend on other examples.
+        HostileGraph, CostLimit: the graph is too large.
+        ShapeMismatch, DtypeMismatch: `example_inputs` are no tensors with a batch, or of another type.
     """
     examples = example_tensors(example_inputs)
     program = exported_program(module, examples)
