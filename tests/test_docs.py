@@ -180,3 +180,13 @@ def test_the_changelog_has_an_entry_for_this_version() -> None:
     versions = re.findall(r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert versions[0] == "Unreleased"
     assert pot_lab.__version__ in versions
+
+
+def test_every_path_that_a_page_names_is_there() -> None:
+    named = re.compile(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|ipynb|sol|md))`")
+    absent = []
+    for page in [*ROOT.glob("*.md"), *pages()]:
+        for name in named.findall(page.read_text()):
+            if not any((base / name).exists() for base in (ROOT, ROOT / "pot_lab", page.parent)):
+                absent.append(f"{page.relative_to(ROOT)}: {name}")
+    assert absent == []
