@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pot_lab.agreement.votes import SignedVote
 from pot_lab.crypto.canonical import Record
+from pot_lab.crypto.identity import Recover, recover
 from pot_lab.errors import PotLabError
 
 
@@ -23,7 +24,7 @@ class Equivocation(Record, frozen=True):
     first: SignedVote
     second: SignedVote
 
-    def accused(self, network_id: bytes) -> bytes:
+    def accused(self, network_id: bytes, recover: Recover = recover) -> bytes:
         """Check the evidence and return the liar's 20-byte address.
 
         Raises:
@@ -35,7 +36,7 @@ class Equivocation(Record, frozen=True):
             raise NoEquivocation("two votes are about different steps", seen=step[1], wanted=step[0])
         if self.first.digest == self.second.digest:
             raise NoEquivocation("two votes name the same batch", seen=self.second.digest)
-        signer = self.first.signer(network_id)
-        if self.second.signer(network_id) != signer:
+        signer = self.first.signer(network_id, recover)
+        if self.second.signer(network_id, recover) != signer:
             raise NoEquivocation("two votes were signed by different accounts", wanted=signer)
         return signer

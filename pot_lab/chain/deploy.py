@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pot_lab.agreement.quorum import quorum
 from pot_lab.chain.account import ChainAccount
 from pot_lab.chain.contract import Contracts
 from pot_lab.chain.errors import ChainError, ChainRefused
 from pot_lab.chain.rpc import JsonRpc, read_quantity
 from pot_lab.crypto.identity import Identity, format_address
-from pot_lab.protocol.book import quorum_of
 
 SUPPLY_GRAINS: Final = 10**18
 AGGREGATOR: Final = 3
@@ -100,7 +100,7 @@ def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s
         for start in range(0, len(genesis.stakes), _GRANTS_AT_ONCE):
             account.send("StakeRegistry", registry, "stakeFor", list(genesis.stakes[start : start + _GRANTS_AT_ONCE]))
         stakers = sorted(genesis.aggregators)
-        threshold = quorum_of(len(stakers)) if genesis.threshold is None else genesis.threshold
+        threshold = quorum(len(stakers)) if genesis.threshold is None else genesis.threshold
         account.send("RewardSettlement", settlement, "rotate", stakers, threshold, 0, b"")
         for holder, grains in genesis.balances.items():
             account.send("PoTToken", token, "transfer", holder, grains)

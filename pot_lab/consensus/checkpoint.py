@@ -8,7 +8,6 @@ below it may go, and whoever trails that far fetches the snapshot instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -19,9 +18,6 @@ from pot_lab.consensus.membership import Verifier, members_digest, snapshot_dige
 from pot_lab.consensus.messages import MAX_CHUNKS, MAX_REPLICAS, Attestation, Checkpoint, CheckpointProof, signed_vote
 from pot_lab.crypto.canonical import Record, decode, encode, sha256, tagged_hash
 from pot_lab.errors import Malformed
-
-CHUNK_BYTES = 1024 * 1024
-SNAPSHOT_LIMIT_BYTES = CHUNK_BYTES * MAX_CHUNKS
 
 
 class Snapshot(Record, frozen=True):
@@ -42,14 +38,9 @@ class Snapshot(Record, frozen=True):
     replies: bytes
 
 
-def chunks_of(data: bytes) -> Iterator[bytes]:
-    """A snapshot's bytes in the parts that travel."""
-    return (data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES))
-
-
-def manifest_of(data: bytes) -> tuple[bytes, ...]:
-    """The digest of each chunk of a snapshot's bytes."""
-    return tuple(sha256(chunk) for chunk in chunks_of(data))
+def manifest_of(data: bytes, chunk_bytes: int) -> tuple[bytes, ...]:
+    """The digest of each chunk of `chunk_bytes` (the last one shorter) of a snapshot's bytes."""
+    return tuple(sha256(data[start : start + chunk_bytes]) for start in range(0, len(data), chunk_bytes))
 
 
 def body_digest(size_bytes: int, manifest: tuple[bytes, ...]) -> bytes:
@@ -62,13 +53,15 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
     return encode(snapshot)
 
 
-def decode_snapshot(data: bytes, proof: CheckpointProof) -> Snapshot:
-    """Read the snapshot of a checkpoint; raises Malformed when the bytes are not those that were signed."""
-    snapshot = decode(data, Snapshot, limit_bytes=SNAPSHOT_LIMIT_BYTES)
-    body, members = (
-        body_digest(len(data), manifest_of(data)),
-        members_digest(snapshot.before, snapshot.era, snapshot.seats),
-    )
+def decode_snapshot(data: bytes, proof: CheckpointProof, chunk_bytes: int) -> Snapshot:
+    """Read the snapshot of a checkpoint, signed in chunks of `chunk_bytes`.
+
+    Raises:
+        Malformed: the bytes are not those that were signed.
+    """
+    snapshot = decode(data, Snapshot, limit_bytes=chunk_bytes * MAX_CHUNKS)
+    body = body_digest(len(data), manifest_of(data, chunk_bytes))
+    members = members_digest(snapshot.before, snapshot.era, snapshot.seats)
     if snapshot_digest(body, members) != proof.snapshot:
         raise Malformed("a snapshot's bytes are not those that its checkpoint signs", wanted=proof.snapshot)
     if (snapshot.sequence, snapshot.state) != (proof.sequence, proof.state):

@@ -34,7 +34,7 @@ class Checkpointing(ReplicaState):
                     replies,
                 )
             )
-            self._taken = Taken(sequence, len(data), manifest_of(data), members.digest)
+            self._taken = Taken(sequence, len(data), manifest_of(data, limits.chunk_bytes), members.digest)
             digest = self._taken.digest
             self._snapshot_at, self._batch_bytes = sequence, 0
             self.counters["snapshots_taken"] += 1

@@ -80,8 +80,8 @@ class Journal(Protocol):
     def compact(self, proof: CheckpointProof) -> None:
         """Begin the log with this checkpoint and drop the records that its snapshot covers, all or nothing.
 
-        What was appended before must not get lost by it, nor what was executed before be missing in the history. A
-        journal may put it off until `commit`.
+        What was appended before must not get lost by it, nor what was executed before be missing in the history. It may
+        be put off until `Outputs.compacted`.
         """
 
     def write(self) -> None:
@@ -95,8 +95,10 @@ class Journal(Protocol):
         that are there.
         """
 
-    def chunk(self, sequence: int, index: int) -> bytes | None:
-        """A chunk of the snapshot after `sequence`; None where it is not there any more."""
+    def read_snapshot(self, sequence: int, start: int, size_bytes: int) -> bytes | None:
+        """Up to `size_bytes` bytes from byte `start` of the snapshot after `sequence`; None where it is not there any
+        more.
+        """
 
 
 class Outputs(Protocol):
@@ -267,7 +269,8 @@ class Driver:
             batches = self.journal.decisions(effect.first, effect.last, DECISIONS_BYTES)
             outputs.send(effect.to, Decisions(tuple(batches)))
         elif isinstance(effect, ServeChunk):
-            data = self.journal.chunk(effect.sequence, effect.index)
+            size_bytes = self.replica.parameters.chunk_bytes
+            data = self.journal.read_snapshot(effect.sequence, effect.index * size_bytes, size_bytes)
             if data is not None:
                 outputs.send(effect.to, Chunk(effect.sequence, effect.index, data))
         elif isinstance(effect, Compact):

@@ -178,7 +178,7 @@ class Trailing(ReplicaState):
             return
         known = len(self.succession.handovers)
         followed = all(self.succession.follow(each) for each in message.handovers)
-        if not followed or not is_sound(message, self.succession):
+        if not followed or not is_sound(message, self.succession, self.parameters.chunk_bytes):
             self.counters["dropped_unproved"] += 1
             if len(self.succession.handovers) > known:  # a long way from here: ask for the rest of it
                 self._ask_again_ms = self.now_ms
@@ -214,7 +214,7 @@ class Trailing(ReplicaState):
         """Go on from a fetched snapshot."""
         era = self.era
         try:
-            self._restore(decode_snapshot(data, proof), proof, data)
+            self._restore(decode_snapshot(data, proof, self.parameters.chunk_bytes), proof, data)
         except PotLabError as error:  # q replicas signed it, so this program is not theirs
             self._halt(error)
             return

@@ -14,11 +14,11 @@ from collections import OrderedDict
 import msgspec
 
 from pot_lab.agreement.application import Seat
-from pot_lab.agreement.quorum import LARGEST_SET, SMALLEST_SET, quorum
+from pot_lab.agreement.quorum import LARGEST_SET, SMALLEST_SET, check_size, quorum
 from pot_lab.agreement.votes import CHECKPOINT, PRE_PREPARE, PREPARE, SignedVote, vote_digest
 from pot_lab.consensus.messages import NO_HASH, CheckpointProof, Handover, PreparedProof
 from pot_lab.crypto.canonical import sha256, tagged_hash
-from pot_lab.crypto.identity import recover
+from pot_lab.crypto.identity import Recover, recover
 from pot_lab.errors import PotLabError
 
 NO_SEAT = -1
@@ -86,10 +86,18 @@ def members_digest(before: bytes, since: int, seats: tuple[Seat, ...]) -> bytes:
 
 
 class Verifier:
-    """Checks signatures and certificates of one set of replicas."""
+    """Checks signatures and certificates of one set of replicas.
 
-    def __init__(self, membership: Membership) -> None:
-        self.membership = membership
+    Args:
+        membership: the set.
+        recover: gives the address that signed a digest, as `crypto.identity.recover` does.
+    Raises:
+        BadReplicaCount: no set of replicas has this size.
+    """
+
+    def __init__(self, membership: Membership, recover: Recover = recover) -> None:
+        check_size(membership.n)
+        self.membership, self._recover = membership, recover
         self._network_id, self._addresses = membership.network_id, membership.addresses
         self.n, self.q = membership.n, quorum(membership.n)
         self._good: OrderedDict[bytes, None] = OrderedDict()
@@ -108,7 +116,7 @@ class Verifier:
         """Whether this replica signed this vote; remembers nothing (normal case: each vote comes once)."""
         signed = vote_digest(self._network_id, phase, view, sequence, digest, executed, state)
         try:
-            return 0 <= replica < self.n and recover(signed, signature) == self._addresses[replica]
+            return 0 <= replica < self.n and self._recover(signed, signature) == self._addresses[replica]
         except PotLabError:
             return False
 
@@ -121,7 +129,7 @@ class Verifier:
         if key in self._good:
             return True
         try:
-            good = 0 <= replica < self.n and recover(signed, vote.signature) == self._addresses[replica]
+            good = 0 <= replica < self.n and self._recover(signed, vote.signature) == self._addresses[replica]
         except PotLabError:
             return False
         if good:
@@ -180,10 +188,12 @@ class Succession:
 
     Args:
         first: the network's first set.
+        recover: gives the address that signed a digest, as `crypto.identity.recover` does.
     """
 
-    def __init__(self, first: Membership) -> None:
-        self._sets = [Verifier(first)]
+    def __init__(self, first: Membership, recover: Recover = recover) -> None:
+        self._recover = recover
+        self._sets = [Verifier(first, recover)]
         self.handovers: list[Handover] = []
 
     @property
@@ -229,7 +239,7 @@ class Succession:
 
     def _take(self, handover: Handover) -> None:
         last = self.latest.membership
-        self._sets.append(Verifier(last.succeeded(handover.proof.sequence, handover.seats)))
+        self._sets.append(Verifier(last.succeeded(handover.proof.sequence, handover.seats), self._recover))
         self.handovers.append(handover)
 
 

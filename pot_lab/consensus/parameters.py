@@ -45,6 +45,7 @@ class ConsensusParameters(Record, frozen=True):
         times that for each whole 16 replicas); doubles with each change of view that brings nothing.
         snapshot_batches, snapshot_bytes: after so many batches, or so many bytes in them, a checkpoint comes with a
         snapshot, and the log below it goes (equal in all replicas of a network).
+        chunk_bytes: the size of the parts in which snapshots travel (equal in all replicas of a network).
     """
 
     clock_precision_ms: int = 500
@@ -71,6 +72,7 @@ class ConsensusParameters(Record, frozen=True):
     request_timeout_ms: int = 1_500
     snapshot_batches: int = 512
     snapshot_bytes: int = 64 * 1024 * 1024
+    chunk_bytes: int = 1024 * 1024
 
     @property
     def time_tolerance_ms(self) -> int:

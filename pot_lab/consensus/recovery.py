@@ -31,7 +31,8 @@ class Recovery(ReplicaState):
         """Begin from this replica's own snapshot; raises BadLog or Malformed when it is not the checkpoint's."""
         if self.recovered or self.executed:
             raise BadLog("a replica that runs was given a snapshot to begin from")
-        self._restore(decode_snapshot(input_.snapshot, input_.proof), input_.proof, input_.snapshot)
+        snapshot = decode_snapshot(input_.snapshot, input_.proof, self.parameters.chunk_bytes)
+        self._restore(snapshot, input_.proof, input_.snapshot)
 
     def _restore(self, snapshot: Snapshot, proof: CheckpointProof, data: bytes) -> None:
         """Take a snapshot's state over."""
@@ -44,7 +45,9 @@ class Recovery(ReplicaState):
         self._states = OrderedDict({self.executed: self.state})
         self._snapshot_at, self._batch_bytes = self.executed, 0
         self._next_sequence = max(self._next_sequence, self.executed + 1)
-        self._taken = Taken(self.executed, len(data), manifest_of(data), self.membership.digest)
+        self._taken = Taken(
+            self.executed, len(data), manifest_of(data, self.parameters.chunk_bytes), self.membership.digest
+        )
         self._offered = proof, self._taken
         self._move_low(proof)
         due_ms = self._application.due_ms()
@@ -138,7 +141,10 @@ class Recovery(ReplicaState):
                 raise BadLog("a log goes on from a snapshot that is not there", seen=record.proof.sequence)
             self._know_stable(record.proof)
         else:
-            first, accused = record.evidence.first, record.evidence.accused(self.membership.network_id)
+            first, accused = (
+                record.evidence.first,
+                record.evidence.accused(self.membership.network_id, self._recover_signer),
+            )
             self._accused[accused, first.phase, first.view, first.sequence] = None
             if accused in self.membership.addresses:  # whoever brings it to the ledger may not have done so
                 self._effects.append(ReportEquivocation(self.membership.addresses.index(accused), record.evidence))

@@ -64,6 +64,7 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Traili
         application: what the batches act on, in its initial state.
         parameters: limits and times.
         spare: keys that may take this replica's place later, after a rotation.
+        recover: gives the address that signed a digest, as `crypto.identity.recover` does.
 
     Attributes:
         membership: the set in force here.

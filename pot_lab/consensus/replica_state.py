@@ -43,7 +43,7 @@ from pot_lab.consensus.snapshot_fetch import SnapshotFetch
 from pot_lab.consensus.steps import Effect, Halt, Persist, ReportEquivocation, Send
 from pot_lab.consensus.view_change import Patience, ViewChanges
 from pot_lab.crypto.canonical import tagged_hash
-from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.identity import Identity, Recover, recover
 from pot_lab.errors import PotLabError
 
 RESEND_SLOTS = 8
@@ -150,6 +150,7 @@ class ReplicaState(ABC):
         parameters: ConsensusParameters | None = None,
         *,
         spare: Sequence[Identity] = (),
+        recover: Recover = recover,
     ) -> None:
         self.parameters = parameters or ConsensusParameters()
         self.parameters.check()
@@ -161,7 +162,8 @@ class ReplicaState(ABC):
             )
         self._identities = (identity, *spare)
         self._application = application
-        self.succession = Succession(membership)
+        self._recover_signer = recover
+        self.succession = Succession(membership, recover)
 
         self.now_ms = 0
         self._set_back_ms = 0
@@ -208,7 +210,7 @@ class ReplicaState(ABC):
         self.n, self.f, self.q = membership.n, faulty(membership.n), quorum(membership.n)
         own = None if self.index == NO_SEAT else membership.addresses[self.index]
         self._identity = next((each for each in self._identities if each.address == own), self._identities[0])
-        self._verifier = self.succession.of(membership.since) or Verifier(membership)
+        self._verifier = self.succession.of(membership.since) or Verifier(membership, self._recover_signer)
         self._ends = 0
 
         self.view = 0
@@ -306,7 +308,7 @@ class ReplicaState(ABC):
         if key in self._accused or sum(each[0] == address for each in self._accused) >= _EVIDENCE_EACH:
             return
         try:
-            liar = evidence.accused(self.membership.network_id)
+            liar = evidence.accused(self.membership.network_id, self._recover_signer)
         except PotLabError:
             liar = b""
         if liar != address:

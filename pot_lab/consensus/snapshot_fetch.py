@@ -7,22 +7,22 @@ arrives, and the next one comes from another peer; what is here already stays. O
 
 from __future__ import annotations
 
-from pot_lab.consensus.checkpoint import CHUNK_BYTES, SNAPSHOT_LIMIT_BYTES, body_digest
+from pot_lab.consensus.checkpoint import body_digest
 from pot_lab.consensus.membership import Succession, snapshot_digest
-from pot_lab.consensus.messages import NO_HASH, CheckpointProof, Offer
+from pot_lab.consensus.messages import MAX_CHUNKS, NO_HASH, CheckpointProof, Offer
 from pot_lab.crypto.canonical import sha256
 
 _ASKED_AT_ONCE = 4
 
 
-def is_sound(offer: Offer, succession: Succession) -> bool:
+def is_sound(offer: Offer, succession: Succession, chunk_bytes: int) -> bool:
     """Whether an offer is a stable checkpoint's, its chunks are those of the snapshot that it signs, and its set is the
     last that is known.
     """
     return (
         offer.proof.snapshot != NO_HASH
-        and 0 < offer.size_bytes <= SNAPSHOT_LIMIT_BYTES
-        and len(offer.chunks) == -(-offer.size_bytes // CHUNK_BYTES)
+        and 0 < offer.size_bytes <= chunk_bytes * MAX_CHUNKS
+        and len(offer.chunks) == -(-offer.size_bytes // chunk_bytes)
         and snapshot_digest(body_digest(offer.size_bytes, offer.chunks), offer.members) == offer.proof.snapshot
         and offer.members == succession.latest.membership.digest
         and offer.proof.sequence >= succession.latest.membership.since

@@ -7,6 +7,7 @@ Signatures are 65 bytes `r || s || v` with low s and v in {0, 1}; the signer is 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 
 import coincurve
@@ -17,6 +18,8 @@ from coincurve.context import GLOBAL_CONTEXT
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.errors import Malformed, PotLabError
 
+Recover = Callable[[bytes, bytes], bytes]
+"""Gives the 20-byte address that signed a 32-byte digest with a 65-byte signature, as `recover` does."""
 ADDRESS_BYTES = 20
 SIGNATURE_BYTES = 65
 _CONTEXT = GLOBAL_CONTEXT.ctx

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from pot_lab.agreement.quorum import faulty, quorum
+from pot_lab.agreement.quorum import check_size, faulty, quorum
 from pot_lab.crypto.identity import format_address, parse_address
 from pot_lab.errors import PotLabError
 from pot_lab.files import replace_durably
@@ -145,7 +145,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raise BadConfig unless the parts fit together."""
         try:
-            faulty(self.n)
+            check_size(self.n)
         except PotLabError as error:
             raise BadConfig("a network has a bad number of aggregators", seen=self.n, wanted=error.wanted) from error
         if [entry.index for entry in self.aggregators] != list(range(self.n)):

@@ -25,7 +25,7 @@ def on_accuse(book: Book, reporter: bytes, body: Accuse) -> bytes:
     state = book.state
     evidence = decode(body.evidence, Equivocation, limit_bytes=EVIDENCE_LIMIT_BYTES)
     try:
-        key = evidence.accused(book.network_id)
+        key = evidence.accused(book.network_id, book.recover)
     except PotLabError as error:
         raise BadEvidence(
             f"the evidence proves nothing: {error.message}", seen=error.seen, wanted=error.wanted

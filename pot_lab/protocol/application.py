@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 from pot_lab.agreement.application import Batch, Execution, RequestId, Seat
 from pot_lab.crypto.canonical import encode
+from pot_lab.crypto.identity import Recover, recover
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.queries import query
 from pot_lab.protocol.state import Genesis, GenesisAggregator
@@ -24,10 +25,15 @@ class LedgerApplication:
 
     A transaction's signature is checked when it is admitted and remembered, so that it is not checked again when it is
     executed.
+
+    Args:
+        genesis: what the network begins with.
+        recover: gives the address that signed a digest, as `crypto.identity.recover` does.
     """
 
-    def __init__(self, genesis: Genesis) -> None:
-        self.ledger = Ledger(genesis)
+    def __init__(self, genesis: Genesis, *, recover: Recover = recover) -> None:
+        self.ledger = Ledger(genesis, recover=recover)
+        self._recover = recover
         self._network_id = genesis.network_id
         self._seats: tuple[Seat, ...] = ()
         self._seated: list[GenesisAggregator] = []
@@ -75,7 +81,7 @@ class LedgerApplication:
     def _open(self, request: bytes) -> Transaction:
         found = self._opened.get(request)
         if found is None:
-            found = self._opened[request] = open_transaction(request, self._network_id)
+            found = self._opened[request] = open_transaction(request, self._network_id, self._recover)
             self._opened_bytes += len(request) + _ENTRY_BYTES
             while self._opened_bytes > _REMEMBERED_BYTES and len(self._opened) > 1:
                 oldest, _ = self._opened.popitem(last=False)

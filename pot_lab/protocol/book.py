@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pot_lab.agreement.quorum import faulty, quorum
+from pot_lab.crypto.identity import Recover, recover
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.errors import InsufficientStake, NotAllowed, UnknownOrder
 from pot_lab.protocol.order_index import OrderIndex
@@ -20,16 +22,11 @@ MAX_DEPOSITED_GRAINS = 1 << 63
 """Deposits in all, ever, that the ledger can count: a canonical integer ends at 2^64, and payouts are cumulative."""
 
 
-def quorum_of(n: int) -> int:
-    """q = ceil((n+f+1)/2) with f = floor((n-1)/3)."""
-    return (n + (n - 1) // 3 + 2) // 2
-
-
 class Book:
     """State, the batch's time, the events that the batch has caused so far, and what can be derived from the state."""
 
-    def __init__(self, state: LedgerState) -> None:
-        self.state = state
+    def __init__(self, state: LedgerState, recover: Recover = recover) -> None:
+        self.state, self.recover = state, recover
         self.events: list[Event] = []
         self.members: dict[bytes, int] = {}
         self.name_members()
@@ -48,13 +45,13 @@ class Book:
 
     @property
     def faulty(self) -> int:
-        """f = floor((n-1)/3): how many aggregators may be faulty."""
-        return (len(self.members) - 1) // 3
+        """f: how many aggregators may be faulty (`agreement.quorum`)."""
+        return faulty(len(self.members))
 
     @property
     def quorum(self) -> int:
-        """q = ceil((n+f+1)/2)."""
-        return quorum_of(len(self.members))
+        """q: how many aggregators decide (`agreement.quorum`)."""
+        return quorum(len(self.members))
 
     def counted(self, signatures: dict[bytes, bytes]) -> dict[bytes, bytes]:
         """Of a settlement's or a signer set's signatures those that the contract counts, by address."""

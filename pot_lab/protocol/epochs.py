@@ -8,7 +8,7 @@ epoch that is not confirmed is signed again under a new round, and being cumulat
 
 from __future__ import annotations
 
-from pot_lab.crypto.identity import BadSignature, recover
+from pot_lab.crypto.identity import BadSignature
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import BadEpoch
@@ -112,7 +112,7 @@ def on_sign_epoch(book: Book, aggregator: bytes, body: SignEpoch) -> bytes:
         raise BadEpoch("no such settlement waits for signatures", seen=(body.epoch, body.round), wanted=waiting)
     genesis = book.state.genesis
     try:
-        signer = recover(
+        signer = book.recover(
             settlement_digest(genesis.chain_id, genesis.settlement_contract, pending.settlement), body.signature
         )
     except BadSignature as error:

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import decode, encode, tagged_hash
+from pot_lab.crypto.identity import Recover, recover
 from pot_lab.errors import PotLabError
 from pot_lab.protocol import accusations, chain_events, epochs, members, signers
-from pot_lab.protocol.book import Book, quorum_of
+from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import StaleNonce, UnprocessableTransaction, WrongNetwork
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.orders import windows
@@ -58,11 +60,12 @@ class Ledger:
 
     Args:
         genesis: what the network begins with.
+        recover: gives the address that signed a digest, as `crypto.identity.recover` does.
     Raises:
         BadParameter: such a network cannot work.
     """
 
-    def __init__(self, genesis: Genesis) -> None:
+    def __init__(self, genesis: Genesis, *, recover: Recover = recover) -> None:
         genesis.check()
         state = LedgerState(
             genesis=genesis, parameters=genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id)
@@ -73,9 +76,9 @@ class Ledger:
         ]
         state.sets = {0: [member.address for member in genesis.members]}
         state.signers = sorted(member.address for member in genesis.members)
-        state.signing_quorum = quorum_of(len(state.signers))
+        state.signing_quorum = quorum(len(state.signers))
         state.keys = {member.address: member.address for member in genesis.members}
-        self.book = Book(state)
+        self.book = Book(state, recover)
         for member in genesis.members:
             self.book.set_active(member.address, Role.AGGREGATOR, True)
 
@@ -133,7 +136,7 @@ class Ledger:
             raise WrongNetwork(
                 "the snapshot is another network's", seen=state.genesis.network_id, wanted=self.book.network_id
             )
-        book = Book(state)
+        book = Book(state, self.book.recover)
         book.audit()
         self.book = book
 

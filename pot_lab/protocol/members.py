@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pot_lab.agreement.quorum import LARGEST_SET, SMALLEST_SET
 from pot_lab.crypto.canonical import decode, encode
-from pot_lab.crypto.identity import ADDRESS_BYTES, recover
+from pot_lab.crypto.identity import ADDRESS_BYTES
 from pot_lab.errors import Malformed, PotLabError
 from pot_lab.protocol import signers
 from pot_lab.protocol.book import Book
@@ -181,7 +181,7 @@ def _new_seat(book: Book, account: bytes, body: Join | RotateKeys) -> GenesisAgg
         raise BadSeat("the CURVE key is another aggregator's", seen=body.contact.curve_public)
     digest = possession_digest(book.network_id, account, body.contact, body.sealing_public)
     try:
-        signer = recover(digest, body.possession)
+        signer = book.recover(digest, body.possession)
     except PotLabError as error:
         raise BadSeat("the proof that the key is the account's cannot be read", seen=body.possession) from error
     if signer != body.voting_key:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from pot_lab.crypto.identity import BadSignature, recover
-from pot_lab.protocol.book import Book, quorum_of
+from pot_lab.agreement.quorum import quorum
+from pot_lab.crypto.identity import BadSignature
+from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import BadRotation, ChangePending, NotAllowed
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.settlement import rotation_digest
@@ -33,7 +34,7 @@ def advance(book: Book) -> None:
     set_id = state.signer_set_id + 1
     if state.rotation is not None and (state.rotation.set_id, state.rotation.stakers) == (set_id, stakers):
         return
-    state.rotation = PendingRotation(set_id=set_id, threshold=quorum_of(len(stakers)), stakers=stakers)
+    state.rotation = PendingRotation(set_id=set_id, threshold=quorum(len(stakers)), stakers=stakers)
     book.emit("rotation_opened", set_id=set_id, n=len(stakers))
 
 
@@ -46,7 +47,7 @@ def on_sign_rotation(book: Book, aggregator: bytes, body: SignRotation) -> bytes
         wanted = rotation.set_id if rotation else None
         raise BadRotation("no such signer set waits for signatures", seen=body.set_id, wanted=wanted)
     try:
-        signer = recover(digest_of(book, rotation), body.signature)
+        signer = book.recover(digest_of(book, rotation), body.signature)
     except BadSignature as error:
         raise BadRotation("the signer set's signature cannot be read", seen=body.signature) from error
     if signer != aggregator:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from pot_lab.crypto.canonical import HASH_BYTES, Record, decode, encode, tagged_hash
-from pot_lab.crypto.identity import ADDRESS_BYTES, BadSignature, Identity, format_address, recover
+from pot_lab.crypto.identity import ADDRESS_BYTES, BadSignature, Identity, Recover, format_address, recover
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import Malformed
@@ -237,7 +237,7 @@ def sign(network_id: bytes, body: Record, identity: Identity, nonce: int) -> byt
     )
 
 
-def open_transaction(data: bytes, network_id: bytes) -> Transaction:
+def open_transaction(data: bytes, network_id: bytes, recover: Recover = recover) -> Transaction:
     """Read and authenticate a transaction from outside; says nothing about the ledger's rules.
 
     Raises:

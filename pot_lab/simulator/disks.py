@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterator
 from random import Random
 
-from pot_lab.consensus.checkpoint import chunks_of
 from pot_lab.consensus.messages import CheckpointProof, DecidedBatch
 from pot_lab.consensus.records import (
     Accepted,
@@ -155,7 +154,7 @@ def _flipped(data: bytes, random: Random) -> bytes:
 class Journal:
     """A replica's records on its disk, and where each decided batch stands among them (`driver.Journal`).
 
-    Compaction happens on the disk, so it takes effect when the disk is done, at `commit`.
+    A compaction is carried out at its place among the effects (`replace_log`): what is served before it is still there.
 
     Attributes:
         stabilised: the sequences of the stable checkpoints that `recover` has read.
@@ -204,7 +203,7 @@ class Journal:
         self.disk.keep(sequence, snapshot)
 
     def compact(self, proof: CheckpointProof) -> None:
-        """Go on from the snapshot of a checkpoint, from `commit` on."""
+        """Go on from the snapshot of a checkpoint, once `replace_log` is called."""
         self._compacting = proof
 
     def write(self) -> None:
@@ -212,12 +211,15 @@ class Journal:
         self.disk.write()
 
     def commit(self, *, urgent: bool) -> None:
-        """The disk is done, if it was waited for; raises Full."""
+        """The disk is done, if it was waited for."""
         if urgent:
             self.disk.sync()
+
+    def replace_log(self) -> None:
+        """Carry out the compaction that was asked for; raises Full."""
         proof, self._compacting = self._compacting, None
         if proof is None:
-            return
+            raise InvariantBroken("a simulated log has nothing to compact for")
         left = list(compacted(proof, [decode_record(data) for _, data in self.disk.records()]))
         self.disk.replace([encode_record(record) for record in left], proof.sequence)
         self._accepted.clear()
@@ -225,10 +227,10 @@ class Journal:
         for place, record in enumerate(left):
             self._index(record, place)
 
-    def chunk(self, sequence: int, index: int) -> bytes | None:
-        """A part of a snapshot; None when it is not here any more."""
-        parts = enumerate(chunks_of(self.disk.snapshots.get(sequence, b"")))
-        return next((part for number, part in parts if number == index), None)
+    def read_snapshot(self, sequence: int, start: int, size_bytes: int) -> bytes | None:
+        """Bytes of a snapshot from `start` on; None when it is not here any more."""
+        data = self.disk.snapshots.get(sequence)
+        return None if data is None else data[start : start + size_bytes]
 
     def decisions(self, first: int, last: int, limit_bytes: int) -> list[DecidedBatch]:
         """Decided batches from `first` to `last`, as many as fit into `limit_bytes` but at least one."""

@@ -16,9 +16,9 @@ from pot_lab.agreement.quorum import SMALLEST_SET, faulty
 from pot_lab.crypto.canonical import Record, decode, encode, sha256, tagged_hash
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
-from pot_lab.protocol.state import Genesis
 from pot_lab.protocol.transactions import Withdraw
 from pot_lab.simulator.people import Cast, Person, Wish
+from pot_lab.simulator.signatures import recover
 
 _SNAPSHOT_LIMIT_BYTES = 1 << 30
 Keys = tuple[tuple[int, int], ...]
@@ -112,8 +112,8 @@ class Registrar(Person):
 class SeatedLedger(LedgerApplication):
     """The ledger, and the set of aggregators that the registrar asked for last."""
 
-    def __init__(self, genesis: Genesis, cast: Cast, sets: Sequence[tuple[Seat, ...]]) -> None:
-        super().__init__(genesis)
+    def __init__(self, cast: Cast, sets: Sequence[tuple[Seat, ...]]) -> None:
+        super().__init__(cast.genesis, recover=recover)
         self._registrar, self._sets, self._stage = cast.registrar.address, sets, 0
         self._stages = {encode(wish_of(stage)): stage for stage in range(1, len(sets))}
 

@@ -440,7 +440,8 @@ class Process:
             self.node.world.on_written(self.node, record)
 
     def compacted(self, proof: CheckpointProof) -> None:
-        """Report the checkpoint that the log begins with."""
+        """Compact the log, and report the checkpoint that it begins with; raises Full."""
+        self.journal.replace_log()
         self.node.world.on_stable(self.node, proof.sequence)
 
     def equivocation(self, report: ReportEquivocation) -> None:

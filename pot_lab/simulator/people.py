@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
+from pot_lab.agreement.quorum import weak_quorum
 from pot_lab.crypto.canonical import Record, sha256
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumTree
@@ -134,7 +135,7 @@ class Cast:
         def bytes_for(count: int) -> bytes:
             return hashlib.shake_256(b"%d/%d" % (number, next(counter))).digest(count)
 
-        shares = split(secret, (n - 1) // 3 + 1, n, bytes_for)
+        shares = split(secret, weak_quorum(n), n, bytes_for)
         test = TestData(
             link=_link("test"),
             root=root,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pot_lab.agreement.quorum import faulty
+from pot_lab.agreement.quorum import check_size
 from pot_lab.errors import PotLabError
 from pot_lab.simulator.profiles import profile_of
 from pot_lab.simulator.simulation import Outcome, Simulation
@@ -167,7 +167,7 @@ def simulate(
         if part.split("#")[0] not in known:
             raise UnknownFault("no run of this profile has such a fault", seen=part, wanted=", ".join(known))
     if nodes is not None:
-        faulty(nodes)
+        check_size(nodes)
     if processes is not None and processes < 1:
         raise BadProcesses("runs need a process", seen=processes, wanted="1 or more")
     started_s = time.perf_counter()

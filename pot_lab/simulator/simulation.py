@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from pot_lab.agreement.application import Application, Batch
-from pot_lab.agreement.quorum import faulty, quorum
+from pot_lab.agreement.quorum import check_size, faulty, quorum
 from pot_lab.consensus.membership import NO_SEAT, Membership
 from pot_lab.consensus.messages import Message, request_digest
 from pot_lab.consensus.parameters import ConsensusParameters
@@ -34,10 +34,12 @@ from pot_lab.simulator.links import Frame, Links, Wired
 from pot_lab.simulator.nodes import SimulatedNode
 from pot_lab.simulator.people import AggregatorDuty, Chain, cast_of, population
 from pot_lab.simulator.profiles import STORM_US, profile_of
-from pot_lab.simulator.signatures import remembered, small_chunks
+from pot_lab.simulator.signatures import limit_memory, recover
 from pot_lab.simulator.trace import Trace
 from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US, START_MS, EventQueue
 
+SMALL_CHUNK_BYTES = 4_096
+"""So small that the snapshots of a short run have several chunks."""
 GOING_ON_US = 4 * SECOND_US
 LIVENESS_US = 60 * SECOND_US
 _LOOK_US = 500 * MILLISECOND_US
@@ -127,7 +129,7 @@ class Simulation(Wired):
         self.seed = seed
         chosen = self._random("size")
         self.n = nodes if nodes is not None else chosen.choice(_USUAL_SIZES)
-        faulty(self.n)  # raises where there is no such set
+        check_size(self.n)
         self.profile = profile
         self.queue = EventQueue()
         self.trace = Trace(self.queue)
@@ -151,12 +153,12 @@ class Simulation(Wired):
         def replica(index: int, application: Application) -> Replica:
             membership = Membership(self.cast.network_id, first, index if index < self.n else NO_SEAT)
             key, spare = keys[index]
-            return make_replica(membership, key, application, self.parameters, spare=[spare])
+            return make_replica(membership, key, application, self.parameters, spare=[spare], recover=recover)
 
         def application() -> Application:
             if len(sets) == 1:
-                return make_application(self.cast.genesis)
-            return SeatedLedger(self.cast.genesis, self.cast, sets)
+                return make_application(self.cast.genesis, recover=recover)
+            return SeatedLedger(self.cast, sets)
 
         self.nodes: list[SimulatedNode] = []
         for index in range(self.hosts):
@@ -212,6 +214,7 @@ class Simulation(Wired):
             inline_bytes=random.choice([0, 16_384]),
             snapshot_batches=random.choice([6, 20, 60]),
             beside_requests=random.choice([0, 1, 4]),
+            chunk_bytes=SMALL_CHUNK_BYTES,
         )
 
     def make_liar(self, index: int, kinds: Sequence[type[Behaviour]]) -> None:
@@ -237,12 +240,12 @@ class Simulation(Wired):
         """Run to the end; a broken promise ends it at once."""
         outcome = Outcome(self.seed, self.n, self.profile, self.without)
         about: int | None = None
-        with remembered(), small_chunks():
-            try:
-                outcome.stuck = self._run()
-            except Violation as violation:
-                outcome.violation, about = str(violation), violation.sequence
-                self.trace.mark("VIOLATION", str(violation))
+        limit_memory()
+        try:
+            outcome.stuck = self._run()
+        except Violation as violation:
+            outcome.violation, about = str(violation), violation.sequence
+            self.trace.mark("VIOLATION", str(violation))
         outcome.parts = tuple(self.storm.parts)
         correct = [node for node in self.nodes if node.is_correct and node.life]
         outcome.events, outcome.virtual_ms = self.queue.events, self.queue.now_us // MILLISECOND_US

@@ -30,7 +30,7 @@ from pot_lab.simulator.disks import Disk
 from pot_lab.simulator.links import Frame, Links, Weather, Wired
 from pot_lab.simulator.nodes import SimulatedNode
 from pot_lab.simulator.people import cast_of
-from pot_lab.simulator.signatures import remembered
+from pot_lab.simulator.signatures import limit_memory, recover
 from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US, EventQueue
 
 RECORD_BYTES = (312, 304, 296)
@@ -125,7 +125,7 @@ class _Bench(Wired):
 
         def replica(index: int, application: Any) -> Replica:
             membership = Membership(cast.network_id, addresses, index)
-            return Replica(membership, cast.aggregators[index], application, parameters)
+            return Replica(membership, cast.aggregators[index], application, parameters, recover=recover)
 
         self.nodes = [
             SimulatedNode(self, index, Clock(self.queue), Disk(), Random(index), Bundle, replica) for index in range(n)
@@ -234,8 +234,8 @@ def cell(transactions: int, nodes: int, mbps: float, model: str) -> Cell:
     Args:
         model: "connection" or "uplink".
     """
-    with remembered():
-        return _Bench(nodes, transactions, mbps, model).run()
+    limit_memory()
+    return _Bench(nodes, transactions, mbps, model).run()
 
 
 def table_5(rows: list[tuple[int, int]] | None = None) -> dict[str, Any]:

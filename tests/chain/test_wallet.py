@@ -12,7 +12,6 @@ from pot_lab.chain.contract import Contracts
 from pot_lab.chain.deploy import BadGenesis, ContractSetup, deploy
 from pot_lab.chain.errors import ChainRefused, ChainReverted, ChainUnreachable, InsufficientBalance
 from pot_lab.chain.wallet import ChainStake, ChainWallet
-from pot_lab.protocol.book import quorum_of
 from pot_lab.protocol.records import order_id
 from pot_lab.protocol.settlement import PayoutTree, Settlement, reward_leaf, settlement_digest
 from tests.chain.world import DAY_S, POT, World, fields, identity, start_chain, stop
@@ -29,11 +28,6 @@ def test_a_network_begins_as_its_genesis_says(world: World) -> None:
     everything = [world.founder, world.client, *world.aggregators]
     held = sum(wallet.balance_grains(who.address) for who in everything)
     assert held + wallet.balance_grains(world.contracts.registry) == 10**18
-
-
-def test_the_quorum_of_the_chain_is_that_of_the_ledger() -> None:
-    assert [quorum_of(n) for n in (1, 2, 3, 4, 5, 6, 7, 10, 30, 100)] == [1, 2, 2, 3, 4, 4, 5, 7, 20, 67]
-    assert all(2 * quorum_of(n) > n for n in range(1, 101))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 from pot_lab.agreement.application import Batch, Execution, RequestId, Seat
-from pot_lab.consensus.checkpoint import chunks_of
 from pot_lab.consensus.driver import Driver
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
 from pot_lab.consensus.messages import (
@@ -181,8 +180,8 @@ class Log:
                 found[record.batch.sequence] = record.batch
         return [found[sequence] for sequence in range(first, last + 1) if sequence in found]
 
-    def chunk(self, sequence: int, index: int) -> bytes | None:
-        return list(chunks_of(self.node.snapshots[sequence]))[index]
+    def read_snapshot(self, sequence: int, start: int, size_bytes: int) -> bytes | None:
+        return self.node.snapshots[sequence][start : start + size_bytes]
 
 
 class Node:

@@ -7,7 +7,6 @@ import pytest
 
 from pot_lab.agreement.application import Seat
 from pot_lab.agreement.votes import CHECKPOINT, vote_digest
-from pot_lab.consensus import checkpoint as checkpoint_module
 from pot_lab.consensus.checkpoint import Snapshot, body_digest, decode_snapshot, encode_snapshot, manifest_of
 from pot_lab.consensus.membership import members_digest, snapshot_digest
 from pot_lab.consensus.messages import (
@@ -27,16 +26,10 @@ from pot_lab.crypto.canonical import sha256
 from pot_lab.errors import Malformed
 from tests.consensus.cluster import NETWORK_ID, Cluster, Node, make_request
 
-SMALL = ConsensusParameters(window=16, snapshot_batches=12, beside_requests=0)
+CHUNK_BYTES = 64
+SMALL = ConsensusParameters(window=16, snapshot_batches=12, beside_requests=0, chunk_bytes=CHUNK_BYTES)
+"""Snapshots of a few hundred bytes, in many chunks."""
 LIMIT = 1 << 24
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Snapshots of a few hundred bytes in many chunks."""
-    for module in ("checkpoint", "snapshot_fetch"):
-        monkeypatch.setattr(f"pot_lab.consensus.{module}.CHUNK_BYTES", 64)
-    assert checkpoint_module.CHUNK_BYTES == 64
 
 
 SEATS = tuple(Seat(bytes([i]) * 20) for i in range(4))
@@ -249,14 +242,16 @@ def test_a_compacted_log_keeps_what_is_above_and_the_last_view() -> None:
 def test_a_snapshots_bytes_are_those_that_were_signed_or_refused() -> None:
     snapshot = Snapshot(7, 5, b"s" * 32, bytes(32), 0, SEATS, 0, b"application" * 20, b"replies")
     data = encode_snapshot(snapshot)
-    digest = snapshot_digest(body_digest(len(data), manifest_of(data)), members_digest(bytes(32), 0, SEATS))
-    assert decode_snapshot(data, CheckpointProof(7, b"s" * 32, digest, ())) == snapshot
+    digest = snapshot_digest(
+        body_digest(len(data), manifest_of(data, CHUNK_BYTES)), members_digest(bytes(32), 0, SEATS)
+    )
+    assert decode_snapshot(data, CheckpointProof(7, b"s" * 32, digest, ()), CHUNK_BYTES) == snapshot
     for proof in (
         CheckpointProof(8, b"s" * 32, digest, ()),
         CheckpointProof(7, b"t" * 32, digest, ()),
         CheckpointProof(7, b"s" * 32, bytes(32), ()),
     ):
         with pytest.raises(Malformed):
-            decode_snapshot(data, proof)
+            decode_snapshot(data, proof, CHUNK_BYTES)
     with pytest.raises(Malformed):
-        decode_snapshot(data + b"\0", CheckpointProof(7, b"s" * 32, digest, ()))
+        decode_snapshot(data + b"\0", CheckpointProof(7, b"s" * 32, digest, ()), CHUNK_BYTES)

@@ -60,7 +60,7 @@ class Recorder:
         self.calls: list[object] = []
         self._fails_at = fails_at
         self.records: list[tuple[LogRecord, ...]] = []
-        self.chunks: dict[tuple[int, int], bytes] = {}
+        self.chunks: dict[tuple[int, int, int], bytes] = {}
 
     def note(self, name: str, *details: object) -> None:
         if name == self._fails_at:
@@ -93,8 +93,8 @@ class Recorder:
         self.note("decisions", first, last, limit_bytes)
         return [DECIDED]
 
-    def chunk(self, sequence: int, index: int) -> bytes | None:
-        return self.chunks.get((sequence, index))
+    def read_snapshot(self, sequence: int, start: int, size_bytes: int) -> bytes | None:
+        return self.chunks.get((sequence, start, size_bytes))
 
     def executed(self, batch: Executed) -> None:
         self.note("executed", batch)
@@ -224,7 +224,8 @@ def test_nothing_leaves_when_the_journal_fails(fails_at: str) -> None:
 
 def test_each_effect_goes_to_its_output() -> None:
     driver, journal = driven()
-    journal.chunks[6, 1] = b"part"
+    size_bytes = driver.replica.parameters.chunk_bytes
+    journal.chunks[6, size_bytes, size_bytes] = b"part"
     reply = SendReply(b"d" * 32, 1, 2, b"r")
     changed = MembersChanged(MEMBERS)
     driver.carry_out(

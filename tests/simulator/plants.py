@@ -34,9 +34,10 @@ from pot_lab.consensus.snapshot_fetch import SnapshotFetch
 from pot_lab.consensus.steps import Effect, Send
 from pot_lab.consensus.view_change import Plan, plan
 from pot_lab.crypto.canonical import decode
-from pot_lab.crypto.identity import recover
+from pot_lab.crypto.identity import Recover, recover
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.application import LedgerApplication
+from pot_lab.protocol.state import Genesis
 from pot_lab.protocol.transactions import TRANSACTION_LIMIT_BYTES, Transaction
 from pot_lab.simulator.byzantine import Behaviour
 from pot_lab.simulator.checkers import Checkers
@@ -363,8 +364,8 @@ def diverging_ledgers() -> Callable[..., LedgerApplication]:
     made = iter(range(1 << 30))
 
     class DivergingLedger(LedgerApplication):
-        def __init__(self, genesis: object) -> None:
-            super().__init__(genesis)
+        def __init__(self, genesis: Genesis, *, recover: Recover = recover) -> None:
+            super().__init__(genesis, recover=recover)
             self._salt = next(made) % 2
 
         def execute(self, batch: Batch) -> Execution:

@@ -33,7 +33,7 @@ def test_a_course_changes_one_seat_at_a_time_and_keeps_enough(n: int, seed: int,
 def test_the_registrar_alone_asks_for_sets_and_the_state_says_which() -> None:
     cast = cast_of(4)
     sets = Course([((0, 0), (1, 0), (2, 0), (3, 0)), ((0, 0), (1, 1), (2, 0), (3, 0))], [0]).seats(cast)
-    ledger, other = (SeatedLedger(cast.genesis, cast, sets) for _ in range(2))
+    ledger, other = (SeatedLedger(cast, sets) for _ in range(2))
     requests = [
         sign(cast.network_id, wish_of(1), cast.strangers[0], 1),
         sign(cast.network_id, Withdraw(bytes(32)), cast.registrar, 1),

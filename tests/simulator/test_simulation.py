@@ -14,7 +14,7 @@ from pot_lab.agreement.quorum import BadReplicaCount
 from pot_lab.simulator import byzantine, signatures
 from pot_lab.simulator.profiles import PROFILES, UnknownProfile
 from pot_lab.simulator.run import simulate
-from pot_lab.simulator.simulation import Simulation
+from pot_lab.simulator.simulation import SMALL_CHUNK_BYTES, Simulation
 from tests.simulator import plants
 
 EXPECTED_KINDS = {
@@ -144,7 +144,7 @@ def test_snapshots_are_taken_fetched_in_chunks_and_gone_on_from() -> None:
         fetched += outcome.snapshots
         chunks += max(len(data) for node in simulation.nodes for data in node.disk.snapshots.values())
         compacted += sum(node.replica.low > 0 for node in simulation.nodes)
-    assert fetched and compacted and chunks > 5 * 2 * signatures.SMALL_CHUNK_BYTES
+    assert fetched and compacted and chunks > 5 * 2 * SMALL_CHUNK_BYTES
 
 
 @pytest.mark.long

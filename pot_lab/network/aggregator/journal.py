@@ -81,9 +81,9 @@ class AggregatorJournal:
         """Decided batches, as many as fit but at least one; raises LogCorrupt."""
         return self._log.decisions(first, last, limit_bytes)
 
-    def chunk(self, sequence: int, index: int) -> bytes | None:
-        """A chunk of a snapshot; None when it is not there any more."""
-        return self._log.read_chunk(sequence, index)
+    def read_snapshot(self, sequence: int, start: int, size_bytes: int) -> bytes | None:
+        """Bytes of a snapshot from byte `start` on; None when it is not there any more."""
+        return self._log.read_snapshot(sequence, start, size_bytes)
 
     def _write_history(self) -> None:
         self._history.append(self._executed)

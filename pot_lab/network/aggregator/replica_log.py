@@ -16,7 +16,6 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-from pot_lab.consensus.checkpoint import CHUNK_BYTES
 from pot_lab.consensus.messages import CheckpointProof, DecidedBatch
 from pot_lab.consensus.records import (
     Accepted,
@@ -111,11 +110,11 @@ class ReplicaLog:
             raise full_or(error, path) from error
         return True
 
-    def read_chunk(self, sequence: int, index: int) -> bytes | None:
-        """A part of a snapshot; None when it is not here any more."""
+    def read_snapshot(self, sequence: int, start: int, size_bytes: int) -> bytes | None:
+        """Up to `size_bytes` bytes from byte `start` of a snapshot; None when it is not here any more."""
         try:
             with open(self._snapshot_path(sequence), "rb") as file:
-                return os.pread(file.fileno(), CHUNK_BYTES, index * CHUNK_BYTES)
+                return os.pread(file.fileno(), size_bytes, start)
         except OSError:
             return None
 

@@ -6,6 +6,7 @@ transaction changes nothing (protocol.md, "Task cycle"; Equations 1-3). The orde
 
 from __future__ import annotations
 
+from pot_lab.agreement.quorum import weak_quorum
 from pot_lab.crypto.cipher import KEY_BYTES
 from pot_lab.crypto.shamir import Share, combine
 from pot_lab.protocol.book import Book
@@ -161,7 +162,7 @@ def on_release_share(book: Book, aggregator: bytes, body: ReleaseShare) -> bytes
     account = book.state.keys.get(aggregator, b"")
     if account not in holders:
         raise NotAllowed("only an aggregator that holds a share of this order may release it")
-    index, faulty = holders.index(account), (len(holders) - 1) // 3
+    index, needed = holders.index(account), weak_quorum(len(holders))
     if index in order.shares:
         raise AlreadyDone("this aggregator has released its share already")
     share, test = body.share, order.order.test
@@ -174,9 +175,9 @@ def on_release_share(book: Book, aggregator: bytes, body: ReleaseShare) -> bytes
             wanted=f"share {index + 1}",
         )
     order.shares[index] = share.value
-    book.emit("share_released", body.order_id, aggregator, shares=len(order.shares), needed=faulty + 1)
-    if len(order.shares) > faulty:
-        key = combine([Share(i + 1, value) for i, value in sorted(order.shares.items())[: faulty + 1]])
+    book.emit("share_released", body.order_id, aggregator, shares=len(order.shares), needed=needed)
+    if len(order.shares) >= needed:
+        key = combine([Share(i + 1, value) for i, value in sorted(order.shares.items())[:needed]])
         if key_commitment(book.network_id, test.root, key) == test.key_commitment:
             order.test_key = key
             close_if_complete(book, body.order_id, order)

@@ -1,8 +1,10 @@
 """Two quorums of any size of set share a correct replica, and the correct ones alone can form one."""
 
+from collections.abc import Callable
+
 import pytest
 
-from pot_lab.agreement.quorum import BadReplicaCount, faulty, quorum, weak_quorum
+from pot_lab.agreement.quorum import BadReplicaCount, check_size, faulty, quorum, weak_quorum
 
 SIZES = range(4, 101)
 
@@ -35,6 +37,23 @@ def test_the_papers_quorum_would_be_unsafe_at_thirty() -> None:
 
 
 @pytest.mark.parametrize("n", [-1, 0, 3, 101])
-def test_sizes_without_a_meaning_are_refused(n: int) -> None:
-    with pytest.raises(BadReplicaCount):
-        quorum(n)
+def test_sizes_that_no_set_of_replicas_has_are_refused(n: int) -> None:
+    with pytest.raises(BadReplicaCount, match="wanted: 4 to 100"):
+        check_size(n)
+
+
+def test_every_other_size_is_allowed() -> None:
+    for n in SIZES:
+        check_size(n)
+
+
+def test_the_signers_of_a_contract_may_be_fewer_or_more_than_replicas() -> None:
+    assert [quorum(n) for n in (1, 2, 3, 4, 5, 6, 7, 10, 30, 100, 101)] == [1, 2, 2, 3, 4, 4, 5, 7, 20, 67, 68]
+    assert all(2 * quorum(n) > n for n in range(1, 200))
+
+
+@pytest.mark.parametrize("function", [faulty, quorum, weak_quorum])
+@pytest.mark.parametrize("n", [-1, 0])
+def test_an_empty_set_decides_nothing(function: Callable[[int], int], n: int) -> None:
+    with pytest.raises(BadReplicaCount, match="wanted: 1 or more"):
+        function(n)

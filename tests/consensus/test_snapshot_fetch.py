@@ -8,14 +8,13 @@ import pytest
 
 from pot_lab.consensus.messages import FetchChunk, Offer, decode_message
 from tests.consensus.cluster import Cluster
-from tests.consensus.test_checkpoint import SMALL, small_chunks, together, work
+from tests.consensus.test_checkpoint import SMALL, together, work
 
-__all__ = ["small_chunks"]
 LIMIT = 1 << 24
 
 
 @pytest.mark.parametrize("slow_ms", [60, 200])
-def test_questions_for_a_snapshot_that_has_moved_on_do_not_multiply(slow_ms: int, small_chunks: None) -> None:
+def test_questions_for_a_snapshot_that_has_moved_on_do_not_multiply(slow_ms: int) -> None:
     """Each of the chunks asked for is answered with an offer of the next snapshot; that must not ask for each anew."""
     cluster = Cluster(4, parameters=SMALL)
     said = Counter[type]()
