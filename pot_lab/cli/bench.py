@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,7 +90,9 @@ def wan(rows: list[tuple[int, int]], as_json: bool) -> None:
     """Table 5: narrow and far links, by the simulator."""
     from pot_lab.simulator.tables import table_5
 
+    started_s = time.perf_counter()
     table = table_5(rows or None)
+    table["elapsed_s"] = round(time.perf_counter() - started_s, 2)
     if as_json:
         click.echo(json.dumps(table))
         return

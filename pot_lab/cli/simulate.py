@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -87,10 +88,11 @@ def simulate(
             print_aside(f"  fails with fewer faults too: {smallest.replay}\n  {_reason(smallest)}")
         print_aside(smallest.trace)
 
+    started_s = time.perf_counter()
     report = run.simulate(
         run.seeds_of(seeds), nodes, profile, without=list(without), processes=processes, on_outcome=show
     )
-    facts = report.facts()
+    facts = {**report.facts(), "elapsed_s": round(time.perf_counter() - started_s, 2)}
     if as_json:
         click.echo(json.dumps(facts))
     else:

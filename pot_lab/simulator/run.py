@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -62,7 +61,6 @@ class Report:
     answered: int = 0
     view_changes: int = 0
     catch_ups: int = 0
-    elapsed_s: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     failures: list[Outcome] = field(default_factory=list)
 
@@ -89,7 +87,7 @@ class Report:
             self.failures.append(outcome)
 
     def facts(self) -> dict[str, Any]:
-        """What `pot-lab simulate --json` prints."""
+        """What `pot-lab simulate --json` prints, but for the time that it took."""
         return {
             "seeds": self.seeds,
             "events": self.events,
@@ -98,7 +96,6 @@ class Report:
             "faults": dict(sorted(self.faults.items())),
             "view_changes": self.view_changes,
             "catch_ups": self.catch_ups,
-            "elapsed_s": round(self.elapsed_s, 2),
         }
 
 
@@ -170,14 +167,12 @@ def simulate(
         check_size(nodes)
     if processes is not None and processes < 1:
         raise BadProcesses("runs need a process", seen=processes, wanted="1 or more")
-    started_s = time.perf_counter()
     report = Report()
     wanted = list(seeds)
     run = partial(run_seed, nodes=nodes, profile=profile, without=frozenset(without))
     for outcome in _outcomes(run, wanted, min(processes or os.cpu_count() or 1, len(wanted))):
         report.add(outcome)
         on_outcome(outcome)
-    report.elapsed_s = time.perf_counter() - started_s
     return report
 
 
