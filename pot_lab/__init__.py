@@ -5,6 +5,7 @@
     order = lab.order(model=net, train=(x, y), test=(xt, yt), reward=25, train_for="10min")
 
 Everything public is named here and loads when it is first used, so that importing this takes no time and no torch.
+Every error is here too, e.g. `except pot_lab.StoreFull`; all of them are a `pot_lab.PotLabError`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,132 @@ _HOMES = {
     "Progress": "pot_lab.jobs.progress",
 }
 
+_ERRORS: dict[str, tuple[str, ...]] = {
+    "pot_lab.agreement.evidence": ("NoEquivocation",),
+    "pot_lab.agreement.quorum": ("BadReplicaCount",),
+    "pot_lab.bench.network": ("BadSetting", "NetworkFailed"),
+    "pot_lab.bench.records": ("UnknownQuestion",),
+    "pot_lab.chain.deploy": ("BadGenesis",),
+    "pot_lab.chain.errors": (
+        "BadArtifact",
+        "ChainError",
+        "ChainRefused",
+        "ChainReverted",
+        "ChainUnreachable",
+        "DeepReorganisation",
+        "InsufficientBalance",
+        "NotEnoughSignatures",
+    ),
+    "pot_lab.chain.evm": ("DamagedJournal", "EvmRefused", "EvmReverted"),
+    "pot_lab.cli.orders": ("AmbiguousOrder", "NoSuchOrder"),
+    "pot_lab.consensus.batching": ("QueueFull",),
+    "pot_lab.consensus.parameters": ("BadParameters",),
+    "pot_lab.consensus.proof": ("BadProof", "NoProof"),
+    "pot_lab.consensus.replica_state": ("BadLog", "StateDiverged"),
+    "pot_lab.consensus.view_change": ("BadViewChange",),
+    "pot_lab.crypto.cipher": ("CannotDecrypt",),
+    "pot_lab.crypto.identity": ("BadKey", "BadSignature"),
+    "pot_lab.crypto.keystore": ("WrongPassword",),
+    "pot_lab.crypto.merkle": ("BadTree",),
+    "pot_lab.crypto.sealed_box": ("CannotOpen",),
+    "pot_lab.crypto.shamir": ("BadShares",),
+    "pot_lab.demo": ("DemoFailed",),
+    "pot_lab.errors": ("Malformed", "Oversize", "PortTaken", "UnknownScoreFunction"),
+    "pot_lab.files": ("FileLocked",),
+    "pot_lab.jobs.errors": (
+        "BadJobParameters",
+        "JobDone",
+        "JobExists",
+        "JobRunning",
+        "NotebookUnusable",
+        "StillRunning",
+        "UnknownJob",
+    ),
+    "pot_lab.jobs.scorer": ("BadTestData",),
+    "pot_lab.jobs.workspace": ("BadWorkspace",),
+    "pot_lab.network.client.ledger": ("NoIdentity",),
+    "pot_lab.network.errors": (
+        "BadConfig",
+        "BadDataDir",
+        "BadKeyFile",
+        "CallTimeout",
+        "ClientClosed",
+        "DataDirLocked",
+        "DiskFull",
+        "LogCorrupt",
+        "NoAgreement",
+        "NoFreePorts",
+        "RemoteError",
+        "Unreachable",
+        "WrongServerKey",
+    ),
+    "pot_lab.network.seat_changes": ("NoSeat",),
+    "pot_lab.notebook.errors": ("BadArgument", "BadQuantity", "NoModel", "ScoreDiffers"),
+    "pot_lab.protocol.errors": (
+        "AlreadyDone",
+        "BadCommitment",
+        "BadEpoch",
+        "BadEvidence",
+        "BadOrder",
+        "BadRotation",
+        "BadSeat",
+        "BadShare",
+        "BadWindows",
+        "ChangePending",
+        "InsufficientStake",
+        "NotAllowed",
+        "NotAssigned",
+        "OrderExists",
+        "PoolFull",
+        "Refused",
+        "RewardTooSmall",
+        "StaleNonce",
+        "TooEarly",
+        "TooLate",
+        "TooManyOrders",
+        "UnknownClaim",
+        "UnknownKind",
+        "UnknownOrder",
+        "UnprocessableTransaction",
+        "WrongNetwork",
+    ),
+    "pot_lab.protocol.parameters": ("BadParameter",),
+    "pot_lab.protocol.settlement": ("BadLeaf", "NotEncodable"),
+    "pot_lab.protocol.views": ("UnknownQuery",),
+    "pot_lab.scoring.errors": (
+        "BadDataset",
+        "BadTranscript",
+        "BadWeights",
+        "BatchMixing",
+        "CostLimit",
+        "DtypeMismatch",
+        "ExportFailed",
+        "HostileGraph",
+        "SelfTestFailed",
+        "ShapeMismatch",
+        "UnsupportedOperator",
+        "WorkerFailed",
+    ),
+    "pot_lab.simulator.disks": ("Damaged", "Full"),
+    "pot_lab.simulator.profiles": ("UnknownProfile",),
+    "pot_lab.simulator.run": ("BadProcesses", "BadSeeds", "ProcessLost", "UnknownFault"),
+    "pot_lab.store.errors": (
+        "LinkDead",
+        "MissingExtra",
+        "StoreBusy",
+        "StoreFull",
+        "TooBig",
+        "TooSlow",
+        "UnusableAddress",
+        "WrongHash",
+    ),
+    "pot_lab.testnet.errors": ("NoTestnet", "TestnetError", "TestnetFailed", "TestnetRunning", "UnknownAccount"),
+    "pot_lab.training.errors": ("BadCheckpoint", "BadSettings", "TrainingDiverged"),
+}
+"""Every other error, by the module that defines it. Not in `dir()`, where they would hide the rest."""
+
+_ERROR_HOMES = {name: module for module, names in _ERRORS.items() for name in names}
+
 __all__ = [
     "Lab",
     "Order",
@@ -68,12 +195,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = _HOMES.get(name) or _ERROR_HOMES.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__} - _ERROR_HOMES.keys())
