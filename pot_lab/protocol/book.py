@@ -1,7 +1,8 @@
 """The ledger's book: its state at one moment of one batch, and the few primitive moves that every rule is made of.
 
 Money moves only here, always from one pot to another, so conservation (protocol.md, "Money") holds by construction;
-`check_conservation` asserts it from running totals after every transaction, and `audit` from the entries themselves.
+`check_conservation` checks it from running totals after every transaction, and `audit` from the entries themselves;
+both raise `InvariantBroken`, which stops the replica.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from pot_lab.agreement.quorum import faulty, quorum
 from pot_lab.crypto.identity import Recover, recover
+from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.errors import InsufficientStake, NotAllowed, UnknownOrder
 from pot_lab.protocol.order_index import OrderIndex
@@ -150,9 +152,12 @@ class Book:
         self.account(address).stakes[role].locked += grains
 
     def unlock(self, address: bytes, role: Role, grains: int) -> None:
-        """Give promised stake back."""
+        """Free stake that was locked; raises InvariantBroken for more than is locked."""
         stake = self.account(address).stakes[role]
-        assert stake.locked >= grains, "more stake was unlocked than was locked"
+        if stake.locked < grains:
+            raise InvariantBroken(
+                "more stake was unlocked than was locked", seen=f"{grains} grains", wanted=f"at most {stake.locked}"
+            )
         stake.locked -= grains
 
     def slash(self, address: bytes, role: Role, grains: int, why: str) -> None:
@@ -199,9 +204,10 @@ class Book:
         return escrow
 
     def pay_out(self, order_id: bytes, payouts: list[Payout]) -> None:
-        """Turn an order's escrow into earnings; the payouts must add up to it."""
-        escrow = self.state.escrows.pop(order_id)
-        assert sum(payout.grains for payout in payouts) == escrow.total_grains, "payouts differ from the escrow"
+        """Turn an order's escrow into earnings; raises InvariantBroken unless the payouts add up to it."""
+        escrow = self.state.escrows[order_id]
+        _require_equal("an order's payouts", sum(payout.grains for payout in payouts), escrow.total_grains)
+        del self.state.escrows[order_id]
         self.state.escrowed_grains -= escrow.total_grains
         self.state.earned_grains += escrow.total_grains
         for payout in payouts:
@@ -221,7 +227,7 @@ class Book:
 
     # --- conservation ----------------------------------------------------------------------------------------
     def check_conservation(self) -> None:
-        """Assert that no grain appeared or vanished: deposited = withdrawn + stakes + escrows + earned + slashed."""
+        """Raise InvariantBroken unless deposited = withdrawn + stakes + escrows + earned + slashed, none negative."""
         state = self.state
         pots = (
             state.withdrawn_grains,
@@ -230,23 +236,25 @@ class Book:
             state.earned_grains,
             state.slashed_grains,
         )
-        assert min(pots) >= 0 and state.deposited_grains == sum(pots), (
-            f"money is not conserved: deposited {state.deposited_grains}, pots {pots}"
-        )
+        if min(pots) < 0 or state.deposited_grains != sum(pots):
+            raise InvariantBroken(
+                "money is not conserved", seen=f"pots {pots}", wanted=f"{state.deposited_grains} grains, as deposited"
+            )
 
     def audit(self) -> None:
-        """Assert that the running totals are what the entries add up to; linear in the ledger's size."""
+        """Raise InvariantBroken unless the running totals are what the entries add up to; reads the whole state."""
         state = self.state
         stakes = [stake for account in state.accounts.values() for stake in account.stakes]
-        assert state.staked_grains == sum(stake.bonded + stake.unbonding for stake in stakes), (
-            "stakes differ from their total"
-        )
-        assert state.slashed_grains == sum(stake.slashed for stake in stakes), "slashes differ from their total"
-        assert state.escrowed_grains == sum(escrow.total_grains for escrow in state.escrows.values()), (
-            "escrows differ from their total"
-        )
-        assert state.earned_grains == sum(account.earned_grains for account in state.accounts.values()), (
-            "earnings differ from their total"
-        )
-        assert all(stake.locked >= 0 for stake in stakes)
+        escrows, accounts = state.escrows.values(), state.accounts.values()
+        _require_equal("all stakes", sum(stake.bonded + stake.unbonding for stake in stakes), state.staked_grains)
+        _require_equal("all slashes", sum(stake.slashed for stake in stakes), state.slashed_grains)
+        _require_equal("all escrows", sum(escrow.total_grains for escrow in escrows), state.escrowed_grains)
+        _require_equal("all earnings", sum(account.earned_grains for account in accounts), state.earned_grains)
+        if any(stake.locked < 0 for stake in stakes):
+            raise InvariantBroken("more stake is free than there is", seen=min(stake.locked for stake in stakes))
         self.check_conservation()
+
+
+def _require_equal(what: str, grains: int, wanted: int) -> None:
+    if grains != wanted:
+        raise InvariantBroken(f"{what} differ from their total", seen=f"{grains} grains", wanted=f"{wanted} grains")

@@ -1,8 +1,8 @@
 """The ledger: one function from (state, batch) to (state, replies, events), and the owner of every rule.
 
 `execute` first lets time pass (windows that are due end, epochs open), then applies each transaction: nonce, body,
-handler. A handler checks first and changes second; a refused transaction changes nothing but its nonce. Money
-conservation is asserted after each (protocol.md). The same code runs in production, in the simulator and in the tests;
+handler. A handler checks first and changes second; a refused transaction changes nothing but its nonce. Conservation of
+money is checked after each (protocol.md, "Money"). The same code runs in production, in the simulator and in the tests;
 it knows no clock, socket or disk.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import decode, encode, tagged_hash
 from pot_lab.crypto.identity import Recover, recover
-from pot_lab.errors import PotLabError
+from pot_lab.errors import InvariantBroken, PotLabError
 from pot_lab.protocol import accusations, chain_events, epochs, members, signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import StaleNonce, UnprocessableTransaction, WrongNetwork
@@ -100,7 +100,12 @@ class Ledger:
         Returns: one reply for each transaction, and what happened.
         """
         state = self.book.state
-        assert sequence == state.sequence + 1 and time_ms >= state.time_ms, "batches out of order"
+        if sequence != state.sequence + 1 or time_ms < state.time_ms:
+            raise InvariantBroken(
+                "batches are out of order",
+                seen=f"batch {sequence} at {time_ms} ms",
+                wanted=f"batch {state.sequence + 1} at {state.time_ms} ms or later",
+            )
         state.sequence, state.time_ms, state.era = sequence, time_ms, era
         self.book.events = []
         self._let_time_pass()

@@ -1,12 +1,14 @@
 """Who gets what when an order ends: the split of section 5.2, and the refund rule of each way to end void.
 
-Integers only; what rounding leaves goes to the treasury. Every split gives away exactly the escrow, which is asserted.
+Integers only; what rounding leaves goes to the treasury. Every split gives away exactly the escrow, which is
+checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Parameters
 from pot_lab.protocol.records import MICRO, ClaimScore
@@ -104,5 +106,6 @@ def _named(amounts: Mapping[bytes, int], reason: str) -> list[Payout]:
 
 def _complete(payouts: list[Payout], escrow: Escrow, parameters: Parameters) -> list[Payout]:
     rest = escrow.total_grains - sum(payout.grains for payout in payouts)
-    assert rest >= 0, "an order paid out more than its escrow"
+    if rest < 0:
+        raise InvariantBroken("an order paid out more than its escrow", seen=f"{-rest} grains too much")
     return [payout for payout in [*payouts, Payout(parameters.treasury, rest, "rounding")] if payout.grains]

@@ -6,7 +6,7 @@ from pot_lab.crypto.canonical import Record
 from pot_lab.crypto.identity import Identity
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.records import claim_commitment, validation_commitment
+from pot_lab.protocol.records import claim_commitment
 from pot_lab.protocol.transactions import (
     Claim,
     CommitScores,
@@ -106,12 +106,8 @@ def speech(world: World, order_id: bytes, kind: str) -> tuple[Identity, Record]:
         case "commit_scores":
             items = []
             for model, total in SCORES.items():
-                o = world.opened(order_id, VALIDATORS[0], model, total)
-                commitment = validation_commitment(
-                    world.network_id, order_id, o.mid, VALIDATORS[0].address, o.score, o.transcript_root,
-                    o.stake_grains, o.salt,
-                )  # fmt: skip
-                items.append(ScoreCommitment(o.mid, commitment))
+                opened = world.opened(order_id, VALIDATORS[0], model, total)
+                items.append(ScoreCommitment(opened.mid, world.commitment(order_id, VALIDATORS[0], opened)))
             return VALIDATORS[0], CommitScores(order_id, tuple(items))
         case "open_scores":
             items = [world.opened(order_id, VALIDATORS[0], model, total) for model, total in SCORES.items()]

@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from pot_lab.crypto.canonical import decode, encode
-from pot_lab.errors import Malformed
+from pot_lab.errors import InvariantBroken, Malformed
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.errors import WrongNetwork
 from pot_lab.protocol.ledger import Ledger
@@ -29,7 +29,7 @@ def test_batches_out_of_order_are_a_fault_of_the_caller() -> None:
     world = World()
     world.batch()
     for sequence, time_ms in ((1, world.now_ms), (3, world.now_ms), (2, world.now_ms - 1)):
-        with pytest.raises(AssertionError, match="out of order"):
+        with pytest.raises(InvariantBroken, match="out of order"):
             world.ledger.execute(sequence, time_ms, [])
     world.ledger.execute(2, world.now_ms, [])
 
@@ -90,7 +90,7 @@ def test_a_snapshot_whose_money_does_not_add_up_is_not_taken_over(how: str) -> N
     state = decode(world.ledger.snapshot(), LedgerState, limit_bytes=1 << 30)
     cooked(state, how)
     before = world.ledger.snapshot()
-    with pytest.raises(AssertionError):
+    with pytest.raises(InvariantBroken):
         world.ledger.restore(encode(state))
     assert world.ledger.snapshot() == before
 

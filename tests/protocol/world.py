@@ -259,35 +259,51 @@ class World:
         for index in range(self.ledger.book.faulty + 1 if count is None else count):
             self.must(self.aggregators[index], ReleaseShare(order_id, self.shares[order_id][index]))
 
-    def opened(self, order_id: bytes, validator: Identity, model: str, total: int, count: int = 100) -> OpenedScore:
-        """What a validator says about a model that got `total` of `count`."""
+    def opened(
+        self, order_id: bytes, validator: Identity, model: str, total: int, *, count: int = 100, stake_grains: int = POT
+    ) -> OpenedScore:
+        """What a validator opens for a model that got `total` of `count`."""
         root = SumTree([1] * total + [0] * (count - total)).root
         return OpenedScore(
             mid=self.mid(order_id, model),
             score=ClaimScore(total, count, model not in self.invalid),
             transcript_root=root,
             transcript=link("transcript"),
-            stake_grains=POT,
+            stake_grains=stake_grains,
             salt=salt(model),
         )
 
-    def commit_scores(self, order_id: bytes, validator: Identity, scores: dict[str, int]) -> Reply:
+    def commit_scores(
+        self, order_id: bytes, validator: Identity, scores: dict[str, int], *, stake_grains: int = POT
+    ) -> Reply:
         """Commit to scores of models by name."""
         items = []
         for model, total in scores.items():
-            o = self.opened(order_id, validator, model, total)
-            commitment = validation_commitment(
-                self.network_id, order_id, o.mid, validator.address, o.score, o.transcript_root, o.stake_grains, o.salt
-            )
-            items.append(ScoreCommitment(o.mid, commitment))
+            opened = self.opened(order_id, validator, model, total, stake_grains=stake_grains)
+            items.append(ScoreCommitment(opened.mid, self.commitment(order_id, validator, opened)))
         return self.submit(validator, CommitScores(order_id, tuple(items)))
 
-    def open_scores(self, order_id: bytes, validator: Identity, scores: dict[str, int]) -> Reply:
-        """Open scores of models by name."""
-        return self.submit(
-            validator,
-            OpenScores(order_id, tuple(self.opened(order_id, validator, model, t) for model, t in scores.items())),
+    def commitment(self, order_id: bytes, validator: Identity, opened: OpenedScore) -> bytes:
+        """What a validator commits to before it opens this."""
+        return validation_commitment(
+            self.network_id,
+            order_id,
+            opened.mid,
+            validator.address,
+            opened.score,
+            opened.transcript_root,
+            opened.stake_grains,
+            opened.salt,
         )
+
+    def open_scores(
+        self, order_id: bytes, validator: Identity, scores: dict[str, int], *, stake_grains: int = POT
+    ) -> Reply:
+        """Open scores of models by name."""
+        items = [
+            self.opened(order_id, validator, model, total, stake_grains=stake_grains) for model, total in scores.items()
+        ]
+        return self.submit(validator, OpenScores(order_id, tuple(items)))
 
     def assigned(self, order_id: bytes, validator: Identity) -> list[bytes]:
         """Models that the validator was drawn for."""

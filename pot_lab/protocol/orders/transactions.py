@@ -1,4 +1,4 @@
-"""The rules of an order's life: one function for each kind of transaction, and one for each window's end.
+"""The rules of an order's life: one function for each kind of transaction about orders.
 
 Each `on_…` function checks first, raising the rule that is broken, and only then changes the book, so a refused
 transaction changes nothing (protocol.md, "Task cycle"; Equations 1-3). The order of the windows is `cycle.TABLE`'s.
@@ -25,7 +25,7 @@ from pot_lab.protocol.errors import (
     TooManyOrders,
     UnknownClaim,
 )
-from pot_lab.protocol.orders.windows import _end_void, close_if_complete, start_if_funded
+from pot_lab.protocol.orders.windows import close_if_complete, end_void, start_if_funded
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import (
     claim_commitment,
@@ -50,7 +50,6 @@ MAX_UNFUNDED_ORDERS = 4_096
 """How many orders without escrow the pool holds, waiting or just ended; they cost their senders nothing."""
 
 
-# --- transactions ------------------------------------------------------------------------------------------------
 def on_put(book: Book, client: bytes, body: Put) -> bytes:
     """Put(order) -> OID: take an order into the pool; it starts when its escrow is attested too. Returns the OID."""
     order, parameters = body.order, book.state.parameters
@@ -105,7 +104,7 @@ def on_withdraw(book: Book, client: bytes, body: Withdraw) -> bytes:
             "an order cannot be withdrawn once a provider has committed to it",
             seen=f"{order.window} window, {len(order.claims)} claims",
         )
-    _end_void(book, body.order_id, order, VoidReason.WITHDRAWN)
+    end_void(book, body.order_id, order, VoidReason.WITHDRAWN)
     return b""
 
 
@@ -182,7 +181,7 @@ def on_release_share(book: Book, aggregator: bytes, body: ReleaseShare) -> bytes
             order.test_key = key
             close_if_complete(book, body.order_id, order)
         else:  # every share is the client's own, and together they do not open what it promised
-            _end_void(book, body.order_id, order, VoidReason.NOT_RELEASED)
+            end_void(book, body.order_id, order, VoidReason.NOT_RELEASED)
     return b""
 
 

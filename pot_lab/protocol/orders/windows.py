@@ -8,17 +8,14 @@ from collections.abc import Callable
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import TABLE, Phase, VoidReason, Window
 from pot_lab.protocol.order_index import never_funded
-from pot_lab.protocol.orders.sealing import _agreeing, _own_work, _penalise_silence, _release_stakes
-from pot_lab.protocol.parameters import Role, score_direction
-from pot_lab.protocol.records import (
-    ClaimScore,
-)
-from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, void_payouts
+from pot_lab.protocol.orders.sealing import pay_back, pay_winner, penalise_silence, winning_claim
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import ClaimScore
+from pot_lab.protocol.rewards import void_payouts
 from pot_lab.protocol.selection import draw_seed, draw_validators, score_quorum
 from pot_lab.protocol.state import ClaimState, OrderHeader, OrderState, Span
 
 
-# --- windows -----------------------------------------------------------------------------------------------------
 def start_if_funded(book: Book, order_id: bytes) -> None:
     """Begin the cycle (t0) in the first batch that has both the record and the escrow."""
     order, escrow = book.state.orders.get(order_id), book.state.escrows.get(order_id)
@@ -31,7 +28,7 @@ def start_if_funded(book: Book, order_id: bytes) -> None:
         return
     wanted = (order.order.reward_grains, order.order.fee_grains, order.order.bond_grains)
     if (escrow.reward_grains, escrow.fee_grains, escrow.bond_grains) != wanted:
-        _end_void(book, order_id, order, VoidReason.WRONG_ESCROW)
+        end_void(book, order_id, order, VoidReason.WRONG_ESCROW)
         return
     order.t0_ms, order.parameters = book.now_ms, book.state.parameters
     book.emit("order_started", order_id, order.order.client, t0_ms=book.now_ms)
@@ -62,7 +59,7 @@ def refund(book: Book, order_id: bytes) -> None:
             _enter(book, order_id, order, Window.VOID, 0)
             book.emit("order_void", order_id, order.order.client, reason=VoidReason.REFUNDED)
     elif escrow is not None:
-        _end_void(book, order_id, order, VoidReason.REFUNDED)
+        end_void(book, order_id, order, VoidReason.REFUNDED)
 
 
 def forget(book: Book, order_id: bytes, order: OrderState) -> None:
@@ -117,14 +114,14 @@ def _go_on(book: Book, order_id: bytes, order: OrderState) -> Window | None:
 
 
 def _close_waiting(book: Book, order_id: bytes, order: OrderState) -> Window | None:
-    _end_void(book, order_id, order, VoidReason.NO_ESCROW)
+    end_void(book, order_id, order, VoidReason.NO_ESCROW)
     return None
 
 
 def _close_commit(book: Book, order_id: bytes, order: OrderState) -> Window | None:
     if order.claims:
         return Window.REVEAL
-    _end_void(book, order_id, order, VoidReason.NO_CLAIMS)
+    end_void(book, order_id, order, VoidReason.NO_CLAIMS)
     return None
 
 
@@ -142,7 +139,7 @@ def _close_reveal(book: Book, order_id: bytes, order: OrderState) -> Window | No
             _drop(book, order_id, order, claim, "the same model was committed earlier")
     if order.claims:
         return Window.RELEASE
-    _end_void(book, order_id, order, VoidReason.NOTHING_REVEALED)
+    end_void(book, order_id, order, VoidReason.NOTHING_REVEALED)
     return None
 
 
@@ -150,7 +147,7 @@ def _close_release(book: Book, order_id: bytes, order: OrderState) -> Window | N
     if order.test_key:
         book.emit("key_released", order_id, key=order.test_key)
         return Window.SCORE
-    _end_void(book, order_id, order, VoidReason.NOT_RELEASED)
+    end_void(book, order_id, order, VoidReason.NOT_RELEASED)
     return None
 
 
@@ -172,10 +169,10 @@ def _close_open_scores(book: Book, order_id: bytes, order: OrderState) -> Window
         order.extended = True
         book.emit("order_extended", order_id, why=VoidReason.NO_QUORUM)
         return Window.SCORE
-    _penalise_silence(book, order)
+    penalise_silence(book, order)
     if agreed:
         return Window.CHALLENGE
-    _end_void(book, order_id, order, VoidReason.NO_QUORUM)
+    end_void(book, order_id, order, VoidReason.NO_QUORUM)
     return None
 
 
@@ -195,56 +192,19 @@ def _draw(book: Book, order_id: bytes, order: OrderState) -> None:
 
 
 def _seal(book: Book, order_id: bytes, order: OrderState) -> None:
-    """PoT.Finalize: pick the winner and credit everyone, or end void when nobody improved on the baseline."""
-    spec = order.order
-    direction = score_direction(spec.score.name, spec.score.version)
-    assert direction is not None, "an order whose score function is unknown was never accepted"
-    best: ClaimState | None = None
-    best_score: ClaimScore | None = None
-    for claim in order.revealed():  # in their places, so that a tie stays with the earlier commitment
-        if (
-            claim.agreed is not None
-            and claim.agreed.valid
-            and (best_score is None or better(claim.agreed, best_score, direction))
-        ):
-            best, best_score = claim, claim.agreed
-    if (
-        best is None
-        or best_score is None
-        or not beats_baseline(best_score, spec.baseline_total, spec.baseline_count, spec.margin_micro, direction)
-    ):
-        _end_void(book, order_id, order, VoidReason.NO_IMPROVEMENT)
+    """PoT.Finalize: pay for the best claim, or end void when nobody improved on the baseline."""
+    winner = winning_claim(order)
+    if winner is None or winner.agreed is None:
+        end_void(book, order_id, order, VoidReason.NO_IMPROVEMENT)
         return
-    winning = Counter[bytes]()
-    others = Counter[bytes]()
-    for validation in _own_work(order, _agreeing(order)):
-        if validation.mid == best.mid:
-            winning[validation.validator] += max(validation.stake_grains, 1)
-        else:
-            others[validation.validator] += 1
-        book.account(validation.validator).reputation.agreeing_validations += 1
-    book.account(best.provider).reputation.wins += 1
-    order.winner = best.provider
-    order.payouts = sealed_payouts(
-        book.state.escrows[order_id], order.parameters, best.provider, winning, others, book.paid_aggregators
-    )
-    book.pay_out(order_id, order.payouts)
-    _release_stakes(book, order)
-    book.emit("order_sealed", order_id, best.provider, mid=best.mid, total=best_score.total, count=best_score.count)
+    pay_winner(book, order_id, order, winner)
+    score = winner.agreed
+    book.emit("order_sealed", order_id, winner.provider, mid=winner.mid, total=score.total, count=score.count)
 
 
-def _end_void(book: Book, order_id: bytes, order: OrderState, reason: VoidReason) -> None:
-    order.void_reason = reason
-    revealers = [claim.provider for claim in order.revealed()]
-    opened = [v for v in order.validations if v.score is not None]
-    agreeing = _agreeing(order) if any(claim.agreed for claim in order.claims.values()) else opened
-    # A score that a quorum contradicts, or that may be copied, is no work to be paid for.
-    work = Counter(v.validator for v in _own_work(order, agreeing))
-    _release_stakes(book, order)
-    escrow = book.state.escrows.get(order_id)
-    if escrow is not None:
-        order.payouts = void_payouts(escrow, order.parameters, reason, revealers, work)
-        book.pay_out(order_id, order.payouts)
+def end_void(book: Book, order_id: bytes, order: OrderState, reason: VoidReason) -> None:
+    """End the order without a winner: everybody gets back what the reason's refund rule says, and VOID opens."""
+    pay_back(book, order_id, order, reason)
     _enter(book, order_id, order, Window.VOID, 0)
     book.emit("order_void", order_id, order.order.client, reason=reason)
 

@@ -1,8 +1,9 @@
-"""Views: equal bytes from equal histories, answers of bounded size, and proofs that the contract would take."""
+"""Queries and views: equal bytes from equal histories, bounded answers, and proofs that the contract would take."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -14,8 +15,18 @@ from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import Contact
 from pot_lab.protocol.settlement import reward_leaf, slash_leaf, verify_proof
-from pot_lab.protocol.state import OrderHeader
+from pot_lab.protocol.state import (
+    Candidate,
+    Confirmed,
+    GenesisAggregator,
+    OrderHeader,
+    OrderState,
+    PendingRotation,
+    Reputation,
+    Stake,
+)
 from tests.protocol.scenes import MODELS, PROVIDERS, RESTING, VALIDATORS, bring_to, finish, new_world
 from tests.protocol.world import POT, WINDOWS, World, key
 
@@ -199,3 +210,184 @@ def test_bad_arguments_are_refused(name: str) -> None:
             queries.query(world.ledger, name, arguments)
     with pytest.raises(views.UnknownQuery):
         queries.query(world.ledger, "_order", b"")
+
+
+# --- every field, from the state's own -------------------------------------------------------------------------------
+def same_fields(view: Any, state: Any, *, but: tuple[str, ...] = ()) -> None:
+    """Every field of the view that the state has under the same name is equal to it, and all such values differ, so
+    that two of them cannot be mistaken for each other.
+    """
+    names = [name for name in view.__struct_fields__ if hasattr(state, name) and name not in but]
+    shown = [getattr(view, name) for name in names]
+    assert shown == [getattr(state, name) for name in names]
+    numbers = [value for value in shown if type(value) is int]
+    assert len(set(numbers)) == len(numbers), f"not told apart: {names} {shown}"
+
+
+def test_an_account_shows_each_of_its_figures_under_its_own_name() -> None:
+    world = new_world()
+    address = PROVIDERS[0].address
+    account = world.ledger.state.accounts[address]
+    account.reputation = Reputation(
+        wins=31, claims=32, agreeing_validations=33, wrong_validations=34, forfeits=35, absences=36
+    )
+    for role in Role:
+        base = 10 * (role + 1)
+        account.stakes[role] = Stake(bonded=base + 4, unbonding=base + 3, locked=base + 2, slashed=base + 1)
+        account.active[role] = role in (Role.PROVIDER, Role.VERIFIER)
+    account.earned_grains = 90
+    world.ledger.state.confirmed = Confirmed(
+        epoch=7, root=b"\x01" * 32, total_grains=81, rewards={address: 81, b"\x05" * 20: 1}
+    )
+    view = ask(world.ledger, "account", views.AccountQuery(address), views.AccountView)
+    assert isinstance(view, views.AccountView)
+    same_fields(view, account, but=("stakes",))
+    same_fields(view, account.reputation)
+    assert (view.address, view.claimable_epoch, view.claimable_cumulative_grains) == (address, 7, 81)
+    for role, stake in zip(Role, view.stakes, strict=True):
+        assert stake == views.StakeView(
+            role=role,
+            active=role in (Role.PROVIDER, Role.VERIFIER),
+            bonded_grains=10 * (role + 1) + 4,
+            unbonding_grains=10 * (role + 1) + 3,
+            locked_grains=10 * (role + 1) + 2,
+            slashed_grains=10 * (role + 1) + 1,
+        )
+
+
+def distinct_times(order: OrderState) -> None:
+    """Give every time and count of an order a value of its own."""
+    order.put_ms, order.t0_ms, order.closes_ms, order.ended_ms, order.epoch = 101, 102, 103, 104, 105
+    for number, claim in enumerate(sorted(order.claims.values(), key=lambda claim: claim.place)):
+        claim.committed_ms, claim.revealed_ms = 210 + 10 * number, 211 + 10 * number
+    for number, validation in enumerate(order.validations):
+        validation.committed_ms, validation.opened_ms = 310 + 10 * number, 311 + 10 * number
+    for number, span in enumerate(order.timeline):
+        span.opened_ms, span.closed_ms = 410 + 10 * number, 411 + 10 * number
+
+
+def test_an_order_shows_each_of_its_figures_under_its_own_name() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.FINALIZATION)
+    order = world.order(order_id)
+    distinct_times(order)
+    view = ask(world.ledger, "order", views.OrderQuery(order_id), views.OrderView)
+    assert isinstance(view, views.OrderView) and view.id == order_id and view.order == order.order
+    nested = ("order", "timeline", "claims", "validations", "payouts", "void_reason")
+    same_fields(view, order, but=nested)
+    assert (view.void_reason, view.phase) == ("", Phase.FINALIZATION)
+    for claim_view, claim in zip(view.claims, sorted(order.claims.values(), key=lambda c: c.place), strict=True):
+        same_fields(claim_view, claim, but=("assigned",))
+        assert list(claim_view.assigned) == claim.assigned
+    for shown, validation in zip(view.validations, order.validations, strict=True):
+        same_fields(shown, validation)
+    assert [(s.name, s.opened_ms, s.closed_ms) for s in view.timeline] == [
+        (s.window, s.opened_ms, s.closed_ms) for s in order.timeline
+    ]
+    assert [(p.account, p.grains, p.reason) for p in view.payouts] == [
+        (p.account, p.grains, p.reason) for p in order.payouts
+    ]
+
+
+def test_a_summary_shows_each_of_its_figures_under_its_own_name() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.FINALIZATION)
+    order = world.order(order_id)
+    distinct_times(order)
+    (summary,) = ask(world.ledger, "orders", views.OrdersQuery(9), list[views.OrderSummary])
+    same_fields(summary, order, but=("claims", "void_reason"))
+    same_fields(summary, order.order)
+    assert summary == views.OrderSummary(
+        id=order_id,
+        client=world.client.address,
+        title="digits",
+        window=Window.FINALIZATION,
+        phase=Phase.FINALIZATION,
+        t0_ms=102,
+        closes_ms=103,
+        reward_grains=25 * POT,
+        train_ms=WINDOWS.train_ms,
+        score_name="accuracy",
+        claims=2,
+        leader=PROVIDERS[1].address,
+        leader_score=order.claims[PROVIDERS[1].address].agreed,
+        void_reason="",
+        ended_ms=104,
+    )
+
+
+def test_a_void_order_names_its_reason() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.VOID)
+    view = ask(world.ledger, "order", views.OrderQuery(order_id), views.OrderView)
+    (summary,) = ask(world.ledger, "orders", views.OrdersQuery(9), list[views.OrderSummary])
+    assert isinstance(view, views.OrderView)
+    assert view.void_reason == summary.void_reason == "no claims" and summary.leader_score is None
+    assert "void_reason='no claims'" in repr(view)
+
+
+def test_the_epoch_shows_each_of_its_figures_under_its_own_name() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.FINALIZATION)
+    world.wait(world.parameters.update_ms)
+    world.sign_epoch(2)
+    pending, confirmed = world.ledger.state.pending, Confirmed(epoch=6, root=b"\x09" * 32, total_grains=77)
+    assert pending is not None
+    world.ledger.state.confirmed = confirmed
+    view = ask(world.ledger, "epoch", None, views.EpochView)
+    assert isinstance(view, views.EpochView)
+    signers = sorted(each.address for each in world.aggregators[:2])
+    assert view == views.EpochView(
+        settlement=pending.settlement,
+        order_ids=(order_id,),
+        signers=tuple(signers),
+        signatures=tuple(pending.signatures[signer] for signer in signers),
+        quorum=3,
+        confirmed_epoch=6,
+        confirmed_root=b"\x09" * 32,
+        confirmed_total_grains=77,
+        slashes=(),
+    )
+
+
+def test_the_network_shows_each_of_its_figures_under_its_own_name() -> None:
+    world = new_world()
+    world.stake(key("verifier"), Role.VERIFIER)
+    for _ in range(5):
+        bring_to(world, Window.COMMIT)
+    view = ask(world.ledger, "network", None, views.NetworkView)
+    state = world.ledger.state
+    assert isinstance(view, views.NetworkView)
+    same_fields(view, state)
+    assert (view.orders_live, view.providers, view.validators, view.verifiers) == (5, 2, 4, 1)
+    assert [(each.address, each.sealing_public) for each in view.members] == [
+        (each.account, each.sealing_public) for each in state.aggregators
+    ]
+
+
+def test_the_seats_show_each_figure_under_its_own_name() -> None:
+    world = World()
+    state = world.ledger.state
+    where = Contact(host="127.0.0.1", peer_port=5, client_port=6, curve_public="a" * 40)
+    seat = GenesisAggregator(account=b"\x11" * 20, key=b"\x12" * 20, sealing_public=b"\x13" * 32, contact=encode(where))
+    state.candidates[seat.account] = Candidate(seat, [world.aggregators[0].address])
+    state.removals[world.aggregators[1].address] = [world.aggregators[2].address]
+    state.aggregators[3] = structs.replace(state.aggregators[3], key=b"\x14" * 20, contact=encode(where))
+    state.rotation = PendingRotation(set_id=2, threshold=3, stakers=[b"\x15" * 20])
+    state.signer_set_id = 9
+    view = ask(world.ledger, "seats", None, views.SeatsView)
+    assert isinstance(view, views.SeatsView)
+    assert view.candidates == (
+        views.CandidateView(account=seat.account, key=seat.key, contact=where, votes=(world.aggregators[0].address,)),
+    )
+    for shown, kept in zip(view.seats, state.aggregators, strict=True):
+        assert shown == views.SeatView(
+            account=kept.account,
+            key=kept.key,
+            sealing_public=kept.sealing_public,
+            contact=where if kept.contact else None,
+            convicted=False,
+            against=tuple(state.removals.get(kept.account, ())),
+        )
+    assert (view.quorum, view.change_pending, view.signer_set_id) == (3, False, 9)
+    assert list(view.signers) == state.signers and view.next_signers == (b"\x15" * 20,)
