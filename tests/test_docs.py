@@ -121,7 +121,9 @@ def test_the_error_list_has_every_error_with_its_rule(generate: ModuleType) -> N
 
 def test_the_parameter_table_has_every_parameter_and_its_default(generate: ModuleType) -> None:
     page = generate.parameters()
-    assert [name for name in Parameters.__struct_fields__ if f"| `{name}` |" not in page] == []
+    rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
+    assert set(rows) == set(Parameters.__struct_fields__)
+    assert [name for name, row in rows.items() if row.endswith("|  |")] == []  # each has a meaning
     assert "| `validators_per_model` | 7 | 1 to 64 |" in page
 
 
@@ -131,6 +133,13 @@ def test_the_network_toml_reference_has_every_key(generate: ModuleType) -> None:
     page = generate.network_toml()
     keys = [key for record in (NetworkConfig, AggregatorEntry, ChainConfig) for key in record.__struct_fields__]
     assert [key for key in keys if f"| `{key}` |" not in page] == []
+
+
+def test_the_score_function_list_has_every_function(generate: ModuleType) -> None:
+    from pot_lab.protocol.parameters import SCORE_FUNCTIONS
+
+    page = generate.score_functions()
+    assert [name for name, version in SCORE_FUNCTIONS if f"| `{name}/{version}` |" not in page] == []
 
 
 def test_a_docstring_becomes_markdown(generate: ModuleType) -> None:

@@ -94,7 +94,32 @@ class BadParameter(PotLabError):
 
 
 class Parameters(Record, frozen=True, kw_only=True):
-    """The network's settings in force."""
+    """The network's settings in force.
+
+    Attributes:
+        min_train_ms, max_train_ms: bounds of an order's commit window, in which providers train.
+        min_window_ms, max_window_ms: bounds of each other window that an order asks for.
+        min_challenge_ms: least length of its challenge window.
+        usual_windows_ms: windows an order gets unless it asks for others: reveal, release, score, open scores,
+            challenge, open challenges, judge.
+        pool_ms: how long a posted order waits for its escrow before it ends void.
+        update_ms: time between two settlement epochs.
+        settlement_timeout_ms: how long a signed epoch may stay unconfirmed before it is signed again.
+        retention_ms: how long the ledger keeps an order after its end.
+        seal_margin_ms: what an order's `seal_by` date must leave after its longest cycle, beside `pool_ms`, `update_ms`
+            and `settlement_timeout_ms`.
+        min_reward_grains, min_fee_grains, min_bond_grains: least that an order escrows of each.
+        min_stake_grains: least stake of a provider, a validator, a verifier, an aggregator.
+        min_claim_bond_grains: least that a provider bonds with a claim.
+        min_validation_stake_grains: what a validator bonds with each committed score.
+        winner_bp, validators_bp, aggregators_bp: shares of the reward; what is left goes to the treasury.
+        unopened_bp: share of its bond that a validator loses for a score that it committed to and did not open.
+        absence_bp: share of its stake that a validator loses for an order that it was drawn for and did not score.
+        validators_per_model: how many validators are drawn for each model.
+        max_live_orders_per_account: how many orders of an account may be live at once.
+        max_claims_per_order: how many claims an order takes.
+        treasury: the account (20 bytes) that gets what rounding leaves of a reward.
+    """
 
     # windows an order may ask for
     min_train_ms: int = 1_000
@@ -102,8 +127,6 @@ class Parameters(Record, frozen=True, kw_only=True):
     min_window_ms: int = 500
     max_window_ms: int = 7 * 86_400_000
     min_challenge_ms: int = 1_000
-    # windows a client gets unless it asks for others: reveal, release, score, open scores, challenge, open
-    # challenges, judge
     usual_windows_ms: tuple[int, int, int, int, int, int, int] = (
         60_000,
         60_000,
