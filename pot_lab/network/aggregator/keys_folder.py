@@ -13,11 +13,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.keystore import load_keystore
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
 from pot_lab.network.errors import BadKeyFile
+from pot_lab.network.keys import CurveKeyPair, load_curve_key
 
 ACCOUNT_FILE, PASSWORD_FILE, CURVE_FILE, SEALING_FILE = "account.json", "password", "curve.key", "sealing.key"
 NEXT_FOLDER = "next"
@@ -43,3 +46,32 @@ def load_account(keys: Path) -> Identity:
         return load_keystore(keys / ACCOUNT_FILE, password)
     except OSError as error:
         raise BadKeyFile(f"cannot read the keystore {keys / ACCOUNT_FILE}: {error.strerror}") from error
+
+
+class AggregatorKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of one aggregator.
+
+    Attributes:
+        identity: its account, which signs its votes.
+        curve: its CURVE keys.
+        sealing: its X25519 key.
+    """
+
+    identity: Identity
+    curve: CurveKeyPair
+    sealing: SealingKey
+
+
+def load_keys(folder: Path) -> list[AggregatorKeys]:
+    """The keys in a folder, and after them those of `next/` if it holds an account; raises BadKeyFile."""
+    folders = [folder]
+    if (folder / NEXT_FOLDER / ACCOUNT_FILE).is_file():
+        folders.append(folder / NEXT_FOLDER)
+    return [
+        AggregatorKeys(
+            identity=load_account(each),
+            curve=load_curve_key(each / CURVE_FILE),
+            sealing=load_sealing_key(each / SEALING_FILE),
+        )
+        for each in folders
+    ]

@@ -13,22 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pot_lab.consensus.membership import NO_SEAT
-from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
-from pot_lab.network.aggregator.keys_folder import (
-    ACCOUNT_FILE,
-    CURVE_FILE,
-    NEXT_FOLDER,
-    SEALING_FILE,
-    load_account,
-    load_sealing_key,
-)
+from pot_lab.network.aggregator.keys_folder import AggregatorKeys, load_keys
 from pot_lab.network.aggregator.process import Aggregator
-from pot_lab.network.aggregator.run import run_aggregator
+from pot_lab.network.aggregator.run import run_aggregator, stopped_by
 from pot_lab.network.chain_access import wallet_of, watcher_of
 from pot_lab.network.config import AggregatorEntry, NetworkConfig, parse_listening
-from pot_lab.network.duties.attest_chain import AttestChain
-from pot_lab.network.duties.chain_queue import Errands
+from pot_lab.network.duties.attest_chain import AttestChain, ChainWatch, ConfirmedEvents
+from pot_lab.network.duties.chain_queue import ChainQueue
 from pot_lab.network.duties.release_shares import ReleaseShares
 from pot_lab.network.duties.rotate_signers import RotateSigners
 from pot_lab.network.duties.settle_epochs import SettleEpochs
@@ -36,7 +28,6 @@ from pot_lab.network.duties.show_evidence import ShowEvidence
 from pot_lab.network.duties.signer import TransactionSigner
 from pot_lab.network.errors import BadConfig
 from pot_lab.network.genesis import genesis_of
-from pot_lab.network.keys import load_curve_key
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 
@@ -51,51 +42,35 @@ def run_node(
     watch_chain: bool = True,
     log_level: str = "info",
 ) -> int:
-    """Run one aggregator until it is told to stop, or has left; returns the process's exit code.
+    """Run one aggregator until SIGTERM, or until it has left its seat; returns the process's exit code.
 
-    `index` is None for one that is none of the network's first: it says where it listens (host, port for aggregators,
-    port for clients).
+    Args:
+        network_file: the `network.toml`.
+        index: which of the network's first aggregators this is, from 0; None for one that joined later, or is to.
+        keys: the folder with its keys.
+        data: the folder for its log and history.
+        listening: where one that is not of the first listens: host, port for aggregators, port for clients.
+        watch_chain: whether it attests chain events (not while measuring).
+        log_level: the least severe messages that are logged.
+    Returns: 0 after a clean stop; 1 after an error, which is one line on stderr.
     """
     try:
         config = NetworkConfig.load(network_file)
         genesis = genesis_of(config)
-        identity = load_account(keys)
-        curve = load_curve_key(keys / CURVE_FILE)
-        sealing = [load_sealing_key(keys / SEALING_FILE)]
-        spare: list[tuple[Identity, str]] = []
-        if (keys / NEXT_FOLDER / ACCOUNT_FILE).is_file():
-            fresh = keys / NEXT_FOLDER
-            spare.append((load_account(fresh), load_curve_key(fresh / CURVE_FILE).secret))
-            sealing.append(load_sealing_key(fresh / SEALING_FILE))
-        entry = None
-        if index is None and listening is not None:
-            host, peer_port, client_port = listening
-            entry = AggregatorEntry(
-                index=NO_SEAT,
-                host=host,
-                peer_port=peer_port,
-                client_port=client_port,
-                curve_public=curve.public,
-                address=identity.address,
-                sealing_public=sealing[0].public,
-            )
+        current, *spare = load_keys(keys)
     except PotLabError as error:
-        print(
-            f"aggregator {'newcomer' if index is None else index} stopped: {type(error).__name__}: {error}",
-            file=sys.stderr,
-            flush=True,
-        )
-        return 1
+        return stopped_by(index, error)
+    entry = None if index is not None or listening is None else _newcomer(current, listening)
     application = LedgerApplication(genesis)
 
     def ledger() -> Ledger:
         return application.ledger
 
-    signer = TransactionSigner(genesis.network_id, identity, [each for each, _ in spare], ledger)
-    errands = Errands()
-    settle = SettleEpochs(ledger, signer, lambda: wallet_of(config, signer.identity), errands)
-    release = ReleaseShares(ledger, signer, sealing)
-    rotate = RotateSigners(ledger, signer, lambda: wallet_of(config, signer.identity), errands)
+    signer = TransactionSigner(genesis.network_id, current.identity, [each.identity for each in spare], ledger)
+    queue = ChainQueue()
+    settle = SettleEpochs(ledger, signer, lambda: wallet_of(config, signer.identity), queue)
+    release = ReleaseShares(ledger, signer, [each.sealing for each in (current, *spare)])
+    rotate = RotateSigners(ledger, signer, lambda: wallet_of(config, signer.identity), queue)
     evidence = ShowEvidence(ledger, signer)
 
     aggregators: list[Aggregator] = []
@@ -104,11 +79,13 @@ def run_node(
         for aggregator in aggregators:
             aggregator.wake()
 
-    attest = AttestChain(ledger, signer, lambda: watcher_of(config), wake)
+    confirmed = ConfirmedEvents()
+    attest = AttestChain(ledger, signer, confirmed)
+    watch = ChainWatch(lambda: watcher_of(config), confirmed, wake)
 
     def created(aggregator: Aggregator) -> None:
         aggregators.append(aggregator)
-        attest.start()
+        watch.start()
 
     try:
         return run_aggregator(
@@ -117,16 +94,29 @@ def run_node(
             data,
             application,
             [release, settle, rotate, attest, evidence],
-            identity=identity,
-            curve_secret=curve.secret,
+            identity=current.identity,
+            curve_secret=current.curve.secret,
             listening=entry,
-            spare=spare,
-            witness=evidence.take,
+            spare=[(each.identity, each.curve.secret) for each in spare],
+            witness=evidence.add,
             log_level=log_level,
             on_created=created if watch_chain else None,
         )
     finally:
-        attest.stop()
+        watch.stop()
+
+
+def _newcomer(keys: AggregatorKeys, listening: tuple[str, int, int]) -> AggregatorEntry:
+    host, peer_port, client_port = listening
+    return AggregatorEntry(
+        index=NO_SEAT,
+        host=host,
+        peer_port=peer_port,
+        client_port=client_port,
+        curve_public=keys.curve.public,
+        address=keys.identity.address,
+        sealing_public=keys.sealing.public,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

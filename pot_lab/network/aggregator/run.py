@@ -69,14 +69,19 @@ def run_aggregator(
             on_created(aggregator)
         aggregator.run()
     except (PotLabError, OSError) as error:
-        name = "newcomer" if index is None else index
-        print(f"aggregator {name} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return 1
+        return stopped_by(index, error)
     return 0
 
 
+def stopped_by(index: int | None, error: Exception) -> int:
+    """Print the error that ends an aggregator's process as one line to stderr; returns the exit code, 1."""
+    name = "newcomer" if index is None else index
+    print(f"aggregator {name} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    return 1
+
+
 def _share_processor() -> None:
-    """Let no thread of this process interrupt another because it was woken (Linux's SCHED_BATCH, for threads to come).
+    """Let no thread of this process preempt another because it was woken (Linux's SCHED_BATCH, for threads to come).
 
     Each frame that is sent wakes libzmq's thread. On a busy machine that one takes the processor for one frame, goes
     back to sleep, and so on for every peer; not interrupting, it finds them all at once (benchmarks.md).

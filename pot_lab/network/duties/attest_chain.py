@@ -1,4 +1,4 @@
-"""Attest chain events as they are confirmed."""
+"""Attest chain events as they are confirmed (chain.md, "Ledger and chain")."""
 
 from __future__ import annotations
 
@@ -7,93 +7,141 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pot_lab.errors import PotLabError
-from pot_lab.network.duties.signer import REPEAT_AFTER_MS, TransactionSigner, log
+from pot_lab.network.duties.chain_queue import Work, start_thread
+from pot_lab.network.duties.duty import REPEAT_AFTER_MS, log
+from pot_lab.network.duties.signer import TransactionSigner
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.records import ChainEvent
 from pot_lab.protocol.transactions import MAX_ITEMS, Attest
 
-_EVENTS_PER_ATTESTATION = min(MAX_ITEMS, 64)
+EVENTS_PER_ATTESTATION = min(MAX_ITEMS, 64)
+"""How many events one transaction attests at most."""
+_STOP_TIMEOUT_S = 5.0
 
 
 class Watcher(Protocol):
-    """What the attesting duty needs of a chain watcher."""
+    """What the attesting duty needs of a chain watcher (`chain.watcher.ChainWatcher`)."""
 
     def poll(self) -> list[ChainEvent]:
         """New confirmed events in the chain's order; blocks for as long as the node takes."""
         ...
 
 
-class AttestChain:
-    """Report chain events as they are confirmed, numbered from the contracts' first (chain.md, "Ledger and chain").
+class ConfirmedEvents:
+    """Chain events that the ledger has not applied yet, numbered from the contracts' first; safe between threads."""
 
-    Args:
-        make_watcher: opens a watcher at the contracts' first block; called on the duty's own thread.
-        wake: makes the aggregator's loop call `poll` soon.
-        interval_s: how often the chain is asked.
-    """
-
-    def __init__(
-        self,
-        ledger: Callable[[], Ledger],
-        signer: TransactionSigner,
-        make_watcher: Callable[[], Watcher],
-        wake: Callable[[], None],
-        interval_s: float = 0.25,
-    ) -> None:
-        self._ledger, self._signer = ledger, signer
-        self._make_watcher, self._wake, self._interval_s = make_watcher, wake, interval_s
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._events: list[ChainEvent] = []
         self._first = 0
-        self._said_through, self._said_ms = 0, 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="chain-watcher", daemon=True)
 
-    def start(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
+    def add(self, events: list[ChainEvent]) -> None:
+        """Add events that follow those added before."""
+        with self._lock:
+            self._events += events
 
-    def stop(self) -> None:
-        """End the watching thread."""
-        self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join(5)
+    def drop_applied(self, next_event: int) -> int:
+        """Drop the events below this number; returns the number of the first that is left, or that comes next."""
+        with self._lock:
+            done = min(max(0, next_event - self._first), len(self._events))
+            del self._events[:done]
+            self._first += done
+            return self._first
+
+    def read(self, start: int, count: int) -> tuple[ChainEvent, ...]:
+        """Up to `count` events from this number on."""
+        with self._lock:
+            offset = max(0, start - self._first)
+            return tuple(self._events[offset : offset + count])
+
+
+class AttestChain:
+    """Reports confirmed chain events to the ledger, which applies what f+1 aggregators report alike.
+
+    Args:
+        ledger: this replica's ledger.
+        signer: signs the attestations.
+        events: what the chain confirmed, filled by a `ChainWatch`.
+    """
+
+    def __init__(self, ledger: Callable[[], Ledger], signer: TransactionSigner, events: ConfirmedEvents) -> None:
+        self._ledger, self._signer, self._events = ledger, signer, events
+        self._submitted_through = 0
+        self._submitted_at_ms = 0
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
         """Nothing to do: `poll` reads the ledger."""
 
     def poll(self, now_ms: int) -> list[bytes]:
-        """Attestations of events that the ledger has not applied yet."""
-        applied = self._ledger().state.next_chain_event
-        with self._lock:
-            done = min(max(0, applied - self._first), len(self._events))
-            del self._events[:done]
-            self._first += done
-            if now_ms - self._said_ms >= REPEAT_AFTER_MS:
-                self._said_through = self._first
-            start = max(self._said_through, self._first)
-            fresh = self._events[start - self._first :][:_EVENTS_PER_ATTESTATION]
+        """An attestation of events that the ledger has not applied yet and that were not submitted lately."""
+        first = self._events.drop_applied(self._ledger().state.next_chain_event)
+        if now_ms - self._submitted_at_ms >= REPEAT_AFTER_MS:
+            self._submitted_through = first
+        start = max(self._submitted_through, first)
+        fresh = self._events.read(start, EVENTS_PER_ATTESTATION)
         if not fresh:
             return []
-        self._said_through, self._said_ms = start + len(fresh), now_ms
-        return [self._signer.sign(Attest(start, tuple(fresh)))]
+        self._submitted_through, self._submitted_at_ms = start + len(fresh), now_ms
+        return [self._signer.sign(Attest(start, fresh))]
 
-    def _watch(self) -> None:
-        watcher: Watcher | None = None
-        troubled = False
+
+class ChainWatch:
+    """Reads the chain on a thread of its own and adds what it confirmed to the events that are attested.
+
+    A chain that cannot be reached delays settlement and nothing else: it is logged once, and asked again.
+
+    Args:
+        make_watcher: opens a watcher at the contracts' first block; called on the watch's own thread.
+        events: where confirmed events are added.
+        wake: makes the aggregator's loop poll its duties soon.
+        interval_s: how often the chain is asked, in seconds.
+        start: starts a function on a thread of its own; what it returns is joined by `stop`.
+    """
+
+    def __init__(
+        self,
+        make_watcher: Callable[[], Watcher],
+        events: ConfirmedEvents,
+        wake: Callable[[], None],
+        *,
+        interval_s: float = 0.25,
+        start: Callable[[Work], threading.Thread] = lambda work: start_thread(work, "chain-watch"),
+    ) -> None:
+        self._make_watcher, self._events, self._wake = make_watcher, events, wake
+        self._interval_s, self._start = interval_s, start
+        self._watcher: Watcher | None = None
+        self._unreachable = False
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread = self._start(self._run)
+
+    def stop(self) -> None:
+        """End the watching thread; waits for it, but not for a node that does not answer."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_TIMEOUT_S)
+
+    def poll(self) -> None:
+        """Ask the chain once, and add what it confirmed since."""
+        try:
+            self._watcher = self._watcher or self._make_watcher()
+            events = self._watcher.poll()
+        except PotLabError as error:
+            if not self._unreachable:
+                log.warning("event=chain_unreachable reason=%r", str(error))
+            self._unreachable = True
+            return
+        if self._unreachable:
+            log.info("event=chain_back")
+            self._unreachable = False
+        if events:
+            self._events.add(events)
+            self._wake()
+
+    def _run(self) -> None:
         while not self._ended.is_set():
-            try:
-                watcher = watcher or self._make_watcher()
-                events = watcher.poll()
-                if troubled:
-                    log.info("event=chain_back")
-                troubled = False
-            except PotLabError as error:
-                if not troubled:  # a chain that is down delays settlement and nothing else
-                    log.warning("event=chain_unreachable reason=%r", str(error))
-                troubled, events = True, []
-            if events:
-                with self._lock:
-                    self._events += events
-                self._wake()
+            self.poll()
             self._ended.wait(self._interval_s)

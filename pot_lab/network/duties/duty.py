@@ -1,8 +1,20 @@
-"""The interface of a duty."""
+"""The interface of a duty: what an aggregator does besides ordering.
+
+A duty reads its own replica's ledger after every batch and submits, as signed transactions, what is still missing
+there; so a restarted aggregator goes on where it was, and submitting a thing twice is harmless (the ledger refuses it).
+Slow work (the chain) runs on another thread (`ChainQueue`, `ChainWatch`); nothing in a duty blocks the aggregator's
+loop.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
+
+log = logging.getLogger("pot_lab.network.duties")
+
+REPEAT_AFTER_MS = 3_000
+"""A transaction that has no effect in the ledger after this long is submitted again."""
 
 
 class Duty(Protocol):

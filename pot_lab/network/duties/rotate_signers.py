@@ -1,4 +1,4 @@
-"""Sign and send changes of the contracts' signer set."""
+"""Sign changes of the contracts' signer set, and send them (protocol.md, "Signers on the chain")."""
 
 from __future__ import annotations
 
@@ -7,28 +7,35 @@ from typing import Protocol
 
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
-from pot_lab.network.duties.chain_queue import Errands
-from pot_lab.network.duties.signer import REPEAT_AFTER_MS, TransactionSigner, log
+from pot_lab.network.duties.chain_queue import ChainQueue
+from pot_lab.network.duties.duty import REPEAT_AFTER_MS, log
+from pot_lab.network.duties.signer import TransactionSigner
 from pot_lab.protocol import signers
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.transactions import SignRotation
 
 
 class Rotator(Protocol):
-    """What the rotating duty needs of a chain wallet; every call blocks."""
+    """What the rotating duty needs of a chain wallet (`chain.wallet.ChainWallet`); every call blocks."""
 
-    def set_signing_key(self, key: Identity) -> object: ...
+    def set_signing_key(self, key: Identity) -> object:
+        """Name the key with which this account signs."""
+        ...
 
-    def rotate(self, set_id: int, threshold: int, stakers: list[bytes], signatures: dict[bytes, bytes]) -> object: ...
+    def rotate(self, set_id: int, threshold: int, stakers: list[bytes], signatures: dict[bytes, bytes]) -> object:
+        """Replace the signer set by that of these stakers; `signatures` by the signers' addresses."""
+        ...
 
 
 class RotateSigners:
-    """Sign the signer set that the contract shall have; when a quorum has signed, send it, one aggregator after the
+    """Signs the signer set that the contract shall have; when a quorum has signed, sends it, one aggregator after the
     other, and again while the chain does not confirm it. An aggregator that is new names its key on the chain first.
 
     Args:
-        make_rotator: opens a chain wallet; called on a worker thread, once for each sending.
-        errands: does the sending.
+        ledger: this replica's ledger.
+        signer: signs, with the key that the contract knows.
+        make_rotator: opens a chain wallet; called by the queue's work, once for each sending.
+        queue: does the sending.
         patience_ms: how long the next aggregator in line waits for the one before it.
     """
 
@@ -37,13 +44,14 @@ class RotateSigners:
         ledger: Callable[[], Ledger],
         signer: TransactionSigner,
         make_rotator: Callable[[], Rotator],
-        errands: Errands,
+        queue: ChainQueue,
         patience_ms: int = 8_000,
     ) -> None:
         self._ledger, self._signer = ledger, signer
-        self._make_rotator, self._errands, self._patience_ms = make_rotator, errands, patience_ms
+        self._make_rotator, self._queue, self._patience_ms = make_rotator, queue, patience_ms
         self._digest = b""
-        self._said_ms, self._send_at_ms = -REPEAT_AFTER_MS, -1
+        self._submitted_at_ms = -REPEAT_AFTER_MS
+        self._send_at_ms: int | None = None
         self._name_at_ms = 0
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
@@ -63,25 +71,25 @@ class RotateSigners:
             return []
         digest = signers.digest_of(book, rotation)
         if digest != self._digest:
-            self._digest, self._said_ms, self._send_at_ms = digest, -REPEAT_AFTER_MS, -1
+            self._digest, self._submitted_at_ms, self._send_at_ms = digest, -REPEAT_AFTER_MS, None
         counted = book.counted(rotation.signatures)
         index = book.members.get(self._signer.identity.address)
         if index is not None and len(counted) >= state.signing_quorum:
-            if self._send_at_ms < 0:
+            if self._send_at_ms is None:
                 place = (index - rotation.set_id) % len(book.members)
                 self._send_at_ms = now_ms + place * self._patience_ms
             if now_ms >= self._send_at_ms:
                 self._send_at_ms = now_ms + len(book.members) * self._patience_ms
                 self._send(rotation.set_id, rotation.threshold, list(rotation.stakers), counted)
         signer = self._signer.signer_of(state.signers)
-        late = now_ms - self._said_ms >= REPEAT_AFTER_MS
-        if signer.address not in state.signers or signer.address in rotation.signatures or not late:
+        lately = now_ms - self._submitted_at_ms < REPEAT_AFTER_MS
+        if signer.address not in state.signers or signer.address in rotation.signatures or lately:
             return []
-        self._said_ms = now_ms
+        self._submitted_at_ms = now_ms
         return [self._signer.sign(SignRotation(rotation.set_id, signer.sign(digest)), signer)]
 
     def _name_key(self, own: Identity) -> None:
-        """An account that votes with its own key says so on the chain; another account's owner has to."""
+        """Name the account's own key on the chain; where it votes with another key, its owner has to do that."""
 
         def work() -> None:
             try:
@@ -90,7 +98,7 @@ class RotateSigners:
             except PotLabError as error:
                 log.warning("event=signing_key_not_named reason=%r", str(error))
 
-        self._errands.add(work)
+        self._queue.add(work)
 
     def _send(self, set_id: int, threshold: int, stakers: list[bytes], signatures: dict[bytes, bytes]) -> None:
         def work() -> None:
@@ -100,4 +108,4 @@ class RotateSigners:
             except PotLabError as error:  # another may have sent it already; if not, the next in line tries
                 log.warning("event=rotation_not_sent set=%d reason=%r", set_id, str(error))
 
-        self._errands.add(work)
+        self._queue.add(work)

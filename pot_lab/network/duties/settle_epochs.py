@@ -1,4 +1,4 @@
-"""Sign settlement epochs, send them, and carry out what follows from them."""
+"""Sign settlement epochs, send them, and carry out what follows from them (protocol.md, "Settlement")."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Protocol
 
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.errors import PotLabError
-from pot_lab.network.duties.chain_queue import Errands
-from pot_lab.network.duties.signer import REPEAT_AFTER_MS, TransactionSigner, log
+from pot_lab.network.duties.chain_queue import ChainQueue
+from pot_lab.network.duties.duty import REPEAT_AFTER_MS, log
+from pot_lab.network.duties.signer import TransactionSigner
 from pot_lab.protocol import views
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.queries import query
@@ -18,21 +19,31 @@ from pot_lab.protocol.views import SlashView
 
 
 class Settler(Protocol):
-    """What the settling duty needs of a chain wallet; every call blocks."""
+    """What the settling duty needs of a chain wallet (`chain.wallet.ChainWallet`); every call blocks."""
 
-    def settle(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> object: ...
+    def settle(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> object:
+        """Send a settlement of these orders; `signatures` by the signers' addresses."""
+        ...
 
-    def claim(self, account: bytes, cumulative_grains: int, proof: list[bytes]) -> object: ...
+    def claim(self, account: bytes, cumulative_grains: int, proof: list[bytes]) -> object:
+        """Pay out what an account has earned by the last confirmed epoch; sums grow from epoch to epoch."""
+        ...
 
-    def apply_slash(self, node: bytes, role: int, cumulative_grains: int, to: bytes, proof: list[bytes]) -> object: ...
+    def apply_slash(self, node: bytes, role: int, cumulative_grains: int, to: bytes, proof: list[bytes]) -> object:
+        """Take what a node lost in a role by the last confirmed epoch from its stake."""
+        ...
 
 
 class SettleEpochs:
-    """Sign the pending settlement; when a quorum has signed, send it to the chain, one aggregator after the other.
+    """Signs the pending settlement; when a quorum has signed, sends it to the chain, one aggregator after the other.
+
+    Once an epoch is confirmed it claims what this aggregator earned, and f+1 aggregators apply the slashes.
 
     Args:
-        make_settler: opens a chain wallet; called on a worker thread, once for each sending.
-        errands: does the sending.
+        ledger: this replica's ledger.
+        signer: signs, with the key that the contract knows.
+        make_settler: opens a chain wallet; called by the queue's work, once for each sending.
+        queue: does the sending.
         patience_ms: how long the next aggregator in line waits for the one before it.
     """
 
@@ -41,13 +52,13 @@ class SettleEpochs:
         ledger: Callable[[], Ledger],
         signer: TransactionSigner,
         make_settler: Callable[[], Settler],
-        errands: Errands,
+        queue: ChainQueue,
         patience_ms: int = 8_000,
     ) -> None:
         self._ledger, self._signer = ledger, signer
-        self._make_settler, self._errands, self._patience_ms = make_settler, errands, patience_ms
-        self._signed: dict[tuple[int, int], int] = {}
-        self._complete_since: dict[tuple[int, int], int] = {}
+        self._make_settler, self._queue, self._patience_ms = make_settler, queue, patience_ms
+        self._submitted_at_ms: dict[tuple[int, int], int] = {}
+        self._complete_since_ms: dict[tuple[int, int], int] = {}
         self._sent: set[tuple[int, int]] = set()
         self._confirmed_epoch = 0
 
@@ -71,17 +82,18 @@ class SettleEpochs:
         name = (settlement.epoch, settlement.round)
         counted = book.counted(pending.signatures)
         if len(counted) >= state.signing_quorum and name not in self._sent:
-            since = self._complete_since.setdefault(name, now_ms)
-            self._complete_since = {name: since}
+            since_ms = self._complete_since_ms.setdefault(name, now_ms)
+            self._complete_since_ms = {name: since_ms}
             place = (index - settlement.epoch - settlement.round) % len(book.members)
-            if now_ms - since >= place * self._patience_ms:
+            if now_ms - since_ms >= place * self._patience_ms:
                 self._sent = {name}
                 quorum = dict(list(counted.items())[: state.signing_quorum])
                 self._send(settlement, list(pending.order_ids), quorum)
-        signer = self._signer.signer_of(state.signers)  # the contract knows keys that the ledger may not hear any more
-        if signer.address in pending.signatures or now_ms - self._signed.get(name, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS:
+        signer = self._signer.signer_of(state.signers)  # the contract may know a key that has no seat any more
+        lately = now_ms - self._submitted_at_ms.get(name, -REPEAT_AFTER_MS) < REPEAT_AFTER_MS
+        if signer.address in pending.signatures or lately:
             return []
-        self._signed = {name: now_ms}
+        self._submitted_at_ms = {name: now_ms}
         genesis = state.genesis
         digest = settlement_digest(genesis.chain_id, genesis.settlement_contract, settlement)
         return [self._signer.sign(SignEpoch(*name, signer.sign(digest)), signer)]
@@ -96,7 +108,7 @@ class SettleEpochs:
             except PotLabError as error:  # another may have sent it already; the ledger opens a new round if nobody did
                 log.warning("event=epoch_not_sent epoch=%d reason=%r", settlement.epoch, str(error))
 
-        self._errands.add(work)
+        self._queue.add(work)
 
     def _after_confirmation(self, epoch: int) -> None:
         """Once for each confirmed epoch: claim what this aggregator earned; f+1 of them carry out the slashes."""
@@ -129,7 +141,7 @@ class SettleEpochs:
                 except PotLabError as error:  # one that was applied in an earlier epoch has nothing left to take
                     log.info("event=slash_not_applied reason=%r", str(error))
 
-        self._errands.add(work)
+        self._queue.add(work)
 
 
 def confirmed_slashes(ledger: Ledger) -> tuple[SlashView, ...]:
