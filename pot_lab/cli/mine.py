@@ -78,7 +78,11 @@ def mine(
     from pot_lab.network.logs import log_to_stderr
     from pot_lab.store import Store
 
-    loops = {"provider": ProviderLoop, "validator": ValidatorLoop, "verifier": VerifierLoop}
+    loops: dict[str, type[ProviderLoop | ValidatorLoop | VerifierLoop]] = {
+        "provider": ProviderLoop,
+        "validator": ValidatorLoop,
+        "verifier": VerifierLoop,
+    }
     log_to_stderr("info")
     logging.getLogger("pot_lab").setLevel(logging.INFO)
     config, identity = network_and_account(network, account, f"{role}-0")

@@ -1,31 +1,36 @@
 """What the three mining loops share: follow the ledger, keep what must survive a crash on disk, claim what was earned.
 
 A loop is a supervisor: it holds the account's key and the connection, and runs one papermill notebook for each order.
-All it must not forget (salts!) is written before it is said, so a loop that was killed goes on where it was (section
-3.1.1; jupyter.md, "Miners").
+All it must not forget (salts!) is written before it is submitted, so a loop that was killed continues where it was
+(section 3.1.1). One order's trouble must not stop the others.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
-from pot_lab.crypto.identity import format_address
+from pot_lab.crypto.canonical import Record
+from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
-from pot_lab.files import replace_durably
-from pot_lab.jobs.registry import Job
-from pot_lab.jobs.runner import JobRunner
-from pot_lab.network.client.ledger import LedgerClient
-from pot_lab.protocol.errors import AlreadyDone, InsufficientStake, UnknownOrder
+from pot_lab.jobs.earnings import Claimer, Earnings
+from pot_lab.jobs.memory import M, Memories
+from pot_lab.jobs.order_feed import OrderFeed, OrderReader
+from pot_lab.jobs.recipe_jobs import RecipeJobs, Runner
+from pot_lab.network.client.ledger import NoIdentity
+from pot_lab.network.errors import Unreachable
+from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.errors import AlreadyDone, InsufficientStake
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
-from pot_lab.protocol.transactions import Register
-from pot_lab.protocol.views import OrderView
+from pot_lab.protocol.transactions import Register, Reply
+from pot_lab.protocol.views import AccountView, NetworkView, OrderView
 from pot_lab.store import Store
 
 log = logging.getLogger(__name__)
@@ -33,54 +38,80 @@ log = logging.getLogger(__name__)
 DOWNLOAD_LIMIT_BYTES = 4 << 30
 DOWNLOAD_TIMEOUT_S = 600.0
 IDLE_S = 0.5
+"""A notebook's progress raises no event, so a loop looks at its jobs this often."""
 
 
-class Claimer(Protocol):
-    """What a loop needs of a chain wallet."""
+class LedgerFace(OrderReader, Protocol):
+    """What a loop needs of a ledger client, see `LedgerClient`."""
 
-    def claim(self, account: bytes, cumulative_grains: int, proof: list[bytes]) -> object: ...
+    identity: Identity | None
+    network_id: bytes
+
+    def submit(self, body: Record) -> Reply:
+        """Sign and submit a transaction; raises the ledger's refusal, or Unreachable."""
+
+    def account(self, address: bytes) -> AccountView:
+        """Stakes and earnings of an account."""
+
+    def network(self) -> NetworkView:
+        """Genesis and parameters."""
 
 
-class Loop:
+def milliseconds_now() -> int:
+    """The host's clock in milliseconds, for pacing only: the ledger's time decides."""
+    return time.time_ns() // 1_000_000
+
+
+class Loop(Generic[M]):
     """One role's loop.
 
     Args:
-        client: connection with the account's identity.
+        client: the ledger, with the account's identity.
         store: where this miner puts its blobs, and looks first for others'.
         runner: starts notebook jobs.
         notebook: the recipe.
         home: `$POT_LAB_HOME`; the loop's folders are under `work/`.
         settings: parameters passed on to the notebook.
-        limit: stop after this many finished orders; None for ever.
+        limit: stop after this many finished orders; None for no limit.
         make_claimer: opens a chain wallet for claiming; None to leave earnings on the chain.
+        clock_ms: the host's clock in milliseconds.
+        random_bytes: a source of secret salts, `os.urandom` but in tests.
+
+    Raises:
+        NoIdentity: the client was opened without an account.
     """
 
     role: Role
+    memory_kind: type[M]
 
     def __init__(
         self,
-        client: LedgerClient,
+        client: LedgerFace,
         store: Store,
-        runner: JobRunner,
+        runner: Runner,
         notebook: Path,
         home: Path,
         *,
-        settings: dict[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
         limit: int | None = None,
         make_claimer: Callable[[], Claimer] | None = None,
+        clock_ms: Callable[[], int] = milliseconds_now,
+        random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        assert client.identity is not None, "a mining loop signs"
-        self.client, self.store, self.runner, self.notebook = client, store, runner, notebook
-        self.identity = client.identity
-        self.settings, self.limit, self.make_claimer = settings or {}, limit, make_claimer
-        network = client.network_id.hex()[:12]
-        self.folder = (
-            home / "work" / f"{self.role.name.lower()}-{format_address(self.identity.address)[2:10].lower()}-{network}"
-        )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.finished = 0
-        self._wake = threading.Event()
-        self._troubled = ""
+        if client.identity is None:
+            raise NoIdentity(
+                "a mining loop signs, and its connection has no identity", wanted="connect with an account"
+            )
+        self.client, self.store, self.identity = client, store, client.identity
+        self.limit, self.finished = limit, 0
+        self.clock_ms, self.random_bytes = clock_ms, random_bytes
+        role, account = self.role.name.lower(), format_address(self.identity.address)[2:10].lower()
+        folder = home / "work" / f"{role}-{account}-{client.network_id.hex()[:12]}"
+        self.memories = Memories(folder, self.memory_kind)
+        self.jobs = RecipeJobs(runner, notebook, role, f"{role}-{account[:6]}", settings or {})
+        self.feed = OrderFeed(client, lambda: clock_ms() / 1000)
+        self.earnings = Earnings(self.identity.address, client.account, make_claimer, clock_ms)
+        self._warnings: dict[bytes, str] = {}
 
     # --- the loop -----------------------------------------------------------------------------------------------
     def run(self, stop: threading.Event) -> None:
@@ -90,25 +121,21 @@ class Loop:
             InsufficientStake: the account has not staked enough for this role.
         """
         self.register()
-        subscription = self.client.follow(lambda _sequence, _time_ms, events: self._wake.set() if events else None)
+        subscription = self.feed.follow()
         try:
             while not stop.is_set() and (self.limit is None or self.finished < self.limit):
-                try:
-                    self.step()
-                    self._troubled = ""
-                except (PotLabError, OSError) as error:  # what is away, or full, comes back; nothing is lost meanwhile
-                    if str(error) != self._troubled:
-                        log.warning("event=waiting role=%s reason=%r", self.role.name.lower(), str(error))
-                    self._troubled = str(error)
-                self._wake.wait(IDLE_S)
-                self._wake.clear()
+                self.step()
+                self.feed.wait(IDLE_S)
         finally:
             subscription.close()
-            for job in self.running_jobs():
-                job.cancel()
+            self.jobs.cancel(self.memories.active())
 
     def register(self) -> None:
-        """Take up the role in the ledger, if that is not done yet."""
+        """Register the role in the ledger, if that is not done yet.
+
+        Raises:
+            InsufficientStake: the account has not staked enough for this role.
+        """
         view = self.client.account(self.identity.address)
         stake = next((stake for stake in view.stakes if stake.role == self.role), None)
         if stake is not None and stake.active:
@@ -128,99 +155,91 @@ class Loop:
             pass
 
     def step(self) -> None:
-        """Look once at the ledger and do what is due."""
+        """Do what is due, once: go on with the orders at hand, then begin new ones.
+
+        What fails for a reason outside (the network is away, a disk is full, a store does not answer) is logged and
+        tried again in the next step.
+        """
+        self.feed.refresh()
+        try:
+            for memory in self.memories.active():
+                self._attempt(memory.id, functools.partial(self._continue, memory))
+            self._attempt(b"", self.begin_new)
+        except Unreachable as error:  # it would keep every other order waiting for its timeout too
+            self._warn(b"", error)
+
+    def begin_new(self) -> None:
+        """Look for orders that this role should work on, and begin them."""
         raise NotImplementedError
 
-    # --- memory -------------------------------------------------------------------------------------------------
+    def advance(self, memory: M, view: OrderView) -> None:
+        """Do what is due for one order that was begun."""
+        raise NotImplementedError
+
+    def _continue(self, memory: M) -> None:
+        view = self.feed.view(memory.id)
+        if view is None:
+            self.finish(memory, "gone from the ledger")
+        else:
+            self.advance(memory, view)
+
+    def _attempt(self, order_id: bytes, action: Callable[[], None]) -> None:
+        try:
+            action()
+            self._warnings.pop(order_id, None)
+        except Unreachable:
+            raise
+        except (PotLabError, OSError) as error:
+            self._warn(order_id, error)
+
+    def _warn(self, order_id: bytes, error: Exception) -> None:
+        if self._warnings.get(order_id) == str(error):
+            return
+        self._warnings[order_id] = str(error)
+        log.warning(
+            "event=waiting role=%s order=%s reason=%r", self.role.name.lower(), order_id.hex()[:12] or "-", str(error)
+        )
+
+    # --- an order's life ------------------------------------------------------------------------------------------
     def order_folder(self, order_id: bytes) -> Path:
         """Where this loop keeps everything about one order."""
-        return self.folder / order_id.hex()[:24]
-
-    def remember(self, order_id: bytes, memory: dict[str, Any]) -> None:
-        """Write what the loop knows of an order; on disk before anything that depends on it is said."""
-        self.order_folder(order_id).mkdir(exist_ok=True)
-        replace_durably(self.order_folder(order_id) / "memory.json", json.dumps(memory, indent=1).encode())
-
-    def memories(self) -> list[tuple[bytes, dict[str, Any]]]:
-        """Orders that this loop has begun and not finished."""
-        found = []
-        for path in sorted(self.folder.glob("*/memory.json")):
-            memory = json.loads(path.read_text())
-            if not memory.get("finished"):
-                found.append((bytes.fromhex(memory["order_id"]), memory))
-        return found
+        return self.memories.order_folder(order_id)
 
     def knows(self, order_id: bytes) -> bool:
         """Whether this order was begun, finished or not."""
-        return (self.order_folder(order_id) / "memory.json").exists()
+        return self.memories.knows(order_id)
 
-    def finish(self, order_id: bytes, memory: dict[str, Any], outcome: str) -> None:
-        """Put an order away."""
-        self.remember(order_id, {**memory, "finished": True, "outcome": outcome})
+    def finish(self, memory: M, outcome: str) -> None:
+        """Put an order away, and count it."""
+        self.put_away(memory, outcome)
         self.finished += 1
         log.info(
-            "event=order_finished role=%s order=%s outcome=%r", self.role.name.lower(), order_id.hex()[:12], outcome
+            "event=order_finished role=%s order=%s outcome=%r", self.role.name.lower(), memory.order_id[:12], outcome
         )
 
-    # --- jobs ---------------------------------------------------------------------------------------------------
-    def start_job(self, order_id: bytes, view: OrderView) -> Job:
-        """Run the recipe on this order's workspace."""
-        parameters = {"workspace": str(self.order_folder(order_id)), **self.settings}
-        name = f"{self.role.name.lower()}-{format_address(self.identity.address)[2:8].lower()}-{order_id.hex()[:8]}"
-        taken = {job.id for job in self.runner.jobs()}
-        job_id = next(name for name in (name, *(f"{name}-{i}" for i in range(2, 1000))) if name not in taken)
-        log.info("event=job_started role=%s order=%s job=%s", self.role.name.lower(), order_id.hex()[:12], job_id)
-        return self.runner.start(self.notebook, parameters, kind=self.role.name.lower(), job_id=job_id)
+    def put_away(self, memory: M, outcome: str) -> None:
+        """Put an order away that counts for nothing."""
+        memory.finished, memory.outcome = True, outcome
+        self.memories.write(memory)
+        self.feed.forget(memory.id)
+        self._warnings.pop(memory.id, None)
 
-    def running_jobs(self) -> list[Job]:
-        """This loop's notebooks that run now."""
-        names = [memory["job_id"] for _, memory in self.memories() if memory.get("job_id")]
-        return [job for job in self.runner.jobs() if job.id in names and job.state == "running"]
+    def start_job(self, memory: M) -> None:
+        """Run the recipe on the order's workspace, and remember the job."""
+        memory.job_id = self.jobs.start(memory.id, self.order_folder(memory.id))
+        self.memories.write(memory)
 
-    def revive(self, memory: dict[str, Any], tries: int = 3) -> bool:
-        """Resume an order's notebook if it was lost or failed; returns whether it is gone for good."""
-        job = self.runner.get(memory["job_id"])
-        if job.state in ("running", "done"):
-            return False
-        if memory.get("resumed", 0) >= tries or job.state == "cancelled":
+    def job_is_lost(self, memory: M) -> bool:
+        """Resume the order's job if it was lost or failed; returns whether it is gone for good."""
+        return self.jobs.gone_for_good(memory, lambda: self.memories.write(memory))
+
+    def paid(self, view: OrderView) -> bool:
+        """Of an order that has ended: whether nothing is left to do for its money, which is claimed here."""
+        if view.window is Window.VOID and not view.payouts:
             return True
-        memory["resumed"] = memory.get("resumed", 0) + 1
-        self.remember(bytes.fromhex(memory["order_id"]), memory)
-        log.warning("event=job_resumed job=%s state=%s", job.id, job.state)
-        self.runner.resume(job.id)
-        return False
+        return bool(view.epoch) and self.earnings.claim()
 
-    # --- blobs and money ----------------------------------------------------------------------------------------
     def download(self, link: Link) -> bytes:
         """Fetch a blob, checked by size and hash, keeping beginnings for the next try."""
-        cache = self.folder.parent / "blobs"
+        cache = self.memories.folder.parent / "blobs"
         return self.store.fetch(link, limit_bytes=DOWNLOAD_LIMIT_BYTES, timeout_s=DOWNLOAD_TIMEOUT_S, cache_dir=cache)
-
-    def view(self, order_id: bytes) -> OrderView | None:
-        """The order as the ledger has it; None when only its header is kept."""
-        try:
-            return self.client.order(order_id)
-        except UnknownOrder:
-            return None
-
-    def claim_earnings(self) -> bool:
-        """Claim on the chain what the last settlement lets this account claim; returns whether it was done (or nobody
-        claims).
-        """
-        if self.make_claimer is None:
-            return True
-        view = self.client.account(self.identity.address)
-        if not view.claimable_cumulative_grains:
-            return True
-        try:
-            self.make_claimer().claim(self.identity.address, view.claimable_cumulative_grains, list(view.claim_proof))
-        except PotLabError as error:
-            log.info("event=not_claimed reason=%r", str(error))
-            return "NothingToClaim" in str(error)
-        log.info("event=claimed cumulative_grains=%d", view.claimable_cumulative_grains)
-        return True
-
-
-def milliseconds_now() -> int:
-    """The host's clock, for pacing only: the ledger's time decides."""
-    return time.time_ns() // 1_000_000

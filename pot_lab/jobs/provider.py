@@ -8,13 +8,12 @@ upload would show them.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
-from typing import Any
 
 from pot_lab.crypto.canonical import sha256
 from pot_lab.errors import PotLabError
-from pot_lab.jobs.loop import Loop, milliseconds_now
+from pot_lab.jobs.loop import Loop
+from pot_lab.jobs.memory import Commitment, ProviderMemory
 from pot_lab.jobs.workspace import Workspace
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import AlreadyDone, Refused, TooLate
@@ -28,34 +27,31 @@ log = logging.getLogger(__name__)
 COMMIT_MARGIN_MS = 1_500
 """The notebook stops this long before the deadline, so that its last model is committed in time."""
 MIN_COMMIT_INTERVAL_MS = 1_000
+LISTED_ORDERS = 20
 
 
-class ProviderLoop(Loop):
-    """Trains one order at a time, the best paid first."""
+class ProviderLoop(Loop[ProviderMemory]):
+    """Trains one order at a time, the best paid first. Arguments as of `Loop`."""
 
     role = Role.PROVIDER
+    memory_kind = ProviderMemory
 
-    def step(self) -> None:
-        """Do what is due for the orders at hand, and take the next one when there is none."""
-        active = self.memories()
-        for order_id, memory in active:
-            self._tend(order_id, memory)
-        if not any(memory.get("training") for _, memory in self.memories()):
-            if self.limit is not None and self.finished + len(active) >= self.limit:
-                return
-            self._take_next()
-
-    def _take_next(self) -> None:
-        for view in self.client.fetch_orders(20):
-            mine = view.order.client == self.identity.address
-            if mine or self.knows(view.id) or view.closes_ms - milliseconds_now() < 2 * COMMIT_MARGIN_MS:
+    def begin_new(self) -> None:
+        """Begin the best paid order that is open for long enough, unless one is training or the limit is reached."""
+        active = self.memories.active()
+        if any(memory.training for memory in active):
+            return
+        if self.limit is not None and self.finished + len(active) >= self.limit:
+            return
+        for view in self.feed.open_orders(LISTED_ORDERS):
+            own = view.order.client == self.identity.address
+            if own or self.knows(view.id) or view.closes_ms - self.clock_ms() < 2 * COMMIT_MARGIN_MS:
                 continue
             try:
                 self._begin(view)
             except PotLabError as error:
                 log.warning("event=order_unusable order=%s reason=%r", view.id.hex()[:12], str(error))
-                self.remember(view.id, {"order_id": view.id.hex()})
-                self.finish(view.id, {"order_id": view.id.hex()}, f"unusable: {error}")
+                self.finish(ProviderMemory(order_id=view.id.hex()), f"unusable: {error}")
             return
 
     def _begin(self, view: OrderView) -> None:
@@ -74,98 +70,83 @@ class ProviderLoop(Loop):
             "stop_training_ms": view.closes_ms - COMMIT_MARGIN_MS,
         }
         Workspace.create(self.order_folder(view.id), facts, files)
-        memory: dict[str, Any] = {"order_id": view.id.hex(), "training": True, "commits": []}
-        memory["job_id"] = self.start_job(view.id, view).id
-        self.remember(view.id, memory)
+        self.start_job(ProviderMemory(order_id=view.id.hex(), training=True))
 
-    def _tend(self, order_id: bytes, memory: dict[str, Any]) -> None:
-        view = self.view(order_id)
-        if view is None:
-            self.finish(order_id, memory, "gone from the ledger")
-            return
+    def advance(self, memory: ProviderMemory, view: OrderView) -> None:
+        """Commit while the order is open, reveal when it is due, claim at the end."""
         if view.window is Window.COMMIT:
-            self._commit_newest(order_id, memory, view)
-            if self.revive(memory) and memory.get("training"):
-                log.warning("event=job_failed order=%s job=%s", order_id.hex()[:12], memory["job_id"])
-                self.remember(order_id, {**memory, "training": False})
+            self._commit_newest(memory, view)
+            if self.job_is_lost(memory) and memory.training:
+                log.warning("event=job_failed order=%s job=%s", memory.order_id[:12], memory.job_id)
+                memory.training = False
+                self.memories.write(memory)
             return
-        if memory.get("training"):
-            memory["training"] = False
-            self.remember(order_id, memory)
+        if memory.training:
+            memory.training = False
+            self.memories.write(memory)
         claim = view.claim_by(self.identity.address)
         if view.window is Window.REVEAL and claim is not None and not claim.mid:
-            self._reveal(order_id, memory, claim.commitment)
+            self._reveal(memory, claim.commitment)
         elif view.ended:
-            done = view.window is Window.VOID and not view.payouts
-            if done or (view.epoch and self.claim_earnings()):
+            if self.paid(view):
                 won = view.winner == self.identity.address
-                self.finish(order_id, memory, "won" if won else view.void_reason or "not the best")
+                self.finish(memory, "won" if won else view.void_reason or "not the best")
         elif view.window is not Window.REVEAL and claim is None:
-            self.finish(order_id, memory, "no claim")
+            self.finish(memory, "no claim")
 
-    def _commit_newest(self, order_id: bytes, memory: dict[str, Any], view: OrderView) -> None:
-        folder = self.order_folder(order_id)
-        models = submitted_models(folder)
-        commits = memory["commits"]
-        now_ms = milliseconds_now()
-        if not models or (commits and commits[-1]["file"] == models[-1].name and commits[-1]["said"]):
+    def _commit_newest(self, memory: ProviderMemory, view: OrderView) -> None:
+        models = submitted_models(self.order_folder(memory.id))
+        if not models:
             return
-        if (
-            commits
-            and now_ms - commits[-1]["at_ms"] < MIN_COMMIT_INTERVAL_MS
-            and view.closes_ms - now_ms > COMMIT_MARGIN_MS
-        ):
-            return
-        if not commits or commits[-1]["file"] != models[-1].name:
-            weights_digest = sha256(models[-1].read_bytes())
-            mid = model_id(view.order.model.digest, weights_digest)
-            commits.append(
-                {
-                    "file": models[-1].name,
-                    "mid": mid.hex(),
-                    "salt": os.urandom(32).hex(),
-                    "at_ms": now_ms,
-                    "said": False,
-                }
-            )
-            self.remember(order_id, memory)  # the salt is on disk before the commitment leaves
-        last = commits[-1]
-        try:
-            self.client.submit(Claim(order_id, self._commitment(order_id, last)))
-            log.info("event=committed order=%s model=%s", order_id.hex()[:12], last["mid"][:12])
-        except TooLate:
-            log.info("event=commit_too_late order=%s", order_id.hex()[:12])
-        except Refused as error:
-            log.warning("event=commit_refused order=%s reason=%r", order_id.hex()[:12], str(error))
-        last["said"], last["at_ms"] = True, milliseconds_now()
-        self.remember(order_id, memory)
-
-    def _reveal(self, order_id: bytes, memory: dict[str, Any], commitment: bytes) -> None:
-        """Open the commitment that the ledger has, which is the last one that came in time."""
-        for commit in reversed(memory["commits"]):
-            if self._commitment(order_id, commit) == commitment:
-                weights = (self.order_folder(order_id) / "models" / commit["file"]).read_bytes()
-                link = self.store.put(weights)
-                try:
-                    self.client.submit(
-                        RevealModel(
-                            order_id=order_id,
-                            mid=bytes.fromhex(commit["mid"]),
-                            weights=link,
-                            salt=bytes.fromhex(commit["salt"]),
-                        )
-                    )
-                    log.info("event=revealed order=%s model=%s", order_id.hex()[:12], commit["mid"][:12])
-                except AlreadyDone:
-                    pass
+        newest, last = models[-1], memory.commits[-1] if memory.commits else None
+        now_ms = self.clock_ms()
+        if last is not None:
+            if last.file == newest.name and last.submitted:
                 return
-        log.error("event=salt_lost order=%s", order_id.hex()[:12])
+            if now_ms - last.at_ms < MIN_COMMIT_INTERVAL_MS and view.closes_ms - now_ms > COMMIT_MARGIN_MS:
+                return
+        if last is None or last.file != newest.name:
+            mid = model_id(view.order.model.digest, sha256(newest.read_bytes()))
+            salt = self.random_bytes(32)
+            last = Commitment(file=newest.name, mid=mid.hex(), salt=salt.hex(), at_ms=now_ms)
+            memory.commits.append(last)
+            self.memories.write(memory)  # the salt is on disk before the commitment leaves
+        try:
+            self.client.submit(Claim(memory.id, self._commitment(memory, last)))
+            log.info("event=committed order=%s model=%s", memory.order_id[:12], last.mid[:12])
+        except TooLate:
+            log.info("event=commit_too_late order=%s", memory.order_id[:12])
+        except Refused as error:
+            log.warning("event=commit_refused order=%s reason=%r", memory.order_id[:12], str(error))
+        last.submitted, last.at_ms = True, self.clock_ms()
+        self.memories.write(memory)
 
-    def _commitment(self, order_id: bytes, commit: dict[str, Any]) -> bytes:
-        mid, salt = bytes.fromhex(commit["mid"]), bytes.fromhex(commit["salt"])
-        return claim_commitment(self.client.network_id, order_id, self.identity.address, mid, salt)
+    def _reveal(self, memory: ProviderMemory, commitment: bytes) -> None:
+        """Open the commitment that the ledger has, which is the last one that came in time."""
+        for commit in reversed(memory.commits):
+            if self._commitment(memory, commit) != commitment:
+                continue
+            link = self.store.put((self.order_folder(memory.id) / "models" / commit.file).read_bytes())
+            try:
+                self.client.submit(
+                    RevealModel(
+                        order_id=memory.id,
+                        mid=bytes.fromhex(commit.mid),
+                        weights=link,
+                        salt=bytes.fromhex(commit.salt),
+                    )
+                )
+                log.info("event=revealed order=%s model=%s", memory.order_id[:12], commit.mid[:12])
+            except AlreadyDone:
+                pass
+            return
+        log.error("event=salt_lost order=%s", memory.order_id[:12])
+
+    def _commitment(self, memory: ProviderMemory, commit: Commitment) -> bytes:
+        mid, salt = bytes.fromhex(commit.mid), bytes.fromhex(commit.salt)
+        return claim_commitment(self.client.network_id, memory.id, self.identity.address, mid, salt)
 
 
 def submitted_models(folder: Path) -> list[Path]:
-    """Models that the notebook has handed over, oldest first."""
+    """Models that the notebook has submitted to its workspace, oldest first."""
     return sorted((folder / "models").glob("*.safetensors"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.cipher import decrypt
+from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
-from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.workspace import Workspace
 from pot_lab.protocol.views import ClaimView, OrderView
 
@@ -19,28 +20,45 @@ class BadTestData(PotLabError):
     """The opened test data is not what the order promised; nobody can score with it."""
 
 
-def open_test_data(loop: Loop, view: OrderView) -> bytes:
+def open_test_data(view: OrderView, download: Callable[[Link], bytes]) -> bytes:
     """Fetch and decrypt an order's test data and check it against the order.
 
+    Args:
+        view: the order, whose test key is released.
+        download: fetches what a link names, checked by size and hash.
+
     Raises:
-        BadTestData, CannotDecrypt, LinkDead, ...: it cannot be had, or is not what was promised.
+        BadTestData: the data is not what was promised.
+        CannotDecrypt: the key does not open it.
+        LinkDead, TooSlow, ...: it cannot be fetched.
     """
     test = view.order.test
-    data = decrypt(view.test_key, loop.download(test.link))
+    data = decrypt(view.test_key, download(test.link))
     if sha256(data) != test.plain_digest:
-        raise BadTestData("the test data is not what the order names", seen=sha256(data), wanted=test.plain_digest)
+        raise BadTestData("the test data does not have the order's hash", seen=sha256(data), wanted=test.plain_digest)
     return data
 
 
-def lay_out(loop: Loop, view: OrderView, claims: list[ClaimView]) -> Path:
-    """Make the workspace of a scoring job; a model that cannot be had is left out and logged."""
-    folder = loop.order_folder(view.id)
-    files = {"graph.json": loop.download(view.order.model), "test.safetensors": open_test_data(loop, view)}
+def lay_out(view: OrderView, claims: Iterable[ClaimView], folder: Path, download: Callable[[Link], bytes]) -> list[str]:
+    """Make the workspace of a scoring job; a model that cannot be fetched is left out and logged.
+
+    Args:
+        view: the order, whose test key is released.
+        claims: revealed claims whose models are to be scored.
+        folder: the workspace to make.
+        download: fetches what a link names, checked by size and hash.
+
+    Returns: the ids, in hex, of the models that are there.
+    Raises:
+        BadTestData, CannotDecrypt, LinkDead, ...: the graph or the test data cannot be had.
+    """
+    files = {"graph.json": download(view.order.model), "test.safetensors": open_test_data(view, download)}
     mids = []
     for claim in claims:
-        assert claim.weights is not None
         try:
-            files[f"models/{claim.mid.hex()}.safetensors"] = loop.download(claim.weights)
+            if claim.weights is None:
+                raise BadTestData("the claim's model is not revealed", seen=claim.commitment)
+            files[f"models/{claim.mid.hex()}.safetensors"] = download(claim.weights)
             mids.append(claim.mid.hex())
         except PotLabError as error:
             log.warning(
@@ -58,4 +76,4 @@ def lay_out(loop: Loop, view: OrderView, claims: list[ClaimView]) -> Path:
         "test_root": view.order.test.root.hex(),
     }
     Workspace.create(folder, facts, files)
-    return folder
+    return mids

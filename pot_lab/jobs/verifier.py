@@ -1,19 +1,21 @@
 """The verifier's loop: score every model again and compare with what the validators opened.
 
-Carries out PoT.Verify (section 2.4). Scores are exact, so a difference is a proof of error; it is written down with the
-first example that shows it. Challenging it in the ledger has its own place in the task cycle.
+Carries out PoT.Verify (section 2.4). Scores are exact, so a difference is a proof of error; the report names the
+validations that differ. Challenging them in the ledger has its own place in the task cycle.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from typing import Any
+
+import msgspec
 
 from pot_lab.errors import PotLabError
 from pot_lab.files import replace_durably
 from pot_lab.jobs.loop import Loop
+from pot_lab.jobs.memory import Difference, VerificationReport, VerifierMemory
 from pot_lab.jobs.scorer import lay_out
+from pot_lab.jobs.workspace import ScoringResult, read_results
 from pot_lab.protocol.cycle import PLACES, Window
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ClaimScore
@@ -22,71 +24,75 @@ from pot_lab.protocol.views import OrderView
 log = logging.getLogger(__name__)
 
 
-class VerifierLoop(Loop):
-    """Re-checks every order as soon as its test data is open, so as to be done before the challenge window ends."""
+class VerifierLoop(Loop[VerifierMemory]):
+    """Re-checks every order as soon as its test data is open, so as to be done before the challenge window ends.
+
+    Arguments as of `Loop`.
+    """
 
     role = Role.VERIFIER
+    memory_kind = VerifierMemory
 
-    def step(self) -> None:
-        """Begin when models and test data are there, and compare when the scores are open."""
-        for summary in self.client.orders():
+    def begin_new(self) -> None:
+        """Begin every order whose models and test data are there."""
+        for summary in self.feed.summaries():
             if summary.window in (Window.SCORE, Window.OPEN_SCORES, Window.CHALLENGE) and not self.knows(summary.id):
-                self._begin(self.client.order(summary.id))
-        for order_id, memory in self.memories():
-            self._tend(order_id, memory)
+                view = self.feed.view(summary.id)
+                if view is not None:
+                    self._begin(view)
 
     def _begin(self, view: OrderView) -> None:
-        memory: dict[str, Any] = {"order_id": view.id.hex()}
+        memory = VerifierMemory(order_id=view.id.hex())
         try:
-            lay_out(self, view, [claim for claim in view.claims if claim.mid])
-            memory["job_id"] = self.start_job(view.id, view).id
-            self.remember(view.id, memory)
+            lay_out(view, [claim for claim in view.claims if claim.mid], self.order_folder(view.id), self.download)
+            self.start_job(memory)
         except PotLabError as error:
-            self.remember(view.id, memory)
-            self.finish(view.id, memory, f"unusable: {error}")
+            log.warning("event=order_unusable order=%s reason=%r", view.id.hex()[:12], str(error))
+            self.finish(memory, f"unusable: {error}")
 
-    def _tend(self, order_id: bytes, memory: dict[str, Any]) -> None:
-        view = self.view(order_id)
-        if view is None:
-            self.finish(order_id, memory, "gone from the ledger")
+    def advance(self, memory: VerifierMemory, view: OrderView) -> None:
+        """Compare when the notebook is done and the scores are open; put away when the order has ended."""
+        if self.job_is_lost(memory):
+            self.finish(memory, "could not score")
             return
-        if self.revive(memory):
-            self.finish(order_id, memory, "could not score")
+        results = read_results(self.order_folder(memory.id))
+        if results is None or PLACES[view.window] < PLACES[Window.CHALLENGE]:
             return
-        path = self.order_folder(order_id) / "results.json"
-        if not path.exists() or PLACES[view.window] < PLACES[Window.CHALLENGE]:
-            return
-        if "report" not in memory:
-            report = compare(view, json.loads(path.read_text()))
-            replace_durably(self.order_folder(order_id) / "report.json", json.dumps(report, indent=1).encode())
-            memory["report"] = report
-            self.remember(order_id, memory)
-            level = logging.WARNING if report["differing"] else logging.INFO
+        if memory.report is None:
+            memory.report = compare(view, results)
+            text = msgspec.json.format(msgspec.json.encode(memory.report), indent=1)
+            replace_durably(self.order_folder(memory.id) / "report.json", text)
+            self.memories.write(memory)
             log.log(
-                level,
+                logging.WARNING if memory.report.differing else logging.INFO,
                 "event=verified order=%s checked=%d differing=%d",
-                order_id.hex()[:12],
-                report["checked"],
-                len(report["differing"]),
+                memory.order_id[:12],
+                memory.report.checked,
+                len(memory.report.differing),
             )
         if view.ended:
-            self.finish(
-                order_id,
-                memory,
-                f"{memory['report']['checked']} validations checked, {len(memory['report']['differing'])} differ",
-            )
+            report = memory.report
+            self.finish(memory, f"{report.checked} validations checked, {len(report.differing)} differ")
 
 
-def compare(view: OrderView, results: list[dict[str, Any]]) -> dict[str, Any]:
+def compare(view: OrderView, results: list[ScoringResult]) -> VerificationReport:
     """Opened validations against this verifier's own scores: how many were checked, and those that differ."""
     own = {
-        bytes.fromhex(r["mid"]): (ClaimScore(r["total"], r["count"], r["valid"]), bytes.fromhex(r["root"]))
-        for r in results
+        bytes.fromhex(result.mid): (ClaimScore(result.total, result.count, result.valid), bytes.fromhex(result.root))
+        for result in results
     }
-    opened = [v for v in view.validations if v.score is not None and v.mid in own]
-    differing = [
-        {"validator": v.validator.hex(), "mid": v.mid.hex(), "seen": [v.score.total, v.score.count, v.score.valid]}
-        for v in opened
-        if v.score is not None and (v.score, v.transcript_root) != own[v.mid]
-    ]
-    return {"order_id": view.id.hex(), "checked": len(opened), "differing": differing}
+    checked, differing = 0, []
+    for validation in view.validations:
+        score = validation.score
+        if score is None or validation.mid not in own:
+            continue
+        checked += 1
+        if (score, validation.transcript_root) != own[validation.mid]:
+            differing.append(
+                Difference(
+                    validator=validation.validator.hex(),
+                    mid=validation.mid.hex(),
+                    seen=(score.total, score.count, score.valid),
+                )
+            )
+    return VerificationReport(order_id=view.id.hex(), checked=checked, differing=differing)

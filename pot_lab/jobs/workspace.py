@@ -1,10 +1,9 @@
-"""What a job's notebook works on: a folder that its supervisor filled, and into which it puts what it made.
+"""What a job's notebook works on: a folder that its supervisor filled, and into which it puts its results.
 
-The notebook holds no key and speaks to no network. The supervisor downloads and checks data, signs and sends; the
-notebook trains or scores. So a miner's own recipe needs these few calls only, and a mistake in it can cost no more than
-the job (jupyter.md, "The researcher's notebook").
+The notebook holds no key and uses no network. The supervisor downloads and checks data, signs and submits; the notebook
+trains or scores. So a miner's own recipe needs these few calls only, and a mistake in it can cost no more than the job.
 
-    order.json         what is asked, in plain JSON (title, score function, deadline, ...)
+    order.json         the order's facts, in plain JSON (title, score function, deadline, ...)
     graph.json         the model's graph            weights.safetensors   its initial weights
     train.safetensors  training data (provider)     test.safetensors      opened test data (validator, verifier)
     models/            models made (provider) or to be scored (validator): safetensors
@@ -20,7 +19,9 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from pot_lab.errors import PotLabError
 from pot_lab.files import replace_durably
@@ -30,8 +31,56 @@ class BadWorkspace(PotLabError):
     """A folder is not the workspace that the notebook asks for."""
 
 
+Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class ScoringResult(msgspec.Struct, kw_only=True):
+    """One model's score, as `results.json` holds it.
+
+    Attributes:
+        mid, root: the model's id and the transcript's root, 32 bytes in hex.
+        total, count, valid: the score, see `ClaimScore`.
+        transcript: the transcript's file, relative to the workspace.
+        error: why the model is not usable, or None.
+    """
+
+    mid: Hex32
+    total: int
+    count: int
+    valid: bool
+    root: Hex32
+    transcript: str
+    error: str | None = None
+
+
+def read_results(folder: Path) -> list[ScoringResult] | None:
+    """A scoring job's results; None while there are none.
+
+    Raises:
+        BadWorkspace: `results.json` does not hold what `ScoringTask.score_all` writes.
+    """
+    try:
+        raw = (folder / "results.json").read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=list[ScoringResult])
+    except msgspec.DecodeError as error:
+        raise BadWorkspace(
+            "the notebook's results cannot be read", seen=f"{folder / 'results.json'}: {error}"
+        ) from error
+
+
 class Workspace:
-    """A job's folder, read by the notebook and by its supervisor."""
+    """A job's folder, read by the notebook and by its supervisor.
+
+    Attributes:
+        folder: where it is.
+        order: the facts in `order.json`.
+
+    Raises:
+        BadWorkspace: the folder has no readable `order.json`.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
@@ -39,12 +88,18 @@ class Workspace:
             self.order: dict[str, Any] = json.loads((self.folder / "order.json").read_text())
         except (OSError, ValueError) as error:
             raise BadWorkspace(
-                "the folder is no job's workspace", seen=str(folder), wanted="a folder with order.json"
+                "the folder is not a job's workspace", seen=str(folder), wanted="a folder with order.json"
             ) from error
 
     @classmethod
     def create(cls, folder: Path, order: dict[str, Any], files: dict[str, bytes]) -> Workspace:
-        """Lay out a workspace; `order.json` is written last, so a half-made one is never taken for whole."""
+        """Lay out a workspace; `order.json` is written last, so an incomplete workspace has none.
+
+        Args:
+            folder: the workspace's folder; made if missing.
+            order: facts for the notebook, JSON values.
+            files: contents by path below the folder.
+        """
         for name, data in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +108,7 @@ class Workspace:
         return cls(folder)
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file."""
+        """The bytes of one file, by its path below the folder. Raises OSError."""
         return (self.folder / name).read_bytes()
 
     @property
@@ -63,11 +118,17 @@ class Workspace:
 
 
 class TrainingTask(Workspace):
-    """A provider's job: train the order's model until the deadline, submitting each time it got better."""
+    """A provider's job: train the order's model until the deadline, submitting each time it got better.
+
+    Example:
+        >>> task = TrainingTask(workspace)
+        >>> inputs, targets = task.train_data()
+        >>> task.submit(task.weights, validation_score=0.5, step=1)
+    """
 
     @property
     def seconds_left(self) -> float:
-        """Time until the last moment at which a submission is sure to be committed."""
+        """Seconds until the last moment at which a submission is sure to be committed."""
         return float(self.order["stop_training_ms"]) / 1000 - time.time()
 
     @property
@@ -90,11 +151,12 @@ class TrainingTask(Workspace):
         return folder
 
     def submit(self, weights: bytes, validation_score: float, step: int) -> None:
-        """Hand a better model to the supervisor, which commits to it at once.
+        """Submit a better model to the supervisor, which commits to it at once.
 
         Args:
             weights: safetensors with the graph's tensors.
             validation_score: the provider's own estimate, for its records only.
+            step: the training step that the model comes from.
         """
         folder = self.folder / "models"
         folder.mkdir(exist_ok=True)
@@ -158,15 +220,17 @@ class ScoringTask(Workspace):
                 scored, error = unusable_score(function, data.examples), str(failure)
             name = f"transcripts/{mid}.bin"
             replace_durably(self.folder / name, scored.transcript.data)
-            result = {
-                "mid": mid,
-                "total": scored.total,
-                "count": scored.count,
-                "valid": scored.valid,
-                "root": scored.root.hex(),
-                "transcript": name,
-                "error": error,
-            }
+            result: dict[str, Any] = msgspec.to_builtins(
+                ScoringResult(
+                    mid=mid,
+                    total=scored.total,
+                    count=scored.count,
+                    valid=scored.valid,
+                    root=scored.root.hex(),
+                    transcript=name,
+                    error=error,
+                )
+            )
             results.append(result)
             if on_scored:
                 on_scored(done, len(mids), result)

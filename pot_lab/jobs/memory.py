@@ -1,0 +1,161 @@
+"""What a mining loop must not forget about its orders, salts above all: one JSON file an order, replaced durably.
+
+Everything is written before anything that depends on it is submitted, so that a loop that was killed continues where it
+was. Files are read once, when the loop starts; after that the loop is their only writer.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import msgspec
+
+from pot_lab.files import replace_durably
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "memory.json"
+
+
+class OrderMemory(msgspec.Struct, kw_only=True):
+    """What every loop keeps of an order.
+
+    Attributes:
+        order_id: the order, in hex.
+        job_id: the notebook job that works on it; empty until one was started.
+        resumed: how often that job was resumed.
+        finished: whether the loop is done with the order.
+        outcome: why it is done, for people.
+    """
+
+    order_id: str
+    job_id: str = ""
+    resumed: int = 0
+    finished: bool = False
+    outcome: str = ""
+
+    @property
+    def id(self) -> bytes:
+        """The order's id."""
+        return bytes.fromhex(self.order_id)
+
+
+class Commitment(msgspec.Struct, kw_only=True):
+    """A model that a provider committed to.
+
+    Attributes:
+        file: the weights, in the workspace's `models/`.
+        mid, salt: the opening of the commitment, in hex.
+        at_ms: when it was made, and once submitted when it was submitted, by the host's clock.
+        submitted: whether the ledger has answered.
+    """
+
+    file: str
+    mid: str
+    salt: str
+    at_ms: int
+    submitted: bool = False
+
+
+class ProviderMemory(OrderMemory, kw_only=True):
+    """A provider's: whether the notebook still trains, and all commitments, oldest first."""
+
+    training: bool = False
+    commits: list[Commitment] = []
+
+
+class SaltedScore(msgspec.Struct, kw_only=True):
+    """A score that a validator committed to: mid, root and salt in hex, the score, and the transcript's file."""
+
+    mid: str
+    total: int
+    count: int
+    valid: bool
+    root: str
+    transcript: str
+    salt: str
+    stake_grains: int
+
+
+class ValidatorMemory(OrderMemory, kw_only=True):
+    """A validator's: its scores with their salts (None until there are any), and how far they were submitted."""
+
+    items: list[SaltedScore] | None = None
+    committed: bool = False
+    opened: bool = False
+
+
+class Difference(msgspec.Struct, kw_only=True):
+    """A validation that differs from the verifier's own score: validator and mid in hex, total, count and valid."""
+
+    validator: str
+    mid: str
+    seen: tuple[int, int, bool]
+
+
+class VerificationReport(msgspec.Struct, kw_only=True):
+    """How many opened validations of an order were checked, and those that differ."""
+
+    order_id: str
+    checked: int
+    differing: list[Difference]
+
+
+class VerifierMemory(OrderMemory, kw_only=True):
+    """A verifier's: its report, once the scores were compared."""
+
+    report: VerificationReport | None = None
+
+
+M = TypeVar("M", bound=OrderMemory)
+
+
+class Memories(Generic[M]):
+    """A loop's memories, on disk and in memory.
+
+    Args:
+        folder: the loop's folder; made if missing. An order's own folder below it is its job's workspace.
+        kind: the record of this loop's role.
+    """
+
+    def __init__(self, folder: Path, kind: type[M]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._active: dict[bytes, M] = {}
+        self._known: set[str] = set()
+        for path in sorted(folder.glob(f"*/{FILE_NAME}")):
+            self._known.add(path.parent.name)
+            try:
+                memory = msgspec.json.decode(path.read_bytes(), type=kind)
+                order_id = memory.id
+            except (OSError, ValueError) as error:
+                # The order stays known: were it begun again, its salts would be overwritten.
+                log.error("event=memory_unreadable path=%s reason=%r", path, str(error))
+                continue
+            if not memory.finished:
+                self._active[order_id] = memory
+
+    def order_folder(self, order_id: bytes) -> Path:
+        """Where this loop keeps everything about one order."""
+        return self.folder / order_id.hex()[:24]
+
+    def active(self) -> list[M]:
+        """Memories of orders that were begun and not finished, by order id."""
+        return [self._active[order_id] for order_id in sorted(self._active)]
+
+    def knows(self, order_id: bytes) -> bool:
+        """Whether this order was begun, finished or not."""
+        return self.order_folder(order_id).name in self._known
+
+    def write(self, memory: M) -> None:
+        """Keep a memory; on return it survives a power cut. Raises OSError."""
+        folder = self.order_folder(memory.id)
+        folder.mkdir(exist_ok=True)
+        replace_durably(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(memory), indent=1), mode=0o600)
+        self._known.add(folder.name)
+        if memory.finished:
+            self._active.pop(memory.id, None)
+        else:
+            self._active[memory.id] = memory

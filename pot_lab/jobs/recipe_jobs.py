@@ -1,0 +1,115 @@
+"""A mining loop's notebook jobs: one for each order, resumed when lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from pot_lab.jobs.errors import JobExists, UnknownJob
+from pot_lab.jobs.memory import OrderMemory
+from pot_lab.jobs.registry import JobState
+
+log = logging.getLogger(__name__)
+
+RESUMES = 3
+_NAMES = 1000
+
+
+class RunningJob(Protocol):
+    """What a loop needs of a job, see `Job`."""
+
+    id: str
+
+    @property
+    def state(self) -> JobState:
+        """`running`, or how it ended."""
+
+    def cancel(self) -> None:
+        """Stop it."""
+
+
+class Runner(Protocol):
+    """What a loop needs of a job runner, see `JobRunner`."""
+
+    def start(self, notebook: Path, parameters: Mapping[str, Any], *, kind: str, job_id: str) -> RunningJob:
+        """Start a notebook; raises JobExists."""
+
+    def get(self, job_id: str) -> RunningJob:
+        """A job by its id; raises UnknownJob."""
+
+    def resume(self, job_id: str) -> RunningJob:
+        """Run a job again that was lost or failed."""
+
+
+class RecipeJobs:
+    """Starts, resumes and stops one loop's notebooks.
+
+    Args:
+        runner: starts notebook jobs.
+        notebook: the recipe.
+        kind: the role, as in `provider`; jobs are listed by it.
+        prefix: what the ids of this account's jobs begin with.
+        settings: parameters passed on to the notebook.
+    """
+
+    def __init__(self, runner: Runner, notebook: Path, kind: str, prefix: str, settings: Mapping[str, Any]) -> None:
+        self._runner = runner
+        self._notebook = notebook
+        self._kind = kind
+        self._prefix = prefix
+        self._settings = dict(settings)
+
+    def start(self, order_id: bytes, workspace: Path) -> str:
+        """Run the recipe on an order's workspace; returns the job's id.
+
+        Raises:
+            BadJobParameters, NotebookUnusable: the recipe cannot be run with these settings.
+        """
+        parameters = {"workspace": str(workspace), **self._settings}
+        name = f"{self._prefix}-{order_id.hex()[:8]}"
+        for job_id in (name, *(f"{name}-{i}" for i in range(2, _NAMES))):
+            try:
+                job = self._runner.start(self._notebook, parameters, kind=self._kind, job_id=job_id)
+            except JobExists:  # of an earlier order with such an id, or of a loop killed before it kept its job's id
+                continue
+            log.info("event=job_started role=%s order=%s job=%s", self._kind, order_id.hex()[:12], job.id)
+            return job.id
+        raise JobExists("there are too many jobs for this order", seen=name, wanted=f"fewer than {_NAMES}")
+
+    def gone_for_good(self, memory: OrderMemory, write: Callable[[], None]) -> bool:
+        """Resume an order's job if it was lost or failed, at most RESUMES times.
+
+        Args:
+            memory: the order's; `resumed` is counted up.
+            write: keeps the memory; called before the job is resumed.
+
+        Returns: whether the job will not come to its end any more.
+        """
+        try:
+            job = self._runner.get(memory.job_id)
+        except UnknownJob:
+            return True
+        state = job.state
+        if state in ("running", "done"):
+            return False
+        if memory.resumed >= RESUMES or state == "cancelled":
+            return True
+        memory.resumed += 1
+        write()
+        log.warning("event=job_resumed job=%s state=%s", job.id, state)
+        self._runner.resume(job.id)
+        return False
+
+    def cancel(self, memories: Iterable[OrderMemory]) -> None:
+        """Stop those orders' jobs that run."""
+        for memory in memories:
+            if not memory.job_id:
+                continue
+            try:
+                job = self._runner.get(memory.job_id)
+            except UnknownJob:
+                continue
+            if job.state == "running":
+                job.cancel()
