@@ -214,7 +214,7 @@ class HttpSource:
     def _check(self, response: BaseHTTPResponse) -> None:
         if response.status in (400, 401, 403, 404, 405, 410, 451):
             raise LinkDead(
-                "the server does not give this blob",
+                "the server has no such blob for this client",
                 seen=f"HTTP {response.status} at {split_credentials(self._uri)[0]}",
             )
         encoding = response.headers.get("Content-Encoding", "").strip().lower()

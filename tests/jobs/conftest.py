@@ -5,12 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
 from pot_lab.jobs.registry import Job
 from pot_lab.jobs.runner import JobRunner
+from pot_lab.protocol.parameters import Role
+from pot_lab.store import Store
+from tests.jobs.in_process import Market
+from tests.protocol.scenes import PROVIDERS, VALIDATORS
+from tests.protocol.world import key
 
 PATIENCE_S = 120  # no test asserts how fast anything is; this only ends a test that hangs
 
@@ -52,3 +58,29 @@ def until() -> Callable[..., None]:
             time.sleep(0.05)
 
     return wait
+
+
+@pytest.fixture
+def market() -> Market:
+    """A ledger with two providers, four validators and a verifier."""
+    market = Market()
+    for people, role in ((PROVIDERS, Role.PROVIDER), (VALIDATORS, Role.VALIDATOR), ([key("verifier")], Role.VERIFIER)):
+        for identity in people:
+            market.stake(identity, role)
+    return market
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "blobs")
+
+
+@pytest.fixture
+def place(market: Market, store: Store) -> Callable[..., bytes]:
+    """Places an order with blobs that are nothing but bytes; returns its id."""
+
+    def order(**changes: Any) -> bytes:
+        files = {name: name.encode() + b"%d" % len(market.shares) for name in ("graph", "weights", "train", "test")}
+        return market.place(store, files=files, root=bytes(range(32)), examples=100, **changes)
+
+    return order

@@ -1,0 +1,300 @@
+"""What all loops share: registration, stopping, and that one order's trouble is not the others'."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pot_lab.errors import PotLabError
+from pot_lab.jobs.earnings import RETRY_MS, Earnings
+from pot_lab.jobs.errors import JobExists
+from pot_lab.jobs.loop import Loop
+from pot_lab.jobs.memory import OrderMemory, ProviderMemory
+from pot_lab.jobs.provider import ProviderLoop
+from pot_lab.jobs.recipe_jobs import RESUMES, RecipeJobs
+from pot_lab.jobs.validator import ValidatorLoop
+from pot_lab.network.client.ledger import NoIdentity
+from pot_lab.network.errors import Unreachable
+from pot_lab.protocol.errors import InsufficientStake
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import ChainEvent
+from pot_lab.protocol.transactions import Register
+from pot_lab.protocol.views import OrderView
+from pot_lab.store import Store
+from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
+from tests.protocol.scenes import PROVIDERS
+from tests.protocol.world import key
+
+
+class Noting(Loop[OrderMemory]):
+    """Begins every open order and notes what it is asked to advance."""
+
+    role = Role.PROVIDER
+    memory_kind = OrderMemory
+
+    def begin_new(self) -> None:
+        for view in self.feed.open_orders(20):
+            if not self.knows(view.id):
+                self.start_job(OrderMemory(order_id=view.id.hex()))
+
+    def advance(self, memory: OrderMemory, view: OrderView) -> None:
+        self.advanced = [*getattr(self, "advanced", []), memory.id]
+        trouble = getattr(self, "trouble", {}).get(memory.id)
+        if trouble is not None:
+            raise trouble
+
+
+@pytest.fixture
+def make(market: Market, store: Store, tmp_path: Path) -> Callable[..., Any]:
+    def loop(kind: type[Loop[Any]] = Noting, identity: Any = PROVIDERS[0], **options: Any) -> Any:
+        made = kind(
+            InProcessClient(market, identity),
+            store,
+            HeldRunner(),
+            Path("recipe.ipynb"),
+            tmp_path,
+            clock_ms=lambda: market.now_ms,
+            **options,
+        )
+        market.followers.append(made.feed.on_batch)
+        return made
+
+    return loop
+
+
+def test_a_connection_without_an_account_is_refused(make: Callable[..., Any]) -> None:
+    with pytest.raises(NoIdentity):
+        make(identity=None)
+
+
+def test_a_role_is_registered_once_and_needs_its_stake(make: Callable[..., Any], market: Market) -> None:
+    loop = make(identity=PROVIDERS[0])
+    loop.register()
+    assert loop.client.submitted == []  # registered already
+    newcomer = make(ValidatorLoop, key("newcomer"))
+    with pytest.raises(InsufficientStake, match="wallet stake validator") as refusal:
+        newcomer.register()
+    assert refusal.value.seen == "0 POT"
+    wanted = market.parameters.min_stake_grains[Role.VALIDATOR]
+    address = key("newcomer").address
+    market.chain(ChainEvent("staked", 1, 0, address, int(Role.VALIDATOR), wanted - 1, b"", (wanted - 1,)))
+    with pytest.raises(InsufficientStake):
+        newcomer.register()
+    market.chain(ChainEvent("staked", 2, 0, address, int(Role.VALIDATOR), 1, b"", (wanted,)))
+    newcomer.register()
+    newcomer.register()
+    assert newcomer.client.submitted == [Register(int(Role.VALIDATOR))]
+
+
+def test_one_orders_trouble_is_logged_once_and_does_not_stop_the_others(
+    make: Callable[..., Any], place: Callable[..., bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    orders = sorted(place() for _ in range(3))
+    loop = make()
+    loop.step()
+    loop.trouble = {orders[0]: OSError("no room"), orders[1]: PotLabError("the store does not answer")}
+    for _ in range(3):
+        loop.step()
+    assert loop.advanced == orders * 3
+    messages = [record.getMessage() for record in caplog.records if "event=waiting" in record.getMessage()]
+    assert len(messages) == 2 and orders[0].hex()[:12] in messages[0] and "no room" in messages[0]
+    loop.trouble.pop(orders[0])
+    loop.step()
+    loop.trouble[orders[0]] = OSError("no room")
+    loop.step()
+    assert caplog.text.count("no room") == 2
+
+
+def test_a_network_that_is_away_is_not_asked_for_every_order(
+    make: Callable[..., Any], place: Callable[..., bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    orders = sorted(place() for _ in range(3))
+    loop = make()
+    loop.step()
+    loop.trouble = {orders[0]: Unreachable("two aggregators do not answer")}
+    loop.step()
+    loop.step()
+    assert loop.advanced == [orders[0]] * 2 and caplog.text.count("two aggregators") == 1
+
+
+def test_a_mistake_of_ours_is_not_hidden(make: Callable[..., Any], place: Callable[..., bytes]) -> None:
+    order_id = place()
+    loop = make()
+    loop.step()
+    loop.trouble = {order_id: KeyError("bug")}
+    with pytest.raises(KeyError):
+        loop.step()
+
+
+def test_an_order_that_the_ledger_forgot_is_put_away(
+    make: Callable[..., Any], place: Callable[..., bytes], market: Market
+) -> None:
+    order_id = place()
+    loop = make()
+    loop.step()
+    market.ledger.state.orders.pop(order_id)
+    market.now_ms += 60_000
+    loop.step()
+    assert loop.finished == 1
+    assert json.loads((loop.order_folder(order_id) / "memory.json").read_text())["outcome"] == "gone from the ledger"
+
+
+def test_an_idle_step_asks_the_ledger_nothing(
+    make: Callable[..., Any], place: Callable[..., bytes], market: Market
+) -> None:
+    place()
+    for kind in (ProviderLoop, ValidatorLoop):
+        loop = make(kind)
+        loop.step()
+        market.now_ms += 1_500
+        loop.step()
+        loop.client.read.clear()
+        for _ in range(5):
+            market.now_ms += 500
+            loop.step()
+        assert loop.client.read == []
+
+
+def test_a_stopped_loop_follows_nothing_and_cancels_its_jobs(
+    make: Callable[..., Any], place: Callable[..., bytes], market: Market, until: Callable[..., None]
+) -> None:
+    place()
+    loop, stop = make(), threading.Event()
+    market.followers.clear()
+    thread = threading.Thread(target=loop.run, args=(stop,))
+    thread.start()
+    runner: HeldRunner = loop.jobs._runner
+    until(lambda: runner.jobs)
+    stop.set()
+    thread.join(60)
+    assert not thread.is_alive() and market.followers == []
+    assert [job.state for job in runner.jobs.values()] == ["cancelled"]
+
+
+def test_a_loop_ends_at_its_limit(make: Callable[..., Any], place: Callable[..., bytes], market: Market) -> None:
+    order_id = place()
+    loop = make(limit=1)
+    loop.step()
+    market.ledger.state.orders.pop(order_id)
+    loop.feed.forget(order_id)
+    loop.run(threading.Event())
+    assert loop.finished == 1
+
+
+# --- earnings ------------------------------------------------------------------------------------------------------
+class Account:
+    """An account's view with something to claim."""
+
+    def __init__(self, client: InProcessClient, grains: int) -> None:
+        self.client, self.grains, self.reads = client, grains, 0
+
+    def __call__(self, address: bytes) -> Any:
+        import msgspec
+
+        self.reads += 1
+        proof = (b"\x01" * 32,)
+        return msgspec.structs.replace(
+            self.client.account(address), claimable_cumulative_grains=self.grains, claim_proof=proof
+        )
+
+
+def test_claiming_asks_the_chain_only_when_there_is_something(market: Market) -> None:
+    wallet, client = Wallet(), InProcessClient(market, PROVIDERS[0])
+    me = PROVIDERS[0].address
+    account = Account(client, 0)
+    assert Earnings(me, account, None, lambda: 0).claim() and account.reads == 0
+    assert Earnings(me, account, lambda: wallet, lambda: 0).claim() and wallet.claimed == []
+    account.grains = 5
+    assert Earnings(me, account, lambda: wallet, lambda: 0).claim() and wallet.claimed == [(me, 5)]
+
+
+def test_a_claim_that_failed_is_tried_again_after_a_while(market: Market, caplog: pytest.LogCaptureFixture) -> None:
+    wallet, now_ms = Wallet(), [10_000]
+    account = Account(InProcessClient(market, PROVIDERS[0]), 5)
+    earnings = Earnings(PROVIDERS[0].address, account, lambda: wallet, lambda: now_ms[0])
+    wallet.failing = PotLabError("the chain does not answer")
+    with caplog.at_level(logging.INFO):
+        assert not earnings.claim()
+    assert "does not answer" in caplog.text
+    now_ms[0] += RETRY_MS - 1
+    assert not earnings.claim() and len(wallet.claimed) == 1
+    now_ms[0] += 1
+    assert not earnings.claim() and len(wallet.claimed) == 2
+    now_ms[0] -= 2 * RETRY_MS  # somebody set the clock back
+    wallet.failing = None
+    assert earnings.claim() and len(wallet.claimed) == 3
+    assert earnings.claim() and len(wallet.claimed) == 4
+
+
+def test_what_another_process_claimed_is_done(market: Market) -> None:
+    wallet = Wallet()
+    wallet.failing = PotLabError("the chain reverted: NothingToClaim")
+    account = Account(InProcessClient(market, PROVIDERS[0]), 5)
+    assert Earnings(PROVIDERS[0].address, account, lambda: wallet, lambda: 0).claim()
+
+
+# --- jobs ----------------------------------------------------------------------------------------------------------
+def test_a_jobs_id_is_free_and_names_role_account_and_order(tmp_path: Path) -> None:
+    runner = HeldRunner()
+    jobs = RecipeJobs(runner, Path("recipe.ipynb"), "provider", "provider-abcdef", {"threads": 2})
+    order_id = bytes.fromhex("0123456789" + "00" * 27)
+    ids = [jobs.start(order_id, tmp_path) for _ in range(3)]
+    assert ids == ["provider-abcdef-01234567", "provider-abcdef-01234567-2", "provider-abcdef-01234567-3"]
+    assert runner.jobs[ids[0]].parameters == {"workspace": str(tmp_path), "threads": 2}
+
+
+def test_there_is_an_end_to_the_search_for_a_free_id(tmp_path: Path) -> None:
+    runner = HeldRunner()
+    runner.refusal = JobExists("there is a job of this id")
+    with pytest.raises(JobExists, match="too many"):
+        RecipeJobs(runner, Path("recipe.ipynb"), "provider", "p", {}).start(bytes(32), tmp_path)
+
+
+def test_the_memory_of_a_resumption_is_written_before_it_happens(tmp_path: Path) -> None:
+    runner = HeldRunner()
+    jobs = RecipeJobs(runner, Path("recipe.ipynb"), "provider", "p", {})
+    memory = ProviderMemory(order_id="00" * 32, job_id=jobs.start(bytes(32), tmp_path))
+    runner.only.state = "lost"
+
+    def fail() -> None:
+        raise OSError("no room")
+
+    with pytest.raises(OSError):
+        jobs.gone_for_good(memory, fail)
+    assert runner.resumed == []
+
+
+@pytest.mark.parametrize(
+    ("state", "resumed", "gone"),
+    [("running", 9, False), ("done", 9, False), ("lost", RESUMES - 1, False), ("lost", RESUMES, True),
+     ("failed", 0, False), ("failed", RESUMES, True), ("cancelled", 0, True)],
+)  # fmt: skip
+def test_when_a_job_is_gone_for_good(state: Any, resumed: int, gone: bool, tmp_path: Path) -> None:
+    runner = HeldRunner()
+    jobs = RecipeJobs(runner, Path("recipe.ipynb"), "provider", "p", {})
+    memory = ProviderMemory(order_id="00" * 32, job_id=jobs.start(bytes(32), tmp_path), resumed=resumed)
+    runner.only.state = state
+    assert jobs.gone_for_good(memory, lambda: None) is gone
+    assert len(runner.resumed) == (state in ("lost", "failed") and not gone)
+
+
+def test_a_job_whose_folder_is_gone_is_gone_for_good(tmp_path: Path) -> None:
+    jobs = RecipeJobs(HeldRunner(), Path("recipe.ipynb"), "provider", "p", {})
+    memory = ProviderMemory(order_id="00" * 32, job_id="none")
+    assert jobs.gone_for_good(memory, lambda: None)
+    jobs.cancel([memory, ProviderMemory(order_id="00" * 32)])
+
+
+def test_only_running_jobs_are_cancelled(tmp_path: Path) -> None:
+    runner = HeldRunner()
+    jobs = RecipeJobs(runner, Path("recipe.ipynb"), "provider", "p", {})
+    memories = [ProviderMemory(order_id="00" * 32, job_id=jobs.start(bytes(32), tmp_path)) for _ in range(2)]
+    runner.jobs[memories[0].job_id].state = "done"
+    jobs.cancel(memories)
+    assert [job.state for job in runner.jobs.values()] == ["done", "cancelled"]

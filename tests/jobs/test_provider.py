@@ -1,0 +1,328 @@
+"""The provider's loop against a real ledger: what it commits to and when, what it reveals, and how it survives."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pot_lab.crypto.canonical import sha256
+from pot_lab.jobs.errors import NotebookUnusable
+from pot_lab.jobs.provider import COMMIT_MARGIN_MS, MIN_COMMIT_INTERVAL_MS, ProviderLoop, submitted_models
+from pot_lab.jobs.workspace import TrainingTask
+from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.records import claim_commitment, model_id
+from pot_lab.protocol.transactions import Claim, RevealModel
+from pot_lab.store import Store
+from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
+from tests.protocol.scenes import PROVIDERS
+from tests.protocol.world import POT
+
+ME = PROVIDERS[0]
+
+
+class Bench:
+    """A loop with everything that it works with; `again` makes a new one on the same folder, as after a crash."""
+
+    def __init__(self, market: Market, store: Store, home: Path, **options: Any) -> None:
+        self.market, self.store, self.home, self.options = market, store, home, options
+        self.runner, self.client, self.wallet = HeldRunner(), InProcessClient(market, ME), Wallet()
+        self.salts = iter(range(1, 1 << 20))
+        self.loop = self.again()
+
+    def again(self) -> ProviderLoop:
+        self.loop = ProviderLoop(
+            self.client,
+            self.store,
+            self.runner,
+            Path("provider.ipynb"),
+            self.home,
+            make_claimer=lambda: self.wallet,
+            clock_ms=lambda: self.market.now_ms,
+            random_bytes=lambda count: next(self.salts).to_bytes(count, "big"),
+            **self.options,
+        )
+        self.market.followers[:] = [self.loop.feed.on_batch]
+        return self.loop
+
+    def of(self, kind: type) -> list[Any]:
+        return [body for body in self.client.submitted if isinstance(body, kind)]
+
+    def submit_model(self, data: bytes) -> None:
+        TrainingTask(self.runner.only.workspace).submit(data, 0.5, 1)
+
+    def later(self, milliseconds: int) -> None:
+        self.market.wait(milliseconds)
+        self.loop.step()
+
+
+@pytest.fixture
+def bench(market: Market, store: Store, tmp_path: Path) -> Bench:
+    return Bench(market, store, tmp_path)
+
+
+def test_an_order_becomes_a_workspace_and_a_job(bench: Bench, place: Callable[..., bytes]) -> None:
+    bench = Bench(bench.market, bench.store, bench.home, settings={"threads": 1})
+    order_id = place()
+    bench.loop.step()
+    job = bench.runner.only
+    assert job.kind == "provider" and job.parameters["threads"] == 1
+    task = TrainingTask(job.workspace)
+    assert (task.graph, task.weights, task.read("train.safetensors")) == (b"graph0", b"weights0", b"train0")
+    closes_ms = bench.market.order(order_id).closes_ms
+    assert task.order == {
+        "order_id": order_id.hex(),
+        "title": "digits",
+        "score": "accuracy/1",
+        "reward_grains": 25 * POT,
+        "closes_ms": closes_ms,
+        "stop_training_ms": closes_ms - COMMIT_MARGIN_MS,
+    }
+
+
+def test_the_best_paid_order_is_trained_first_and_one_at_a_time(bench: Bench, place: Callable[..., bytes]) -> None:
+    place(reward_grains=10 * POT)
+    best = place(reward_grains=30 * POT)
+    place(reward_grains=20 * POT)
+    for _ in range(3):
+        bench.loop.step()
+    assert bench.runner.only.parameters["workspace"].endswith(best.hex()[:24])
+
+
+def test_own_orders_and_those_about_to_close_are_left_alone(bench: Bench, place: Callable[..., bytes]) -> None:
+    bench.market.client = ME
+    place(client=ME.address)
+    bench.loop.step()
+    assert not bench.runner.jobs
+    bench.market.client = PROVIDERS[1]
+    late = place(client=PROVIDERS[1].address)
+    bench.market.now_ms = bench.market.order(late).closes_ms - 2 * COMMIT_MARGIN_MS + 1
+    bench.loop.step()
+    assert not bench.runner.jobs
+    bench.market.now_ms -= 1
+    bench.loop.step()
+    assert bench.runner.only
+
+
+def test_each_better_model_is_committed_to_but_not_too_often(bench: Bench, place: Callable[..., bytes]) -> None:
+    order_id = place()
+    bench.loop.step()
+    bench.loop.step()
+    assert bench.of(Claim) == []  # no model yet
+    graph = bench.market.order(order_id).order.model.digest
+
+    def commitment(data: bytes, salt: int) -> bytes:
+        mid = model_id(graph, sha256(data))
+        return claim_commitment(bench.market.network_id, order_id, ME.address, mid, salt.to_bytes(32, "big"))
+
+    bench.submit_model(b"first")
+    bench.loop.step()
+    assert [claim.commitment for claim in bench.of(Claim)] == [commitment(b"first", 1)]
+    bench.loop.step()
+    assert len(bench.of(Claim)) == 1
+    bench.submit_model(b"second")
+    bench.later(MIN_COMMIT_INTERVAL_MS - 1)
+    assert len(bench.of(Claim)) == 1
+    bench.later(1)
+    assert [claim.commitment for claim in bench.of(Claim)][1:] == [commitment(b"second", 2)]
+
+
+def test_the_last_model_before_the_deadline_is_committed_to_at_once(bench: Bench, place: Callable[..., bytes]) -> None:
+    order_id = place()
+    bench.loop.step()
+    closes_ms = bench.market.order(order_id).closes_ms
+    bench.market.now_ms = closes_ms - COMMIT_MARGIN_MS - 1
+    bench.submit_model(b"first")
+    bench.loop.step()
+    bench.submit_model(b"second")
+    bench.loop.step()
+    assert len(bench.of(Claim)) == 1
+    bench.market.now_ms += 1
+    bench.loop.step()
+    assert len(bench.of(Claim)) == 2
+
+
+def test_the_salt_is_on_disk_before_the_commitment_leaves(bench: Bench, place: Callable[..., bytes]) -> None:
+    order_id = place()
+    bench.loop.step()
+    bench.submit_model(b"model")
+    bench.client.failing_submit = OSError("killed here")
+    bench.loop.step()
+    assert bench.of(Claim) == []
+    (kept,) = json.loads((bench.loop.order_folder(order_id) / "memory.json").read_text())["commits"]
+    assert kept["submitted"] is False and kept["salt"] == (1).to_bytes(32, "big").hex()
+    bench.client.failing_submit = None
+    bench.again().step()
+    bench.market.wait(MIN_COMMIT_INTERVAL_MS)
+    bench.loop.step()
+    (claim,) = bench.of(Claim)
+    assert claim.commitment == claim_commitment(
+        bench.market.network_id, order_id, ME.address, bytes.fromhex(kept["mid"]), bytes.fromhex(kept["salt"])
+    )
+    bench.later(10 * MIN_COMMIT_INTERVAL_MS)
+    assert len(bench.of(Claim)) == 1
+
+
+def test_the_commitment_that_the_ledger_has_is_revealed_once(bench: Bench, place: Callable[..., bytes]) -> None:
+    """A later model that was not committed to in time stays on this host."""
+    order_id = place()
+    bench.loop.step()
+    bench.submit_model(b"in time")
+    bench.loop.step()
+    bench.submit_model(b"too late")
+    bench.market.wait_for(order_id, Window.REVEAL)
+    bench.loop.step()
+    (reveal,) = bench.of(RevealModel)
+    assert reveal.mid == model_id(bench.market.order(order_id).order.model.digest, sha256(b"in time"))
+    assert bench.store.fetch(reveal.weights, limit_bytes=100, timeout_s=60) == b"in time"
+    bench.loop.step()
+    assert len(bench.of(RevealModel)) == 1
+    assert not bench.loop.memories.active()[0].training
+
+
+def test_a_refused_commitment_is_not_repeated(
+    bench: Bench, place: Callable[..., bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    order_id = place()
+    bench.loop.step()
+    bench.submit_model(b"model")
+    held = bench.loop.feed.view(order_id)
+    bench.market.now_ms = bench.market.order(order_id).closes_ms
+    assert held is not None
+    with caplog.at_level(logging.INFO):
+        bench.loop.advance(bench.loop.memories.active()[0], held)  # as the loop saw it a moment ago
+        bench.loop.advance(bench.loop.memories.active()[0], held)
+    assert len(bench.of(Claim)) == 1
+    assert "event=commit_too_late" in caplog.text
+
+
+def test_a_winner_claims_when_the_epoch_is_confirmed(bench: Bench, place: Callable[..., bytes]) -> None:
+    market = bench.market
+    order_id = place()
+    bench.loop.step()
+    bench.submit_model(b"model")
+    bench.loop.step()
+    market.wait_for(order_id, Window.REVEAL)
+    bench.loop.step()
+    finish_with(market, order_id, total=90)
+    bench.loop.step()
+    assert bench.loop.finished == 0 and bench.wallet.claimed == []
+    market.settle_all()
+    bench.loop.step()
+    assert bench.wallet.claimed == [(ME.address, bench.client.account(ME.address).earned_grains)]
+    assert bench.loop.finished == 1
+    memory = json.loads((bench.loop.order_folder(order_id) / "memory.json").read_text())
+    assert (memory["finished"], memory["outcome"]) == (True, "won")
+
+
+def finish_with(market: Market, order_id: bytes, total: int) -> None:
+    """Validators score the revealed models alike until the order is sealed."""
+    from pot_lab.protocol.records import ClaimScore, validation_commitment
+    from pot_lab.protocol.transactions import CommitScores, OpenedScore, OpenScores, ScoreCommitment
+    from tests.protocol.scenes import VALIDATORS
+    from tests.protocol.world import link
+
+    market.release(order_id)
+    mids = [claim.mid for claim in market.order(order_id).claims.values() if claim.mid]
+    opened = [OpenedScore(mid, ClaimScore(total, 100, True), bytes(32), link("t"), POT, bytes(32)) for mid in mids]
+    for validator in VALIDATORS:
+        items = tuple(
+            ScoreCommitment(
+                one.mid,
+                validation_commitment(
+                    market.network_id, order_id, one.mid, validator.address, one.score, one.transcript_root,
+                    one.stake_grains, one.salt,
+                ),
+            )
+            for one in opened
+        )  # fmt: skip
+        market.must(validator, CommitScores(order_id, items))
+    for validator in VALIDATORS:
+        market.must(validator, OpenScores(order_id, tuple(opened)))
+    market.wait_for(order_id, Window.FINALIZATION)
+
+
+def test_an_order_that_nobody_trained_is_put_away(bench: Bench, place: Callable[..., bytes]) -> None:
+    order_id = place()
+    bench.loop.step()
+    bench.market.wait_for(order_id, Window.VOID)
+    bench.loop.step()
+    assert bench.loop.finished == 0  # the client's refund may hold a payout
+    bench.market.settle_all()
+    bench.loop.step()
+    assert bench.loop.finished == 1 and bench.loop.memories.active() == []
+    assert bench.loop.knows(order_id) and bench.again().knows(order_id)
+
+
+def test_an_order_without_its_data_is_put_away_and_the_next_one_begun(
+    bench: Bench, place: Callable[..., bytes], tmp_path: Path
+) -> None:
+    bad = place(reward_grains=30 * POT)
+    (tmp_path / "blobs" / bench.market.order(bad).order.train.digest.hex()).unlink()
+    good = place(reward_grains=10 * POT)
+    bench.loop.step()
+    memory = json.loads((bench.loop.order_folder(bad) / "memory.json").read_text())
+    assert memory["finished"] and memory["outcome"].startswith("unusable: there is no such blob")
+    bench.loop.step()
+    assert bench.runner.only.parameters["workspace"].endswith(good.hex()[:24])
+
+
+def test_a_recipe_that_cannot_be_run_is_an_unusable_order(bench: Bench, place: Callable[..., bytes]) -> None:
+    order_id = place()
+    bench.runner.refusal = NotebookUnusable("the notebook is too large")
+    bench.loop.step()
+    assert bench.loop.knows(order_id) and bench.loop.finished == 1
+
+
+def test_a_lost_job_is_resumed_three_times_and_frees_the_provider_then(
+    bench: Bench, place: Callable[..., bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    place(reward_grains=30 * POT)
+    other = place(reward_grains=10 * POT)
+    bench.loop.step()
+    job = bench.runner.only
+    for tries in (1, 2, 3):
+        job.state = "lost"
+        bench.loop.step()
+        assert bench.runner.resumed == [job.id] * tries and job.state == "running"
+    assert len(bench.runner.jobs) == 1
+    job.state = "failed"
+    bench.loop.step()
+    assert bench.runner.resumed == [job.id] * 3 and "event=job_failed" in caplog.text
+    assert [str(one.workspace)[-24:] for one in bench.runner.jobs.values()][1:] == [other.hex()[:24]]
+
+
+def test_the_limit_counts_orders_at_hand(market: Market, store: Store, tmp_path: Path, place) -> None:
+    bench = Bench(market, store, tmp_path, limit=1)
+    place(reward_grains=30 * POT)
+    place(reward_grains=10 * POT)
+    bench.loop.step()
+    bench.runner.only.state = "cancelled"
+    bench.loop.step()
+    bench.loop.step()
+    assert len(bench.runner.jobs) == 1
+
+
+def test_a_lost_salt_is_logged_and_harms_nothing(
+    bench: Bench, place: Callable[..., bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    order_id = place()
+    bench.loop.step()
+    bench.submit_model(b"model")
+    bench.loop.step()
+    bench.loop.memories.active()[0].commits.clear()
+    bench.market.wait_for(order_id, Window.REVEAL)
+    bench.loop.step()
+    assert "event=salt_lost" in caplog.text and bench.of(RevealModel) == []
+
+
+def test_models_are_listed_oldest_first(tmp_path: Path) -> None:
+    assert submitted_models(tmp_path) == []
+    (tmp_path / "models").mkdir()
+    for name in ("00002.safetensors", "00010.safetensors", "00001.safetensors", "note.txt"):
+        (tmp_path / "models" / name).touch()
+    assert [path.name[:5] for path in submitted_models(tmp_path)] == ["00001", "00002", "00010"]

@@ -1,0 +1,332 @@
+"""Validator and verifier against a real ledger: what is scored, committed to, opened, compared, and what survives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pot_lab.crypto.canonical import sha256
+from pot_lab.jobs.loop import Loop
+from pot_lab.jobs.validator import ValidatorLoop
+from pot_lab.jobs.verifier import VerifierLoop, compare
+from pot_lab.jobs.workspace import BadWorkspace, Workspace, read_results
+from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import ClaimScore, claim_commitment, model_id, validation_commitment
+from pot_lab.protocol.transactions import Claim, CommitScores, OpenScores, RevealModel
+from pot_lab.store import Store
+from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
+from tests.protocol.scenes import PROVIDERS, VALIDATORS
+from tests.protocol.world import POT, key
+
+ME = VALIDATORS[0]
+VERIFIER = key("verifier")
+SALT = bytes(31) + b"\x01"
+
+
+class Bench:
+    """A scoring loop with everything that it works with; `again` makes a new one on the same folder."""
+
+    def __init__(self, kind: type[Loop[Any]], identity: Any, market: Market, store: Store, home: Path) -> None:
+        self.kind, self.market, self.store, self.home = kind, market, store, home
+        self.runner, self.client, self.wallet = HeldRunner(), InProcessClient(market, identity), Wallet()
+        self.loop = self.again()
+
+    def again(self) -> Loop[Any]:
+        self.salts = iter(range(1, 1 << 20))
+        self.loop = self.kind(
+            self.client,
+            self.store,
+            self.runner,
+            Path("recipe.ipynb"),
+            self.home,
+            make_claimer=lambda: self.wallet,
+            clock_ms=lambda: self.market.now_ms,
+            random_bytes=lambda count: next(self.salts).to_bytes(count, "big"),
+        )
+        self.market.followers.append(self.loop.feed.on_batch)
+        return self.loop
+
+    def of(self, kind: type) -> list[Any]:
+        return [body for body in self.client.submitted if isinstance(body, kind)]
+
+    def memory(self, order_id: bytes) -> dict[str, Any]:
+        return json.loads((self.loop.order_folder(order_id) / "memory.json").read_text())
+
+    def score(self, **changes: Any) -> None:
+        """What the notebook does: results and transcripts for every model that is there."""
+        write_results(self.runner.only.workspace, **changes)
+
+
+def write_results(workspace: Path, **changes: Any) -> None:
+    results = []
+    (workspace / "transcripts").mkdir(exist_ok=True)
+    for mid in Workspace(workspace).order["models"]:
+        name = f"transcripts/{mid}.bin"
+        (workspace / name).write_bytes(b"transcript of " + mid.encode())
+        root = sha256(mid.encode()).hex()
+        result = {"mid": mid, "total": 80, "count": 100, "valid": True, "root": root, "transcript": name, "error": None}
+        results.append({**result, **changes})
+    (workspace / "results.json").write_text(json.dumps(results))
+
+
+@pytest.fixture
+def bench(market: Market, store: Store, tmp_path: Path) -> Bench:
+    return Bench(ValidatorLoop, ME, market, store, tmp_path)
+
+
+@pytest.fixture
+def verifier(market: Market, store: Store, tmp_path: Path) -> Bench:
+    return Bench(VerifierLoop, VERIFIER, market, store, tmp_path)
+
+
+@pytest.fixture
+def to_scores(market: Market, store: Store, place: Callable[..., bytes]) -> Callable[[], bytes]:
+    """An order in its score window, with a model of each provider."""
+
+    def bring() -> bytes:
+        order_id = place()
+        models = {}
+        for provider in PROVIDERS:
+            link = store.put(b"weights of " + provider.address)
+            mid = models[provider] = model_id(market.order(order_id).order.model.digest, link.digest)
+            commitment = claim_commitment(market.network_id, order_id, provider.address, mid, SALT)
+            market.must(provider, Claim(order_id, commitment))
+        market.wait_for(order_id, Window.REVEAL)
+        for provider, mid in models.items():
+            link = store.put(b"weights of " + provider.address)
+            market.must(provider, RevealModel(order_id, mid, link, SALT))
+        market.release(order_id)
+        assert market.order(order_id).window == Window.SCORE
+        return order_id
+
+    return bring
+
+
+def test_an_assignment_becomes_a_workspace_and_a_job(bench: Bench, to_scores: Callable[[], bytes]) -> None:
+    order_id = to_scores()
+    bench.loop.step()
+    assert bench.runner.only.kind == "validator"
+    task = Workspace(bench.runner.only.workspace)
+    mids = {claim.mid.hex() for claim in bench.market.order(order_id).claims.values()}
+    assert set(task.order["models"]) == mids and task.order["test_root"] == bytes(range(32)).hex()
+    assert (task.graph, task.read("test.safetensors")) == (b"graph0", b"test0")
+    assert {task.read(f"models/{mid}.safetensors") for mid in mids} == {b"weights of " + p.address for p in PROVIDERS}
+    bench.loop.step()
+    assert len(bench.runner.jobs) == 1
+
+
+def test_a_stranger_to_the_order_does_not_score(
+    market: Market, store: Store, tmp_path: Path, to_scores: Callable[[], bytes]
+) -> None:
+    order_id = to_scores()
+    late = key("late validator")
+    market.stake(late, Role.VALIDATOR)
+    bench = Bench(ValidatorLoop, late, market, store, tmp_path)
+    bench.loop.step()
+    assert not bench.runner.jobs and bench.memory(order_id)["outcome"] == "not drawn" and bench.loop.finished == 0
+
+
+def test_scores_are_committed_once_and_opened_with_their_transcripts(
+    bench: Bench, to_scores: Callable[[], bytes]
+) -> None:
+    market = bench.market
+    others = [Bench(ValidatorLoop, other, market, bench.store, bench.home) for other in VALIDATORS[1:]]
+    order_id = to_scores()
+    for other in others:
+        other.loop.step()
+        other.score()
+    for other in others[1:]:
+        other.loop.step()
+    bench.loop.step()
+    bench.loop.step()
+    assert bench.of(CommitScores) == []  # the notebook has not ended
+    bench.score()
+    bench.loop.step()
+    (commit,) = bench.of(CommitScores)
+    for number, item in enumerate(commit.items, 1):
+        root, salt = sha256(item.mid.hex().encode()), number.to_bytes(32, "big")
+        assert item.commitment == validation_commitment(
+            market.network_id, order_id, item.mid, ME.address, ClaimScore(80, 100, True), root, POT, salt
+        )
+    assert len(commit.items) == 2
+    bench.loop.step()
+    assert len(bench.of(CommitScores)) == 1 and bench.of(OpenScores) == []
+    others[0].loop.step()
+    assert market.order(order_id).window == Window.OPEN_SCORES  # all have committed
+    for one in (bench, *others):
+        one.loop.step()
+    bench.loop.step()
+    (opened,) = bench.of(OpenScores)
+    assert [one.mid for one in opened.items] == [item.mid for item in commit.items]
+    for one in opened.items:
+        transcript = bench.store.fetch(one.transcript, limit_bytes=1000, timeout_s=60)
+        assert transcript == b"transcript of " + one.mid.hex().encode()
+    assert {v.score for v in bench.client.order(order_id).validations} == {ClaimScore(80, 100, True)}
+    market.wait_for(order_id, Window.FINALIZATION)
+    bench.loop.step()
+    assert bench.loop.finished == 0
+    market.settle_all()
+    bench.loop.step()
+    assert bench.loop.finished == 1 and bench.memory(order_id)["outcome"] == "scored"
+    assert bench.wallet.claimed == [(ME.address, bench.client.account(ME.address).earned_grains)]
+
+
+def test_salts_are_on_disk_before_commitments_leave_and_are_used_again(
+    bench: Bench, to_scores: Callable[[], bytes]
+) -> None:
+    order_id = to_scores()
+    bench.loop.step()
+    bench.score()
+    bench.client.failing_submit = OSError("killed here")
+    bench.loop.step()
+    kept = bench.memory(order_id)
+    assert not kept["committed"] and [item["salt"][-2:] for item in kept["items"]] == ["01", "02"]
+    bench.client.failing_submit = None
+    bench.again().step()
+    (commit,) = bench.of(CommitScores)
+    assert len(commit.items) == 2 and bench.memory(order_id)["items"] == kept["items"]
+
+
+def test_what_the_ledger_has_already_is_not_committed_again(bench: Bench, to_scores: Callable[[], bytes]) -> None:
+    """Killed after the commitments were ordered and before that was written down."""
+    order_id = to_scores()
+    bench.loop.step()
+    bench.score()
+    bench.loop.step()
+    path = bench.loop.order_folder(order_id) / "memory.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "committed": False}))
+    bench.again().step()
+    assert len(bench.of(CommitScores)) == 1 and bench.memory(order_id)["committed"]
+
+
+def test_killed_while_the_workspace_was_made_it_is_made_again(bench: Bench, to_scores: Callable[[], bytes]) -> None:
+    order_id = to_scores()
+    bench.runner.refusal = OSError(28, "no room")
+    bench.loop.step()
+    assert not bench.runner.jobs and bench.loop.knows(order_id)
+    bench.runner.refusal = None
+    bench.again().step()
+    assert len(Workspace(bench.runner.only.workspace).order["models"]) == 2
+
+
+def test_a_model_that_cannot_be_fetched_is_left_out(
+    bench: Bench, to_scores: Callable[[], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    order_id = to_scores()
+    claim = next(iter(bench.market.order(order_id).claims.values()))
+    assert claim.weights is not None
+    (bench.home / "blobs" / claim.weights.digest.hex()).unlink()
+    bench.loop.step()
+    models = Workspace(bench.runner.only.workspace).order["models"]
+    assert len(models) == 1 and claim.mid.hex() not in models and "event=model_irretrievable" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["bench", "verifier"])
+def test_an_order_whose_test_data_cannot_be_had_is_put_away(
+    kind: str, to_scores: Callable[[], bytes], request: pytest.FixtureRequest
+) -> None:
+    one: Bench = request.getfixturevalue(kind)
+    order_id = to_scores()
+    (one.home / "blobs" / one.market.order(order_id).order.test.link.digest.hex()).unlink()
+    one.loop.step()
+    assert one.loop.finished == 1 and one.memory(order_id)["outcome"].startswith("unusable: ")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mid": "zz"}, {"root": "aa"}, {"total": "80"}, {"valid": None}, {"root": "AA" * 32}]
+)
+def test_results_of_another_shape_stop_neither_the_loop_nor_the_other_orders(
+    changes: dict[str, Any], bench: Bench, to_scores: Callable[[], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    to_scores()
+    bench.loop.step()
+    bench.score(**changes)
+    bench.loop.step()
+    second = to_scores()
+    bench.loop.step()
+    assert "results cannot be read" in caplog.text and bench.of(CommitScores) == []
+    assert second.hex()[:24] in {job.workspace.name for job in bench.runner.jobs.values()}
+    with pytest.raises(BadWorkspace):
+        read_results(next(iter(bench.runner.jobs.values())).workspace)
+
+
+def test_a_job_that_is_gone_for_good_scores_nothing(bench: Bench, to_scores: Callable[[], bytes]) -> None:
+    order_id = to_scores()
+    bench.loop.step()
+    bench.score()
+    bench.runner.only.state = "cancelled"
+    bench.loop.step()
+    assert bench.of(CommitScores) == []
+    bench.market.wait_for(order_id, Window.VOID)
+    bench.market.settle_all()
+    bench.loop.step()
+    assert bench.memory(order_id)["outcome"] == "did not score"
+
+
+def test_refused_openings_are_not_repeated(
+    bench: Bench, to_scores: Callable[[], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    order_id = to_scores()
+    bench.loop.step()
+    bench.score()
+    bench.loop.step()
+    bench.market.wait_for(order_id, Window.OPEN_SCORES)
+    bench.loop.memories.active()[0].items[0].salt = bytes(32).hex()
+    bench.loop.step()
+    bench.loop.step()
+    assert len(bench.of(OpenScores)) == 1 and "event=scores_refused" in caplog.text
+
+
+def test_a_verifier_names_every_validation_that_differs(
+    verifier: Bench, bench: Bench, to_scores: Callable[[], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    market, order_id = verifier.market, to_scores()
+    for one in (verifier, bench):
+        one.loop.step()
+    bench.score(total=79)
+    verifier.score()
+    bench.loop.step()
+    verifier.loop.step()
+    assert not (verifier.loop.order_folder(order_id) / "report.json").exists()  # nothing is open yet
+    market.wait_for(order_id, Window.OPEN_SCORES)
+    bench.loop.step()
+    market.wait_for(order_id, Window.VOID)  # one of four validators is no quorum
+    verifier.loop.step()
+    report = json.loads((verifier.loop.order_folder(order_id) / "report.json").read_text())
+    assert report["checked"] == 2 and len(report["differing"]) == 2 and report["order_id"] == order_id.hex()
+    assert {one["validator"] for one in report["differing"]} == {ME.address.hex()}
+    assert [one["seen"] for one in report["differing"]] == [[79, 100, True]] * 2
+    assert "event=verified" in caplog.text
+    assert verifier.loop.finished == 1
+    assert verifier.memory(order_id)["outcome"] == "2 validations checked, 2 differ"
+
+
+def test_equal_scores_do_not_differ_and_another_root_does(
+    verifier: Bench, bench: Bench, to_scores: Callable[[], bytes]
+) -> None:
+    order_id = to_scores()
+    for one in (verifier, bench):
+        one.loop.step()
+        one.score()
+        one.loop.step()
+    bench.market.wait_for(order_id, Window.OPEN_SCORES)
+    bench.loop.step()
+    view, results = bench.client.order(order_id), read_results(verifier.runner.only.workspace)
+    assert results is not None
+    assert compare(view, results).differing == [] and compare(view, results).checked == 2
+    results[0].root = "00" * 32
+    assert [one.mid for one in compare(view, results).differing] == [results[0].mid]
+    assert compare(view, results[:1]).checked == 1  # a model that the verifier could not have
+
+
+def test_a_verifier_that_cannot_score_puts_the_order_away(verifier: Bench, to_scores: Callable[[], bytes]) -> None:
+    order_id = to_scores()
+    verifier.loop.step()
+    verifier.runner.only.state = "cancelled"
+    verifier.loop.step()
+    assert verifier.loop.finished == 1 and verifier.memory(order_id)["outcome"] == "could not score"
