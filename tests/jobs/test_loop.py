@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pot_lab.errors import PotLabError
@@ -83,10 +84,20 @@ def test_a_role_is_registered_once_and_needs_its_stake(make: Callable[..., Any],
     assert refusal.value.seen == "0 POT"
     wanted = market.parameters.min_stake_grains[Role.VALIDATOR]
     address = key("newcomer").address
-    market.chain(ChainEvent("staked", 1, 0, address, int(Role.VALIDATOR), wanted - 1, b"", (wanted - 1,)))
+    staked = ChainEvent(
+        kind="staked",
+        block=1,
+        log_index=0,
+        account=address,
+        role=int(Role.VALIDATOR),
+        amount_grains=wanted - 1,
+        subject=b"",
+        detail=(wanted - 1,),
+    )
+    market.chain(staked)
     with pytest.raises(InsufficientStake):
         newcomer.register()
-    market.chain(ChainEvent("staked", 2, 0, address, int(Role.VALIDATOR), 1, b"", (wanted,)))
+    market.chain(msgspec.structs.replace(staked, block=2, amount_grains=1, detail=(wanted,)))
     newcomer.register()
     newcomer.register()
     assert newcomer.client.submitted == [Register(int(Role.VALIDATOR))]
@@ -195,8 +206,6 @@ class Account:
         self.client, self.grains, self.reads = client, grains, 0
 
     def __call__(self, address: bytes) -> Any:
-        import msgspec
-
         self.reads += 1
         proof = (b"\x01" * 32,)
         return msgspec.structs.replace(

@@ -228,7 +228,17 @@ def finish_with(market: Market, order_id: bytes, total: int) -> None:
 
     market.release(order_id)
     mids = [claim.mid for claim in market.order(order_id).claims.values() if claim.mid]
-    opened = [OpenedScore(mid, ClaimScore(total, 100, True), bytes(32), link("t"), POT, bytes(32)) for mid in mids]
+    opened = [
+        OpenedScore(
+            mid=mid,
+            score=ClaimScore(total, 100, True),
+            transcript_root=bytes(32),
+            transcript=link("t"),
+            stake_grains=POT,
+            salt=bytes(32),
+        )
+        for mid in mids
+    ]
     for validator in VALIDATORS:
         items = tuple(
             ScoreCommitment(

@@ -99,7 +99,7 @@ def to_scores(market: Market, store: Store, place: Callable[..., bytes]) -> Call
         market.wait_for(order_id, Window.REVEAL)
         for provider, mid in models.items():
             link = store.put(b"weights of " + provider.address)
-            market.must(provider, RevealModel(order_id, mid, link, SALT))
+            market.must(provider, RevealModel(order_id=order_id, mid=mid, weights=link, salt=SALT))
         market.release(order_id)
         assert market.order(order_id).window == Window.SCORE
         return order_id
