@@ -199,3 +199,15 @@ def test_every_path_that_a_page_names_is_there() -> None:
             if not any((base / name).exists() for base in (ROOT, ROOT / "pot_lab", page.parent)):
                 absent.append(f"{page.relative_to(ROOT)}: {name}")
     assert absent == []
+
+
+def test_prose_has_at_most_100_columns() -> None:
+    """Tables and code may be wider: their lines cannot be broken."""
+    long = []
+    for page in [*ROOT.glob("*.md"), *pages()]:
+        code = False
+        for number, line in enumerate(page.read_text().splitlines(), 1):
+            code ^= line.lstrip().startswith("```")
+            if len(line) > 100 and " " in line and not code and not line.startswith(("|", "<!--", "![")):
+                long.append(f"{page.relative_to(ROOT)}:{number}")
+    assert long == []
