@@ -23,12 +23,10 @@ class RequestId(Record, frozen=True):
     Attributes:
         account: the 20-byte address whose signature the request carries.
         nonce: the account's own counter; the application refuses one that does not grow.
-        digest: 32 bytes that name the request for its author (the application's choice).
     """
 
     account: bytes
     nonce: int
-    digest: bytes
 
 
 class Seat(Record, frozen=True):

@@ -75,7 +75,7 @@ class RecordPool:
             raise BadSignature(
                 "a record was not signed by its account", seen=format_address(signer), wanted=format_address(account)
             )
-        return RequestId(account, int.from_bytes(request[_HEAD_BYTES : _HEAD_BYTES + _NONCE_BYTES], "big"), digest)
+        return RequestId(account, int.from_bytes(request[_HEAD_BYTES : _HEAD_BYTES + _NONCE_BYTES], "big"))
 
     def execute(self, batch: Batch) -> Execution:
         """Add the batch's records to the pool: each gets its number, or the refusal of a nonce that does not grow."""

@@ -43,7 +43,7 @@ class LedgerApplication:
     def validate(self, request: bytes) -> RequestId:
         """Authenticate a transaction: size, shape, network, signature; raises PotLabError with the rule it breaks."""
         transaction = self._open(request)
-        return RequestId(transaction.account, transaction.nonce, transaction.digest)
+        return RequestId(transaction.account, transaction.nonce)
 
     def execute(self, batch: Batch) -> Execution:
         """Apply an agreed batch; every request in it passed `validate`."""

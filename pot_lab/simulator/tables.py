@@ -62,7 +62,7 @@ class Bundle:
         """Any record of Table 3's size; raises Malformed."""
         if len(request) not in RECORD_BYTES:
             raise Malformed("no record of Table 3", seen=len(request))
-        return RequestId(request[:_ACCOUNT_BYTES], 0, sha256(request))
+        return RequestId(request[:_ACCOUNT_BYTES], 0)
 
     def execute(self, batch: Batch) -> Execution:
         """Count the batch's records."""

@@ -80,7 +80,7 @@ class Register:
         if len(request) < ACCOUNT_BYTES + NONCE_BYTES or request.endswith(b"invalid"):
             raise Malformed("no register request", seen=request)
         nonce = int.from_bytes(request[ACCOUNT_BYTES : ACCOUNT_BYTES + NONCE_BYTES], "big")
-        return RequestId(request[:ACCOUNT_BYTES], nonce, sha256(request))
+        return RequestId(request[:ACCOUNT_BYTES], nonce)
 
     def execute(self, batch: Batch) -> Execution:
         replies = []

@@ -10,7 +10,7 @@ from pot_lab.consensus.batching import Pending, QueueFull, RequestPool
 
 def entry(account: int, nonce: int, size_bytes: int = 10, seen_ms: int = 0) -> Pending:
     digest = account.to_bytes(16, "big") + nonce.to_bytes(16, "big")
-    id_ = RequestId(account.to_bytes(20, "big"), nonce, digest)
+    id_ = RequestId(account.to_bytes(20, "big"), nonce)
     return Pending(digest, bytes(size_bytes), id_, seen_ms, spread=False)
 
 

@@ -58,7 +58,7 @@ class Toy:
         if len(request) < 73:
             raise Malformed("no toy request", seen=request)
         account = recover(tagged_hash("toy", NETWORK_ID, request[65:]), request[:65])
-        return RequestId(account, int.from_bytes(request[65:73], "big"), sha256(request))
+        return RequestId(account, int.from_bytes(request[65:73], "big"))
 
     def execute(self, batch: Batch) -> Execution:
         replies, events = [], []

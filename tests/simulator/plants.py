@@ -346,7 +346,7 @@ class TrustingLedger(LedgerApplication):
         except PotLabError:
             transaction = decode(request, Transaction, limit_bytes=TRANSACTION_LIMIT_BYTES)
             self._opened[request] = transaction
-            return RequestId(transaction.account, transaction.nonce, transaction.digest)
+            return RequestId(transaction.account, transaction.nonce)
 
 
 class MintingLedger(LedgerApplication):

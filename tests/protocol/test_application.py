@@ -1,0 +1,119 @@
+"""The ledger behind consensus' interface: what it remembers of a transaction between admission and execution."""
+
+from __future__ import annotations
+
+import pytest
+
+from pot_lab.agreement.application import Batch, RequestId
+from pot_lab.crypto.canonical import decode, encode
+from pot_lab.crypto.identity import BadSignature, recover
+from pot_lab.protocol import application
+from pot_lab.protocol.application import LedgerApplication
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.transactions import Register, Reply, sign
+from tests.protocol.world import START_MS, World, key
+
+ALICE = key("alice")
+
+
+class Recoveries:
+    """The real recovery of a signer, counted."""
+
+    def __init__(self) -> None:
+        self.digests: list[bytes] = []
+
+    def __call__(self, digest: bytes, signature: bytes) -> bytes:
+        self.digests.append(digest)
+        return recover(digest, signature)
+
+
+@pytest.fixture
+def recoveries() -> Recoveries:
+    return Recoveries()
+
+
+@pytest.fixture
+def ledger(recoveries: Recoveries) -> LedgerApplication:
+    return LedgerApplication(World().genesis, recover=recoveries)
+
+
+def register(ledger: LedgerApplication, nonce: int) -> bytes:
+    return sign(ledger.ledger.state.genesis.network_id, Register(int(Role.PROVIDER)), ALICE, nonce)
+
+
+def test_a_transaction_is_authenticated_once_for_admission_and_execution(
+    ledger: LedgerApplication, recoveries: Recoveries
+) -> None:
+    request = register(ledger, 7)
+    assert ledger.validate(request) == ledger.validate(bytes(bytearray(request))) == RequestId(ALICE.address, 7)
+    execution = ledger.execute(Batch(1, START_MS, (request,)))
+    assert len(recoveries.digests) == 1
+    assert decode(execution.replies[0], Reply, limit_bytes=1 << 12).code == "InsufficientStake"
+
+
+def test_a_transaction_is_hashed_once(ledger: LedgerApplication, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, hashed = register(ledger, 1), []
+    digest = application.Transaction.digest.fget
+    monkeypatch.setattr(
+        application.Transaction, "digest", property(lambda each: hashed.append(each.nonce) or digest(each))
+    )
+    ledger.validate(request)
+    ledger.execute(Batch(1, START_MS, (request,)))
+    assert hashed == [1]
+
+
+def test_what_was_not_signed_by_its_account_is_not_remembered(
+    ledger: LedgerApplication, recoveries: Recoveries
+) -> None:
+    request = register(ledger, 1)
+    forged = request[:-1] + bytes([request[-1] ^ 1])
+    for _ in range(2):
+        with pytest.raises(BadSignature):
+            ledger.validate(forged)
+    assert len(recoveries.digests) == 2
+
+
+def test_the_oldest_are_forgotten_when_too_many_wait(
+    ledger: LedgerApplication, recoveries: Recoveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [register(ledger, nonce) for nonce in range(100, 104)]
+    each_bytes = len(requests[0]) + 1_024
+    monkeypatch.setattr(application, "_REMEMBERED_BYTES", 3 * each_bytes)
+    for request in requests:
+        ledger.validate(request)
+    for request in requests[1:]:
+        ledger.validate(request)
+    assert len(recoveries.digests) == 4, "three fit"
+    ledger.validate(requests[0])
+    assert len(recoveries.digests) == 5, "the first was forgotten"
+    ledger.validate(requests[1])
+    assert len(recoveries.digests) == 6, "and made room by forgetting the second"
+    monkeypatch.setattr(application, "_REMEMBERED_BYTES", 1)
+    for _ in range(2):
+        ledger.validate(requests[2])
+    assert len(recoveries.digests) == 7, "the newest always stays"
+
+
+def test_it_answers_as_the_ledger_that_executed_the_same(ledger: LedgerApplication) -> None:
+    other = Ledger(ledger.ledger.state.genesis)
+    request = register(ledger, 1)
+    ledger.validate(request)
+    execution = ledger.execute(Batch(1, START_MS, (request,), 0))
+    replies, events = other.execute(1, START_MS, [ledger._open(request)])
+    assert execution.replies == tuple(encode(reply) for reply in replies)
+    assert execution.events == tuple(encode(event) for event in events)
+    assert execution.digest == other.state.digest == ledger.ledger.state.digest
+    assert ledger.snapshot() == other.snapshot() and ledger.due_ms() == other.due_ms()
+    third = LedgerApplication(ledger.ledger.state.genesis)
+    third.restore(ledger.snapshot())
+    assert third.snapshot() == ledger.snapshot()
+    assert third.query("network", b"") == ledger.query("network", b"")
+
+
+def test_the_seats_are_the_same_object_until_the_aggregators_change(ledger: LedgerApplication) -> None:
+    seats = ledger.seats()
+    assert [seat.address for seat in seats] == [each.key for each in ledger.ledger.state.aggregators]
+    assert ledger.seats() is seats
+    ledger.ledger.state.aggregators = ledger.ledger.state.aggregators[:-1]
+    assert len(ledger.seats()) == len(seats) - 1
