@@ -51,13 +51,17 @@ class RecordPool:
 
     def __init__(self, network_id: bytes) -> None:
         self._network_id = network_id
-        self._opened: OrderedDict[bytes, RequestId] = OrderedDict()
+        self._opened: OrderedDict[bytes, tuple[RequestId, bytes]] = OrderedDict()
         self._nonces: dict[bytes, int] = {}
         self._count = 0
         self._digest = tagged_hash(_TAG, network_id)
 
     def validate(self, request: bytes) -> RequestId:
         """Check size and signature; raises Malformed or BadSignature."""
+        return self._authenticated(request)[0]
+
+    def _authenticated(self, request: bytes) -> tuple[RequestId, bytes]:
+        """Whose record it is, and the digest that was signed; remembered."""
         found = self._opened.get(request)
         if found is None:
             found = self._opened[request] = self._open(request)
@@ -65,7 +69,7 @@ class RecordPool:
                 self._opened.popitem(last=False)
         return found
 
-    def _open(self, request: bytes) -> RequestId:
+    def _open(self, request: bytes) -> tuple[RequestId, bytes]:
         if len(request) not in _SIZES:
             raise Malformed("no record of Table 3", seen=f"{len(request)} bytes", wanted=sorted(_SIZES))
         account = request[SIGNATURE_BYTES:_HEAD_BYTES]
@@ -75,20 +79,20 @@ class RecordPool:
             raise BadSignature(
                 "a record was not signed by its account", seen=format_address(signer), wanted=format_address(account)
             )
-        return RequestId(account, int.from_bytes(request[_HEAD_BYTES : _HEAD_BYTES + _NONCE_BYTES], "big"))
+        return RequestId(account, int.from_bytes(request[_HEAD_BYTES : _HEAD_BYTES + _NONCE_BYTES], "big")), digest
 
     def execute(self, batch: Batch) -> Execution:
         """Add the batch's records to the pool: each gets its number, or the refusal of a nonce that does not grow."""
         replies, added = [], []
         for request in batch.requests:
-            record = self.validate(request)
+            record, digest = self._authenticated(request)
             if record.nonce <= self._nonces.get(record.account, -1):
                 replies.append(b"refused: nonce")
                 continue
             self._nonces[record.account] = record.nonce
             self._count += 1
             replies.append(b"%d" % self._count)
-            added.append(record.digest)
+            added.append(digest)
         self._digest = tagged_hash(_TAG, self._digest, *added)
         return Execution(tuple(replies), tuple(added), self._digest)
 
