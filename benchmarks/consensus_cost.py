@@ -47,7 +47,7 @@ def table_4(nodes: int, runs: int) -> list[dict[str, Any]]:
         with MeasuringNetwork(nodes, durability) as network:
             for orders, validations in SCENARIOS:
                 for admitted in (True, False) if durability == "flush" else (True,):
-                    figure = measure_bundle(network, orders, validations, runs, admitted=admitted, say=log)
+                    figure = measure_bundle(network, orders, validations, runs, admitted=admitted, report=log)
                     log(f"{orders} + {validations}, admitted {admitted}: {figure['median_s']} s")
                     keep("consensus", figure)
                     found.append(figure)
@@ -61,7 +61,7 @@ def measure(chosen: argparse.Namespace) -> list[dict[str, Any]]:
         if "table4" in chosen.part:
             found += table_4(nodes, chosen.runs)
         if "throughput" in chosen.part:
-            found.append(measure_throughput(nodes, chosen.seconds, say=log))
+            found.append(measure_throughput(nodes, chosen.seconds, report=log))
             keep("throughput", found[-1])
     if "wan" in chosen.part:
         found.append(table_5())

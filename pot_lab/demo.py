@@ -1,8 +1,8 @@
 """The demo: one whole order on a local testnet, from a notebook's call to payouts on the chain, with every part real.
 
 Starts a testnet and eight miners as processes, orders a CNN on scikit-learn's digits, closes the researcher's
-connection, watches from outside until the order is settled, comes back for the model and scores it again to the same
-bits. Everything it made stays in a run directory; everything it started is stopped, also at Ctrl-C.
+connection, watches from outside until the order is settled, fetches the model and scores it again to the same bits.
+Everything it made stays in a run directory; everything it started is stopped, also on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -48,27 +48,36 @@ STOP_TIMEOUT_S = 15.0
 
 
 class DemoFailed(PotLabError):
-    """The demo's order did not end as it should."""
+    """The demo's order did not end settled and paid, or the demo could not begin."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Run:
-    """One demo: where it writes, and what it started."""
+    """One demo: where it writes, and what it started.
+
+    Attributes:
+        folder: the run directory.
+        train_for: how long providers train; None: by the speed of this machine.
+        report: gets each line.
+        kill_backup: whether an aggregator is killed and started again on the way.
+        started_s: when the demo began, on the monotonic clock.
+        miners: processes by account name.
+    """
 
     folder: Path
     train_for: str | None
-    say: Callable[[str], None]
+    report: Callable[[str], None]
     kill_backup: bool = False
-    started: float = field(default_factory=time.monotonic)
+    started_s: float = field(default_factory=time.monotonic)
     miners: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def tell(self, text: str) -> None:
-        """One line, with the time since the start."""
-        self.say(f"{time.monotonic() - self.started:6.1f} s  {text}")
+    def log(self, text: str) -> None:
+        """Report one line with the seconds since the start."""
+        self.report(f"{time.monotonic() - self.started_s:6.1f} s  {text}")
 
 
 def run_demo(
-    folder: Path, *, train_for: str | None = None, kill_backup: bool = False, say: Callable[[str], None] = print
+    folder: Path, *, train_for: str | None = None, kill_backup: bool = False, report: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Run one whole order and return its summary, which is also written to `folder/summary.json`.
 
@@ -76,20 +85,21 @@ def run_demo(
         folder: the run directory; must not exist or be empty.
         train_for: how long the providers train; None: by how long torch takes to start here, at least 20 s.
         kill_backup: kill one aggregator with -9 while the order runs, and start it again.
-        say: gets the lines of the live account.
+        report: gets a line for everything that happens.
     Raises:
-        DemoFailed: the order did not end settled, or something does not add up; everything was stopped.
+        DemoFailed: the folder is not empty, a miner ended early, the order did not end settled, not everybody claimed
+            its pay, or the model's score has other bits. Everything was stopped.
     """
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()):
         raise DemoFailed("the run directory is not empty", seen=str(folder), wanted="a new one")
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder, train_for, say, kill_backup)
+    run = Run(folder=folder, train_for=train_for, report=report, kill_backup=kill_backup)
     before = os.environ.get("POT_LAB_HOME")
     os.environ["POT_LAB_HOME"] = str(folder / "home")
     try:
         with _stopping_everything(run):
-            testnet = Testnet.up("demo", report=run.tell)
+            testnet = Testnet.up("demo", report=run.log)
             return _one_order(run, testnet)
     finally:
         if before is None:
@@ -102,7 +112,7 @@ def _one_order(run: Run, testnet: Testnet) -> dict[str, Any]:
     for role, account, settings in MINERS:
         with uninterrupted():
             run.miners[account] = _start_miner(run, testnet, role, account, settings)
-    run.tell(f"started {len(run.miners)} miners: 3 providers, 4 validators, 1 verifier")
+    run.log(f"started {len(run.miners)} miners: 3 providers, 4 validators, 1 verifier")
     order_id = _post(run, testnet)
     view = _watch(run, testnet, order_id)
     if view.window is not Window.SETTLED:
@@ -112,8 +122,9 @@ def _one_order(run: Run, testnet: Testnet) -> dict[str, Any]:
 
 
 def digits() -> tuple[Any, tuple[Any, Any], tuple[Any, Any]]:
-    """A small CNN and scikit-learn's handwritten digits: `(net, (x_train, y_train), (x_test, y_test))`; float32 [n, 1,
-    8, 8] and int64 [n].
+    """A small CNN and scikit-learn's handwritten digits.
+
+    Returns: `(net, (x_train, y_train), (x_test, y_test))`; inputs float32 [n, 1, 8, 8] in 0 .. 1, targets int64 [n].
     """
     import torch
     from sklearn.datasets import load_digits
@@ -140,23 +151,23 @@ def digits() -> tuple[Any, tuple[Any, Any], tuple[Any, Any]]:
 
 
 def _post(run: Run, testnet: Testnet) -> bytes:
-    """The researcher's part: order and leave."""
+    """The researcher's part: order and close the connection."""
     from pot_lab.notebook.lab import Lab
 
     begun = time.monotonic()
     net, train, test = digits()
     train_for = run.train_for or _enough_time(time.monotonic() - begun)
-    run.tell(
+    run.log(
         f"the client orders a CNN on scikit-learn's digits (1257 training, 540 test examples), {train_for} to train"
     )
     with Lab(NetworkConfig.load(testnet.network_file), testnet.identity("client")) as lab:
         order = lab.order(model=net, train=train, test=test, reward=25, train_for=train_for, title="digits CNN")
-    run.tell(f"order {order.id.hex()[:12]} is posted, 25 POT in escrow; the client has left")
+    run.log(f"order {order.id.hex()[:12]} is posted, 25 POT in escrow; the client has disconnected")
     return order.id
 
 
 def _enough_time(torch_start_s: float) -> str:
-    """Time for three providers to start a kernel and torch each, beside each other, and to train."""
+    """Time for three providers to start a kernel and torch each at the same time, and to train."""
     return f"{max(20, 5 * math.ceil(4 * torch_start_s / 5))}s"
 
 
@@ -171,14 +182,14 @@ def _watch(run: Run, testnet: Testnet, order_id: bytes) -> OrderView:
         while True:
             view = client.order(order_id)
             for line in _news(last, view, names):
-                run.tell(line)
+                run.log(line)
             left = -(-(view.closes_ms - time.time_ns() // 1_000_000) // 1000)
             if view.window is Window.COMMIT and left != counted and left % 5 == 0 and left > 0:
-                run.tell(f"   training: {seconds_text(left * 1000)} left, {len(view.claims)} claims")
+                run.log(f"   training: {seconds_text(left * 1000)} left, {len(view.claims)} claims")
                 counted = left
             if run.kill_backup and not killed and view.window is Window.COMMIT and len(view.claims) >= 1:
                 killed = True
-                _hurt_a_backup(run, testnet, client)
+                _kill_a_backup(run, testnet, client)
             if view.ended:
                 return view
             last = view
@@ -187,7 +198,7 @@ def _watch(run: Run, testnet: Testnet, order_id: bytes) -> OrderView:
 
 
 def _news(before: OrderView | None, now: OrderView, names: dict[bytes, str]) -> Iterator[str]:
-    """What changed between two looks at an order, in lines that a person follows."""
+    """What changed between two views of an order, in lines for a person."""
     if before is None or before.window is not now.window:
         opened_ms = now.timeline[-1].opened_ms
         closes = f", {seconds_text(now.closes_ms - opened_ms)} at the most" if now.closes_ms else ""
@@ -209,8 +220,8 @@ def _news(before: OrderView | None, now: OrderView, names: dict[bytes, str]) -> 
         yield f"   {names[validator]} opened: {scores}"
     if now.winner and not (before and before.winner):
         claim = next(c for c in now.claims if c.provider == now.winner)
-        assert claim.agreed is not None
-        yield f"   winner: {names[now.winner]} with {claim.agreed.total} of {claim.agreed.count}"
+        score = f" with {claim.agreed.total} of {claim.agreed.count}" if claim.agreed else ""
+        yield f"   winner: {names[now.winner]}{score}"
     if now.window is Window.SETTLED:
         yield f"   settled on the chain in epoch {now.epoch}"
     if now.void_reason:
@@ -218,20 +229,20 @@ def _news(before: OrderView | None, now: OrderView, names: dict[bytes, str]) -> 
 
 
 def _names(testnet: Testnet) -> dict[bytes, str]:
-    """What the testnet calls each account, aggregators too."""
+    """Each account's name in the testnet, aggregators included."""
     names = {testnet.identity(name).address: name for name in testnet.accounts()}
     entries = NetworkConfig.load(testnet.network_file).aggregators
     return names | {entry.address: f"aggregator-{entry.index}" for entry in entries}
 
 
-def _hurt_a_backup(run: Run, testnet: Testnet, client: LedgerClient) -> None:
+def _kill_a_backup(run: Run, testnet: Testnet, client: LedgerClient) -> None:
     primary = next(status.primary for status in client.status() if status.reachable)
     victim = (primary + 1) % client.config.n
     os.kill(testnet.pid(f"aggregator-{victim}"), signal.SIGKILL)
-    run.tell(f"   aggregator {victim} was killed with -9")
+    run.log(f"   aggregator {victim} was killed with -9")
     time.sleep(2)
     testnet.start_aggregator(victim)
-    run.tell(f"   aggregator {victim} was started again from its log")
+    run.log(f"   aggregator {victim} was started again from its log")
 
 
 def _await_claims(run: Run, testnet: Testnet, view: OrderView) -> dict[bytes, int]:
@@ -249,18 +260,18 @@ def _await_claims(run: Run, testnet: Testnet, view: OrderView) -> dict[bytes, in
         while True:
             claimed = {account: wallet.claimed_grains(account) for account in earners}
             if all(claimed[account] >= owed[account] for account in earners):
-                run.tell(f"   {len(earners)} accounts claimed {pot(sum(claimed.values()))} POT on the chain")
+                run.log(f"   {len(earners)} accounts claimed {pot(sum(claimed.values()))} POT on the chain")
                 return claimed
             if time.monotonic() > deadline:
                 late = [format_address(account) for account in earners if claimed[account] < owed[account]]
-                raise DemoFailed("not everybody has claimed its pay", seen=", ".join(late), wanted="all of them")
+                raise DemoFailed("accounts have not claimed their pay", seen=", ".join(late), wanted="all of them")
             time.sleep(0.2)
     finally:
         wallet.close()
 
 
 def _collect(run: Run, testnet: Testnet, order_id: bytes, claimed: dict[bytes, int]) -> dict[str, Any]:
-    """The client comes back: model, leaderboard, timeline, summary."""
+    """The client connects again: model, leaderboard, timeline, summary."""
     import torch
 
     from pot_lab.chain.lookup import find_settlement
@@ -283,19 +294,19 @@ def _collect(run: Run, testnet: Testnet, order_id: bytes, claimed: dict[bytes, i
         torch.set_num_threads(threads)
         score = scores[0]
         if any(other.digest != score.digest or other.root != score.root for other in scores):
-            raise DemoFailed("the same score came out in different bits", seen=[s.digest.hex()[:16] for s in scores])
+            raise DemoFailed("the same model was scored to different bits", seen=[s.digest.hex()[:16] for s in scores])
         net, inputs = order.model(), order.test_data()[0]
         with torch.no_grad():
             agreeing = int((net(inputs).argmax(1) == order.test_data()[1]).sum())
-        run.tell(
-            f"the client is back: exact score {score.total} of {score.count}, "
+        run.log(
+            f"the client is connected again: exact score {score.total} of {score.count}, "
             f"the ledger's to the bit (float32: {agreeing})"
         )
         board = order.leaderboard()
         board.to_csv(run.folder / "leaderboard.csv")
         order.timeline(str(run.folder / "timeline.png"))
-    assert config.chain is not None
-    settled = find_settlement(config.chain.rpc_url, contracts_of(config), view.epoch)
+    contracts = contracts_of(config)
+    settled = find_settlement(config.chain.rpc_url, contracts, view.epoch) if config.chain else None
     names = _names(testnet)
     notebooks = _keep_notebooks(run)
     summary = {
@@ -343,14 +354,14 @@ def _collect(run: Run, testnet: Testnet, order_id: bytes, claimed: dict[bytes, i
         "verified": _verifier_report(run),
         "model_path": str(run.folder / "model"),
         "notebooks": notebooks,
-        "elapsed_s": round(time.monotonic() - run.started, 1),
+        "elapsed_s": round(time.monotonic() - run.started_s, 1),
     }
     (run.folder / "summary.json").write_text(json.dumps(summary, indent=1))
-    run.tell("leaderboard")
+    run.log("leaderboard")
     for rank, row in board.iterrows():
         name = names[bytes.fromhex(row["provider"][2:])]
-        run.say(f"          {rank}. {name:<12} {row['total']} of {row['count']}   paid {row['payout_pot']:g} POT")
-    run.tell(
+        run.report(f"          {rank}. {name:<12} {row['total']} of {row['count']}   paid {row['payout_pot']:g} POT")
+    run.log(
         f"done; summary, timeline, leaderboard, model and {len(notebooks)} executed notebooks "
         f"are in {_short(run.folder)}"
     )
@@ -407,13 +418,13 @@ def _check_miners(run: Run) -> None:
 
 @contextlib.contextmanager
 def _stopping_everything(run: Run) -> Iterator[None]:
-    """Whatever happens inside, nothing is left running afterwards; a second Ctrl-C does not get in between."""
+    """Stop every process at the end of the block, however it ends; a second Ctrl-C does not interrupt that."""
     try:
         yield
     finally:
         try:
             before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: nobody sends us signals
+        except ValueError:  # not the main thread, which alone gets signals
             before = {}
         try:
             _stop_miners(run)

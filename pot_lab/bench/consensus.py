@@ -1,7 +1,7 @@
 """Table 4: how long real aggregators take to agree on a bundle of orders and validations.
 
-One client says O orders and V validations, each signed by an account of its own, and has f+1 equal replies to every
-one of them when the clock stops. It starts when the client begins to send. With `admitted` it starts at the
+One client submits O orders and V validations, each signed by an account of its own, and has f+1 equal replies to every
+one of them when the clock stops. The clock starts when the client begins to send. With `admitted` it starts at the
 pre-prepare: all records wait in every aggregator's queue by then, their signatures checked, and the primary is allowed
 to propose them. That is what the paper's program measures, which checks no client's signature at all.
 """
@@ -23,7 +23,7 @@ from pot_lab.network.client.client import NetworkClient
 MAX_RECORDS, MAX_RUNS = 500, 10_000
 _WARM_UP = 2
 _HANG_S = 60.0
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def measure_consensus(
@@ -34,30 +34,30 @@ def measure_consensus(
     *,
     admitted: bool = False,
     durability: str = "fsync",
-    say: Say = lambda _: None,
+    report: Report = lambda _: None,
 ) -> dict[str, Any]:
-    """One cell of Table 4, or what stands for it here.
+    """Measure one cell of Table 4, or a bundle of another size.
 
     Args:
         n: aggregators.
         orders, validations: the bundle.
         runs: how often; two more before are not counted.
-        admitted: leave the way to the aggregators and the accounts' signatures out of the time.
+        admitted: do not count the way to the aggregators and the checks of the accounts' signatures.
         durability: "fsync" or "flush".
-        say: gets a line for each step that takes long.
+        report: gets a line for each step that takes long.
     Returns: what `pot-lab bench consensus --json` prints; times in seconds, `cpu_s` is the processor time of all
-        aggregators for a run and what is around it. A run that is not over within a minute is counted under `hangs`
-        and ends the measurement.
+        aggregators for a run and what is around it. A run that takes longer than a minute is counted under `hangs` and
+        ends the measurement.
     Raises:
-        BadSetting: no such measurement.
+        BadSetting: an argument is out of range.
         NetworkFailed: an aggregator ended.
     """
     _check(orders, validations, runs)
     network = MeasuringNetwork(n, durability)
-    say(f"starting {n} aggregators")
+    report(f"starting {n} aggregators")
     with network:
-        say(f"they are together after {network.start_s:.1f} s")
-        return measure_bundle(network, orders, validations, runs, admitted=admitted, say=say)
+        report(f"all aggregators are connected after {network.start_s:.1f} s")
+        return measure_bundle(network, orders, validations, runs, admitted=admitted, report=report)
 
 
 def measure_bundle(
@@ -67,9 +67,14 @@ def measure_bundle(
     runs: int,
     *,
     admitted: bool = False,
-    say: Say = lambda _: None,
+    report: Report = lambda _: None,
 ) -> dict[str, Any]:
-    """The same on a network that runs already."""
+    """As `measure_consensus`, on a network that runs already.
+
+    Raises:
+        BadSetting: an argument is out of range.
+        NetworkFailed: an aggregator ended, or no run was finished.
+    """
     _check(orders, validations, runs)
     config = network.config
     sizes = [ORDER_BYTES] * orders + [VALIDATION_BYTES] * validations
@@ -89,7 +94,7 @@ def measure_bundle(
             try:
                 taken_s = _time_admitted(client, bundle) if admitted else _time(client, bundle)
             except PotLabError as error:
-                say(f"run {run} hangs: {error}")
+                report(f"run {run} hangs: {error}")
                 hangs += 1
                 break
             network.settle(client, _HANG_S)
@@ -98,7 +103,7 @@ def measure_bundle(
         cpu_s = network.cpu_s() - cpu_s
         views = {status.view for status in client.status().result()}
     if not times_s:
-        raise NetworkFailed("no run came to its end", wanted=f"within {_HANG_S:g} s")
+        raise NetworkFailed("no run was finished", wanted=f"within {_HANG_S:g} s")
     return {
         "nodes": config.n,
         "orders": orders,

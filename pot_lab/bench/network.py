@@ -1,4 +1,4 @@
-"""A network of aggregator processes on loopback, made to be measured and then thrown away."""
+"""A network of aggregator processes on loopback, made to be measured and then deleted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 from pot_lab.agreement.quorum import LARGEST_SET, SMALLEST_SET
 from pot_lab.bench.node import keys_of
 from pot_lab.crypto.canonical import sha256
-from pot_lab.errors import PotLabError
+from pot_lab.errors import InvariantBroken, PotLabError
 from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.config import DURABILITIES, NetworkConfig
 from pot_lab.network.loopback import entries_on_loopback
@@ -28,11 +28,11 @@ _NETWORK_ID = sha256(b"a network made to be measured")
 
 
 class BadSetting(PotLabError):
-    """A measurement was asked for that makes no sense."""
+    """An argument of a measurement is out of range."""
 
 
 class NetworkFailed(PotLabError):
-    """An aggregator ended, or the network did not come together."""
+    """An aggregator ended, or the aggregators did not all connect."""
 
 
 def whole_number(name: str, value: int, low: int, high: int) -> int:
@@ -43,16 +43,16 @@ def whole_number(name: str, value: int, low: int, high: int) -> int:
 
 
 class MeasuringNetwork:
-    """n aggregator processes around a `RecordPool` each; a context manager, after which none of them is left.
+    """n aggregator processes around a `RecordPool` each; a context manager that stops them all at its end.
 
     Args:
         n: how many.
         durability: "fsync" or "flush", see `network.toml`.
     Attributes:
         config: the network.
-        start_s: how long all of them took to come together.
+        start_s: how long it took until all were connected.
     Raises:
-        BadSetting: no such network.
+        BadSetting: an argument is out of range.
     """
 
     def __init__(self, n: int, durability: str) -> None:
@@ -88,10 +88,10 @@ class MeasuringNetwork:
         self._stop()
 
     def settle(self, client: NetworkClient, timeout_s: float, height: int = 0) -> None:
-        """Wait until every aggregator answers, hears all others, and stands at the same height, at least `height`.
+        """Wait until every aggregator answers, receives from all others, and has the same height, at least `height`.
 
         Raises:
-            NetworkFailed: one of them ended, or they are not together in time.
+            NetworkFailed: one of them ended, or that is not so after `timeout_s`.
         """
         deadline_s = time.monotonic() + timeout_s
         while True:
@@ -107,7 +107,7 @@ class MeasuringNetwork:
             if time.monotonic() > deadline_s:
                 away = [each.index for each in found if not each.reachable]
                 raise NetworkFailed(
-                    "the aggregators did not come together",
+                    "the aggregators did not all connect",
                     seen=f"not reachable: {away}, heights: {sorted(heights)}",
                     wanted=f"all at one height >= {height} within {timeout_s:g} s",
                 )
@@ -132,7 +132,8 @@ class MeasuringNetwork:
         with uninterrupted(), open(folder / f"stderr-{index}", "wb") as stderr:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=stderr, start_new_session=True)
             self._processes.append(process)
-        assert process.stdin is not None
+        if process.stdin is None:
+            raise InvariantBroken("an aggregator was started without its stdin")
         process.stdin.write(self._seed.hex().encode() + b"\n")
         process.stdin.flush()
 

@@ -1,7 +1,7 @@
 """One aggregator process of a measuring network: `python -m pot_lab.bench.node NETWORK INDEX DATA`.
 
-The seed of its keys comes as the first line of stdin, and the end of stdin means that whoever measures is gone: then it
-stops, however that happened.
+The seed of its keys is the first line of stdin. The end of stdin means that the measuring process has ended, for
+whatever reason; then this one stops.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pot_lab.network.aggregator.run import run_aggregator
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
 
-_PATIENCE_MS = 60_000
+_TIMEOUT_MS = 60_000
 
 
 def keys_of(seed: bytes, index: int) -> tuple[Identity, CurveKeyPair]:
@@ -36,8 +36,8 @@ def keys_of(seed: bytes, index: int) -> tuple[Identity, CurveKeyPair]:
 
 
 def parameters_of(n: int) -> ConsensusParameters:
-    """The usual limits; nobody doubts the primary for a minute, since hundreds of processes share few cores."""
-    return ConsensusParameters(request_timeout_ms=_PATIENCE_MS // max(1, n // 16), forward_delay_ms=_PATIENCE_MS)
+    """The default limits, but no view change for a minute: hundreds of processes share few cores."""
+    return ConsensusParameters(request_timeout_ms=_TIMEOUT_MS // max(1, n // 16), forward_delay_ms=_TIMEOUT_MS)
 
 
 class HeldPool(RequestPool):
@@ -54,7 +54,7 @@ class HeldPool(RequestPool):
 class HeldRecords(RecordPool):
     """Records that can be admitted first and proposed later: how `--admitted` leaves the admission out of its time.
 
-    Queries, besides the pool's: `hold` and `open` shut and open this aggregator's queue, `admitted` tells how many
+    Queries, besides the pool's: `hold` and `open` close and open this aggregator's queue, `admitted` returns how many
     requests wait in it.
     """
 
@@ -69,7 +69,7 @@ class HeldRecords(RecordPool):
         aggregator.replica.pool = self.pool
 
     def query(self, name: str, arguments: bytes) -> bytes:
-        """See the class."""
+        """Answer `hold`, `open`, `admitted` and the pool's own queries; raises UnknownQuestion."""
         if name == "admitted":
             return b"%d" % len(self.pool)
         if name in ("hold", "open"):
@@ -80,7 +80,11 @@ class HeldRecords(RecordPool):
 
 
 def main(arguments: list[str]) -> int:
-    """Run one aggregator until it is told to stop, or its parent is gone."""
+    """Run one aggregator until SIGTERM or the end of stdin; returns the process's exit code.
+
+    Args:
+        arguments: NETWORK (path of network.toml), INDEX (from 0), DATA (folder).
+    """
     network_file, index, data = arguments[0], int(arguments[1]), Path(arguments[2])
     seed = bytes.fromhex(sys.stdin.readline())
     try:

@@ -1,6 +1,6 @@
 """Signed records of the sizes in the paper's Table 3, and the application that keeps them.
 
-The paper's aggregators synchronise a pool of orders, validations and challenges. This is that pool and no more: each
+The paper's aggregators synchronise a pool of orders, validations and challenges. This is only that pool: each
 record carries its account's signature, which every replica checks; an account's nonces grow; the state is a chain of
 digests. The real ledger's records are larger than Table 3's, so sizes like the paper's need an application of their
 own.
@@ -34,7 +34,7 @@ class _State(Record, frozen=True):
 
 
 class UnknownQuestion(PotLabError):
-    """A pool of records answers no such query."""
+    """A pool of records has no such query."""
 
 
 def signed_record(network_id: bytes, identity: Identity, nonce: int, size_bytes: int) -> bytes:
@@ -71,7 +71,7 @@ class RecordPool:
 
     def _open(self, request: bytes) -> tuple[RequestId, bytes]:
         if len(request) not in _SIZES:
-            raise Malformed("no record of Table 3", seen=f"{len(request)} bytes", wanted=sorted(_SIZES))
+            raise Malformed("not the size of a record in Table 3", seen=f"{len(request)} bytes", wanted=sorted(_SIZES))
         account = request[SIGNATURE_BYTES:_HEAD_BYTES]
         digest = tagged_hash(_TAG, self._network_id, request[SIGNATURE_BYTES:])
         signer = recover(digest, request[:SIGNATURE_BYTES])
@@ -97,16 +97,16 @@ class RecordPool:
         return Execution(tuple(replies), tuple(added), self._digest)
 
     def due_ms(self) -> int | None:
-        """Never: a pool has no deadlines."""
+        """None: a pool has no deadlines."""
         return None
 
     def seats(self) -> None:
-        """Always the same."""
+        """None: the set of aggregators never changes."""
 
     def query(self, name: str, arguments: bytes) -> bytes:
-        """`count`: how many records there are."""
+        """Answer `count`: how many records there are, in decimal; raises UnknownQuestion."""
         if name != "count":
-            raise UnknownQuestion("a pool of records does not know this question", seen=name, wanted="count")
+            raise UnknownQuestion("a pool of records has no such query", seen=name, wanted="count")
         return b"%d" % self._count
 
     def snapshot(self) -> bytes:
@@ -114,6 +114,6 @@ class RecordPool:
         return encode(_State(self._count, tuple(sorted(self._nonces.items())), self._digest))
 
     def restore(self, snapshot: bytes) -> None:
-        """Take over a snapshot's state."""
+        """Replace the state by a snapshot's; raises Malformed."""
         state = decode(snapshot, _State, limit_bytes=_SNAPSHOT_BYTES)
         self._count, self._nonces, self._digest = state.count, dict(state.nonces), state.digest

@@ -1,7 +1,7 @@
-"""Transactions a second at saturation, and latency there, at a tenth of it, one by one, and after a pause.
+"""Transactions a second at saturation, and latency there, at a tenth of that load, one by one, and after a pause.
 
 Every record is signed by its account, and every replica checks that. Accounts spread over a few client connections keep
-a fixed number of records on the way; what comes back in the measured time, after a warm-up, is the throughput.
+a fixed number of records in flight; those answered in the measured time, after a warm-up, are the throughput.
 """
 
 from __future__ import annotations
@@ -23,43 +23,45 @@ from pot_lab.network.client.io_thread import IoThread
 
 MAX_SECONDS = 3_600
 _CLIENTS, _ACCOUNTS_EACH = 8, 8
-_SAID_AT_ONCE = 64
+_SUBMITTED_AT_ONCE = 64
 _PREPARED_PER_S = 24_000
-"""Divided by the number of aggregators, more than this hardware takes a second; what is said beyond is signed then."""
+"""Divided by the number of aggregators, more than this hardware takes a second; records beyond them are signed while it
+is measured.
+"""
 _ALONE, _IDLE_PAUSE_S = 100, 0.05
 _WARM_UP_SHARE = 0.25
 _TIMEOUT_S = 60.0
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def measure_throughput(
-    n: int, seconds: float, *, durability: str = "fsync", say: Say = lambda _: None
+    n: int, seconds: float, *, durability: str = "fsync", report: Report = lambda _: None
 ) -> dict[str, Any]:
-    """Saturate a network, then give it a tenth of what it took, then one transaction at a time: at once after the one
-    before, as benchmarks of its peers do, and after a pause in which caches and processor go cold.
+    """Saturate a network, then load it with a tenth of that, then with one transaction at a time: immediately after the
+    previous reply, as benchmarks of similar systems do, and after a pause in which caches and processor go cold.
 
     Args:
         n: aggregators.
         seconds: how long each of the first two parts is measured.
         durability: "fsync" or "flush".
-        say: gets a line for each step that takes long.
+        report: gets a line for each step that takes long.
     Returns: what `pot-lab bench throughput --json` prints.
     Raises:
-        BadSetting: no such measurement.
-        NetworkFailed: an aggregator ended, or answers no more.
+        BadSetting: an argument is out of range.
+        NetworkFailed: an aggregator ended, or no longer answers.
     """
     whole_number("seconds", int(seconds), 1, MAX_SECONDS)
     network = MeasuringNetwork(n, durability)
     before = calibrate()
-    say(f"starting {n} aggregators")
+    report(f"starting {n} aggregators")
     with network, _clients(network) as clients:
-        say(f"they are together after {network.start_s:.1f} s")
+        report(f"all aggregators are connected after {network.start_s:.1f} s")
         load = _Load(clients)
         load.prepare(round(_PREPARED_PER_S / n * (1 + _WARM_UP_SHARE) * seconds))
         cpu_s = network.cpu_s()
         full = load.saturate(seconds)
         cpu_s = network.cpu_s() - cpu_s
-        say(f"{full.per_s:.0f} transactions a second")
+        report(f"{full.per_s:.0f} transactions a second")
         tenth = load.paced(full.per_s / 10, seconds)
         one_by_one_ms, idle_ms = (_alone(network, _ALONE, pause_s) for pause_s in (0.0, _IDLE_PAUSE_S))
         memory_mb = network.peak_memory_mb()
@@ -80,7 +82,7 @@ def measure_throughput(
 
 
 def _in_flight(n: int) -> int:
-    """Records of one client on the way: enough for full batches, and no more than a second or two of work."""
+    """Records of one client in flight: enough for full batches, and at most a second or two of work."""
     return max(125, 1_000 // n)
 
 
@@ -117,9 +119,9 @@ def _clients(network: MeasuringNetwork) -> Iterator[list[NetworkClient]]:
 
 
 def _alone(network: MeasuringNetwork, count: int, pause_s: float) -> list[float]:
-    """Latencies in milliseconds of one client's transactions, one by one, so long after the one before is answered.
+    """Latencies in milliseconds of one client's transactions, each submitted `pause_s` after the previous reply.
 
-    On a connection of its own, as a researcher has: the thread that the others share looks at all their sockets.
+    On a connection of its own, as a researcher has: the thread that the other connections share polls all of them.
     """
     account, network_id, times_ms = _Account(), network.config.network_id, []
     with NetworkClient(network.config) as client:
@@ -141,16 +143,16 @@ class _Load:
         self._limit = len(clients) * _in_flight(clients[0].config.n)
         self._clients = deque((client, deque(_Account() for _ in range(_ACCOUNTS_EACH))) for client in clients)
         self._changed = threading.Condition()
-        self._on_the_way = 0
+        self._in_flight_now = 0
         self._error: BaseException | None = None
         self._answered: list[tuple[float, float]] = []
 
     def saturate(self, seconds: float) -> _Part:
-        """As much as the network takes."""
+        """Submit as much as the network takes, for `seconds`."""
         return self._run(seconds, None)
 
     def paced(self, per_s: float, seconds: float) -> _Part:
-        """So many a second, evenly."""
+        """Submit `per_s` transactions a second, evenly, for `seconds`."""
         return self._run(seconds, per_s)
 
     def _run(self, seconds: float, per_s: float | None) -> _Part:
@@ -158,60 +160,62 @@ class _Load:
         warm_s = max(1.0, _WARM_UP_SHARE * seconds)
         start_s = time.perf_counter()
         end_s = start_s + warm_s + seconds
-        said = 0
+        submitted = 0
         while (now_s := time.perf_counter()) < end_s:
-            if per_s is not None and said >= (now_s - start_s) * per_s:
-                time.sleep(min(end_s - now_s, (said + 1) / per_s - (now_s - start_s)))
+            if per_s is not None and submitted >= (now_s - start_s) * per_s:
+                time.sleep(min(end_s - now_s, (submitted + 1) / per_s - (now_s - start_s)))
                 continue
             with self._changed:
-                if not self._changed.wait_for(lambda: self._on_the_way < self._limit or self._error, _TIMEOUT_S):
-                    raise NetworkFailed("the network answers no more", wanted=f"within {_TIMEOUT_S:g} s")
-                room = self._limit - self._on_the_way
+                if not self._changed.wait_for(lambda: self._in_flight_now < self._limit or self._error, _TIMEOUT_S):
+                    raise NetworkFailed("the network no longer answers", wanted=f"within {_TIMEOUT_S:g} s")
+                room = self._limit - self._in_flight_now
             self._raise_error()
-            count = 1 if per_s is not None else min(room, _SAID_AT_ONCE)
-            self._say(count)
-            said += count
+            count = 1 if per_s is not None else min(room, _SUBMITTED_AT_ONCE)
+            self._submit(count)
+            submitted += count
         with self._changed:
-            self._changed.wait_for(lambda: not self._on_the_way or self._error, _TIMEOUT_S)
+            self._changed.wait_for(lambda: not self._in_flight_now or self._error, _TIMEOUT_S)
         self._raise_error()
         part = _Part()
         part.all_answered = len(self._answered)
-        measured = [(asked_s, at_s) for asked_s, at_s in self._answered if start_s + warm_s <= at_s < end_s]
-        part.latencies_ms = [1_000 * (at_s - asked_s) for asked_s, at_s in measured]
+        measured = [
+            (submitted_at_s, at_s) for submitted_at_s, at_s in self._answered if start_s + warm_s <= at_s < end_s
+        ]
+        part.latencies_ms = [1_000 * (at_s - submitted_at_s) for submitted_at_s, at_s in measured]
         part.per_s = len(measured) / seconds
         if not measured:
-            raise NetworkFailed("nothing was answered in the measured time", wanted=f"within {seconds:g} s")
+            raise NetworkFailed("no transaction was answered in the measured time", wanted=f"within {seconds:g} s")
         return part
 
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
 
-    def _say(self, count: int) -> None:
+    def _submit(self, count: int) -> None:
         client, records = self._records(count)
         with self._changed:
-            self._on_the_way += count
-        asked_s = time.perf_counter()
+            self._in_flight_now += count
+        submitted_at_s = time.perf_counter()
         for call in client.submit_all(records, timeout_s=_TIMEOUT_S):
-            call.future.add_done_callback(lambda done: self._done(done, asked_s))
+            call.future.add_done_callback(lambda done: self._done(done, submitted_at_s))
 
-    def _done(self, done: Future[bytes], asked_s: float) -> None:
+    def _done(self, done: Future[bytes], submitted_at_s: float) -> None:
         error = done.exception()
         with self._changed:
-            self._on_the_way -= 1
-            self._answered.append((asked_s, time.perf_counter()))
+            self._in_flight_now -= 1
+            self._answered.append((submitted_at_s, time.perf_counter()))
             self._error = self._error or error
             self._changed.notify()
 
     def prepare(self, count: int) -> None:
-        """Sign so many records now, not while it is measured: real accounts sign on machines of their own."""
+        """Sign `count` records before measuring: real accounts sign on machines of their own."""
         for _ in range(count // (_CLIENTS * _ACCOUNTS_EACH) + 1):
             for _, accounts in self._clients:
                 for account in accounts:
                     account.sign(self._network_id)
 
     def _records(self, count: int) -> tuple[NetworkClient, list[bytes]]:
-        """The next client, and so many records of its accounts."""
+        """The next client, and `count` records of its accounts."""
         client, accounts = self._clients[0]
         self._clients.rotate(-1)
         records = []
@@ -222,7 +226,7 @@ class _Load:
 
 
 class _Account:
-    """An account and the records that it has signed and not said."""
+    """An account and the records that it has signed and not submitted."""
 
     def __init__(self) -> None:
         self._identity, self._nonce = Identity.generate(), 0

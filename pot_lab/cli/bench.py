@@ -39,7 +39,7 @@ def consensus(
 
     interrupt_on_sigterm()
     found = measure_consensus(
-        nodes, orders, validations, runs, admitted=admitted, durability=durability, say=print_aside
+        nodes, orders, validations, runs, admitted=admitted, durability=durability, report=print_aside
     )
     _print_figures(found, as_json)
 
@@ -54,7 +54,7 @@ def throughput(nodes: int, seconds: int, durability: str, as_json: bool) -> None
     from pot_lab.bench.throughput import measure_throughput
 
     interrupt_on_sigterm()
-    _print_figures(measure_throughput(nodes, seconds, durability=durability, say=print_aside), as_json)
+    _print_figures(measure_throughput(nodes, seconds, durability=durability, report=print_aside), as_json)
 
 
 def table_rows(

@@ -26,6 +26,6 @@ def demo(run_dir: Path | None, train_for: str | None, kill_backup: bool, as_json
 
     interrupt_on_sigterm()
     folder = run_dir or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    summary = run_demo(folder, train_for=train_for, kill_backup=kill_backup, say=click.echo)
+    summary = run_demo(folder, train_for=train_for, kill_backup=kill_backup, report=click.echo)
     if as_json:
         click.echo(json.dumps(summary))

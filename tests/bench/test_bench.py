@@ -80,7 +80,7 @@ def test_a_measurement_without_sense_is_refused_in_one_line(
         MeasuringNetwork(4, "perhaps")
 
 
-def test_an_aggregator_that_ends_is_told_and_nothing_is_left() -> None:
+def test_an_aggregator_that_ends_is_reported_and_nothing_is_left() -> None:
     with MeasuringNetwork(4, "flush") as network, NetworkClient(network.config) as client:
         victim = nodes_of(psutil.Process())[2]
         victim.kill()
@@ -103,7 +103,7 @@ def test_whoever_stops_a_measurement_leaves_no_process_behind(tmp_path: Path, nu
         )
     try:
         deadline_s = time.monotonic() + 180
-        while "together" not in (tmp_path / "err").read_text():
+        while "connected" not in (tmp_path / "err").read_text():
             assert bench.poll() is None and time.monotonic() < deadline_s
             time.sleep(0.05)
         nodes = nodes_of(psutil.Process(bench.pid))
