@@ -12,7 +12,7 @@ from typing import Any
 from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
 from pot_lab.crypto.sealed_box import SealingKey
-from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, CURVE_FILE, PASSWORD_FILE, SEALING_FILE
+from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, CURVE_FILE, PASSWORD_FILE, SEALING_FILE, AggregatorKeys
 from pot_lab.network.config import ChainConfig, NetworkConfig
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
 from pot_lab.network.keys import CurveKeyPair, save_curve_key
@@ -65,15 +65,6 @@ class NetworkPlan:
             for kind, count in kinds.items()
             for index in range(count)
         ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AggregatorKeys:
-    """The keys of one aggregator: its account, its address on the network, and what shares are sealed to."""
-
-    identity: Identity
-    curve: CurveKeyPair
-    sealing: SealingKey
 
 
 @dataclass(frozen=True, kw_only=True)
