@@ -1,8 +1,8 @@
-"""One request to stop, from whatever moment it arrives until the job's final state is written.
+"""A request to stop a job, from whatever moment it arrives until the job's final state is written.
 
 A job's process gets SIGTERM. Before the kernel runs there is nothing to interrupt, so the request unwinds the start;
-while the kernel runs it interrupts the kernel; after that it is only noted. Must not import anything slow: it guards
-those very imports.
+while the kernel runs it interrupts the kernel; after that it is only recorded. Must not import anything slow: the
+signal handlers must be in place before those imports.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from types import FrameType
 
 
 class Cancelled(BaseException):
-    """Stop was asked for. Not an `Exception`, so that no library's catch-all swallows it."""
+    """A stop was requested. Not an `Exception`, so that no library's `except Exception` catches it."""
 
 
 class Cancellation:
-    """Whether stop was asked for, and what to do about it now."""
+    """Whether a stop was requested, and what a request does at this stage of the job."""
 
     def __init__(self) -> None:
         self.requested = False
         self._act: Callable[[], None] = self._unwind
 
-    def listen(self) -> None:
-        """Take SIGTERM and SIGINT, also those that came while they were blocked; only from the main thread."""
+    def handle_signals(self) -> None:
+        """Handle SIGTERM and SIGINT, also those that arrived while they were blocked; only from the main thread."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
-    def do(self, act: Callable[[], None]) -> None:
+    def on_request(self, act: Callable[[], None]) -> None:
         """From now on a request calls `act`."""
         self._act = act
 
-    def note_only(self) -> None:
-        """From now on a request is only noted."""
+    def only_record(self) -> None:
+        """From now on a request only sets `requested`."""
         self._act = lambda: None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

@@ -1,8 +1,8 @@
-"""Papermill engine `pot`: the stock engine, plus a log of events, a cancel that tells the truth, and dead kernels
-noticed.
+"""Papermill engine `pot`: the stock engine, plus a log of events, and correct ends of cancelled notebooks and dead
+kernels.
 
 The stock engine ends an interrupted notebook as "completed", and one whose kernel died too. This one marks the cell at
-fault in both cases, saves the notebook with the error in it, and writes what happens to a JSONL file while it happens:
+fault in both cases, saves the notebook with the error in it, and appends events to a JSONL file as they happen:
 `kernel_started`, `cell_started`, `progress` (at most every 0.25 s), `cell_done`, `cell_failed`, `cancel_requested`.
 
 Usable by itself: `POT_LAB_EVENTS=events.jsonl papermill --engine pot in.ipynb out.ipynb`.
@@ -28,18 +28,25 @@ from pot_lab.jobs.cancellation import Cancellation
 from pot_lab.jobs.progress import EVERY_S, MIME
 from pot_lab.jobs.registry import JobEventLog
 
-# A busy host may take long to pass on a kernel's last words; nbclient's own four seconds fail jobs that did nothing
-# wrong.
+# A busy host may deliver a kernel's last messages late; nbclient's own four seconds fail jobs that did nothing wrong.
 IOPUB_TIMEOUT_S = 60
 LOG_LIMIT_BYTES = 16 << 20
 
 
 class _Stopped(Exception):
-    """Stop was asked for between two cells."""
+    """A stop was requested between two cells."""
 
 
 class PotNotebookClient(PapermillNotebookClient):
-    """Executes the cells of one notebook and writes down what happens."""
+    """Executes the cells of one notebook and logs events.
+
+    Args:
+        manager: papermill's state of the notebook.
+        events: where events go; None for nowhere.
+        cancellation: whether a stop was requested.
+        cancel_grace_s: how long an interrupted kernel may take before it is killed, in seconds.
+        options: of `PapermillNotebookClient`.
+    """
 
     def __init__(
         self,
@@ -80,7 +87,7 @@ class PotNotebookClient(PapermillNotebookClient):
                 self._failed(index, error.ename)
                 self.nb_man.cell_exception(self.nb.cells[index], cell_index=index, exception=error)
                 break
-            except Exception as error:  # the kernel died, or was killed because it did not heed the cancel
+            except Exception as error:  # the kernel died, or was killed because it ignored the cancel
                 name = "Cancelled" if self._cancellation.requested else type(error).__name__
                 self._failed(index, name)
                 self._put_error(index, name, str(error))
@@ -107,9 +114,10 @@ class PotNotebookClient(PapermillNotebookClient):
             self._flush_progress()
             self._emit("cell_done", cell=cell_index)
 
-    # -------------------------------------------------------------------------------------------- what the kernel says
+    # ------------------------------------------------------------------------------------- messages of the kernel
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        """Log progress reports and printed text of a kernel's message, then process it as nbclient does."""
         content = msg["content"]
         if msg["msg_type"] in ("display_data", "update_display_data"):
             report = content.get("data", {}).get(MIME)
@@ -135,7 +143,7 @@ class PotNotebookClient(PapermillNotebookClient):
             self._reported_s = time.monotonic()
             self._emit("progress", cell=index, data=report)
 
-    # ----------------------------------------------------------------------------------------------------- its death
+    # ----------------------------------------------------------------------------------------------------- its end
 
     def _kernel_started(self) -> None:
         process = getattr(self.km.provisioner, "process", None)
@@ -150,7 +158,7 @@ class PotNotebookClient(PapermillNotebookClient):
         """Interrupt the kernel now, and kill it when that did not end the cell in time. The signal handler calls it."""
         self._emit("cancel_requested")
         if self._kernel_group is None:
-            return  # the loop over the cells sees the request before the first one
+            return  # the loop over the cells checks for the request before the first one
         self._signal_kernel(signal.SIGINT)
         reaper = threading.Timer(self._cancel_grace_s, self._signal_kernel, args=(signal.SIGKILL,))
         reaper.daemon = True
@@ -191,9 +199,14 @@ class PotEngine(NBClientEngine):
         """Execute a prepared notebook.
 
         Args:
-            event_path: the JSONL to append to; by default `$POT_LAB_EVENTS`, else none.
-            cancellation: who listens for signals; by default an own one takes SIGTERM when this is the main thread.
-            cancel_grace_s: how long an interrupted kernel may take before it is killed.
+            nb_man: papermill's state of the notebook.
+            kernel_name: which kernel to start.
+            log_output, stdout_file, stderr_file: where papermill copies the kernel's output to.
+            start_timeout: for the kernel's start, in seconds.
+            execution_timeout: for each cell, in seconds; None for no limit.
+            event_path: the JSONL to append to; by default `$POT_LAB_EVENTS`, else no events are kept.
+            cancellation: handles signals already; by default a new one does, when this is the main thread.
+            cancel_grace_s: how long an interrupted kernel may take before it is killed, in seconds.
         """
         where = event_path or os.environ.get("POT_LAB_EVENTS")
         previous: Any = None
@@ -202,7 +215,7 @@ class PotEngine(NBClientEngine):
             cancellation = Cancellation()
             if own:
                 previous = (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
-                cancellation.listen()
+                cancellation.handle_signals()
         client = PotNotebookClient(
             nb_man,
             events=JobEventLog(Path(where)) if where else None,
@@ -217,11 +230,11 @@ class PotEngine(NBClientEngine):
             stdout_file=stdout_file,
             stderr_file=stderr_file,
         )
-        cancellation.do(client.cancel)
+        cancellation.on_request(client.cancel)
         try:
             return client.execute()
         finally:
-            cancellation.note_only()
+            cancellation.only_record()
             if previous is not None:
                 signal.signal(signal.SIGTERM, previous[0])
                 signal.signal(signal.SIGINT, previous[1])

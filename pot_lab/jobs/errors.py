@@ -6,11 +6,11 @@ from pot_lab.errors import PotLabError
 
 
 class BadJobParameters(PotLabError):
-    """A notebook's parameters must be JSON values under Python names."""
+    """A notebook's parameters must be JSON values under Python names, its id a plain file name."""
 
 
 class NotebookUnusable(PotLabError):
-    """What was offered as a job's notebook is not one."""
+    """The file is not a notebook that a job can run."""
 
 
 class JobExists(PotLabError):
@@ -26,7 +26,7 @@ class JobRunning(PotLabError):
 
 
 class JobDone(PotLabError):
-    """The job came to its end; there is nothing to resume."""
+    """The job is done; there is nothing to resume."""
 
 
 class StillRunning(PotLabError, TimeoutError):

@@ -205,20 +205,20 @@ class Loop(Generic[M]):
         """Where this loop keeps everything about one order."""
         return self.memories.order_folder(order_id)
 
-    def knows(self, order_id: bytes) -> bool:
+    def has_begun(self, order_id: bytes) -> bool:
         """Whether this order was begun, finished or not."""
-        return self.memories.knows(order_id)
+        return self.memories.has(order_id)
 
     def finish(self, memory: M, outcome: str) -> None:
-        """Put an order away, and count it."""
-        self.put_away(memory, outcome)
+        """Archive an order, and count it."""
+        self.archive(memory, outcome)
         self.finished += 1
         log.info(
             "event=order_finished role=%s order=%s outcome=%r", self.role.name.lower(), memory.order_id[:12], outcome
         )
 
-    def put_away(self, memory: M, outcome: str) -> None:
-        """Put an order away that counts for nothing."""
+    def archive(self, memory: M, outcome: str) -> None:
+        """Mark an order as finished, without counting it: nothing is left to do for it."""
         memory.finished, memory.outcome = True, outcome
         self.memories.write(memory)
         self.feed.forget(memory.id)

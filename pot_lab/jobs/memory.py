@@ -145,7 +145,7 @@ class Memories(Generic[M]):
         """Memories of orders that were begun and not finished, by order id."""
         return [self._active[order_id] for order_id in sorted(self._active)]
 
-    def knows(self, order_id: bytes) -> bool:
+    def has(self, order_id: bytes) -> bool:
         """Whether this order was begun, finished or not."""
         return self.order_folder(order_id).name in self._known
 

@@ -1,6 +1,6 @@
 """Orders as the ledger has them, read again only after they changed.
 
-The event stream tells which orders changed; everything else is answered from what was read before. Events carry no
+The event stream shows which orders changed; everything else is answered from what was read before. Events carry no
 contents here: a view always comes from a query, which f+1 aggregators answer alike.
 """
 
@@ -41,8 +41,8 @@ class OrderReader(Protocol):
     def fetch_orders(self, limit: int = 100) -> list[OrderView]:
         """Open orders, best paid first."""
 
-    def follow(self, callback: Callable[[int, int, list[Event]], None]) -> EventSubscription:
-        """Call `callback(sequence, time_ms, events)` for each batch, on another thread."""
+    def follow_new(self, callback: Callable[[int, int, list[Event]], None]) -> EventSubscription:
+        """Call `callback(sequence, time_ms, events)`, on another thread, for each batch after what was read last."""
 
 
 class OrderFeed:
@@ -67,8 +67,8 @@ class OrderFeed:
         self._refreshed_s = clock_s()
 
     def follow(self) -> EventSubscription:
-        """Listen to the event stream until the subscription is closed."""
-        return self._client.follow(self.on_batch)
+        """Follow the event stream until the subscription is closed; begin after the first read."""
+        return self._client.follow_new(self.on_batch)
 
     def on_batch(self, sequence: int, time_ms: int, events: list[Event]) -> None:
         """Note what a batch changed, and wake whoever waits; called on the network's thread."""

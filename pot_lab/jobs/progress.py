@@ -1,7 +1,7 @@
-"""How a notebook tells how far it is: one display slot with our MIME type, updated in place.
+"""How a notebook reports its progress: one display slot with our MIME type, updated in place.
 
 Works in any kernel and needs no connection: the papermill engine, the sidebar and a widget read the same output.
-Outside of a kernel a report goes nowhere. Reports are rate-limited here and once more where they are written down.
+Outside of a kernel reports are dropped. They are rate-limited here and once more where they are logged.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ class Progress:
         total: the number of steps, or None when it is not known.
         every_s: the least time between two reports; the last step is always reported.
 
-    A call takes the step's number from 1 and named values: `progress(step, loss=0.3, accuracy=0.91)`. Values are
-    numbers, strings, booleans or None; what JSON cannot hold (NaN, infinity) becomes None.
+    Call it with the step's number, from 1, and named values. Values are numbers, strings, booleans or None; what JSON
+    cannot hold (NaN, infinity) becomes None.
+
+    Example:
+        >>> progress = Progress(100)
+        >>> progress(1, loss=0.3, accuracy=0.91)
     """
 
     def __init__(self, total: int | None = None, *, every_s: float = EVERY_S) -> None:

@@ -45,7 +45,7 @@ class ProviderLoop(Loop[ProviderMemory]):
             return
         for view in self.feed.open_orders(LISTED_ORDERS):
             own = view.order.client == self.identity.address
-            if own or self.knows(view.id) or view.closes_ms - self.clock_ms() < 2 * COMMIT_MARGIN_MS:
+            if own or self.has_begun(view.id) or view.closes_ms - self.clock_ms() < 2 * COMMIT_MARGIN_MS:
                 continue
             try:
                 self._begin(view)

@@ -1,15 +1,14 @@
-"""A job on disk: everything that anyone may know of it stands in its folder, so any process finds it, whoever started
-it.
+"""A job on disk: all that is known of it is in its folder, so any process finds it, whichever started it.
 
-    jobs/<id>/job.json      what was asked: kind, parameters, environment; written once
-              state.json    where it stands: running, done, failed or cancelled, since when and why
+    jobs/<id>/job.json      the request: kind, parameters, environment; written once
+              state.json    the state: running, done, failed or cancelled, since when and why
               pid           the process that runs it, or ran it
-              lock          held by the job's process while it lives; the system frees it at its death
+              lock          held by the job's process while it runs; the system frees it when the process ends
               events.jsonl  what happened, one JSON object a line
               input.ipynb, output.ipynb, log.txt
 
-A state of `running` whose lock is free is a job that died without a word: `lost`. No process id is believed alone,
-since ids are used again.
+A state of `running` whose lock is free is a job whose process died before it wrote a final state: `lost`. A process id
+alone proves nothing, since ids are reused.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class JobEventLog:
 
 
 class Job:
-    """A job of this host, as its folder tells it.
+    """A job of this host, read from its folder.
 
     Args:
         directory: the job's folder.
@@ -91,10 +90,10 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """`running`, or the true end: `done`, `failed`, `cancelled`, `lost` (died without a word)."""
+        """`running`, or the final state: `done`, `failed`, `cancelled`, or `lost` where the process died before it."""
         state: JobState = self.record()["state"]
         if state == "running" and not is_locked(self.directory):
-            state = self.record()["state"]  # it may have ended between the two looks
+            state = self.record()["state"]  # it may have ended between the two reads
             return "lost" if state == "running" else state
         return state
 
@@ -131,10 +130,13 @@ class Job:
                 yield event
 
     def wait(self, timeout_s: float | None = None) -> JobState:
-        """Wait for the end and return it.
+        """Wait for the job's end and return its final state.
+
+        Args:
+            timeout_s: in seconds; None for no limit.
 
         Raises:
-            StillRunning: the time was up first.
+            StillRunning: the job has not ended within `timeout_s`.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (state := self.state) == "running":
@@ -144,9 +146,9 @@ class Job:
         return state
 
     def cancel(self) -> None:
-        """Ask the job to stop and return at once: the kernel is interrupted, the notebook saved, the state `cancelled`.
+        """Request a stop and return at once: the kernel is interrupted, the notebook saved, the state `cancelled`.
 
-        A job that has ended stays as it is. A kernel that does not heed the interrupt is killed after a while.
+        A job that has ended stays as it is. A kernel that ignores the interrupt is killed after the runner's grace.
         """
         pid = self.pid
         if pid is None:
@@ -157,7 +159,7 @@ class Job:
             pass
 
     def record(self) -> dict[str, Any]:
-        """What stands in `state.json`: state, attempt, started_ms, ended_ms, error."""
+        """The content of `state.json`: state, attempt, started_ms, ended_ms, error."""
         record: dict[str, Any] = json.loads((self.directory / "state.json").read_text())
         return record
 
@@ -184,7 +186,7 @@ def get(home: Path, job_id: str) -> Job:
         UnknownJob: no such job, or an id that no job can have.
     """
     if not is_job_id(job_id):
-        raise UnknownJob("this is no job id", seen=job_id, wanted=_ID.pattern)
+        raise UnknownJob("not a possible job id", seen=job_id, wanted=_ID.pattern)
     return Job(home / "jobs" / job_id)
 
 

@@ -1,7 +1,6 @@
-"""A job's own process: run the notebook in this folder through the `pot` engine, and write the truth about how it
-ended.
+"""A job's own process: run the notebook in this folder through the `pot` engine, and write down how it ended.
 
-Started by `runner` with the job's lock in hand. Papermill loads here and nowhere else, since its import costs seconds.
+Started by `runner` with the job's lock inherited. Papermill is imported here and nowhere else: it costs seconds.
 
     python -m pot_lab.jobs.run_notebook JOB_DIRECTORY LOCK_DESCRIPTOR CANCEL_GRACE_S
 """
@@ -32,7 +31,7 @@ def main(arguments: list[str]) -> int:
     error: dict[str, Any] | None = None
     state: JobState
     try:
-        cancellation.listen()
+        cancellation.handle_signals()
         record = json.loads((directory / "state.json").read_text())
         write_json(directory / "pid", os.getpid())
         events.emit("started", pid=os.getpid(), attempt=record["attempt"])
@@ -44,19 +43,19 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
         state = "failed"
         error = {"name": type(failure).__name__, "message": _short(str(failure)), "cell": None}
-    cancellation.note_only()
+    cancellation.only_record()
     if cancellation.requested:
         state, error = "cancelled", None
     record = json.loads((directory / "state.json").read_text())
     record |= {"state": state, "ended_ms": time.time_ns() // 1_000_000, "error": error}
     events.emit("ended", state=state, error=error)
-    write_json(directory / "state.json", record)  # last: who sees the state finds the rest in place
+    write_json(directory / "state.json", record)  # last: a reader of the state finds the rest in place
     os.close(lock)  # the job may be resumed now; what is left is only our own exit
     return 0 if state == "done" else 1
 
 
 def _run(directory: Path, cancellation: Cancellation, grace_s: float) -> dict[str, Any] | None:
-    """Execute the notebook; returns what went wrong in a cell, or None."""
+    """Execute the notebook; returns the error of the cell that failed, or None."""
     spec = json.loads((directory / "job.json").read_text())
     import papermill
     from papermill.exceptions import PapermillExecutionError

@@ -1,7 +1,7 @@
 """Start and resume jobs: each is a detached process with a folder of its own, so closing Lab or a terminal stops none.
 
-The process (`run_notebook`) is started in its own session and inherits the job's lock, already taken, so there is no
-moment in which a started job looks dead. The runner keeps nothing in memory; `registry` reads it all back.
+The process (`run_notebook`) is started in its own session and inherits the job's lock, already taken, so a
+started job never looks lost. The runner keeps no state in memory; `registry` reads it from the folders.
 """
 
 from __future__ import annotations
@@ -64,12 +64,11 @@ class JobRunner:
             parameters: JSON values by Python name.
             kind: what the job is for, as in `provider`.
             job_id: a name for it, else one is made from kind and time.
-            env: more environment for the notebook, also when it is resumed. It stands in the job's folder, so no
-            secrets
-                in it. The notebook finds its folder in `POT_LAB_JOB_DIR`, and starts in it.
+            env: more environment variables for the notebook, also when it is resumed. They are written to the job's
+                folder, so they must not be secret. The notebook starts in its folder, which `POT_LAB_JOB_DIR` names.
 
         Raises:
-            BadParameters, NotebookUnusable: what was given cannot be run; nothing was made.
+            BadJobParameters, NotebookUnusable: the parameters or the notebook cannot be run; nothing was made.
             JobExists: the id is in use.
         """
         parameters = _checked_parameters(parameters)
@@ -88,7 +87,8 @@ class JobRunner:
             raise JobExists("there is a job of this id", seen=job_id) from error
         try:
             lock = registry.take_lock(directory)
-            assert lock is not None, "nobody else knows this folder yet"
+            if lock is None:  # another process has resumed it before it was started
+                raise JobRunning("another process holds the new job's lock", seen=job_id)
             (directory / "input.ipynb").write_bytes(source)
             write_json(
                 directory / "job.json",
@@ -112,7 +112,9 @@ class JobRunner:
         first.
 
         Raises:
-            UnknownJob, JobRunning, JobDone.
+            UnknownJob: there is no such job.
+            JobRunning: it still runs.
+            JobDone: it is done; there is nothing to resume.
         """
         job = self.get(job_id)
         lock = registry.take_lock(job.directory)
@@ -120,7 +122,7 @@ class JobRunner:
             raise JobRunning("the job still runs", seen=job_id)
         try:
             if job.record()["state"] == "done":
-                raise JobDone("the job came to its end already", seen=job_id)
+                raise JobDone("the job is done already", seen=job_id)
             _end_kernels(job)
             attempt = int(job.record().get("attempt", 1))
             if job.output.exists():
@@ -183,7 +185,7 @@ def _checked_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _not_json(value: Any) -> str | None:
-    """The first thing in `value` that JSON cannot hold, or None."""
+    """A description of the first part of `value` that JSON cannot hold, or None."""
     if value is None or isinstance(value, bool | int | str):
         return None
     if isinstance(value, float):
@@ -210,7 +212,7 @@ def _checked_notebook(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         raise NotebookUnusable("the notebook cannot be read", seen=f"{path}: {error}") from error
     if not isinstance(content, dict) or content.get("nbformat") != 4 or not isinstance(content.get("cells"), list):
-        raise NotebookUnusable("this is no notebook", seen=str(path), wanted="nbformat 4")
+        raise NotebookUnusable("not a notebook", seen=str(path), wanted="nbformat 4")
     return source
 
 

@@ -31,7 +31,7 @@ class ValidatorLoop(Loop[ValidatorMemory]):
     def begin_new(self) -> None:
         """Begin every order that is being scored and that this validator was drawn for."""
         for summary in self.feed.summaries():
-            if summary.window is Window.SCORE and not self.knows(summary.id):
+            if summary.window is Window.SCORE and not self.has_begun(summary.id):
                 view = self.feed.view(summary.id)
                 if view is not None and view.window is Window.SCORE:
                     memory = ValidatorMemory(order_id=view.id.hex())
@@ -41,7 +41,7 @@ class ValidatorLoop(Loop[ValidatorMemory]):
     def _begin(self, memory: ValidatorMemory, view: OrderView) -> None:
         claims = [claim for claim in view.claims if self.identity.address in claim.assigned]
         if not claims:
-            self.put_away(memory, "not drawn")
+            self.archive(memory, "not drawn")
             return
         try:
             lay_out(view, claims, self.order_folder(view.id), self.download)

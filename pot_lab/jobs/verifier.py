@@ -36,7 +36,9 @@ class VerifierLoop(Loop[VerifierMemory]):
     def begin_new(self) -> None:
         """Begin every order whose models and test data are there."""
         for summary in self.feed.summaries():
-            if summary.window in (Window.SCORE, Window.OPEN_SCORES, Window.CHALLENGE) and not self.knows(summary.id):
+            if summary.window in (Window.SCORE, Window.OPEN_SCORES, Window.CHALLENGE) and not self.has_begun(
+                summary.id
+            ):
                 view = self.feed.view(summary.id)
                 if view is not None:
                     self._begin(view)

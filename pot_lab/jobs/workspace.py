@@ -28,7 +28,7 @@ from pot_lab.files import replace_durably
 
 
 class BadWorkspace(PotLabError):
-    """A folder is not the workspace that the notebook asks for."""
+    """A folder is not the workspace that the notebook needs, or its files are not what they should be."""
 
 
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -138,7 +138,7 @@ class TrainingTask(Workspace):
 
     def train_data(self) -> tuple[Any, Any]:
         """Training examples as tensors `(inputs, targets)`, checked against the limits of a stranger's file; `inputs`
-        is a tuple where the model takes several."""
+        is a tuple where the model has several."""
         from pot_lab.scoring.dataset import unpack_dataset
 
         return unpack_dataset(self.read("train.safetensors"))

@@ -23,7 +23,7 @@ from pot_lab.errors import PotLabError
 from pot_lab.files import move_durably, replace_durably, try_lock
 from pot_lab.store.addresses import HTTP_SCHEMES, local_path, scheme_of, store_address
 from pot_lab.store.errors import LinkDead, TooBig, TooSlow, WrongHash
-from pot_lab.store.transport import BlobSource, Interrupted, filesystem, raise_if_full, source_of
+from pot_lab.store.transport import BlobSource, FileSource, Interrupted, filesystem, raise_if_full
 
 ATTEMPTS = 3
 BACK_OFF_S = 0.2
@@ -236,6 +236,22 @@ def _pause(seconds: float, deadline: float, link: Link) -> None:
     if time.monotonic() + seconds >= deadline:
         raise TooSlow("the download did not end in time", seen=link.uri)
     time.sleep(seconds)
+
+
+def source_of(uri: str, offset: int, timeout_s: float, credentials: str | None = None) -> BlobSource:
+    """A reader of this address from `offset`, not opened yet.
+
+    Args:
+        uri: the blob's address.
+        offset: the first byte to read.
+        timeout_s: bounds each wait, not the whole.
+        credentials: `user:password` for an HTTP address.
+    """
+    if scheme_of(uri) in HTTP_SCHEMES:
+        from pot_lab.store.http_transport import HttpSource  # the blob server does without urllib3, for memory's sake
+
+        return HttpSource(uri, offset, timeout_s, credentials)
+    return FileSource(uri, offset)
 
 
 def _transfer(link: Link, file: IO[bytes], deadline: float, credentials: str | None) -> None:

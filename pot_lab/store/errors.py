@@ -1,4 +1,4 @@
-"""Why a blob could not be stored or had: one error for each thing that may be wrong with a link or a store."""
+"""Why a blob could not be stored or fetched: one error for each thing that may be wrong with a link or a store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WrongHash(PotLabError):
 
 
 class TooBig(PotLabError):
-    """The blob is larger than the caller or the store takes; refused before any of it was read."""
+    """The blob is larger than the caller or the store accepts; refused before any of it was read."""
 
 
 class TooSlow(PotLabError):

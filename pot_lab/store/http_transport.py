@@ -202,7 +202,7 @@ class HttpSource:
         """Ask, follow redirects, and read the answer's header.
 
         Raises:
-            LinkDead: the server says that there is no such blob, or redirects without end.
+            LinkDead: the server has no such blob, or redirects without end.
             UnusableAddress: the address or a redirect is not HTTP, or has an impossible host.
             Interrupted: anything that another attempt may mend.
         """
@@ -269,7 +269,7 @@ def http_put(uri: str, data: bytes, timeout_s: float, credentials: str | None = 
         credentials: `user:password`, sent as basic authentication to the address's own origin.
 
     Raises:
-        LinkDead: nothing answers there, it takes no blobs, or it answers 200 and does not have the blob.
+        LinkDead: nothing answers there, it does not store blobs, or it answers 200 and does not have the blob.
         TooBig, StoreFull, WrongHash: the server's refusals.
         UnusableAddress: not an HTTP address, or an impossible host.
     """
@@ -279,7 +279,7 @@ def http_put(uri: str, data: bytes, timeout_s: float, credentials: str | None = 
             return  # content-addressed: the same bytes are there already
         response = exchange.request("PUT", uri, {"Content-Type": "application/octet-stream"}, data)
         reason = response.read1(REASON_LIMIT_BYTES, decode_content=False).decode("utf-8", "replace").strip()
-        # A login page or a catch-all server says 200 to everything.
+        # A login page or a catch-all server answers 200 to everything.
         if response.status in (201, 204) or (response.status == 200 and _has(exchange, uri, len(data))):
             return
     except (Interrupted, HTTPError, OSError) as error:

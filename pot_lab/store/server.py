@@ -2,7 +2,8 @@
 
 A blob's path is its SHA-256 in hex; a PUT whose bytes hash to anything else is refused, so whoever may write can only
 add, never change. Sizes are checked before a body is read. There is no listing of names, no deletion and no account: it
-serves one host's testnet, and listens elsewhere only when told so. Uses the standard library alone, for memory's sake.
+serves one host's testnet, and listens elsewhere only with `--allow-remote`. Uses the standard library alone, to stay
+small.
 
     python -m pot_lab.store.server --root DIR [--port N] [--port-file FILE]
 """
@@ -45,8 +46,8 @@ class BlobServer(ThreadingHTTPServer):
     """Serves one folder of blobs.
 
     Args:
-        root: the folder; made if missing. One server at a time (a lock file says so).
-        host, port: where to listen; port 0 takes a free one.
+        root: the folder; made if missing. One server at a time, by a lock file.
+        host, port: where to listen; port 0 chooses a free one.
         blob_limit_bytes, total_limit_bytes: caps on one blob and on all.
         allow_remote: listen on an address that is not loopback.
 
@@ -105,7 +106,7 @@ class BlobServer(ThreadingHTTPServer):
         return int(self.server_address[1])
 
     def reserve(self, size_bytes: int) -> bool:
-        """Take room for a blob; False when there is none."""
+        """Reserve room for a blob; False when there is none."""
         with self._room:
             if self.used_bytes + size_bytes > self.total_limit_bytes:
                 return False
@@ -114,12 +115,13 @@ class BlobServer(ThreadingHTTPServer):
             return True
 
     def release(self, size_bytes: int) -> None:
-        """Give back the room of a blob that did not come to be."""
+        """Release the room of a blob that was not stored."""
         with self._room:
             self.used_bytes -= size_bytes
             self.blobs -= 1
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection on a thread of its own, or answer 503 above CONNECTION_LIMIT."""
         if not self._slots.acquire(blocking=False):
             try:
                 request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -130,16 +132,19 @@ class BlobServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, and free its slot."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print errors, but not clients that hung up or fell silent."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
     def server_close(self) -> None:
+        """Close the socket and release the folder."""
         super().server_close()
         self._held.close()
 
@@ -153,7 +158,7 @@ class _BlobHandler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged: blobs' names say who trains what."""
+        """Requests are not logged: blobs' names show who trains what."""
 
     # ------------------------------------------------------------------------------------------ answers
 
@@ -169,19 +174,19 @@ class _BlobHandler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _refuse_body(self, status: int, text: str) -> None:
-        """Answer before the body is read, then swallow a bounded rest of it, lest a reset eats the answer."""
+        """Answer before the body is read, then read a bounded rest of it: a reset would destroy the answer."""
         self.close_connection = True
         self._answer(status, text)
         self.wfile.flush()
         self.connection.settimeout(2.0)
-        swallowed = 0
+        discarded_bytes = 0
         deadline = time.monotonic() + 10.0
         try:
-            while swallowed < LINGER_BYTES and time.monotonic() < deadline:
+            while discarded_bytes < LINGER_BYTES and time.monotonic() < deadline:
                 data = self.rfile.read1(CHUNK_BYTES)
                 if not data:
                     break
-                swallowed += len(data)
+                discarded_bytes += len(data)
         except OSError:
             pass
 

@@ -1,4 +1,4 @@
-"""How bytes come from an address: HTTP through `http_transport`, everything else through fsspec.
+"""How bytes come from an address: what a source is, and the one that reads through fsspec; see also `http_transport`.
 
 Both kinds stream, so the other end can exhaust neither the memory (reading stops one byte after the size that the link
 promised) nor the time (the caller closes the source from its own thread when the time is up). HTTP does not go through
@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
-from pot_lab.store.addresses import EXTRAS, HTTP_SCHEMES, local_path, scheme_of
+from pot_lab.store.addresses import EXTRAS, local_path, scheme_of
 from pot_lab.store.errors import LinkDead, MissingExtra, StoreFull
 
 CHUNK_BYTES = 1 << 18
@@ -109,22 +109,6 @@ class FileSource:
         """Close the file; may be called from any thread, at any time."""
         if self._file is not None:
             self._file.close()
-
-
-def source_of(uri: str, offset: int, timeout_s: float, credentials: str | None = None) -> BlobSource:
-    """A reader of this address from `offset`, not opened yet.
-
-    Args:
-        uri: the blob's address.
-        offset: the first byte to read.
-        timeout_s: bounds each wait, not the whole.
-        credentials: `user:password` for an HTTP address.
-    """
-    if scheme_of(uri) in HTTP_SCHEMES:
-        from pot_lab.store.http_transport import HttpSource  # the blob server does without urllib3, for memory's sake
-
-        return HttpSource(uri, offset, timeout_s, credentials)
-    return FileSource(uri, offset)
 
 
 def raise_if_full(error: OSError, where: object) -> None:

@@ -122,7 +122,7 @@ class InProcessClient:
     def network(self) -> views.NetworkView:
         return self._ask("network", None, views.NetworkView)
 
-    def follow(self, callback: Callable[[int, int, list[Event]], None]) -> _Following:
+    def follow_new(self, callback: Callable[[int, int, list[Event]], None]) -> _Following:
         return _Following(self.market, callback)
 
 

@@ -41,7 +41,7 @@ class Noting(Loop[OrderMemory]):
 
     def begin_new(self) -> None:
         for view in self.feed.open_orders(20):
-            if not self.knows(view.id):
+            if not self.has_begun(view.id):
                 self.start_job(OrderMemory(order_id=view.id.hex()))
 
     def advance(self, memory: OrderMemory, view: OrderView) -> None:
@@ -143,7 +143,7 @@ def test_a_mistake_of_ours_is_not_hidden(make: Callable[..., Any], place: Callab
         loop.step()
 
 
-def test_an_order_that_the_ledger_forgot_is_put_away(
+def test_an_order_that_the_ledger_forgot_is_archive(
     make: Callable[..., Any], place: Callable[..., bytes], market: Market
 ) -> None:
     order_id = place()

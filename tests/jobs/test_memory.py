@@ -16,14 +16,14 @@ ONE, TWO = b"\x01" * 32, b"\x02" * 32
 
 def test_memories_come_back_as_they_were(tmp_path: Path) -> None:
     memories = Memories(tmp_path / "work", ProviderMemory)
-    assert memories.active() == [] and not memories.knows(ONE)
+    assert memories.active() == [] and not memories.has(ONE)
     commit = Commitment(file="00001.safetensors", mid="aa", salt="bb", at_ms=5)
     second = ProviderMemory(order_id=TWO.hex(), job_id="job", training=True, commits=[commit])
     memories.write(second)
     memories.write(ProviderMemory(order_id=ONE.hex(), resumed=2))
     again = Memories(tmp_path / "work", ProviderMemory)
     assert again.active() == memories.active() == [ProviderMemory(order_id=ONE.hex(), resumed=2), second]
-    assert again.knows(ONE) and again.knows(TWO) and not again.knows(b"\x03" * 32)
+    assert again.has(ONE) and again.has(TWO) and not again.has(b"\x03" * 32)
 
 
 def test_a_finished_order_is_known_and_not_active(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_finished_order_is_known_and_not_active(tmp_path: Path) -> None:
     memory.finished, memory.outcome = True, "won"
     memories.write(memory)
     for each in (memories, Memories(tmp_path, OrderMemory)):
-        assert each.active() == [] and each.knows(ONE)
+        assert each.active() == [] and each.has(ONE)
     assert json.loads((tmp_path / ONE.hex()[:24] / "memory.json").read_text())["outcome"] == "won"
 
 
@@ -54,7 +54,7 @@ def test_a_damaged_memory_keeps_its_order_from_being_begun_again(
     with caplog.at_level(logging.ERROR):
         again = Memories(tmp_path, OrderMemory)
     assert [memory.id for memory in again.active()] == [TWO]
-    assert again.knows(ONE) and "memory_unreadable" in caplog.text and ONE.hex()[:24] in caplog.text
+    assert again.has(ONE) and "memory_unreadable" in caplog.text and ONE.hex()[:24] in caplog.text
 
 
 def test_a_finished_order_is_read_from_disk_at_the_start_only(tmp_path: Path) -> None:
@@ -62,4 +62,4 @@ def test_a_finished_order_is_read_from_disk_at_the_start_only(tmp_path: Path) ->
     memories = Memories(tmp_path, OrderMemory)
     memories.write(OrderMemory(order_id=ONE.hex()))
     (memories.order_folder(ONE) / "memory.json").unlink()
-    assert [memory.id for memory in memories.active()] == [ONE] and memories.knows(ONE)
+    assert [memory.id for memory in memories.active()] == [ONE] and memories.has(ONE)

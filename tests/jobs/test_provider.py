@@ -256,7 +256,7 @@ def finish_with(market: Market, order_id: bytes, total: int) -> None:
     market.wait_for(order_id, Window.FINALIZATION)
 
 
-def test_an_order_that_nobody_trained_is_put_away(bench: Bench, place: Callable[..., bytes]) -> None:
+def test_an_order_that_nobody_trained_is_archive(bench: Bench, place: Callable[..., bytes]) -> None:
     order_id = place()
     bench.loop.step()
     bench.market.wait_for(order_id, Window.VOID)
@@ -265,7 +265,7 @@ def test_an_order_that_nobody_trained_is_put_away(bench: Bench, place: Callable[
     bench.market.settle_all()
     bench.loop.step()
     assert bench.loop.finished == 1 and bench.loop.memories.active() == []
-    assert bench.loop.knows(order_id) and bench.again().knows(order_id)
+    assert bench.loop.has_begun(order_id) and bench.again().has_begun(order_id)
 
 
 def test_an_order_without_its_data_is_put_away_and_the_next_one_begun(
@@ -285,7 +285,7 @@ def test_a_recipe_that_cannot_be_run_is_an_unusable_order(bench: Bench, place: C
     order_id = place()
     bench.runner.refusal = NotebookUnusable("the notebook is too large")
     bench.loop.step()
-    assert bench.loop.knows(order_id) and bench.loop.finished == 1
+    assert bench.loop.has_begun(order_id) and bench.loop.finished == 1
 
 
 def test_a_lost_job_is_resumed_three_times_and_frees_the_provider_then(

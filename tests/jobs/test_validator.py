@@ -208,7 +208,7 @@ def test_killed_while_the_workspace_was_made_it_is_made_again(bench: Bench, to_s
     order_id = to_scores()
     bench.runner.refusal = OSError(28, "no room")
     bench.loop.step()
-    assert not bench.runner.jobs and bench.loop.knows(order_id)
+    assert not bench.runner.jobs and bench.loop.has_begun(order_id)
     bench.runner.refusal = None
     bench.again().step()
     assert len(Workspace(bench.runner.only.workspace).order["models"]) == 2
@@ -227,7 +227,7 @@ def test_a_model_that_cannot_be_fetched_is_left_out(
 
 
 @pytest.mark.parametrize("kind", ["bench", "verifier"])
-def test_an_order_whose_test_data_cannot_be_had_is_put_away(
+def test_an_order_whose_test_data_cannot_be_had_is_archive(
     kind: str, to_scores: Callable[[], bytes], request: pytest.FixtureRequest
 ) -> None:
     one: Bench = request.getfixturevalue(kind)

@@ -49,6 +49,31 @@ TARGETS: dict[str, Target] = {
         sample=80,
         preload=("torch", "numpy"),
     ),
+    "store": Target(
+        files=("pot_lab/files.py", "pot_lab/store/addresses.py", "pot_lab/store/http_transport.py"),
+        tests=("tests/test_files.py", "tests/store/test_addresses.py", "tests/store/test_http_transport.py"),
+        sample=80,
+        preload=("urllib3", "fsspec"),
+    ),
+    "jobs": Target(
+        files=tuple(
+            f"pot_lab/jobs/{name}.py"
+            for name in (
+                "earnings",
+                "loop",
+                "memory",
+                "order_feed",
+                "provider",
+                "recipe_jobs",
+                "scorer",
+                "validator",
+                "verifier",
+            )
+        ),
+        tests=tuple(f"tests/jobs/test_{name}.py" for name in ("memory", "order_feed", "loop", "provider", "validator")),
+        sample=80,
+        preload=("zmq", "fsspec"),
+    ),
     "network": Target(
         files=(
             "pot_lab/network/aggregator/client_queues.py",

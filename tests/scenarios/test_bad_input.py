@@ -306,7 +306,7 @@ def test_an_order_whose_data_are_gone_is_put_aside_by_its_miners(
         loop = ProviderLoop(client, Store(lab.config.store_url), JobRunner(home), recipe("provider"), home, limit=1)
         loop.register()
         loop.step()
-        assert loop.finished == 1 and loop.knows(order.id)
+        assert loop.finished == 1 and loop.has_begun(order.id)
         memory = (loop.order_folder(order.id) / "memory.json").read_text()
     assert "unusable" in memory and "no such blob" in memory
     order.withdraw()

@@ -188,6 +188,10 @@ class LedgerClient:
 
         return self.transport.subscribe(opened, from_sequence)
 
+    def follow_new(self, callback: Callable[[int, int, list[Event]], None]) -> Subscription:
+        """`follow`, beginning with the first batch after the newest state that this client has read."""
+        return self.follow(callback, self.transport.known_sequence + 1)
+
     def watch_order(
         self,
         order_id: bytes,
@@ -251,7 +255,7 @@ class _OrderOnNetwork:
         return self._client.start_ask("order", views.OrderQuery(self._order_id), views.OrderView)
 
     def follow(self, callback: Callable[[int, int, list[Event]], None]) -> Subscription:
-        return self._client.follow(callback, self._client.transport.known_sequence + 1)
+        return self._client.follow_new(callback)
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         self._client.transport.after(delay_s, action)
