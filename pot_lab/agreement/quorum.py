@@ -43,6 +43,13 @@ def quorum(n: int) -> int:
     return (n + faulty(n) + 2) // 2
 
 
+def correct(n: int) -> int:
+    """n-f: so many replicas are correct at least. So many answers can be waited for; a key in shares of which that many
+    open it stays shut to any coalition that would not also stop the network.
+    """
+    return n - faulty(n)
+
+
 def weak_quorum(n: int) -> int:
     """f+1: so many equal statements include a correct member's; raises BadReplicaCount as `faulty` does."""
     return faulty(n) + 1

@@ -236,16 +236,19 @@ class Lab:
         self._require_balance(terms.escrow_grains)
         network_id = self.genesis.network_id
         prepared = posting.prepare(model, train, test, score)
-        sealed = posting.seal_test(prepared, network_id, network.members, self._random_bytes)
+        now_ms, client = self._now_ms(), self.identity.address
+        sealed = posting.seal_test(
+            prepared, network.members, self._random_bytes, network_id=network_id, client=client, nonce=now_ms
+        )
         record = posting.draft(
             prepared,
             sealed,
             terms,
-            client=self.identity.address,
+            client=client,
             network_id=network_id,
             parameters=network.parameters,
             uri_of=self.store.uri,
-            now_ms=self._now_ms(),
+            now_ms=now_ms,
         )
         posting.upload(prepared, sealed, record, self.store)
         try:

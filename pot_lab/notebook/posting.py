@@ -15,7 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pot_lab.agreement.quorum import weak_quorum
+from pot_lab.agreement.quorum import check_size, correct
 from pot_lab.crypto.canonical import encode, sha256
 from pot_lab.crypto.cipher import KEY_BYTES, encrypt
 from pot_lab.crypto.link import Link
@@ -32,6 +32,7 @@ from pot_lab.protocol.records import (
     TestData,
     Windows,
     key_commitment,
+    sealing_binding,
     share_commitment,
     share_context,
 )
@@ -203,31 +204,36 @@ def prepare(model: nn.Module | ModelArtifact, train: Data, test: Data, score: st
 
 def seal_test(
     prepared: PreparedOrder,
-    network_id: bytes,
     members: Sequence[Member],
     random_bytes: Callable[[int], bytes],
+    *,
+    network_id: bytes,
+    client: bytes,
+    nonce: int,
 ) -> SealedTest:
-    """Encrypt the test part and split its key among the aggregators: f+1 of them open it, f faulty ones cannot.
+    """Encrypt the test part and split its key among the aggregators: n-f of them open it, fewer cannot.
 
     Args:
         prepared: the order's contents.
-        network_id: the network's id (32 bytes), which every commitment and share is bound to.
+        network_id, client, nonce: the network, the client's address and the order's nonce, to which every commitment
+            and share is bound, so that a copy of them in another order opens nothing.
         members: the network's aggregators now; each share is sealed to one's `sealing_public`.
         random_bytes: source of uniformly random bytes for the key and its shares, e.g. `os.urandom`.
     Raises:
         BadReplicaCount: there are too few or too many aggregators.
         Malformed: an aggregator's sealing key is not an X25519 key.
     """
+    check_size(len(members))
     key = random_bytes(KEY_BYTES)
-    root = prepared.test_root
-    shares = split(key, weak_quorum(len(members)), len(members), random_bytes)
+    binding = sealing_binding(network_id, client, nonce, prepared.test_root)
+    shares = split(key, correct(len(members)), len(members), random_bytes)
     return SealedTest(
         ciphertext=encrypt(key, prepared.test),
         key=key,
-        key_commitment=key_commitment(network_id, root, key),
-        share_commitments=tuple(share_commitment(network_id, root, share) for share in shares),
+        key_commitment=key_commitment(binding, key),
+        share_commitments=tuple(share_commitment(binding, share) for share in shares),
         sealed_shares=tuple(
-            seal(member.sealing_public, encode(share), share_context(network_id, root, index))
+            seal(member.sealing_public, encode(share), share_context(binding, member.address, index))
             for index, (member, share) in enumerate(zip(members, shares, strict=True))
         ),
     )

@@ -163,6 +163,11 @@ class OrderRecord(Record, frozen=True, kw_only=True):
         return sha256(encode(self))
 
     @property
+    def sealing_binding(self) -> bytes:
+        """What the key of this order's test data is bound to (32 bytes), see the function of this name."""
+        return sealing_binding(self.network_id, self.client, self.nonce, self.test.root)
+
+    @property
     def id(self) -> bytes:
         """OID: the escrow contract's id, so that ledger and chain name an order alike (32 bytes)."""
         return order_id(self.client, self.nonce, self.seal_by_s, self.spec_hash)
@@ -364,19 +369,29 @@ def validation_commitment(
     )
 
 
-def key_commitment(network_id: bytes, test_root: bytes, key: bytes) -> bytes:
-    """What an order says about its test-data key before the key is known."""
-    return tagged_hash("pot-lab/test-key/1", network_id, test_root, key)
+def sealing_binding(network_id: bytes, client: bytes, nonce: int, test_root: bytes) -> bytes:
+    """What the test key, its shares and their boxes are bound to (32 bytes): network, client, order and test set.
+
+    Without client and nonce, a copy of the victim's `TestData` in an order of one's own, with short windows, would make
+    the aggregators publish the victim's shares while its providers still train. The nonce stands for the order, whose
+    id names the shares and so cannot be known before them.
+    """
+    return tagged_hash("pot-lab/test-data/2", network_id, client, nonce.to_bytes(8, "big"), test_root)
 
 
-def share_commitment(network_id: bytes, test_root: bytes, share: Share) -> bytes:
+def key_commitment(binding: bytes, key: bytes) -> bytes:
+    """What an order says about its test-data key before the key is known; `binding` is `sealing_binding`."""
+    return tagged_hash("pot-lab/test-key/2", binding, key)
+
+
+def share_commitment(binding: bytes, share: Share) -> bytes:
     """What an order says about one key share, so a false share is refused when it is released."""
-    return tagged_hash("pot-lab/key-share/1", network_id, test_root, encode(share))
+    return tagged_hash("pot-lab/key-share/2", binding, encode(share))
 
 
-def share_context(network_id: bytes, test_root: bytes, index: int) -> bytes:
-    """What a sealed share is bound to: network, test set, and the aggregator's place."""
-    return tagged_hash("pot-lab/sealed-share/1", network_id, test_root, index.to_bytes(2, "big"))
+def share_context(binding: bytes, holder: bytes, index: int) -> bytes:
+    """What a sealed share is bound to: the order's test data, the holder's account and its place."""
+    return tagged_hash("pot-lab/sealed-share/2", binding, holder, index.to_bytes(2, "big"))
 
 
 def _check_length(name: str, value: bytes, wanted: int) -> None:

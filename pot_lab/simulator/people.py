@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from pot_lab.agreement.quorum import weak_quorum
+from pot_lab.agreement.quorum import correct
 from pot_lab.crypto.canonical import Record, sha256
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumTree
@@ -30,6 +30,7 @@ from pot_lab.protocol.records import (
     claim_commitment,
     key_commitment,
     model_id,
+    sealing_binding,
     share_commitment,
     validation_commitment,
 )
@@ -130,20 +131,21 @@ class Cast:
     def _make_order(self, number: int) -> tuple[OrderRecord, list[Share]]:
         n = len(self.aggregators)
         secret, root = sha256(b"test key %d" % number), sha256(b"root %d" % number)
+        binding = sealing_binding(self.network_id, self.client.address, number, root)
         counter = iter(range(1 << 30))
 
         def bytes_for(count: int) -> bytes:
             return hashlib.shake_256(b"%d/%d" % (number, next(counter))).digest(count)
 
-        shares = split(secret, weak_quorum(n), n, bytes_for)
+        shares = split(secret, correct(n), n, bytes_for)
         test = TestData(
             link=_link("test"),
             root=root,
             plain_digest=sha256(b"plain"),
             plain_bytes=1_000,
             examples=_EXAMPLES,
-            key_commitment=key_commitment(self.network_id, root, secret),
-            share_commitments=tuple(share_commitment(self.network_id, root, share) for share in shares),
+            key_commitment=key_commitment(binding, secret),
+            share_commitments=tuple(share_commitment(binding, share) for share in shares),
             sealed_shares=tuple(b"sealed" for _ in shares),
         )
         order = OrderRecord(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -41,6 +42,7 @@ from pot_lab.protocol.records import (
     ScoreSpec,
     Windows,
     key_commitment,
+    sealing_binding,
     share_commitment,
     share_context,
 )
@@ -78,8 +80,12 @@ def members(n: int) -> tuple[list[SealingKey], list[Member]]:
     return keys, [Member(bytes([i]) * 20, key.public) for i, key in enumerate(keys)]
 
 
+def sealed_by(prepared: PreparedOrder, whom: list[Member], random_bytes: Callable[[int], bytes]) -> SealedTest:
+    return seal_test(prepared, whom, random_bytes, network_id=NETWORK, client=CLIENT, nonce=NOW_MS)
+
+
 def sealed_among(n: int, prepared: PreparedOrder) -> SealedTest:
-    return seal_test(prepared, NETWORK, members(n)[1], deterministic_bytes("key"))
+    return sealed_by(prepared, members(n)[1], deterministic_bytes("key"))
 
 
 # --- prepare -----------------------------------------------------------------------------------------------------
@@ -209,12 +215,13 @@ def test_whole_number_inputs_need_no_floating_parameters(data: tuple[torch.Tenso
 
 
 # --- the test part's key ----------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("n", "needed"), [(4, 2), (6, 2), (7, 3), (10, 4)])
-def test_f_plus_1_shares_open_the_test_data_and_f_do_not(n: int, needed: int, prepared: PreparedOrder) -> None:
+@pytest.mark.parametrize(("n", "needed"), [(4, 3), (6, 5), (7, 5), (10, 7)])
+def test_n_minus_f_shares_open_the_test_data_and_fewer_do_not(n: int, needed: int, prepared: PreparedOrder) -> None:
     sealed = sealed_among(n, prepared)
-    keys, _ = members(n)
+    keys, accounts = members(n)
+    binding = sealing_binding(NETWORK, CLIENT, NOW_MS, prepared.test_root)
     shares = [
-        decode(key.open(box, share_context(NETWORK, prepared.test_root, i)), Share, limit_bytes=1_024)
+        decode(key.open(box, share_context(binding, accounts[i].address, i)), Share, limit_bytes=1_024)
         for i, (key, box) in enumerate(zip(keys, sealed.sealed_shares, strict=True))
     ]
     assert [share.index for share in shares] == list(range(1, n + 1))
@@ -222,8 +229,8 @@ def test_f_plus_1_shares_open_the_test_data_and_f_do_not(n: int, needed: int, pr
         assert combine(shares[first : first + needed]) == sealed.key
     assert combine(shares[: needed - 1]) != sealed.key
     assert decrypt(sealed.key, sealed.ciphertext) == prepared.test
-    assert sealed.key_commitment == key_commitment(NETWORK, prepared.test_root, sealed.key)
-    assert sealed.share_commitments == tuple(share_commitment(NETWORK, prepared.test_root, share) for share in shares)
+    assert sealed.key_commitment == key_commitment(binding, sealed.key)
+    assert sealed.share_commitments == tuple(share_commitment(binding, share) for share in shares)
 
 
 def test_the_key_is_32_bytes_of_the_given_randomness(prepared: PreparedOrder) -> None:
@@ -233,9 +240,9 @@ def test_the_key_is_32_bytes_of_the_given_randomness(prepared: PreparedOrder) ->
         asked.append(count)
         return bytes(range(len(asked), len(asked) + count))
 
-    assert seal_test(prepared, NETWORK, members(4)[1], random_bytes).key == bytes(range(1, 33))
+    assert sealed_by(prepared, members(4)[1], random_bytes).key == bytes(range(1, 33))
     assert asked[0] == 32
-    other = seal_test(prepared, NETWORK, members(4)[1], deterministic_bytes("other"))
+    other = sealed_by(prepared, members(4)[1], deterministic_bytes("other"))
     assert other.key == deterministic_bytes("other")(32)
     assert other.ciphertext != sealed_among(4, prepared).ciphertext
 

@@ -272,6 +272,7 @@ def test_an_order_keeps_those_whom_its_key_is_sealed_to() -> None:
     assert town.submit(newcomer, ReleaseShare(order_id, shares[1])).code == "NotAllowed"
     town.must(town.aggregators[0], ReleaseShare(order_id, shares[0]))
     town.must(gone, ReleaseShare(order_id, shares[1]))
+    town.must(town.aggregators[2], ReleaseShare(order_id, shares[2]))
     assert town.order(order_id).test_key
 
 

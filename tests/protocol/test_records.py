@@ -27,6 +27,7 @@ from pot_lab.protocol.records import (
     key_commitment,
     model_id,
     order_id,
+    sealing_binding,
     share_commitment,
     share_context,
     validation_commitment,
@@ -104,9 +105,9 @@ GOLDEN = {
     "validation commitment": lambda: validation_commitment(
         NETWORK, ORDER_ID, MID, ACCOUNT, ClaimScore(-5, 10, True), ROOT, 10**9, SALT
     ),
-    "key commitment": lambda: key_commitment(NETWORK, ROOT, b"\x33" * 32),
-    "share commitment": lambda: share_commitment(NETWORK, ROOT, Share(3, b"\x34" * 32)),
-    "share context": lambda: share_context(NETWORK, ROOT, 3),
+    "key commitment": lambda: key_commitment(sealing_binding(NETWORK, ACCOUNT, 9, ROOT), b"\x33" * 32),
+    "share commitment": lambda: share_commitment(sealing_binding(NETWORK, ACCOUNT, 9, ROOT), Share(3, b"\x34" * 32)),
+    "share context": lambda: share_context(sealing_binding(NETWORK, ACCOUNT, 9, ROOT), ACCOUNT, 3),
     "transaction": lambda: sha256(sign(NETWORK, Claim(ORDER_ID, MID), key("golden"), 5)),
 }
 EXPECTED = {
@@ -116,9 +117,9 @@ EXPECTED = {
     "model id": "081cdf5202c3c2f0ee4c230e44ddc6491a3f24b94c486d55713952753b3422ef",
     "claim commitment": "5add5a9899b66d1442ba2313eb0021fbafa07c680df250f0ea180f2368c3e87e",
     "validation commitment": "13d2d6957baff1e78fa0af0e5b981fcdb28e4bf49aec12e6306d2dcf200bc781",
-    "key commitment": "29c2c07ee97b8f308187fcd7cb00f9430af8ec02a67d772425dfec59467f52a0",
-    "share commitment": "e5d8c7467feb108749e965f4e86226bc7c2f59bfeeef5bf20d81daa2085712fc",
-    "share context": "cc2172685e3ed64af72e683c54e14c9df1173d9e8a40594bf2911cfb0800ee42",
+    "key commitment": "16ff7fffdfe3b37169766ae29c9a0a681ff60c8028f2f87201dee08a3a332f0b",
+    "share commitment": "86a84c2a2a6e8c1e293dd06563b144bcd373bc54e45c231d69960913846b11d5",
+    "share context": "f12ed1167582461b01d8b36d113ad1e7cc5fefc82ce1f42a6ce294d177e17896",
     "transaction": "021445e6268564cfc62ec401ddd5f5105c9d8f75afa18c0ae77d50ea035b2ba1",
 }
 

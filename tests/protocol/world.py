@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from pot_lab.agreement.quorum import correct
 from pot_lab.crypto.canonical import Record, sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.link import Link
@@ -23,6 +24,7 @@ from pot_lab.protocol.records import (
     claim_commitment,
     key_commitment,
     model_id,
+    sealing_binding,
     share_commitment,
     validation_commitment,
 )
@@ -205,16 +207,17 @@ class World:
         nonce = changes.pop("nonce", len(self.shares) + 1)
         client = changes.pop("client", self.client.address)
         secret = sha256(b"test key %d" % nonce)
-        root = sha256(b"root %d" % nonce)
-        shares = split(secret, self.ledger.book.faulty + 1, len(self.aggregators), deterministic_bytes(f"{nonce}"))
+        root, n = sha256(b"root %d" % nonce), len(self.aggregators)
+        binding = sealing_binding(self.network_id, client, nonce, root)
+        shares = split(secret, correct(n), n, deterministic_bytes(f"{nonce}"))
         test = TestData(
             link=link("test"),
             root=root,
             plain_digest=sha256(b"plain"),
             plain_bytes=1_000,
             examples=100,
-            key_commitment=key_commitment(self.network_id, root, secret),
-            share_commitments=tuple(share_commitment(self.network_id, root, share) for share in shares),
+            key_commitment=key_commitment(binding, secret),
+            share_commitments=tuple(share_commitment(binding, share) for share in shares),
             sealed_shares=tuple(seal(s.public, b"share", b"context") for s in self.sealing),
         )
         fields: dict[str, Any] = {
@@ -256,7 +259,7 @@ class World:
 
     def release(self, order_id: bytes, count: int | None = None) -> None:
         """Aggregators release their shares."""
-        for index in range(self.ledger.book.faulty + 1 if count is None else count):
+        for index in range(correct(len(self.aggregators)) if count is None else count):
             self.must(self.aggregators[index], ReleaseShare(order_id, self.shares[order_id][index]))
 
     def opened(

@@ -57,7 +57,7 @@ class ReleaseShares:
             self._submitted_at_ms[order_id] = now_ms
             test = order.order.test
             try:
-                context = share_context(self._signer.network_id, test.root, index)
+                context = share_context(order.order.sealing_binding, account, index)
                 share = decode(self._open(test.sealed_shares[index], context), Share, limit_bytes=_SHARE_LIMIT_BYTES)
             except PotLabError as error:
                 log.warning("event=share_unusable order=%s reason=%r", order_id.hex()[:16], str(error))

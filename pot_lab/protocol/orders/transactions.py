@@ -6,7 +6,7 @@ transaction changes nothing (protocol.md, "Task cycle"; Equations 1-3). The orde
 
 from __future__ import annotations
 
-from pot_lab.agreement.quorum import weak_quorum
+from pot_lab.agreement.quorum import correct
 from pot_lab.crypto.cipher import KEY_BYTES
 from pot_lab.crypto.shamir import Share, combine
 from pot_lab.protocol.book import Book
@@ -155,19 +155,20 @@ def on_reveal_model(book: Book, provider: bytes, body: RevealModel) -> bytes:
 
 
 def on_release_share(book: Book, aggregator: bytes, body: ReleaseShare) -> bytes:
-    """An aggregator publishes its share; f+1 shares give the test-data key, which opens the score window."""
+    """An aggregator publishes its share; n-f shares give the test-data key, which opens the score window."""
     order = _in_window(book, body.order_id, "release_share")
     holders = book.state.sets[order.sealed_to]  # those whom the shares are sealed to, though they may have left since
     account = book.state.keys.get(aggregator, b"")
     if account not in holders:
         raise NotAllowed("only an aggregator that holds a share of this order may release it")
-    index, needed = holders.index(account), weak_quorum(len(holders))
+    index, needed = holders.index(account), correct(len(holders))
     if index in order.shares:
         raise AlreadyDone("this aggregator has released its share already")
     share, test = body.share, order.order.test
     if len(share.value) != KEY_BYTES:
         raise BadShare("a key share has the wrong length", seen=len(share.value), wanted=KEY_BYTES)
-    if share.index != index + 1 or share_commitment(book.network_id, test.root, share) != test.share_commitments[index]:
+    named = test.share_commitments[index]
+    if share.index != index + 1 or share_commitment(order.order.sealing_binding, share) != named:
         raise BadShare(
             "the share is not the one that the order names for this aggregator",
             seen=f"share {share.index}",
@@ -177,7 +178,7 @@ def on_release_share(book: Book, aggregator: bytes, body: ReleaseShare) -> bytes
     book.emit("share_released", body.order_id, aggregator, shares=len(order.shares), needed=needed)
     if len(order.shares) >= needed:
         key = combine([Share(i + 1, value) for i, value in sorted(order.shares.items())[:needed]])
-        if key_commitment(book.network_id, test.root, key) == test.key_commitment:
+        if key_commitment(order.order.sealing_binding, key) == test.key_commitment:
             order.test_key = key
             close_if_complete(book, body.order_id, order)
         else:  # every share is the client's own, and together they do not open what it promised
@@ -190,7 +191,7 @@ def on_release_key(book: Book, client: bytes, body: ReleaseKey) -> bytes:
     order = _in_window(book, body.order_id, "release_key")
     if order.order.client != client:
         raise NotAllowed("only the order's client may release its whole key")
-    if key_commitment(book.network_id, order.order.test.root, body.key) != order.order.test.key_commitment:
+    if key_commitment(order.order.sealing_binding, body.key) != order.order.test.key_commitment:
         raise BadCommitment(
             "the key does not open the order's commitment to it", wanted=order.order.test.key_commitment
         )
