@@ -85,6 +85,7 @@ WIRE_ERRORS = table_of_codes(
         ledger.TooManyOrders,
         ledger.UnknownClaim,
         ledger.UnknownKind,
+        ledger.UnprocessableTransaction,
         ledger.UnknownOrder,
         ledger.WrongNetwork,
     )
