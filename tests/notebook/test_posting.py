@@ -59,20 +59,24 @@ NOW_MS = 1_800_000_000_123
 PARAMETERS = Parameters()
 
 
-@pytest.fixture
-def net() -> nn.Module:
+def small() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 3))
 
 
 @pytest.fixture
+def net() -> nn.Module:
+    return small()
+
+
+@pytest.fixture(scope="module")
 def data() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.linspace(0, 1, 40).reshape(10, 4), torch.arange(10) % 3
 
 
-@pytest.fixture
-def prepared(net: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> PreparedOrder:
-    return prepare(net, data, (data[0][:7], data[1][:7]), "accuracy")
+@pytest.fixture(scope="module")
+def prepared(data: tuple[torch.Tensor, torch.Tensor]) -> PreparedOrder:
+    return prepare(small(), data, (data[0][:7], data[1][:7]), "accuracy")
 
 
 def members(n: int) -> tuple[list[SealingKey], list[Member]]:
