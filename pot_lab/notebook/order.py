@@ -103,7 +103,7 @@ class Order:
 
         Raises:
             TooLate: a provider has.
-            NotYours: another account posted it.
+            NotAllowed: another account posted it.
         """
         self._client.submit(Withdraw(self.id))
 
