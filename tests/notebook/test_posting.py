@@ -47,8 +47,8 @@ from pot_lab.protocol.records import (
     share_context,
 )
 from pot_lab.protocol.state import Member
-from pot_lab.scoring import dataset_root, export_model, load_graph, pack_dataset, score, unpack_dataset
-from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch
+from pot_lab.scoring import ModelArtifact, dataset_root, export_model, load_graph, pack_dataset, score, unpack_dataset
+from pot_lab.scoring.errors import BadWeights, DtypeMismatch, ShapeMismatch
 from pot_lab.store import Store
 from tests.protocol.world import deterministic_bytes
 from tests.scoring.models import several_inputs
@@ -147,6 +147,14 @@ def test_an_exported_model_is_taken_as_it_is(net: nn.Module, data: tuple[torch.T
     one = prepare(artifact, (data[0][:1], data[1][:1]), data, "cross_entropy")
     assert (one.graph, one.weights) == (artifact.graph, artifact.weights)
     assert one.score.name == "cross_entropy"
+
+
+def test_an_exported_model_is_checked_against_its_weights(
+    net: nn.Module, data: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    artifact, other = export_model(net, data[0][:2]), export_model(nn.Linear(4, 3), data[0][:2])
+    with pytest.raises(BadWeights):
+        prepare(ModelArtifact(artifact.graph, other.weights), data, data, "accuracy")
 
 
 def test_two_training_examples_suffice(net: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> None:
