@@ -6,7 +6,8 @@ from pot_lab.agreement.votes import CHECKPOINT, vote_digest
 from pot_lab.consensus.checkpoint import Snapshot, encode_snapshot, manifest_of, takes_snapshot
 from pot_lab.consensus.messages import NO_HASH, Checkpoint, CheckpointProof, signed_vote
 from pot_lab.consensus.records import Stabilised
-from pot_lab.consensus.replica_state import BEYOND_WINDOW, ReplicaState, StateDiverged, Taken
+from pot_lab.consensus.replica_state import BEYOND_WINDOW, ReplicaState, StateDiverged
+from pot_lab.consensus.slots import Taken
 from pot_lab.consensus.steps import Broadcast, Compact, KeepSnapshot
 
 
@@ -17,7 +18,11 @@ class Checkpointing(ReplicaState):
         """Sign the state that was reached; at some places, take it as a snapshot too."""
         limits, digest = self.parameters, NO_HASH
         if sequence == self._ends or takes_snapshot(
-            sequence, self._snapshot_at, self._batch_bytes, limits.snapshot_batches, limits.snapshot_bytes
+            sequence,
+            self._snapshots.last_at,
+            self._snapshots.bytes_since,
+            limits.snapshot_batches,
+            limits.snapshot_bytes,
         ):
             members, ends = self._members_after(), 0 if sequence == self._ends else self._ends
             application, replies = self._application.snapshot(), self.replies.snapshot()
@@ -34,9 +39,14 @@ class Checkpointing(ReplicaState):
                     replies,
                 )
             )
-            self._taken = Taken(sequence, len(data), manifest_of(data, limits.chunk_bytes), members.digest)
-            digest = self._taken.digest
-            self._snapshot_at, self._batch_bytes = sequence, 0
+            taken = Taken(
+                sequence=sequence,
+                size_bytes=len(data),
+                manifest=manifest_of(data, limits.chunk_bytes),
+                members=members.digest,
+            )
+            self._snapshots.taken, digest = taken, taken.digest
+            self._snapshots.last_at, self._snapshots.bytes_since = sequence, 0
             self.counters["snapshots_taken"] += 1
             self._effects.append(KeepSnapshot(sequence, data))
         if self.has_seat and self.checkpoints.in_window(sequence):
@@ -90,7 +100,7 @@ class Checkpointing(ReplicaState):
             if self._ahead is None or self._ahead.sequence < sequence:
                 self._ahead = proof
             return
-        own, taken = self._states.get(sequence), self._taken
+        own, taken = self._states.get(sequence), self._snapshots.taken
         mine = taken is not None and taken.sequence == sequence
         if (own is not None and own != proof.state) or (mine and taken is not None and taken.digest != proof.snapshot):
             self._halt(StateDiverged(f"q replicas signed another state at checkpoint {sequence}", seen=own))
@@ -121,12 +131,12 @@ class Checkpointing(ReplicaState):
 
     def _compact(self, proof: CheckpointProof) -> None:
         """Let the log below a stable snapshot go; while the log is being read, that waits."""
-        assert self._taken is not None
-        self._offered = proof, self._taken
+        assert self._snapshots.taken is not None
+        self._snapshots.offered = proof, self._snapshots.taken
         if self.recovered:
             self._effects.append(Compact(proof))
         else:
-            self._compact_later = True
+            self._snapshots.compact_later = True
 
     def _repeat_checkpoints(self) -> None:
         """Say again what this replica signed since the stable checkpoint, all but the newest, which is on its way."""

@@ -33,8 +33,8 @@ class Eras(ReplicaState):
         return self.membership if seats is None else self.membership.succeeded(self.executed, seats)
 
     def _hand_over(self, proof: CheckpointProof) -> Handover:
-        assert self._taken is not None and self._taken.sequence == proof.sequence
-        return Handover(proof, self._taken.body, self._members_after().seats)
+        assert self._snapshots.taken is not None and self._snapshots.taken.sequence == proof.sequence
+        return Handover(proof, self._snapshots.taken.body, self._members_after().seats)
 
     def _succeed(self, handover: Handover) -> None:
         """Begin the next era, at its first place; every batch of this one is executed here."""

@@ -102,7 +102,7 @@ class Trailing(ReplicaState):
 
     def _on_fetch_decisions(self, sender: int, message: FetchDecisions) -> None:
         last = min(message.last, self.executed, message.first + MAX_DECISIONS - 1)
-        if self._offered is not None and message.first <= self._offered[0].sequence:
+        if self._snapshots.offered is not None and message.first <= self._snapshots.offered[0].sequence:
             self._offer(sender, message.era)
         elif 1 <= message.first <= last:
             self.counters["decisions_served"] += 1
@@ -157,16 +157,16 @@ class Trailing(ReplicaState):
         return len(vouchers) >= weak_quorum(self.n)
 
     def _offer(self, to: int, era: int) -> None:
-        if self._offered is not None:
-            proof, taken = self._offered
+        if self._snapshots.offered is not None:
+            proof, taken = self._snapshots.offered
             handovers = self.succession.since(era)[:MAX_HANDOVERS]
             self.counters["snapshots_offered"] += 1
             self._send(to, Offer(proof, taken.size_bytes, taken.manifest, taken.members, handovers))
 
     def _on_fetch_chunk(self, sender: int, message: FetchChunk) -> None:
-        if self._offered is None:
+        if self._snapshots.offered is None:
             return
-        proof, taken = self._offered
+        proof, taken = self._snapshots.offered
         if proof.sequence != message.sequence:
             self._offer(sender, proof.sequence)
         elif message.index < len(taken.manifest):

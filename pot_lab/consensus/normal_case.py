@@ -30,8 +30,9 @@ from pot_lab.consensus.messages import (
 )
 from pot_lab.consensus.proof import BatchHeader, reply_leaf
 from pot_lab.consensus.records import Accepted, Decided, Fetched, Prepared
-from pot_lab.consensus.replica_state import BEYOND_WINDOW, LATER_VIEW, RESEND_BACK_OFF, RESEND_SLOTS, ReplicaState, Slot
+from pot_lab.consensus.replica_state import BEYOND_WINDOW, LATER_VIEW, RESEND_BACK_OFF, RESEND_SLOTS, ReplicaState
 from pot_lab.consensus.replies import CachedReply
+from pot_lab.consensus.slots import Slot
 from pot_lab.consensus.steps import Broadcast, Executed, SendReply
 from pot_lab.crypto.merkle import merkle_root
 from pot_lab.errors import PotLabError
@@ -64,7 +65,7 @@ class NormalCase(ReplicaState):
     def _propose(self) -> bool:
         """As the primary, open the next batch if there is a free place and a reason; returns whether it did."""
         limits = self.parameters
-        sequence = self._next_sequence
+        sequence = self._proposing.next_sequence
         open_batches = sequence - 1 - self.executed
         if not self.is_primary or self.changing or open_batches >= limits.in_flight:
             return False
@@ -72,11 +73,11 @@ class NormalCase(ReplicaState):
             return False
         if open_batches and not self._ends and self.pool.waiting < limits.beside_requests * self.n:
             return False
-        is_due = self._due_ms is not None and not open_batches and self.clock_ms >= self._due_ms
+        is_due = self._proposing.due_ms is not None and not open_batches and self.clock_ms >= self._proposing.due_ms
         if not (self.pool.has_waiting or self._ends or is_due):
             return False
         entries = self.pool.take(limits.batch_requests, limits.batch_bytes)
-        time_ms = max(self.clock_ms, self._proposed_ms, self.time_ms)
+        time_ms = max(self.clock_ms, self._proposing.time_ms, self.time_ms)
         digests = tuple(entry.digest for entry in entries)
         digest = batch_digest(sequence, time_ms, digests)
         bodies = tuple(entry.body for entry in entries)
@@ -86,8 +87,8 @@ class NormalCase(ReplicaState):
         slot.proposal, slot.digest, slot.arrived_ms, slot.accepted = proposal, digest, self.now_ms, True
         slot.vote = signed_vote(proposal)
         slot.bodies = {entry.digest: entry.body for entry in entries}
-        self._next_sequence = sequence + 1
-        self._proposed_ms = time_ms
+        self._proposing.next_sequence = sequence + 1
+        self._proposing.time_ms = time_ms
         self.counters["batches_proposed"] += 1
         self._persist(Accepted(proposal, None))
         self._effects.append(Broadcast(self._lean(proposal)))
@@ -163,7 +164,7 @@ class NormalCase(ReplicaState):
         slot.proposal, slot.digest, slot.bodies, slot.missing = message, digest, bodies, missing
         slot.vote, slot.arrived_ms = signed_vote(message), self.now_ms
         if message.sequence == self.executed + 1:
-            self._voted_at_ms = self.now_ms
+            self._resending.voted_at_ms = self.now_ms
         for name in missing:
             self._wanted.setdefault(name, set()).add(message.sequence)
         self.pool.propose(message.digests)
@@ -204,7 +205,7 @@ class NormalCase(ReplicaState):
         if slot.refused or slot.missing or proposal.time_ms > self.clock_ms + tolerance_ms:
             return False
         latest_ms = self._by_own_time(proposal.time_ms + tolerance_ms)
-        was_away = proposal.time_ms <= self._returned_ms and proposal.sequence <= self._returned_until
+        was_away = proposal.time_ms <= self._returned.at_ms and proposal.sequence <= self._returned.until
         late = (
             slot.arrived_ms > latest_ms
             and not was_away
@@ -237,8 +238,8 @@ class NormalCase(ReplicaState):
     def _prepare(self, slot: Slot, sequence: int) -> Prepare:
         signature = self._sign(PREPARE, sequence, slot.digest)
         vote = Prepare(self.view, sequence, slot.digest, self.executed, self.state, self.index, signature)
-        slot.count(vote)
-        slot.verified.add(self.index)
+        slot.votes.count(vote)
+        slot.votes.verified.add(self.index)
         return vote
 
     def _on_vote(self, sender: int, message: Vote) -> None:
@@ -253,33 +254,35 @@ class NormalCase(ReplicaState):
         if not self._vouch(sender, message.executed, message.state):
             return
         slot = self._slot(message.sequence)
-        cast: Vote | None = slot.prepares.get(sender) if isinstance(message, Prepare) else slot.commits.get(sender)
+        cast: Vote | None = (
+            slot.votes.prepares.get(sender) if isinstance(message, Prepare) else slot.votes.commits.get(sender)
+        )
         if cast is None:
-            slot.count(message)
+            slot.votes.count(message)
             if message.sequence == self.executed + 1:  # a liar has one vote of each kind for it, so delays little
-                self._voted_at_ms = self.now_ms
+                self._resending.voted_at_ms = self.now_ms
         elif cast.digest != message.digest:
             self._accuse(sender, signed_vote(cast), signed_vote(message))
-        if slot.proposal is not None and message.digest != slot.digest and sender not in slot.shown:
-            slot.shown.add(sender)
+        if slot.proposal is not None and message.digest != slot.digest and sender not in slot.votes.shown:
+            slot.votes.shown.add(sender)
             self._send(sender, msgspec.structs.replace(slot.proposal, bodies=(b"",) * len(slot.proposal.digests)))
 
     def _try_commit(self, slot: Slot) -> None:
         """Commit once the proposal and the backups' prepares make a quorum, each checked."""
         needed = self.q - 1
-        if len(slot.prepares) < needed:
+        if len(slot.votes.prepares) < needed:
             return
-        matching = [vote for vote in slot.prepares.values() if vote.digest == slot.digest]
+        matching = [vote for vote in slot.votes.prepares.values() if vote.digest == slot.digest]
         if len(matching) < needed:
             return
         valid: list[Prepare] = []
         for vote in matching:
-            if vote.replica not in slot.verified:
+            if vote.replica not in slot.votes.verified:
                 if not self._signed_by(vote.replica, PREPARE, vote, slot.digest):
                     self.counters["dropped_bad_signature"] += 1
-                    del slot.prepares[vote.replica]
+                    del slot.votes.prepares[vote.replica]
                     continue
-                slot.verified.add(vote.replica)
+                slot.votes.verified.add(vote.replica)
             valid.append(vote)
             if len(valid) == needed:
                 break
@@ -293,7 +296,7 @@ class NormalCase(ReplicaState):
             self._patience.progressed()
         signature = self._sign(COMMIT, sequence, slot.digest)
         commit = Commit(self.view, sequence, slot.digest, self.executed, self.state, self.index, signature)
-        slot.commits[self.index] = commit
+        slot.votes.commits[self.index] = commit
         self._persist(Prepared(tuple(valid), commit))
         self._effects.append(Broadcast(commit))
 
@@ -324,10 +327,12 @@ class NormalCase(ReplicaState):
         slot = self._slots.get(self.executed + 1)
         if slot is None or slot.proposal is None or slot.missing or self._at_end:
             return False
-        if len(slot.commits) < self.q:
+        if len(slot.votes.commits) < self.q:
             return False
         commits = tuple(
-            vote for vote in slot.commits.values() if vote.digest == slot.digest and vote.view == slot.proposal.view
+            vote
+            for vote in slot.votes.commits.values()
+            if vote.digest == slot.digest and vote.view == slot.proposal.view
         )
         if len(commits) < self.q:
             return False
@@ -378,16 +383,16 @@ class NormalCase(ReplicaState):
             self._headers.popitem(last=False)
         self._states[sequence] = self.state
         slot = self._slots.get(sequence)
-        if slot is not None and self.index in slot.commits:
-            self._commits[sequence] = slot.commits[self.index]
+        if slot is not None and self.index in slot.votes.commits:
+            self._commits[sequence] = slot.votes.commits[self.index]
         self._commits.pop(sequence - self.parameters.window, None)
         while len(self._states) > 2 * self.parameters.window:
             self._states.popitem(last=False)
         self._digests[sequence] = digest
-        self._batch_bytes += sum(map(len, bodies))
+        self._snapshots.bytes_since += sum(map(len, bodies))
         self._after_execution(sequence)
         due_ms = self._application.due_ms()
-        self._due_ms = None if due_ms is None else max(due_ms, time_ms + 1)
+        self._proposing.due_ms = None if due_ms is None else max(due_ms, time_ms + 1)
         self.counters["batches_executed"] += 1
         self.counters["requests_executed"] += len(fresh)
         self._effects.append(Executed(sequence, time_ms, len(digests), execution, self.state, not self.recovered))
@@ -408,13 +413,13 @@ class NormalCase(ReplicaState):
             slot.bodies, slot.missing = {}, set()
         self._contents.pop(sequence, None)
         self._patience.executed()
-        self._next_sequence = max(self._next_sequence, sequence + 1)
+        self._proposing.next_sequence = max(self._proposing.next_sequence, sequence + 1)
         for old in [key for key in self._diverging if key <= sequence - 2 * self.parameters.window]:
             del self._diverging[old]
         self._vouchers = {key: peers for key, peers in self._vouchers.items() if key[0] > sequence}
         self._behind_since_ms = None
-        self._resend_after_ms = self.parameters.resend_ms
-        self._resend_at_ms = None
+        self._resending.after_ms = self.parameters.resend_ms
+        self._resending.at_ms = None
 
     def _resend(self) -> int | None:
         """Repeat our own part of the oldest open batches when nothing has come of them for a while.
@@ -423,18 +428,20 @@ class NormalCase(ReplicaState):
         a hundred replicas on two cores take a second for a batch.
         """
         if not self._revoting and self._highest_slot <= self.executed:
-            self._resend_at_ms = None
+            self._resending.at_ms = None
             return None
-        if self._resend_at_ms is None:
-            self._resend_at_ms = self.now_ms + self._resend_after_ms
-        elif self.now_ms >= self._resend_at_ms:
-            silent_until_ms = self._voted_at_ms + self._resend_after_ms
+        if self._resending.at_ms is None:
+            self._resending.at_ms = self.now_ms + self._resending.after_ms
+        elif self.now_ms >= self._resending.at_ms:
+            silent_until_ms = self._resending.voted_at_ms + self._resending.after_ms
             if self.now_ms >= silent_until_ms:
                 self._repeat_votes()
-                self._resend_after_ms = min(2 * self._resend_after_ms, RESEND_BACK_OFF * self.parameters.resend_ms)
-                silent_until_ms = self.now_ms + self._resend_after_ms
-            self._resend_at_ms = silent_until_ms
-        return self._resend_at_ms
+                self._resending.after_ms = min(
+                    2 * self._resending.after_ms, RESEND_BACK_OFF * self.parameters.resend_ms
+                )
+                silent_until_ms = self.now_ms + self._resending.after_ms
+            self._resending.at_ms = silent_until_ms
+        return self._resending.at_ms
 
     def _repeat_votes(self) -> None:
         following = range(self.executed + 1, self.executed + 1 + RESEND_SLOTS)
@@ -451,7 +458,7 @@ class NormalCase(ReplicaState):
                 self._send(to, FetchBodies(tuple(sorted(slot.missing))))
             if self.is_primary and slot.proposal is not None:
                 self._effects.append(Broadcast(self._lean(slot.full_proposal())))
-            for vote in (slot.prepares.get(self.index), slot.commits.get(self.index)):
+            for vote in (slot.votes.prepares.get(self.index), slot.votes.commits.get(self.index)):
                 if vote is not None:
                     self._effects.append(Broadcast(vote))
             self.counters["votes_repeated"] += 1

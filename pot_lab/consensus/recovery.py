@@ -20,7 +20,8 @@ from pot_lab.consensus.records import (
     Stabilised,
     Succeeded,
 )
-from pot_lab.consensus.replica_state import BadLog, ReplicaState, Taken
+from pot_lab.consensus.replica_state import BadLog, ReplicaState
+from pot_lab.consensus.slots import Taken
 from pot_lab.consensus.steps import Broadcast, Compact, MembersChanged, Recovered, ReportEquivocation, Restored
 
 
@@ -43,15 +44,18 @@ class Recovery(ReplicaState):
         self.replies.restore(snapshot.replies, limit_bytes=len(data))
         self.executed, self.time_ms, self.state = snapshot.sequence, snapshot.time_ms, snapshot.state
         self._states = OrderedDict({self.executed: self.state})
-        self._snapshot_at, self._batch_bytes = self.executed, 0
-        self._next_sequence = max(self._next_sequence, self.executed + 1)
-        self._taken = Taken(
-            self.executed, len(data), manifest_of(data, self.parameters.chunk_bytes), self.membership.digest
+        self._snapshots.last_at, self._snapshots.bytes_since = self.executed, 0
+        self._proposing.next_sequence = max(self._proposing.next_sequence, self.executed + 1)
+        taken = Taken(
+            sequence=self.executed,
+            size_bytes=len(data),
+            manifest=manifest_of(data, self.parameters.chunk_bytes),
+            members=self.membership.digest,
         )
-        self._offered = proof, self._taken
+        self._snapshots.taken, self._snapshots.offered = taken, (proof, taken)
         self._move_low(proof)
         due_ms = self._application.due_ms()
-        self._due_ms = None if due_ms is None else max(due_ms, self.time_ms + 1)
+        self._proposing.due_ms = None if due_ms is None else max(due_ms, self.time_ms + 1)
 
     def _recover(self, input_: Recovered) -> None:
         if self.recovered:
@@ -67,12 +71,12 @@ class Recovery(ReplicaState):
             self._watching_since_ms = self.now_ms
             for handover in self._unwritten:
                 self._persist(Succeeded(handover))
-            if self._compact_later and self._offered is not None:
-                self._effects.append(Compact(self._offered[0]))
+            if self._snapshots.compact_later and self._snapshots.offered is not None:
+                self._effects.append(Compact(self._snapshots.offered[0]))
             if self.executed or self._slots:
-                self._returned_ms, self._returned_until = self.clock_ms, self.executed + self.parameters.window
+                self._returned.at_ms, self._returned.until = self.clock_ms, self.executed + self.parameters.window
             due_ms = self._application.due_ms()
-            self._due_ms = None if due_ms is None else max(due_ms, self.time_ms + 1)
+            self._proposing.due_ms = None if due_ms is None else max(due_ms, self.time_ms + 1)
             self._effects.append(Broadcast(self._own_status(ask=True)))
             if self.changing and self._own_change is not None:
                 self._effects.append(Broadcast(self._own_change))
@@ -93,26 +97,26 @@ class Recovery(ReplicaState):
             slot.digest = batch_digest(proposal.sequence, proposal.time_ms, proposal.digests)
             slot.bodies = dict(zip(proposal.digests, proposal.bodies, strict=True))
             if record.prepare is not None:
-                slot.count(record.prepare)
-                slot.verified.add(self.index)
-            self._next_sequence = max(self._next_sequence, proposal.sequence + 1)
-            self._proposed_ms = max(self._proposed_ms, proposal.time_ms)
+                slot.votes.count(record.prepare)
+                slot.votes.verified.add(self.index)
+            self._proposing.next_sequence = max(self._proposing.next_sequence, proposal.sequence + 1)
+            self._proposing.time_ms = max(self._proposing.time_ms, proposal.time_ms)
         elif isinstance(record, Prepared):
             if record.commit.sequence <= self.low:
                 return
             prepared = self._slots.get(record.commit.sequence)
             if prepared is None or prepared.digest != record.commit.digest:
                 raise BadLog("a log has a commit without its proposal", seen=record.commit.sequence)
-            prepared.prepares.update({vote.replica: vote for vote in record.prepares})
-            prepared.commits[self.index] = record.commit
-            prepared.verified.update(vote.replica for vote in record.prepares)
+            prepared.votes.prepares.update({vote.replica: vote for vote in record.prepares})
+            prepared.votes.commits[self.index] = record.commit
+            prepared.votes.verified.update(vote.replica for vote in record.prepares)
             prepared.prepared = True
             self._revoting.discard(record.commit.sequence)
             if prepared.vote is not None:
                 self._proofs[record.commit.sequence] = prepared_proof(prepared.vote, record.prepares)
         elif isinstance(record, Decided):
             decided = self._slots.get(record.sequence)
-            if record.sequence <= self._snapshot_at and record.sequence <= self.executed:
+            if record.sequence <= self._snapshots.last_at and record.sequence <= self.executed:
                 return
             if decided is None or decided.proposal is None or record.sequence != self.executed + 1:
                 raise BadLog("a log has a decision out of order", seen=record.sequence, wanted=self.executed + 1)

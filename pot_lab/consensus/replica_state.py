@@ -12,16 +12,14 @@ from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from pot_lab.agreement.application import Application, Seat
 from pot_lab.agreement.evidence import Equivocation
 from pot_lab.agreement.quorum import faulty, quorum, weak_quorum
 from pot_lab.agreement.votes import SignedVote, vote_digest
 from pot_lab.consensus.batching import RequestPool
-from pot_lab.consensus.checkpoint import Checkpoints, Snapshot, body_digest
+from pot_lab.consensus.checkpoint import Checkpoints, Snapshot
 from pot_lab.consensus.early_messages import Early, Stash
-from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership, Succession, Verifier, snapshot_digest
+from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership, Succession, Verifier
 from pot_lab.consensus.messages import (
     CheckpointProof,
     Commit,
@@ -39,6 +37,7 @@ from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.proof import BatchHeader
 from pot_lab.consensus.records import Entered, Found, LogRecord
 from pot_lab.consensus.replies import ReplyCache
+from pot_lab.consensus.slots import Proposing, Resending, Returned, Slot, Snapshots
 from pot_lab.consensus.snapshot_fetch import SnapshotFetch
 from pot_lab.consensus.steps import Effect, Halt, Persist, ReportEquivocation, Send
 from pot_lab.consensus.view_change import Patience, ViewChanges
@@ -61,82 +60,6 @@ class BadLog(PotLabError):
 
 class StateDiverged(PotLabError):
     """f+1 replicas report another state than this one for a batch that all executed: this replica's state is wrong."""
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """A snapshot that this replica took or fetched, without its bytes."""
-
-    sequence: int
-    size_bytes: int
-    manifest: tuple[bytes, ...]
-    members: bytes
-
-    @property
-    def body(self) -> bytes:
-        """The digest of its bytes."""
-        return body_digest(self.size_bytes, self.manifest)
-
-    @property
-    def digest(self) -> bytes:
-        """What its checkpoint signs."""
-        return snapshot_digest(self.body, self.members)
-
-
-class Slot:
-    """One sequence number in one view, from its first message until a checkpoint covers it.
-
-    `vote` is the primary's signed proposal; `proposal` is the batch it names, once that is here and until it is
-    executed. `renewed` marks what a new view proposes again.
-    """
-
-    __slots__ = (
-        "accepted",
-        "arrived_ms",
-        "bodies",
-        "commits",
-        "digest",
-        "executed",
-        "missing",
-        "prepared",
-        "prepares",
-        "proposal",
-        "refused",
-        "renewed",
-        "shown",
-        "verified",
-        "vote",
-    )
-
-    def __init__(self) -> None:
-        self.proposal: PrePrepare | None = None
-        self.vote: SignedVote | None = None
-        self.renewed = False
-        self.executed = False
-        self.digest = b""
-        self.bodies: dict[bytes, bytes] = {}
-        self.missing: set[bytes] = set()
-        self.arrived_ms = 0
-        self.accepted = False
-        self.refused = False
-        self.prepared = False
-        self.prepares: dict[int, Prepare] = {}
-        self.commits: dict[int, Commit] = {}
-        self.verified: set[int] = set()
-        self.shown: set[int] = set()
-
-    def full_proposal(self) -> PrePrepare:
-        """The proposal with every body in it."""
-        assert self.proposal is not None and not self.missing
-        return msgspec.structs.replace(
-            self.proposal, bodies=tuple(self.bodies[digest] for digest in self.proposal.digests)
-        )
-
-    def count(self, vote: Vote) -> None:
-        """Keep a replica's vote."""
-        if isinstance(vote, Prepare):
-            self.prepares[vote.replica] = vote
-        else:
-            self.commits[vote.replica] = vote
 
 
 class ReplicaState(ABC):
@@ -181,17 +104,11 @@ class ReplicaState(ABC):
         self._digests: dict[int, bytes] = {}
         self._headers: OrderedDict[int, BatchHeader] = OrderedDict()
         self._accused: dict[tuple[bytes, int, int, int], None] = {}
-        self._taken: Taken | None = None
-        self._offered: tuple[CheckpointProof, Taken] | None = None
-        self._compact_later = False
+        self._snapshots = Snapshots()
         self._unwritten: list[Handover] = []
-        self._snapshot_at = 0
-        self._batch_bytes = 0
 
-        self._proposed_ms = 0
-        self._due_ms: int | None = None
-        self._returned_ms = 0
-        self._returned_until = 0
+        self._proposing = Proposing()
+        self._returned = Returned()
         self._timer_ms: int | None = -1
         self._status_at_ms = 0
         self._scan_at_ms = 0
@@ -223,7 +140,7 @@ class ReplicaState(ABC):
         self._claims: dict[int, int] = {}
         self._diverging: dict[int, set[int]] = {}
         self._stash = Stash(limits.in_flight * 4)
-        self._next_sequence = self.executed + 1
+        self._proposing.next_sequence = self.executed + 1
 
         self._pace = max(1, self.n // _REPLICAS_A_TIMEOUT)
         self._patience = Patience(limits.request_timeout_ms * self._pace)
@@ -240,9 +157,7 @@ class ReplicaState(ABC):
         self.checkpoints = Checkpoints(self._verifier, limits.checkpoint_batches, limits.window)
         self._ahead: CheckpointProof | None = None
 
-        self._resend_at_ms: int | None = None
-        self._resend_after_ms = limits.resend_ms
-        self._voted_at_ms = self.now_ms
+        self._resending = Resending(after_ms=limits.resend_ms, voted_at_ms=self.now_ms)
         self._behind_since_ms: int | None = None
         self._asked: int | None = None
         self._ask_again_ms = 0

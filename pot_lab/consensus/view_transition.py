@@ -29,7 +29,8 @@ from pot_lab.consensus.messages import (
     signed_vote,
 )
 from pot_lab.consensus.records import Changing, Entered
-from pot_lab.consensus.replica_state import LATER_VIEW, RESEND_BACK_OFF, RESEND_SLOTS, ReplicaState, Slot, StateDiverged
+from pot_lab.consensus.replica_state import LATER_VIEW, RESEND_BACK_OFF, RESEND_SLOTS, ReplicaState, StateDiverged
+from pot_lab.consensus.slots import Slot
 from pot_lab.consensus.steps import Broadcast, ServeDecisions
 from pot_lab.consensus.view_change import BadViewChange, Plan, check_new_view, check_view_change, null_digest, plan
 
@@ -73,8 +74,8 @@ class ViewTransition(ReplicaState):
         change = ViewChange(view, self.checkpoints.stable, prepared, self.index, NO_SIGNATURE, self.era)
         signature = self._sign_content(VIEW_CHANGE, change)
         change = msgspec.structs.replace(change, signature=signature)
-        self._resend_after_ms = self.parameters.resend_ms
-        self._own_change, self._own_change_at_ms = change, self.now_ms + self._resend_after_ms
+        self._resending.after_ms = self.parameters.resend_ms
+        self._own_change, self._own_change_at_ms = change, self.now_ms + self._resending.after_ms
         self._changes.add(change)
         self._persist(Changing(change))
         self._effects.append(Broadcast(change))
@@ -200,7 +201,7 @@ class ViewTransition(ReplicaState):
         new_view, live = record.new_view, self.recovered
         self._leave_view()
         self.view, self.changing, self._entered = new_view.view, False, record
-        self._watching_since_ms, self._resend_after_ms = self.now_ms, self.parameters.resend_ms
+        self._watching_since_ms, self._resending.after_ms = self.now_ms, self.parameters.resend_ms
         self._changes.forget(self.view)
         if live:
             self.counters["views_entered"] += 1
@@ -209,7 +210,7 @@ class ViewTransition(ReplicaState):
                 self._know_stable(planned.stable)
                 if new_view.era != self.era or self.halted:
                     return
-        self._next_sequence = max(self.executed, planned.low, *planned.batches, 0) + 1
+        self._proposing.next_sequence = max(self.executed, planned.low, *planned.batches, 0) + 1
         missing: list[BatchName] = []
         for vote in new_view.proposals:
             if vote.sequence <= self.low:
@@ -276,7 +277,7 @@ class ViewTransition(ReplicaState):
         )
         slot.bodies = dict(zip(digests, bodies, strict=True))
         slot.arrived_ms = self.now_ms
-        self._proposed_ms = max(self._proposed_ms, time_ms)
+        self._proposing.time_ms = max(self._proposing.time_ms, time_ms)
         self.pool.propose(digests)
 
     def _fill(self, sequence: int, time_ms: int, bodies: Sequence[bytes]) -> None:
@@ -309,15 +310,17 @@ class ViewTransition(ReplicaState):
             assert self._own_change is not None
             if now_ms >= self._own_change_at_ms:
                 self._effects.append(Broadcast(self._own_change))
-                self._resend_after_ms = min(2 * self._resend_after_ms, RESEND_BACK_OFF * self.parameters.resend_ms)
-                self._own_change_at_ms = now_ms + self._resend_after_ms
+                self._resending.after_ms = min(
+                    2 * self._resending.after_ms, RESEND_BACK_OFF * self.parameters.resend_ms
+                )
+                self._own_change_at_ms = now_ms + self._resending.after_ms
             end_ms = self._patience.until(now_ms, self._changes.at_least(self.view) >= self.q)
             if end_ms is not None and now_ms >= end_ms:
                 self.counters["suspected_no_new_view"] += 1
                 self._change_view(self.view + 1)
                 end_ms = None
             return self._own_change_at_ms if end_ms is None else min(end_ms, self._own_change_at_ms)
-        due_ms = None if self._due_ms is None else self._by_own_time(self._due_ms)
+        due_ms = None if self._proposing.due_ms is None else self._by_own_time(self._proposing.due_ms)
         due = due_ms is not None and due_ms <= now_ms
         if self._behind() or self._at_end:
             self._patience.progressed()

@@ -28,8 +28,8 @@ from pot_lab.consensus.messages import (
 )
 from pot_lab.consensus.records import Accepted, Changing, Decided, LogRecord, Prepared, Stabilised, sequence_of
 from pot_lab.consensus.replica import Replica
-from pot_lab.consensus.replica_state import Slot
 from pot_lab.consensus.replies import CachedReply, ReplyCache
+from pot_lab.consensus.slots import Slot
 from pot_lab.consensus.snapshot_fetch import SnapshotFetch
 from pot_lab.consensus.steps import Effect, Send
 from pot_lab.consensus.view_change import Plan, plan
@@ -247,7 +247,7 @@ class CountsOutsiders(Replica):
     def _receive(self, sender: int, message: Message) -> None:
         slot = self._slots.get(message.sequence) if isinstance(message, Commit) else None
         if sender >= OUTSIDERS and slot is not None and not slot.executed:
-            slot.count(message)
+            slot.votes.count(message)
         else:
             super()._receive(sender, message)
 
