@@ -11,7 +11,7 @@ import click
 from pot_lab.cli.common import json_option, print_aside
 
 if TYPE_CHECKING:
-    from pot_lab.simulator.simulation import Outcome
+    from pot_lab.simulator.outcome import Outcome
 
 _SHOWN_FAILURES = 3
 """Of these the trace is printed, of the smallest run that still fails; of others the command."""

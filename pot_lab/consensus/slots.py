@@ -39,7 +39,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
         return snapshot_digest(self.body, self.members)
 
 
-@dataclass(slots=True)
+@dataclass
 class Snapshots:
     """The snapshots that a replica has.
 
@@ -58,7 +58,7 @@ class Snapshots:
     bytes_since: int = 0
 
 
-@dataclass(slots=True)
+@dataclass
 class Proposing:
     """What the next proposal depends on.
 
@@ -73,7 +73,7 @@ class Proposing:
     due_ms: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Returned:
     """When this replica last came back from its log.
 
@@ -86,7 +86,7 @@ class Returned:
     until: int = 0
 
 
-@dataclass(slots=True)
+@dataclass
 class Resending:
     """When this replica repeats its votes.
 

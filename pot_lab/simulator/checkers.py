@@ -18,6 +18,7 @@ Liveness is the run's own check (`simulation.py`): after all faults have ended e
 from __future__ import annotations
 
 from collections.abc import Sized
+from dataclasses import dataclass, field
 from typing import Any
 
 from pot_lab.agreement.application import Batch
@@ -63,6 +64,23 @@ class Violation(Exception):
         self.rule, self.sequence = rule, sequence
 
 
+@dataclass
+class _Votes:
+    """What correct aggregators have signed.
+
+    Attributes:
+        signed: the digest of each step: host, era, kind, view and sequence.
+        left: the view that each host has left in each era, the highest.
+        stable: the stable checkpoint of each host.
+        sets: the addresses of the set in each era.
+    """
+
+    signed: dict[tuple[int, int, str, int, int], bytes] = field(default_factory=dict)
+    left: dict[tuple[int, int], int] = field(default_factory=dict)
+    stable: dict[int, int] = field(default_factory=dict)
+    sets: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
+
+
 class Checkers:
     """What is known of the one history, and of every promise made about it.
 
@@ -80,23 +98,20 @@ class Checkers:
         self._history: dict[int, tuple[tuple[bytes, ...], int, bytes, tuple[bytes, ...], bytes]] = {}
         self._ran: dict[bytes, int] = {}
         self._place: dict[bytes, tuple[int, bytes]] = {}
-        self._said_ms: dict[bytes, int] = {}
-        self._words: dict[tuple[int, int, str, int, int], bytes] = {}
-        self._left: dict[tuple[int, int], int] = {}
-        self._sets: dict[int, tuple[bytes, ...]] = {}
-        self._stable: dict[int, int] = {}
-        self._promised: dict[bytes, tuple[int, int, bytes]] = {}
+        self._submitted_ms: dict[bytes, int] = {}
+        self._votes = _Votes()
+        self._acknowledged: dict[bytes, tuple[int, int, bytes]] = {}
 
     # What is asked.
 
     def said(self, request: bytes, at_ms: int) -> None:
         """Somebody signed a request and sent it."""
-        self._said_ms.setdefault(request_digest(request), at_ms)
+        self._submitted_ms.setdefault(request_digest(request), at_ms)
 
     def acknowledged(self, digest: bytes, reply: SendReply) -> None:
         """A client has f+1 equal replies to its request."""
         self.checks += 1
-        self._promised[digest] = reply.sequence, reply.time_ms, reply.reply
+        self._acknowledged[digest] = reply.sequence, reply.time_ms, reply.reply
         self._compare(digest)
 
     # What is done.
@@ -108,7 +123,7 @@ class Checkers:
         execution = effect.execution
         ran = tuple(request_digest(request) for request in batch.requests)
         found = (ran, effect.time_ms, effect.state, execution.replies, execution.digest)
-        if batch.since and (batch.since >= sequence or batch.since not in self._sets):
+        if batch.since and (batch.since >= sequence or batch.since not in self._votes.sets):
             raise Violation("seat", f"aggregator {node} runs batch {sequence} in era {batch.since}", sequence)
         known = self._history.get(sequence)
         if known is None:
@@ -132,12 +147,12 @@ class Checkers:
         if time_ms > now_ms + self._time_slack_ms:
             raise Violation("validity", f"batch {sequence} has a time {time_ms - now_ms} ms ahead", sequence)
         for digest, reply in zip(ran, replies, strict=True):
-            said_ms = self._said_ms.get(digest)
-            if said_ms is None:
+            submitted_at_ms = self._submitted_ms.get(digest)
+            if submitted_at_ms is None:
                 what = f"batch {sequence} holds a request that nobody said: {digest.hex()[:12]}"
                 raise Violation("validity", what, sequence)
-            if said_ms > time_ms + self._time_slack_ms:
-                late_ms = said_ms - time_ms
+            if submitted_at_ms > time_ms + self._time_slack_ms:
+                late_ms = submitted_at_ms - time_ms
                 raise Violation("validity", f"batch {sequence} is {late_ms} ms older than a request in it", sequence)
             earlier = self._ran.setdefault(digest, sequence)
             if earlier != sequence:
@@ -151,7 +166,7 @@ class Checkers:
 
     def _compare(self, digest: bytes) -> None:
         """Whether what was promised about a request is what happened to it."""
-        promise, place = self._promised.get(digest), self._place.get(digest)
+        promise, place = self._acknowledged.get(digest), self._place.get(digest)
         if promise is None or place is None:
             return
         sequence, time_ms, reply = promise
@@ -169,18 +184,18 @@ class Checkers:
             if message.view % members.n != seat:
                 return  # shown to a peer: the primary's word, not this one's
             digest = batch_digest(message.sequence, message.time_ms, message.digests)
-            self._say(node, era, "proposal", message.view, message.sequence, digest)
+            self._compare_vote(node, era, "proposal", message.view, message.sequence, digest)
         elif isinstance(message, Prepare | Commit):
-            self._say(node, era, type(message).__name__, message.view, message.sequence, message.digest)
+            self._compare_vote(node, era, type(message).__name__, message.view, message.sequence, message.digest)
         elif isinstance(message, Checkpoint):
-            self._say(node, era, "checkpoint", 0, message.sequence, message.state + message.snapshot)
+            self._compare_vote(node, era, "checkpoint", 0, message.sequence, message.state + message.snapshot)
         elif isinstance(message, NewView) and message.view % members.n == seat:
-            self._say(node, era, "new view", message.view, 0, content_digest(message))
+            self._compare_vote(node, era, "new view", message.view, 0, content_digest(message))
             for vote in message.proposals:
-                self._say(node, era, "proposal", message.view, vote.sequence, vote.digest)
+                self._compare_vote(node, era, "proposal", message.view, vote.sequence, vote.digest)
         elif isinstance(message, ViewChange) and message.replica == seat:
-            self._say(node, era, "view change", message.view, 0, content_digest(message))
-            self._left[node, era] = max(self._left.get((node, era), 0), message.view)
+            self._compare_vote(node, era, "view change", message.view, 0, content_digest(message))
+            self._votes.left[node, era] = max(self._votes.left.get((node, era), 0), message.view)
 
     def wrote(self, node: int, record: LogRecord, members: Membership) -> None:
         """A correct aggregator has something on its disk: votes are made then, whenever they are sent."""
@@ -214,33 +229,33 @@ class Checkers:
 
     def moved(self, node: int, sequence: int) -> None:
         """A correct aggregator has a stable checkpoint on its disk."""
-        self._stable[node] = max(self._stable.get(node, 0), sequence)
+        self._votes.stable[node] = max(self._votes.stable.get(node, 0), sequence)
 
     def began(self, node: int, members: Membership) -> None:
         """A correct aggregator works with another set: the same as all others do after that checkpoint."""
         self.checks += 1
-        if self._sets.setdefault(members.since, members.addresses) != members.addresses:
+        if self._votes.sets.setdefault(members.since, members.addresses) != members.addresses:
             raise Violation("agreement", f"aggregator {node} begins era {members.since} with another set")
         self.moved(node, members.since)
 
     def _vote(self, node: int, vote: Prepare | Commit, members: Membership) -> None:
-        sequence, low, era = vote.sequence, self._stable.get(node, 0), members.since
+        sequence, low, era = vote.sequence, self._votes.stable.get(node, 0), members.since
         if members.index == NO_SEAT or vote.replica != members.index:
             raise Violation("seat", f"aggregator {node} votes for batch {sequence} without a seat", sequence)
-        if sequence <= era or any(era < other < sequence for other in self._sets):
+        if sequence <= era or any(era < other < sequence for other in self._votes.sets):
             raise Violation("seat", f"aggregator {node} votes in era {era} for batch {sequence} of another", sequence)
-        if vote.view < self._left.get((node, era), 0):
+        if vote.view < self._votes.left.get((node, era), 0):
             raise Violation("word", f"aggregator {node} votes in view {vote.view}, which it has left", sequence)
         if sequence > low + self.limits.window:
             what = f"aggregator {node} votes for batch {sequence}, {sequence - low} above its stable checkpoint"
             raise Violation("window", f"{what}, wanted at most {self.limits.window}", sequence)
         self.sent(node, vote, members)
 
-    def _say(self, node: int, era: int, kind: str, view: int, sequence: int, digest: bytes) -> None:
-        """Compare a signed word with what the same aggregator said before."""
+    def _compare_vote(self, node: int, era: int, kind: str, view: int, sequence: int, digest: bytes) -> None:
+        """Compare a signed vote with what the same aggregator signed before."""
         self.checks += 1
         what = f"{kind} of view {view}, batch {sequence}"
-        known = self._words.setdefault((node, era, kind, view, sequence), digest)
+        known = self._votes.signed.setdefault((node, era, kind, view, sequence), digest)
         if known is not digest and known != digest:
             raise Violation("word", f"aggregator {node} contradicts its {what}", sequence or None)
 
@@ -304,10 +319,10 @@ class Checkers:
 
     def finished(self, node: int, replica: Replica) -> None:
         """At the end of a run nothing that was acknowledged is missing from any correct aggregator."""
-        last = max((sequence for sequence, _, _ in self._promised.values()), default=0)
+        last = max((sequence for sequence, _, _ in self._acknowledged.values()), default=0)
         if replica.executed < last:
             raise Violation("acknowledged", f"aggregator {node} ends at {replica.executed}, acknowledged was {last}")
-        for digest, (sequence, _, _) in self._promised.items():
+        for digest, (sequence, _, _) in self._acknowledged.items():
             if digest not in self._place:
                 raise Violation("acknowledged", f"request {digest.hex()[:12]} of batch {sequence} never ran")
 

@@ -9,6 +9,7 @@ intervals. What f+1 equal replies said is acknowledged: `checkers` hold the ledg
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
@@ -21,33 +22,54 @@ from pot_lab.protocol.transactions import Withdraw, sign
 from pot_lab.simulator.people import Cast, Person
 from pot_lab.simulator.virtual_time import MILLISECOND_US, EventQueue
 
-_FIRST_PATIENCE_US, _LONGEST_PATIENCE_US = 1_000 * MILLISECOND_US, 4_000 * MILLISECOND_US
+_FIRST_WAIT_US, _LONGEST_WAIT_US = 1_000 * MILLISECOND_US, 4_000 * MILLISECOND_US
 _REPLY_LIMIT_BYTES = 1 << 20
 _REFUSED_PAUSE_MS = 1_000
 _LIE_EVERY_US = 150 * MILLISECOND_US
 _OVERSIZE_BYTES = 300_000
 
 
-class Desk(Protocol):
-    """What a client needs of the world."""
+class Network(Protocol):
+    """What a client needs of the network."""
 
     queue: EventQueue
 
-    def ledger(self) -> Ledger | None: ...
+    def ledger(self) -> Ledger | None:
+        """The ledger as the aggregator that is furthest shows it; None while none is up."""
 
-    def on_said(self, client: int, request: bytes, name: str) -> None: ...
+    def on_submitted(self, client: int, request: bytes, name: str) -> None:
+        """A client has signed a request, to do what `name` says."""
 
-    def ask(self, client: int, aggregator: int, request: bytes, spread: bool) -> None: ...
+    def submit(self, client: int, aggregator: int, request: bytes, spread: bool) -> None:
+        """Send a request to an aggregator; with `spread` the client sends it to all."""
 
-    def on_acknowledged(self, client: int, digest: bytes, reply: SendReply) -> None: ...
+    def on_acknowledged(self, client: int, digest: bytes, reply: SendReply) -> None:
+        """A client has f+1 equal replies to the request with this digest."""
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """How a virtual client behaves.
+
+    Attributes:
+        aggregators: how many there are.
+        needed: equal replies that make a result, f+1.
+        pause_us: how long it waits between two looks at the ledger.
+        alone: the chance that it sends a request to one aggregator only, which has to spread it.
+    """
+
+    aggregators: int
+    needed: int
+    pause_us: int
+    alone: float
 
 
 class _Waiting:
-    __slots__ = ("asked_us", "name", "patience_us", "replies", "request")
+    __slots__ = ("name", "replies", "request", "sent_us", "wait_us")
 
-    def __init__(self, name: str, request: bytes, asked_us: int) -> None:
-        self.name, self.request, self.asked_us = name, request, asked_us
-        self.patience_us = _FIRST_PATIENCE_US
+    def __init__(self, name: str, request: bytes, sent_us: int) -> None:
+        self.name, self.request, self.sent_us = name, request, sent_us
+        self.wait_us = _FIRST_WAIT_US
         self.replies: dict[int, tuple[int, int, bytes]] = {}
 
 
@@ -55,28 +77,19 @@ class VirtualClient:
     """One person's connection to the network.
 
     Args:
-        number: its name among the clients.
-        pause_us: how long it thinks between two looks at the ledger.
-        needed: equal replies that make a result, f+1.
-        aggregators: how many there are.
+        network: the aggregators.
+        number: its number among the clients.
+        person: whose requests it submits.
+        random: decides when it looks, and whom it asks.
+        settings: how it behaves.
     Attributes:
-        answered: requests that got their result.
+        answered: how many requests got their result.
+        has_stopped: whether it submits nothing new.
     """
 
-    def __init__(
-        self,
-        desk: Desk,
-        number: int,
-        person: Person,
-        random: Random,
-        *,
-        aggregators: int,
-        needed: int,
-        pause_us: int,
-        alone: float,
-    ) -> None:
-        self._desk, self.number, self.person, self._random = desk, number, person, random
-        self._aggregators, self._needed, self._pause_us, self._alone = aggregators, needed, pause_us, alone
+    def __init__(self, network: Network, number: int, person: Person, random: Random, settings: ClientSettings) -> None:
+        self._network, self.number, self.person, self._random = network, number, person, random
+        self._settings = settings
         self._nonce = 0
         self._waiting: dict[bytes, _Waiting] = {}
         self._not_before_ms: dict[str, int] = {}
@@ -90,62 +103,62 @@ class VirtualClient:
 
     def begin(self) -> None:
         """Start to look at the ledger now and then."""
-        self._desk.queue.after(int(self._random.random() * self._pause_us), self._look)
+        self._network.queue.after(int(self._random.random() * self._settings.pause_us), self._look)
 
-    def stop_wishing(self) -> None:
-        """Say nothing new; what was said is still asked for."""
+    def stop(self) -> None:
+        """Submit nothing new; what was submitted is still asked for."""
         self.has_stopped = True
 
     def _look(self) -> None:
-        self._ask_again()
-        ledger = self._desk.ledger()
+        self._resubmit()
+        ledger = self._network.ledger()
         if ledger is not None and not self.has_stopped:
-            now_ms = self._desk.queue.now_ms
+            now_ms = self._network.queue.now_ms
             under_way = {waiting.name for waiting in self._waiting.values()}
             for name, body in self.person.wishes(ledger, now_ms):
                 if name not in under_way and now_ms >= self._not_before_ms.get(name, 0):
                     self._nonce += 1
                     request = sign(self.person.cast.network_id, body, self.person.identity, self._nonce)
-                    self._say(name, request)
+                    self._submit(name, request)
         if not self.has_stopped or self._waiting:
-            self._desk.queue.after(self._pause_us, self._look)
+            self._network.queue.after(self._settings.pause_us, self._look)
 
-    def _say(self, name: str, request: bytes) -> None:
-        waiting = _Waiting(name, request, self._desk.queue.now_us)
+    def _submit(self, name: str, request: bytes) -> None:
+        waiting = _Waiting(name, request, self._network.queue.now_us)
         self._waiting[request_digest(request)] = waiting
-        self._desk.on_said(self.number, request, name)
-        if self._random.random() < self._alone:
-            self._desk.ask(self.number, self._random.randrange(self._aggregators), request, False)
+        self._network.on_submitted(self.number, request, name)
+        if self._random.random() < self._settings.alone:
+            self._network.submit(self.number, self._random.randrange(self._settings.aggregators), request, False)
         else:
-            self._ask_all(request)
+            self._submit_to_all(request)
 
-    def _ask_all(self, request: bytes) -> None:
-        for aggregator in range(self._aggregators):
-            self._desk.ask(self.number, aggregator, request, True)
+    def _submit_to_all(self, request: bytes) -> None:
+        for aggregator in range(self._settings.aggregators):
+            self._network.submit(self.number, aggregator, request, True)
 
-    def _ask_again(self) -> None:
-        now_us = self._desk.queue.now_us
+    def _resubmit(self) -> None:
+        now_us = self._network.queue.now_us
         for waiting in self._waiting.values():
-            if now_us - waiting.asked_us >= waiting.patience_us:
-                waiting.asked_us = now_us
-                waiting.patience_us = min(2 * waiting.patience_us, _LONGEST_PATIENCE_US)
-                self._ask_all(waiting.request)
+            if now_us - waiting.sent_us >= waiting.wait_us:
+                waiting.sent_us = now_us
+                waiting.wait_us = min(2 * waiting.wait_us, _LONGEST_WAIT_US)
+                self._submit_to_all(waiting.request)
 
-    def hear(self, aggregator: int, reply: SendReply) -> None:
+    def on_reply(self, aggregator: int, reply: SendReply) -> None:
         """An aggregator's reply has arrived."""
         waiting = self._waiting.get(reply.digest)
         if waiting is None:
             return
-        said = (reply.sequence, reply.time_ms, reply.reply)
-        waiting.replies[aggregator] = said
-        if sum(other == said for other in waiting.replies.values()) < self._needed:
+        given = (reply.sequence, reply.time_ms, reply.reply)
+        waiting.replies[aggregator] = given
+        if sum(other == given for other in waiting.replies.values()) < self._settings.needed:
             return
         del self._waiting[reply.digest]
         self.answered += 1
         result = decode(reply.reply, LedgerReply, limit_bytes=_REPLY_LIMIT_BYTES)
         if not result.accepted:
-            self._not_before_ms[waiting.name] = self._desk.queue.now_ms + _REFUSED_PAUSE_MS
-        self._desk.on_acknowledged(self.number, reply.digest, reply)
+            self._not_before_ms[waiting.name] = self._network.queue.now_ms + _REFUSED_PAUSE_MS
+        self._network.on_acknowledged(self.number, reply.digest, reply)
 
 
 class LyingClient:
@@ -159,7 +172,7 @@ class LyingClient:
 
     def __init__(
         self,
-        desk: Desk,
+        network: Network,
         number: int,
         cast: Cast,
         random: Random,
@@ -167,22 +180,22 @@ class LyingClient:
         until_us: int,
         told: Callable[[], None],
     ) -> None:
-        self._desk, self._number, self._cast, self._random = desk, number, cast, random
+        self._network, self._number, self._cast, self._random = network, number, cast, random
         self._aggregators, self._until_us, self._told = aggregators, until_us, told
         self._nonce = 0
         self._said: list[bytes] = []
 
     def begin(self) -> None:
         """Lie now and then."""
-        self._desk.queue.after(int(self._random.random() * _LIE_EVERY_US), self._lie)
+        self._network.queue.after(int(self._random.random() * _LIE_EVERY_US), self._lie)
 
     def _lie(self) -> None:
-        if self._desk.queue.now_us >= self._until_us:
+        if self._network.queue.now_us >= self._until_us:
             return
         self._told()
         lies = (self._speak_with_two_tongues, self._say_garbage, self._alter, self._repeat, self._flood)
         self._random.choice(lies)()
-        self._desk.queue.after(int(self._random.expovariate(1.0) * _LIE_EVERY_US), self._lie)
+        self._network.queue.after(int(self._random.expovariate(1.0) * _LIE_EVERY_US), self._lie)
 
     def _speak_with_two_tongues(self) -> None:
         self._nonce += 1
@@ -213,12 +226,12 @@ class LyingClient:
     def _signed(self, nonce: int) -> bytes:
         body = Withdraw(sha256(self._random.randbytes(8)))
         request = sign(self._cast.network_id, body, self._cast.liar, nonce)
-        self._desk.on_said(self._number, request, "lie")
+        self._network.on_submitted(self._number, request, "lie")
         self._said.append(request)
         return request
 
     def _ask(self, aggregator: int, request: bytes) -> None:
-        self._desk.ask(self._number, aggregator, request, self._random.random() < 0.5)
+        self._network.submit(self._number, aggregator, request, self._random.random() < 0.5)
 
-    def hear(self, aggregator: int, reply: SendReply) -> None:
+    def on_reply(self, aggregator: int, reply: SendReply) -> None:
         """It does not listen."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pot_lab.errors import PotLabError
 from pot_lab.simulator.virtual_time import SECOND_US
 
-if TYPE_CHECKING:
-    pass
-
-
 STORM_US = 10 * SECOND_US
+"""How long the faults of a run last."""
 
 
 class UnknownProfile(PotLabError):
@@ -36,17 +32,9 @@ class Profile:
 
 
 _NETWORK = ("loss", "duplication", "reordering", "jitter", "partition", "one_way")
-
-
 _HOSTS = ("crash", "power_cut", "blackout", "slow_disk", "full_disk", "slow_host", "standstill")
-
-
 _CLOCKS = ("skew", "drift", "clock_jump")
-
-
 _FAR = ("wan", "slow_link", "slow_uplink")
-
-
 _DISKS = ("disk_lost", "bit_flip")
 
 
@@ -65,7 +53,7 @@ PROFILES: dict[str, Profile] = {
 }
 
 
-_FOR_GOOD = ("clock_jump", "disk_lost", "bit_flip")
+PERMANENT = ("clock_jump", "disk_lost", "bit_flip")
 """Kinds that make a host faulty for the protocol, each one of the hosts that may be so besides the liars."""
 
 

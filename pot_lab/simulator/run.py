@@ -19,8 +19,9 @@ from typing import Any
 
 from pot_lab.agreement.quorum import check_size
 from pot_lab.errors import PotLabError
+from pot_lab.simulator.outcome import Outcome
 from pot_lab.simulator.profiles import profile_of
-from pot_lab.simulator.simulation import Outcome, Simulation
+from pot_lab.simulator.simulation import Simulation
 
 USUAL_PROFILE = "everything"
 _SEEDS_A_TASK = 4
@@ -150,7 +151,7 @@ def simulate(
 
     Args:
         nodes: how many aggregators; None: each seed decides.
-        profile: which faults may come; see `faults.PROFILES`.
+        profile: which faults may come; see `profiles.PROFILES`.
         without: faults to leave out of those that a seed brings; see `Simulation`.
         processes: how many run at once; None: one for each core.
         on_outcome: called with each seed's outcome, in the order of the seeds.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from pot_lab.agreement.application import Application, Batch
@@ -20,23 +20,25 @@ from pot_lab.consensus.parameters import ConsensusParameters
 from pot_lab.consensus.records import LogRecord
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Executed, SendRefusal, SendReply
-from pot_lab.errors import PotLabError
+from pot_lab.errors import InvariantBroken, PotLabError
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.simulator.byzantine import Behaviour, Several
 from pot_lab.simulator.checkers import Checkers, Violation
-from pot_lab.simulator.clients import LyingClient, VirtualClient
+from pot_lab.simulator.clients import ClientSettings, LyingClient, VirtualClient
 from pot_lab.simulator.clocks import Clock
 from pot_lab.simulator.disks import Disk
-from pot_lab.simulator.eras import Registrar, SeatedLedger
-from pot_lab.simulator.faults import Storm, weather_of
-from pot_lab.simulator.links import Frame, Links, Wired
+from pot_lab.simulator.eras import Course, Registrar, SeatedLedger
+from pot_lab.simulator.faults import Forecast, Storm, weather_of
+from pot_lab.simulator.links import Frame, Wired
 from pot_lab.simulator.nodes import SimulatedNode
+from pot_lab.simulator.outcome import Outcome
 from pot_lab.simulator.people import AggregatorDuty, Chain, cast_of, population
 from pot_lab.simulator.profiles import STORM_US, profile_of
 from pot_lab.simulator.signatures import limit_memory, recover
+from pot_lab.simulator.stage import Stage
 from pot_lab.simulator.trace import Trace
-from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US, START_MS, EventQueue
+from pot_lab.simulator.virtual_time import MILLISECOND_US, SECOND_US, START_MS
 
 SMALL_CHUNK_BYTES = 4_096
 """So small that the snapshots of a short run have several chunks."""
@@ -47,54 +49,38 @@ _SKEW_SLACK_MS = 1_000
 _USUAL_SIZES = (4, 4, 4, 4, 5, 6, 7)
 
 
-@dataclass
-class Outcome:
-    """What one run showed.
+@dataclass(frozen=True)
+class Setting:
+    """What decides a run.
 
     Attributes:
-        violation: the promise that was broken, if one was.
-        stuck: what was still missing at the end, if anything was.
-        digest: of the whole trace; equal for every run of this seed.
-        trace: the run in words, where it failed.
-        without, parts: of the faults, those that were left out and all that were drawn, by name.
-        snapshots: how often an aggregator took a whole snapshot from another.
+        n: how many aggregators the network has at first.
+        liars: hosts that are Byzantine whatever the seed draws, and how.
     """
 
     seed: int
-    nodes: int
+    n: int
     profile: str
-    without: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
-    snapshots: int = 0
-    events: int = 0
-    batches: int = 0
-    answered: int = 0
-    view_changes: int = 0
-    catch_ups: int = 0
-    virtual_ms: int = 0
-    settled: int = 0
-    violation: str | None = None
-    stuck: str | None = None
-    digest: str = ""
-    trace: str = ""
-    faults: Counter[str] = field(default_factory=Counter)
+    without: tuple[str, ...]
+    liars: Mapping[int, Sequence[type[Behaviour]]]
 
-    @property
-    def is_good(self) -> bool:
-        """Whether everything held."""
-        return self.violation is None and self.stuck is None
+    def random_of(self, name: str) -> Random:
+        """A source of its own for each part, so that one more draw in one changes nothing in another."""
+        return Random(f"{self.seed}/{name}")
 
-    @property
-    def replay(self) -> str:
-        """The command that runs it again."""
-        without = "".join(f" --without {part}" for part in self.without)
-        seeds = f"{self.seed}..{self.seed}"
-        return f"pot-lab simulate --seeds {seeds} --nodes {self.nodes} --profile {self.profile}{without}"
 
-    @property
-    def rule(self) -> str:
-        """What was broken: the name of a checker's rule, "stuck", or nothing."""
-        return self.violation.split(":")[0] if self.violation else "stuck" if self.stuck else ""
+def _parameters(random: Random) -> ConsensusParameters:
+    """Small limits, so that a short run reaches them."""
+    in_flight = random.randint(1, 5)
+    return ConsensusParameters(
+        in_flight=in_flight,
+        window=in_flight + random.randint(4, 16),
+        batch_requests=random.choice([2, 10, 500]),
+        inline_bytes=random.choice([0, 16_384]),
+        snapshot_batches=random.choice([6, 20, 60]),
+        beside_requests=random.choice([0, 1, 4]),
+        chunk_bytes=SMALL_CHUNK_BYTES,
+    )
 
 
 class Simulation(Wired):
@@ -103,7 +89,7 @@ class Simulation(Wired):
     Args:
         seed: decides everything that the other arguments leave open.
         nodes: how many aggregators; None: the seed decides.
-        profile: which faults may come; see `faults.PROFILES`.
+        profile: which faults may come; see `profiles.PROFILES`.
         without: faults to leave out of those that the seed brings: kinds, or episodes as `kind#number`.
         liars: aggregators that lie, and how, besides those that the profile brings.
         make_replica, make_application, make_disk, make_node, make_checkers: the parts, for tests that plant a bug in
@@ -126,29 +112,37 @@ class Simulation(Wired):
         make_node: Callable[..., SimulatedNode] = SimulatedNode,
         make_checkers: Callable[[int, ConsensusParameters, int], Checkers] = Checkers,
     ) -> None:
-        self.seed = seed
-        chosen = self._random("size")
-        self.n = nodes if nodes is not None else chosen.choice(_USUAL_SIZES)
-        check_size(self.n)
-        self.profile = profile
-        self.queue = EventQueue()
-        self.trace = Trace(self.queue)
-        self.faults: Counter[str] = Counter()
-        self.client_loss = 0.0
+        n = nodes if nodes is not None else Random(f"{seed}/size").choice(_USUAL_SIZES)
+        check_size(n)
+        self.setting = Setting(seed=seed, n=n, profile=profile, without=tuple(sorted(without)), liars=dict(liars or {}))
+        random_of = self.setting.random_of
+        forecast = Forecast.drawn(n, profile_of(profile), random_of, self.setting.without, self.setting.liars)
+        self.cast = cast_of(n)
+        self.parameters = _parameters(random_of("parameters"))
+        weather = weather_of(forecast.hosts, random_of("weather"))
+        self.stage = Stage(n, forecast.hosts, weather, random_of, self._deliver)
+        self.queue, self.links = self.stage.queue, self.stage.links
+        self.storm = Storm(self.stage, self, forecast, random_of, self.setting.without)
+        self.checkers = make_checkers(n, self.parameters, self.parameters.time_tolerance_ms + _SKEW_SLACK_MS)
         self._views: dict[int, int] = {}
-        self.cast = cast_of(self.n)
-        self.parameters = self._parameters()
-        self.without = tuple(sorted(without))
-        self._liars = dict(liars or {})
-        self.storm = Storm(self, profile_of(profile), self._random, self.without, self._liars)
-        self.course, self.f, self.hosts = self.storm.course, self.storm.f, self.storm.hosts
-        sets = self.course.seats(self.cast)
-        self.checkers = make_checkers(self.n, self.parameters, self.parameters.time_tolerance_ms + _SKEW_SLACK_MS)
-        weather = weather_of(self.hosts, self._random("weather"))
-        self.links = Links(self.queue, self._random("links"), weather, self._deliver, self.faults)
-        self.chain = Chain(self.queue)
+        chain = Chain(self.queue)
+        self._make_nodes(chain, make_replica, make_application, make_disk, make_node)
+        self.clients = self._make_clients(chain)
+        self._receivers: list[VirtualClient | LyingClient] = [*self.clients]
+        keys = self.cast.keys[: forecast.hosts]
+        self._host_of = {key.address: host for host, own in enumerate(keys) for key in own}
+
+    def _make_nodes(
+        self,
+        chain: Chain,
+        make_replica: Callable[..., Replica],
+        make_application: Callable[..., Application],
+        make_disk: Callable[[int], Disk],
+        make_node: Callable[..., SimulatedNode],
+    ) -> None:
+        random_of, sets = self.setting.random_of, self.course.seats(self.cast)
         first = tuple(seat.address for seat in sets[0])
-        keys = self.cast.keys[: self.hosts]
+        keys = self.cast.keys[: self.stage.hosts]
 
         def replica(index: int, application: Application) -> Replica:
             membership = Membership(self.cast.network_id, first, index if index < self.n else NO_SEAT)
@@ -160,85 +154,96 @@ class Simulation(Wired):
                 return make_application(self.cast.genesis, recover=recover)
             return SeatedLedger(self.cast, sets)
 
-        self.nodes: list[SimulatedNode] = []
-        for index in range(self.hosts):
-            disk = make_disk(self._random(f"sync {index}").choice([100, 500, 2_000]))
+        for index in range(self.stage.hosts):
+            disk = make_disk(random_of(f"sync {index}").choice([100, 500, 2_000]))
             node = make_node(
                 self,
                 index,
                 Clock(self.queue),
                 disk,
-                self._random(f"node {index}"),
+                random_of(f"node {index}"),
                 application,
                 replica,
                 addresses=[[key.address for key in own] for own in keys],
             )
             if index < self.n:
-                node.duties = (AggregatorDuty(self.cast, index, self.chain, self.queue, self._duty_said),)
+                node.duties = (AggregatorDuty(self.cast, index, chain, self.queue, self._duty_submitted),)
             self.nodes.append(node)
-        self._client_random = self._random("client links")
-        orders = self._random("orders").randint(1, 3)
-        alone = self._random("alone").choice([0.0, 0.1, 0.5])
-        people = population(self.cast, self.chain, orders)
-        if len(sets) > 1:
+
+    def _make_clients(self, chain: Chain) -> list[VirtualClient]:
+        random_of = self.setting.random_of
+        orders = random_of("orders").randint(1, 3)
+        alone = random_of("alone").choice([0.0, 0.1, 0.5])
+        people = population(self.cast, chain, orders)
+        if len(self.course.sets) > 1:
             people.append(Registrar(self.cast, [START_MS + at_us // MILLISECOND_US for at_us in self.course.at_us]))
-        self.clients = [
+        return [
             VirtualClient(
                 self,
                 number,
                 person,
-                self._random(f"client {number}"),
-                aggregators=self.hosts,
-                needed=1 + max(faulty(len(each)) for each in self.course.sets),
-                pause_us=self._random(f"pause {number}").choice([150, 300, 600]) * MILLISECOND_US,
-                alone=alone,
+                random_of(f"client {number}"),
+                ClientSettings(
+                    aggregators=self.stage.hosts,
+                    needed=1 + max(faulty(len(each)) for each in self.course.sets),
+                    pause_us=random_of(f"pause {number}").choice([150, 300, 600]) * MILLISECOND_US,
+                    alone=alone,
+                ),
             )
             for number, person in enumerate(people)
         ]
 
-        self._host_of = {key.address: host for host, own in enumerate(keys) for key in own}
-        self._hearers: list[VirtualClient | LyingClient] = [*self.clients]
+    @property
+    def n(self) -> int:
+        """How many aggregators the network has at first."""
+        return self.setting.n
 
-    def _random(self, name: str) -> Random:
-        """A source of its own for each part, so that one more draw in one changes nothing in another."""
-        return Random(f"{self.seed}/{name}")
+    @property
+    def course(self) -> Course:
+        """The sets of aggregators that the run sees."""
+        return self.storm.forecast.course
 
-    def _parameters(self) -> ConsensusParameters:
-        """Small limits, so that a short run reaches them."""
-        random = self._random("parameters")
-        in_flight = random.randint(1, 5)
-        return ConsensusParameters(
-            in_flight=in_flight,
-            window=in_flight + random.randint(4, 16),
-            batch_requests=random.choice([2, 10, 500]),
-            inline_bytes=random.choice([0, 16_384]),
-            snapshot_batches=random.choice([6, 20, 60]),
-            beside_requests=random.choice([0, 1, 4]),
-            chunk_bytes=SMALL_CHUNK_BYTES,
-        )
+    @property
+    def nodes(self) -> list[SimulatedNode]:
+        """The hosts."""
+        return self.stage.nodes
+
+    @property
+    def trace(self) -> Trace:
+        """What happened."""
+        return self.stage.trace
+
+    @property
+    def faults(self) -> Counter[str]:
+        """How often each kind of fault happened."""
+        return self.stage.faults
 
     def make_liar(self, index: int, kinds: Sequence[type[Behaviour]]) -> None:
         """Let an aggregator lie from now on."""
         self.trace.mark(f"aggregator {index} is a liar:", *(kind.kind for kind in kinds))
         identity, network_id = self.cast.keys[index][0], self.cast.network_id
-        parts = [kind(identity, network_id, self._random(f"liar {index} {kind.kind}"), self.faults) for kind in kinds]
+        parts = [
+            kind(identity, network_id, self.setting.random_of(f"liar {index} {kind.kind}"), self.faults)
+            for kind in kinds
+        ]
         self.nodes[index].behaviour = Several(parts)
 
-    def let_a_client_lie(self, random: Random, until_us: int) -> None:
+    def add_lying_client(self, random: Random, until_us: int) -> None:
         """Add a client that keeps to nothing."""
 
         def told() -> None:
             self.faults["client_lie"] += 1
 
-        liar = LyingClient(self, len(self._hearers), self.cast, random, self.hosts, until_us, told)
-        self._hearers.append(liar)
+        liar = LyingClient(self, len(self._receivers), self.cast, random, self.stage.hosts, until_us, told)
+        self._receivers.append(liar)
         liar.begin()
 
     # The run.
 
     def run(self) -> Outcome:
         """Run to the end; a broken promise ends it at once."""
-        outcome = Outcome(self.seed, self.n, self.profile, self.without)
+        setting = self.setting
+        outcome = Outcome(seed=setting.seed, nodes=setting.n, profile=setting.profile, without=setting.without)
         about: int | None = None
         limit_memory()
         try:
@@ -263,7 +268,7 @@ class Simulation(Wired):
         return outcome
 
     def _run(self) -> str | None:
-        for index, kinds in self._liars.items():
+        for index, kinds in self.setting.liars.items():
             self.storm.faulty.add(index)
             self.make_liar(index, kinds)
         self.storm.begin()
@@ -276,7 +281,7 @@ class Simulation(Wired):
         self.storm.end()
         self.queue.run(STORM_US + GOING_ON_US)
         for client in self.clients:
-            client.stop_wishing()
+            client.stop()
         until_us = self.queue.now_us + LIVENESS_US
         while self.queue.now_us < until_us:
             self.queue.run(min(self.queue.now_us + _LOOK_US, until_us))
@@ -321,9 +326,9 @@ class Simulation(Wired):
 
     def _setting(self) -> str:
         """What was drawn for this run, for its trace."""
-        limits = self.parameters
+        limits, f = self.parameters, self.storm.forecast.f
         return (
-            f"{self.n} aggregators, f = {self.f}, q = {quorum(self.n)}, {len(self.clients)} clients; in flight "
+            f"{self.n} aggregators, f = {f}, q = {quorum(self.n)}, {len(self.clients)} clients; in flight "
             f"{limits.in_flight}, window {limits.window}, a checkpoint every {limits.checkpoint_batches}, a snapshot "
             f"every {limits.snapshot_batches} batches, at most {limits.batch_requests} requests each"
         )
@@ -358,24 +363,18 @@ class Simulation(Wired):
         ledger: Ledger = node.application.ledger
         return ledger
 
-    def on_said(self, client: int, request: bytes, name: str) -> None:
+    def on_submitted(self, client: int, request: bytes, name: str) -> None:
         """A client has signed a request."""
         self.trace.note(None, f"client {client} asks to {name}:", request_digest(request))
         self.checkers.said(request, self.queue.now_ms)
 
-    def _duty_said(self, request: bytes) -> None:
+    def _duty_submitted(self, request: bytes) -> None:
         self.checkers.said(request, self.queue.now_ms)
 
-    def ask(self, client: int, aggregator: int, request: bytes, spread: bool) -> None:
+    def submit(self, client: int, aggregator: int, request: bytes, spread: bool) -> None:
         """Carry a request from a client to an aggregator."""
         node = self.nodes[aggregator]
-        self._on_client_link(lambda: node.on_request(client, request, spread))
-
-    def _on_client_link(self, action: Callable[[], None]) -> None:
-        if self.client_loss and self._client_random.random() < self.client_loss:
-            self.faults["client_frame_lost"] += 1
-            return
-        self.queue.after(300 + int(self._client_random.random() * 2_000), action)
+        self.stage.client_links.carry(lambda: node.on_request(client, request, spread))
 
     def on_acknowledged(self, client: int, digest: bytes, reply: SendReply) -> None:
         """A client has its result."""
@@ -385,7 +384,8 @@ class Simulation(Wired):
     # What nodes need.
 
     def _deliver(self, sender: int, receiver: int, what: object) -> None:
-        assert isinstance(what, Frame)
+        if not isinstance(what, Frame):
+            raise InvariantBroken("a link carries only frames", seen=type(what).__name__)
         self.trace.frame(sender, receiver, what.message)
         self.nodes[receiver].on_frame(sender, what)
 
@@ -416,7 +416,7 @@ class Simulation(Wired):
 
     def on_reply(self, node: SimulatedNode, client: int, reply: SendReply) -> None:
         """An aggregator answers a client."""
-        self._on_client_link(lambda: self._hearers[client].hear(node.index, reply))
+        self.stage.client_links.carry(lambda: self._receivers[client].on_reply(node.index, reply))
 
     def on_refused(self, node: SimulatedNode, client: int, refusal: SendRefusal) -> None:
         """An aggregator does not take a request; the client asks again."""

@@ -10,9 +10,10 @@ import pytest
 
 from pot_lab.cli.main import main
 from pot_lab.simulator import run
+from pot_lab.simulator.outcome import Outcome
 from pot_lab.simulator.profiles import PROFILES
 from pot_lab.simulator.run import run_seed
-from pot_lab.simulator.simulation import Outcome, Simulation
+from pot_lab.simulator.simulation import Simulation
 from tests.simulator.plants import MintingLedger
 
 

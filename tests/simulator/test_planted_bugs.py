@@ -28,7 +28,8 @@ from pot_lab.simulator.byzantine import (
     Twins,
     Withhold,
 )
-from pot_lab.simulator.simulation import Outcome, Simulation
+from pot_lab.simulator.outcome import Outcome
+from pot_lab.simulator.simulation import Simulation
 from tests.simulator import plants
 
 LATE = {

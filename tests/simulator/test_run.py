@@ -7,8 +7,9 @@ from collections.abc import Collection
 import pytest
 
 from pot_lab.simulator import run
+from pot_lab.simulator.outcome import Outcome
 from pot_lab.simulator.run import BadSeeds, seeds_of
-from pot_lab.simulator.simulation import Outcome, Simulation
+from pot_lab.simulator.simulation import Simulation
 from tests.simulator.plants import NeverSynced
 
 
