@@ -177,6 +177,22 @@ def test_only_a_file_system_that_cannot_sync_folders_is_excused(
         sync_directory(tmp_path)
 
 
+def test_a_folder_that_cannot_be_synced_is_named_and_the_new_file_may_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "the disk failed")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="the disk failed"):
+        replace_durably(tmp_path / "state", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
 def test_a_lock_excludes_until_it_is_released(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert not is_locked(path)

@@ -74,6 +74,12 @@ TARGETS: dict[str, Target] = {
         sample=80,
         preload=("zmq", "fsspec"),
     ),
+    "workspace": Target(
+        files=("pot_lab/jobs/workspace.py", "pot_lab/jobs/progress.py"),
+        tests=("tests/jobs/test_training_task.py", "tests/jobs/test_progress.py", "tests/jobs/test_workspace.py"),
+        sample=60,
+        preload=("torch", "numpy"),
+    ),
     "network": Target(
         files=(
             "pot_lab/network/aggregator/client_queues.py",
