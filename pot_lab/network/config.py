@@ -1,7 +1,7 @@
 """`network.toml`: everything public that a process must know to join a network.
 
 Aggregators with their addresses and keys, the chain, the store, the ledger's parameters. One file a network, the same
-for aggregators, miners and notebooks; it holds no secret. Whatever it says is checked here once, so nobody else has to.
+for aggregators, miners and notebooks; it holds no secret. Everything in it is checked here once, so nobody else has to.
 """
 
 from __future__ import annotations
@@ -19,6 +19,14 @@ from pot_lab.crypto.identity import format_address, parse_address
 from pot_lab.errors import PotLabError
 from pot_lab.files import replace_durably
 from pot_lab.network.errors import BadConfig
+from pot_lab.network.network_file import (
+    Z85_KEY,
+    AggregatorTable,
+    ChainTable,
+    NetworkTable,
+    StoreTable,
+    convert_table,
+)
 
 MAX_CONFIG_BYTES = 1024 * 1024
 DURABILITIES = ("fsync", "flush")
@@ -127,17 +135,17 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> NetworkConfig:
-        """Check a parsed `network.toml`; raises BadConfig."""
-        chain = table.get("chain")
+        """Check a parsed `network.toml`; raises BadConfig, which names the key, its value and what is wanted."""
+        file = convert_table(table, NetworkTable)
         config = cls(
-            network_id=_hex(table, "network_id", 32),
-            name=_field(table, "name", str),
-            aggregators=tuple(_aggregator(entry) for entry in _field(table, "aggregators", list)),
-            chain=None if chain is None else _chain(chain),
-            store_url=_field(table.get("store", {}), "url", str, ""),
-            parameters=_field(table, "parameters", dict, {}),
-            durability=_field(table, "durability", str, "fsync"),
-            handovers=tuple(_handover(each) for each in _field(table, "handovers", list, [])),
+            network_id=_from_hex(file.network_id),
+            name=file.name,
+            aggregators=tuple(_aggregator(entry, f"aggregators[{i}].") for i, entry in enumerate(file.aggregators)),
+            chain=None if file.chain is None else _chain(file.chain),
+            store_url=convert_table(file.store, StoreTable, "store.").url,
+            parameters=file.parameters,
+            durability=file.durability,
+            handovers=tuple(map(bytes.fromhex, file.handovers)),
         )
         config.check()
         return config
@@ -211,43 +219,9 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         return table
 
 
-_REQUIRED: Any = object()
-
-
-def _field(table: Any, name: str, type_: type, default: Any = _REQUIRED) -> Any:
-    if not isinstance(table, Mapping):
-        raise BadConfig(f"network.toml: the table around {name} is none", seen=table)
-    value = table.get(name, default)
-    if value is _REQUIRED:
-        raise BadConfig(f"network.toml lacks {name}")
-    if not isinstance(value, type_) or (type_ is int and isinstance(value, bool)):
-        raise BadConfig(f"network.toml: {name} has the wrong type", seen=value, wanted=type_.__name__)
-    return value
-
-
-def _hex(table: Any, name: str, size_bytes: int) -> bytes:
-    text = _field(table, name, str)
-    try:
-        raw = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        raw = b""
-    if len(raw) != size_bytes:
-        raise BadConfig(f"network.toml: {name} is not hex of the right length", seen=text, wanted=f"{size_bytes} bytes")
-    return raw
-
-
-def _handover(text: Any) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except (TypeError, ValueError):
-        raise BadConfig("network.toml: a handover is no hex", seen=text) from None
-
-
-def _address(table: Any, name: str) -> bytes:
-    try:
-        return parse_address(_field(table, name, str))
-    except PotLabError as error:
-        raise BadConfig(f"network.toml: {name}: {error}") from error
+def is_curve_key(text: str) -> bool:
+    """Whether text has the form of a CURVE key in Z85."""
+    return Z85_KEY.match(text) is not None
 
 
 def parse_listening(words: Sequence[str]) -> tuple[str, int, int]:
@@ -267,44 +241,39 @@ def parse_listening(words: Sequence[str]) -> tuple[str, int, int]:
     return host, peer_port, client_port
 
 
-def _port(table: Any, name: str) -> int:
-    port = _field(table, name, int)
-    if not 1 <= port <= 65_535:
-        raise BadConfig(f"network.toml: {name} is no TCP port", seen=port, wanted="1 .. 65535")
-    return int(port)
-
-
-def _aggregator(table: Any) -> AggregatorEntry:
-    curve_public = _field(table, "curve_public", str)
-    if not is_curve_key(curve_public):
-        raise BadConfig("network.toml: curve_public is no CURVE key", seen=curve_public, wanted="40 characters of Z85")
+def _aggregator(table: Any, where: str) -> AggregatorEntry:
+    entry = convert_table(table, AggregatorTable, where)
     return AggregatorEntry(
-        index=_field(table, "index", int),
-        host=_field(table, "host", str),
-        peer_port=_port(table, "peer_port"),
-        client_port=_port(table, "client_port"),
-        curve_public=curve_public,
-        address=_address(table, "address"),
-        sealing_public=_hex(table, "sealing_public", 32),
+        index=entry.index,
+        host=entry.host,
+        peer_port=entry.peer_port,
+        client_port=entry.client_port,
+        curve_public=entry.curve_public,
+        address=_address(entry.address, where + "address"),
+        sealing_public=_from_hex(entry.sealing_public),
     )
 
 
 def _chain(table: Any) -> ChainConfig:
+    chain = convert_table(table, ChainTable, "chain.")
     return ChainConfig(
-        rpc_url=_field(table, "rpc_url", str),
-        chain_id=_field(table, "chain_id", int),
-        token=_address(table, "token"),
-        registry=_address(table, "registry"),
-        escrow=_address(table, "escrow"),
-        settlement=_address(table, "settlement"),
-        confirmations=_field(table, "confirmations", int, 1),
-        first_block=_field(table, "first_block", int, 0),
+        rpc_url=chain.rpc_url,
+        chain_id=chain.chain_id,
+        token=_address(chain.token, "chain.token"),
+        registry=_address(chain.registry, "chain.registry"),
+        escrow=_address(chain.escrow, "chain.escrow"),
+        settlement=_address(chain.settlement, "chain.settlement"),
+        confirmations=chain.confirmations,
+        first_block=chain.first_block,
     )
 
 
-_Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
+def _from_hex(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))
 
 
-def is_curve_key(text: str) -> bool:
-    """Whether text has the form of a CURVE key in Z85."""
-    return len(text) == 40 and set(text) <= _Z85
+def _address(text: str, key: str) -> bytes:
+    try:
+        return parse_address(text)
+    except PotLabError as error:
+        raise BadConfig(f"network.toml: {key} is invalid: {error.message}", seen=text, wanted=error.wanted) from error

@@ -7,6 +7,8 @@ from __future__ import annotations
 import typing
 from typing import Any
 
+import msgspec
+
 from pot_lab.crypto.identity import format_address, parse_address
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import BadConfig
@@ -51,22 +53,21 @@ def parameters_of(table: dict[str, Any]) -> Parameters:
     for name, value in table.items():
         if name not in types:
             raise BadParameter("there is no such parameter", seen=name, wanted=", ".join(sorted(types)))
-        if name == "treasury":
-            values[name] = parse_address(str(value))
-        elif types[name] is int and isinstance(value, int) and not isinstance(value, bool):
-            values[name] = value
-        elif (
-            isinstance(value, list | tuple) and types[name] is not int and all(isinstance(item, int) for item in value)
-        ):
-            values[name] = tuple(value)
-        else:
-            raise BadParameter(f"parameter {name} has the wrong type", seen=value)
+        read = parse_address(value) if types[name] is bytes and isinstance(value, str) else value
+        try:
+            values[name] = msgspec.convert(read, types[name], builtin_types=(bytes,))
+        except msgspec.ValidationError:
+            raise BadParameter(f"parameter {name} is invalid", seen=value, wanted=_in_words(types[name])) from None
     parameters = Parameters(**values)
-    for name in ("usual_windows_ms", "min_stake_grains"):
-        if len(getattr(parameters, name)) != len(getattr(Parameters(), name)):
-            raise BadParameter(f"parameter {name} has the wrong number of values", seen=len(getattr(parameters, name)))
     parameters.check()
     return parameters
+
+
+def _in_words(type_: Any) -> str:
+    """What a parameter of this type looks like in the file."""
+    if type_ is bytes:
+        return "an account: 0x and 40 hex digits"
+    return "a whole number" if type_ is int else f"a list of {len(typing.get_args(type_))} whole numbers"
 
 
 def table_of(parameters: Parameters) -> dict[str, Any]:
