@@ -1,4 +1,4 @@
-"""Processes and sockets: the aggregator, its log and history, and the client that believes f+1 of them.
+"""Processes and sockets: the aggregator, its log and history, and the client that accepts what f+1 of them vouch for.
 
 Light by itself: ZeroMQ is loaded by the modules that use it.
 """

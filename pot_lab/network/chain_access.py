@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pot_lab.network.config import NetworkConfig
+from pot_lab.network.config import ChainConfig, NetworkConfig
 from pot_lab.network.errors import BadConfig
 
 if TYPE_CHECKING:
@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from pot_lab.crypto.identity import Identity
 
 
+def chain_of(config: NetworkConfig) -> ChainConfig:
+    """The network's chain; raises BadConfig for a network without one."""
+    if config.chain is None:
+        raise BadConfig("network.toml names no chain", wanted="a [chain] table")
+    return config.chain
+
+
 def contracts_of(config: NetworkConfig) -> Contracts:
-    """Where the network's contracts are. Raises BadConfig for a network without a chain."""
+    """Where the network's contracts are; raises BadConfig for a network without a chain."""
     from pot_lab.chain.contract import Contracts
 
-    chain = config.chain
-    if chain is None:
-        raise BadConfig("network.toml names no chain", wanted="a [chain] table")
+    chain = chain_of(config)
     return Contracts(
         chain_id=chain.chain_id,
         token=chain.token,
@@ -34,18 +39,15 @@ def contracts_of(config: NetworkConfig) -> Contracts:
 
 
 def wallet_of(config: NetworkConfig, identity: Identity) -> ChainWallet:
-    """An account on the network's chain."""
+    """A wallet for an account on the network's chain; raises BadConfig for a network without one."""
     from pot_lab.chain.wallet import ChainWallet
 
-    contracts = contracts_of(config)
-    assert config.chain is not None
-    return ChainWallet(config.chain.rpc_url, contracts, identity)
+    return ChainWallet(chain_of(config).rpc_url, contracts_of(config), identity)
 
 
 def watcher_of(config: NetworkConfig) -> ChainWatcher:
-    """A watcher of the network's contracts, from their first block."""
+    """A watcher of the network's contracts, from their first block; raises BadConfig for a network without a chain."""
     from pot_lab.chain.watcher import ChainWatcher
 
-    contracts = contracts_of(config)
-    assert config.chain is not None
-    return ChainWatcher(config.chain.rpc_url, contracts, config.chain.confirmations, contracts.first_block)
+    chain = chain_of(config)
+    return ChainWatcher(chain.rpc_url, contracts_of(config), chain.confirmations, chain.first_block)

@@ -1,4 +1,4 @@
-"""This host's clock, for those who take a clock as an argument and are given none."""
+"""This host's clock: the default of every argument that is a clock."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         except OSError as error:
             raise BadConfig(f"cannot read {path}: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadConfig(f"{path} is no TOML: {error}") from error
+            raise BadConfig(f"{path} is not TOML: {error}") from error
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> NetworkConfig:
@@ -234,10 +234,10 @@ def parse_listening(words: Sequence[str]) -> tuple[str, int, int]:
     ports = [int(text) if text.isdecimal() and len(text) <= 5 else 0 for text in typed]
     for text, port in zip(typed, ports, strict=True):
         if not 1 <= port <= 65_535:
-            raise BadConfig("where it listens has no TCP port", seen=text, wanted="1 .. 65535")
+            raise BadConfig("invalid TCP port to listen at", seen=text, wanted="1 .. 65535")
     peer_port, client_port = ports
     if peer_port == client_port:
-        raise BadConfig("aggregators and clients reach it at one port", seen=peer_port, wanted="two ports")
+        raise BadConfig("the ports for aggregators and for clients are the same", seen=peer_port, wanted="two ports")
     return host, peer_port, client_port
 
 

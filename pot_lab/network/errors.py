@@ -1,4 +1,4 @@
-"""What can go wrong between processes, each with the name a user can act on."""
+"""Errors of processes and the network between them, each with a name that a user can act on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class BadConfig(PotLabError):
 
 
 class BadKeyFile(PotLabError):
-    """A file that should hold an aggregator's CURVE key does not, or holds another's."""
+    """A key file of an aggregator is missing or invalid, or holds another aggregator's key."""
 
 
 class NoFreePorts(PotLabError):
@@ -64,4 +64,4 @@ class NoAgreement(Unreachable):
 
 
 class RemoteError(PotLabError):
-    """f+1 aggregators refused for a reason whose name this program does not know."""
+    """f+1 aggregators refused with an error code that this release does not know."""

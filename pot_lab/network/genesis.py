@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from pot_lab.crypto.identity import format_address, parse_address
+from pot_lab.errors import PotLabError
+from pot_lab.network.chain_access import chain_of
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import BadConfig
 from pot_lab.protocol.parameters import BadParameter, Parameters
@@ -32,15 +34,17 @@ def genesis_of(config: NetworkConfig) -> Genesis:
 
 
 def unnamed_genesis(config: NetworkConfig) -> Genesis:
-    """The genesis of a file whose `network_id` is not to be believed, e.g. while a network is being made."""
-    if config.chain is None:
-        raise BadConfig("network.toml names no chain", wanted="a [chain] table")
+    """The genesis of a file whose `network_id` is not checked, e.g. while a network is being made.
+
+    Raises: as `genesis_of`.
+    """
+    chain = chain_of(config)
     members = tuple(Member(entry.address, entry.sealing_public) for entry in config.aggregators)
     parameters = parameters_of(config.parameters)
     return Genesis(
         name=config.name,
-        chain_id=config.chain.chain_id,
-        settlement_contract=config.chain.settlement,
+        chain_id=chain.chain_id,
+        settlement_contract=chain.settlement,
         members=members,
         parameters=parameters,
     )
@@ -53,10 +57,10 @@ def parameters_of(table: dict[str, Any]) -> Parameters:
     for name, value in table.items():
         if name not in types:
             raise BadParameter("there is no such parameter", seen=name, wanted=", ".join(sorted(types)))
-        read = parse_address(value) if types[name] is bytes and isinstance(value, str) else value
         try:
+            read = parse_address(value) if types[name] is bytes and isinstance(value, str) else value
             values[name] = msgspec.convert(read, types[name], builtin_types=(bytes,))
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, PotLabError):
             raise BadParameter(f"parameter {name} is invalid", seen=value, wanted=_in_words(types[name])) from None
     parameters = Parameters(**values)
     parameters.check()

@@ -1,4 +1,4 @@
-"""CURVE keys: who may open a connection, before any message is read.
+"""CURVE keys, which prove who opens a connection before any message is read.
 
 An aggregator's secret key rests in a file that only its user can read; clients make a new key pair each time.
 """
@@ -30,9 +30,9 @@ class CurveKeyPair(NamedTuple):
 
     @classmethod
     def from_secret(cls, secret: str) -> CurveKeyPair:
-        """The pair of a secret key; raises BadKeyFile when it is none."""
+        """The pair of a secret key in Z85; raises BadKeyFile."""
         if not is_curve_key(secret):
-            raise BadKeyFile("text is no CURVE key", wanted="40 characters of Z85")
+            raise BadKeyFile("invalid CURVE secret key", wanted="40 characters of Z85")
         return cls(zmq.curve_public(secret.encode()).decode(), secret)
 
 
@@ -56,4 +56,4 @@ def load_curve_key(path: str | os.PathLike[str]) -> CurveKeyPair:
     except OSError as error:
         raise BadKeyFile(f"cannot read the key file {path}: {error.strerror}") from error
     except (UnicodeDecodeError, BadKeyFile) as error:
-        raise BadKeyFile(f"{path} holds no CURVE key", wanted="40 characters of Z85") from error
+        raise BadKeyFile(f"{path} holds no valid CURVE key", wanted="40 characters of Z85") from error

@@ -17,7 +17,10 @@ thousand of these while the last of them still has to start, and one that starts
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports that nobody listens on.
+    """TCP ports of this machine on which nothing listens.
+
+    Args:
+        count: how many.
 
     Raises:
         NoFreePorts: there are fewer.

@@ -1,4 +1,4 @@
-"""What an aggregator's operator says about its seat, from the folder of its keys: ask for one, vote on others', change
+"""What an aggregator's operator does about its seat, with the folder of its keys: ask for one, vote on others', change
 its keys, leave.
 
 The account of a seat is that of `keys/account.json`. Its votes may come from another key by now, the one in
@@ -48,7 +48,7 @@ def join(config: NetworkConfig, keys: Path, listening: tuple[str, int, int]) -> 
 
 
 def rotate(config: NetworkConfig, keys: Path, listening: tuple[str, int, int] | None = None) -> None:
-    """Name the keys of `keys/next/` for the own seat; where it listens stays as it is, unless `listening` says more.
+    """Name the keys of `keys/next/` for the own seat; where it listens stays as it is, unless `listening` is given.
 
     Raises:
         BadKeyFile: a folder lacks a key.
@@ -57,7 +57,7 @@ def rotate(config: NetworkConfig, keys: Path, listening: tuple[str, int, int] | 
     """
     account, fresh = load_account(keys), keys / NEXT_FOLDER
     if not (fresh / ACCOUNT_FILE).is_file():
-        raise BadKeyFile("there are no other keys", seen=fresh, wanted=f"{ACCOUNT_FILE}, {CURVE_FILE}, {SEALING_FILE}")
+        raise BadKeyFile("no keys to change to", seen=fresh, wanted=f"{ACCOUNT_FILE}, {CURVE_FILE}, {SEALING_FILE}")
     identity = load_account(fresh)
     with LedgerClient(config, account) as client:
         contact = _contact(listening or _place(config, client, account), fresh)
@@ -70,7 +70,7 @@ def rotate(config: NetworkConfig, keys: Path, listening: tuple[str, int, int] | 
 
 
 def vote(config: NetworkConfig, keys: Path, account: bytes, *, seated: bool) -> None:
-    """Be for a candidate's seat, or for taking a member's away.
+    """Vote for a candidate's seat (`seated`), or for removing a member.
 
     Raises:
         NoSeat: no key of this folder votes.

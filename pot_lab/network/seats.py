@@ -26,12 +26,12 @@ _HANDOVERS_LIMIT_BYTES = 4 << 20
 
 
 def first_set(config: NetworkConfig, index: int = NO_SEAT) -> Membership:
-    """The network's first set, as the aggregator of this index (or somebody without a seat) sees it."""
+    """The network's first set, as the aggregator of this index (or a process without a seat) uses it."""
     return Membership(config.network_id, tuple(each.address for each in config.aggregators), index)
 
 
 def succession_of(config: NetworkConfig) -> Succession:
-    """The sets from the first one on, as far as `network.toml` tells.
+    """The sets from the first one on, as far as the handovers in `network.toml` reach.
 
     Raises:
         BadConfig: one of its handovers is not signed by the set before it.
@@ -57,12 +57,14 @@ def entry_of(index: int, seat: Seat, config: NetworkConfig) -> AggregatorEntry:
 
     Raises:
         BadConfig: the seat has no contact and `network.toml` does not know its address.
-        Malformed: its contact is none.
+        Malformed: its contact is invalid.
     """
     if not seat.contact:
         found = next((each for each in config.aggregators if each.address == seat.address), None)
         if found is None:
-            raise BadConfig("network.toml does not say how an aggregator is reached", seen=seat.address)
+            raise BadConfig(
+                "network.toml has no address of an aggregator", seen=seat.address, wanted="an [[aggregators]] table"
+            )
         return msgspec.structs.replace(found, index=index)
     contact = decode(seat.contact, Contact, limit_bytes=_CONTACT_LIMIT_BYTES)
     contact.check()

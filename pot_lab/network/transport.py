@@ -1,4 +1,4 @@
-"""ZeroMQ between aggregators and to clients: CURVE on everything, and the sender is who its key proves.
+"""ZeroMQ between aggregators and to clients: CURVE on everything, and a sender is identified by its proven key.
 
 One ROUTER for peers, one for clients, one DEALER to each peer that this aggregator dials. Three traps, each tested:
 
@@ -45,7 +45,7 @@ _RECONNECT_MS, _RECONNECT_MAX_MS = 20, 1_000
 
 
 class Gate:
-    """Decides which CURVE keys may connect where (ZeroMQ RFC 27), and names them.
+    """The ZAP handler (ZeroMQ RFC 27): decides which CURVE keys may connect where, and identifies them.
 
     Args:
         context: the context of the sockets it guards; one gate a context.
@@ -60,11 +60,11 @@ class Gate:
         self.socket.bind(ZAP_ENDPOINT)
 
     def admit(self, peers: Collection[str]) -> None:
-        """Let these keys use the peer port from now on, and no others; who is connected already stays so."""
+        """Let these keys and no others use the peer port from now on; existing connections stay."""
         self._peers = frozenset(peers)
 
     def serve(self) -> None:
-        """Answer the questions that wait."""
+        """Answer the requests that wait."""
         while True:
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
@@ -88,8 +88,8 @@ class Gate:
 class PeerLinks:
     """This aggregator's links to the others: one connection for each pair, which carries both ways.
 
-    Which of two dials follows from their keys (`dials`). Who dialled has a DEALER of its own for the other, and says
-    so with an empty frame on each new connection (PROBE_ROUTER); by that frame, whose sender its key proves, the other
+    Which of two dials follows from their keys (`dials`). The one that dials has a DEALER of its own for the other, and
+    sends an empty frame on each new connection (PROBE_ROUTER); from that frame, whose sender its key proves, the other
     one's ROUTER learns the route back.
 
     Args:
@@ -204,7 +204,7 @@ class PeerLinks:
                 self.send(to, data)
 
     def mend(self) -> None:
-        """Dial anew where libzmq gave up, and who took nothing for a long while; called now and then."""
+        """Dial anew where libzmq gave up, or where nothing could be sent for `_MEND_S`; called from time to time."""
         for link in self._dialled.values():
             link.mend()
 
@@ -217,7 +217,7 @@ class PeerLinks:
 
 class _Dialled:
     """A DEALER that dials, and what has become of that. A connection that was lost and is not tried again was given up:
-    the handshake was refused, or whoever answered spoke something else.
+    the handshake was refused, or another protocol was spoken.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], url: str) -> None:
@@ -268,7 +268,7 @@ def listen(
     *,
     pace: int = 1,
 ) -> zmq.Socket[bytes]:
-    """A ROUTER that listens under CURVE, its keys judged by the context's `Gate`; raises PortTaken.
+    """A ROUTER that listens under CURVE, keys checked by the context's `Gate`; raises PortTaken.
 
     `pace`: so many times longer than usual between heartbeats.
     """

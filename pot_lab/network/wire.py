@@ -1,7 +1,7 @@
-"""What clients and aggregators say to each other: one tagged union each way, sizes checked before anything is parsed.
+"""Frames between clients and aggregators: one tagged union each way, sizes checked before anything is parsed.
 
-An aggregator believes nothing that a client says about itself: a request carries its account's signature, and answers
-go back on the connection that asked. A client believes nothing that fewer than f+1 aggregators say in equal bytes.
+An aggregator trusts nothing in a client's frame but signatures: a request carries its account's, and answers go back on
+the connection that asked. A client accepts nothing that fewer than f+1 aggregators answer in equal bytes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Text = Annotated[str, msgspec.Meta(max_length=2_000)]
 
 
 class Submit(Record, frozen=True, tag=1):
-    """Please order this request; with `spread` the client sends it to every aggregator itself."""
+    """Order this request; with `spread` the client sends it to every aggregator itself."""
 
     request: bytes
     spread: bool
 
 
 class Query(Record, frozen=True, tag=2):
-    """Please read the state. `call` comes back with the answer."""
+    """Read the state. `call` comes back with the answer."""
 
     call: Number
     name: Name
@@ -40,7 +40,7 @@ class Query(Record, frozen=True, tag=2):
 
 
 class Follow(Record, frozen=True, tag=3):
-    """Please push executed batches from `next_sequence` on, `credit` of them; a new `Follow` replaces the stream's
+    """Push executed batches from `next_sequence` on, `credit` of them; a new `Follow` replaces the stream's
     last.
 
     Sent again from time to time: a stream whose client went silent ends.
@@ -58,7 +58,7 @@ class Unfollow(Record, frozen=True, tag=4):
 
 
 class AskStatus(Record, frozen=True, tag=5):
-    """Please say how you are."""
+    """Report the aggregator's status."""
 
     call: Number
 
@@ -73,8 +73,8 @@ class SubmitAll(Record, frozen=True, tag=6):
 Question = Submit | SubmitAll | Query | Follow | Unfollow | AskStatus
 
 
-class Answered(Record, frozen=True, tag=1):
-    """A request was executed; `digest` is the replicas' name of it."""
+class Answered(Record, frozen=True, kw_only=True, tag=1):
+    """A request was executed; `digest` is its digest (`consensus.messages.request_digest`)."""
 
     digest: Hash
     sequence: Number
@@ -82,7 +82,7 @@ class Answered(Record, frozen=True, tag=1):
     reply: bytes
 
 
-class RequestRefused(Record, frozen=True, tag=2):
+class RequestRefused(Record, frozen=True, kw_only=True, tag=2):
     """A request was not queued; `code` is the error's class name."""
 
     digest: Hash
@@ -100,7 +100,7 @@ class QueryAnswered(Record, frozen=True, tag=3):
     answer: bytes
 
 
-class QueryRefused(Record, frozen=True, tag=4):
+class QueryRefused(Record, frozen=True, kw_only=True, tag=4):
     """The state after batch `executed` gives no such answer."""
 
     call: Number
@@ -111,7 +111,7 @@ class QueryRefused(Record, frozen=True, tag=4):
     wanted: Text
 
 
-class Pushed(Record, frozen=True, tag=5):
+class Pushed(Record, frozen=True, kw_only=True, tag=5):
     """An executed batch's events."""
 
     stream: Number
@@ -120,8 +120,8 @@ class Pushed(Record, frozen=True, tag=5):
     events: tuple[bytes, ...]
 
 
-class StatusAnswered(Record, frozen=True, tag=6):
-    """How an aggregator is: where its replica stands, and what it counted."""
+class StatusAnswered(Record, frozen=True, kw_only=True, tag=6):
+    """An aggregator's status: where its replica stands, and what it counted."""
 
     call: Number
     view: Number

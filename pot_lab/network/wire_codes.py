@@ -8,6 +8,7 @@ that happens to have that name.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypedDict
 
 from pot_lab.agreement.evidence import NoEquivocation
 from pot_lab.agreement.quorum import BadReplicaCount
@@ -87,17 +88,27 @@ WIRE_ERRORS = table_of_codes(
         ledger.UnknownKind,
         ledger.UnprocessableTransaction,
         ledger.UnknownOrder,
+        ledger.UnprocessableTransaction,
         ledger.WrongNetwork,
     )
 )
 """What an aggregator may send, by code. A class that a handler can raise belongs here."""
 
 
-def error_to_wire(error: PotLabError) -> tuple[str, str, str, str]:
+class ErrorTexts(TypedDict):
+    """An error on the wire: the last fields of `RequestRefused` and `QueryRefused`."""
+
+    code: str
+    message: str
+    seen: str
+    wanted: str
+
+
+def error_to_wire(error: PotLabError) -> ErrorTexts:
     """An error as code, message, seen and wanted, each at most `MAX_TEXT` characters; bytes become hex."""
     values = (value.hex() if isinstance(value, bytes) else value for value in (error.seen, error.wanted))
     seen, wanted = ("" if value is None else str(value)[:MAX_TEXT] for value in values)
-    return error.code, error.message[:MAX_TEXT], seen, wanted
+    return ErrorTexts(code=error.code, message=error.message[:MAX_TEXT], seen=seen, wanted=wanted)
 
 
 def error_from_wire(code: str, message: str, seen: str, wanted: str) -> PotLabError:

@@ -120,10 +120,10 @@ def test_files_that_hold_no_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="cannot read"):
         NetworkConfig.load(path)
     path.write_text("a = [")
-    with pytest.raises(BadConfig, match="no TOML"):
+    with pytest.raises(BadConfig, match="not TOML"):
         NetworkConfig.load(path)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(BadConfig, match="no TOML"):
+    with pytest.raises(BadConfig, match="not TOML"):
         NetworkConfig.load(path)
     path.write_bytes(b"#" * 2_000_000)
     with pytest.raises(BadConfig, match="too large"):

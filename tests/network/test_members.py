@@ -184,7 +184,7 @@ def test_operators_change_the_set_from_a_terminal(network: LedgerNetwork, capsys
     until(lambda: members(client) == 5, "five are in force")
 
     mover, fresh = network.seats[1], Seat(network.folder, "fresh")
-    assert seat_command("rotate", mover)[1].startswith("pot-lab: BadKeyFile: there are no other keys")
+    assert seat_command("rotate", mover)[1].startswith("pot-lab: BadKeyFile: no keys to change to")
     fresh.write(network.folder / mover.name / "keys" / "next")
     network.kill(mover)
     network.start(mover)

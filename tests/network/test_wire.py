@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,14 +44,43 @@ questions = st.one_of(
     st.builds(Unfollow, numbers),
     st.builds(AskStatus, numbers),
 )
+texts = {"code": names, "message": names, "seen": names, "wanted": names}
 answers = st.one_of(
-    st.builds(Answered, hashes, numbers, numbers, st.binary(max_size=50)),
-    st.builds(RequestRefused, hashes, names, names, names, names),
+    st.builds(Answered, digest=hashes, sequence=numbers, time_ms=numbers, reply=st.binary(max_size=50)),
+    st.builds(RequestRefused, digest=hashes, **texts),
     st.builds(QueryAnswered, numbers, numbers, st.binary(max_size=50)),
-    st.builds(QueryRefused, numbers, numbers, names, names, names, names),
-    st.builds(Pushed, numbers, numbers, numbers, st.lists(st.binary(max_size=9), max_size=4).map(tuple)),
-    st.builds(StatusAnswered, numbers, numbers, numbers, numbers, numbers, hashes, st.dictionaries(names, numbers)),
+    st.builds(QueryRefused, call=numbers, executed=numbers, **texts),
+    st.builds(
+        Pushed,
+        stream=numbers,
+        sequence=numbers,
+        time_ms=numbers,
+        events=st.lists(st.binary(max_size=9), max_size=4).map(tuple),
+    ),
+    st.builds(
+        StatusAnswered,
+        call=numbers,
+        view=numbers,
+        primary=numbers,
+        executed=numbers,
+        time_ms=numbers,
+        state=hashes,
+        counters=st.dictionaries(names, numbers),
+    ),
 )
+
+
+def test_fields_stand_in_a_frame_in_their_declared_order() -> None:
+    refused = QueryRefused(call=1, executed=2, code="c", message="m", seen="s", wanted="w")
+    assert msgspec.msgpack.decode(encode_frame(refused)) == [4, 1, 2, "c", "m", "s", "w"]
+    refused_request = RequestRefused(digest=bytes(32), code="c", message="m", seen="s", wanted="w")
+    assert msgspec.msgpack.decode(encode_frame(refused_request)) == [2, bytes(32), "c", "m", "s", "w"]
+    answered = Answered(digest=bytes(32), sequence=1, time_ms=2, reply=b"r")
+    assert msgspec.msgpack.decode(encode_frame(answered)) == [1, bytes(32), 1, 2, b"r"]
+    pushed = Pushed(stream=1, sequence=2, time_ms=3, events=(b"e",))
+    assert msgspec.msgpack.decode(encode_frame(pushed)) == [5, 1, 2, 3, [b"e"]]
+    status = StatusAnswered(call=1, view=2, primary=3, executed=4, time_ms=5, state=bytes(32), counters={"a": 6})
+    assert msgspec.msgpack.decode(encode_frame(status)) == [6, 1, 2, 3, 4, 5, bytes(32), {"a": 6}]
 
 
 @given(questions, answers)
@@ -81,7 +111,7 @@ def test_an_oversize_frame_is_refused_before_it_is_parsed() -> None:
 
 def test_an_error_crosses_the_wire_as_its_own_class() -> None:
     error = QueueFull("too many", seen=b"\1\2", wanted=3)
-    back = error_from_wire(*error_to_wire(error))
+    back = error_from_wire(**error_to_wire(error))
     assert type(back) is QueueFull
     assert str(back) == "too many (seen: 0102, wanted: 3)"
 
@@ -94,17 +124,17 @@ def test_a_code_outside_the_table_selects_no_class_and_keeps_its_name(code: str)
 
 def test_long_texts_of_an_error_are_cut_at_their_limit() -> None:
     error = Malformed("m" * (MAX_TEXT + 1), seen="s" * (MAX_TEXT + 1), wanted=b"\xab" * MAX_TEXT)
-    code, message, seen, wanted = error_to_wire(error)
-    assert code == "Malformed" and [message, seen, wanted] == ["m" * MAX_TEXT, "s" * MAX_TEXT, "ab" * (MAX_TEXT // 2)]
-    frame = encode_frame(RequestRefused(bytes(32), code, message, seen, wanted))
-    assert decode_answer(frame) == RequestRefused(bytes(32), code, message, seen, wanted)
+    texts = error_to_wire(error)
+    assert list(texts.values()) == ["Malformed", "m" * MAX_TEXT, "s" * MAX_TEXT, "ab" * (MAX_TEXT // 2)]
+    refused = RequestRefused(digest=bytes(32), **texts)
+    assert decode_answer(encode_frame(refused)) == refused
 
 
 def test_an_error_without_values_comes_back_without_them() -> None:
-    back = error_from_wire(*error_to_wire(Malformed("m")))
+    back = error_from_wire(**error_to_wire(Malformed("m")))
     assert (back.seen, back.wanted) == (None, None)
     zero = error_to_wire(Malformed("m", seen=0, wanted=False))
-    assert zero[2:] == ("0", "False")
+    assert (zero["seen"], zero["wanted"]) == ("0", "False")
 
 
 def test_two_classes_with_one_code_are_refused() -> None:

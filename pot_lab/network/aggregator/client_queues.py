@@ -1,4 +1,4 @@
-"""The clients' side of an aggregator: whose turn it is, who waits for which reply, who follows what happens.
+"""Bounded queues of an aggregator's clients: questions, connections that wait for a reply, streams of batches.
 
 Every client (one CURVE key) has its own short queue, served in turn, so a flood by one costs another at most one
 message of each other client. Everything here is bounded; what exceeds its bound is refused or dropped and counted. A
@@ -56,7 +56,7 @@ class FairQueue:
 
 
 class Waiting:
-    """Which connections wait for the reply to which request."""
+    """The connections that wait for the reply to a request, by the request's digest."""
 
     def __init__(self) -> None:
         self._routes: OrderedDict[bytes, tuple[int, list[bytes]]] = OrderedDict()
@@ -65,7 +65,7 @@ class Waiting:
         return len(self._routes)
 
     def add(self, digest: bytes, route: bytes, now_ms: int) -> None:
-        """Remember that `route` asked for this request; the longest waiting are forgotten when there are too many."""
+        """Note that `route` waits for this request; the longest waiting are dropped when there are too many."""
         known = self._routes.get(digest)
         if known is None:
             self._routes[digest] = (now_ms, [route])
@@ -78,13 +78,21 @@ class Waiting:
             self._routes.popitem(last=False)
 
     def pop(self, digest: bytes) -> list[bytes]:
-        """Who waited for this request; they no longer do."""
+        """Remove and return the connections that wait for this request."""
         _, routes = self._routes.pop(digest, (0, []))
         return routes
 
 
-class Stream(msgspec.Struct):
-    """What one subscriber is owed."""
+class Stream(msgspec.Struct, kw_only=True):
+    """One subscriber, and where it stands.
+
+    Attributes:
+        route: the connection to it.
+        stream: the number that it gave the stream.
+        next_sequence: the batch that it gets next.
+        credit: how many batches it may be sent before it renews.
+        renewed_ms: when it last did, milliseconds since the Unix epoch.
+    """
 
     route: bytes
     stream: int
@@ -111,7 +119,9 @@ class Streams:
                 return False
             self._per_route[route] += 1
         first = max(question.next_sequence, 1)
-        self._streams[key] = Stream(route, question.stream, first, question.credit, now_ms)
+        self._streams[key] = Stream(
+            route=route, stream=question.stream, next_sequence=first, credit=question.credit, renewed_ms=now_ms
+        )
         return True
 
     def unfollow(self, route: bytes, stream: int) -> None:

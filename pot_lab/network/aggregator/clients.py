@@ -11,7 +11,7 @@ from pot_lab.consensus.messages import request_digest
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import SendRefusal, SendReply, Submitted
 from pot_lab.crypto.canonical import encode
-from pot_lab.errors import Oversize, PotLabError
+from pot_lab.errors import InvariantBroken, Oversize, PotLabError
 from pot_lab.network.aggregator.client_queues import FairQueue, Streams, Waiting
 from pot_lab.network.aggregator.history import History, HistoryRow
 from pot_lab.network.aggregator.metrics import Metrics
@@ -72,7 +72,7 @@ class QuestionAnswerer:
                 seen, wanted = f"{len(answer)} bytes", f"at most {limit_bytes} bytes"
                 raise Oversize("an answer is too large; ask for less", seen=seen, wanted=wanted)
         except PotLabError as error:
-            return QueryRefused(question.call, self._replica.executed, *error_to_wire(error))
+            return QueryRefused(call=question.call, executed=self._replica.executed, **error_to_wire(error))
         return QueryAnswered(question.call, self._replica.executed, answer)
 
     def status(self, call: int) -> Answer:
@@ -163,7 +163,7 @@ class ClientService:
             elif isinstance(question, AskStatus):
                 self._answers.append((route, self._answerer.status(question.call)))
             elif isinstance(question, SubmitAll):
-                raise AssertionError("a bundle is queued request by request")
+                raise InvariantBroken("a bundle is in the queue", wanted="its requests one by one")
             else:
                 assert_never(question)
         return submitted
@@ -171,12 +171,12 @@ class ClientService:
     def reply(self, reply: SendReply) -> None:
         """Add the reply of an executed request to the answers of the connections that wait for it."""
         for route in self._waiting.pop(reply.digest):
-            answer = Answered(reply.digest, reply.sequence, reply.time_ms, reply.reply)
+            answer = Answered(digest=reply.digest, sequence=reply.sequence, time_ms=reply.time_ms, reply=reply.reply)
             self._replies.setdefault(route, []).append(answer)
 
     def refuse(self, refusal: SendRefusal) -> None:
         """Add a refusal to the answers of the connections that wait for the request."""
-        refused = RequestRefused(refusal.digest, *error_to_wire(refusal.error))
+        refused = RequestRefused(digest=refusal.digest, **error_to_wire(refusal.error))
         self._answers += [(route, refused) for route in self._waiting.pop(refusal.digest)]
 
     def flush(self, send: Callable[[bytes, Answer], bool]) -> None:
@@ -197,7 +197,8 @@ class ClientService:
             if first not in read:
                 read[first] = history.read(first, _PUSHES_A_TURN)
             for row in read[first][: stream.credit]:
-                self._send(send, stream.route, Pushed(stream.stream, row.sequence, row.time_ms, row.events))
+                pushed = Pushed(stream=stream.stream, sequence=row.sequence, time_ms=row.time_ms, events=row.events)
+                self._send(send, stream.route, pushed)
                 stream.next_sequence, stream.credit = row.sequence + 1, stream.credit - 1
 
     def _send(self, send: Callable[[bytes, Answer], bool], route: bytes, answer: Answer) -> None:

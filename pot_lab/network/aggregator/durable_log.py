@@ -1,10 +1,10 @@
 """An append-only file of records that survives its process, a power cut and a full disk.
 
 A record is its length, a CRC over its place and bytes, and the bytes. Appends gather in memory until `sync`, which
-writes them at once and waits for the disk (group commit). Whoever acknowledges only after `sync` never takes anything
-back: a torn record at the end was never acknowledged, so opening cuts it. Damage before the end is another thing: it
-means that acknowledged records are gone, and opening refuses (`LogCorrupt`). A full disk leaves the file as it was
-after the last `sync`.
+writes them at once and waits for the disk (group commit). A process that acknowledges only after `sync` never takes
+anything back: a torn record at the end was never acknowledged, so opening cuts it. Damage before the end is another
+thing: it means that acknowledged records are gone, and opening refuses (`LogCorrupt`). A full disk leaves the file as
+it was after the last `sync`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DurableLog:
 
     Args:
         path: the file; made when it is not there.
-        owner: 32 bytes that say whose log it is.
+        owner: 32 bytes that identify network and replica.
         durability: "fsync" waits for the disk, "flush" leaves that to the operating system.
     Attributes:
         size_bytes: where the next record will stand.
@@ -58,6 +58,7 @@ class DurableLog:
 
     @property
     def size_bytes(self) -> int:
+        """Where the next record will stand."""
         return self._written_bytes + self._waiting_bytes
 
     def append(self, record: bytes) -> int:
@@ -159,7 +160,7 @@ class DurableLog:
                 raise full_or(error, self.path) from error
             return _HEADER_BYTES
         if found != header:
-            raise LogCorrupt(f"{self.path} is another replica's log, or none", seen=found[:8], wanted=header[:8])
+            raise LogCorrupt(f"{self.path} is another replica's log, or not a log", seen=found[:8], wanted=header[:8])
         end = _HEADER_BYTES
         for offset, record in self._scan(size_bytes):
             if record is None:
@@ -232,7 +233,7 @@ class DurableLog:
 
 
 def _write_all(file: int, offset: int, data: bytes) -> int:
-    """Write all of it: a disk that is nearly full takes a part and only then says so. Returns where it ends."""
+    """Write all of it: a disk that is nearly full takes a part before it refuses. Returns where it ends."""
     rest = memoryview(data)
     while rest:
         done = os.pwrite(file, rest, offset)
@@ -245,7 +246,7 @@ def _checksum(offset: int, record: bytes) -> int:
 
 
 def full_or(error: OSError, path: Path) -> Exception:
-    """DiskFull where the error says so, else the error itself."""
+    """DiskFull for the errors of a full disk, else the error itself."""
     if error.errno in _FULL:
         return DiskFull(
             f"no room for {path}: {error.strerror}; free some and start again, nothing acknowledged is lost"

@@ -1,4 +1,4 @@
-"""What happened, batch by batch, for whoever asks later: an SQLite file of executed batches' events.
+"""The events of executed batches, for clients that subscribe later: an SQLite file.
 
 It is a copy: everything in it follows from the replica's log, which is written first. So no batch waits for its disk,
 and one that a power cut takes from here is put back when the log is replayed. Before batches leave the log, `sync`
@@ -30,7 +30,7 @@ class History:
 
     Args:
         path: the SQLite file; made when it is not there.
-        durability: "fsync" waits for the disk when a checkpoint of the file asks for it, "flush" never.
+        durability: "fsync" waits for the disk when a checkpoint of the file requires it, "flush" never.
     Raises:
         LogCorrupt: the file is damaged (it can be removed: the log brings it back).
         DiskFull: no room to make it.
@@ -76,7 +76,7 @@ class History:
 
     def read(self, first: int, count: int) -> list[HistoryRow]:
         """Up to `count` executed batches from sequence `first` on, up to the first gap: what a snapshot stepped over or
-        the disk damaged is not here, and whoever follows hears it from the others.
+        the disk damaged is not here, and subscribers get it from the other aggregators.
         """
         first = max(first, 1)
         query = "SELECT sequence, time_ms, events FROM batches WHERE sequence >= ? ORDER BY sequence LIMIT ?"

@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--listen",
         nargs=3,
         metavar=("HOST", "PEER_PORT", "CLIENT_PORT"),
-        help="where it listens, if it is none of the first",
+        help="where it listens, if it is not one of the first",
     )
     parser.add_argument("--keys", type=Path, required=True, help="folder with account.json, curve.key and sealing.key")
     parser.add_argument("--data", type=Path, required=True, help="folder for log and history")

@@ -1,4 +1,4 @@
-"""Watching one order: its view whenever a batch says that it changed, without asking in between."""
+"""Watching one order: its view whenever a batch has an event of it, without polling in between."""
 
 from __future__ import annotations
 

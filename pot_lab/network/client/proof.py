@@ -1,4 +1,4 @@
-"""Getting a proof of a reply from a network: each aggregator signs its part, and q parts that say the same make one.
+"""Getting a proof of a reply from a network: each aggregator signs its part, and q equal parts make a proof.
 
 The proof is then worth the same without the network (`consensus.proof.verify`).
 """
@@ -49,6 +49,8 @@ def fetch_proof(client: NetworkClient, config: NetworkConfig, request: bytes, *,
                 return proof
         if time.monotonic() + _AGAIN_S >= deadline_s:
             raise NoProof(
-                "too few aggregators signed this reply", seen=sorted(parts), wanted=f"{quorum(members.n)} alike"
+                "too few aggregators signed this reply alike",
+                seen=f"aggregators {sorted(parts)}",
+                wanted=f"{quorum(members.n)} aggregators",
             )
         time.sleep(_AGAIN_S)

@@ -1,4 +1,4 @@
-"""How long answers take, so that what is only slow is not said twice (RFC 6298)."""
+"""How long answers take, so that a request whose answer is only slow is not resent (RFC 6298)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ _GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4
 
 
 class RoundTrip:
-    """The smoothed time from a request to its answer, and how long to wait before the request is said again.
+    """The smoothed time from a request to its answer, and how long to wait before the request is resent.
 
-    A repeated request counts from its first saying: an aggregator knows it by its digest, so the repetition seldom
-    brings the answer, and under load every request is repeated until this has learned better.
+    A resent request counts from its first sending: an aggregator knows it by its digest, so the repetition seldom
+    brings the answer, and under load every request is resent until the estimate has grown.
 
     Args:
         least_s, most_s: bounds of the wait; until the first answer it is `least_s`.
@@ -21,7 +21,7 @@ class RoundTrip:
         self._deviation_s = 0.0
 
     def took(self, seconds: float) -> None:
-        """Learn from one answer."""
+        """Update the estimate by one answer that took so many seconds."""
         if self._mean_s is None:
             self._mean_s, self._deviation_s = seconds, seconds / 2
             return
@@ -30,7 +30,7 @@ class RoundTrip:
 
     @property
     def retry_s(self) -> float:
-        """How long to wait for an answer before asking again."""
+        """How long to wait for an answer before resending, in seconds."""
         if self._mean_s is None:
             return self._least_s
         return min(self._most_s, max(self._least_s, self._mean_s + _DEVIATIONS * self._deviation_s))
