@@ -88,7 +88,6 @@ WIRE_ERRORS = table_of_codes(
         ledger.UnknownKind,
         ledger.UnprocessableTransaction,
         ledger.UnknownOrder,
-        ledger.UnprocessableTransaction,
         ledger.WrongNetwork,
     )
 )
