@@ -275,7 +275,7 @@ class Bookkeeper(NetworkClient):
         digest = request_digest(request)
         self._book.invoked(request, time.monotonic_ns())
         self._heard.setdefault(digest, {})
-        call = self.submit(request, timeout_s=timeout_s)
+        call = super().submit(request, timeout_s=timeout_s)
 
         def note(future: object) -> None:
             heard = self._heard.pop(digest, {})
