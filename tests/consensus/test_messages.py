@@ -51,7 +51,9 @@ signatures = st.binary(min_size=65, max_size=65)
 bodies = st.lists(st.binary(max_size=40), max_size=5).map(tuple)
 commits = st.builds(Commit, numbers, numbers, hashes, numbers, hashes, numbers, signatures)
 decided = st.builds(DecidedBatch, numbers, numbers, numbers, bodies, st.lists(commits, max_size=4).map(tuple))
-signed_votes = st.builds(SignedVote, st.integers(PRE_PREPARE, RESULT), numbers, numbers, hashes, numbers, hashes, signatures)
+signed_votes = st.builds(
+    SignedVote, st.integers(PRE_PREPARE, RESULT), numbers, numbers, hashes, numbers, hashes, signatures
+)
 endorsements = st.lists(st.builds(Endorsement, numbers, numbers, hashes, signatures), max_size=3).map(tuple)
 prepared = st.lists(st.builds(PreparedProof, signed_votes, endorsements), max_size=3).map(tuple)
 attestations = st.lists(st.builds(Attestation, numbers, signatures), max_size=3).map(tuple)
