@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install chromium demo docs test suite test-long mutation fuzz bench lint lint-front clean
+.PHONY: help install chromium demo docs test suite coverage test-long mutation fuzz bench lint lint-front clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ test: lint docs suite ## lint, docs and the whole suite (at most 25 minutes on 2
 suite: install ## the suite alone
 	$(PYTEST)
 
+coverage: install ## the suite, with the lines counted that it runs, in its processes too; fails below the floor
+	$(PYTEST) --cov --cov-report=term
+
 test-long: lint docs ## the whole suite and the long tests
 	$(PYTEST) -m "long or not long"
 
@@ -79,5 +82,5 @@ bench: install ## every figure of docs/reference/benchmarks.md, into benchmarks/
 clean: ## everything that was made, the venv too
 	rm -rf $(VENV) build dist pot_lab/labextension labextension/lib labextension/node_modules labextension/*.tsbuildinfo
 	rm -rf docs/reference/generated
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache test-results
+	rm -rf .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
