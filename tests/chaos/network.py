@@ -269,6 +269,8 @@ class Bookkeeper(NetworkClient):
         self._book = ClientLog(network.directory / f"{name}.client")
         self._is_closed = False
         super().__init__(network.config)
+        self._count_answer = self._submissions.on_answered
+        self._submissions.on_answered = self._note_answer  # type: ignore[method-assign]
 
     def submit(self, request: bytes, *, timeout_s: float = PATIENCE_S) -> Call[bytes]:
         """Submit a request and keep book on it."""
@@ -285,6 +287,11 @@ class Bookkeeper(NetworkClient):
 
         call.future.add_done_callback(note)
         return call
+
+    def _note_answer(self, index: int, answer: Answered) -> None:
+        if answer.digest in self._heard:
+            self._heard[answer.digest][index] = (answer.sequence, answer.time_ms)
+        self._count_answer(index, answer)
 
     def put(self, payload: bytes = b"") -> Call[bytes]:
         """The toy's next request of this account."""
@@ -311,11 +318,6 @@ class Bookkeeper(NetworkClient):
             self._is_closed = True
             super().close()
             self._book.close()
-
-    def _on_answered(self, index: int, answer: Answered) -> None:
-        if answer.digest in self._heard:
-            self._heard[answer.digest][index] = (answer.sequence, answer.time_ms)
-        super()._on_answered(index, answer)
 
 
 @contextmanager
