@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pot_lab.crypto.identity import format_address
+from pot_lab.crypto.identity import Address, format_address
 from pot_lab.errors import PotLabError
 from pot_lab.network.chain_access import contracts_of, wallet_of
 from pot_lab.network.client.ledger import LedgerClient
@@ -245,7 +245,7 @@ def _kill_a_backup(run: Run, testnet: Testnet, client: LedgerClient) -> None:
     run.log(f"   aggregator {victim} was started again from its log")
 
 
-def _await_claims(run: Run, testnet: Testnet, view: OrderView) -> dict[bytes, int]:
+def _await_claims(run: Run, testnet: Testnet, view: OrderView) -> dict[Address, int]:
     """Wait until winner, validators and aggregators have claimed on the chain; returns what the contract has paid to
     each (grains).
     """
@@ -270,7 +270,7 @@ def _await_claims(run: Run, testnet: Testnet, view: OrderView) -> dict[bytes, in
         wallet.close()
 
 
-def _collect(run: Run, testnet: Testnet, order_id: bytes, claimed: dict[bytes, int]) -> dict[str, Any]:
+def _collect(run: Run, testnet: Testnet, order_id: bytes, claimed: dict[Address, int]) -> dict[str, Any]:
     """The client connects again: model, leaderboard, timeline, summary."""
     import torch
 

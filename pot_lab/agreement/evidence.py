@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pot_lab.agreement.votes import SignedVote
 from pot_lab.crypto.canonical import Record
-from pot_lab.crypto.identity import Recover, recover
+from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import PotLabError
 
 
@@ -24,7 +24,7 @@ class Equivocation(Record, frozen=True):
     first: SignedVote
     second: SignedVote
 
-    def accused(self, network_id: bytes, recover: Recover = recover) -> bytes:
+    def accused(self, network_id: bytes, recover: Recover = recover) -> Address:
         """Check the evidence and return the liar's 20-byte address.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from pot_lab.crypto.canonical import Record, tagged_hash
-from pot_lab.crypto.identity import Recover, recover
+from pot_lab.crypto.identity import Address, Recover, recover
 
 PRE_PREPARE, PREPARE, COMMIT, VIEW_CHANGE, NEW_VIEW, CHECKPOINT, RESULT = 1, 2, 3, 4, 5, 6, 7
 
@@ -38,7 +38,7 @@ class SignedVote(Record, frozen=True):
     state: Hash
     signature: Signature
 
-    def signer(self, network_id: bytes, recover: Recover = recover) -> bytes:
+    def signer(self, network_id: bytes, recover: Recover = recover) -> Address:
         """The 20-byte address that signed; raises BadSignature where none did."""
         signed = vote_digest(network_id, self.phase, self.view, self.sequence, self.digest, self.executed, self.state)
         return recover(signed, self.signature)

@@ -18,7 +18,7 @@ from pot_lab.chain.contract import Contracts
 from pot_lab.chain.errors import InsufficientBalance, NotEnoughSignatures
 from pot_lab.chain.rpc import DEFAULT_TIMEOUT_S, JsonRpc, read_quantity
 from pot_lab.crypto.canonical import keccak256
-from pot_lab.crypto.identity import BadSignature, Identity, format_address, recover
+from pot_lab.crypto.identity import Address, BadSignature, Identity, format_address, recover
 from pot_lab.protocol.records import order_id
 from pot_lab.protocol.settlement import (
     PayoutTree,
@@ -161,7 +161,7 @@ class ChainWallet:
             nonce,
             *permit,
         )
-        return order_id(self._me(), nonce, seal_by_s, spec_hash), receipt.transaction
+        return order_id(Address(self._me()), nonce, seal_by_s, spec_hash), receipt.transaction
 
     def refund(self, seal_by_s: int, spec_hash: bytes, nonce: int, *, client: bytes | None = None) -> Receipt:
         """Return an unsealed order's escrow to its client, once `seal_by_s` and the grace period are over.

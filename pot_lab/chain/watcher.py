@@ -18,7 +18,7 @@ from pot_lab.chain.contract import ContractEvent, Contracts, interface
 from pot_lab.chain.errors import ChainRefused, DeepReorganisation
 from pot_lab.chain.rpc import JsonRpc, hex_data, hex_quantity, read_data, read_quantity
 from pot_lab.crypto.canonical import Record
-from pot_lab.crypto.identity import format_address
+from pot_lab.crypto.identity import Address, format_address
 from pot_lab.errors import Malformed
 from pot_lab.protocol.records import ChainEvent
 
@@ -153,7 +153,7 @@ class ChainWatcher:
             kind=kind,
             block=block,
             log_index=index,
-            account=account,
+            account=Address(account),
             role=role,
             amount_grains=amount,
             subject=subject,

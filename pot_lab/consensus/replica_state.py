@@ -222,6 +222,7 @@ class ReplicaState(ABC):
         key = (address, first.phase, first.view, first.sequence)
         if key in self._accused or sum(each[0] == address for each in self._accused) >= _EVIDENCE_EACH:
             return
+        liar: bytes
         try:
             liar = evidence.accused(self.membership.network_id, self._recover_signer)
         except PotLabError:

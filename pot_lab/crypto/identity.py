@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NewType
 
 import coincurve
 from coincurve._libsecp256k1 import ffi as _ffi  # straight to the library: a tenth less for each of many signatures
@@ -18,7 +19,10 @@ from coincurve.context import GLOBAL_CONTEXT
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.errors import Malformed, PotLabError
 
-Recover = Callable[[bytes, bytes], bytes]
+Address = NewType("Address", bytes)
+"""An account: the last 20 bytes of the Keccak hash of its public key, as on the EVM."""
+
+Recover = Callable[[bytes, bytes], Address]
 """Gives the 20-byte address that signed a 32-byte digest with a 65-byte signature, as `recover` does."""
 ADDRESS_BYTES = 20
 SIGNATURE_BYTES = 65
@@ -53,7 +57,7 @@ class Identity:
         except ValueError as error:
             raise BadKey("a secret key is out of range", wanted="1 .. group order - 1") from error
         self.public_key: bytes = self._key.public_key.format(compressed=True)
-        self.address: bytes = _address_of(self._key.public_key)
+        self.address: Address = _address_of(self._key.public_key)
 
     @classmethod
     def generate(cls) -> Identity:
@@ -73,7 +77,7 @@ class Identity:
         return f"Identity({format_address(self.address)})"
 
 
-def recover(digest: bytes, signature: bytes) -> bytes:
+def recover(digest: bytes, signature: bytes) -> Address:
     """Return the 20-byte address that signed the 32-byte `digest`.
 
     Raises:
@@ -96,12 +100,12 @@ def recover(digest: bytes, signature: bytes) -> bytes:
     return _address_of_point(bytes(_ffi.buffer(key)))
 
 
-def _address_of(key: coincurve.PublicKey) -> bytes:
-    return keccak256(key.format(compressed=False)[1:])[-ADDRESS_BYTES:]
+def _address_of(key: coincurve.PublicKey) -> Address:
+    return Address(keccak256(key.format(compressed=False)[1:])[-ADDRESS_BYTES:])
 
 
 @lru_cache(maxsize=4_096)
-def _address_of_point(point: bytes) -> bytes:
+def _address_of_point(point: bytes) -> Address:
     """The address of a public key as libsecp256k1 holds it (64 bytes). Those who sign often are remembered: writing
     their key out and hashing it would cost a quarter of a recovery.
     """
@@ -117,7 +121,7 @@ def format_address(address: bytes) -> str:
     return "0x" + "".join(d.upper() if int(c, 16) >= 8 else d for d, c in zip(digits, checksum, strict=False))
 
 
-def parse_address(text: str) -> bytes:
+def parse_address(text: str) -> Address:
     """Read `0x…` hex into 20 bytes; a mixed-case text must carry the right EIP-55 checksum.
 
     Raises:
@@ -131,4 +135,4 @@ def parse_address(text: str) -> bytes:
         raise Malformed("text is no account address", seen=text, wanted="0x and 40 hex digits")
     if text not in (text.lower(), "0x" + text[2:].upper()) and text != format_address(raw):
         raise Malformed("an account address has a wrong checksum", seen=text, wanted=format_address(raw))
-    return raw
+    return Address(raw)

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from pot_lab.files import replace_durably
+from pot_lab.protocol.records import OrderId
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ class OrderMemory(msgspec.Struct, kw_only=True):
     outcome: str = ""
 
     @property
-    def id(self) -> bytes:
+    def id(self) -> OrderId:
         """The order's id."""
-        return bytes.fromhex(self.order_id)
+        return OrderId(bytes.fromhex(self.order_id))
 
 
 class Commitment(msgspec.Struct, kw_only=True):

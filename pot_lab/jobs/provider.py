@@ -18,7 +18,7 @@ from pot_lab.jobs.workspace import Workspace
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import AlreadyDone, Refused, TooLate
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import claim_commitment, model_id
+from pot_lab.protocol.records import ModelId, Salt, claim_commitment, model_id
 from pot_lab.protocol.transactions import Claim, RevealModel
 from pot_lab.protocol.views import OrderView
 
@@ -131,9 +131,9 @@ class ProviderLoop(Loop[ProviderMemory]):
                 self.client.submit(
                     RevealModel(
                         order_id=memory.id,
-                        mid=bytes.fromhex(commit.mid),
+                        mid=ModelId(bytes.fromhex(commit.mid)),
                         weights=link,
-                        salt=bytes.fromhex(commit.salt),
+                        salt=Salt(bytes.fromhex(commit.salt)),
                     )
                 )
                 log.info("event=revealed order=%s model=%s", memory.order_id[:12], commit.mid[:12])
@@ -143,7 +143,7 @@ class ProviderLoop(Loop[ProviderMemory]):
         log.error("event=salt_lost order=%s", memory.order_id[:12])
 
     def _commitment(self, memory: ProviderMemory, commit: Commitment) -> bytes:
-        mid, salt = bytes.fromhex(commit.mid), bytes.fromhex(commit.salt)
+        mid, salt = ModelId(bytes.fromhex(commit.mid)), Salt(bytes.fromhex(commit.salt))
         return claim_commitment(self.client.network_id, memory.id, self.identity.address, mid, salt)
 
 

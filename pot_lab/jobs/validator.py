@@ -15,7 +15,7 @@ from pot_lab.jobs.workspace import read_results
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import Refused
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import ClaimScore, validation_commitment
+from pot_lab.protocol.records import ClaimScore, ModelId, Salt, validation_commitment
 from pot_lab.protocol.transactions import CommitScores, OpenedScore, OpenScores, ScoreCommitment
 from pot_lab.protocol.views import OrderView
 
@@ -93,7 +93,8 @@ class ValidatorLoop(Loop[ValidatorMemory]):
         self.memories.write(memory)
 
     def _commitment(self, memory: ValidatorMemory, item: SaltedScore) -> ScoreCommitment:
-        mid, root, salt = bytes.fromhex(item.mid), bytes.fromhex(item.root), bytes.fromhex(item.salt)
+        mid, salt = ModelId(bytes.fromhex(item.mid)), Salt(bytes.fromhex(item.salt))
+        root = bytes.fromhex(item.root)
         score = ClaimScore(item.total, item.count, item.valid)
         commitment = validation_commitment(
             self.client.network_id, memory.id, mid, self.identity.address, score, root, item.stake_grains, salt
@@ -103,7 +104,8 @@ class ValidatorLoop(Loop[ValidatorMemory]):
     def _open(self, memory: ValidatorMemory) -> None:
         folder, opened = self.order_folder(memory.id), []
         for item in memory.items or []:
-            mid, root, salt = bytes.fromhex(item.mid), bytes.fromhex(item.root), bytes.fromhex(item.salt)
+            mid, salt = ModelId(bytes.fromhex(item.mid)), Salt(bytes.fromhex(item.salt))
+            root = bytes.fromhex(item.root)
             transcript = self.store.put((folder / item.transcript).read_bytes())
             score = ClaimScore(item.total, item.count, item.valid)
             opened.append(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pot_lab.crypto.identity import format_address, parse_address
+from pot_lab.crypto.identity import Address, format_address, parse_address
 from pot_lab.errors import PotLabError
 from pot_lab.network.chain_access import chain_of
 from pot_lab.network.config import NetworkConfig
@@ -39,7 +39,7 @@ def unnamed_genesis(config: NetworkConfig) -> Genesis:
     Raises: as `genesis_of`.
     """
     chain = chain_of(config)
-    members = tuple(Member(entry.address, entry.sealing_public) for entry in config.aggregators)
+    members = tuple(Member(Address(entry.address), entry.sealing_public) for entry in config.aggregators)
     parameters = parameters_of(config.parameters)
     return Genesis(
         name=config.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pot_lab.crypto.identity import Identity, format_address
+from pot_lab.crypto.identity import Address, Identity, format_address
 from pot_lab.errors import PotLabError
 from pot_lab.network.aggregator.keys_folder import (
     ACCOUNT_FILE,
@@ -69,7 +69,7 @@ def rotate(config: NetworkConfig, keys: Path, listening: tuple[str, int, int] | 
         )
 
 
-def vote(config: NetworkConfig, keys: Path, account: bytes, *, seated: bool) -> None:
+def vote(config: NetworkConfig, keys: Path, account: Address, *, seated: bool) -> None:
     """Vote for a candidate's seat (`seated`), or for removing a member.
 
     Raises:

@@ -32,7 +32,7 @@ from pot_lab.notebook.order import Order
 from pot_lab.notebook.quantities import pot
 from pot_lab.protocol.errors import PoolFull
 from pot_lab.protocol.parameters import GRAINS_PER_POT
-from pot_lab.protocol.records import OrderRecord
+from pot_lab.protocol.records import OrderId, OrderRecord
 from pot_lab.protocol.transactions import Put
 from pot_lab.store import Store
 from pot_lab.testnet.errors import NoTestnet
@@ -260,7 +260,7 @@ class Lab:
             self._pay(record)
         return self._order(record.id, sealed.key)
 
-    def _order(self, order_id: bytes, test_key: bytes = b"") -> Order:
+    def _order(self, order_id: OrderId, test_key: bytes = b"") -> Order:
         return Order(self.client, self.store, order_id, test_key=test_key, now_ms=self._now_ms)
 
     def _pay(self, record: OrderRecord) -> None:
@@ -316,7 +316,7 @@ class Lab:
         if len(raw) != HASH_BYTES:
             raise BadArgument("not an order id", seen=order_id, wanted=f"{HASH_BYTES} bytes or {2 * HASH_BYTES} digits")
         self.client.order(raw)
-        return self._order(raw)
+        return self._order(OrderId(raw))
 
     def orders(self, *, everybody: bool = False) -> list[Order]:
         """This account's orders, newest first, at most 100.

@@ -15,6 +15,7 @@ from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.notebook.card import card_html, describe
 from pot_lab.notebook.errors import NoModel, ScoreDiffers
 from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.transactions import Withdraw
 from pot_lab.protocol.views import ClaimView, OrderView
 from pot_lab.store import Store, WrongHash
@@ -51,7 +52,7 @@ class Order:
         self,
         client: LedgerClient,
         store: Store,
-        order_id: bytes,
+        order_id: OrderId,
         *,
         test_key: bytes = b"",
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,

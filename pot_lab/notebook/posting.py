@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pot_lab.agreement.quorum import check_size, correct
 from pot_lab.crypto.canonical import encode, sha256
 from pot_lab.crypto.cipher import KEY_BYTES, encrypt
+from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.sealed_box import seal
 from pot_lab.crypto.shamir import split
@@ -252,7 +253,7 @@ def draft(
     sealed: SealedTest,
     terms: OrderTerms,
     *,
-    client: bytes,
+    client: Address,
     network_id: bytes,
     parameters: Parameters,
     uri_of: Callable[[bytes], str],

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pot_lab.agreement.evidence import Equivocation
 from pot_lab.crypto.canonical import decode
+from pot_lab.crypto.identity import Address
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import AlreadyDone, BadEvidence, NotAllowed
@@ -20,7 +21,7 @@ from pot_lab.protocol.transactions import Accuse
 EVIDENCE_LIMIT_BYTES = 1_024
 
 
-def on_accuse(book: Book, reporter: bytes, body: Accuse) -> bytes:
+def on_accuse(book: Book, reporter: Address, body: Accuse) -> bytes:
     """Check the evidence alone, whoever brings it; returns the account that lost its stake."""
     state = book.state
     evidence = decode(body.evidence, Equivocation, limit_bytes=EVIDENCE_LIMIT_BYTES)

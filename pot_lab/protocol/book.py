@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from pot_lab.agreement.quorum import faulty, quorum
-from pot_lab.crypto.identity import Recover, recover
+from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.errors import InsufficientStake, NotAllowed, UnknownOrder
 from pot_lab.protocol.order_index import OrderIndex
 from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import NO_ORDER, NOBODY, OrderId
 from pot_lab.protocol.settlement import PayoutTree
 from pot_lab.protocol.state import Account, Escrow, Event, LedgerState, OrderState, Payout, Stake
 
@@ -30,11 +31,11 @@ class Book:
     def __init__(self, state: LedgerState, recover: Recover = recover) -> None:
         self.state, self.recover = state, recover
         self.events: list[Event] = []
-        self.members: dict[bytes, int] = {}
+        self.members: dict[Address, int] = {}
         self.name_members()
         self.network_id: bytes = state.genesis.network_id
         self.index = OrderIndex(state.orders)
-        self.active: dict[Role, set[bytes]] = {
+        self.active: dict[Role, set[Address]] = {
             role: {address for address, account in state.accounts.items() if account.active[role]} for role in Role
         }
         self.confirmed_tree: tuple[bytes, PayoutTree] | None = None
@@ -55,26 +56,26 @@ class Book:
         """q: how many aggregators decide (`agreement.quorum`)."""
         return quorum(len(self.members))
 
-    def counted(self, signatures: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    def counted(self, signatures: dict[Address, bytes]) -> dict[bytes, bytes]:
         """Of a settlement's or a signer set's signatures those that the contract counts, by address."""
         return {key: signatures[key] for key in sorted(self.state.signers) if key in signatures}
 
-    def completes(self, signatures: dict[bytes, bytes], key: bytes, signature: bytes) -> bool:
+    def completes(self, signatures: dict[Address, bytes], key: Address, signature: bytes) -> bool:
         """Keep a checked signature; whether with it the contract has as many as it asks for, and had too few before."""
         before = len(self.counted(signatures))
         signatures[key] = signature
         return before < self.state.signing_quorum <= len(self.counted(signatures))
 
-    def account(self, address: bytes) -> Account:
+    def account(self, address: Address) -> Account:
         """The account's entry, made when it is first needed."""
         return self.state.accounts.setdefault(address, Account())
 
-    def stake(self, address: bytes, role: Role) -> Stake:
+    def stake(self, address: Address, role: Role) -> Stake:
         """The account's stake in a role; all zero for a stranger, whose entry is not made."""
         known = self.state.accounts.get(address)
         return known.stakes[role] if known else Stake()
 
-    def require_active(self, address: bytes, role: Role) -> None:
+    def require_active(self, address: Address, role: Role) -> None:
         """Raise NotAllowed unless the account is registered in this role."""
         known = self.state.accounts.get(address)
         if not known or not known.active[role]:
@@ -83,22 +84,22 @@ class Book:
                 wanted=f"stake on the chain, then register as a {role.name.lower()}",
             )
 
-    def require_member(self, address: bytes) -> int:
+    def require_member(self, address: Address) -> int:
         """The aggregator's index, by its key; raises NotAllowed for anybody else, and for one that was convicted."""
         if address not in self.members or address in self.state.convicted:
             raise NotAllowed("only an aggregator of this network may say this")
         return self.members[address]
 
-    def voices(self, accounts: Iterable[bytes]) -> int:
+    def voices(self, accounts: Iterable[Address]) -> int:
         """How many members in force there are among these accounts; one that was convicted has no voice."""
         return len(set(self.paid_aggregators).intersection(accounts))
 
-    def is_convicted(self, account: bytes) -> bool:
+    def is_convicted(self, account: Address) -> bool:
         """Whether a key of this account equivocated as an aggregator's."""
         return any(self.state.keys[key] == account for key in self.state.convicted)
 
     @property
-    def paid_aggregators(self) -> list[bytes]:
+    def paid_aggregators(self) -> list[Address]:
         """Accounts of the aggregators that were not convicted."""
         return [seat.account for seat in self.state.aggregators if seat.key not in self.state.convicted]
 
@@ -106,19 +107,19 @@ class Book:
         """Note who the aggregators are now."""
         self.members = {seat.key: index for index, seat in enumerate(self.state.aggregators)}
 
-    def require_order(self, order_id: bytes) -> OrderState:
+    def require_order(self, order_id: OrderId) -> OrderState:
         """The order in full; raises UnknownOrder."""
         order = self.state.orders.get(order_id)
         if order is None:
             raise UnknownOrder("the ledger has no such order", seen=order_id)
         return order
 
-    def set_active(self, address: bytes, role: Role, active: bool) -> None:
+    def set_active(self, address: Address, role: Role, active: bool) -> None:
         """Register an account in a role, or end its registration."""
         self.account(address).active[role] = active
         (self.active[role].add if active else self.active[role].discard)(address)
 
-    def forget_stranger(self, address: bytes) -> None:
+    def forget_stranger(self, address: Address) -> None:
         """Drop the entry of an account that has nothing but a nonce, so that strangers cannot fill the ledger.
 
         What it signed may then be said again, but nothing that it could say as a stranger moves money.
@@ -127,17 +128,17 @@ class Book:
         if known == Account(nonce=known.nonce if known else 0) and not self.index.held_by(address):
             del self.state.accounts[address]
 
-    def emit(self, kind: str, order: bytes = b"", account: bytes = b"", **detail: Any) -> None:
+    def emit(self, kind: str, order: OrderId = NO_ORDER, account: Address = NOBODY, **detail: Any) -> None:
         """Tell subscribers what happened."""
         self.events.append(Event(kind=kind, order=order, account=account, detail=detail))
 
     # --- stakes ----------------------------------------------------------------------------------------------
-    def free(self, address: bytes, role: Role) -> int:
+    def free(self, address: Address, role: Role) -> int:
         """Stake in grains that is not promised to a live order."""
         stake = self.stake(address, role)
         return max(0, stake.bonded - stake.locked)
 
-    def require_free(self, address: bytes, role: Role, grains: int) -> None:
+    def require_free(self, address: Address, role: Role, grains: int) -> None:
         """Raise InsufficientStake unless that much is free."""
         free = self.free(address, role)
         if free < grains:
@@ -147,11 +148,11 @@ class Book:
                 wanted=f"at least {grains} grains",
             )
 
-    def lock(self, address: bytes, role: Role, grains: int) -> None:
+    def lock(self, address: Address, role: Role, grains: int) -> None:
         """Promise stake to a live order; the caller has checked that it is free."""
         self.account(address).stakes[role].locked += grains
 
-    def unlock(self, address: bytes, role: Role, grains: int) -> None:
+    def unlock(self, address: Address, role: Role, grains: int) -> None:
         """Free stake that was locked; raises InvariantBroken for more than is locked."""
         stake = self.account(address).stakes[role]
         if stake.locked < grains:
@@ -160,7 +161,7 @@ class Book:
             )
         stake.locked -= grains
 
-    def slash(self, address: bytes, role: Role, grains: int, why: str) -> None:
+    def slash(self, address: Address, role: Role, grains: int, why: str) -> None:
         """Take up to `grains` of an account's stake; the treasury gets it when the settlement's slash leaf is applied
         on the chain.
         """
@@ -177,7 +178,7 @@ class Book:
             self.emit("slashed", account=address, role=int(role), grains=taken, why=why)
         self.drop_if_below_minimum(address, role)
 
-    def drop_if_below_minimum(self, address: bytes, role: Role) -> None:
+    def drop_if_below_minimum(self, address: Address, role: Role) -> None:
         """An account whose stake fell under the minimum is no longer registered in that role."""
         account = self.account(address)
         if account.active[role] and account.stakes[role].bonded < self.state.parameters.min_stake_grains[role]:
@@ -189,13 +190,13 @@ class Book:
         """Whether the ledger can still count this much more; otherwise it stays between its owner and the contracts."""
         return self.state.deposited_grains + grains <= MAX_DEPOSITED_GRAINS
 
-    def add_escrow(self, order_id: bytes, escrow: Escrow) -> None:
+    def add_escrow(self, order_id: OrderId, escrow: Escrow) -> None:
         """The chain holds money for an order."""
         self.state.escrows[order_id] = escrow
         self.state.escrowed_grains += escrow.total_grains
         self.state.deposited_grains += escrow.total_grains
 
-    def remove_escrow(self, order_id: bytes) -> Escrow | None:
+    def remove_escrow(self, order_id: OrderId) -> Escrow | None:
         """The chain gave an order's money back to its client."""
         escrow = self.state.escrows.pop(order_id, None)
         if escrow:
@@ -203,7 +204,7 @@ class Book:
             self.state.withdrawn_grains += escrow.total_grains
         return escrow
 
-    def pay_out(self, order_id: bytes, payouts: list[Payout]) -> None:
+    def pay_out(self, order_id: OrderId, payouts: list[Payout]) -> None:
         """Turn an order's escrow into earnings; raises InvariantBroken unless the payouts add up to it."""
         escrow = self.state.escrows[order_id]
         _require_equal("an order's payouts", sum(payout.grains for payout in payouts), escrow.total_grains)
@@ -214,7 +215,7 @@ class Book:
             self.account(payout.account).earned_grains += payout.grains
         self.state.unsettled.append(order_id)
 
-    def take_back(self, order_id: bytes, order: OrderState) -> None:
+    def take_back(self, order_id: OrderId, order: OrderState) -> None:
         """Undo `pay_out` of an order that is not settled, because the chain gave its escrow back."""
         total = sum(payout.grains for payout in order.payouts)
         for payout in order.payouts:

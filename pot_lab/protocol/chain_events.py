@@ -7,13 +7,13 @@ contracts' first, so each is applied exactly once and in order, whoever reports 
 from __future__ import annotations
 
 from pot_lab.crypto.canonical import HASH_BYTES, decode, encode
-from pot_lab.crypto.identity import ADDRESS_BYTES
+from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.protocol import epochs, signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import TooEarly
 from pot_lab.protocol.orders import windows
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import ChainEvent
+from pot_lab.protocol.records import ChainEvent, OrderId
 from pot_lab.protocol.state import Escrow, LedgerState
 from pot_lab.protocol.transactions import Attest
 
@@ -24,7 +24,7 @@ MAX_LARGE_AHEAD = 64
 _EVENT_LIMIT_BYTES = 4_096
 
 
-def on_attest(book: Book, aggregator: bytes, body: Attest) -> bytes:
+def on_attest(book: Book, aggregator: Address, body: Attest) -> bytes:
     """Count an aggregator's attestations and apply, in order, every event that f+1 of them agree on."""
     state = book.state
     account = _voter(state, book.require_member(aggregator))
@@ -67,7 +67,7 @@ def advance(book: Book) -> None:
         _apply(book, decode(agreed, ChainEvent, limit_bytes=_EVENT_LIMIT_BYTES))
 
 
-def _voter(state: LedgerState, index: int) -> bytes:
+def _voter(state: LedgerState, index: int) -> Address:
     """In whose name a member votes: its account, which no change of keys changes."""
     return state.aggregators[index].account
 
@@ -101,29 +101,26 @@ def _apply(book: Book, event: ChainEvent) -> None:
             state.withdrawn_grains += moved
         case "order_placed":
             fee, bond, seal_by_s, _nonce = event.detail
-            book.add_escrow(
-                event.subject,
-                Escrow(
-                    client=event.account, reward_grains=amount, fee_grains=fee, bond_grains=bond, seal_by_s=seal_by_s
-                ),
+            escrow = Escrow(
+                client=event.account, reward_grains=amount, fee_grains=fee, bond_grains=bond, seal_by_s=seal_by_s
             )
-            windows.start_if_funded(book, event.subject)
+            book.add_escrow(OrderId(event.subject), escrow)
+            windows.start_if_funded(book, OrderId(event.subject))
         case "order_refunded":
-            windows.refund(book, event.subject)
-            epochs.cancel_if_names(book, event.subject)
+            windows.refund(book, OrderId(event.subject))
+            epochs.cancel_if_names(book, OrderId(event.subject))
         case "settled":
             epochs.confirm(book, event.subject, event.detail[0])
         case "signing_key_set":
             if book.stake(event.account, Role.AGGREGATOR).bonded:
-                state.chain_keys[event.account] = event.subject
+                state.chain_keys[event.account] = Address(event.subject)
             else:  # strangers are not remembered, and what was known of this one is true no more
                 state.chain_keys.pop(event.account, None)
         case "signers_rotated":
             set_id, threshold = event.detail
-            keys = event.subject
-            signers.confirm(
-                book, set_id, threshold, [keys[at : at + ADDRESS_BYTES] for at in range(0, len(keys), ADDRESS_BYTES)]
-            )
+            starts = range(0, len(event.subject), ADDRESS_BYTES)
+            keys = [Address(event.subject[start : start + ADDRESS_BYTES]) for start in starts]
+            signers.confirm(book, set_id, threshold, keys)
         case _:  # `slashed` only carries out what the ledger decided; `funded` adds nothing to anybody's account here
             pass
-    book.emit("chain_event", event.subject, event.account, what=event.kind, role=event.role, grains=amount)
+    book.emit("chain_event", OrderId(event.subject), event.account, what=event.kind, role=event.role, grains=amount)

@@ -8,11 +8,12 @@ epoch that is not confirmed is signed again under a new round, and being cumulat
 
 from __future__ import annotations
 
-from pot_lab.crypto.identity import BadSignature
+from pot_lab.crypto.identity import Address, BadSignature
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import BadEpoch
 from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.settlement import PayoutTree, Settlement, orders_hash, reward_leaf, settlement_digest, slash_leaf
 from pot_lab.protocol.state import Confirmed, PendingEpoch
 from pot_lab.protocol.transactions import SignEpoch
@@ -102,7 +103,7 @@ def advance(book: Book) -> None:
     )
 
 
-def on_sign_epoch(book: Book, aggregator: bytes, body: SignEpoch) -> bytes:
+def on_sign_epoch(book: Book, aggregator: Address, body: SignEpoch) -> bytes:
     """Take an aggregator's signature of the pending settlement; the q-th one completes it."""
     if aggregator not in book.state.signers or aggregator in book.state.convicted:
         book.require_member(aggregator)
@@ -150,7 +151,7 @@ def confirm(book: Book, root: bytes, epoch: int) -> None:
         book.emit("order_settled", order_id, order.winner, epoch=epoch)
 
 
-def cancel_if_names(book: Book, order_id: bytes) -> None:
+def cancel_if_names(book: Book, order_id: OrderId) -> None:
     """Forget a pending epoch that counts on an escrow which the chain has given back; the next one is made without it,
     under a round of its own: a signature of the forgotten one and of the new one must never make an equivocation.
     """
@@ -158,7 +159,7 @@ def cancel_if_names(book: Book, order_id: bytes) -> None:
         book.state.pending = None
 
 
-def payout_tree(rewards: dict[bytes, int], slashes: dict[bytes, list[int]]) -> PayoutTree:
+def payout_tree(rewards: dict[Address, int], slashes: dict[Address, list[int]]) -> PayoutTree:
     """The tree of cumulative rewards and slashes, in grains by account (and by role); slashed stake goes to the
     registry's treasury.
     """
@@ -172,7 +173,7 @@ def payout_tree(rewards: dict[bytes, int], slashes: dict[bytes, list[int]]) -> P
     return PayoutTree(leaves)
 
 
-SLASHED_TO = bytes(20)
+SLASHED_TO = Address(bytes(20))
 """Zero: the stake registry then pays its treasury."""
 
 

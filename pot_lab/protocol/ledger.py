@@ -13,7 +13,7 @@ from typing import Any
 
 from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import decode, encode, tagged_hash
-from pot_lab.crypto.identity import Recover, recover
+from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken, PotLabError
 from pot_lab.protocol import accusations, chain_events, epochs, members, signers
 from pot_lab.protocol.book import Book
@@ -30,7 +30,7 @@ _SHOWN_BYTES, _SHOWN_CHARACTERS = 96, 200
 _HANDLER_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a handler raises for values that no check foresaw; equal on all hosts, unlike MemoryError or OSError."""
 
-Handler = Callable[[Book, bytes, Any], bytes]
+Handler = Callable[[Book, Address, Any], bytes]
 
 HANDLERS: dict[str, Handler] = {
     "register": members.on_register,

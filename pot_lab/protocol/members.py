@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pot_lab.agreement.quorum import LARGEST_SET, SMALLEST_SET
 from pot_lab.crypto.canonical import decode, encode
-from pot_lab.crypto.identity import ADDRESS_BYTES
+from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.errors import Malformed, PotLabError
 from pot_lab.protocol import signers
 from pot_lab.protocol.book import Book
@@ -26,7 +26,7 @@ NOTICE_MS = 1_000
 """How long an idle ledger may not know that a change of the aggregators is in force."""
 
 
-def on_register(book: Book, address: bytes, body: Register) -> bytes:
+def on_register(book: Book, address: Address, body: Register) -> bytes:
     """Take up a role with enough stake; registering again is harmless and refused as done."""
     role = _role(body.role)
     wanted = book.state.parameters.min_stake_grains[role]
@@ -44,7 +44,7 @@ def on_register(book: Book, address: bytes, body: Register) -> bytes:
     return b""
 
 
-def on_unregister(book: Book, address: bytes, body: Unregister) -> bytes:
+def on_unregister(book: Book, address: Address, body: Unregister) -> bytes:
     """Give up a role; work already promised stays due."""
     role = _role(body.role)
     book.require_active(address, role)
@@ -54,7 +54,7 @@ def on_unregister(book: Book, address: bytes, body: Unregister) -> bytes:
 
 
 # --- seats among the aggregators ---------------------------------------------------------------------------------
-def on_join(book: Book, account: bytes, body: Join) -> bytes:
+def on_join(book: Book, account: Address, body: Join) -> bytes:
     """Ask for a seat; asking again replaces what was asked before, and its votes."""
     state = book.state
     if account in _seated(book):
@@ -75,7 +75,7 @@ def on_join(book: Book, account: bytes, body: Join) -> bytes:
     return b""
 
 
-def on_vote_seat(book: Book, aggregator: bytes, body: VoteSeat) -> bytes:
+def on_vote_seat(book: Book, aggregator: Address, body: VoteSeat) -> bytes:
     """Count an aggregator's vote; the q-th gives the candidate its seat, or takes a member's away."""
     state = book.state
     voter = state.aggregators[book.require_member(aggregator)].account
@@ -107,7 +107,7 @@ def on_vote_seat(book: Book, aggregator: bytes, body: VoteSeat) -> bytes:
     return b""
 
 
-def on_leave(book: Book, account: bytes, body: Leave) -> bytes:
+def on_leave(book: Book, account: Address, body: Leave) -> bytes:
     """Give up the seat; the stake may then be unbonded, and stays slashable meanwhile."""
     if account not in _seated(book):
         raise BadSeat("the account has no seat", seen=account)
@@ -117,7 +117,7 @@ def on_leave(book: Book, account: bytes, body: Leave) -> bytes:
     return b""
 
 
-def on_rotate_keys(book: Book, account: bytes, body: RotateKeys) -> bytes:
+def on_rotate_keys(book: Book, account: Address, body: RotateKeys) -> bytes:
     """Name other keys for the own seat."""
     if account not in _seated(book):
         raise BadSeat("the account has no seat", seen=account)
@@ -165,7 +165,7 @@ def _change(book: Book, aggregators: list[GenesisAggregator]) -> None:
     book.emit("aggregators_changed", joined=sorted(after - before), left=sorted(before - after), n=len(aggregators))
 
 
-def _new_seat(book: Book, account: bytes, body: Join | RotateKeys) -> GenesisAggregator:
+def _new_seat(book: Book, account: Address, body: Join | RotateKeys) -> GenesisAggregator:
     state = book.state
     body.contact.check()
     if len(body.voting_key) != ADDRESS_BYTES or len(body.sealing_public) != 32:
@@ -189,7 +189,7 @@ def _new_seat(book: Book, account: bytes, body: Join | RotateKeys) -> GenesisAgg
     return GenesisAggregator(account=account, key=body.voting_key, sealing_public=body.sealing_public, contact=contact)
 
 
-def _seated(book: Book) -> set[bytes]:
+def _seated(book: Book) -> set[Address]:
     return {seat.account for seat in book.state.aggregators}
 
 
@@ -201,13 +201,13 @@ def _require_settled(book: Book) -> None:
         )
 
 
-def _require_spare(book: Book, without: bytes) -> None:
+def _require_spare(book: Book, without: Address) -> None:
     if len(book.state.aggregators) <= SMALLEST_SET:
         raise BadSeat("the others would be too few", seen=len(book.state.aggregators) - 1, wanted=SMALLEST_SET)
     signers.require_enough(book, _seated(book) - {without})
 
 
-def _require_backed(book: Book, account: bytes) -> None:
+def _require_backed(book: Book, account: Address) -> None:
     state = book.state
     if len(state.aggregators) >= LARGEST_SET:
         raise BadSeat("all seats are taken", seen=len(state.aggregators), wanted=f"at most {LARGEST_SET}")

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heappop, heappush
 
+from pot_lab.crypto.identity import Address
 from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.state import OrderState
 
 
@@ -18,10 +20,10 @@ class _Alarms:
     """Times by order id, the earliest first; a time that was changed is skipped when its turn comes."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, bytes]] = []
-        self._times: dict[bytes, int] = {}
+        self._heap: list[tuple[int, OrderId]] = []
+        self._times: dict[OrderId, int] = {}
 
-    def set(self, order_id: bytes, time_ms: int | None) -> None:
+    def set(self, order_id: OrderId, time_ms: int | None) -> None:
         """Set, change or (None) clear the order's time."""
         if time_ms is None:
             self._times.pop(order_id, None)
@@ -38,7 +40,7 @@ class _Alarms:
             heappop(self._heap)
         return None
 
-    def due(self, now_ms: int) -> list[bytes]:
+    def due(self, now_ms: int) -> list[OrderId]:
         """Take out what is due at `now_ms`, in the order of times, then ids."""
         found = []
         while (next_ms := self.next_ms()) is not None and next_ms <= now_ms:
@@ -51,11 +53,11 @@ class _Alarms:
 class OrderIndex:
     """Deadlines, ends of retention, and counts of `orders`, which it follows through `touch`."""
 
-    def __init__(self, orders: Mapping[bytes, OrderState]) -> None:
+    def __init__(self, orders: Mapping[OrderId, OrderState]) -> None:
         self.deadlines = _Alarms()
         self.retention = _Alarms()
-        self._held: dict[bytes, set[bytes]] = {}
-        self._unfunded: set[bytes] = set()
+        self._held: dict[Address, set[OrderId]] = {}
+        self._unfunded: set[OrderId] = set()
         for order_id, order in orders.items():
             self.touch(order_id, order)
 
@@ -64,13 +66,13 @@ class OrderIndex:
         """How many orders without money the ledger holds; they cost their senders nothing."""
         return len(self._unfunded)
 
-    def held_by(self, client: bytes) -> int:
+    def held_by(self, client: Address) -> int:
         """How many orders count against a client's limit: those that have not ended, and unfunded ones until they are
         forgotten, or else a client could fill the ledger by putting and withdrawing.
         """
         return len(self._held.get(client, ()))
 
-    def touch(self, order_id: bytes, order: OrderState) -> None:
+    def touch(self, order_id: OrderId, order: OrderState) -> None:
         """Take note of an order that is new or has changed its window, its money or its epoch."""
         ended = TABLE[order.window].phase is Phase.ENDED
         unfunded = never_funded(order)
@@ -82,14 +84,14 @@ class OrderIndex:
         else:
             self._release(order_id, order)
 
-    def remove(self, order_id: bytes, order: OrderState) -> None:
+    def remove(self, order_id: OrderId, order: OrderState) -> None:
         """Forget an order."""
         self.deadlines.set(order_id, None)
         self.retention.set(order_id, None)
         self._unfunded.discard(order_id)
         self._release(order_id, order)
 
-    def _release(self, order_id: bytes, order: OrderState) -> None:
+    def _release(self, order_id: OrderId, order: OrderState) -> None:
         held = self._held.get(order.order.client, set())
         held.discard(order_id)
         if not held:

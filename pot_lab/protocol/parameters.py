@@ -10,11 +10,12 @@ import re
 from enum import IntEnum
 
 from pot_lab.crypto.canonical import Record
+from pot_lab.crypto.identity import Address
 from pot_lab.errors import PotLabError
 
 GRAINS_PER_POT = 10**9
 BASIS_POINTS = 10_000
-BURN_ADDRESS = bytes.fromhex("000000000000000000000000000000000000dead")
+BURN_ADDRESS = Address(bytes.fromhex("000000000000000000000000000000000000dead"))
 
 
 class Role(IntEnum):
@@ -165,7 +166,7 @@ class Parameters(Record, frozen=True, kw_only=True):
     validators_per_model: int = 7
     max_live_orders_per_account: int = 64
     max_claims_per_order: int = 256
-    treasury: bytes = BURN_ADDRESS
+    treasury: Address = BURN_ADDRESS
 
     def check(self) -> None:
         """Raise BadParameter for the first value outside its bounds."""

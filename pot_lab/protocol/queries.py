@@ -8,11 +8,12 @@ from functools import cmp_to_key
 import msgspec
 
 from pot_lab.crypto.canonical import decode, encode
+from pot_lab.crypto.identity import Address
 from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.epochs import SLASHED_TO, confirmed_tree
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import Contact
+from pot_lab.protocol.records import Contact, OrderId
 from pot_lab.protocol.settlement import reward_leaf, slash_leaf
 from pot_lab.protocol.state import Account, Member, OrderHeader, OrderState
 from pot_lab.protocol.views import (
@@ -56,7 +57,7 @@ def query(ledger: Ledger, name: str, arguments: bytes) -> bytes:
     return _QUERIES[name](ledger, arguments)
 
 
-def order_view(order_id: bytes, state: OrderState) -> OrderView:
+def order_view(order_id: OrderId, state: OrderState) -> OrderView:
     """Everything public about one order."""
     claims = tuple(
         ClaimView(
@@ -107,7 +108,7 @@ def order_view(order_id: bytes, state: OrderState) -> OrderView:
     )
 
 
-def _summary(order_id: bytes, state: OrderState) -> OrderSummary:
+def _summary(order_id: OrderId, state: OrderState) -> OrderSummary:
     spec, winning = state.order, state.claims.get(state.winner)
     return OrderSummary(
         id=order_id,
@@ -149,7 +150,7 @@ def _fetch_orders(ledger: Ledger, arguments: bytes) -> bytes:
     asked = decode(arguments, OrdersQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
     found = [(order_id, state) for order_id, state in ledger.state.orders.items() if state.window is Window.COMMIT]
 
-    def compare(a: tuple[bytes, OrderState], b: tuple[bytes, OrderState]) -> int:
+    def compare(a: tuple[OrderId, OrderState], b: tuple[OrderId, OrderState]) -> int:
         ours, theirs = a[1].order, b[1].order
         left, right = ours.reward_grains * theirs.windows.train_ms, theirs.reward_grains * ours.windows.train_ms
         return (left < right) - (left > right) or (a[0] > b[0]) - (a[0] < b[0])
@@ -225,7 +226,7 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
         EpochView(
             settlement=pending.settlement if pending else None,
             order_ids=tuple(pending.order_ids) if pending else (),
-            signers=tuple(address for address, _ in signed),
+            signers=tuple(Address(address) for address, _ in signed),
             signatures=tuple(signature for _, signature in signed),
             quorum=ledger.state.signing_quorum,
             confirmed_epoch=confirmed.epoch,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NewType
 
 from pot_lab.crypto.canonical import HASH_BYTES, Record, encode, keccak256, sha256, tagged_hash
-from pot_lab.crypto.identity import ADDRESS_BYTES
+from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
 from pot_lab.crypto.text import unwanted_character
@@ -18,6 +19,18 @@ from pot_lab.errors import Malformed, UnknownScoreFunction
 from pot_lab.protocol.errors import BadOrder, BadWindows, RewardTooSmall, WrongNetwork
 from pot_lab.protocol.parameters import SCORE_FUNCTIONS, Parameters, Role, score_direction
 from pot_lab.protocol.settlement import abi_word_address, abi_word_bytes32, abi_word_uint
+
+OrderId = NewType("OrderId", bytes)
+"""OID: 32 bytes, computed alike by the ledger and by the escrow contract (`order_id`)."""
+
+ModelId = NewType("ModelId", bytes)
+"""MID: 32 bytes that name a graph with its weights (`model_id`)."""
+
+Salt = NewType("Salt", bytes)
+"""Random bytes that hide what a commitment commits to until it is opened."""
+
+NOBODY, NO_ORDER = Address(b""), OrderId(b"")
+"""What stands where no account, or no order, is meant."""
 
 ORDER_LIMIT_BYTES = 65_536
 MICRO = 1_000_000
@@ -129,7 +142,7 @@ def _is_ipv6(text: str) -> bool:
     return all(map(_IPV6_GROUP.fullmatch, groups)) and (len(groups) < 8 if gap else len(groups) == 8)
 
 
-def possession_digest(network_id: bytes, account: bytes, contact: Contact, sealing_public: bytes) -> bytes:
+def possession_digest(network_id: bytes, account: Address, contact: Contact, sealing_public: bytes) -> bytes:
     """What an aggregator's new signing key signs, so that nobody can name another's: 32 bytes."""
     return tagged_hash("pot-lab/aggregator-key/1", network_id, account, encode(contact), sealing_public)
 
@@ -138,7 +151,7 @@ class OrderRecord(Record, frozen=True, kw_only=True):
     """A training order O = (reward, type, time, link) of Table 1, complete."""
 
     network_id: bytes
-    client: bytes
+    client: Address
     nonce: int
     seal_by_s: int
     reward_grains: int
@@ -168,7 +181,7 @@ class OrderRecord(Record, frozen=True, kw_only=True):
         return sealing_binding(self.network_id, self.client, self.nonce, self.test.root)
 
     @property
-    def id(self) -> bytes:
+    def id(self) -> OrderId:
         """OID: the escrow contract's id, so that ledger and chain name an order alike (32 bytes)."""
         return order_id(self.client, self.nonce, self.seal_by_s, self.spec_hash)
 
@@ -274,7 +287,7 @@ class ChainEvent(Record, frozen=True, kw_only=True):
     kind: str
     block: int
     log_index: int
-    account: bytes
+    account: Address
     role: int
     amount_grains: int
     subject: bytes
@@ -322,21 +335,26 @@ has.
 """
 
 
-def order_id(client: bytes, nonce: int, seal_by_s: int, spec_hash: bytes) -> bytes:
+def order_id(client: Address, nonce: int, seal_by_s: int, spec_hash: bytes) -> OrderId:
     """OID as the escrow contract computes it: keccak256(abi.encode(client, nonce, sealBy, specHash)), 32 bytes."""
-    return keccak256(
-        abi_word_address(client) + abi_word_uint(nonce, 64) + abi_word_uint(seal_by_s, 64) + abi_word_bytes32(spec_hash)
+    return OrderId(
+        keccak256(
+            abi_word_address(client)
+            + abi_word_uint(nonce, 64)
+            + abi_word_uint(seal_by_s, 64)
+            + abi_word_bytes32(spec_hash)
+        )
     )
 
 
-def model_id(graph_digest: bytes, weights_digest: bytes) -> bytes:
+def model_id(graph_digest: bytes, weights_digest: bytes) -> ModelId:
     """MID of the model with this graph (SHA-256 of its JSON) and these weights (SHA-256 of their safetensors): 32
     bytes.
     """
-    return tagged_hash("pot-lab/model/1", graph_digest, weights_digest)
+    return ModelId(tagged_hash("pot-lab/model/1", graph_digest, weights_digest))
 
 
-def claim_commitment(network_id: bytes, order_id: bytes, provider: bytes, mid: bytes, salt: bytes) -> bytes:
+def claim_commitment(network_id: bytes, order_id: OrderId, provider: Address, mid: ModelId, salt: Salt) -> bytes:
     """What a provider commits to before the deadline; hides the model until it is opened (section 2.5, "Commitment
     Scheme").
     """
@@ -345,13 +363,13 @@ def claim_commitment(network_id: bytes, order_id: bytes, provider: bytes, mid: b
 
 def validation_commitment(
     network_id: bytes,
-    order_id: bytes,
-    mid: bytes,
-    validator: bytes,
+    order_id: OrderId,
+    mid: ModelId,
+    validator: Address,
     score: ClaimScore,
     transcript_root: bytes,
     stake_grains: int,
-    salt: bytes,
+    salt: Salt,
 ) -> bytes:
     """What a validator commits to before scores are opened; salted, because a score has few values and would be
     guessed.

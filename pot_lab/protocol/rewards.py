@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pot_lab.crypto.identity import Address
 from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Parameters
@@ -15,7 +16,7 @@ from pot_lab.protocol.records import MICRO, ClaimScore
 from pot_lab.protocol.state import Escrow, Payout
 
 
-def share_out(amount: int, weights: Mapping[bytes, int]) -> dict[bytes, int]:
+def share_out(amount: int, weights: Mapping[Address, int]) -> dict[Address, int]:
     """Split `amount` by weight, rounding down; the remainder is left to the caller. Zero weights get nothing."""
     total = sum(weights.values())
     return (
@@ -28,10 +29,10 @@ def share_out(amount: int, weights: Mapping[bytes, int]) -> dict[bytes, int]:
 def sealed_payouts(
     escrow: Escrow,
     parameters: Parameters,
-    winner: bytes,
-    winning_stakes: Mapping[bytes, int],
-    other_validations: Mapping[bytes, int],
-    aggregators: Sequence[bytes],
+    winner: Address,
+    winning_stakes: Mapping[Address, int],
+    other_validations: Mapping[Address, int],
+    aggregators: Sequence[Address],
 ) -> list[Payout]:
     """Payouts of an order that has a winner.
 
@@ -58,8 +59,8 @@ def void_payouts(
     escrow: Escrow,
     parameters: Parameters,
     reason: VoidReason,
-    revealers: Sequence[bytes],
-    validations: Mapping[bytes, int],
+    revealers: Sequence[Address],
+    validations: Mapping[Address, int],
 ) -> list[Payout]:
     """Payouts of an order that ended without a winner: the reward always goes back to the client.
 
@@ -100,7 +101,7 @@ def beats_baseline(
     return gain > 0 and gain * MICRO >= margin_micro * score.count * baseline_count
 
 
-def _named(amounts: Mapping[bytes, int], reason: str) -> list[Payout]:
+def _named(amounts: Mapping[Address, int], reason: str) -> list[Payout]:
     return [Payout(account, grains, reason) for account, grains in amounts.items()]
 
 

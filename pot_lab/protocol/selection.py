@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pot_lab.crypto.canonical import tagged_hash
+from pot_lab.crypto.identity import Address
+from pot_lab.protocol.records import ModelId, OrderId, Salt
 
 
-def draw_seed(order_id: bytes, salts: Iterable[bytes]) -> bytes:
+def draw_seed(order_id: OrderId, salts: Iterable[Salt]) -> bytes:
     """Seed of an order's draws (32 bytes), from the salts of its revealed claims in any order."""
     return tagged_hash("pot-lab/draw/1", order_id, *sorted(salts))
 
 
-def draw_validators(seed: bytes, mid: bytes, weights: Mapping[bytes, int], count: int) -> list[bytes]:
+def draw_validators(seed: bytes, mid: ModelId, weights: Mapping[Address, int], count: int) -> list[Address]:
     """Draw up to `count` validators for the model `mid`, each with a chance in proportion to its stake.
 
     Args:
@@ -25,7 +27,7 @@ def draw_validators(seed: bytes, mid: bytes, weights: Mapping[bytes, int], count
     Returns: addresses in the order in which they were drawn.
     """
     pool = {address: weight for address, weight in sorted(weights.items()) if weight > 0}
-    drawn: list[bytes] = []
+    drawn: list[Address] = []
     while pool and len(drawn) < count:
         # 256 bits over a total below 2^64: the bias of the remainder is under 2^-190
         ticket = int.from_bytes(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from pot_lab.agreement.quorum import quorum
-from pot_lab.crypto.identity import BadSignature
+from pot_lab.crypto.identity import Address, BadSignature
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import BadRotation, ChangePending, NotAllowed
 from pot_lab.protocol.parameters import Role
@@ -38,7 +38,7 @@ def advance(book: Book) -> None:
     book.emit("rotation_opened", set_id=set_id, n=len(stakers))
 
 
-def on_sign_rotation(book: Book, aggregator: bytes, body: SignRotation) -> bytes:
+def on_sign_rotation(book: Book, aggregator: Address, body: SignRotation) -> bytes:
     """Take a current signer's signature of the set that is named; the one that completes it is told."""
     state, rotation = book.state, book.state.rotation
     if aggregator not in state.signers or aggregator in state.convicted:
@@ -65,7 +65,7 @@ def digest_of(book: Book, rotation: PendingRotation) -> bytes:
     )
 
 
-def confirm(book: Book, set_id: int, threshold: int, keys: list[bytes]) -> None:
+def confirm(book: Book, set_id: int, threshold: int, keys: list[Address]) -> None:
     """The contract has another signer set: the one that was named, one that was named before it, or its owner's.
 
     A pending settlement is signed again by the new ones, under a new round.
@@ -78,7 +78,7 @@ def confirm(book: Book, set_id: int, threshold: int, keys: list[bytes]) -> None:
     book.emit("signers_rotated", set_id=set_id, n=len(state.signers))
 
 
-def require_enough(book: Book, accounts: Container[bytes]) -> None:
+def require_enough(book: Book, accounts: Container[Address]) -> None:
     """Raise ChangePending if, with only these accounts left, the contract would lack signers to hand over to others."""
     state = book.state
     left = sum(key not in state.convicted and state.keys.get(key) in accounts for key in state.signers)
@@ -90,7 +90,7 @@ def require_enough(book: Book, accounts: Container[bytes]) -> None:
         )
 
 
-def _wanted(book: Book) -> list[tuple[bytes, bytes]]:
+def _wanted(book: Book) -> list[tuple[Address, Address]]:
     """Signing key and account of each aggregator that can sign on the chain, by key.
 
     The contract orders the keys, so they must be known for certain: a signer's does not change while it is one, and
@@ -100,13 +100,13 @@ def _wanted(book: Book) -> list[tuple[bytes, bytes]]:
     signing = {state.keys[key]: key for key in state.signers if key in state.keys}
     pairs = []
     for seat in state.aggregators:
-        key = signing.get(seat.account) or state.chain_keys.get(seat.account, b"")
-        if seat.account in book.active[Role.AGGREGATOR] and state.keys.get(key) == seat.account:
+        key = signing.get(seat.account) or state.chain_keys.get(seat.account)
+        if key and seat.account in book.active[Role.AGGREGATOR] and state.keys.get(key) == seat.account:
             pairs.append((key, seat.account))
     return sorted(pairs)
 
 
-def has_to_name_its_key(book: Book, account: bytes) -> bool:
+def has_to_name_its_key(book: Book, account: Address) -> bool:
     """Whether an aggregator cannot sign on the chain before its account names its key there (`setSigningKey`)."""
     state = book.state
     seated = any(seat.account == account for seat in state.aggregators)

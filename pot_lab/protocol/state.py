@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from pot_lab.crypto.canonical import Record, encode, tagged_hash
-from pot_lab.crypto.identity import ADDRESS_BYTES
+from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.crypto.link import Link
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.parameters import BadParameter, Parameters, Role
-from pot_lab.protocol.records import ClaimScore, OrderRecord
+from pot_lab.protocol.records import ClaimScore, ModelId, OrderId, OrderRecord, Salt
 from pot_lab.protocol.settlement import Settlement
 
 MAX_MEMBERS = 255
@@ -29,7 +29,7 @@ class State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 class Member(Record, frozen=True):
     """One aggregator: its account, and the X25519 key to which shares are sealed."""
 
-    address: bytes
+    address: Address
     sealing_public: bytes
 
 
@@ -101,7 +101,7 @@ class Account(State, kw_only=True):
 class Escrow(State, kw_only=True):
     """What the chain holds for one order."""
 
-    client: bytes
+    client: Address
     reward_grains: int
     fee_grains: int
     bond_grains: int
@@ -116,16 +116,16 @@ class Escrow(State, kw_only=True):
 class ClaimState(State, kw_only=True):
     """A provider's claim; `place` is its order among all claims of the ledger and decides ties."""
 
-    provider: bytes
+    provider: Address
     commitment: bytes
     place: int
     committed_ms: int
     bond_grains: int
-    mid: bytes = b""
+    mid: ModelId = ModelId(b"")
     weights: Link | None = None
-    salt: bytes = b""
+    salt: Salt = Salt(b"")
     revealed_ms: int = 0
-    assigned: list[bytes] = msgspec.field(default_factory=list)
+    assigned: list[Address] = msgspec.field(default_factory=list)
     agreed: ClaimScore | None = None
     agreed_root: bytes = b""
 
@@ -137,8 +137,8 @@ class ValidationState(State, kw_only=True):
     same it may be a copy: it counts for the quorum and is not paid.
     """
 
-    validator: bytes
-    mid: bytes
+    validator: Address
+    mid: ModelId
     commitment: bytes
     committed_ms: int
     stake_grains: int
@@ -160,7 +160,7 @@ class Span(State):
 class Payout(State):
     """Money that an order's end credited to an account, and why."""
 
-    account: bytes
+    account: Address
     grains: int
     reason: str
 
@@ -175,8 +175,8 @@ class GenesisAggregator(State, kw_only=True):
         contact: canonical bytes of its `Contact`; empty where `network.toml` says it.
     """
 
-    account: bytes
-    key: bytes
+    account: Address
+    key: Address
     sealing_public: bytes
     contact: bytes = b""
 
@@ -185,7 +185,7 @@ class Candidate(State):
     """An account that asks for a seat, and the accounts of the aggregators that are for it."""
 
     seat: GenesisAggregator
-    votes: list[bytes] = msgspec.field(default_factory=list)
+    votes: list[Address] = msgspec.field(default_factory=list)
 
 
 class OrderState(State, kw_only=True):
@@ -201,19 +201,19 @@ class OrderState(State, kw_only=True):
     parameters: Parameters
     t0_ms: int = 0
     timeline: list[Span] = msgspec.field(default_factory=list)
-    claims: dict[bytes, ClaimState] = msgspec.field(default_factory=dict)
+    claims: dict[Address, ClaimState] = msgspec.field(default_factory=dict)
     shares: dict[int, bytes] = msgspec.field(default_factory=dict)
     test_key: bytes = b""
     validations: list[ValidationState] = msgspec.field(default_factory=list)
     extended: bool = False
-    winner: bytes = b""
+    winner: Address = Address(b"")
     void_reason: VoidReason | None = None
     payouts: list[Payout] = msgspec.field(default_factory=list)
     epoch: int = 0
     ended_ms: int = 0
     sealed_to: int = 0
 
-    def claim_of(self, mid: bytes) -> ClaimState | None:
+    def claim_of(self, mid: ModelId) -> ClaimState | None:
         """The revealed claim of this model."""
         return next((claim for claim in self.claims.values() if claim.mid == mid), None) if mid else None
 
@@ -225,12 +225,12 @@ class OrderState(State, kw_only=True):
 class OrderHeader(State, kw_only=True):
     """What is kept of an order for good: its roots and its outcome (the paper's Append-Remove ledger)."""
 
-    client: bytes
+    client: Address
     title: str
     spec_hash: bytes
     window: Window
-    winner: bytes
-    winner_mid: bytes
+    winner: Address
+    winner_mid: ModelId
     score: ClaimScore | None
     void_reason: VoidReason | None
     epoch: int
@@ -241,11 +241,11 @@ class PendingEpoch(State, kw_only=True):
     """A settlement that waits for signatures, then for the chain."""
 
     settlement: Settlement
-    order_ids: list[bytes]
+    order_ids: list[OrderId]
     opened_ms: int
-    rewards: dict[bytes, int]
-    slashes: dict[bytes, list[int]]
-    signatures: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    rewards: dict[Address, int]
+    slashes: dict[Address, list[int]]
+    signatures: dict[Address, bytes] = msgspec.field(default_factory=dict)
 
 
 class PendingRotation(State, kw_only=True):
@@ -255,8 +255,8 @@ class PendingRotation(State, kw_only=True):
 
     set_id: int
     threshold: int
-    stakers: list[bytes]
-    signatures: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    stakers: list[Address]
+    signatures: dict[Address, bytes] = msgspec.field(default_factory=dict)
 
 
 class Confirmed(State, kw_only=True):
@@ -265,8 +265,8 @@ class Confirmed(State, kw_only=True):
     epoch: int = 0
     root: bytes = b""
     total_grains: int = 0
-    rewards: dict[bytes, int] = msgspec.field(default_factory=dict)
-    slashes: dict[bytes, list[int]] = msgspec.field(default_factory=dict)
+    rewards: dict[Address, int] = msgspec.field(default_factory=dict)
+    slashes: dict[Address, list[int]] = msgspec.field(default_factory=dict)
 
 
 class LedgerState(State, kw_only=True):
@@ -289,12 +289,12 @@ class LedgerState(State, kw_only=True):
     time_ms: int = 0
     digest: bytes = b""
     claim_places: int = 0
-    accounts: dict[bytes, Account] = msgspec.field(default_factory=dict)
-    orders: dict[bytes, OrderState] = msgspec.field(default_factory=dict)
-    headers: dict[bytes, OrderHeader] = msgspec.field(default_factory=dict)
-    escrows: dict[bytes, Escrow] = msgspec.field(default_factory=dict)
+    accounts: dict[Address, Account] = msgspec.field(default_factory=dict)
+    orders: dict[OrderId, OrderState] = msgspec.field(default_factory=dict)
+    headers: dict[OrderId, OrderHeader] = msgspec.field(default_factory=dict)
+    escrows: dict[OrderId, Escrow] = msgspec.field(default_factory=dict)
     next_chain_event: int = 0
-    attestations: dict[int, dict[bytes, list[bytes]]] = msgspec.field(default_factory=dict)
+    attestations: dict[int, dict[bytes, list[Address]]] = msgspec.field(default_factory=dict)
     deposited_grains: int = 0
     withdrawn_grains: int = 0
     staked_grains: int = 0
@@ -302,7 +302,7 @@ class LedgerState(State, kw_only=True):
     earned_grains: int = 0
     slashed_grains: int = 0
     pending: PendingEpoch | None = None
-    unsettled: list[bytes] = msgspec.field(default_factory=list)
+    unsettled: list[OrderId] = msgspec.field(default_factory=list)
     confirmed: Confirmed = msgspec.field(default_factory=Confirmed)
     next_update_ms: int = 0
     signer_set_id: int = 1
@@ -310,14 +310,14 @@ class LedgerState(State, kw_only=True):
     aggregators: list[GenesisAggregator] = msgspec.field(default_factory=list)
     changed: int = 0
     era: int = 0
-    sets: dict[int, list[bytes]] = msgspec.field(default_factory=dict)
-    keys: dict[bytes, bytes] = msgspec.field(default_factory=dict)
-    signers: list[bytes] = msgspec.field(default_factory=list)
-    convicted: list[bytes] = msgspec.field(default_factory=list)
-    candidates: dict[bytes, Candidate] = msgspec.field(default_factory=dict)
-    removals: dict[bytes, list[bytes]] = msgspec.field(default_factory=dict)
+    sets: dict[int, list[Address]] = msgspec.field(default_factory=dict)
+    keys: dict[Address, Address] = msgspec.field(default_factory=dict)
+    signers: list[Address] = msgspec.field(default_factory=list)
+    convicted: list[Address] = msgspec.field(default_factory=list)
+    candidates: dict[Address, Candidate] = msgspec.field(default_factory=dict)
+    removals: dict[Address, list[Address]] = msgspec.field(default_factory=dict)
     signing_quorum: int = 0
-    chain_keys: dict[bytes, bytes] = msgspec.field(default_factory=dict)
+    chain_keys: dict[Address, Address] = msgspec.field(default_factory=dict)
     rotation: PendingRotation | None = None
 
 
@@ -329,6 +329,6 @@ class Event(Record, frozen=True, kw_only=True):
     """
 
     kind: str
-    order: bytes = b""
-    account: bytes = b""
+    order: OrderId = OrderId(b"")
+    account: Address = Address(b"")
     detail: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -10,12 +10,21 @@ from __future__ import annotations
 from typing import TypeVar
 
 from pot_lab.crypto.canonical import HASH_BYTES, Record, decode, encode, tagged_hash
-from pot_lab.crypto.identity import ADDRESS_BYTES, BadSignature, Identity, Recover, format_address, recover
+from pot_lab.crypto.identity import ADDRESS_BYTES, Address, BadSignature, Identity, Recover, format_address, recover
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import Malformed
 from pot_lab.protocol.errors import UnknownKind, WrongNetwork
-from pot_lab.protocol.records import ORDER_LIMIT_BYTES, ChainEvent, ClaimScore, Contact, OrderRecord
+from pot_lab.protocol.records import (
+    ORDER_LIMIT_BYTES,
+    ChainEvent,
+    ClaimScore,
+    Contact,
+    ModelId,
+    OrderId,
+    OrderRecord,
+    Salt,
+)
 
 TRANSACTION_LIMIT_BYTES = ORDER_LIMIT_BYTES + 512
 MAX_ITEMS = 256
@@ -29,7 +38,7 @@ class Transaction(Record, frozen=True, kw_only=True):
 
     network_id: bytes
     kind: str
-    account: bytes
+    account: Address
     nonce: int
     body: bytes
     signature: bytes
@@ -61,7 +70,7 @@ class Put(Record, frozen=True):
 class Withdraw(Record, frozen=True):
     """A client takes back an order to which nobody has committed."""
 
-    order_id: bytes
+    order_id: OrderId
 
 
 class Claim(Record, frozen=True):
@@ -69,62 +78,62 @@ class Claim(Record, frozen=True):
     (PoT.Claim, t1).
     """
 
-    order_id: bytes
+    order_id: OrderId
     commitment: bytes
 
 
 class RevealModel(Record, frozen=True, kw_only=True):
     """A provider opens its commitment (PoT.Claim, t2): which weights, and where they are."""
 
-    order_id: bytes
-    mid: bytes
+    order_id: OrderId
+    mid: ModelId
     weights: Link
-    salt: bytes
+    salt: Salt
 
 
 class ReleaseShare(Record, frozen=True):
     """An aggregator publishes its share of an order's test-data key after the reveal window."""
 
-    order_id: bytes
+    order_id: OrderId
     share: Share
 
 
 class ReleaseKey(Record, frozen=True):
     """The client publishes the whole test-data key itself."""
 
-    order_id: bytes
+    order_id: OrderId
     key: bytes
 
 
 class ScoreCommitment(Record, frozen=True):
     """One model's hidden score."""
 
-    mid: bytes
+    mid: ModelId
     commitment: bytes
 
 
 class CommitScores(Record, frozen=True):
     """A validator commits to its scores of models it was drawn for (PoT.Validate, t4)."""
 
-    order_id: bytes
+    order_id: OrderId
     items: tuple[ScoreCommitment, ...]
 
 
 class OpenedScore(Record, frozen=True, kw_only=True):
     """One model's score, the Merkle-sum root of its per-example results, and where the whole transcript is."""
 
-    mid: bytes
+    mid: ModelId
     score: ClaimScore
     transcript_root: bytes
     transcript: Link
     stake_grains: int
-    salt: bytes
+    salt: Salt
 
 
 class OpenScores(Record, frozen=True):
     """A validator opens its scores (PoT.Validate, t5)."""
 
-    order_id: bytes
+    order_id: OrderId
     items: tuple[OpenedScore, ...]
 
 
@@ -170,7 +179,7 @@ class Join(Record, frozen=True, kw_only=True):
         contact: where and under which key it is reached.
     """
 
-    voting_key: bytes
+    voting_key: Address
     sealing_public: bytes
     contact: Contact
     possession: bytes
@@ -179,7 +188,7 @@ class Join(Record, frozen=True, kw_only=True):
 class VoteSeat(Record, frozen=True):
     """An aggregator is for a candidate's seat (`seated`), or for taking a member's away."""
 
-    account: bytes
+    account: Address
     seated: bool
 
 
@@ -190,7 +199,7 @@ class Leave(Record, frozen=True):
 class RotateKeys(Record, frozen=True, kw_only=True):
     """A member's account names other keys for its seat; fields as in `Join`."""
 
-    voting_key: bytes
+    voting_key: Address
     sealing_public: bytes
     contact: Contact
     possession: bytes
@@ -221,7 +230,7 @@ BODIES: dict[str, type[Record]] = {
 _KINDS = {body: kind for kind, body in BODIES.items()}
 
 
-def transaction_digest(network_id: bytes, kind: str, account: bytes, nonce: int, body: bytes) -> bytes:
+def transaction_digest(network_id: bytes, kind: str, account: Address, nonce: int, body: bytes) -> bytes:
     """What the account signs (32 bytes)."""
     return tagged_hash("pot-lab/transaction/1", network_id, kind.encode(), account, nonce.to_bytes(8, "big"), body)
 

@@ -7,11 +7,12 @@ A client believes a view that f+1 aggregators answer in equal bytes, so a view d
 from __future__ import annotations
 
 from pot_lab.crypto.canonical import Record
+from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.cycle import Phase, Window
 from pot_lab.protocol.parameters import Parameters
-from pot_lab.protocol.records import ClaimScore, Contact, OrderRecord
+from pot_lab.protocol.records import ClaimScore, Contact, ModelId, OrderId, OrderRecord
 from pot_lab.protocol.settlement import Settlement
 from pot_lab.protocol.state import Genesis, Member
 
@@ -25,14 +26,14 @@ class UnknownQuery(PotLabError):
 class ClaimView(Record, frozen=True, kw_only=True):
     """A claim as others see it: the model's id and link are empty until it is revealed."""
 
-    provider: bytes
+    provider: Address
     commitment: bytes
     place: int
     committed_ms: int
     revealed_ms: int
-    mid: bytes
+    mid: ModelId
     weights: Link | None
-    assigned: tuple[bytes, ...]
+    assigned: tuple[Address, ...]
     agreed: ClaimScore | None
     agreed_root: bytes
 
@@ -40,8 +41,8 @@ class ClaimView(Record, frozen=True, kw_only=True):
 class ValidationView(Record, frozen=True, kw_only=True):
     """A validation as others see it: score and transcript are empty until it is opened."""
 
-    validator: bytes
-    mid: bytes
+    validator: Address
+    mid: ModelId
     commitment: bytes
     committed_ms: int
     opened_ms: int
@@ -62,7 +63,7 @@ class SpanView(Record, frozen=True):
 class PayoutView(Record, frozen=True):
     """Money credited by the order's end."""
 
-    account: bytes
+    account: Address
     grains: int
     reason: str
 
@@ -70,7 +71,7 @@ class PayoutView(Record, frozen=True):
 class OrderView(Record, frozen=True, kw_only=True):
     """One order and everything public about its task cycle."""
 
-    id: bytes
+    id: OrderId
     order: OrderRecord
     window: Window
     phase: Phase
@@ -81,7 +82,7 @@ class OrderView(Record, frozen=True, kw_only=True):
     claims: tuple[ClaimView, ...]
     validations: tuple[ValidationView, ...]
     test_key: bytes
-    winner: bytes
+    winner: Address
     void_reason: str
     payouts: tuple[PayoutView, ...]
     epoch: int
@@ -98,7 +99,7 @@ class OrderView(Record, frozen=True, kw_only=True):
         """Whether the order has reached SETTLED or VOID."""
         return self.phase is Phase.ENDED
 
-    def claim_by(self, provider: bytes) -> ClaimView | None:
+    def claim_by(self, provider: Address) -> ClaimView | None:
         """The provider's claim, if it has one."""
         return next((claim for claim in self.claims if claim.provider == provider), None)
 
@@ -106,8 +107,8 @@ class OrderView(Record, frozen=True, kw_only=True):
 class OrderSummary(Record, frozen=True, kw_only=True):
     """One line of an order list."""
 
-    id: bytes
-    client: bytes
+    id: OrderId
+    client: Address
     title: str
     window: Window
     phase: Phase
@@ -117,7 +118,7 @@ class OrderSummary(Record, frozen=True, kw_only=True):
     train_ms: int
     score_name: str
     claims: int
-    leader: bytes
+    leader: Address
     leader_score: ClaimScore | None
     void_reason: str
     ended_ms: int
@@ -137,17 +138,17 @@ class StakeView(Record, frozen=True, kw_only=True):
 class SlashView(Record, frozen=True, kw_only=True):
     """A slash that anybody may carry out on the chain."""
 
-    node: bytes
+    node: Address
     role: int
     cumulative_grains: int
-    to: bytes
+    to: Address
     proof: tuple[bytes, ...]
 
 
 class AccountView(Record, frozen=True, kw_only=True):
     """One account: what it has at stake, what it earned in all, what it may claim on the chain now, and the proof."""
 
-    address: bytes
+    address: Address
     nonce: int
     stakes: tuple[StakeView, ...]
     wins: int
@@ -166,8 +167,8 @@ class EpochView(Record, frozen=True, kw_only=True):
     """The pending settlement with the signatures it has so far, and the last confirmed one."""
 
     settlement: Settlement | None
-    order_ids: tuple[bytes, ...]
-    signers: tuple[bytes, ...]
+    order_ids: tuple[OrderId, ...]
+    signers: tuple[Address, ...]
     signatures: tuple[bytes, ...]
     quorum: int
     confirmed_epoch: int
@@ -197,21 +198,21 @@ class SeatView(Record, frozen=True, kw_only=True):
     who voted to take it away.
     """
 
-    account: bytes
-    key: bytes
+    account: Address
+    key: Address
     sealing_public: bytes
     contact: Contact | None
     convicted: bool
-    against: tuple[bytes, ...]
+    against: tuple[Address, ...]
 
 
 class CandidateView(Record, frozen=True, kw_only=True):
     """Who asks for a seat, and the accounts of the aggregators that are for it."""
 
-    account: bytes
-    key: bytes
+    account: Address
+    key: Address
     contact: Contact
-    votes: tuple[bytes, ...]
+    votes: tuple[Address, ...]
 
 
 class SeatsView(Record, frozen=True, kw_only=True):
@@ -225,24 +226,24 @@ class SeatsView(Record, frozen=True, kw_only=True):
     quorum: int
     change_pending: bool
     signer_set_id: int
-    signers: tuple[bytes, ...]
-    next_signers: tuple[bytes, ...]
+    signers: tuple[Address, ...]
+    next_signers: tuple[Address, ...]
 
 
 class OrderQuery(Record, frozen=True):
     """Arguments of `order`."""
 
-    order_id: bytes
+    order_id: OrderId
 
 
 class OrdersQuery(Record, frozen=True):
     """Arguments of `orders` (newest first; empty client: everybody's) and of `fetch_orders`."""
 
     limit: int = 100
-    client: bytes = b""
+    client: Address = Address(b"")
 
 
 class AccountQuery(Record, frozen=True):
     """Arguments of `account`."""
 
-    address: bytes
+    address: Address

@@ -17,6 +17,7 @@ from pot_lab.consensus.messages import request_digest
 from pot_lab.consensus.steps import SendReply
 from pot_lab.crypto.canonical import decode, sha256
 from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.transactions import Reply as LedgerReply
 from pot_lab.protocol.transactions import Withdraw, sign
 from pot_lab.simulator.people import Cast, Person
@@ -224,7 +225,7 @@ class LyingClient:
             self._ask(aggregator, self._signed(self._nonce))
 
     def _signed(self, nonce: int) -> bytes:
-        body = Withdraw(sha256(self._random.randbytes(8)))
+        body = Withdraw(OrderId(sha256(self._random.randbytes(8))))
         request = sign(self._cast.network_id, body, self._cast.liar, nonce)
         self._network.on_submitted(self._number, request, "lie")
         self._said.append(request)

@@ -16,6 +16,7 @@ from pot_lab.agreement.quorum import SMALLEST_SET, faulty
 from pot_lab.crypto.canonical import Record, decode, encode, sha256, tagged_hash
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.transactions import Withdraw
 from pot_lab.simulator.people import Cast, Person, Wish
 from pot_lab.simulator.signatures import recover
@@ -92,7 +93,7 @@ class Course:
 
 def wish_of(stage: int) -> Withdraw:
     """What the registrar says to ask for a set."""
-    return Withdraw(sha256(b"seats %d" % stage))
+    return Withdraw(OrderId(sha256(b"seats %d" % stage)))
 
 
 class Registrar(Person):

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from pot_lab.agreement.quorum import correct
 from pot_lab.crypto.canonical import Record, sha256
+from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumTree
 from pot_lab.crypto.shamir import Share, split
@@ -23,7 +24,10 @@ from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
 from pot_lab.protocol.records import (
     ChainEvent,
     ClaimScore,
+    ModelId,
+    OrderId,
     OrderRecord,
+    Salt,
     ScoreSpec,
     TestData,
     Windows,
@@ -83,8 +87,8 @@ def _link(name: str) -> Link:
     return Link(sha256(name.encode()), 1_000, f"https://example.org/{name}")
 
 
-def _salt(*names: str) -> bytes:
-    return sha256(b"salt " + "/".join(names).encode())
+def _salt(*names: str) -> Salt:
+    return Salt(sha256(b"salt " + "/".join(names).encode()))
 
 
 class Cast:
@@ -205,7 +209,7 @@ class Chain:
                 kind="settled",
                 block=9,
                 log_index=0,
-                account=bytes(20),
+                account=Address(bytes(20)),
                 role=-1,
                 amount_grains=settlement.cumulative_total,
                 subject=settlement.root,
@@ -375,7 +379,7 @@ class Validator(Person):
                 if mine:
                     yield f"open {nonce}", OpenScores(order_id, tuple(self._opened(nonce, mid) for mid in mine))
 
-    def _opened(self, nonce: int, mid: bytes) -> OpenedScore:
+    def _opened(self, nonce: int, mid: ModelId) -> OpenedScore:
         total = mid[0] % _EXAMPLES
         root = SumTree([1] * total + [0] * (_EXAMPLES - total)).root
         return OpenedScore(
@@ -387,7 +391,7 @@ class Validator(Person):
             salt=_salt(self._name),
         )
 
-    def _commitment(self, order_id: bytes, nonce: int, mid: bytes) -> bytes:
+    def _commitment(self, order_id: OrderId, nonce: int, mid: ModelId) -> bytes:
         o = self._opened(nonce, mid)
         network_id, me = self.cast.network_id, self.identity.address
         return validation_commitment(network_id, order_id, mid, me, o.score, o.transcript_root, o.stake_grains, o.salt)
@@ -417,7 +421,7 @@ class Stranger(Person):
     def wishes(self, ledger: Ledger, now_ms: int) -> Iterator[Wish]:
         """To withdraw an order that does not exist."""
         self._asked += 1
-        yield "withdraw", Withdraw(sha256(b"no order %d" % self._asked))
+        yield "withdraw", Withdraw(OrderId(sha256(b"no order %d" % self._asked)))
 
 
 def population(cast: Cast, chain: Chain, orders: int) -> list[Person]:

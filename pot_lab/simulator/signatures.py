@@ -9,11 +9,11 @@ the identity of everybody in a run, and replicas and ledgers are given `recover`
 from __future__ import annotations
 
 from pot_lab.crypto import identity
-from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.identity import Address, Identity
 
 _LIMIT = 200_000
 
-_recovered: dict[tuple[bytes, bytes], bytes] = {}
+_recovered: dict[tuple[bytes, bytes], Address] = {}
 _signed: dict[tuple[bytes, bytes], bytes] = {}
 
 
@@ -31,7 +31,7 @@ class Signer(Identity):
         return signature
 
 
-def recover(digest: bytes, signature: bytes) -> bytes:
+def recover(digest: bytes, signature: bytes) -> Address:
     """The address that signed, as `crypto.identity.recover` finds it; raises BadSignature."""
     address = _recovered.get((digest, signature))
     if address is None:

@@ -130,7 +130,7 @@ class Simulation(Wired):
         self.clients = self._make_clients(chain)
         self._receivers: list[VirtualClient | LyingClient] = [*self.clients]
         keys = self.cast.keys[: forecast.hosts]
-        self._host_of = {key.address: host for host, own in enumerate(keys) for key in own}
+        self._host_of: dict[bytes, int] = {key.address: host for host, own in enumerate(keys) for key in own}
 
     def _make_nodes(
         self,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from pot_lab.agreement.application import Batch, RequestId
+from pot_lab.agreement.application import Application, Batch, RequestId
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import BadSignature, recover
+from pot_lab.errors import PotLabError
 from pot_lab.protocol import application
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.transactions import Register, Reply, sign
+from pot_lab.protocol.transactions import Claim, Register, Reply, sign
 from tests.protocol.world import START_MS, World, key
 
 ALICE = key("alice")
@@ -117,3 +118,34 @@ def test_the_seats_are_the_same_object_until_the_aggregators_change(ledger: Ledg
     assert ledger.seats() is seats
     ledger.ledger.state.aggregators = ledger.ledger.state.aggregators[:-1]
     assert len(ledger.seats()) == len(seats) - 1
+
+
+def test_the_application_is_what_consensus_asks_for() -> None:
+    world = World()
+    subject: Application = LedgerApplication(world.genesis)
+    request = sign(world.network_id, Register(0), ALICE, 1)
+    named = subject.validate(request)
+    assert (named.account, named.nonce) == (ALICE.address, 1)
+    for bad in (b"", request[1:], request[:-1] + bytes([request[-1] ^ 1])):
+        with pytest.raises(PotLabError):
+            subject.validate(bad)
+    execution = subject.execute(Batch(1, world.now_ms, (request,)))
+    (reply,) = (decode(raw, Reply, limit_bytes=10_000) for raw in execution.replies)
+    assert reply.code == "InsufficientStake" and len(execution.digest) == 32
+    other = LedgerApplication(world.genesis)
+    other.restore(subject.snapshot())
+    assert other.snapshot() == subject.snapshot()
+    assert other.execute(Batch(2, world.now_ms, ())) == subject.execute(Batch(2, world.now_ms, ()))
+
+
+def test_what_strangers_send_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "_REMEMBERED_BYTES", 20_000)
+    world = World()
+    subject = LedgerApplication(world.genesis)
+    requests = [sign(world.network_id, Claim(bytes(32), bytes(32)), ALICE, nonce) for nonce in range(1, 60)]
+    for request in requests:
+        subject.validate(request)
+        assert sum(map(len, subject._opened)) <= 20_000
+    assert 2 <= len(subject._opened) < len(requests)
+    execution = subject.execute(Batch(1, world.now_ms, tuple(requests)))
+    assert len(execution.replies) == len(requests), "what was forgotten is checked again"

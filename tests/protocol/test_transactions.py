@@ -7,12 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from pot_lab.agreement.application import Application, Batch
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import BadSignature
 from pot_lab.errors import Malformed, Oversize, PotLabError
-from pot_lab.protocol import application
-from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.errors import UnknownKind, WrongNetwork
 from pot_lab.protocol.transactions import (
     MAX_ITEMS,
@@ -23,7 +20,6 @@ from pot_lab.protocol.transactions import (
     OpenScores,
     Register,
     ReleaseKey,
-    Reply,
     RevealModel,
     ScoreCommitment,
     Transaction,
@@ -137,36 +133,3 @@ def test_a_body_that_is_not_its_kinds_is_refused_with_a_short_reply(kind: str, b
     assert reply.code == "Malformed"
     assert len(encode(reply)) < 2_000, "a reply is kept and repeated, so it must not be larger than what it refuses"
     assert ALICE.address not in before
-
-
-# --- the ledger as consensus sees it ---------------------------------------------------------------------------------
-def test_the_application_is_what_consensus_asks_for() -> None:
-    world = World()
-    subject: Application = LedgerApplication(world.genesis)
-    request = sign(world.network_id, Register(0), ALICE, 1)
-    named = subject.validate(request)
-    assert (named.account, named.nonce) == (ALICE.address, 1)
-    assert named.digest == open_transaction(request, world.network_id).digest
-    for bad in (b"", REQUEST, request[:-1] + bytes([request[-1] ^ 1])):
-        with pytest.raises(PotLabError):
-            subject.validate(bad)
-    execution = subject.execute(Batch(1, world.now_ms, (request,)))
-    (reply,) = (decode(raw, Reply, limit_bytes=10_000) for raw in execution.replies)
-    assert reply.code == "InsufficientStake" and len(execution.digest) == 32
-    other = LedgerApplication(world.genesis)
-    other.restore(subject.snapshot())
-    assert other.snapshot() == subject.snapshot()
-    assert other.execute(Batch(2, world.now_ms, ())) == subject.execute(Batch(2, world.now_ms, ()))
-
-
-def test_what_strangers_send_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "_REMEMBERED_BYTES", 20_000)
-    world = World()
-    subject = LedgerApplication(world.genesis)
-    requests = [sign(world.network_id, Claim(H, H), ALICE, nonce) for nonce in range(1, 60)]
-    for request in requests:
-        subject.validate(request)
-        assert sum(map(len, subject._opened)) <= 20_000
-    assert 2 <= len(subject._opened) < len(requests)
-    execution = subject.execute(Batch(1, world.now_ms, tuple(requests)))
-    assert len(execution.replies) == len(requests), "what was forgotten is checked again"

@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from pot_lab.crypto.canonical import Record, decode, encode
-from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.identity import Address, Identity
 from pot_lab.errors import PotLabError
 from pot_lab.network.client.calls import AggregatorStatus, Call
 from pot_lab.network.client.client import NetworkClient
@@ -28,6 +28,7 @@ from pot_lab.network.config import NetworkConfig
 from pot_lab.network.wire_codes import error_from_wire
 from pot_lab.protocol import transactions, views
 from pot_lab.protocol.errors import StaleNonce
+from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.state import Event
 from pot_lab.protocol.transactions import Reply
 
@@ -149,11 +150,11 @@ class LedgerClient:
 
     def order(self, order_id: bytes) -> views.OrderView:
         """One order with its claims, validations and timeline; raises UnknownOrder."""
-        return self.ask("order", views.OrderQuery(order_id), views.OrderView)
+        return self.ask("order", views.OrderQuery(OrderId(order_id)), views.OrderView)
 
     def orders(self, limit: int = 100, client: bytes = b"") -> list[views.OrderSummary]:
         """Orders, newest first; only those of `client` if one is given."""
-        return self.ask("orders", views.OrdersQuery(limit, client), list[views.OrderSummary])
+        return self.ask("orders", views.OrdersQuery(limit, Address(client)), list[views.OrderSummary])
 
     def fetch_orders(self, limit: int = 100) -> list[views.OrderView]:
         """FetchOrders(n): open orders by reward per unit of training time."""
@@ -161,7 +162,7 @@ class LedgerClient:
 
     def account(self, address: bytes) -> views.AccountView:
         """Stakes, reputation, earnings and what may be claimed on the chain now."""
-        return self.ask("account", views.AccountQuery(address), views.AccountView)
+        return self.ask("account", views.AccountQuery(Address(address)), views.AccountView)
 
     def epoch(self) -> views.EpochView:
         """The pending and the last confirmed settlement."""
@@ -252,7 +253,7 @@ class _OrderOnNetwork:
         self._client, self._order_id = client, order_id
 
     def read(self) -> Call[views.OrderView]:
-        return self._client.start_ask("order", views.OrderQuery(self._order_id), views.OrderView)
+        return self._client.start_ask("order", views.OrderQuery(OrderId(self._order_id)), views.OrderView)
 
     def follow(self, callback: Callable[[int, int, list[Event]], None]) -> Subscription:
         return self._client.follow_new(callback)

@@ -13,7 +13,7 @@ from pot_lab.network.duties.duty import REPEAT_AFTER_MS, log
 from pot_lab.network.duties.signer import TransactionSigner
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.ledger import Ledger
-from pot_lab.protocol.records import share_context
+from pot_lab.protocol.records import NOBODY, share_context
 from pot_lab.protocol.transactions import ReleaseShare
 
 _SHARE_LIMIT_BYTES = 256
@@ -40,7 +40,7 @@ class ReleaseShares:
     def poll(self, now_ms: int) -> list[bytes]:
         """Shares that are due and not yet in the ledger, unless submitted lately."""
         state = self._ledger().state
-        account = state.keys.get(self._signer.identity.address, b"")
+        account = state.keys.get(self._signer.identity.address, NOBODY)
         due = [
             (order_id, order, holders.index(account))
             for order_id, order in state.orders.items()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+from pot_lab.crypto.identity import Address
 from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Role, score_direction
+from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, void_payouts
 from pot_lab.protocol.state import ClaimState, OrderState, ValidationState
 
@@ -46,11 +48,11 @@ def winning_claim(order: OrderState) -> ClaimState | None:
     return best if improves else None
 
 
-def pay_winner(book: Book, order_id: bytes, order: OrderState, winner: ClaimState) -> None:
+def pay_winner(book: Book, order_id: OrderId, order: OrderState, winner: ClaimState) -> None:
     """Turn the escrow into the earnings of the winner, of the validators that agreed, and of the aggregators; free all
     stakes that were locked for the order.
     """
-    by_stake, others = Counter[bytes](), Counter[bytes]()
+    by_stake, others = Counter[Address](), Counter[Address]()
     for validation in own_work(order, agreeing(order)):
         if validation.mid == winner.mid:
             by_stake[validation.validator] += max(validation.stake_grains, 1)
@@ -66,7 +68,7 @@ def pay_winner(book: Book, order_id: bytes, order: OrderState, winner: ClaimStat
     release_stakes(book, order)
 
 
-def pay_back(book: Book, order_id: bytes, order: OrderState, reason: VoidReason) -> None:
+def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReason) -> None:
     """Turn the escrow, if there is one, into what the refund rule of `reason` gives to each; free all stakes that were
     locked for the order.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pot_lab.agreement.quorum import correct
 from pot_lab.crypto.cipher import KEY_BYTES
+from pot_lab.crypto.identity import Address
 from pot_lab.crypto.shamir import Share, combine
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import PLACES, TABLE, VoidReason, Window, window_accepting
@@ -28,6 +29,7 @@ from pot_lab.protocol.errors import (
 from pot_lab.protocol.orders.windows import close_if_complete, end_void, start_if_funded
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import (
+    OrderId,
     claim_commitment,
     key_commitment,
     model_id,
@@ -50,7 +52,7 @@ MAX_UNFUNDED_ORDERS = 4_096
 """How many orders without escrow the pool holds, waiting or just ended; they cost their senders nothing."""
 
 
-def on_put(book: Book, client: bytes, body: Put) -> bytes:
+def on_put(book: Book, client: Address, body: Put) -> bytes:
     """Put(order) -> OID: take an order into the pool; it starts when its escrow is attested too. Returns the OID."""
     order, parameters = body.order, book.state.parameters
     if order.client != client:
@@ -94,7 +96,7 @@ def on_put(book: Book, client: bytes, body: Put) -> bytes:
     return order_id
 
 
-def on_withdraw(book: Book, client: bytes, body: Withdraw) -> bytes:
+def on_withdraw(book: Book, client: Address, body: Withdraw) -> bytes:
     """A client takes its order back before anybody has committed to it."""
     order = book.require_order(body.order_id)
     if order.order.client != client:
@@ -108,7 +110,7 @@ def on_withdraw(book: Book, client: bytes, body: Withdraw) -> bytes:
     return b""
 
 
-def on_claim(book: Book, provider: bytes, body: Claim) -> bytes:
+def on_claim(book: Book, provider: Address, body: Claim) -> bytes:
     """PoT.Claim, first phase: commit to a model; a later claim replaces the earlier and takes its later place."""
     order = _in_window(book, body.order_id, "claim")
     book.require_active(provider, Role.PROVIDER)
@@ -134,7 +136,7 @@ def on_claim(book: Book, provider: bytes, body: Claim) -> bytes:
     return b""
 
 
-def on_reveal_model(book: Book, provider: bytes, body: RevealModel) -> bytes:
+def on_reveal_model(book: Book, provider: Address, body: RevealModel) -> bytes:
     """PoT.Claim, second phase: open the commitment after the deadline."""
     order = _in_window(book, body.order_id, "reveal_model")
     claim = order.claims.get(provider)
@@ -154,12 +156,12 @@ def on_reveal_model(book: Book, provider: bytes, body: RevealModel) -> bytes:
     return body.mid
 
 
-def on_release_share(book: Book, aggregator: bytes, body: ReleaseShare) -> bytes:
+def on_release_share(book: Book, aggregator: Address, body: ReleaseShare) -> bytes:
     """An aggregator publishes its share; n-f shares give the test-data key, which opens the score window."""
     order = _in_window(book, body.order_id, "release_share")
     holders = book.state.sets[order.sealed_to]  # those whom the shares are sealed to, though they may have left since
-    account = book.state.keys.get(aggregator, b"")
-    if account not in holders:
+    account = book.state.keys.get(aggregator)
+    if account is None or account not in holders:
         raise NotAllowed("only an aggregator that holds a share of this order may release it")
     index, needed = holders.index(account), correct(len(holders))
     if index in order.shares:
@@ -186,7 +188,7 @@ def on_release_share(book: Book, aggregator: bytes, body: ReleaseShare) -> bytes
     return b""
 
 
-def on_release_key(book: Book, client: bytes, body: ReleaseKey) -> bytes:
+def on_release_key(book: Book, client: Address, body: ReleaseKey) -> bytes:
     """The client releases the test-data key itself, without waiting for the aggregators."""
     order = _in_window(book, body.order_id, "release_key")
     if order.order.client != client:
@@ -200,7 +202,7 @@ def on_release_key(book: Book, client: bytes, body: ReleaseKey) -> bytes:
     return b""
 
 
-def on_commit_scores(book: Book, validator: bytes, body: CommitScores) -> bytes:
+def on_commit_scores(book: Book, validator: Address, body: CommitScores) -> bytes:
     """PoT.Validate, first phase: commit to the scores of models that the validator was drawn for."""
     order = _in_window(book, body.order_id, "commit_scores")
     mids = [item.mid for item in body.items]
@@ -237,7 +239,7 @@ def on_commit_scores(book: Book, validator: bytes, body: CommitScores) -> bytes:
     return b""
 
 
-def on_open_scores(book: Book, validator: bytes, body: OpenScores) -> bytes:
+def on_open_scores(book: Book, validator: Address, body: OpenScores) -> bytes:
     """PoT.Validate, second phase: open the committed scores, each with its transcript."""
     order = _in_window(book, body.order_id, "open_scores")
     mids = [item.mid for item in body.items]
@@ -296,7 +298,7 @@ def on_open_scores(book: Book, validator: bytes, body: OpenScores) -> bytes:
     return b""
 
 
-def _in_window(book: Book, order_id: bytes, kind: str) -> OrderState:
+def _in_window(book: Book, order_id: OrderId, kind: str) -> OrderState:
     """The order, if its open window accepts this kind; otherwise TooEarly or TooLate, naming both windows."""
     order = book.require_order(order_id)
     if kind not in TABLE[order.window].accepts:
@@ -310,5 +312,5 @@ def _in_window(book: Book, order_id: bytes, kind: str) -> OrderState:
     return order
 
 
-def _validations_of(order: OrderState, validator: bytes) -> dict[bytes, ValidationState]:
+def _validations_of(order: OrderState, validator: Address) -> dict[bytes, ValidationState]:
     return {v.mid: v for v in order.validations if v.validator == validator}

@@ -10,13 +10,13 @@ from pot_lab.protocol.cycle import TABLE, Phase, VoidReason, Window
 from pot_lab.protocol.order_index import never_funded
 from pot_lab.protocol.orders.sealing import pay_back, pay_winner, penalise_silence, winning_claim
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import ClaimScore
+from pot_lab.protocol.records import ClaimScore, ModelId, OrderId
 from pot_lab.protocol.rewards import void_payouts
 from pot_lab.protocol.selection import draw_seed, draw_validators, score_quorum
 from pot_lab.protocol.state import ClaimState, OrderHeader, OrderState, Span
 
 
-def start_if_funded(book: Book, order_id: bytes) -> None:
+def start_if_funded(book: Book, order_id: OrderId) -> None:
     """Begin the cycle (t0) in the first batch that has both the record and the escrow."""
     order, escrow = book.state.orders.get(order_id), book.state.escrows.get(order_id)
     if order is None or escrow is None or not never_funded(order):
@@ -35,20 +35,20 @@ def start_if_funded(book: Book, order_id: bytes) -> None:
     _open(book, order_id, order, Window.COMMIT)
 
 
-def close_if_complete(book: Book, order_id: bytes, order: OrderState) -> None:
+def close_if_complete(book: Book, order_id: OrderId, order: OrderState) -> None:
     """Close a window early when everyone whom it waits for has acted."""
     if TABLE[order.window].closes_early and _COMPLETE[order.window](order):
         close(book, order_id, order)
 
 
-def close(book: Book, order_id: bytes, order: OrderState) -> None:
+def close(book: Book, order_id: OrderId, order: OrderState) -> None:
     """End the window that the order is in, apply what missing it costs, and open the next one or end the order."""
     following = _CLOSE.get(order.window, _go_on)(book, order_id, order)
     if following is not None:
         _open(book, order_id, order, following)
 
 
-def refund(book: Book, order_id: bytes) -> None:
+def refund(book: Book, order_id: OrderId) -> None:
     """The chain gave the escrow back to the client: the order ends here, whatever its window."""
     escrow, order = book.remove_escrow(order_id), book.state.orders.get(order_id)
     if order is None:
@@ -62,7 +62,7 @@ def refund(book: Book, order_id: bytes) -> None:
         end_void(book, order_id, order, VoidReason.REFUNDED)
 
 
-def forget(book: Book, order_id: bytes, order: OrderState) -> None:
+def forget(book: Book, order_id: OrderId, order: OrderState) -> None:
     """Keep only the header of an order that ended long ago (the paper's Append-Remove ledger), and nothing of one that
     never had money.
     """
@@ -78,7 +78,7 @@ def forget(book: Book, order_id: bytes, order: OrderState) -> None:
         spec_hash=spec.spec_hash,
         window=order.window,
         winner=order.winner,
-        winner_mid=winning.mid if winning else b"",
+        winner_mid=winning.mid if winning else ModelId(b""),
         score=winning.agreed if winning else None,
         void_reason=order.void_reason,
         epoch=order.epoch,
@@ -86,7 +86,7 @@ def forget(book: Book, order_id: bytes, order: OrderState) -> None:
     )
 
 
-def _enter(book: Book, order_id: bytes, order: OrderState, window: Window, duration_ms: int) -> None:
+def _enter(book: Book, order_id: OrderId, order: OrderState, window: Window, duration_ms: int) -> None:
     if order.timeline:
         order.timeline[-1].closed_ms = book.now_ms
     ended = TABLE[window].phase is Phase.ENDED
@@ -98,7 +98,7 @@ def _enter(book: Book, order_id: bytes, order: OrderState, window: Window, durat
     book.emit("window_opened", order_id, window=window, phase=TABLE[window].phase, closes_ms=order.closes_ms)
 
 
-def _open(book: Book, order_id: bytes, order: OrderState, window: Window) -> None:
+def _open(book: Book, order_id: OrderId, order: OrderState, window: Window) -> None:
     name = TABLE[window].duration
     _enter(book, order_id, order, window, getattr(order.order.windows, name) if name else 0)
     if window is Window.SCORE and not order.extended:
@@ -109,30 +109,30 @@ def _open(book: Book, order_id: bytes, order: OrderState, window: Window) -> Non
         close_if_complete(book, order_id, order)
 
 
-def _go_on(book: Book, order_id: bytes, order: OrderState) -> Window | None:
+def _go_on(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
     return TABLE[order.window].next
 
 
-def _close_waiting(book: Book, order_id: bytes, order: OrderState) -> Window | None:
+def _close_waiting(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
     end_void(book, order_id, order, VoidReason.NO_ESCROW)
     return None
 
 
-def _close_commit(book: Book, order_id: bytes, order: OrderState) -> Window | None:
+def _close_commit(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
     if order.claims:
         return Window.REVEAL
     end_void(book, order_id, order, VoidReason.NO_CLAIMS)
     return None
 
 
-def _close_reveal(book: Book, order_id: bytes, order: OrderState) -> Window | None:
+def _close_reveal(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
     for provider, claim in sorted(order.claims.items()):
         if not claim.mid:
             book.unlock(provider, Role.PROVIDER, claim.bond_grains)
             book.slash(provider, Role.PROVIDER, claim.bond_grains, "claim not revealed")
             book.account(provider).reputation.forfeits += 1
             _drop(book, order_id, order, claim, "not revealed")
-    first: dict[bytes, ClaimState] = {}
+    first: dict[ModelId, ClaimState] = {}
     for claim in order.revealed():
         if first.setdefault(claim.mid, claim) is not claim:  # the same model twice: the earlier commitment has it
             book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
@@ -143,7 +143,7 @@ def _close_reveal(book: Book, order_id: bytes, order: OrderState) -> Window | No
     return None
 
 
-def _close_release(book: Book, order_id: bytes, order: OrderState) -> Window | None:
+def _close_release(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
     if order.test_key:
         book.emit("key_released", order_id, key=order.test_key)
         return Window.SCORE
@@ -151,9 +151,9 @@ def _close_release(book: Book, order_id: bytes, order: OrderState) -> Window | N
     return None
 
 
-def _close_open_scores(book: Book, order_id: bytes, order: OrderState) -> Window | None:
+def _close_open_scores(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
     agreed = 0
-    opened: defaultdict[bytes, Counter[tuple[ClaimScore, bytes]]] = defaultdict(Counter)
+    opened: defaultdict[ModelId, Counter[tuple[ClaimScore, bytes]]] = defaultdict(Counter)
     for validation in order.validations:
         if validation.score is not None:
             opened[validation.mid][validation.score, validation.transcript_root] += 1
@@ -176,7 +176,7 @@ def _close_open_scores(book: Book, order_id: bytes, order: OrderState) -> Window
     return None
 
 
-def _draw(book: Book, order_id: bytes, order: OrderState) -> None:
+def _draw(book: Book, order_id: OrderId, order: OrderState) -> None:
     revealed, parameters = order.revealed(), order.parameters
     seed = draw_seed(order_id, [claim.salt for claim in revealed])
     eligible = {
@@ -191,7 +191,7 @@ def _draw(book: Book, order_id: bytes, order: OrderState) -> None:
         book.emit("validators_drawn", order_id, claim.provider, mid=claim.mid, validators=claim.assigned)
 
 
-def _seal(book: Book, order_id: bytes, order: OrderState) -> None:
+def _seal(book: Book, order_id: OrderId, order: OrderState) -> None:
     """PoT.Finalize: pay for the best claim, or end void when nobody improved on the baseline."""
     winner = winning_claim(order)
     if winner is None or winner.agreed is None:
@@ -202,14 +202,14 @@ def _seal(book: Book, order_id: bytes, order: OrderState) -> None:
     book.emit("order_sealed", order_id, winner.provider, mid=winner.mid, total=score.total, count=score.count)
 
 
-def end_void(book: Book, order_id: bytes, order: OrderState, reason: VoidReason) -> None:
+def end_void(book: Book, order_id: OrderId, order: OrderState, reason: VoidReason) -> None:
     """End the order without a winner: everybody gets back what the reason's refund rule says, and VOID opens."""
     pay_back(book, order_id, order, reason)
     _enter(book, order_id, order, Window.VOID, 0)
     book.emit("order_void", order_id, order.order.client, reason=reason)
 
 
-def _drop(book: Book, order_id: bytes, order: OrderState, claim: ClaimState, why: str) -> None:
+def _drop(book: Book, order_id: OrderId, order: OrderState, claim: ClaimState, why: str) -> None:
     del order.claims[claim.provider]
     book.emit("claim_dropped", order_id, claim.provider, why=why)
 
@@ -229,7 +229,7 @@ _COMPLETE: dict[Window, Callable[[OrderState], bool]] = {
 }
 
 
-_CLOSE: dict[Window, Callable[[Book, bytes, OrderState], Window | None]] = {
+_CLOSE: dict[Window, Callable[[Book, OrderId, OrderState], Window | None]] = {
     Window.WAITING: _close_waiting,
     Window.COMMIT: _close_commit,
     Window.REVEAL: _close_reveal,
