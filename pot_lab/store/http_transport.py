@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-import ssl
 import urllib.request
 from collections.abc import Callable, Iterator
 from urllib.parse import urljoin, urlsplit
@@ -128,14 +127,13 @@ class _Exchange:
         return self._response
 
     def _manager(self, uri: str) -> urllib3.PoolManager:
-        context = ssl.create_default_context() if uri.startswith("https") else None
         proxy = proxy_of(uri)
         if proxy is None:
-            manager = urllib3.PoolManager(ssl_context=context)
+            manager = urllib3.PoolManager()
         else:
             bare, credentials = split_credentials(proxy)
             own = make_headers(proxy_basic_auth=credentials) if credentials else {}
-            manager = urllib3.ProxyManager(bare, proxy_headers=own, ssl_context=context)
+            manager = urllib3.ProxyManager(bare, proxy_headers=own)
         manager.pool_classes_by_scheme = _pools(self._opened)
         return manager
 

@@ -81,10 +81,10 @@ def test_addresses_that_are_not_http(uri: str) -> None:
 def test_a_refused_address_does_not_show_its_password() -> None:
     with pytest.raises(UnusableAddress) as refusal:
         split_credentials("http://user:s3cret@host:99999/")
-    assert "s3cret" not in str(refusal.value)
+    assert refusal.value.seen == "http://host:99999/"
     with pytest.raises(UnusableAddress) as refusal:
         store_address("http://host/bucket?sig=s3cret")
-    assert "s3cret" not in str(refusal.value)
+    assert refusal.value.seen == "http://host/bucket?..."
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import os
+import socket
+import ssl
 import stat
 import threading
 from pathlib import Path
 
 import pytest
+import urllib3.util.connection
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pot_lab.store import LinkDead, Store, TooSlow, UnusableAddress, WrongHash, fetch
 from pot_lab.store.http_transport import HttpSource, proxy_of
@@ -77,6 +85,74 @@ def test_a_put_that_is_told_to_look_elsewhere_has_stored_nothing(scripted) -> No
         Store(origin(server)).put(b"x")
 
 
+def test_five_redirects_are_followed_and_no_more(scripted) -> None:
+    onwards = [status("302 Found", "Location: /blob")]
+    assert fetch(link_to(scripted(*[onwards] * 5, [ok(BLOB)]).url), limit_bytes=1 << 30, timeout_s=60) == BLOB
+    with pytest.raises(LinkDead, match="at most 5 redirects"):
+        fetch(link_to(scripted(*[onwards] * 6, [ok(BLOB)]).url), limit_bytes=1 << 30, timeout_s=60)
+
+
+@pytest.mark.parametrize(("timeout_s", "connect_s"), [(3.0, 3.0), (500.0, 10.0)])
+def test_connecting_has_a_limit_of_its_own_and_a_transfer_has_the_callers(
+    timeout_s: float, connect_s: float, scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    real = urllib3.util.connection.create_connection
+
+    def connect(address: tuple[str, int], timeout: object, **options: object) -> socket.socket:
+        seen.append(timeout)
+        made = real(address, timeout, **options)  # type: ignore[arg-type]
+        sockets.append(made)
+        return made
+
+    sockets: list[socket.socket] = []
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", connect)
+    source = HttpSource(scripted([ok(BLOB)]).url, 0, timeout_s)
+    source.open()
+    assert seen == [connect_s] and sockets[0].gettimeout() == timeout_s
+    source.close()
+
+
+def test_a_certificate_that_nobody_trusts_is_refused(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    listener = socket.create_server(("127.0.0.1", 0))
+    handshakes: list[str] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+                context.wrap_socket(connection, server_side=True).close()
+                handshakes.append("trusted")
+            except ssl.SSLError:
+                handshakes.append("refused")
+            except OSError:
+                return
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    with pytest.raises(LinkDead, match="CERTIFICATE_VERIFY_FAILED"):
+        fetch(link_to(f"https://localhost:{listener.getsockname()[1]}/x"), limit_bytes=1 << 30, timeout_s=60)
+    listener.shutdown(socket.SHUT_RDWR)
+    thread.join(60)
+    listener.close()
+    assert set(handshakes) == {"refused"}
+
+
 def test_credentials_are_sent_and_never_shown(scripted) -> None:
     server = scripted([EMPTY_404], [status("201 Created")], [EMPTY_404], [status("401 Unauthorized")], [ok(BLOB)])
     store = Store(origin(server).replace("http://", "http://user:s3cret@"))
@@ -99,6 +175,19 @@ def test_credentials_stay_with_their_own_origin(scripted) -> None:
     assert fetch(link_to(uri), limit_bytes=1 << 30, timeout_s=60) == BLOB
     assert all(BASIC in request for request in here.requests) and len(here.requests) == 2
     assert b"uthorization" not in there.requests[0]
+
+
+FINAL = {400, 401, 403, 404, 405, 410, 451}
+
+
+@pytest.mark.parametrize(
+    "code", sorted({n + d for n in FINAL for d in (-1, 0, 1)} | {199, 201, 204, 416, 429, 500, 503})
+)
+def test_which_answers_are_final_and_which_are_worth_another_attempt(code: int, scripted) -> None:
+    source = HttpSource(scripted([status(f"{code} X")]).url, 0, 60.0)
+    with pytest.raises(LinkDead if code in FINAL else Interrupted, match=f"HTTP {code}"):
+        source.open()
+    source.close()
 
 
 @pytest.mark.parametrize("value", ["identity", "Identity", "", " identity "])
@@ -203,14 +292,31 @@ def test_a_proxy_of_another_kind_is_named_in_the_refusal(monkeypatch: pytest.Mon
     assert "s3cret" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("script", [[b"HTTP/1.1 200 OK\r\n", 3600.0], [ok(BLOB[:9], len(BLOB)), 3600.0], [3600.0]])
-def test_no_thread_is_left_waiting_when_the_time_is_up(scripted, script: list[bytes | float]) -> None:
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", ok(b"", len(BLOB))])
+def test_no_thread_is_left_reading_from_a_server_that_drips(scripted, head: bytes) -> None:
+    """Every byte comes well within one read's timeout, so that only a cut connection ends the reading."""
+    server = scripted([head, *[b"x", 0.05] * 12_000])
     with pytest.raises(TooSlow):
-        fetch(link_to(scripted(script).url), limit_bytes=1 << 30, timeout_s=0.5)
+        fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=0.5)
     for thread in threading.enumerate():
         if thread.name == "pot-lab-fetch":
             thread.join(60)
             assert not thread.is_alive()
+
+
+def test_a_source_that_is_closed_while_it_connects_sends_nothing(scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = scripted([ok(BLOB)])
+    source = HttpSource(server.url, 0, 60.0)
+    real = urllib3.util.connection.create_connection
+
+    def connect(*arguments: object, **options: object) -> socket.socket:
+        source.close()
+        return real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", connect)
+    with pytest.raises(Interrupted, match="closed by the caller"):
+        source.open()
+    assert b"GET" not in b"".join(server.requests)
 
 
 def test_a_source_that_is_not_open_or_was_closed_gives_nothing(scripted, tmp_path: Path) -> None:
