@@ -14,9 +14,15 @@ import time
 from pathlib import Path
 
 EVERY = 20
-_FOUND = re.compile(r"^(?:Collecting|Requirement already satisfied:) ([A-Za-z0-9._-]+)")
+_FOUND = re.compile(
+    r"^(?:Collecting |Requirement already satisfied: |Processing \S*/)([A-Za-z0-9._]+(?:-[A-Za-z_.]+)*)"
+)
+    r"^(?:Collecting |Requirement already satisfied: |Processing \S*/)([A-Za-z0-9._]+(?:-[A-Za-z_.]+)*)"
+)
 _LARGE = re.compile(r"^\s*Downloading (\S+) \(((?:[0-9.]+ GB)|(?:[0-9]{2,}[0-9.]* MB))\)")
 _STEPS = (
+    ("Installing build dependencies", "preparing the build of this package"),
+    ("Preparing editable metadata", "asking for packages"),
     ("Building editable", "building the JupyterLab extension (npm)"),
     ("Building wheel", "building a package from source"),
     ("Installing collected", "all downloaded; unpacking them"),
@@ -33,6 +39,8 @@ def main(constraints: Path) -> None:
         print(f"  {time.monotonic() - begun:4.0f} s  {text}", flush=True)
 
     for line in sys.stdin:
+        if line.rstrip().endswith(": finished with status 'done'"):
+            continue
         found, large = _FOUND.match(line), _LARGE.match(line)
         if found and found[1] not in seen:
             seen.add(found[1])
