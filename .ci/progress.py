@@ -17,15 +17,13 @@ EVERY = 20
 _FOUND = re.compile(
     r"^(?:Collecting |Requirement already satisfied: |Processing \S*/)([A-Za-z0-9._]+(?:-[A-Za-z_.]+)*)"
 )
-    r"^(?:Collecting |Requirement already satisfied: |Processing \S*/)([A-Za-z0-9._]+(?:-[A-Za-z_.]+)*)"
-)
 _LARGE = re.compile(r"^\s*Downloading (\S+) \(((?:[0-9.]+ GB)|(?:[0-9]{2,}[0-9.]* MB))\)")
 _STEPS = (
     ("Installing build dependencies", "preparing the build of this package"),
     ("Preparing editable metadata", "asking for packages"),
     ("Building editable", "building the JupyterLab extension (npm)"),
     ("Building wheel", "building a package from source"),
-    ("Installing collected", "all downloaded; unpacking them"),
+    ("Installing collected", "all downloaded; unpacking them takes a minute or more"),
 )
 
 
