@@ -53,7 +53,7 @@ def orders(order: str | None, mine: bool, network: str | None, account: str | No
         return
     now_ms = time.time_ns() // 1_000_000
     for summary in listed:
-        click.echo(_line(summary, now_ms))
+        click.echo(order_line(summary, now_ms))
     if not listed:
         click.echo("no orders")
 
@@ -94,7 +94,8 @@ def _candidates(ids: Collection[bytes]) -> str:
     return f"one of {', '.join(shown)}{more}"
 
 
-def _line(summary: OrderSummary, now_ms: int) -> str:
+def order_line(summary: OrderSummary, now_ms: int) -> str:
+    """One order in a list: id, window, time left in it, reward, claims, winner or why it is void, title."""
     from pot_lab.crypto.identity import format_address
     from pot_lab.notebook.quantities import pot, seconds_text
 

@@ -128,10 +128,11 @@ def _print_seats(config: NetworkConfig, as_json: bool) -> None:
 
     with LedgerClient(config) as client:
         view = client.seats()
-    click.echo(json.dumps(_facts(view)) if as_json else _text(view))
+    click.echo(json.dumps(seat_facts(view)) if as_json else seat_text(view))
 
 
-def _facts(view: SeatsView) -> dict[str, Any]:
+def seat_facts(view: SeatsView) -> dict[str, Any]:
+    """What `--json` prints: accounts and keys in hexadecimal."""
     from pot_lab.crypto.identity import format_address
 
     return {
@@ -160,7 +161,8 @@ def _facts(view: SeatsView) -> dict[str, Any]:
     }
 
 
-def _text(view: SeatsView) -> str:
+def seat_text(view: SeatsView) -> str:
+    """Seats, candidates and signers, in lines for a person."""
     from pot_lab.crypto.identity import format_address
 
     lines = [f"{len(view.seats)} seats; {view.quorum} votes give or remove one"]

@@ -94,14 +94,15 @@ def _print_testnet(net: Testnet, as_json: bool) -> None:
         return
     click.echo(f"testnet {net.name}: {net.network_file}")
     for each in statuses:
-        click.echo(f"  aggregator {each.index}: {_state(each)}")
+        click.echo(f"  aggregator {each.index}: {aggregator_state(each)}")
     for name, alive in processes.items():
         if not name.startswith("aggregator"):
             click.echo(f"  {name}: {'running' if alive else 'stopped'}")
     click.echo(f"  accounts: {', '.join(name for name in accounts if name not in _SYSTEM_ACCOUNTS)}")
 
 
-def _state(status: AggregatorStatus) -> str:
+def aggregator_state(status: AggregatorStatus) -> str:
+    """One aggregator's role, view, height and lag, or that it is not reachable."""
     if not status.reachable:
         return "not reachable"
     role = "primary" if status.primary == status.index else "backup"

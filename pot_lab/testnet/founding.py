@@ -105,8 +105,8 @@ class Founding:
             self.deployer,
             ContractSetup(
                 aggregators=[each.identity.address for each in self.aggregators],
-                balances=self._balances(),
-                stakes=self._stakes(parameters),
+                balances=self.balances(),
+                stakes=self.stakes(parameters),
                 min_stakes=parameters.min_stake_grains,
                 unbonding_s=60,
                 refund_grace_s=60,
@@ -136,13 +136,15 @@ class Founding:
         )
         return NetworkConfig.from_table({**config.to_table(), "network_id": unnamed_genesis(config).network_id.hex()})
 
-    def _balances(self) -> dict[bytes, int]:
+    def balances(self) -> dict[bytes, int]:
+        """What each account gets, in grains."""
         return {
             identity.address: (CLIENT_POT if name.startswith("client") else MINER_POT) * GRAINS_PER_POT
             for name, identity in self.accounts.items()
         }
 
-    def _stakes(self, parameters: Parameters) -> list[tuple[bytes, int, int]]:
+    def stakes(self, parameters: Parameters) -> list[tuple[bytes, int, int]]:
+        """`(account, role, grains)`: miners and aggregators stake twice the least of their role."""
         staking = [(self.accounts[name], role) for name in self.accounts if (role := staked_role(name)) is not None]
         staking += [(each.identity, Role.AGGREGATOR) for each in self.aggregators]
         return [(identity.address, int(role), 2 * parameters.min_stake_grains[role]) for identity, role in staking]

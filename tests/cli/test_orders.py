@@ -1,10 +1,20 @@
-"""`pot-lab orders`: which order is meant by the first digits of its id."""
+"""`pot-lab orders`: which order is meant by the first digits of its id, and what is printed of it."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import msgspec
 import pytest
 
-from pot_lab.cli.orders import AmbiguousOrder, NoSuchOrder, match_order_id
+from pot_lab.cli.orders import AmbiguousOrder, NoSuchOrder, match_order_id, order_facts, order_line
+from pot_lab.crypto.identity import format_address
+from pot_lab.protocol.cycle import Phase, Window
+from pot_lab.protocol.parameters import GRAINS_PER_POT
+from pot_lab.protocol.queries import order_view
+from pot_lab.protocol.views import OrderSummary
+from tests.protocol.scenes import PROVIDERS, bring_to, new_world
 
 FIRST, SECOND, OTHER = (bytes.fromhex(start + "00" * 30) for start in ("abcd", "abce", "1234"))
 KNOWN = [FIRST, SECOND, OTHER]
@@ -55,3 +65,63 @@ def test_of_many_candidates_eight_are_shown_and_the_rest_counted() -> None:
 def test_what_is_no_id_is_refused(text: str) -> None:
     with pytest.raises(NoSuchOrder, match="up to 64 hexadecimal digits"):
         match_order_id(text, KNOWN)
+
+
+def summary(**changes: Any) -> OrderSummary:
+    whole = OrderSummary(
+        id=FIRST,
+        client=bytes(20),
+        title="digits",
+        window=Window.COMMIT,
+        phase=Phase.TRAINING,
+        t0_ms=0,
+        closes_ms=100_000,
+        reward_grains=25 * GRAINS_PER_POT,
+        train_ms=60_000,
+        score_name="accuracy",
+        claims=2,
+        leader=b"",
+        leader_score=None,
+        void_reason="",
+        ended_ms=0,
+    )
+    return msgspec.structs.replace(whole, **changes)
+
+
+def test_a_line_has_window_time_left_reward_claims_and_title() -> None:
+    assert order_line(summary(), 95_500).split() == [
+        "abcd00000000", "commit", "5", "s", "25", "POT", "2", "claims", "digits"
+    ]  # fmt: skip
+
+
+def test_a_line_of_an_ended_order_has_its_winner_or_why_it_is_void() -> None:
+    settled = order_line(summary(window=Window.SETTLED, closes_ms=0, leader=bytes([0xAB] * 20)), 95_500)
+    assert settled.split()[1:] == ["settled", "25", "POT", "2", "claims", "winner", "0xABaBaBaB", "digits"]
+    void = order_line(summary(window=Window.VOID, closes_ms=0, void_reason="no claim"), 95_500)
+    assert void.split()[1:] == ["void", "25", "POT", "2", "claims", "no", "claim", "digits"]
+
+
+def test_the_facts_of_a_settled_order_are_the_ledgers() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.SETTLED)
+    state = world.order(order_id)
+    view = order_view(order_id, state)
+    facts = json.loads(json.dumps(order_facts(view)))
+    winner = format_address(PROVIDERS[1].address)
+    assert (facts["order"], facts["title"], facts["window"]) == (order_id.hex(), state.order.title, "settled")
+    assert (facts["winner"], facts["void_reason"], facts["closes_ms"]) == (winner, "", view.closes_ms)
+    assert {claim["provider"]: claim["total"] for claim in facts["claims"]} == {
+        format_address(PROVIDERS[0].address): 80,
+        winner: 95,
+    }
+    assert {claim["model"] for claim in facts["claims"]} == {claim.mid.hex() for claim in view.claims}
+    assert sum(payout["grains"] for payout in facts["payouts"]) == sum(payout.grains for payout in view.payouts) > 0
+    assert {"account": winner, "grains": view.payouts[0].grains, "reason": view.payouts[0].reason} in facts["payouts"]
+
+
+def test_the_facts_of_an_open_order_have_no_winner_and_no_scores() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.COMMIT)
+    facts = order_facts(order_view(order_id, world.order(order_id)))
+    assert facts["winner"] is None and facts["payouts"] == []
+    assert [(claim["total"], claim["model"]) for claim in facts["claims"]] == [(None, "")]

@@ -80,6 +80,20 @@ TARGETS: dict[str, Target] = {
         sample=60,
         preload=("torch", "numpy"),
     ),
+    "cli": Target(
+        files=tuple(f"pot_lab/cli/{name}.py" for name in ("common", "completion", "main", "mine", "orders", "seat")),
+        tests=tuple(
+            f"tests/cli/test_{name}.py" for name in ("orders", "mine", "seat", "aggregator", "completion", "main")
+        ),
+        sample=60,
+        preload=("click", "msgspec", "cryptography", "coincurve"),
+    ),
+    "testnet": Target(
+        files=("pot_lab/testnet/founding.py", "pot_lab/testnet/processes.py", "pot_lab/discovery.py"),
+        tests=("tests/testnet/test_founding.py", "tests/testnet/test_processes.py", "tests/test_discovery.py"),
+        sample=60,
+        preload=("zmq", "psutil"),
+    ),
     "network": Target(
         files=(
             "pot_lab/network/aggregator/client_queues.py",

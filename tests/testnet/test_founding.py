@@ -70,7 +70,7 @@ def test_parameters_are_the_testnets_the_plans_and_the_treasury(tmp_path: Path) 
 def test_balances_and_stakes_follow_the_roles(tmp_path: Path) -> None:
     made = make_keys(tmp_path / "net", SMALL)
     least = parameters_of(made.parameters).min_stake_grains
-    balances, stakes = made._balances(), made._stakes(parameters_of(made.parameters))
+    balances, stakes = made.balances(), made.stakes(parameters_of(made.parameters))
     assert {name: balances[each.address] // GRAINS_PER_POT for name, each in made.accounts.items()} == {
         "client": 10_000, "provider-0": 100, "provider-1": 100, "validator-0": 100, "verifier-0": 100
     }  # fmt: skip
