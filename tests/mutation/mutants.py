@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from itertools import islice
 from typing import Final
 
@@ -56,14 +57,27 @@ class Mutant:
     what: str
 
 
-def mutants(source: str) -> list[Mutant]:
-    """Every mutant of a module's source, in the order of its lines; the same source gives the same list."""
+def mutants(source: str, functions: str = "*") -> list[Mutant]:
+    """Every mutant of a module's source, in the order of its lines; the same source gives the same list.
+
+    Args:
+        functions: only mutants inside functions with a name of this pattern; "*" takes what is outside too.
+    """
+    inside = _lines_of(source, functions)
     found = [
         Mutant(place=place, line=getattr(node, "lineno", 0), what=f"{_short(node)}  ->  {_short(changed)}")
         for place, (node, changed) in enumerate(_sites(ast.parse(source)))
-        if ast.dump(node) != ast.dump(changed)
+        if ast.dump(node) != ast.dump(changed) and (inside is None or getattr(node, "lineno", 0) in inside)
     ]
     return sorted(found, key=lambda mutant: mutant.line)
+
+
+def _lines_of(source: str, functions: str) -> set[int] | None:
+    """Lines inside functions with a name of a pattern; None for all lines."""
+    if functions == "*":
+        return None
+    found = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef) and fnmatch(n.name, functions)]
+    return {line for node in found for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
 
 
 def mutated(source: str, mutant: Mutant) -> str:

@@ -114,7 +114,7 @@ def draw(target: Target, root: Path, *, only: str | None, sample: int | None, se
         (file, mutant)
         for file in files_of(target, root)
         if only is None or only in str(file)
-        for mutant in mutants((root / file).read_text())
+        for mutant in mutants((root / file).read_text(), target.functions)
     ]
     if sample is None or sample >= len(every):
         return every

@@ -16,6 +16,7 @@ class Target:
         sample: how many mutants `make mutation` draws; the rest waits for another seed.
         seed: the seed of that draw.
         preload: modules that are imported once, not once for each mutant.
+        functions: pattern of the names of the functions to mutate; the rest of a file is left alone.
     """
 
     files: tuple[str, ...]
@@ -23,6 +24,7 @@ class Target:
     sample: int
     seed: int = 1
     preload: tuple[str, ...] = ()
+    functions: str = "*"
 
 
 TARGETS: dict[str, Target] = {
@@ -45,7 +47,20 @@ TARGETS: dict[str, Target] = {
     ),
     "batch_axis": Target(
         files=("pot_lab/scoring/graph/batch_axis.py",),
-        tests=("tests/scoring/graph/test_batch_axis.py", "tests/scoring/test_batching.py"),
+        tests=("tests/scoring/graph/test_batch_axis.py",),
+        sample=80,
+        preload=("torch", "numpy"),
+    ),
+    "batch_rules": Target(
+        files=("pot_lab/scoring/operators/*.py",),
+        functions="_*_axis",
+        tests=("tests/scoring/graph/test_batch_axis.py",),
+        sample=100,
+        preload=("torch", "numpy"),
+    ),
+    "arguments": Target(
+        files=("pot_lab/scoring/graph/arguments.py",),
+        tests=("tests/scoring/graph/test_arguments.py",),
         sample=80,
         preload=("torch", "numpy"),
     ),

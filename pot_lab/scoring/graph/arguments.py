@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pot_lab.errors import InvariantBroken
 from pot_lab.scoring.errors import (
     BatchMixing,
     HostileGraph,
@@ -65,7 +66,7 @@ def check_argument(op: str, parameter: Parameter, value: Any, kinds: Sequence[st
         return None
     check = _CHECKS.get(kind)
     if check is None:
-        raise AssertionError(f"{where} has no check for {parameter.kind}")
+        raise InvariantBroken(f"{where} has no check for its kind", seen=parameter.kind)
     return check(where, value, kinds)
 
 
