@@ -82,6 +82,7 @@ ACCEPTED: list[tuple[str, Any, Any]] = [
     ("Floats", [0.5], SAME),
     ("Floats", [1, 2, 3], [1.0, 2.0, 3.0]),
     ("Floats", [1e-9, 999_999.0], SAME),
+    ("Places", [ref(0)], [Ref(0)]),
     ("Places", [None, ref(0)], [None, Ref(0)]),
     ("Places", [ref(0)] * 8, [Ref(0)] * 8),
     ("Equation", "bij,bjk->bik", SAME),
@@ -230,6 +231,23 @@ def test_a_text_is_one_of_its_arguments_choices(name: str, choices: tuple[str, .
     for other in ("", "up", ["same"], 1, None):
         with pytest.raises(HostileGraph):
             checked("Text", other, name)
+
+
+def test_a_refusal_shows_the_value_and_what_would_have_passed() -> None:
+    with pytest.raises(HostileGraph) as refusal:
+        checked("Probability", 2)
+    assert (refusal.value.seen, refusal.value.wanted) == ("2", "0 to 1")
+
+
+def test_the_first_value_is_a_value_too() -> None:
+    with pytest.raises(BatchMixing):
+        check_argument("op", Parameter(name="x", kind="Operand", required=True, default=None), ref(0), ["int"])
+    with pytest.raises(HostileGraph):
+        check_argument("op", Parameter(name="x", kind="Operand", required=True, default=None), ref(-1), ["int"])
+
+
+def test_the_bounds_are_those_of_version_1() -> None:
+    assert (LARGEST_LIST, LARGEST_EXPONENT, LARGEST_INT) == (4096, 64, 1 << 31)
 
 
 def test_a_kind_without_a_check_is_our_own_mistake() -> None:
