@@ -81,6 +81,6 @@ def place(market: Market, store: Store) -> Callable[..., bytes]:
 
     def order(**changes: Any) -> bytes:
         files = {name: name.encode() + b"%d" % len(market.shares) for name in ("graph", "weights", "train", "test")}
-        return market.place(store, files=files, root=bytes(range(32)), examples=100, **changes)
+        return market.place(store, files=files, **changes)
 
     return order

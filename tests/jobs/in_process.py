@@ -11,13 +11,12 @@ import msgspec
 from pot_lab.crypto.canonical import Record, decode, encode, sha256
 from pot_lab.crypto.cipher import encrypt
 from pot_lab.crypto.identity import Identity
-from pot_lab.crypto.sealed_box import seal
 from pot_lab.jobs.errors import JobExists, UnknownJob
 from pot_lab.jobs.registry import JobState
 from pot_lab.network.client.ledger import refusal
 from pot_lab.protocol import views
 from pot_lab.protocol.queries import query
-from pot_lab.protocol.records import OrderRecord, TestData, key_commitment, share_commitment
+from pot_lab.protocol.records import OrderRecord
 from pot_lab.protocol.state import Event
 from pot_lab.protocol.transactions import Put, Reply
 from pot_lab.store import Store
@@ -46,23 +45,18 @@ class Market(World):
             follower(self.ledger.state.sequence, self.now_ms, self.events[before:])
         return replies
 
-    def place(self, store: Store, *, files: Mapping[str, bytes], root: bytes, examples: int, **changes: Any) -> bytes:
+    def place(self, store: Store, *, files: Mapping[str, bytes], **changes: Any) -> bytes:
         """Put and fund an order whose blobs (graph, weights, train, test) are in the store; returns its id."""
-        nonce = len(self.shares) + 1
-        draft = self.new_order(nonce=nonce)
+        draft = self.new_order(**changes)
         secret, shares = self.keys.pop(draft.id), self.shares.pop(draft.id)
-        test = TestData(
+        test = msgspec.structs.replace(
+            draft.test,
             link=store.put(encrypt(secret, files["test"])),
-            root=root,
             plain_digest=sha256(files["test"]),
             plain_bytes=len(files["test"]),
-            examples=examples,
-            key_commitment=key_commitment(self.network_id, root, secret),
-            share_commitments=tuple(share_commitment(self.network_id, root, share) for share in shares),
-            sealed_shares=tuple(seal(one.public, b"share", b"context") for one in self.sealing),
         )
         links = {name: store.put(files[key]) for name, key in (("model", "graph"), ("weights",) * 2, ("train",) * 2)}
-        order: OrderRecord = msgspec.structs.replace(draft, test=test, **links, **changes)
+        order: OrderRecord = msgspec.structs.replace(draft, test=test, **links)
         self.keys[order.id], self.shares[order.id] = secret, shares
         self.must(self.client, Put(order))
         self.escrow(order)

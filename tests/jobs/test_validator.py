@@ -113,7 +113,10 @@ def test_an_assignment_becomes_a_workspace_and_a_job(bench: Bench, to_scores: Ca
     assert bench.runner.only.kind == "validator"
     task = Workspace(bench.runner.only.workspace)
     mids = {claim.mid.hex() for claim in bench.market.order(order_id).claims.values()}
-    assert set(task.order["models"]) == mids and task.order["test_root"] == bytes(range(32)).hex()
+    assert (
+        set(task.order["models"]) == mids
+        and task.order["test_root"] == bench.market.order(order_id).order.test.root.hex()
+    )
     assert (task.graph, task.read("test.safetensors")) == (b"graph0", b"test0")
     assert {task.read(f"models/{mid}.safetensors") for mid in mids} == {b"weights of " + p.address for p in PROVIDERS}
     bench.loop.step()

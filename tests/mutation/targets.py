@@ -66,7 +66,12 @@ TARGETS: dict[str, Target] = {
     ),
     "store": Target(
         files=("pot_lab/files.py", "pot_lab/store/addresses.py", "pot_lab/store/http_transport.py"),
-        tests=("tests/test_files.py", "tests/store/test_addresses.py", "tests/store/test_http_transport.py"),
+        tests=(
+            "tests/test_files.py",
+            "tests/store/test_addresses.py",
+            "tests/store/test_http_transport.py",
+            "tests/store/test_blobs.py",
+        ),
         sample=80,
         preload=("urllib3", "fsspec"),
     ),

@@ -9,6 +9,7 @@ import socket
 import ssl
 import stat
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from pot_lab.store import LinkDead, Store, TooSlow, UnusableAddress, WrongHash, fetch
+from pot_lab.store import LinkDead, Store, StoreFull, TooBig, TooSlow, UnusableAddress, WrongHash, fetch
 from pot_lab.store.http_transport import HttpSource, proxy_of
 from pot_lab.store.transport import FileSource, Interrupted
 from tests.store.test_blobs import BLOB, link_to, ok, partial
@@ -113,44 +114,94 @@ def test_connecting_has_a_limit_of_its_own_and_a_transfer_has_the_callers(
     source.close()
 
 
-def test_a_certificate_that_nobody_trusts_is_refused(tmp_path: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = tmp_path / "server.pem"
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    pem.write_bytes(private + certificate.public_bytes(Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    listener = socket.create_server(("127.0.0.1", 0))
-    handshakes: list[str] = []
+class SecureServer:
+    """Answers HTTPS requests for localhost with a script, under a certificate of its own in `pem`."""
 
-    def serve() -> None:
-        while True:
+    def __init__(self, folder: Path, script: list[bytes | float]) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        self.pem = folder / "server.pem"
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        self.pem.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(self.pem)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._script, self._stopped = script, threading.Event()
+        self.url = f"https://localhost:{self._listener.getsockname()[1]}/blob"
+        self.requests: list[bytes] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._stopped.is_set():
             try:
-                connection, _ = listener.accept()
-                context.wrap_socket(connection, server_side=True).close()
-                handshakes.append("trusted")
-            except ssl.SSLError:
-                handshakes.append("refused")
-            except OSError:
-                return
+                with self._context.wrap_socket(self._listener.accept()[0], server_side=True) as connection:
+                    self.requests.append(connection.recv(4096))
+                    for step in self._script:
+                        if isinstance(step, bytes):
+                            connection.sendall(step)
+                        elif self._stopped.wait(step):
+                            return
+            except OSError:  # a refused handshake, a client that hung up, or the end
+                continue
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
+    def close(self) -> None:
+        self._stopped.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(60)
+        self._listener.close()
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[Callable[[list[bytes | float]], SecureServer]]:
+    made: list[SecureServer] = []
+
+    def start(script: list[bytes | float]) -> SecureServer:
+        made.append(SecureServer(tmp_path, script))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+def test_a_certificate_that_nobody_trusts_is_refused(secure) -> None:
+    server = secure([ok(BLOB)])
     with pytest.raises(LinkDead, match="CERTIFICATE_VERIFY_FAILED"):
-        fetch(link_to(f"https://localhost:{listener.getsockname()[1]}/x"), limit_bytes=1 << 30, timeout_s=60)
-    listener.shutdown(socket.SHUT_RDWR)
-    thread.join(60)
-    listener.close()
-    assert set(handshakes) == {"refused"}
+        fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=60)
+    assert server.requests == []
+
+
+def test_a_trusted_server_is_read_and_its_connection_can_be_cut(secure, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = secure([ok(b"", 3), b"a", b"bc"])
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.pem))
+    assert fetch(link_to(server.url, b"abc"), limit_bytes=3, timeout_s=60) == b"abc"
+    server = secure([ok(b"", len(BLOB)), *[b"x", 0.05] * 12_000])
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.pem))
+    with pytest.raises(TooSlow):
+        fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=1.0)
+    for thread in threading.enumerate():
+        if thread.name == "pot-lab-fetch":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(413, TooBig), (422, WrongHash), (507, StoreFull), (400, LinkDead), (423, LinkDead), (500, LinkDead)],
+)
+def test_why_a_store_refused_a_blob(code: int, error: type[Exception], scripted) -> None:
+    refusal = f"HTTP/1.1 {code} X\r\nContent-Length: 8\r\n\r\nno  more".encode()
+    with pytest.raises(error, match=f"HTTP {code}: no  more"):
+        Store(origin(scripted([EMPTY_404], [refusal]))).put(b"x")
 
 
 def test_credentials_are_sent_and_never_shown(scripted) -> None:
@@ -185,7 +236,8 @@ FINAL = {400, 401, 403, 404, 405, 410, 451}
 )
 def test_which_answers_are_final_and_which_are_worth_another_attempt(code: int, scripted) -> None:
     source = HttpSource(scripted([status(f"{code} X")]).url, 0, 60.0)
-    with pytest.raises(LinkDead if code in FINAL else Interrupted, match=f"HTTP {code}"):
+    reason = f"HTTP {code}: the server has fewer bytes" if code == 416 else rf"HTTP {code}( at |$)"
+    with pytest.raises(LinkDead if code in FINAL else Interrupted, match=reason):
         source.open()
     source.close()
 
