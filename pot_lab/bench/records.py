@@ -54,7 +54,7 @@ class RecordPool:
         self._opened: OrderedDict[bytes, tuple[RequestId, bytes]] = OrderedDict()
         self._nonces: dict[bytes, int] = {}
         self._count = 0
-        self._digest = tagged_hash(_TAG, network_id)
+        self._digest: bytes = tagged_hash(_TAG, network_id)
 
     def validate(self, request: bytes) -> RequestId:
         """Check size and signature; raises Malformed or BadSignature."""

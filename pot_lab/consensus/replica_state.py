@@ -92,7 +92,7 @@ class ReplicaState(ABC):
         self._set_back_ms = 0
         self.executed = 0
         self.time_ms = 0
-        self.state = tagged_hash("pot-lab/consensus/genesis/1", membership.network_id)
+        self.state: bytes = tagged_hash("pot-lab/consensus/genesis/1", membership.network_id)
         self.counters: Counter[str] = Counter()
         self.recovered = False
         self.halted = False

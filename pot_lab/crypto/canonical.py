@@ -10,7 +10,7 @@ comes from outside has a map.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, TypeVar
+from typing import Any, NewType, TypeVar
 
 import msgspec
 from Crypto.Hash import keccak
@@ -18,6 +18,9 @@ from Crypto.Hash import keccak
 from pot_lab.errors import Malformed, Oversize
 
 T = TypeVar("T")
+
+Digest = NewType("Digest", bytes)
+"""A 32-byte hash."""
 
 HASH_BYTES = 32
 _encoder = msgspec.msgpack.Encoder()
@@ -54,7 +57,7 @@ def decode(data: bytes, type_: type[T], *, limit_bytes: int) -> T:
     return value
 
 
-def tagged_hash(tag: str, *parts: bytes) -> bytes:
+def tagged_hash(tag: str, *parts: bytes) -> Digest:
     """SHA-256 of `parts` under a domain tag; every part is length-prefixed, so no two inputs share bytes.
 
     Returns: 32 bytes.
@@ -64,14 +67,14 @@ def tagged_hash(tag: str, *parts: bytes) -> bytes:
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
-    return digest.digest()
+    return Digest(digest.digest())
 
 
-def sha256(data: bytes) -> bytes:
+def sha256(data: bytes) -> Digest:
     """Plain SHA-256 of `data` (32 bytes): the name of a blob in a store."""
-    return hashlib.sha256(data).digest()
+    return Digest(hashlib.sha256(data).digest())
 
 
-def keccak256(data: bytes) -> bytes:
+def keccak256(data: bytes) -> Digest:
     """Keccak-256 of `data` (32 bytes), the EVM's hash."""
-    return keccak.new(data=data, digest_bits=256).digest()
+    return Digest(keccak.new(data=data, digest_bits=256).digest())

@@ -1,7 +1,7 @@
 """One secp256k1 identity per account: it signs transactions, votes and settlements, and is known by its EVM address.
 
 Signatures are 65 bytes `r || s || v` with low s and v in {0, 1}; the signer is recovered from the signature, as
-`ecrecover` does, so an equivocation can be shown to a contract (protocol.md, "Who may say what").
+`ecrecover` does, so an equivocation can be shown to a contract (protocol.md, "Who may submit what").
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BadSignature(PotLabError):
 
 
 class BadKey(PotLabError):
-    """Bytes offered as a secret key are none."""
+    """Bytes are not a valid secret key."""
 
 
 class Identity:

@@ -112,7 +112,7 @@ def load_keystore(path: Path, password: str) -> Identity:
 
 
 def _derive(kdf: str, parameters: dict[str, Any], password: str) -> bytes:
-    """The 32 bytes that a password stands for; refuses work that no honest keystore asks for."""
+    """The 32 bytes derived from a password; refuses work factors that no honest keystore has."""
     salt = bytes.fromhex(parameters["salt"])
     if parameters["dklen"] != 32:
         raise ValueError(f"key length {parameters['dklen']!r}")

@@ -1,6 +1,6 @@
 """A link: where a blob may be had, and what it must be.
 
-The ledger holds links, stores hold blobs, and whoever downloads checks (architecture.md, "Everything big is a hash").
+The ledger holds links, stores hold blobs, and whoever downloads checks (protocol.md, "Records").
 """
 
 from __future__ import annotations

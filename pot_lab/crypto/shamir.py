@@ -1,5 +1,5 @@
-"""Shamir's secret sharing over GF(2^8): any `threshold` of `count` shares give the secret back, fewer say nothing about
-it.
+"""Shamir's secret sharing over GF(2^8): any `threshold` of `count` shares give the secret back, fewer reveal
+nothing of it.
 
 An order's test-data key is split f+1-of-n among the aggregators (protocol.md, "Test data"). Source: Shamir, "How to
 Share a Secret" (1979). The field is AES's (x^8 + x^4 + x^3 + x + 1). Tables are public; the secret exists on the

@@ -1,9 +1,9 @@
-"""Evidence that an aggregator lied about the order of things: it loses its stake and its say.
+"""Evidence of double signing by an aggregator: it loses its stake and its vote (protocol.md, "Double signing").
 
-Two votes that no honest aggregator signs both (`consensus.evidence`) convict the key that signed them, whoever shows
+Two votes that no honest aggregator signs both (`agreement.evidence`) convict the key that signed them, whoever submits
 them and however old they are. One conviction takes the whole stake, what the chain still reports of it later included,
 and the account is never an aggregator again, so there is nothing left for a second: whatever else it signed is the same
-misdeed. The treasury gets the stake, not the reporter: a reward would go to whoever copies the report first, or to the
+offence. The treasury gets the stake, not the reporter: a reward would go to whoever copies the report first, or to the
 offender itself.
 """
 
@@ -22,7 +22,7 @@ EVIDENCE_LIMIT_BYTES = 1_024
 
 
 def on_accuse(book: Book, reporter: Address, body: Accuse) -> bytes:
-    """Check the evidence alone, whoever brings it; returns the account that lost its stake."""
+    """Check the evidence alone, whoever submits it; returns the account that lost its stake."""
     state = book.state
     evidence = decode(body.evidence, Equivocation, limit_bytes=EVIDENCE_LIMIT_BYTES)
     try:

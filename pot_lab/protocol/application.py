@@ -56,11 +56,11 @@ class LedgerApplication:
         )
 
     def due_ms(self) -> int | None:
-        """When a batch is wanted even if nobody asks for anything."""
+        """When a batch is due even if no transaction waits."""
         return self.ledger.due_ms()
 
     def seats(self) -> tuple[Seat, ...]:
-        """The aggregators that the ledger asks for; their list is replaced when it changes, never changed in place."""
+        """The aggregators that the ledger names; their list is replaced when it changes, never changed in place."""
         seated = self.ledger.state.aggregators
         if seated is not self._seated:
             self._seated, self._seats = seated, tuple(Seat(each.key, each.contact) for each in seated)

@@ -60,8 +60,8 @@ class Book:
         """Of a settlement's or a signer set's signatures those that the contract counts, by address."""
         return {key: signatures[key] for key in sorted(self.state.signers) if key in signatures}
 
-    def completes(self, signatures: dict[Address, bytes], key: Address, signature: bytes) -> bool:
-        """Keep a checked signature; whether with it the contract has as many as it asks for, and had too few before."""
+    def add_signature(self, signatures: dict[Address, bytes], key: Address, signature: bytes) -> bool:
+        """Keep a checked signature; true if it is the one that reaches the contract's quorum."""
         before = len(self.counted(signatures))
         signatures[key] = signature
         return before < self.state.signing_quorum <= len(self.counted(signatures))
@@ -87,11 +87,11 @@ class Book:
     def require_member(self, address: Address) -> int:
         """The aggregator's index, by its key; raises NotAllowed for anybody else, and for one that was convicted."""
         if address not in self.members or address in self.state.convicted:
-            raise NotAllowed("only an aggregator of this network may say this")
+            raise NotAllowed("only an aggregator of this network may submit this")
         return self.members[address]
 
-    def voices(self, accounts: Iterable[Address]) -> int:
-        """How many members in force there are among these accounts; one that was convicted has no voice."""
+    def count_members(self, accounts: Iterable[Address]) -> int:
+        """How many members in force there are among these accounts; one that was convicted does not count."""
         return len(set(self.paid_aggregators).intersection(accounts))
 
     def is_convicted(self, account: Address) -> bool:
@@ -122,7 +122,7 @@ class Book:
     def forget_stranger(self, address: Address) -> None:
         """Drop the entry of an account that has nothing but a nonce, so that strangers cannot fill the ledger.
 
-        What it signed may then be said again, but nothing that it could say as a stranger moves money.
+        What it signed may then be submitted again, but nothing that a stranger can submit moves money.
         """
         known = self.state.accounts.get(address)
         if known == Account(nonce=known.nonce if known else 0) and not self.index.held_by(address):

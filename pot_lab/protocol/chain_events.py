@@ -54,12 +54,12 @@ def on_attest(book: Book, aggregator: Address, body: Attest) -> bytes:
 def advance(book: Book) -> None:
     """Apply, in order, every event that f+1 of the members in force agree on.
 
-    Votes are kept by account and counted by `Book.voices` at this moment: neither a change of keys nor a former member
-    adds one. Called again after each batch, since a change of the members changes the count.
+    Votes are kept by account and counted by `Book.count_members` at this moment: neither a change of keys nor a former
+    member adds one. Called again after each batch, since a change of the members changes the count.
     """
     state = book.state
     while votes := state.attestations.get(state.next_chain_event, {}):
-        agreed = next((raw for raw, voters in votes.items() if book.voices(voters) > book.faulty), None)
+        agreed = next((raw for raw, voters in votes.items() if book.count_members(voters) > book.faulty), None)
         if agreed is None:
             break
         del state.attestations[state.next_chain_event]

@@ -1,7 +1,7 @@
-"""The task cycle: which window follows which, what each accepts, and what each costs those who miss it.
+"""The task cycle: which window follows which, and what each accepts.
 
-Carries out Equations 1-3 of the paper and the table "Task cycle" of protocol.md. The table below is the only place that
-knows the order of the windows; the ledger walks it, and `diagram()` draws it for the docs.
+Carries out Equations 1-3 of the paper (protocol.md, "The task cycle"). The table below is the only place that knows the
+order of the windows; the ledger walks it, and `diagram()` draws it for the docs.
 
 A window opens at the time of the batch that closed the one before, and is half-open: a transaction at its closing time
 is late. It opens at that batch rather than at the earlier window's nominal end, so that after an outage of the
@@ -59,7 +59,7 @@ class VoidReason(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """One line of the table: the window's phase, its duration's name in `Windows`, whether it closes when all have
-    acted, the next window.
+    acted, the next window, and the kinds of transactions that it accepts.
     """
 
     phase: Phase
@@ -115,7 +115,7 @@ TABLE: dict[Window, Rule] = {
 }
 
 PLACES: dict[Window, int] = {window: place for place, window in enumerate(TABLE)}
-"""Each window's place in the cycle, so that a rule can say "too early" or "too late"."""
+"""Each window's place in the cycle, by which a rule tells too early from too late."""
 
 
 def window_accepting(kind: str) -> Window:

@@ -120,7 +120,7 @@ def on_sign_epoch(book: Book, aggregator: Address, body: SignEpoch) -> bytes:
         raise BadEpoch("the settlement's signature cannot be read", seen=body.signature) from error
     if signer != aggregator:
         raise BadEpoch("the settlement was not signed by this aggregator's key", seen=signer, wanted=aggregator)
-    if book.completes(pending.signatures, aggregator, body.signature):
+    if book.add_signature(pending.signatures, aggregator, body.signature):
         book.emit("epoch_signed", epoch=body.epoch, round=body.round)
     return b""
 

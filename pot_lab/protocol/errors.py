@@ -1,7 +1,7 @@
 """The rules' names: one class for each reason why the ledger refuses a transaction.
 
 A refusal travels as `(code, message, seen, wanted)` in a reply and is raised again as the same class at the client
-(protocol.md, "Who may say what").
+(protocol.md, "Who may submit what").
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class BadShare(Refused):
 
 
 class BadEvidence(Refused):
-    """What is shown against an aggregator proves nothing."""
+    """The evidence against an aggregator proves nothing."""
 
 
 class ChangePending(Refused):

@@ -121,7 +121,7 @@ class Ledger:
         return replies, events
 
     def due_ms(self) -> int | None:
-        """When the next window, epoch or set is due, so that a batch is wanted even if nobody asks for anything."""
+        """When the next window, epoch or set is due, so that a batch is due even if no transaction waits."""
         times = (self.book.index.deadlines.next_ms(), epochs.due_ms(self.book), members.due_ms(self.book))
         return min((time_ms for time_ms in times if time_ms is not None), default=None)
 

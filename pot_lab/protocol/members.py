@@ -2,9 +2,9 @@
 checks it.
 
 A seat among the aggregators needs more than stake: q of them vote for it, or whoever has the money for a third of the
-seats could buy the order of things. A member leaves, and changes its keys, by its own word; q of the others, a
-conviction or too little stake take its seat away. One change takes force (consensus.md, "Membership") before the
-next is made, so consecutive sets differ by one seat.
+seats could buy the order of transactions. A member's own account leaves and changes keys; q of the others, a
+conviction or too little stake take its seat away. One change takes force (consensus.md, "Membership and keys") before
+the next is made, so consecutive sets differ by one seat.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def on_unregister(book: Book, address: Address, body: Unregister) -> bytes:
 
 # --- seats among the aggregators ---------------------------------------------------------------------------------
 def on_join(book: Book, account: Address, body: Join) -> bytes:
-    """Ask for a seat; asking again replaces what was asked before, and its votes."""
+    """Apply for a seat; a second application replaces the first, and its votes."""
     state = book.state
     if account in _seated(book):
         raise AlreadyDone("the account has a seat already")
     if book.is_convicted(account):
-        raise NotAllowed("the account was convicted of a lie as an aggregator")
+        raise NotAllowed("the account was convicted of double signing as an aggregator")
     wanted = state.parameters.min_stake_grains[Role.AGGREGATOR]
     bonded = book.stake(account, Role.AGGREGATOR).bonded
     if bonded < wanted:
@@ -69,7 +69,7 @@ def on_join(book: Book, account: Address, body: Join) -> bytes:
         )
     seat = _new_seat(book, account, body)
     if account not in state.candidates and len(state.candidates) >= MAX_CANDIDATES:
-        raise BadSeat("too many accounts ask for seats", wanted=f"at most {MAX_CANDIDATES}")
+        raise BadSeat("too many accounts apply for seats", wanted=f"at most {MAX_CANDIDATES}")
     state.candidates[account] = Candidate(seat)
     book.emit("seat_asked", account=account)
     return b""
@@ -82,7 +82,7 @@ def on_vote_seat(book: Book, aggregator: Address, body: VoteSeat) -> bytes:
     if body.seated:
         candidate = state.candidates.get(body.account)
         if candidate is None:
-            raise BadSeat("the account asks for no seat", seen=body.account)
+            raise BadSeat("the account has not applied for a seat", seen=body.account)
         votes = candidate.votes
     else:
         if body.account not in _seated(book):
@@ -90,7 +90,7 @@ def on_vote_seat(book: Book, aggregator: Address, body: VoteSeat) -> bytes:
         votes = state.removals.get(body.account, [])
     if voter in votes:
         raise AlreadyDone("this aggregator has voted so already")
-    complete = book.voices((*votes, voter)) >= book.quorum
+    complete = book.count_members((*votes, voter)) >= book.quorum
     if complete:
         _require_settled(book)
         if body.seated:
@@ -130,13 +130,13 @@ def on_rotate_keys(book: Book, account: Address, body: RotateKeys) -> bytes:
 
 
 def due_ms(book: Book) -> int | None:
-    """Batches are wanted as long as a change is not in force: the first one after it says that it is."""
+    """Batches are due as long as a change is not in force; the first one after it shows that it is."""
     return book.state.time_ms + NOTICE_MS if book.state.changed > book.state.era else None
 
 
 def let_go(book: Book) -> None:
     """Take the seat of one who was convicted or whose stake fell below the minimum, once nothing else changes and four
-    others are left; until then it only has no say.
+    others are left; until then only its votes do not count.
     """
     state = book.state
     if state.changed > state.era or len(state.aggregators) <= SMALLEST_SET:

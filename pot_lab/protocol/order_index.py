@@ -2,7 +2,7 @@
 who has how many.
 
 Derived from the state and never part of it: `Book` builds it when a state is taken over, and whoever changes an order
-tells it, so no batch walks through all orders. It decides nothing.
+reports it, so no batch walks through all orders. It decides nothing.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NewType
 
-from pot_lab.crypto.canonical import HASH_BYTES, Record, encode, keccak256, sha256, tagged_hash
+from pot_lab.crypto.canonical import HASH_BYTES, Digest, Record, encode, keccak256, sha256, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
@@ -44,7 +44,7 @@ _TITLE_CHARACTERS, _TAGS, _TAG_CHARACTERS = 120, 8, 32
 
 
 class Windows(Record, frozen=True, kw_only=True):
-    """How long each window of the task cycle lasts, in milliseconds (protocol.md, "Task cycle")."""
+    """How long each window of the task cycle lasts, in milliseconds (protocol.md, "The task cycle")."""
 
     train_ms: int
     reveal_ms: int
@@ -128,9 +128,11 @@ class Contact(Record, frozen=True, kw_only=True):
                 wanted=f"labels of ASCII letters, digits and hyphens, at most {MAX_HOST_LENGTH} characters",
             )
         if not all(0 < port < 1 << 16 for port in ports) or ports[0] == ports[1]:
-            raise Malformed("an aggregator's ports are none", seen=ports, wanted="two of 1 .. 65535")
+            raise Malformed(
+                "an aggregator's ports are invalid", seen=ports, wanted="two different ports, each 1 .. 65535"
+            )
         if len(self.curve_public) != 40 or not set(self.curve_public) <= _Z85:
-            raise Malformed("a CURVE key is none", seen=self.curve_public, wanted="40 characters of Z85")
+            raise Malformed("a CURVE public key is invalid", seen=self.curve_public, wanted="40 characters of Z85")
 
 
 def _is_ipv6(text: str) -> bool:
@@ -142,7 +144,7 @@ def _is_ipv6(text: str) -> bool:
     return all(map(_IPV6_GROUP.fullmatch, groups)) and (len(groups) < 8 if gap else len(groups) == 8)
 
 
-def possession_digest(network_id: bytes, account: Address, contact: Contact, sealing_public: bytes) -> bytes:
+def possession_digest(network_id: bytes, account: Address, contact: Contact, sealing_public: bytes) -> Digest:
     """What an aggregator's new signing key signs, so that nobody can name another's: 32 bytes."""
     return tagged_hash("pot-lab/aggregator-key/1", network_id, account, encode(contact), sealing_public)
 
@@ -171,12 +173,12 @@ class OrderRecord(Record, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
     @property
-    def spec_hash(self) -> bytes:
+    def spec_hash(self) -> Digest:
         """SHA-256 of the record (32 bytes), which the escrow contract commits to."""
         return sha256(encode(self))
 
     @property
-    def sealing_binding(self) -> bytes:
+    def sealing_binding(self) -> Digest:
         """What the key of this order's test data is bound to (32 bytes), see the function of this name."""
         return sealing_binding(self.network_id, self.client, self.nonce, self.test.root)
 
@@ -280,8 +282,8 @@ class ChainEvent(Record, frozen=True, kw_only=True):
     chain").
 
     `kind` is one of staked, unstake_requested, withdrawn, slashed, signing_key_set, order_placed, order_refunded,
-    settled, signers_rotated, funded. `role` is -1 where none is meant. `subject` is an order id, a root, a key or keys
-    in a row; `detail` holds the kind's further integers.
+    settled, signers_rotated, funded. `role` is -1 for kinds without a role. `subject` is an order id, a root, a key or
+    keys in a row; `detail` holds the kind's further integers.
     """
 
     kind: str
@@ -310,7 +312,7 @@ class ChainEvent(Record, frozen=True, kw_only=True):
             raise Malformed(
                 f"a {self.kind} event has impossible numbers",
                 seen=(self.block, self.log_index, self.amount_grains, *self.detail[:8]),
-                wanted=f"{details} further integers, none negative",
+                wanted=f"{details} further integers, each 0 or more",
             )
 
 
@@ -354,7 +356,7 @@ def model_id(graph_digest: bytes, weights_digest: bytes) -> ModelId:
     return ModelId(tagged_hash("pot-lab/model/1", graph_digest, weights_digest))
 
 
-def claim_commitment(network_id: bytes, order_id: OrderId, provider: Address, mid: ModelId, salt: Salt) -> bytes:
+def claim_commitment(network_id: bytes, order_id: OrderId, provider: Address, mid: ModelId, salt: Salt) -> Digest:
     """What a provider commits to before the deadline; hides the model until it is opened (section 2.5, "Commitment
     Scheme").
     """
@@ -370,7 +372,7 @@ def validation_commitment(
     transcript_root: bytes,
     stake_grains: int,
     salt: Salt,
-) -> bytes:
+) -> Digest:
     """What a validator commits to before scores are opened; salted, because a score has few values and would be
     guessed.
     """
@@ -387,7 +389,7 @@ def validation_commitment(
     )
 
 
-def sealing_binding(network_id: bytes, client: bytes, nonce: int, test_root: bytes) -> bytes:
+def sealing_binding(network_id: bytes, client: bytes, nonce: int, test_root: bytes) -> Digest:
     """What the test key, its shares and their boxes are bound to (32 bytes): network, client, order and test set.
 
     Without client and nonce, a copy of the victim's `TestData` in an order of one's own, with short windows, would make
@@ -397,17 +399,17 @@ def sealing_binding(network_id: bytes, client: bytes, nonce: int, test_root: byt
     return tagged_hash("pot-lab/test-data/2", network_id, client, nonce.to_bytes(8, "big"), test_root)
 
 
-def key_commitment(binding: bytes, key: bytes) -> bytes:
-    """What an order says about its test-data key before the key is known; `binding` is `sealing_binding`."""
+def key_commitment(binding: bytes, key: bytes) -> Digest:
+    """What an order commits to of its test-data key before the key is known; `binding` is `sealing_binding`."""
     return tagged_hash("pot-lab/test-key/2", binding, key)
 
 
-def share_commitment(binding: bytes, share: Share) -> bytes:
-    """What an order says about one key share, so a false share is refused when it is released."""
+def share_commitment(binding: bytes, share: Share) -> Digest:
+    """What an order commits to of one key share, so a false share is refused when it is released."""
     return tagged_hash("pot-lab/key-share/2", binding, encode(share))
 
 
-def share_context(binding: bytes, holder: bytes, index: int) -> bytes:
+def share_context(binding: bytes, holder: bytes, index: int) -> Digest:
     """What a sealed share is bound to: the order's test data, the holder's account and its place."""
     return tagged_hash("pot-lab/sealed-share/2", binding, holder, index.to_bytes(2, "big"))
 

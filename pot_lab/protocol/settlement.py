@@ -1,9 +1,8 @@
 """What the aggregators sign and the contract checks: the settlement of one epoch and its tree of payouts.
 
-Carries out the settlement rule of protocol.md ("every `update` period the ledger makes an epoch: a Merkle tree of
-cumulative payouts per EVM address") in the exact bytes of `RewardSettlement.sol`: EIP-712 digest, OpenZeppelin's
-sorted-pair Merkle tree with double-hashed leaves. All values are cumulative, so a settlement that is applied twice, or
-skipped, can never pay twice.
+Carries out the settlement rule (protocol.md, "Settlement") in the exact bytes of `RewardSettlement.sol`: EIP-712
+digest, OpenZeppelin's sorted-pair Merkle tree with double-hashed leaves. All values are cumulative, so a settlement
+that is applied twice, or skipped, can never pay twice.
 
 Every type is static, so an ABI encoding here is nothing but 32-byte words in a row. It must not know the ledger, a
 socket or an ABI library: the same words are computed by every aggregator and inside the contract.

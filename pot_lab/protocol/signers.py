@@ -39,10 +39,10 @@ def advance(book: Book) -> None:
 
 
 def on_sign_rotation(book: Book, aggregator: Address, body: SignRotation) -> bytes:
-    """Take a current signer's signature of the set that is named; the one that completes it is told."""
+    """Keep a current signer's signature of the named set; an event reports the one that completes it."""
     state, rotation = book.state, book.state.rotation
     if aggregator not in state.signers or aggregator in state.convicted:
-        raise NotAllowed("only a signer that the chain's contract counts may say who signs next")
+        raise NotAllowed("only a signer that the chain's contract counts may sign the next set")
     if rotation is None or body.set_id != rotation.set_id:
         wanted = rotation.set_id if rotation else None
         raise BadRotation("no such signer set waits for signatures", seen=body.set_id, wanted=wanted)
@@ -52,7 +52,7 @@ def on_sign_rotation(book: Book, aggregator: Address, body: SignRotation) -> byt
         raise BadRotation("the signer set's signature cannot be read", seen=body.signature) from error
     if signer != aggregator:
         raise BadRotation("the signer set was not signed by this aggregator's key", seen=signer, wanted=aggregator)
-    if book.completes(rotation.signatures, aggregator, body.signature):
+    if book.add_signature(rotation.signatures, aggregator, body.signature):
         book.emit("rotation_signed", set_id=rotation.set_id)
     return b""
 

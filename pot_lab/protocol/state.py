@@ -133,7 +133,7 @@ class ClaimState(State, kw_only=True):
 class ValidationState(State, kw_only=True):
     """One validator's score of one model, first committed, then opened.
 
-    `late`: it was committed when another's score of this model was public already (in the extension). If it says the
+    `late`: it was committed when another's score of this model was public already (in the extension). If it is the
     same it may be a copy: it counts for the quorum and is not paid.
     """
 
@@ -172,7 +172,7 @@ class GenesisAggregator(State, kw_only=True):
         account: who staked for it, and is paid.
         key: the address that signs its votes and its statements; the account's own at first.
         sealing_public: the X25519 key to which shares are sealed.
-        contact: canonical bytes of its `Contact`; empty where `network.toml` says it.
+        contact: canonical bytes of its `Contact`; empty where it stands in `network.toml`.
     """
 
     account: Address
@@ -182,7 +182,7 @@ class GenesisAggregator(State, kw_only=True):
 
 
 class Candidate(State):
-    """An account that asks for a seat, and the accounts of the aggregators that are for it."""
+    """An account that applied for a seat, and the accounts of the aggregators that are for it."""
 
     seat: GenesisAggregator
     votes: list[Address] = msgspec.field(default_factory=list)
@@ -275,10 +275,10 @@ class LedgerState(State, kw_only=True):
     `rounds` counts the settlements made for the epoch after the confirmed one: no two of them may share a round, since
     the contract takes two signatures under one (epoch, round) for equivocation.
 
-    `aggregators` are those that the ledger listens to and asks consensus for; `changed` is the batch that named them,
-    `era` the checkpoint after which consensus took the last set. `keys` names the account of every key that ever was an
-    aggregator's; `convicted` are those that equivocated.
-    `signers` are the keys that the chain's contract counts, ascending, `signing_quorum` how many of them it asks for,
+    `aggregators` are the members whose votes count, and the set that consensus shall have; `changed` is the batch that
+    named them, `era` the checkpoint after which consensus took the last set. `keys` names the account of every key
+    that ever was an aggregator's; `convicted` are those that equivocated.
+    `signers` are the keys that the chain's contract counts, ascending, `signing_quorum` how many of them it requires,
     `chain_keys` the keys that staking accounts named there; `rotation` is the set that shall follow.
     `sets` holds the accounts of the sets to which live orders are sealed, by the batch that named the set.
     """

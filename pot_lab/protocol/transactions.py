@@ -1,15 +1,15 @@
-"""Transactions: who says what, signed.
+"""Transactions: what accounts submit, signed.
 
-Every transaction is `{kind, body, account, nonce, signature}` (protocol.md, "Who may say what"). The signature covers
-the network, so nothing signed for one network means anything in another. The body's type is found by the kind, and both
-are size-limited before they are parsed.
+Every transaction is `{kind, body, account, nonce, signature}` (protocol.md, "Who may submit what"). The signature
+covers the network, so nothing signed for one network means anything in another. The body's type is found by the kind,
+and both are size-limited before they are parsed.
 """
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-from pot_lab.crypto.canonical import HASH_BYTES, Record, decode, encode, tagged_hash
+from pot_lab.crypto.canonical import HASH_BYTES, Digest, Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, Address, BadSignature, Identity, Recover, format_address, recover
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
@@ -44,7 +44,7 @@ class Transaction(Record, frozen=True, kw_only=True):
     signature: bytes
 
     @property
-    def digest(self) -> bytes:
+    def digest(self) -> Digest:
         """What is signed, and the transaction's id (32 bytes); the signature itself is not part of it."""
         return transaction_digest(self.network_id, self.kind, self.account, self.nonce, self.body)
 
@@ -162,15 +162,15 @@ class SignRotation(Record, frozen=True):
 
 
 class Accuse(Record, frozen=True):
-    """Anyone shows that an aggregator signed two things that contradict each other: a `consensus.evidence.Equivocation`
-    in canonical bytes.
+    """Anybody's proof that an aggregator signed two votes that contradict each other: an
+    `agreement.evidence.Equivocation` in canonical bytes.
     """
 
     evidence: bytes
 
 
 class Join(Record, frozen=True, kw_only=True):
-    """An account that staked as an aggregator asks for a seat; the aggregators vote on it.
+    """An account that staked as an aggregator applies for a seat; the aggregators vote on it.
 
     Attributes:
         voting_key: the 20-byte address that will sign its votes and statements; `possession` is its signature of
@@ -193,7 +193,7 @@ class VoteSeat(Record, frozen=True):
 
 
 class Leave(Record, frozen=True):
-    """A member gives up its seat; said by its account."""
+    """A member gives up its seat; submitted by its account."""
 
 
 class RotateKeys(Record, frozen=True, kw_only=True):
@@ -225,18 +225,18 @@ BODIES: dict[str, type[Record]] = {
     "leave": Leave,
     "rotate_keys": RotateKeys,
 }
-"""Every kind of transaction and what its body says."""
+"""Every kind of transaction and its body's type."""
 
 _KINDS = {body: kind for kind, body in BODIES.items()}
 
 
-def transaction_digest(network_id: bytes, kind: str, account: Address, nonce: int, body: bytes) -> bytes:
+def transaction_digest(network_id: bytes, kind: str, account: Address, nonce: int, body: bytes) -> Digest:
     """What the account signs (32 bytes)."""
     return tagged_hash("pot-lab/transaction/1", network_id, kind.encode(), account, nonce.to_bytes(8, "big"), body)
 
 
 def sign(network_id: bytes, body: Record, identity: Identity, nonce: int) -> bytes:
-    """Make the canonical bytes of a transaction that says `body` in `identity`'s name."""
+    """Make the canonical bytes of a transaction with this body, signed by `identity`."""
     kind, raw = _KINDS[type(body)], encode(body)
     signature = identity.sign(transaction_digest(network_id, kind, identity.address, nonce, raw))
     return encode(
@@ -247,7 +247,7 @@ def sign(network_id: bytes, body: Record, identity: Identity, nonce: int) -> byt
 
 
 def open_transaction(data: bytes, network_id: bytes, recover: Recover = recover) -> Transaction:
-    """Read and authenticate a transaction from outside; says nothing about the ledger's rules.
+    """Read and authenticate a transaction from outside, without the ledger's rules.
 
     Raises:
         Oversize, Malformed: its bytes are not a transaction's.
@@ -280,7 +280,7 @@ def open_body(transaction: Transaction) -> Record:
     """Decode a transaction's body by its kind.
 
     Raises:
-        Malformed: it is not what the kind asks for, has too many items or a hash of a wrong length.
+        Malformed: it is not of the kind's type, has too many items or a hash of a wrong length.
     """
     body = decode(transaction.body, BODIES[transaction.kind], limit_bytes=TRANSACTION_LIMIT_BYTES)
     _check_hashes(transaction.kind, body)
@@ -308,7 +308,7 @@ _HASHES = frozenset({"order_id", "commitment", "mid", "salt", "key", "transcript
 
 
 class Reply(Record, frozen=True, kw_only=True):
-    """What the ledger says to a transaction: accepted with a result, or refused with the rule's name."""
+    """The ledger's answer to a transaction: accepted with a result, or refused with the rule's name."""
 
     accepted: bool
     sequence: int

@@ -1,6 +1,6 @@
-"""What the ledger tells those who ask: typed views, equal on every aggregator that has the same state.
+"""What queries answer: typed views, equal on every aggregator that has the same state.
 
-A client believes a view that f+1 aggregators answer in equal bytes, so a view depends on nothing but the state it shows
+A client accepts a view that f+1 aggregators answer in equal bytes, so a view depends on nothing but the state it shows
 (section 3.1.1, Get and FetchOrders). Views are for reading only and hold no rule.
 """
 
@@ -194,8 +194,8 @@ class NetworkView(Record, frozen=True, kw_only=True):
 
 
 class SeatView(Record, frozen=True, kw_only=True):
-    """A seat among the aggregators; `contact` is None where `network.toml` says it, `against` are the accounts of those
-    who voted to take it away.
+    """A seat among the aggregators; `contact` is None where it stands in `network.toml`, `against` are the accounts of
+    those who voted to take it away.
     """
 
     account: Address
@@ -207,7 +207,7 @@ class SeatView(Record, frozen=True, kw_only=True):
 
 
 class CandidateView(Record, frozen=True, kw_only=True):
-    """Who asks for a seat, and the accounts of the aggregators that are for it."""
+    """Who applied for a seat, and the accounts of the aggregators that are for it."""
 
     account: Address
     key: Address
@@ -218,7 +218,7 @@ class CandidateView(Record, frozen=True, kw_only=True):
 class SeatsView(Record, frozen=True, kw_only=True):
     """The aggregators as the ledger has them, and how many votes give or take a seat. While `change_pending` no other
     change can be made. `signers` are the keys that the chain's contract counts, under the number `signer_set_id`;
-    `next_signers` the accounts that shall sign instead, none when all is as it should be.
+    `next_signers` the accounts that shall sign instead, empty while the contract has the wanted set.
     """
 
     seats: tuple[SeatView, ...]

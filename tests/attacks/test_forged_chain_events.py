@@ -53,7 +53,7 @@ def test_it_would_if_votes_were_counted_by_key(monkeypatch: pytest.MonkeyPatch) 
     """The attack works where the rule is off, so it is the rule that stops it."""
     town = Town()
 
-    monkeypatch.setattr(Book, "voices", lambda self, accounts: len(list(accounts)))
+    monkeypatch.setattr(Book, "count_members", lambda self, accounts: len(list(accounts)))
     monkeypatch.setattr("pot_lab.protocol.chain_events._voter", lambda state, index: state.aggregators[index].key)
     assert forge_by_rotating(town, 4) == AMOUNT
 

@@ -13,7 +13,7 @@ from pot_lab.protocol.transactions import Accuse
 
 
 class ShowEvidence:
-    """Submits proofs of double signing until the aggregator is convicted (protocol.md, "Lies of aggregators").
+    """Submits proofs of double signing until the aggregator is convicted (protocol.md, "Double signing").
 
     Args:
         ledger: this replica's ledger.

@@ -1,7 +1,7 @@
 """The rules of an order's life: one function for each kind of transaction about orders.
 
 Each `on_…` function checks first, raising the rule that is broken, and only then changes the book, so a refused
-transaction changes nothing (protocol.md, "Task cycle"; Equations 1-3). The order of the windows is `cycle.TABLE`'s.
+transaction changes nothing (protocol.md, "The task cycle"; Equations 1-3). The order of the windows is `cycle.TABLE`'s.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How windows open and close, and what each closing does (paper section 3.2; protocol.md, "Task cycle")."""
+"""How windows open and close, and what each closing does (paper section 3.2; protocol.md, "The task cycle")."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def _seal(book: Book, order_id: OrderId, order: OrderState) -> None:
 
 
 def end_void(book: Book, order_id: OrderId, order: OrderState, reason: VoidReason) -> None:
-    """End the order without a winner: everybody gets back what the reason's refund rule says, and VOID opens."""
+    """End the order without a winner: the reason's refund rule pays, and VOID opens."""
     pay_back(book, order_id, order, reason)
     _enter(book, order_id, order, Window.VOID, 0)
     book.emit("order_void", order_id, order.order.client, reason=reason)
