@@ -1,7 +1,7 @@
-"""What the replicas agree about: the one door between consensus and whatever state it orders (the ledger, in PoT Lab).
+"""What the replicas agree about: the interface between consensus and the state that it orders (the ledger, in PoT Lab).
 
-The replica knows the ledger only through `Application`: it asks whether a request may be queued, hands over agreed
-batches, and compares the digests that come back. Nothing here may know what a request means. An application is
+The replica has only `Application` of the ledger: it validates requests before they are queued, executes agreed batches,
+and compares the digests that come back. Nothing here may depend on what a request means. An application is
 deterministic: two of them that executed the same batches return equal replies, events and digests, on any machine. It
 reads no clock (time is `Batch.time_ms`), no randomness, no socket and no file.
 """
@@ -18,7 +18,7 @@ CONTACT_LIMIT_BYTES = 512
 
 
 class RequestId(Record, frozen=True):
-    """Who asked, and which of its requests this is.
+    """The account of a request, and which of its requests this is.
 
     Attributes:
         account: the 20-byte address whose signature the request carries.
@@ -34,8 +34,8 @@ class Seat(Record, frozen=True):
 
     Attributes:
         address: the 20-byte address that signs its votes.
-        contact: what a runtime needs to reach it, in the application's own form; empty where the network's file says
-            it.
+        contact: what a runtime needs to reach it, in the application's own form; empty where the network's file
+            has it.
     """
 
     address: Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
@@ -62,7 +62,7 @@ class Execution(Record, frozen=True):
     """What a batch did.
 
     Attributes:
-        replies: one for each request of the batch, in its order; a refused request's reply says why.
+        replies: one for each request of the batch, in its order; a refused request's reply holds the reason.
         events: what happened, for subscribers and duties, in order.
         digest: 32 bytes, the application's state after the batch.
     """
@@ -84,7 +84,7 @@ class Application(Protocol):
         ...
 
     def execute(self, batch: Batch) -> Execution:
-        """Apply an agreed batch. Never raises for what a request asks: its reply says why it was refused.
+        """Apply an agreed batch. Never raises for a request: its reply holds the reason of a refusal.
 
         The replica leaves out requests that it ran recently; older repetitions are the application's to refuse (by
         nonce).
@@ -92,7 +92,10 @@ class Application(Protocol):
         ...
 
     def due_ms(self) -> int | None:
-        """The earliest time at which the state wants a batch even if nobody asks for anything, or None."""
+        """The earliest time at which the state needs a batch even without requests; None if there is no such time.
+
+        Returns: milliseconds since the Unix epoch.
+        """
         ...
 
     def seats(self) -> tuple[Seat, ...] | None:
@@ -106,7 +109,7 @@ class Application(Protocol):
     def query(self, name: str, arguments: bytes) -> bytes:
         """Read the state; not ordered, answered by one replica alone.
 
-        Clients believe an answer that f+1 replicas give in equal bytes, so an answer depends on nothing but the state.
+        Clients accept an answer that f+1 replicas give in equal bytes, so an answer depends on nothing but the state.
 
         Raises:
             PotLabError: unknown name or bad arguments.

@@ -1,7 +1,7 @@
-"""Proof that a replica lied: two votes that no honest replica signs both.
+"""Evidence of double signing: two votes that no honest replica signs both.
 
 Same network, phase, view and sequence, two digests, both signatures by the same account: that is an `Equivocation`, and
-anyone, the ledger and a contract included, can check it without having been there. Votes that differ only in the state
+anyone, the ledger and a contract included, can check it later. Votes that differ only in the state
 they report are no equivocation; they show a divergence, which stops replicas but proves no intent. View changes, new
 views and checkpoints are signed in the same form: an honest replica signs one of each for a view, or for a sequence.
 """
@@ -25,7 +25,7 @@ class Equivocation(Record, frozen=True):
     second: SignedVote
 
     def accused(self, network_id: bytes, recover: Recover = recover) -> Address:
-        """Check the evidence and return the liar's 20-byte address.
+        """Check the evidence and return the 20-byte address that signed both votes.
 
         Raises:
             NoEquivocation: the votes agree, are about different steps, or have different signers.

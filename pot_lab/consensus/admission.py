@@ -20,8 +20,7 @@ _OVERTAKEN_SPARE = 16
 class Admission(ReplicaState):
     """The part that takes requests."""
 
-    def _submit(self, request: bytes, spread: bool) -> None:
-        digest = request_digest(request)
+    def _submit(self, request: bytes, spread: bool, digest: bytes) -> None:
         cached = self.replies.get(digest)
         if cached is not None:
             self.counters["retries_answered"] += 1
@@ -98,16 +97,19 @@ class Admission(ReplicaState):
 
     def _on_requests(self, message: Requests) -> None:
         for body in message.bodies:
-            digest = request_digest(body)
-            if digest not in self._wanted:
-                self.counters["dropped_unasked"] += 1
-                continue
-            try:
-                self._application.validate(body)
-            except PotLabError:
-                self.counters["dropped_invalid_request"] += 1
-                continue
-            self._supply(digest, body)
+            self._on_requested(request_digest(body), body)
+
+    def _on_requested(self, digest: bytes, body: bytes) -> None:
+        """Take a body that a proposal lacks, once it is validated."""
+        if digest not in self._wanted:
+            self.counters["dropped_unasked"] += 1
+            return
+        try:
+            self._application.validate(body)
+        except PotLabError:
+            self.counters["dropped_invalid_request"] += 1
+            return
+        self._supply(digest, body)
 
     def _remind(self) -> int | None:
         """As a backup, hand the primary what still waits, and all others what it seems to leave out; as anyone, forget

@@ -22,11 +22,11 @@ class Pending:
     """A request that was admitted and is not executed yet.
 
     Attributes:
-        digest: 32 bytes, the replicas' name of it.
+        digest: 32 bytes, its `request_digest`.
         body: the raw request.
         id: its account and nonce.
         seen_ms: this replica's clock when it first saw the request.
-        spread: its client said that it sent the request to every replica.
+        spread: its client states that it sent the request to every replica.
         proposed: it stands in an open batch.
         forward_ms: when to remind the primary of it.
         overtaken_at: so many executed requests in all may come before it, and no more; 0 while it is young.

@@ -1,9 +1,9 @@
-"""Where the past ends: points at which q replicas signed that they stand alike (Castro and Liskov 1999, section 4.3).
+"""Checkpoints: points at which q replicas signed that their states are equal (Castro and Liskov 1999, section 4.3).
 
 Every few batches each replica signs the state that its chain of digests has reached. Once q signatures agree the
 checkpoint is stable: nothing below it needs to be voted on, proved or proposed again, and the watermarks move. At some
 of them the whole state is taken as a snapshot, whose digest is signed too; once such a checkpoint is stable, the log
-below it may go, and whoever trails that far fetches the snapshot instead.
+below it may go, and a replica that is that far behind fetches the snapshot instead.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Signing what was reached, and letting go of what lies below it (`checkpoint` has the rules)."""
+"""Signing checkpoints, and dropping what lies below a stable one (`checkpoint` has the rules)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pot_lab.consensus.records import Stabilised
 from pot_lab.consensus.replica_state import BEYOND_WINDOW, ReplicaState, StateDiverged
 from pot_lab.consensus.slots import Taken
 from pot_lab.consensus.steps import Broadcast, Compact, KeepSnapshot
+from pot_lab.errors import InvariantBroken
 
 
 class Checkpointing(ReplicaState):
-    """The part that ends the past."""
+    """The part that makes checkpoints stable."""
 
     def _checkpoint(self, sequence: int) -> None:
         """Sign the state that was reached; at some places, take it as a snapshot too."""
@@ -115,7 +116,7 @@ class Checkpointing(ReplicaState):
             self._compact(proof)
         if self.recovered and not ends:
             highest = sequence + self.parameters.window
-            self._hear_stashed(BEYOND_WINDOW, lambda m: m.sequence <= highest)
+            self._receive_early(BEYOND_WINDOW, lambda m: m.sequence <= highest)
 
     def _move_low(self, proof: CheckpointProof) -> None:
         self.checkpoints.settle(proof)
@@ -131,15 +132,17 @@ class Checkpointing(ReplicaState):
 
     def _compact(self, proof: CheckpointProof) -> None:
         """Let the log below a stable snapshot go; while the log is being read, that waits."""
-        assert self._snapshots.taken is not None
-        self._snapshots.offered = proof, self._snapshots.taken
+        taken = self._snapshots.taken
+        if taken is None:
+            raise InvariantBroken("a log is compacted without a snapshot", seen=proof.sequence)
+        self._snapshots.offered = proof, taken
         if self.recovered:
             self._effects.append(Compact(proof))
         else:
             self._snapshots.compact_later = True
 
     def _repeat_checkpoints(self) -> None:
-        """Say again what this replica signed since the stable checkpoint, all but the newest, which is on its way."""
+        """Repeat what this replica signed since the stable checkpoint, all but the newest, which is on its way."""
         every = self.parameters.checkpoint_batches
         newest = self.executed if self._at_end else self.executed - every
         for sequence in range(self.low + every, newest + 1, every):

@@ -1,4 +1,4 @@
-"""Messages that came too early, kept by the reason they wait for, so that none is lost and none fills the memory.
+"""Messages that came too early, kept by the reason they wait for, so that none is lost and memory stays bounded.
 
 The paper's program drops what comes early and then hangs. Here each sender has a bounded place for each reason; when it
 is full, its oldest message goes, never another sender's.
@@ -14,7 +14,7 @@ from pot_lab.consensus.messages import PrePrepare, Vote
 Early = PrePrepare | Vote
 
 
-class Stash:
+class EarlyMessages:
     """Early messages by reason and sender.
 
     Args:

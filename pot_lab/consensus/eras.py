@@ -1,9 +1,9 @@
 """One set of replicas following another: planned by an ordered transaction, in force after a checkpoint.
 
-The application says which set it asks for (`Application.seats`). Once it asks for another than the one in force, the
-era ends at the first checkpoint at least a window later. A replica votes on a batch only when it has executed all that
-lies a window below it, so whoever votes knows the end in time; nobody votes above it until it is stable. There the old
-set signs its last checkpoint, which names the new one, and the new one begins: no batch and no view change is ever open
+`Application.seats` names the set that the application asks for. Once it asks for another than the one in force, the era
+ends at the first checkpoint at least a window later. A replica votes on a batch only when it has executed all that lies
+a window below it, so every replica that votes has the end in time; none votes above it until it is stable. There the
+old set signs its last checkpoint, which names the new one, and the new one begins: no batch and no view change is open
 across an era's end. The primary proposes empty batches to get there.
 """
 
@@ -15,6 +15,7 @@ from pot_lab.consensus.messages import CheckpointProof, Handover
 from pot_lab.consensus.records import Succeeded
 from pot_lab.consensus.replica_state import ReplicaState
 from pot_lab.consensus.steps import MembersChanged
+from pot_lab.errors import InvariantBroken
 
 
 class Eras(ReplicaState):
@@ -33,8 +34,10 @@ class Eras(ReplicaState):
         return self.membership if seats is None else self.membership.succeeded(self.executed, seats)
 
     def _hand_over(self, proof: CheckpointProof) -> Handover:
-        assert self._snapshots.taken is not None and self._snapshots.taken.sequence == proof.sequence
-        return Handover(proof, self._snapshots.taken.body, self._members_after().seats)
+        taken = self._snapshots.taken
+        if taken is None or taken.sequence != proof.sequence:
+            raise InvariantBroken("an era ends without a snapshot of its last batch", seen=proof.sequence)
+        return Handover(proof, taken.body, self._members_after().seats)
 
     def _succeed(self, handover: Handover) -> None:
         """Begin the next era, at its first place; every batch of this one is executed here."""

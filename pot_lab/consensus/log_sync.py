@@ -1,6 +1,6 @@
-"""Learning what the others decided: batches with their proof, or a snapshot where their logs end (`catch_up`).
+"""Synchronising the log: decided batches with their proof, or a snapshot where the others' logs end (`snapshot_fetch`).
 
-Everything is believed by its proof, so whoever is asked can at worst be slow.
+Everything is accepted by its proof alone, so a peer can at worst be slow.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from pot_lab.consensus.records import Fetched, Succeeded
 from pot_lab.consensus.replica_state import RESEND_SLOTS, ReplicaState
 from pot_lab.consensus.snapshot_fetch import SnapshotFetch, is_sound
 from pot_lab.consensus.steps import Compact, KeepSnapshot, MembersChanged, SendReply, ServeChunk, ServeDecisions
-from pot_lab.errors import PotLabError
+from pot_lab.errors import InvariantBroken, PotLabError
 
 
-class Trailing(ReplicaState):
-    """The part that catches up, and helps others to."""
+class LogSync(ReplicaState):
+    """The part that synchronises this replica with the others, and the others with it."""
 
     def _on_status(self, sender: int, message: Status) -> None:
         self._vouch(sender, message.executed, message.state)
@@ -61,9 +61,10 @@ class Trailing(ReplicaState):
         return Status(self.view, not self.changing, self.executed, self.state, self.low, ask, self.era)
 
     def _decided_elsewhere(self) -> int:
-        """The highest sequence that others executed: as f+1 of them say, or after a longer wait as any one says.
+        """The highest sequence that others executed: what f+1 of them report, or after a longer wait what any one
+        reports.
 
-        One may lie, but only to the price of a question: an answer counts by its proof.
+        A false report costs one request: the answer counts by its proof.
         """
         claims = self._members_claims()
         if len(claims) > self.f and claims[self.f] > self.executed:
@@ -71,7 +72,7 @@ class Trailing(ReplicaState):
         quiet_ms = self.now_ms - (self.now_ms if self._behind_since_ms is None else self._behind_since_ms)
         return max(self._claims.values(), default=0) if quiet_ms >= self.parameters.resend_ms else 0
 
-    def _catch_up(self) -> int | None:
+    def _sync_log(self) -> int | None:
         """Ask for decisions if the others have been ahead for a while; returns when to look again."""
         if max(self._claims.values(), default=0) <= self.executed:
             return None
@@ -81,7 +82,7 @@ class Trailing(ReplicaState):
         if target <= self.executed:
             return self._behind_since_ms + self.parameters.resend_ms
         if self._asked is None:
-            ask_ms = self._behind_since_ms + self.parameters.catch_up_delay_ms
+            ask_ms = self._behind_since_ms + self.parameters.sync_delay_ms
             if self.now_ms < ask_ms and target - self.executed <= self.parameters.window // 2:
                 return ask_ms
         elif self.now_ms < self._ask_again_ms:
@@ -130,7 +131,7 @@ class Trailing(ReplicaState):
         if self.era != era:
             return
         if self.executed == before:
-            self._ask_again_ms = self.now_ms + self.parameters.catch_up_delay_ms
+            self._ask_again_ms = self.now_ms + self.parameters.sync_delay_ms
             return
         self._asked = None
         target = self._decided_elsewhere()
@@ -139,7 +140,7 @@ class Trailing(ReplicaState):
             self._ask(target)
 
     def _decided(self, sender: int, batch: DecidedBatch, digests: Sequence[bytes]) -> bool:
-        """Whether a batch is shown to be committed: by q signed commits, or by f+1 replicas that each say so."""
+        """Whether a batch is shown to be committed: by q signed commits, or by f+1 replicas that each state so."""
         digest = batch_digest(batch.sequence, batch.time_ms, digests)
         signers: set[int] = set()
         for commit in batch.commits:
@@ -190,10 +191,12 @@ class Trailing(ReplicaState):
         self._ask_for_chunks()
 
     def _ask_for_chunks(self) -> None:
-        assert self._fetch is not None
-        for index in self._fetch.next_indices():
+        fetch = self._fetch
+        if fetch is None:
+            raise InvariantBroken("chunks are requested of no snapshot")
+        for index in fetch.next_indices():
             self._ask_again_ms = self.now_ms + self.parameters.fetch_timeout_ms
-            self._send(self._fetch.peer, FetchChunk(self._fetch.proof.sequence, index))
+            self._send(fetch.peer, FetchChunk(fetch.proof.sequence, index))
 
     def _on_chunk(self, sender: int, message: Chunk) -> None:
         fetch = self._fetch
@@ -215,7 +218,7 @@ class Trailing(ReplicaState):
         era = self.era
         try:
             self._restore(decode_snapshot(data, proof, self.parameters.chunk_bytes), proof, data)
-        except PotLabError as error:  # q replicas signed it, so this program is not theirs
+        except PotLabError as error:  # q replicas signed it, so this program differs from theirs
             self._halt(error)
             return
         for handover in self.succession.since(era):

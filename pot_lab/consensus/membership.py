@@ -1,7 +1,7 @@
 """Who the replicas are, whether one of them signed something, and how one set follows another.
 
 A set is in force from the checkpoint after which it took over (its era) to the one after which the next does; that
-checkpoint, signed by the old set, names the new one. So whoever knows the first set can follow to any later one alone.
+checkpoint, signed by the old set, names the new one. So the first set is enough to follow to any later one.
 
 A signature that was found good once is remembered, bounded: certificates of a view change and of a checkpoint repeat
 the same votes many times over.
@@ -33,8 +33,8 @@ class Membership(msgspec.Struct, frozen=True):
     Attributes:
         network_id: 32 bytes that every signature names.
         addresses: each replica's 20-byte address, by index.
-        index: which of them this replica is; `NO_SEAT` where it is none of them.
-        contacts: how each is reached; none of a network's first set, which its file describes.
+        index: which of them this replica is; `NO_SEAT` where it has no seat.
+        contacts: how each is reached; empty for a network's first set, which its file describes.
         since: their era: they are in force after the checkpoint of this sequence.
         before: the digest of the set before them; 32 zeros for the first.
     """
@@ -63,7 +63,7 @@ class Membership(msgspec.Struct, frozen=True):
         return members_digest(self.before, self.since, self.seats)
 
     def succeeded(self, since: int, seats: tuple[Seat, ...]) -> Membership:
-        """The set that follows this one, for whoever has the seat of this replica's address."""
+        """The set that follows this one, for the replica with this replica's address."""
         own = self.addresses[self.index] if self.index != NO_SEAT else b""
         return self.of(self.digest, since, seats, own)
 

@@ -1,11 +1,11 @@
-"""What replicas say to each other, and the bytes that they sign.
+"""The messages between replicas, and the bytes that they sign.
 
 One tagged union of array-like structs, so a message costs about a microsecond to encode or decode. Every signed byte
 string names network, phase, view, sequence and digest: a vote cannot be replayed in another network, phase or view. A
 vote also names the last batch its sender executed and the state after it, so replicas whose states differ see it before
 they commit more.
 
-A message says only what its sender claims. Who the sender is comes from the channel, never from the message.
+A message holds only claims of its sender. Who the sender is comes from the channel, never from the message.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Prepare(Record, frozen=True, tag=2):
 
 
 class Commit(Record, frozen=True, tag=3):
-    """A replica knows that a quorum prepared this batch digest."""
+    """A quorum prepared this batch digest."""
 
     view: Number
     sequence: Number
@@ -109,7 +109,7 @@ class Requests(Record, frozen=True, tag=6):
 class Status(Record, frozen=True, tag=7):
     """Where the sender is; with `ask` the others answer with theirs.
 
-    `active` says that it takes part in `view`, not that it waits for that view to begin; `stable` is its last stable
+    `active`: it takes part in `view`, and does not wait for that view to begin; `stable` is its last stable
     checkpoint, `era` the one after which its set of replicas is in force.
     """
 
@@ -123,10 +123,10 @@ class Status(Record, frozen=True, tag=7):
 
 
 class FetchDecisions(Record, frozen=True, tag=8):
-    """A replica that trails asks for executed batches, `first` to `last`.
+    """A replica that is behind asks for executed batches, `first` to `last`.
 
     A peer whose log no longer reaches back to `first` answers with an `Offer` of its snapshot instead, and with the
-    handovers since `era`, the last that the asker knows.
+    handovers since `era`, the last that the sender has.
     """
 
     first: Number
@@ -151,7 +151,7 @@ class Decisions(Record, frozen=True, tag=9):
 
 
 class Endorsement(Record, frozen=True):
-    """A backup's prepare without what the proposal beside it says already."""
+    """A backup's prepare without the fields that the proposal beside it has already."""
 
     replica: Number
     executed: Number
@@ -249,7 +249,7 @@ class FetchBatches(Record, frozen=True, tag=13):
 
 
 class BatchContent(Record, frozen=True, tag=14):
-    """A batch that somebody proposed once, with all bodies; its digest says which."""
+    """A batch that was proposed once, with all bodies; its digest identifies it."""
 
     sequence: Number
     time_ms: Number

@@ -2,7 +2,7 @@
 executed, in sequence, several in flight.
 
 Prepares are verified up to the quorum, since a prepared certificate is shown to others; commits count by the channel
-that brought them, and their signatures are kept for whoever asks for a proof.
+that brought them, and their signatures are kept for proofs of replies.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pot_lab.consensus.messages import (
     FetchBodies,
     Prepare,
     PrePrepare,
-    Requests,
     Vote,
     batch_digest,
     prepared_proof,
@@ -35,7 +34,7 @@ from pot_lab.consensus.replies import CachedReply
 from pot_lab.consensus.slots import Slot
 from pot_lab.consensus.steps import Broadcast, Executed, SendReply
 from pot_lab.crypto.merkle import merkle_root
-from pot_lab.errors import PotLabError
+from pot_lab.errors import InvariantBroken, PotLabError
 
 _HEADERS_KEPT = 1_024
 
@@ -44,7 +43,7 @@ class NormalCase(ReplicaState):
     """The part that orders and executes batches."""
 
     def _in_window(self, sender: int, message: PrePrepare | Vote) -> bool:
-        """Whether the message is for now; what comes early is kept, what comes late is counted."""
+        """Whether the message is for the current view and window; an early one is kept, a late one is counted."""
         sequence = message.sequence
         if (
             message.view < self.view
@@ -54,12 +53,12 @@ class NormalCase(ReplicaState):
             self.counters["dropped_stale"] += 1
             return False
         if message.view > self.view or self.changing:
-            kept = self._stash.put(LATER_VIEW, sender, message)
+            kept = self._early.put(LATER_VIEW, sender, message)
         elif sequence > self.high or 0 < self._ends < sequence:
-            kept = self._stash.put(BEYOND_WINDOW, sender, message)
+            kept = self._early.put(BEYOND_WINDOW, sender, message)
         else:
             return True
-        self.counters["stashed" if kept else "dropped_stash_full"] += 1
+        self.counters["kept_early" if kept else "dropped_early_full"] += 1
         return False
 
     def _propose(self) -> bool:
@@ -119,7 +118,7 @@ class NormalCase(ReplicaState):
         if slot.proposal is not None and slot.digest == digest:
             for name, body in zip(message.digests, message.bodies, strict=False):
                 if name in slot.missing and request_digest(body) == name:
-                    self._on_requests(Requests((body,)))
+                    self._on_requested(name, body)
             return
         if not self._signed_by(self.primary, PRE_PREPARE, message, digest):
             self.counters["dropped_bad_signature"] += 1
@@ -194,11 +193,12 @@ class NormalCase(ReplicaState):
 
         A proposal that is early waits. One that is late (its way, or this process, was slow) is taken only if this
         replica saw each of its requests in time: then the old time gives none of them a place that it did not have. A
-        replica that just came back cannot tell what was in time while it was away, so it believes the proposals that
+        replica that just came back does not know what was in time while it was away, so it accepts the proposals that
         were open then.
         """
         proposal = slot.proposal
-        assert proposal is not None
+        if proposal is None:
+            raise InvariantBroken("a vote is due for a batch that was not proposed")
         tolerance_ms = self.parameters.time_tolerance_ms
         if slot.renewed:
             return not slot.missing
@@ -259,7 +259,9 @@ class NormalCase(ReplicaState):
         )
         if cast is None:
             slot.votes.count(message)
-            if message.sequence == self.executed + 1:  # a liar has one vote of each kind for it, so delays little
+            if (
+                message.sequence == self.executed + 1
+            ):  # a Byzantine replica has one vote of each kind for it, so delays little
                 self._resending.voted_at_ms = self.now_ms
         elif cast.digest != message.digest:
             self._accuse(sender, signed_vote(cast), signed_vote(message))
@@ -346,7 +348,7 @@ class NormalCase(ReplicaState):
         return True
 
     def _execute(self, sequence: int, time_ms: int, digests: Sequence[bytes], bodies: Sequence[bytes]) -> None:
-        """Run the next decided batch: each request at most once, whoever proposed it again.
+        """Run the next decided batch: each request at most once, however often it was proposed.
 
         Time never runs back: a batch that an older view prepared, or that fills a gap, runs at the time of the batch
         before it where its own is earlier.
@@ -360,7 +362,9 @@ class NormalCase(ReplicaState):
         time_ms = max(time_ms, self.time_ms)
         execution = self._application.execute(Batch(sequence, time_ms, tuple(fresh.values()), self.era))
         if len(execution.replies) != len(fresh):
-            raise AssertionError(f"application gave {len(execution.replies)} replies to {len(fresh)} requests")
+            raise InvariantBroken(
+                "an application does not give each request a reply", seen=len(execution.replies), wanted=len(fresh)
+            )
         answered = tuple(zip(fresh, execution.replies, strict=True))
         for name, reply in answered:
             self.replies.put(CachedReply(name, sequence, time_ms, reply))

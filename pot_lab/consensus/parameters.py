@@ -21,8 +21,8 @@ class ConsensusParameters(Record, frozen=True):
     """Limits of a replica.
 
     Attributes:
-        clock_precision_ms, message_delay_ms: how far a proposed time may lie from a replica's own clock (protocol.md,
-        "One clock"). batch_requests, batch_bytes: the largest batch.
+        clock_precision_ms, message_delay_ms: how far a proposed time may lie from a replica's own clock.
+        batch_requests, batch_bytes: the largest batch.
         request_bytes: the largest request.
         in_flight: batches that the primary keeps open at once; what queues meanwhile makes the next batch larger.
         beside_requests: a batch beside an open one has at least so many requests for each replica (Nagle's rule, RFC
@@ -37,14 +37,14 @@ class ConsensusParameters(Record, frozen=True):
         body_delay_ms: how long a replica waits for bodies that clients send to everyone before it asks the primary (so
             many times that for each whole 16 replicas).
         resend_ms: how long without a vote until a replica repeats its own.
-        status_ms: how often an idle replica tells the others where it is (so many times that for each whole 16
+        status_ms: how often an idle replica reports its position to the others (so many times that for each whole 16
             replicas).
-        catch_up_delay_ms: how long a replica may trail before it asks for decisions.
+        sync_delay_ms: how long a replica may be behind before it asks for decisions.
         fetch_timeout_ms: how long it waits for them.
         request_timeout_ms: how long a primary may let admitted requests, an open batch or a due deadline wait (so many
-        times that for each whole 16 replicas); doubles with each change of view that brings nothing.
+            times that for each whole 16 replicas); doubles with each change of view that brings nothing.
         snapshot_batches, snapshot_bytes: after so many batches, or so many bytes in them, a checkpoint comes with a
-        snapshot, and the log below it goes (equal in all replicas of a network).
+            snapshot, and the log below it is dropped (equal in all replicas of a network).
         chunk_bytes: the size of the parts in which snapshots travel (equal in all replicas of a network).
     """
 
@@ -67,7 +67,7 @@ class ConsensusParameters(Record, frozen=True):
     body_delay_ms: int = 25
     resend_ms: int = 500
     status_ms: int = 1_000
-    catch_up_delay_ms: int = 150
+    sync_delay_ms: int = 150
     fetch_timeout_ms: int = 1_000
     request_timeout_ms: int = 1_500
     snapshot_batches: int = 512
@@ -88,7 +88,7 @@ class ConsensusParameters(Record, frozen=True):
         """Raise BadParameters unless every limit is positive and a batch has room for the largest request."""
         for name in self.__struct_fields__:
             if getattr(self, name) < 0 or (getattr(self, name) == 0 and name not in _MAY_BE_0):
-                raise BadParameters(f"{name} is no limit", seen=getattr(self, name), wanted="a positive number")
+                raise BadParameters(f"{name} is not a limit", seen=getattr(self, name), wanted="a positive number")
         if self.batch_bytes < self.request_bytes:
             raise BadParameters(
                 "a batch has no room for the largest request", seen=self.batch_bytes, wanted=f">= {self.request_bytes}"

@@ -1,7 +1,7 @@
 """A result that anyone can check alone: q replicas' signatures over what a batch left behind, and a path to one reply.
 
-Replicas chain their states: each covers the one before, the batch, and the roots of its replies and events. So whoever
-knows the replicas' addresses believes a reply that hangs under a state which q of them signed as a result, without
+Replicas chain their states: each covers the one before, the batch, and the roots of its replies and events. So a
+client that knows the replicas' addresses accepts a reply that hangs under a state which q of them signed, without
 asking any of them, whenever and wherever; the hashes and signatures are such that a contract can do the same. Votes
 come before execution and cannot carry this; a replica signs it when somebody asks.
 """
@@ -110,7 +110,7 @@ def verify(proof: ReplyProof, network_id: bytes, addresses: Sequence[bytes], req
 def assemble(
     parts: Iterable[ReplyProof], network_id: bytes, addresses: Sequence[bytes], *, era: int = 0
 ) -> ReplyProof | None:
-    """Join replicas' parts that say the same into a proof; None while fewer than q of them do."""
+    """Join replicas' parts that state the same into a proof; None while fewer than q of them do."""
     needed = quorum(len(addresses))
     alike: dict[bytes, dict[int, Attestation]] = {}
     for part in parts:

@@ -1,7 +1,7 @@
 """What a replica writes down so that it never contradicts itself, whenever its process ends.
 
 `Accepted` and `Prepared` are on disk before the votes in them are sent, `Changing` before the view change is, `Entered`
-before any vote of the new view. The others may follow later: whatever of them is lost is learned again from the others,
+before any vote of the new view. The others may follow later: whatever of them is lost is fetched again from the others,
 whose logs hold the votes. Records are read back in the order they were written.
 """
 
@@ -68,20 +68,20 @@ class Changing(Record, frozen=True, tag=6):
 
 
 class Entered(Record, frozen=True, tag=7):
-    """This replica takes part in a view now; the new view says what was proposed again, the changes prove it."""
+    """This replica takes part in a view now; the new view names what was proposed again, the changes prove it."""
 
     new_view: NewView
     changes: tuple[ViewChange, ...]
 
 
 class Stabilised(Record, frozen=True, tag=8):
-    """A checkpoint became stable. First of a log, it says which snapshot the log goes on from."""
+    """A checkpoint became stable. As the first record of a log it names the snapshot that the log goes on from."""
 
     proof: CheckpointProof
 
 
 class Succeeded(Record, frozen=True, tag=9):
-    """Another set of replicas is in force; kept for good, for whoever comes later."""
+    """Another set of replicas is in force; kept for good, for replicas that join later."""
 
     handover: Handover
 

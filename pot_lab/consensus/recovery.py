@@ -1,6 +1,6 @@
-"""Coming back after the process ended: the snapshot, then the log decide what this replica has said and done.
+"""Recovery after the process ended: the snapshot, then the log decide what this replica has signed and executed.
 
-Votes that were on disk may have been heard, so they are taken up again, the same bytes; decided batches run again.
+Votes that were on disk may have been received, so they are sent again, the same bytes; decided batches run again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Recovery(ReplicaState):
             self._replay(record)
         if input_.final:
             if self.succession.of(self.era) is None:
-                raise BadLog("a log does not say how its set of replicas came", seen=self.era)
+                raise BadLog("a log lacks the handover to its set of replicas", seen=self.era)
             self.recovered = True
             if self.era:
                 self._effects.append(MembersChanged(self.membership))
@@ -150,5 +150,5 @@ class Recovery(ReplicaState):
                 record.evidence.accused(self.membership.network_id, self._recover_signer),
             )
             self._accused[accused, first.phase, first.view, first.sequence] = None
-            if accused in self.membership.addresses:  # whoever brings it to the ledger may not have done so
+            if accused in self.membership.addresses:  # it may not have been brought to the ledger yet
                 self._effects.append(ReportEquivocation(self.membership.addresses.index(accused), record.evidence))

@@ -8,8 +8,8 @@ effect (`steps.py`).
 Rules that keep it safe:
 - a vote leaves only after the `Persist` before it, and after a restart the log decides which votes exist;
 - prepares are verified up to the quorum, since a prepared certificate is shown to others; commits count by the channel
-  that brought them, and their signatures are kept for whoever asks for a proof;
-- a view that was left is on disk before anyone hears of it, and a replica never votes in it again;
+  that brought them, and their signatures are kept for proofs of replies;
+- a view that was left is on disk before a message about it is sent, and a replica never votes in it again;
 - a sequence is executed on q commits of one view over one digest, or on proof of them, and on nothing less.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 from pot_lab.consensus.admission import Admission
 from pot_lab.consensus.checkpointing import Checkpointing
 from pot_lab.consensus.eras import Eras
-from pot_lab.consensus.log_sync import Trailing
+from pot_lab.consensus.log_sync import LogSync
 from pot_lab.consensus.membership import OUTSIDERS
 from pot_lab.consensus.messages import (
     Attestation,
@@ -42,6 +42,7 @@ from pot_lab.consensus.messages import (
     Stable,
     Status,
     ViewChange,
+    request_digest,
 )
 from pot_lab.consensus.normal_case import NormalCase
 from pot_lab.consensus.proof import NoProof, ReplyProof, reply_leaf
@@ -52,10 +53,10 @@ from pot_lab.crypto.merkle import merkle_proof, merkle_root
 
 _STOOD_STILL_MS = 250
 _FOR_ALL = (Status, FetchDecisions, Decisions, Stable, Offer, FetchChunk, Chunk)
-"""What a peer without a seat may say: it fetches, or shows what is proved."""
+"""The messages of a peer without a seat: it fetches, or shows what is proved."""
 
 
-class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Trailing, Recovery):
+class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, LogSync, Recovery):
     """A replica of one network.
 
     Args:
@@ -109,7 +110,7 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Traili
             if self.halted:
                 break
             if self.era == era or not isinstance(input_, Received):  # else its sender is another set's index
-                self._take(input_)
+                self._dispatch(input_)
         if self.recovered and not self.halted:
             if self._suspicion is not None:
                 self.counters["suspected_" + self._suspicion] += 1
@@ -122,11 +123,11 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Traili
         effects, self._effects = self._effects, []
         return effects
 
-    def _take(self, input_: Input) -> None:
+    def _dispatch(self, input_: Input) -> None:
         if isinstance(input_, Received):
             self._receive(input_.sender, input_.message)
         elif isinstance(input_, Submitted):
-            self._submit(input_.request, input_.spread)
+            self._submit(input_.request, input_.spread, input_.digest or request_digest(input_.request))
         elif isinstance(input_, Tick):
             self._tick(input_.now_ms)
         elif isinstance(input_, Restored):
@@ -135,8 +136,8 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Traili
             self._recover(input_)
 
     def _tick(self, clock_ms: int) -> None:
-        """Take the time. A replica that should have been woken long ago stood still, and blames nobody for it. One
-        whose clock was set back still waits as long as it meant to, and not until the clock is where it was before.
+        """Take the time. A replica that should have had a turn long ago stood still, and suspects nobody for it. One
+        whose clock was set back waits as long as it would have, and not until the clock is where it was before.
         """
         self._set_back_ms += max(0, self.clock_ms - clock_ms)
         self.now_ms = self._by_own_time(clock_ms)
@@ -195,9 +196,9 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, Traili
                 break
 
     def _keep_time(self) -> None:
-        """Repeat, remind and report when it is time to; say when to wake up next."""
+        """Repeat, remind and report when it is time to; set the timer for the next time."""
         now_ms = self.now_ms
-        wake = [self._catch_up(), self._resend(), self._fetch_bodies(), self._remind(), self._watch()]
+        wake = [self._sync_log(), self._resend(), self._fetch_bodies(), self._remind(), self._watch()]
         if now_ms >= self._status_at_ms:
             self._effects.append(Broadcast(self._own_status(ask=not self.has_seat)))
             self._status_at_ms = now_ms + self.parameters.status_ms * self._pace

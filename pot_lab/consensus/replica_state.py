@@ -1,9 +1,9 @@
 """What a replica holds, and the few things that all its parts do: sign, check, persist, send, stop.
 
 The parts of a replica stand in files of their own and meet in `replica.Replica`: `admission` (requests), `normal_case`
-(a batch's way), `view_transition` (leaving a view, beginning the next), `checkpointing`, `trailing` (learning what the
-others decided) and `recovery` (coming back from the log). They share this state; what one of them asks of another is
-declared at the end of `ReplicaState`, so each can be read alone.
+(a batch's way), `view_transition` (leaving a view, beginning the next), `checkpointing`, `eras` (another set of
+replicas), `log_sync` (what the others decided) and `recovery` (coming back from the log). They share this state; what
+one of them asks of another is declared at the end of `ReplicaState`, so each can be read alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from pot_lab.agreement.application import Application, Seat
 from pot_lab.agreement.evidence import Equivocation
@@ -18,7 +19,7 @@ from pot_lab.agreement.quorum import faulty, quorum, weak_quorum
 from pot_lab.agreement.votes import SignedVote, vote_digest
 from pot_lab.consensus.batching import RequestPool
 from pot_lab.consensus.checkpoint import Checkpoints, Snapshot
-from pot_lab.consensus.early_messages import Early, Stash
+from pot_lab.consensus.early_messages import Early, EarlyMessages
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership, Succession, Verifier
 from pot_lab.consensus.messages import (
     CheckpointProof,
@@ -28,7 +29,6 @@ from pot_lab.consensus.messages import (
     Prepare,
     PreparedProof,
     PrePrepare,
-    Requests,
     Status,
     ViewChange,
     Vote,
@@ -55,7 +55,7 @@ LATER_VIEW = "of a later view"
 
 
 class BadLog(PotLabError):
-    """A replica's own log does not tell one history; it was edited, or belongs to another replica."""
+    """A replica's own log contradicts itself: it was edited, or belongs to another replica."""
 
 
 class StateDiverged(PotLabError):
@@ -116,7 +116,7 @@ class ReplicaState(ABC):
         self._begin_era(membership)
 
     def _begin_era(self, membership: Membership) -> None:
-        """Begin anew with a set of replicas, after its checkpoint: nothing that was said in another era counts.
+        """Begin anew with a set of replicas, after its checkpoint: nothing that was signed in another era counts.
 
         Every replica of the set stands at that checkpoint in view 0, with nothing voted on above it, so an era is a
         PBFT of its own.
@@ -139,7 +139,7 @@ class ReplicaState(ABC):
         self._commits: dict[int, Commit] = {}
         self._claims: dict[int, int] = {}
         self._diverging: dict[int, set[int]] = {}
-        self._stash = Stash(limits.in_flight * 4)
+        self._early = EarlyMessages(limits.in_flight * 4)
         self._proposing.next_sequence = self.executed + 1
 
         self._pace = max(1, self.n // _REPLICAS_A_TIMEOUT)
@@ -212,7 +212,7 @@ class ReplicaState(ABC):
         return self.checkpoints.low
 
     def _suspect(self, reason: str) -> None:
-        """The primary broke a rule for all to see: leave its view at the end of this step."""
+        """The primary provably broke a rule: leave its view at the end of this step."""
         if self.recovered and not self.changing and self._suspicion is None:
             self._suspicion = reason
 
@@ -222,12 +222,10 @@ class ReplicaState(ABC):
         key = (address, first.phase, first.view, first.sequence)
         if key in self._accused or sum(each[0] == address for each in self._accused) >= _EVIDENCE_EACH:
             return
-        liar: bytes
-        try:
-            liar = evidence.accused(self.membership.network_id, self._recover_signer)
-        except PotLabError:
-            liar = b""
-        if liar != address:
+        signer: bytes = b""
+        with suppress(PotLabError):
+            signer = evidence.accused(self.membership.network_id, self._recover_signer)
+        if signer != address:
             self.counters["dropped_bad_signature"] += 1
             return
         self._accused[key] = None
@@ -295,22 +293,22 @@ class ReplicaState(ABC):
         """Whether this era's last batch was executed here, so that nothing is left to do but to end it."""
         return self._ends == self.executed > 0
 
-    def _hear_stashed(self, reason: str, wanted: Callable[[Early], bool]) -> None:
-        """Take up messages that came too early, until one of them ends the era."""
+    def _receive_early(self, reason: str, wanted: Callable[[Early], bool]) -> None:
+        """Process messages that came too early, until one of them ends the era."""
         era = self.era
-        for sender, message in self._stash.take(reason, wanted):
+        for sender, message in self._early.take(reason, wanted):
             if self.era == era:
                 self._receive(sender, message)
 
     def _members_claims(self) -> list[int]:
-        """How far the other replicas of the set say that they are, highest first."""
+        """How far the other replicas of the set report to be, highest first."""
         return sorted((claim for peer, claim in self._claims.items() if peer < OUTSIDERS), reverse=True)
 
     # What the parts ask of each other.
 
     @abstractmethod
-    def _on_requests(self, message: Requests) -> None:
-        """Take bodies that were asked for."""
+    def _on_requested(self, digest: bytes, body: bytes) -> None:
+        """Take a body that a proposal lacks."""
 
     @abstractmethod
     def _checkpoint(self, sequence: int) -> None:
@@ -342,11 +340,11 @@ class ReplicaState(ABC):
 
     @abstractmethod
     def _move_low(self, proof: CheckpointProof) -> None:
-        """Take a proved checkpoint as the low watermark, and let go of what lies below."""
+        """Take a proved checkpoint as the low watermark, and drop what lies below."""
 
     @abstractmethod
     def _execute(self, sequence: int, time_ms: int, digests: Sequence[bytes], bodies: Sequence[bytes]) -> None:
-        """Run the next decided batch: each request at most once, whoever proposed it again."""
+        """Run the next decided batch: each request at most once, however often it was proposed."""
 
     @abstractmethod
     def _prepare(self, slot: Slot, sequence: int) -> Prepare:
@@ -354,7 +352,7 @@ class ReplicaState(ABC):
 
     @abstractmethod
     def _repeat_votes(self) -> None:
-        """Say again what this replica said about the oldest open batches."""
+        """Repeat this replica's votes for the oldest open batches."""
 
     @abstractmethod
     def _restore(self, snapshot: Snapshot, proof: CheckpointProof, data: bytes) -> None:
@@ -370,7 +368,7 @@ class ReplicaState(ABC):
 
     @abstractmethod
     def _enter_again(self, record: Entered) -> None:
-        """Enter a view that the log says was entered."""
+        """Enter a view again that the log holds."""
 
     @abstractmethod
     def _fill(self, sequence: int, time_ms: int, bodies: Sequence[bytes]) -> None:

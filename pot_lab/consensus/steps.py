@@ -1,8 +1,7 @@
 """What goes into a replica's step and what comes out of it, as data.
 
-The runtime turns sockets, clock and disk into inputs and carries effects out: it writes every `Persist` and, when one
-of them is urgent, syncs the disk before anything that came after it is sent. The simulator does the same in virtual
-time.
+The host turns sockets and clock into inputs, and `driver.Driver` carries the effects out: it writes every `Persist`
+and, when one of them is urgent, syncs the disk before anything of the same turn is sent.
 """
 
 from __future__ import annotations
@@ -29,10 +28,17 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """A client's request; with `spread` the client says that it sent it to every replica."""
+    """A client's request.
+
+    Attributes:
+        request: its bytes.
+        spread: the client states that it sent the request to every replica.
+        digest: its `request_digest` where the host has computed it already, or empty.
+    """
 
     request: bytes
     spread: bool = False
+    digest: bytes = b""
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -42,7 +48,7 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class Recovered(msgspec.Struct, frozen=True):
-    """Records of this replica's log, in order, in as many parts as the runtime likes; the first input of all.
+    """Records of this replica's log, in order, in as many parts as the host likes; the first input of all.
 
     A new replica gets one final part without records.
     """
@@ -84,7 +90,7 @@ class Broadcast(msgspec.Struct, frozen=True):
 
 
 class SendReply(msgspec.Struct, frozen=True):
-    """A request was executed (now, or before: a retry); whoever asked for it may know."""
+    """A request was executed (now, or before: a retry): the clients that submitted it get the reply."""
 
     digest: bytes
     sequence: int
@@ -150,7 +156,7 @@ class SetTimer(msgspec.Struct, frozen=True):
 
 
 class ReportEquivocation(msgspec.Struct, frozen=True):
-    """A replica equivocated; the runtime hands the evidence to whoever brings it to the ledger."""
+    """A replica equivocated; the host brings the evidence to the ledger."""
 
     accused: int
     evidence: Equivocation
@@ -159,8 +165,8 @@ class ReportEquivocation(msgspec.Struct, frozen=True):
 class MembersChanged(msgspec.Struct, frozen=True):
     """Another set of replicas is in force: indices in later inputs and effects are this set's.
 
-    The runtime reaches the new ones, lets go of the old ones, and stops once `membership.index` says that this replica
-    has no seat any more.
+    The host connects to the new ones, disconnects from the old ones, and stops once `membership.index` is `NO_SEAT`:
+    this replica has no seat any more.
     """
 
     membership: Membership

@@ -1,12 +1,12 @@
 """How a set of replicas leaves a primary that does not do its work (Castro and Liskov 1999, section 4.4).
 
-A replica that leaves a view says so in a signed `ViewChange` with all that it prepared above its last stable
+A replica that leaves a view sends a signed `ViewChange` with all that it prepared above its last stable
 checkpoint. The next primary takes q of them and begins its view with a `NewView`: it names them by digest, so that it
 stays small, and proposes again what follows from them (`plan`). Every backup computes the same plan from the same view
 changes, and takes nothing else. A batch that was committed anywhere was prepared by q replicas, so one of any q view
 changes shows it: it keeps its place. A place that nobody shows prepared, below one that is, gets a null batch.
 
-Pure rules and bounded collections; when to change is `Patience`'s to say, what to send is the replica's.
+Pure rules and bounded collections; `Patience` decides when to change, the replica what to send.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def check_new_view(message: NewView, changes: Collection[ViewChange], verifier: 
 
 
 class ViewChanges:
-    """The view changes that were heard and checked: each replica's highest, and those that a new view names."""
+    """The view changes that were received and checked: each replica's highest, and those that a new view names."""
 
     def __init__(self, n: int) -> None:
         self._n = n
@@ -121,8 +121,8 @@ class ViewChanges:
         self._pending: dict[int, tuple[NewView, int]] = {}
         self._named: dict[bytes, ViewChange] = {}
 
-    def wants(self, message: ViewChange) -> bool:
-        """Whether this one is news, worth the check of its signatures."""
+    def is_news(self, message: ViewChange) -> bool:
+        """Whether this one is new, so that its signatures are worth a check."""
         known = self._highest.get(message.replica)
         return known is None or known.view < message.view or self._is_named(content_digest(message))
 
@@ -147,7 +147,7 @@ class ViewChanges:
         return [change for _, change in sorted(self._highest.items()) if change.view == view]
 
     def at_least(self, view: int) -> int:
-        """How many replicas want this view or a later one."""
+        """How many replicas ask for this view or a later one."""
         return sum(change.view >= view for change in self._highest.values())
 
     def joinable(self, view: int, f: int) -> int | None:
@@ -189,7 +189,7 @@ class ViewChanges:
 
 
 class Patience:
-    """How long a replica waits for its primary: doubling from view to view, until something is executed again."""
+    """The timeout of a primary: doubling from view to view, until something is executed again."""
 
     def __init__(self, timeout_ms: int) -> None:
         self._timeout_ms = timeout_ms
@@ -202,12 +202,12 @@ class Patience:
         return self._timeout_ms << min(max(0, self._changes - 1), _LONGEST_BACK_OFF)
 
     def left_view(self) -> None:
-        """A view was given up: the next one gets longer."""
+        """A view was left: the timeout of the next one is longer."""
         self._changes += 1
         self._since_ms = None
 
     def executed(self) -> None:
-        """Something was executed: patience is back."""
+        """Something was executed: the timeout is back at its first value."""
         self._changes = 0
         self._since_ms = None
 
@@ -221,11 +221,11 @@ class Patience:
             self._since_ms = min(self._since_ms + by_ms, now_ms)
 
     def half_spent(self, now_ms: int) -> bool:
-        """Whether half of it is gone."""
+        """Whether half of the timeout has passed."""
         return self._since_ms is not None and now_ms >= self._since_ms + self.timeout_ms // 2
 
     def until(self, now_ms: int, waiting: bool) -> int | None:
-        """When patience ends; None while there is nothing to wait for."""
+        """When the timeout ends; None while there is nothing to wait for."""
         if not waiting:
             self._since_ms = None
             return None

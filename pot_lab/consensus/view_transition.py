@@ -1,7 +1,7 @@
 """Leaving a view and beginning the next (Castro and Liskov 1999, section 4.4); `view_change` has the rules.
 
-A view that was left is on disk before anyone hears of it, and a replica never votes in it again. What was prepared is
-shown to the next primary, proposed again by digest, and fetched by whoever lacks it.
+A view that was left is on disk before a message about it is sent, and a replica never votes in it again. What was
+prepared is shown to the next primary, proposed again by digest, and fetched by replicas that lack it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pot_lab.consensus.replica_state import LATER_VIEW, RESEND_BACK_OFF, RESEND_
 from pot_lab.consensus.slots import Slot
 from pot_lab.consensus.steps import Broadcast, ServeDecisions
 from pot_lab.consensus.view_change import BadViewChange, Plan, check_new_view, check_view_change, null_digest, plan
+from pot_lab.errors import InvariantBroken
 
 _CONTENTS_EACH = 8
 
@@ -65,7 +66,7 @@ class ViewTransition(ReplicaState):
             del contents[oldest]
 
     def _change_view(self, view: int) -> None:
-        """Leave for `view`: say so, with everything that was prepared above the stable checkpoint."""
+        """Leave for `view`: send a view change with everything that was prepared above the stable checkpoint."""
         self._leave_view()
         self.view, self.changing = view, True
         self._patience.left_view()
@@ -99,7 +100,7 @@ class ViewTransition(ReplicaState):
                 self._send(sender, self._entered.new_view)
             self.counters["dropped_stale"] += 1
             return
-        if message.replica == self.index or not self._changes.wants(message):
+        if message.replica == self.index or not self._changes.is_news(message):
             return
         try:
             check_view_change(message, self._verifier, self.succession, self.parameters.window)
@@ -221,9 +222,9 @@ class ViewTransition(ReplicaState):
                 if vote.sequence <= self.high:
                     self._vote_again(slot, vote.sequence)
             elif vote.digest == null_digest(vote.sequence):
-                self._adopt(slot, 0, ())
+                self._adopt(slot, 0, (), ())
             elif (content := self._content(vote.sequence, vote.digest)) is not None:
-                self._adopt(slot, content.time_ms, content.bodies)
+                self._adopt(slot, content.time_ms, content.digests, content.bodies)
             else:
                 missing.append(BatchName(vote.sequence, vote.digest))
         if not live:
@@ -233,10 +234,10 @@ class ViewTransition(ReplicaState):
                 self._send(peer, FetchBatches(tuple(missing)))
         for entry in self.pool:
             entry.forward_ms, entry.overtaken_at = self.now_ms + self.parameters.forward_delay_ms, 0
-        self._hear_stashed(LATER_VIEW, lambda m: m.view <= self.view)
+        self._receive_early(LATER_VIEW, lambda m: m.view <= self.view)
 
     def _enter_again(self, record: Entered) -> None:
-        """Enter a view that the log says was entered."""
+        """Enter a view again that the log holds."""
         self._enter(record, plan(record.changes))
 
     def _holders(self, changes: Sequence[ViewChange], missing: Sequence[BatchName]) -> list[int]:
@@ -267,11 +268,11 @@ class ViewTransition(ReplicaState):
             if self.recovered:
                 self._effects.append(Broadcast(vote))
 
-    def _adopt(self, slot: Slot, time_ms: int, bodies: Sequence[bytes]) -> None:
-        """Give a batch that is proposed again its content."""
+    def _adopt(self, slot: Slot, time_ms: int, digests: tuple[bytes, ...], bodies: Sequence[bytes]) -> None:
+        """Give a batch that is proposed again its content: its time, and its requests with their digests."""
         vote = slot.vote
-        assert vote is not None
-        digests = tuple(map(request_digest, bodies))
+        if vote is None:
+            raise InvariantBroken("a batch without a proposal is given content", seen=time_ms)
         slot.proposal = PrePrepare(
             vote.view, vote.sequence, time_ms, digests, tuple(bodies), vote.executed, vote.state, vote.signature
         )
@@ -285,9 +286,10 @@ class ViewTransition(ReplicaState):
         slot = self._slots.get(sequence)
         if slot is None or slot.vote is None or slot.proposal is not None or slot.executed:
             return
-        if batch_digest(sequence, time_ms, tuple(map(request_digest, bodies))) == slot.digest:
+        digests = tuple(map(request_digest, bodies))
+        if batch_digest(sequence, time_ms, digests) == slot.digest:
             self.counters["batches_filled"] += 1
-            self._adopt(slot, time_ms, bodies)
+            self._adopt(slot, time_ms, digests, bodies)
 
     def _on_fetch_batches(self, sender: int, message: FetchBatches) -> None:
         for name in message.batches[: 2 * RESEND_SLOTS]:
@@ -302,12 +304,13 @@ class ViewTransition(ReplicaState):
                 self._send(sender, BatchContent(name.sequence, proposal.time_ms, proposal.bodies))
 
     def _watch(self) -> int | None:
-        """Time the primary; leave its view when it lets work lie. Returns when to look again."""
+        """Leave the primary's view when work is overdue. Returns when to look again."""
         now_ms = self.now_ms
         if not self.has_seat:
             return None
         if self.changing:
-            assert self._own_change is not None
+            if self._own_change is None:
+                raise InvariantBroken("a view was left without a view change", seen=self.view)
             if now_ms >= self._own_change_at_ms:
                 self._effects.append(Broadcast(self._own_change))
                 self._resending.after_ms = min(

@@ -1,7 +1,7 @@
 """The clock of one host: wrong by a skew, wrong by more each second, or set wrong by somebody.
 
 A replica's `Tick` carries what this clock shows. The network tolerates clocks that are within `clock_precision_ms` of
-each other (protocol.md, "One clock"); what is further off counts as a fault of that host.
+each other; what is further off counts as a fault of that host.
 """
 
 from __future__ import annotations

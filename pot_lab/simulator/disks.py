@@ -4,8 +4,8 @@ Three places a record can be in: the process's memory, the operating system's, t
 first; a power cut the second too, but for a beginning of it that may end in the middle of a record. Reading back checks
 each record's CRC and does as the aggregator's log does (`network/aggregator/durable_log.py`): it cuts a torn tail, and
 refuses a log that is damaged before records that are whole. Snapshots are files beside the log; replacing the log is
-all or nothing. A full disk takes nothing more and keeps what it has. `Journal` is the log's index: which record decided
-which batch.
+all or nothing. A full disk takes nothing more and keeps what it has. `SimulatedJournal` is the log's index: which
+record decided which batch.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _flipped(data: bytes, random: Random) -> bytes:
     return bytes(changed)
 
 
-class Journal:
+class SimulatedJournal:
     """A replica's records on its disk, and where each decided batch stands among them (`driver.Journal`).
 
     A compaction is carried out at its place among the effects (`replace_log`): what is served before it is still there.

@@ -30,7 +30,7 @@ from pot_lab.consensus.steps import (
 )
 from pot_lab.errors import InvariantBroken, PotLabError
 from pot_lab.simulator.clocks import Clock
-from pot_lab.simulator.disks import Disk, Full, Journal
+from pot_lab.simulator.disks import Disk, Full, SimulatedJournal
 from pot_lab.simulator.hosts import Directory, Machine, Observed, Program
 from pot_lab.simulator.links import Frame
 from pot_lab.simulator.virtual_time import MILLISECOND_US, EventQueue
@@ -261,7 +261,7 @@ class Process:
         self.application = Observed(program.make_application())
         self.replica = program.make_replica(node.index, self.application)
         self.members = self.replica.membership
-        self.journal = Journal(node.disk)
+        self.journal = SimulatedJournal(node.disk)
         self.driver = Driver(self.replica, self.journal, self)
         self._inputs: list[Input] = []
         self._requests: list[tuple[int, bytes, bool]] = []
@@ -322,8 +322,9 @@ class Process:
         node.counts["turns"] += 1
         inputs, self._inputs = self._inputs, []
         for client, request, spread in self._requests:
-            self._waiting[request_digest(request)].append(client)
-            inputs.append(Submitted(request, spread))
+            digest = request_digest(request)
+            self._waiting[digest].append(client)
+            inputs.append(Submitted(request, spread, digest))
         self._requests = []
         inputs += [Submitted(request) for request in self._requests_of_duties()]
         if node.behaviour is not None:

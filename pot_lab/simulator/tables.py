@@ -221,7 +221,7 @@ def _parameters(transactions: int, n: int, bits_per_s: int, model: str) -> Conse
         inline_bytes=0,
         forward_delay_ms=patience_ms,
         resend_ms=patience_ms,
-        catch_up_delay_ms=patience_ms,
+        sync_delay_ms=patience_ms,
         fetch_timeout_ms=2 * patience_ms,
         pending_ttl_ms=100 * patience_ms,
     )

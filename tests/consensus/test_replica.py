@@ -495,7 +495,7 @@ def test_messages_of_later_views_and_far_sequences_are_kept_within_bounds() -> N
         cluster.deliver(2, 1, encode_message(vote))
         far = Commit(0, 10_000 + number, bytes(32), 0, replica.state, 2, bytes(65))
         cluster.deliver(2, 1, encode_message(far))
-    assert len(replica._stash) == 2 * 4 * cluster.parameters.in_flight
+    assert len(replica._early) == 2 * 4 * cluster.parameters.in_flight
     assert len(replica._slots) == 0
     request = make_request(1, 0)
     cluster.submit(request)
@@ -526,7 +526,7 @@ def test_nothing_that_one_liar_says_stops_a_replica_or_grows_in_it(sent: list[tu
     cluster.run(3_000)
     assert not cluster.halts
     assert len(node.replica._slots) <= cluster.parameters.window
-    assert len(node.replica._stash) <= 2 * 4 * cluster.parameters.in_flight
+    assert len(node.replica._early) <= 2 * 4 * cluster.parameters.in_flight
     request = make_request(1, 2**60)
     cluster.submit(request)
     cluster.run_until(lambda: cluster.answered(request))
@@ -636,7 +636,7 @@ def test_a_replica_refuses_anothers_key_and_limits_that_cannot_work() -> None:
 # Catching up.
 
 
-def trailing(cluster: Cluster, index: int = 3) -> Node:
+def lagging(cluster: Cluster, index: int = 3) -> Node:
     """A replica that was away while the others executed 200 requests."""
     cluster.run(100)
     node = cluster.nodes[index]
@@ -650,7 +650,7 @@ def trailing(cluster: Cluster, index: int = 3) -> Node:
 
 def test_a_replica_that_was_away_fetches_what_it_missed() -> None:
     cluster = Cluster(4)
-    node = trailing(cluster)
+    node = lagging(cluster)
     node.start()
     cluster.run(1_500)
     assert len(set(cluster.heights())) == 1
@@ -662,7 +662,7 @@ def test_a_replica_that_was_away_fetches_what_it_missed() -> None:
 
 def test_a_replica_catches_up_while_the_others_go_on_and_then_votes_again() -> None:
     cluster = Cluster(4)
-    node = trailing(cluster)
+    node = lagging(cluster)
     node.start()
     for nonce in range(200, 400):
         cluster.submit(make_request(1, nonce))
@@ -680,7 +680,7 @@ def test_a_replica_catches_up_while_the_others_go_on_and_then_votes_again() -> N
 )
 def test_decisions_without_proof_are_not_believed_and_another_peer_is_asked(lie: str) -> None:
     cluster = Cluster(4)
-    node = trailing(cluster)
+    node = lagging(cluster)
 
     def tamper(sender: int, to: int, data: bytes) -> bytes:
         message = decode_message(data, limit_bytes=1 << 24)
@@ -715,7 +715,7 @@ def test_decisions_without_proof_are_not_believed_and_another_peer_is_asked(lie:
 def test_without_valid_certificates_f_plus_one_peers_alike_are_believed() -> None:
     """A liar's bad signatures may stand in everyone's certificates; then f+1 replicas' word counts."""
     cluster = Cluster(4)
-    node = trailing(cluster)
+    node = lagging(cluster)
     asked: set[int] = set()
 
     def tamper(sender: int, to: int, data: bytes) -> bytes:

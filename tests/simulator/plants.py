@@ -12,7 +12,7 @@ import msgspec
 from pot_lab.agreement.application import Batch, Execution, RequestId
 from pot_lab.agreement.quorum import faulty
 from pot_lab.agreement.votes import vote_digest
-from pot_lab.consensus.early_messages import Stash
+from pot_lab.consensus.early_messages import EarlyMessages
 from pot_lab.consensus.membership import OUTSIDERS, Membership, Verifier
 from pot_lab.consensus.messages import (
     NO_SIGNATURE,
@@ -169,12 +169,12 @@ class WindowOneHigher(Replica):
         self.parameters = msgspec.structs.replace(self.parameters, window=self.parameters.window + 1)
 
 
-class EndlessStash(Replica):
+class UnboundedEarlyMessages(Replica):
     """Early messages are kept without a limit."""
 
     def __init__(self, *arguments: object, **keywords: object) -> None:
         super().__init__(*arguments, **keywords)
-        self._stash = Stash(1 << 30)
+        self._early = EarlyMessages(1 << 30)
 
 
 class HidesWhatItPrepared(Replica):

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from pot_lab.consensus import membership, records, view_change
-from pot_lab.consensus import snapshot_fetch as catch_up
+from pot_lab.consensus import membership, records, snapshot_fetch, view_change
 from pot_lab.simulator.byzantine import (
     BadCheckpoints,
     BadTimes,
@@ -100,7 +99,9 @@ BUGS: dict[str, Bug] = {
     "retries answered wrongly": Bug({"make_replica": plants.AnswersRetriesWrongly}, ("acknowledged",), "network"),
     "upper watermark too high": Bug({"make_replica": plants.HighUpperWatermark}, ("memory",), liars={2: [Flood]}),
     "high watermark off by one": Bug({"make_replica": plants.WindowOneHigher}, ("window",), "network"),
-    "stash without a limit": Bug({"make_replica": plants.EndlessStash}, ("memory",), liars={2: [Flood]}),
+    "early messages without a limit": Bug(
+        {"make_replica": plants.UnboundedEarlyMessages}, ("memory",), liars={2: [Flood]}
+    ),
     "missing fsync": Bug({"make_disk": plants.NeverSynced}, ("word", "agreement", "acknowledged"), "crashes"),
     "sent before it is on disk": Bug(
         {"make_node": plants.SendsFirst}, ("word", "agreement", "acknowledged"), "crashes"
@@ -137,7 +138,7 @@ BUGS: dict[str, Bug] = {
         "partitions",
         liars={1: [BadCheckpoints]},
         seeds=60,
-        patches=((catch_up.SnapshotFetch.take, plants.believed_chunk),),
+        patches=((snapshot_fetch.SnapshotFetch.take, plants.believed_chunk),),
     ),
     "compaction drops votes": Bug(
         {},

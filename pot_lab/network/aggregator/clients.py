@@ -150,8 +150,9 @@ class ClientService:
         for _ in range(min(QUESTIONS_A_TURN, len(self._queue))):
             route, question = self._queue.take()
             if isinstance(question, Submit):
-                self._waiting.add(request_digest(question.request), route, now_ms)
-                submitted.append(Submitted(question.request, question.spread))
+                digest = request_digest(question.request)
+                self._waiting.add(digest, route, now_ms)
+                submitted.append(Submitted(question.request, question.spread, digest))
             elif isinstance(question, Query):
                 self._counters["queries"] += 1
                 self._answers.append((route, self._answerer.query(question)))
