@@ -87,8 +87,8 @@ def run_demo(
         kill_backup: kill one aggregator with -9 while the order runs, and start it again.
         report: gets a line for everything that happens.
     Raises:
-        DemoFailed: the folder is not empty, a miner ended early, the order did not end settled, not everybody claimed
-            its pay, or the model's score has other bits. Everything was stopped.
+        DemoFailed: the folder is not empty, a miner ended early, the order did not end settled, an account did not
+            claim its pay, or the model's score has other bits. Everything was stopped.
     """
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Which network and which account are meant: a file, a testnet's name, the environment, or what runs on this host."""
+"""Find the network and the account: by a file, a testnet's name, the environment, or what runs on this host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBE_TIMEOUT_S = 0.5
 
 
 def find_network(network: str | Path | None = None) -> tuple[Path, Testnet | None]:
-    """The `network.toml` that is meant, and the testnet that it belongs to, if it is one of this host's.
+    """The chosen `network.toml`, and the testnet that it belongs to, if it is one of this host's.
 
     Args:
         network: a file, a testnet's name, or None: `$POT_LAB_NETWORK`, else the testnet that runs here.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import configparser
+import graphlib
 import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+import grimp
+import pytest
 
 ROOT = Path(__file__).parent.parent
 MOST_LINES = 500
@@ -41,6 +45,48 @@ def fields(node: ast.ClassDef) -> set[str]:
         and isinstance(each.value, ast.Name)
         and each.value.id == "self"
     }
+
+
+def test_no_class_has_more_fields_than_can_be_kept_in_mind() -> None:
+    counts = {f"{path}: {node.name}": len(fields(node)) for path, node in classes() if node.name not in BUT_FOR}
+    assert {name: count for name, count in counts.items() if count > MOST_FIELDS} == {}
+
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def public_definitions(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, Definition]]:
+    """Public functions and classes, and the public members of those classes, by their dotted names."""
+    for node in body:
+        if isinstance(node, Definition) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from public_definitions(node.body, f"{prefix}{node.name}.")
+
+
+def repeats_another(node: Definition) -> bool:
+    """Whether a definition only completes another of its name: an overload, or a property's setter."""
+    names = [ast.unparse(each) for each in node.decorator_list]
+    return any(name.endswith(("overload", ".setter")) for name in names)
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    silent = [
+        f"{path}:{node.lineno}: {name}"
+        for path, tree in trees().items()
+        for name, node in public_definitions(tree.body)
+        if not repeats_another(node) and not ast.get_docstring(node)
+    ]
+    assert silent == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("pot_lab", exclude_type_checking_imports=True, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_no_import_contract_has_an_exception() -> None:

@@ -1,4 +1,4 @@
-"""What several commands share: options, the network and account that are meant, messages, interrupts."""
+"""What several commands share: options, the chosen network and account, messages, interrupts."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def connect_lab(network: str | None, account: str | None) -> Lab:
     """Connect to the network as the account, as a notebook would, but start no testnet.
 
     Raises:
-        NoTestnet, BadConfig, UnknownAccount: what was named cannot be used.
+        NoTestnet, BadConfig, UnknownAccount: the network or the account cannot be used.
     """
     from pot_lab.notebook.lab import connect
 
@@ -107,7 +107,7 @@ def network_and_account(network: str | None, account: str | None, default: str) 
     Args:
         default: name of the account if neither the option nor `$POT_LAB_ACCOUNT` names one.
     Raises:
-        NoTestnet, BadConfig, UnknownAccount: what was named cannot be used.
+        NoTestnet, BadConfig, UnknownAccount: the network or the account cannot be used.
     """
     from pot_lab.discovery import find_network, open_account
     from pot_lab.network.config import NetworkConfig

@@ -7,7 +7,7 @@ from click.shell_completion import get_completion_class
 
 PROGRAM = "pot-lab"
 COMPLETION_VARIABLE = "_POT_LAB_COMPLETE"
-"""What a shell sets when it asks this program how a line may go on."""
+"""A shell sets it when it runs this program to complete a line."""
 
 
 @click.command

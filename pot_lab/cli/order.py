@@ -19,12 +19,12 @@ from pot_lab.errors import PotLabError
 )
 @click.option("--train", type=FILE, required=True, metavar="FILE", help="Data set file from pot_lab.pack_dataset.")
 @click.option(
-    "--test", type=FILE, required=True, metavar="FILE", help="The same, for the part nobody sees before the deadline."
+    "--test", type=FILE, required=True, metavar="FILE", help="The same, for the part published after the deadline."
 )
 @click.option("--reward", required=True, metavar="POT", help="For the best model and those who establish it.")
 @click.option("--train-for", required=True, metavar="TIME", help="How long providers may train, e.g. 10min.")
 @click.option("--score", default="accuracy", show_default=True, help="Score function.")
-@click.option("--title", default="", help="Shown to everybody.")
+@click.option("--title", default="", help="Shown to all participants.")
 @click.option("--wait", is_flag=True, help="Return when the order is paid.")
 @network_option
 @account_option

@@ -33,7 +33,7 @@ def seat() -> None:
 def show(network: str | None, as_json: bool) -> None:
     """Show seats, candidates and votes.
 
-    The last line tells whose signatures the chain accepts.
+    The last line shows whose signatures the chain accepts.
     """
     _print_seats(_config(network), as_json)
 
