@@ -27,7 +27,8 @@ TESTNET_PARAMETERS: Mapping[str, Any] = {
     "min_window_ms": 500,
     "usual_windows_ms": [8_000, 8_000, 90_000, 15_000, 8_000, 5_000, 5_000],
 }
-"""Shorter waits than a real network's, since all processes are on one machine. The score window closes early, so it may be long.
+"""Shorter waits than a real network's, since all processes are on one machine. The score window closes early, so it may
+be long.
 """
 CLIENT_POT, MINER_POT = 10_000, 100
 """What each account gets, besides twice its role's least stake."""

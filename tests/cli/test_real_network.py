@@ -1,0 +1,112 @@
+"""Commands on a real testnet: what they print, and that the options mean what they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pot_lab.cli.main import main
+from pot_lab.crypto.identity import format_address
+from pot_lab.testnet.testnet import Testnet
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testnet]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POT_LAB_HOME", str(tmp_path_factory.mktemp("home")))
+        made = Testnet.up("cli", providers=1, validators=0, verifiers=0, durability="flush")
+        try:
+            yield made
+        finally:
+            made.down()
+
+
+@pytest.fixture(autouse=True)
+def at_home(net: Testnet, no_network: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POT_LAB_HOME", str(net.folder.parents[1]))
+
+
+def facts(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    return error
+
+
+def test_the_testnets_status_lists_processes_accounts_and_aggregators(
+    net: Testnet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = facts(capsys, "testnet", "status")
+    assert found["name"] == "cli" and Path(found["network"]) == net.network_file
+    assert found["accounts"] == ["client", "deployer", "provider-0", "treasury"]
+    assert set(found["processes"]) == {"chain", "store", *(f"aggregator-{i}" for i in range(4))}
+    assert all(found["processes"].values())
+    assert [each["index"] for each in found["aggregators"]] == [0, 1, 2, 3]
+    assert all(each["reachable"] for each in found["aggregators"])
+    assert main(["testnet", "status", "--name", "cli"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"testnet cli: {net.network_file}" and lines[-1] == "  accounts: client, provider-0"
+    assert {"  chain: running", "  store: running"} < set(lines)
+    assert "NoTestnet" in refused(capsys, "testnet", "status", "--name", "other")
+    assert "TestnetRunning" in refused(capsys, "testnet", "up", "--name", "cli")
+
+
+def test_a_wallet_shows_balance_and_stakes_of_the_chosen_account(
+    net: Testnet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = facts(capsys, "wallet")
+    assert client["address"] == format_address(net.identity("client").address)
+    assert (client["balance_grains"], client["stakes_grains"], client["earned_grains"]) == (10_000 * 10**9, {}, 0)
+    provider = facts(capsys, "wallet", "show", "--network", "cli", "--account", "provider-0")
+    assert provider["address"] == format_address(net.identity("provider-0").address)
+    assert provider["balance_grains"] == 100 * 10**9 and set(provider["stakes_grains"]) == {"provider"}
+    monkeypatch.setenv("POT_LAB_ACCOUNT", "provider-0")
+    assert facts(capsys, "wallet", "claim") == provider
+    assert main(["wallet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    staked = provider["stakes_grains"]["provider"] // 10**9
+    assert [line.split() for line in lines] == [
+        ["account", provider["address"]],
+        ["balance", "100", "POT"],
+        ["stake", str(staked), "POT", "as", "provider"],
+        ["earned", "0", "POT,", "of", "which", "0", "POT", "claimed"],
+    ]
+    assert "UnknownAccount" in refused(capsys, "wallet", "--account", "nobody")
+
+
+def test_a_stake_leaves_the_balance(net: Testnet, capsys: pytest.CaptureFixture[str]) -> None:
+    before = facts(capsys, "wallet")["balance_grains"]
+    assert facts(capsys, "wallet", "stake", "validator", "150")["balance_grains"] == before - 150 * 10**9
+    with_minimum = facts(capsys, "wallet", "stake", "verifier")["balance_grains"]
+    assert 0 < before - 150 * 10**9 - with_minimum < 10_000 * 10**9
+
+
+def test_without_orders_none_is_listed_and_none_is_found(net: Testnet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert facts(capsys, "orders") == [] and facts(capsys, "orders", "--mine") == []
+    assert main(["orders", "--network", str(net.network_file), "--account", str(net.folder / "accounts/client")]) == 0
+    assert capsys.readouterr().out == "no orders\n"
+    assert "NoSuchOrder: no order's id begins with these digits (seen: ab, wanted: an order" in refused(
+        capsys, "orders", "ab"
+    )
+    assert "UnknownOrder" in refused(capsys, "orders", "0x" + "ab" * 32)
+
+
+def test_seats_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    found = facts(capsys, "seat")
+    assert len(found["seats"]) == 4 and found["quorum"] == 3 and not found["change_pending"]
+    assert facts(capsys, "seat", "show", "--network", "cli") == found
+
+
+def test_a_miner_without_a_stake_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "wallet stake" in refused(capsys, "mine", "provider", "--account", "client")
