@@ -52,7 +52,8 @@ def unnamed_genesis(config: NetworkConfig) -> Genesis:
 
 def parameters_of(table: dict[str, Any]) -> Parameters:
     """Ledger parameters from a table of plain values; whatever is not named keeps its default. Raises BadParameter."""
-    types = typing.get_type_hints(Parameters)
+    # An Address is bytes by another name.
+    types = {name: getattr(hint, "__supertype__", hint) for name, hint in typing.get_type_hints(Parameters).items()}
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name not in types:
