@@ -343,29 +343,55 @@ def _shown(value: Any) -> str:
 
 
 def network_toml() -> str:
-    """The keys of `network.toml`, from the records that check it."""
-    path = PACKAGE / "network" / "config.py"
+    """The keys of `network.toml`: types and defaults from the structs that check it, meanings from the records."""
+    file = importlib.import_module("pot_lab.network.network_file")
+    meanings = {
+        record: {name: meaning for name, _, _, meaning in described_fields(PACKAGE / "network" / "config.py", record)}
+        for record in ("NetworkConfig", "AggregatorEntry", "ChainConfig")
+    }
+    top = meanings["NetworkConfig"]
     out = [
         "# `network.toml`",
         one_line(
             """
-            Everything public that a process must know to join a network. It holds no secret. `pot-lab testnet
-            up` writes one; `$POT_LAB_NETWORK` or `--network` names it.
+            Everything public that a process must know to join a network. It holds no secret. `pot-lab testnet up`
+            writes one; `$POT_LAB_NETWORK` or `--network` names it.
             """
         ),
     ]
-    for title, record in (
-        ("Top level", "NetworkConfig"),
-        ("`[[aggregators]]`", "AggregatorEntry"),
-        ("`[chain]`", "ChainConfig"),
+    for title, struct, known in (
+        ("Top level", file.NetworkTable, {**top, "store": "where blobs are put."}),
+        ("`[[aggregators]]`", file.AggregatorTable, meanings["AggregatorEntry"]),
+        ("`[chain]`", file.ChainTable, meanings["ChainConfig"]),
+        ("`[store]`", file.StoreTable, {"url": top["store_url"]}),
     ):
         rows = [
-            (f"`{name}`", f"`{kind}`", f"`{default}`" if default else "required", meaning)
-            for name, kind, default, meaning in described_fields(path, record)
+            (f"`{field.name}`", _described(field.type), _default(field), known.get(field.name, ""))
+            for field in _fields_of(struct)
         ]
-        out += [f"## {title}", table(("key", "type", "default", "meaning"), rows)]
-    out.append("`[parameters]` may set any of the [parameters](parameters.md) of the ledger's beginning.")
+        out += [f"## {title}", table(("key", "value", "default", "meaning"), rows)]
+    out.append("`[parameters]` may set any of the ledger's first [parameters](parameters.md).")
     return "\n\n".join(out) + "\n"
+
+
+def _fields_of(struct: Any) -> Any:
+    import msgspec
+
+    return msgspec.structs.fields(struct)
+
+
+def _described(annotation: Any) -> str:
+    """What an annotated type's `description` says a value must be."""
+    said = [one.description for one in getattr(annotation, "__metadata__", ()) if getattr(one, "description", None)]
+    return said[0] if said else str(annotation)
+
+
+def _default(field: Any) -> str:
+    if field.required:
+        return "required"
+    if isinstance(field.default, str | int) and field.default != "":
+        return f"`{field.default}`"
+    return "none"
 
 
 # --- score functions ---------------------------------------------------------------------------------------------

@@ -48,7 +48,11 @@ STOP_TIMEOUT_S = 15.0
 
 
 class DemoFailed(PotLabError):
-    """The demo's order did not end settled and paid, or the demo could not begin."""
+    """The demo's order did not end settled and paid, or the demo could not begin.
+
+    What to do: read the logs in the run's folder; with a time-out, run it on a quieter machine or with a longer
+    `--train-for`.
+    """
 
 
 @dataclass(kw_only=True)

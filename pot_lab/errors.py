@@ -50,19 +50,31 @@ def _shown(value: Any) -> str:
 
 
 class Malformed(PotLabError):
-    """Bytes from outside do not have the shape that the rule asks for."""
+    """Bytes from outside do not have the shape that the rule asks for.
+
+    What to do: use a sender of the same version; otherwise report it with the bytes.
+    """
 
 
 class Oversize(PotLabError):
-    """Something from outside is larger than its limit; refused before it was parsed."""
+    """Something from outside is larger than its limit; refused before it was parsed.
+
+    What to do: send less; the message names the limit.
+    """
 
 
 class UnknownScoreFunction(PotLabError):
-    """An order names a score function, a version or parameters of one, that this release does not have."""
+    """An order names a score function, a version or parameters of one, that this release does not have.
+
+    What to do: choose one of the score functions that the message lists, or update the package.
+    """
 
 
 class PortTaken(PotLabError):
-    """Another process listens on this TCP port already."""
+    """Another process listens on this TCP port already.
+
+    What to do: stop the other process, or choose another port.
+    """
 
 
 class InvariantBroken(AssertionError):
@@ -70,6 +82,8 @@ class InvariantBroken(AssertionError):
 
     Not a `PotLabError`: handlers turn those into refusals and go on, and a process whose state is wrong must not go
     on. Raised explicitly, so that `python -O` does not remove it.
+
+    What to do: report it with the message: this is a bug of ours, and going on could lose money.
 
     Args:
         message, seen, wanted: as for `PotLabError`.

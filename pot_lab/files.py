@@ -23,7 +23,10 @@ _RETRY_S = 0.02
 
 
 class FileLocked(PotLabError):
-    """Another process, or another descriptor of this one, holds the lock on a file."""
+    """Another process, or another descriptor of this one, holds the lock on a file.
+
+    What to do: stop the other process; a lock of a process that ended is gone with it.
+    """
 
 
 def replace_durably(path: Path, data: bytes, *, mode: int | None = None) -> None:

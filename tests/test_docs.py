@@ -117,6 +117,8 @@ def test_the_error_list_has_every_error_with_its_rule(generate: ModuleType) -> N
     assert {"PotLabError", "Malformed", "TooLate", "NoTestnet", "WrongServerKey"} <= set(found)
     assert "Lab" not in found
     assert [name for name, error in found.items() if not error.rule or f"| `{name}` | {error.rule} |" not in page] == []
+    bases = {base for error in found.values() for base in error.bases}
+    assert [name for name, error in found.items() if not error.remedy and name not in bases] == []  # "What to do: ..."
 
 
 def test_the_parameter_table_has_every_parameter_and_its_default(generate: ModuleType) -> None:
@@ -127,12 +129,17 @@ def test_the_parameter_table_has_every_parameter_and_its_default(generate: Modul
     assert "| `validators_per_model` | 7 | 1 to 64 |" in page
 
 
-def test_the_network_toml_reference_has_every_key(generate: ModuleType) -> None:
-    from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
+def test_the_network_toml_reference_has_every_key_with_its_meaning(generate: ModuleType) -> None:
+    from pot_lab.network.network_file import AggregatorTable, ChainTable, NetworkTable, StoreTable
 
-    page = generate.network_toml()
-    keys = [key for record in (NetworkConfig, AggregatorEntry, ChainConfig) for key in record.__struct_fields__]
-    assert [key for key in keys if f"| `{key}` |" not in page] == []
+    rows = [row for row in generate.network_toml().splitlines() if row.startswith("| `")]
+    keys = [
+        key for struct in (NetworkTable, AggregatorTable, ChainTable, StoreTable) for key in struct.__struct_fields__
+    ]
+    assert [row.split("`")[1] for row in rows] == keys
+    assert [row for row in rows if row.endswith("|  |")] == []  # each has a meaning
+    assert "| `peer_port` | a TCP port, 1 .. 65535 | required |" in rows[10]
+    assert "| `durability` | fsync or flush | `fsync` |" in rows[6]
 
 
 def test_the_score_function_list_has_every_function(generate: ModuleType) -> None:

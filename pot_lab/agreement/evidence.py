@@ -15,7 +15,10 @@ from pot_lab.errors import PotLabError
 
 
 class NoEquivocation(PotLabError):
-    """Two votes offered as evidence do not contradict each other, or were not signed by one account."""
+    """Two votes offered as evidence do not contradict each other, or were not signed by one account.
+
+    What to do: submit two votes of one account, for the same step, that contradict each other.
+    """
 
 
 class Equivocation(Record, frozen=True):

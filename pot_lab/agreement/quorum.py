@@ -14,7 +14,10 @@ LARGEST_SET = 100
 
 
 class BadReplicaCount(PotLabError):
-    """A set of replicas is too small to tolerate a fault, larger than what is tested, or empty."""
+    """A set of replicas is too small to tolerate a fault, larger than what is tested, or empty.
+
+    What to do: run 4 to 100 aggregators.
+    """
 
 
 def check_size(n: int) -> None:

@@ -28,11 +28,17 @@ _NETWORK_ID = sha256(b"a network made to be measured")
 
 
 class BadSetting(PotLabError):
-    """An argument of a measurement is out of range."""
+    """An argument of a measurement is out of range.
+
+    What to do: choose a value in the range that the message names.
+    """
 
 
 class NetworkFailed(PotLabError):
-    """An aggregator ended, or the aggregators did not all connect."""
+    """An aggregator ended, or the aggregators did not all connect.
+
+    What to do: read the log that the message names; measure again on a quieter machine if it came together too slowly.
+    """
 
 
 def whole_number(name: str, value: int, low: int, high: int) -> int:

@@ -34,7 +34,10 @@ class _State(Record, frozen=True):
 
 
 class UnknownQuestion(PotLabError):
-    """A pool of records has no such query."""
+    """A pool of records has no such query.
+
+    What to do: ask for one of the queries that the message lists.
+    """
 
 
 def signed_record(network_id: bytes, identity: Identity, nonce: int, size_bytes: int) -> bytes:

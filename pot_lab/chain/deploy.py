@@ -25,7 +25,10 @@ _GRANTS_AT_ONCE: Final = 100
 
 
 class BadGenesis(ChainError):
-    """A genesis contradicts itself: more tokens than exist, or a signer without stake."""
+    """A genesis contradicts itself: more tokens than exist, or a signer without stake.
+
+    What to do: change what the message names: the amounts, or the signers.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

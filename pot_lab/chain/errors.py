@@ -16,15 +16,23 @@ class ChainError(PotLabError):
 
 
 class ChainUnreachable(ChainError):
-    """The node does not answer, or not in time. Whether a transaction that was sent is mined is unknown."""
+    """The node does not answer, or not in time. Whether a transaction that was sent is mined is unknown.
+
+    What to do: check the node and `rpc_url` in `network.toml`; look the transaction up before you send it again.
+    """
 
 
 class ChainRefused(ChainError):
-    """The node answered with an error of its own (nonce too low, no coin for gas, unknown method), or malformed."""
+    """The node answered with an error of its own (nonce too low, no coin for gas, unknown method), or malformed.
+
+    What to do: read the node's message; for a missing gas balance, fund the account with the chain's own coin.
+    """
 
 
 class ChainReverted(ChainError):
     """A contract refused the call.
+
+    What to do: the contract's named error says which of its rules refused; see chain.md.
 
     Args:
         name: the contract's named error, e.g. "Insolvent"; "Error" for a text, "Panic" for a failed assertion,
@@ -42,16 +50,28 @@ class ChainReverted(ChainError):
 
 
 class InsufficientBalance(ChainError):
-    """The account holds fewer grains than the call needs; nothing was sent."""
+    """The account holds fewer grains than the call needs; nothing was sent.
+
+    What to do: fund the account, or order for less.
+    """
 
 
 class NotEnoughSignatures(ChainError):
-    """Fewer valid signatures of current signers than the contract's threshold; nothing was sent."""
+    """Fewer valid signatures of current signers than the contract's threshold; nothing was sent.
+
+    What to do: wait until more aggregators have signed; `pot-lab seat` shows who is reachable.
+    """
 
 
 class DeepReorganisation(ChainError):
-    """A block that counted as final left the chain: the confirmation depth is too small for this chain."""
+    """A block that counted as final left the chain: the confirmation depth is too small for this chain.
+
+    What to do: raise `confirmations` in `network.toml`, and have every aggregator use the new file.
+    """
 
 
 class BadArtifact(ChainError):
-    """The compiled contracts in the package are damaged, or do not belong to the sources beside them."""
+    """The compiled contracts in the package are damaged, or do not belong to the sources beside them.
+
+    What to do: reinstall the package, or compile the contracts again (chain.md).
+    """

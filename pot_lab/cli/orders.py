@@ -22,11 +22,17 @@ _ID_DIGITS = 64
 
 
 class NoSuchOrder(PotLabError):
-    """No order's id begins with these digits."""
+    """No order's id begins with these digits.
+
+    What to do: `pot-lab orders` lists what there is.
+    """
 
 
 class AmbiguousOrder(PotLabError):
-    """The ids of several orders begin with these digits."""
+    """The ids of several orders begin with these digits.
+
+    What to do: give more digits of the id; the message lists the candidates.
+    """
 
 
 @click.command

@@ -15,7 +15,10 @@ from pot_lab.errors import PotLabError
 
 
 class QueueFull(PotLabError):
-    """A replica holds as many waiting requests as it may, in all or for one account; the client tries again later."""
+    """A replica holds as many waiting requests as it may, in all or for one account; the client tries again later.
+
+    What to do: wait a moment and submit again; clients do so by themselves.
+    """
 
 
 class Pending:

@@ -11,7 +11,10 @@ from pot_lab.errors import PotLabError
 
 
 class BadParameters(PotLabError):
-    """A replica was given limits that cannot work."""
+    """A replica was given limits that cannot work.
+
+    What to do: set the limit that the message names within its bounds.
+    """
 
 
 _MAY_BE_0 = ("clock_precision_ms", "inline_bytes", "beside_requests", "body_delay_ms")

@@ -23,11 +23,17 @@ from pot_lab.errors import PotLabError
 
 
 class NoProof(PotLabError):
-    """A replica cannot prove a reply: it ran too long ago, or never."""
+    """A replica cannot prove a reply: it ran too long ago, or never.
+
+    What to do: request the proof from another aggregator, soon after the reply.
+    """
 
 
 class BadProof(PotLabError):
-    """A proof does not prove its reply."""
+    """A proof does not prove its reply.
+
+    What to do: do not trust the reply; request it again from the network.
+    """
 
 
 class BatchHeader(Record, frozen=True):

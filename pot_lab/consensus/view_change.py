@@ -32,7 +32,10 @@ _LONGEST_BACK_OFF = 5
 
 
 class BadViewChange(PotLabError):
-    """A view change or new view is not what its rules ask for."""
+    """A view change or new view is not what its rules ask for.
+
+    What to do: nothing: the message is dropped and its sender ignored.
+    """
 
 
 def null_digest(sequence: int) -> bytes:

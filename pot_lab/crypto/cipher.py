@@ -19,7 +19,10 @@ _MAGIC = b"pot-lab/cipher/1\n"
 
 
 class CannotDecrypt(PotLabError):
-    """Ciphertext was changed, cut, or made with another key."""
+    """Ciphertext was changed, cut, or made with another key.
+
+    What to do: check that key and ciphertext belong together; fetch the blob again.
+    """
 
 
 def _nonce(number: int, last: bool) -> bytes:

@@ -37,7 +37,10 @@ _MAX_PBKDF2_ITERATIONS = 10_000_000
 
 
 class WrongPassword(PotLabError):
-    """A keystore did not open with the given password."""
+    """A keystore did not open with the given password.
+
+    What to do: set `POT_LAB_PASSWORD`, or the `password` file beside the keystore, to its password.
+    """
 
 
 def save_keystore(path: Path, identity: Identity, password: str, *, work_factor: int = STANDARD_WORK_FACTOR) -> None:

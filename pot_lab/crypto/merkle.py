@@ -27,7 +27,10 @@ _BLOCK = 1 << 10
 
 
 class BadTree(PotLabError):
-    """A tree cannot be built, or has no such leaf."""
+    """A tree cannot be built, or has no such leaf.
+
+    What to do: ask for a leaf that is in the tree, or build the tree of at least one leaf.
+    """
 
 
 class MerkleProof(Record, frozen=True):

@@ -22,7 +22,10 @@ _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
 
 class CannotOpen(PotLabError):
-    """A sealed box was made for another key or context, or was changed."""
+    """A sealed box was made for another key or context, or was changed.
+
+    What to do: use the key that the box was sealed to, and the same context.
+    """
 
 
 class SealingKey:

@@ -15,7 +15,10 @@ from pot_lab.errors import PotLabError
 
 
 class BadShares(PotLabError):
-    """Shares cannot be made or put together as asked."""
+    """Shares cannot be made or put together as asked.
+
+    What to do: collect as many different shares of one key as the threshold.
+    """
 
 
 class Share(Record, frozen=True):

@@ -6,28 +6,49 @@ from pot_lab.errors import PotLabError
 
 
 class BadJobParameters(PotLabError):
-    """A notebook's parameters must be JSON values under Python names, its id a plain file name."""
+    """A notebook's parameters must be JSON values under Python names, its id a plain file name.
+
+    What to do: pass numbers, texts, booleans, lists and objects, under names that Python accepts.
+    """
 
 
 class NotebookUnusable(PotLabError):
-    """The file is not a notebook that a job can run."""
+    """The file is not a notebook that a job can run.
+
+    What to do: pass the path of a notebook that opens in Jupyter and has a Python kernel.
+    """
 
 
 class JobExists(PotLabError):
-    """The job id is in use."""
+    """The job id is in use.
+
+    What to do: choose another id, or resume the job.
+    """
 
 
 class UnknownJob(PotLabError):
-    """There is no job of this id in this home."""
+    """There is no job of this id in this home.
+
+    What to do: check the id and `POT_LAB_HOME`.
+    """
 
 
 class JobRunning(PotLabError):
-    """The job's process still runs."""
+    """The job's process still runs.
+
+    What to do: wait for it, or cancel it first.
+    """
 
 
 class JobDone(PotLabError):
-    """The job is done; there is nothing to resume."""
+    """The job is done; there is nothing to resume.
+
+    What to do: start a new job.
+    """
 
 
 class StillRunning(PotLabError, TimeoutError):
-    """The job did not end within the time that the caller waits."""
+    """The job did not end within the time that the caller waits.
+
+    What to do: wait longer, or cancel it.
+    """

@@ -17,7 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class BadTestData(PotLabError):
-    """The opened test data is not what the order promised; nobody can score with it."""
+    """The opened test data is not what the order promised; nobody can score with it.
+
+    What to do: nothing: the order ends void without a quorum. If it is your order, order again.
+    """
 
 
 def open_test_data(view: OrderView, download: Callable[[Link], bytes]) -> bytes:

@@ -28,7 +28,10 @@ from pot_lab.files import replace_durably
 
 
 class BadWorkspace(PotLabError):
-    """A folder is not the workspace that the notebook needs, or its files are not what they should be."""
+    """A folder is not the workspace that the notebook needs, or its files are not what they should be.
+
+    What to do: run the notebook by `pot-lab mine`, which fills the folder.
+    """
 
 
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]

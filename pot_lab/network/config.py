@@ -64,7 +64,15 @@ class AggregatorEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The chain that holds the money; contract addresses are 20 bytes. Watchers begin at `first_block`."""
+    """The chain that holds the money.
+
+    Attributes:
+        rpc_url: where a node answers JSON-RPC.
+        chain_id: the number that the chain's transactions are signed for.
+        token, registry, escrow, settlement: the contracts' addresses, 20 bytes each.
+        confirmations: how many blocks must be on top of an event's block before it is attested.
+        first_block: the block from which watchers read.
+    """
 
     rpc_url: str
     chain_id: int

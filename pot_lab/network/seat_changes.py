@@ -28,7 +28,10 @@ from pot_lab.protocol.transactions import Join, Leave, RotateKeys, VoteSeat
 
 
 class NoSeat(PotLabError):
-    """Neither an account nor a key of this folder has a seat among the aggregators."""
+    """Neither an account nor a key of this folder has a seat among the aggregators.
+
+    What to do: check the keys folder; ask for a seat with `pot-lab seat join`.
+    """
 
 
 def join(config: NetworkConfig, keys: Path, listening: tuple[str, int, int]) -> None:

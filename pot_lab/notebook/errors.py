@@ -6,16 +6,28 @@ from pot_lab.errors import PotLabError
 
 
 class BadArgument(PotLabError):
-    """An argument of `Lab.order` cannot be used as it is."""
+    """An argument of `Lab.order` cannot be used as it is.
+
+    What to do: pass what the message wants; nothing was sent or paid.
+    """
 
 
 class BadQuantity(PotLabError):
-    """A duration, an amount of POT or a score cannot be read."""
+    """A duration, an amount of POT or a score cannot be read.
+
+    What to do: write a number with a unit, such as `10min`, or POT with at most 9 decimals.
+    """
 
 
 class NoModel(PotLabError):
-    """The order has no winning model or no released test data, or not yet."""
+    """The order has no winning model or no released test data, or not yet.
+
+    What to do: wait until the order is sealed (`order.wait()`); a void order has none.
+    """
 
 
 class ScoreDiffers(PotLabError):
-    """A score computed here is not the one that the ledger agreed on: one of the two machines is wrong."""
+    """A score computed here is not the one that the ledger agreed on: one of the two machines is wrong.
+
+    What to do: run `pot_lab.scoring.run_self_test()` here; if it passes, report the order.
+    """

@@ -91,7 +91,10 @@ def score_direction(name: str, version: int) -> Direction | None:
 
 
 class BadParameter(PotLabError):
-    """A parameter lies outside its hard bounds."""
+    """A parameter lies outside its hard bounds.
+
+    What to do: choose a value within the bounds; the parameter table lists them.
+    """
 
 
 class Parameters(Record, frozen=True, kw_only=True):

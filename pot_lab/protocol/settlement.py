@@ -50,11 +50,17 @@ _ROLES: Final = 4
 
 
 class NotEncodable(PotLabError):
-    """A value does not fit the static ABI type that the contract gives it."""
+    """A value does not fit the static ABI type that the contract gives it.
+
+    What to do: keep the value within the range of its ABI type.
+    """
 
 
 class BadLeaf(PotLabError):
-    """A payout tree was asked about, or offered, a leaf that it cannot hold."""
+    """A payout tree was asked about, or offered, a leaf that it cannot hold.
+
+    What to do: use an account and an amount that the tree holds.
+    """
 
 
 class Settlement(Record, frozen=True, kw_only=True):

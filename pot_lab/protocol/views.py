@@ -20,7 +20,10 @@ ARGUMENT_LIMIT_BYTES = 1_024
 
 
 class UnknownQuery(PotLabError):
-    """There is no such query."""
+    """There is no such query.
+
+    What to do: update the package, or the aggregators.
+    """
 
 
 class ClaimView(Record, frozen=True, kw_only=True):

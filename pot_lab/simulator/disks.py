@@ -34,11 +34,17 @@ _BITS = 8
 
 
 class Full(PotLabError):
-    """A disk has no room for what is written; it keeps what it had."""
+    """A disk has no room for what is written; it keeps what it had.
+
+    What to do: nothing: the simulated replica stops, as a real one would.
+    """
 
 
 class Damaged(PotLabError):
-    """A log has a broken record before whole ones: votes that were sent are gone from it."""
+    """A log has a broken record before whole ones: votes that were sent are gone from it.
+
+    What to do: nothing: the simulated replica stops, as a real one would.
+    """
 
 
 class Disk:

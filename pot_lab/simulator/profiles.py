@@ -12,7 +12,10 @@ STORM_US = 10 * SECOND_US
 
 
 class UnknownProfile(PotLabError):
-    """There is no profile of this name."""
+    """There is no profile of this name.
+
+    What to do: choose one of the profiles that the message lists.
+    """
 
 
 @dataclass(frozen=True)

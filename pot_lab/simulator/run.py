@@ -28,19 +28,31 @@ _SEEDS_A_TASK = 4
 
 
 class BadSeeds(PotLabError):
-    """A range of seeds cannot be read."""
+    """A range of seeds cannot be read.
+
+    What to do: write `A..B` with A not above B.
+    """
 
 
 class UnknownFault(PotLabError):
-    """No seed that was run has the fault that was to be left out."""
+    """No seed that was run has the fault that was to be left out.
+
+    What to do: leave out a fault that the run lists.
+    """
 
 
 class BadProcesses(PotLabError):
-    """So many processes cannot be run."""
+    """So many processes cannot be run.
+
+    What to do: choose at least one process, and at most as many as there are cores.
+    """
 
 
 class ProcessLost(PotLabError):
-    """A process that ran seeds is gone: killed, or out of memory."""
+    """A process that ran seeds is gone: killed, or out of memory.
+
+    What to do: run fewer processes at once, or free memory.
+    """
 
 
 @dataclass

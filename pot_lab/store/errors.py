@@ -6,32 +6,56 @@ from pot_lab.errors import PotLabError
 
 
 class LinkDead(PotLabError):
-    """Nothing answers at the link's address, or what answers has no such blob."""
+    """Nothing answers at the link's address, or what answers has no such blob.
+
+    What to do: try again later, or ask the order's client to serve the blob again.
+    """
 
 
 class WrongHash(PotLabError):
-    """The bytes at the link are not the bytes that the link names."""
+    """The bytes at the link are not the bytes that the link names.
+
+    What to do: fetch it from another address; do not use these bytes.
+    """
 
 
 class TooBig(PotLabError):
-    """The blob is larger than the caller or the store accepts; refused before any of it was read."""
+    """The blob is larger than the caller or the store accepts; refused before any of it was read.
+
+    What to do: send a smaller file; the message names the limit.
+    """
 
 
 class TooSlow(PotLabError):
-    """The whole transfer did not end within its time."""
+    """The whole transfer did not end within its time.
+
+    What to do: try again on a faster connection, or with a longer time.
+    """
 
 
 class StoreFull(PotLabError):
-    """The store, or the disk below it, has no room for the blob; nothing was written."""
+    """The store, or the disk below it, has no room for the blob; nothing was written.
+
+    What to do: make room in the store, or use another store.
+    """
 
 
 class MissingExtra(PotLabError):
-    """The link's kind of address needs an optional package; the message names the extra to install."""
+    """The link's kind of address needs an optional package; the message names the extra to install.
+
+    What to do: install the extra that the message names, such as `pip install 'pot-lab[s3]'`.
+    """
 
 
 class UnusableAddress(PotLabError):
-    """The address is of a kind that links may not have."""
+    """The address is of a kind that links may not have.
+
+    What to do: use http, https, file, s3 or ipfs.
+    """
 
 
 class StoreBusy(PotLabError):
-    """Another server serves this folder already."""
+    """Another server serves this folder already.
+
+    What to do: stop the other server, or serve another folder.
+    """

@@ -38,7 +38,10 @@ _NONCE_ATTEMPTS = 3
 
 
 class NoIdentity(PotLabError):
-    """A transaction is to be signed, but this client was opened without an identity."""
+    """A transaction is to be signed, but this client was opened without an identity.
+
+    What to do: open the client with an identity, or only query.
+    """
 
 
 class LedgerClient:
