@@ -55,11 +55,17 @@ LATER_VIEW = "of a later view"
 
 
 class BadLog(PotLabError):
-    """A replica's own log contradicts itself: it was edited, or belongs to another replica."""
+    """A replica's own log contradicts itself: it was edited, or belongs to another replica.
+
+    What to do: move the data directory away and start with an empty one; see operations.md.
+    """
 
 
 class StateDiverged(PotLabError):
-    """f+1 replicas report another state than this one for a batch that all executed: this replica's state is wrong."""
+    """f+1 replicas report another state than this one for a batch that all executed: this replica's state is wrong.
+
+    What to do: keep the data directory for analysis, then start with an empty one; see operations.md.
+    """
 
 
 class ReplicaState(ABC):

@@ -31,11 +31,17 @@ _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
 class BadSignature(PotLabError):
-    """A signature does not have the required form, or was not made by the account it names."""
+    """A signature does not have the required form, or was not made by the account it names.
+
+    What to do: sign with the account that the message names, over the bytes unchanged.
+    """
 
 
 class BadKey(PotLabError):
-    """Bytes are not a valid secret key."""
+    """Bytes are not a valid secret key.
+
+    What to do: use a secp256k1 secret key of 32 bytes below the group's order.
+    """
 
 
 class Identity:
