@@ -86,7 +86,7 @@ class SumProof(Record, frozen=True):
         if not _in_range(value) or not all(_in_range(node.total) for node in self.siblings):
             return False
         top = _climb(_sum_leaf(self.index, value), self.index, self.count, self.siblings, _sum_node)
-        return top is not None and _in_range(top.total) and top.total == total and _bind_sum(top, self.count) == root
+        return top is not None and top.total == total and _bind_sum(top, self.count) == root
 
 
 class SumTree:

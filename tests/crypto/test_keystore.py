@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import stat
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from eth_account import Account
 
+from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity, format_address
-from pot_lab.crypto.keystore import KEYSTORE_LIMIT_BYTES, WrongPassword, load_keystore, save_keystore
+from pot_lab.crypto.keystore import (
+    KEYSTORE_LIMIT_BYTES,
+    STANDARD_WORK_FACTOR,
+    TESTNET_WORK_FACTOR,
+    WrongPassword,
+    load_keystore,
+    save_keystore,
+)
 from pot_lab.errors import Malformed
 
 FAST = 2
@@ -161,3 +173,72 @@ def test_a_file_nested_too_deep_is_no_keystore(tmp_path: Path) -> None:
             load_keystore(path, "secret")
     finally:
         sys.setrecursionlimit(before)
+
+
+@pytest.mark.parametrize(("r", "p", "accepted"), [(16, 1, True), (17, 1, False), (1, 16, True), (1, 17, False)])
+def test_the_bounds_of_scrypts_work_are_exact(tmp_path: Path, r: int, p: int, accepted: bool) -> None:
+    salt, nonce = b"\x01" * 32, b"\x02" * 16
+    derived = Scrypt(salt=salt, length=32, n=2, r=r, p=p).derive(b"secret")
+    cipher = Cipher(algorithms.AES(derived[:16]), modes.CTR(nonce)).encryptor()
+    ciphertext = cipher.update(ALICE.secret) + cipher.finalize()
+    content = {
+        "version": 3,
+        "crypto": {
+            "cipher": "aes-128-ctr",
+            "cipherparams": {"iv": nonce.hex()},
+            "ciphertext": ciphertext.hex(),
+            "kdf": "scrypt",
+            "kdfparams": {"dklen": 32, "n": 2, "r": r, "p": p, "salt": salt.hex()},
+            "mac": keccak256(derived[16:] + ciphertext).hex(),
+        },
+    }
+    path = tmp_path / "bound.json"
+    path.write_text(json.dumps(content))
+    if accepted:
+        assert load_keystore(path, "secret").secret == ALICE.secret
+    else:
+        with pytest.raises(Malformed, match="scrypt work"):
+            load_keystore(path, "secret")
+
+
+@pytest.mark.parametrize(("n", "work"), [(1, "n=1,"), (1 << 21, "n=2097152,")])
+def test_scrypts_n_has_bounds(path: Path, n: int, work: str) -> None:
+    content = json.loads(path.read_bytes())
+    content["crypto"]["kdfparams"]["n"] = n
+    path.write_text(json.dumps(content))
+    with pytest.raises(Malformed, match=work):
+        load_keystore(path, "pass word ü")
+
+
+@pytest.mark.parametrize(("spaces", "accepted"), [(0, True), (1, False)])
+def test_a_file_as_long_as_the_limit_is_read(path: Path, spaces: int, accepted: bool) -> None:
+    raw = path.read_bytes()
+    path.write_bytes(raw + b" " * (16_384 - len(raw) + spaces))
+    if accepted:
+        assert load_keystore(path, "pass word ü").secret == ALICE.secret
+    else:
+        with pytest.raises(Malformed, match="longer than 16384 bytes"):
+            load_keystore(path, "pass word ü")
+
+
+def test_the_file_is_what_the_standard_asks_for(path: Path) -> None:
+    content = json.loads(path.read_bytes())
+    assert content["version"] == 3 and uuid.UUID(content["id"]).version == 4
+    parameters = content["crypto"]["kdfparams"]
+    assert {name: parameters[name] for name in ("dklen", "n", "r", "p")} == {"dklen": 32, "n": FAST, "r": 8, "p": 1}
+    assert len(bytes.fromhex(parameters["salt"])) == 32
+    assert len(bytes.fromhex(content["crypto"]["cipherparams"]["iv"])) == 16
+
+
+def test_real_keys_get_the_standard_work_and_testnets_keys_little() -> None:
+    default = inspect.signature(save_keystore).parameters["work_factor"].default
+    assert (default, STANDARD_WORK_FACTOR, TESTNET_WORK_FACTOR) == (131_072, 131_072, 1_024)
+
+
+def test_an_account_may_be_named_with_or_without_0x_in_any_case_or_not_at_all(path: Path) -> None:
+    content = json.loads(path.read_bytes())
+    digits = ALICE.address.hex()
+    for named in (digits, "0x" + digits, digits.upper(), None):
+        content["address"] = named
+        path.write_text(json.dumps(content))
+        assert load_keystore(path, "pass word ü").secret == ALICE.secret

@@ -187,3 +187,52 @@ def test_a_large_sum_tree_keeps_few_nodes_and_proves_every_leaf(size: int) -> No
 def test_a_large_sum_tree_has_the_root_it_always_had() -> None:
     root = "f6dd599ff06969718235088e1a4bb2af869e2965d96b8bf7ef85694b8b876823"
     assert SumTree(values_of(5121)).root.hex() == root
+
+
+# --- the bounds of what a proof may claim ----------------------------------------------------------------------------
+def sum_leaf(index: int, value: int) -> bytes:
+    return hashlib.sha256(b"\x02" + index.to_bytes(8, "big") + value.to_bytes(16, "big", signed=True)).digest()
+
+
+def first_of(count: int, value: int, siblings: list[SumNode]) -> tuple[SumProof, bytes, int]:
+    """A proof that `value` is the first of `count` values, with its root and total, by a second implementation."""
+    top, total = sum_leaf(0, value), value
+    for sibling in siblings:
+        left, right = total.to_bytes(16, "big", signed=True), sibling.total.to_bytes(16, "big", signed=True)
+        top, total = hashlib.sha256(b"\x03" + top + left + sibling.hash + right).digest(), total + sibling.total
+    bound = count.to_bytes(8, "big"), total.to_bytes(16, "big", signed=True), top
+    return SumProof(0, count, tuple(siblings)), tagged_hash("pot-lab/merkle-sum/root/1", *bound), total
+
+
+@pytest.mark.parametrize(("count", "accepted"), [((1 << 40) - 1, True), (1 << 40, False)])
+def test_a_tree_has_fewer_than_2_to_the_40_leaves(count: int, accepted: bool) -> None:
+    proof, root, total = first_of(count, 5, [SumNode(bytes(32), 0)] * 40)
+    assert proof.verify(root, total, 5) is accepted
+    top = hashlib.sha256(b"\x00leaf").digest()
+    for _ in range(40):
+        top = hashlib.sha256(b"\x01" + top + bytes(32)).digest()
+    root = tagged_hash("pot-lab/merkle/root/1", count.to_bytes(8, "big"), top)
+    assert MerkleProof(0, count, (bytes(32),) * 40).verify(root, b"leaf") is accepted
+
+
+@pytest.mark.parametrize("value", [-LIMIT, LIMIT - 1])
+def test_values_and_totals_of_signed_128_bits_are_proved(value: int) -> None:
+    proof, root, total = first_of(2, value, [SumNode(bytes(32), 0)])
+    assert proof.verify(root, total, value)
+    proof, root, total = first_of(2, 0, [SumNode(bytes(32), value)])
+    assert proof.verify(root, total, 0)
+    assert SumTree([value]).total == value
+
+
+@pytest.mark.parametrize("value", [-LIMIT - 1, LIMIT, 1 << 200])
+def test_values_and_totals_beyond_are_refused_and_nothing_is_raised(value: int) -> None:
+    proof, root, total = first_of(2, 0, [SumNode(bytes(32), 0)])
+    assert not proof.verify(root, total, value)
+    assert not SumProof(0, 2, (SumNode(bytes(32), value),)).verify(root, total, 0)
+    assert not proof.verify(root, value, 0)
+
+
+@pytest.mark.parametrize(("one", "two"), [(LIMIT - 1, 1), (-LIMIT, -1)])
+def test_a_sum_that_overflows_is_refused_and_nothing_is_raised(one: int, two: int) -> None:
+    _, root, _ = first_of(2, 0, [SumNode(bytes(32), 0)])
+    assert not SumProof(0, 2, (SumNode(bytes(32), one),)).verify(root, one + two, two)

@@ -12,7 +12,7 @@ from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import Record, decode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.sealed_box import SealingKey
-from pot_lab.protocol import queries, views
+from pot_lab.protocol import members, queries, views
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.members import NOTICE_MS
@@ -366,3 +366,17 @@ def test_whoever_orders_is_told_to_whom_to_seal_now() -> None:
     shown = decode(raw, views.NetworkView, limit_bytes=1 << 20).members
     assert [member.address for member in shown] == town.accounts
     assert shown[4].sealing_public == town.ledger.state.aggregators[4].sealing_public
+
+
+def test_so_many_accounts_may_apply_for_seats_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "MAX_CANDIDATES", 2)
+    town = Town()
+    people = [key(f"applicant {number}") for number in range(3)]
+    for person in people:
+        town.fund(person)
+    for person in people[:2]:
+        town.must(person, application_for(Join, town, person, person))
+    refused = town.submit(people[2], application_for(Join, town, people[2], people[2]))
+    assert (refused.code, refused.wanted) == ("BadSeat", "at most 2")
+    town.must(people[0], application_for(Join, town, people[0], people[0]))  # a second application takes no more room
+    assert sorted(town.ledger.state.candidates) == sorted(person.address for person in people[:2])

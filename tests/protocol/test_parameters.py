@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from pot_lab.protocol.ledger import Ledger
-from pot_lab.protocol.parameters import _BOUNDS, BadParameter, Parameters
+from pot_lab.protocol.parameters import _BOUNDS, SCORE_FUNCTIONS, BadParameter, Direction, Parameters, score_direction
 from pot_lab.protocol.state import Genesis, Member
 from tests.protocol.world import World
 
@@ -80,3 +80,60 @@ def test_every_part_of_the_genesis_changes_the_networks_id() -> None:
     ):
         ids.add(structs.replace(GENESIS, **change).network_id)
     assert len(ids) == 6 and isinstance(GENESIS, Genesis)
+
+
+@pytest.mark.parametrize(("name", "low", "high"), _BOUNDS, ids=[name for name, _, _ in _BOUNDS])
+def test_a_value_at_its_bounds_is_not_refused_for_itself(name: str, low: int, high: int) -> None:
+    for value in (low, high):
+        try:
+            structs.replace(Parameters(), **{name: value}).check()
+        except BadParameter as error:
+            assert f"parameter {name} is out of bounds" not in error.message
+
+
+SCORE_PARAMETERS = [
+    ("top_k_accuracy", "k", 2, 1_000, 5),
+    ("macro_f1", "classes", 2, 4_096, None),
+    ("mse", "decimals", 0, 12, 6),
+    ("mae", "decimals", 0, 12, 6),
+    ("accuracy", "slices", 1, 2, 1),
+]
+
+
+@pytest.mark.parametrize(("function", "name", "low", "high", "usual"), SCORE_PARAMETERS)
+def test_a_score_functions_parameter_has_bounds_and_its_usual_value_is_left_out(
+    function: str, name: str, low: int, high: int, usual: int | None
+) -> None:
+    for value in {low, low + 1, high - 1, high} - {usual}:
+        assert score_direction(f"{function}[{name}={value}]", 1) is not None, value
+    for value in (low - 1, high + 1, usual):
+        assert score_direction(f"{function}[{name}={value}]", 1) is None, value
+    assert (score_direction(function, 1) is None) == (usual is None)
+
+
+@pytest.mark.parametrize("function", [name for name, _ in SCORE_FUNCTIONS])
+def test_a_score_function_is_known_in_its_version_with_its_direction(function: str) -> None:
+    name = function + "[classes=3]" if function == "macro_f1" else function
+    lower = {"cross_entropy", "perplexity", "next_token_loss", "mse", "mae"}
+    assert score_direction(name, 1) is (Direction.LOWER if function in lower else Direction.HIGHER)
+    assert score_direction(name, 0) is None and score_direction(name, 2) is None
+    other = "[classes=3,slices=2]" if function == "macro_f1" else "[slices=2]"
+    assert score_direction(function + other, 1) is score_direction(name, 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "Accuracy",
+        "accuracy[]",
+        "accuracy[slices=2",
+        "accuracy[slices=02]",
+        "accuracy[slices=2,slices=2]",
+        "accuracy[k=3]",
+        "macro_f1[slices=2,classes=3]",
+        "top_k_accuracy[k=3,slices=2]x",
+    ],
+)
+def test_one_function_has_one_name(name: str) -> None:
+    assert score_direction(name, 1) is None

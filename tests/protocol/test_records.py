@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from pot_lab.crypto.canonical import decode, encode, keccak256, sha256
+from pot_lab.crypto.canonical import Record, decode, encode, keccak256, sha256
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import PotLabError
@@ -249,3 +249,15 @@ def test_the_largest_order_fits_the_limit() -> None:
     )
     order.check(NETWORK, 100, Parameters())
     assert len(encode(order)) < ORDER_LIMIT_BYTES
+
+
+def every_record(of: type) -> set[type]:
+    return {of}.union(*(every_record(each) for each in of.__subclasses__() if each.__module__.startswith("pot_lab.")))
+
+
+def test_a_record_cannot_be_changed_and_has_no_fields_but_its_own() -> None:
+    for record in every_record(Record):
+        config = record.__struct_config__
+        assert config.frozen and config.array_like and config.forbid_unknown_fields, record
+        if record.__module__.startswith("pot_lab.protocol"):
+            assert len(record.__match_args__) <= 3, f"{record} is built by position"

@@ -219,7 +219,6 @@ def _all_scored(order: OrderState) -> bool:
 
 
 _COMPLETE: dict[Window, Callable[[OrderState], bool]] = {
-    Window.WAITING: lambda order: False,
     Window.REVEAL: lambda order: all(claim.mid for claim in order.claims.values()),
     Window.RELEASE: lambda order: bool(order.test_key),
     Window.SCORE: _all_scored,

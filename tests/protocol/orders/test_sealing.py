@@ -8,11 +8,11 @@ from msgspec import structs
 from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.orders.sealing import direction_of, winning_claim
-from pot_lab.protocol.parameters import Direction
+from pot_lab.protocol.parameters import Direction, Role
 from pot_lab.protocol.records import ClaimScore, ScoreSpec
 from pot_lab.protocol.transactions import CommitScores, OpenScores, ScoreCommitment
 from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to, new_world
-from tests.protocol.world import POT, World
+from tests.protocol.world import POT, World, key
 
 STAKES = [POT, 2 * POT, 3 * POT, 9 * POT]
 WINNER = {MODELS[1]: 95}
@@ -118,3 +118,42 @@ def test_an_order_whose_score_function_is_unknown_breaks_an_invariant() -> None:
     order.order = structs.replace(order.order, score=ScoreSpec("accuracy", 99))
     with pytest.raises(InvariantBroken, match="unknown score function"):
         direction_of(order)
+
+
+def test_absent_validators_are_slashed_in_the_order_of_their_accounts() -> None:
+    world = new_world()
+    more = [key(f"validator {i}") for i in range(4, 8)]
+    for validator in more:
+        world.stake(validator, Role.VALIDATOR)
+    order_id = to_scoring(world)
+    mid = world.mid(order_id, MODELS[1])
+    assigned = [each for each in (*VALIDATORS, *more) if mid in world.assigned(order_id, each)]
+    assert len(assigned) == world.parameters.validators_per_model == 7
+    assert world.commit_scores(order_id, assigned[0], WINNER).accepted
+    world.wait_for(order_id, Window.OPEN_SCORES)
+    assert world.open_scores(order_id, assigned[0], WINNER).accepted
+    world.wait_for(order_id, Window.VOID)
+    slashed = [event for event in world.events if event.kind == "slashed"]
+    absent = sorted(each.address for each in assigned[1:])
+    assert [event.account for event in slashed] == absent, "replicas would part by the order of a set"
+    stake = 200 * POT
+    assert {event.detail["grains"] for event in slashed} == {stake * world.parameters.absence_bp // 10_000}
+    assert {event.detail["why"] for event in slashed} == {"assignment missed"}
+    counts = [world.ledger.book.account(account).reputation.absences for account in absent]
+    assert counts == [1] * 6 and world.ledger.book.account(assigned[0].address).reputation.absences == 0
+
+
+def test_a_committed_score_that_is_not_opened_costs_a_share_of_the_stake_on_it() -> None:
+    world = new_world()
+    order_id = to_scoring(world)
+    for validator in VALIDATORS:
+        assert world.commit_scores(order_id, validator, WINNER).accepted
+    world.wait_for(order_id, Window.OPEN_SCORES)
+    for validator in VALIDATORS[1:]:
+        assert world.open_scores(order_id, validator, WINNER).accepted
+    world.wait_for(order_id, Window.FINALIZATION)
+    (event,) = [event for event in world.events if event.kind == "slashed"]
+    assert (event.account, event.detail["why"]) == (VALIDATORS[0].address, "score not opened")
+    assert event.detail["grains"] == POT * world.parameters.unopened_bp // 10_000
+    assert world.ledger.book.account(VALIDATORS[0].address).reputation.forfeits == 1
+    assert VALIDATORS[0].address not in paid(world, order_id, "validator")

@@ -183,3 +183,44 @@ def test_the_diagram_shows_every_window() -> None:
     assert all(f" {window}" in drawn for window in Window)
     assert drawn.startswith("stateDiagram-v2")
     assert encode(drawn)
+
+
+def test_the_diagram_shows_every_way_on_and_none_out_of_an_end() -> None:
+    lines = {line.strip() for line in diagram().splitlines()}
+    assert "commit --> reveal: claim, withdraw (time is up)" in lines
+    assert "reveal --> release: reveal_model (all have acted, or time is up)" in lines
+    assert "judge --> finalization: - (all have acted, or time is up)" in lines
+    assert {"settled --> [*]", "void --> [*]", "commit --> void", "score --> void"} <= lines
+    assert "finalization --> void" not in lines and not any("None" in line for line in lines)
+    assert len(lines) == 1 + 1 + 10 + 9 + 3
+
+
+def test_events_about_an_order_name_it_and_who_acted() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.SETTLED)
+    seen = {(event.kind, event.order) for event in world.events if event.order == order_id}
+    kinds = {kind for kind, _ in seen}
+    assert kinds == {
+        "order_put", "chain_event", "order_started", "window_opened", "claim_committed", "model_revealed",
+        "share_released", "key_released", "validators_drawn", "scores_committed", "score_opened", "order_sealed",
+        "order_settled",
+    }  # fmt: skip
+    acted = {kind: {event.account for event in world.events if event.kind == kind} for kind in kinds}
+    providers, validators = {each.address for each in PROVIDERS}, {each.address for each in VALIDATORS}
+    assert acted["claim_committed"] == acted["model_revealed"] == acted["validators_drawn"] == providers
+    assert acted["scores_committed"] == acted["score_opened"] == validators
+    assert acted["order_sealed"] == acted["order_settled"] == {world.order(order_id).winner}
+    assert acted["order_put"] == acted["order_started"] == {world.client.address}
+
+
+def test_a_settled_orders_last_window_closes_when_the_chain_confirms() -> None:
+    world = new_world()
+    order = world.order(bring_to(world, Window.FINALIZATION))
+    before = [span.closed_ms for span in order.timeline[:-1]]
+    world.wait(world.parameters.update_ms + 100)
+    world.sign_epoch()
+    world.now_ms += 77
+    world.settle()
+    assert order.window is Window.SETTLED
+    assert [span.closed_ms for span in order.timeline[:-1]] == before and 0 not in before
+    assert order.timeline[-1].closed_ms == order.ended_ms == world.now_ms
