@@ -23,8 +23,10 @@ def sealed_order(world: World, **changes: object) -> OrderRecord:
     """An order whose shares are sealed to the aggregators, as a client makes it."""
     order = world.new_order(**changes)
     boxes = tuple(
-        seal(sealing.public, encode(share), share_context(world.network_id, order.test.root, index))
-        for index, (sealing, share) in enumerate(zip(world.sealing, world.shares[order.id], strict=True))
+        seal(sealing.public, encode(share), share_context(order.sealing_binding, aggregator.address, index))
+        for index, (sealing, share, aggregator) in enumerate(
+            zip(world.sealing, world.shares[order.id], world.aggregators, strict=True)
+        )
     )
     sealed = msgspec.structs.replace(order, test=msgspec.structs.replace(order.test, sealed_shares=boxes))
     world.shares[sealed.id] = world.shares[order.id]
