@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import request_digest
+from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import SendRefusal, SendReply, Submitted
+from pot_lab.crypto.canonical import encode
 from pot_lab.errors import Malformed
 from pot_lab.network.aggregator import clients as clients_module
-from pot_lab.network.aggregator.clients import QUESTIONS_A_TURN, ClientService, bundled_replies
+from pot_lab.network.aggregator.clients import QUESTIONS_A_TURN, ClientService, QuestionAnswerer, bundled_replies
 from pot_lab.network.aggregator.history import History, HistoryRow
+from pot_lab.network.aggregator.metrics import Metrics
 from pot_lab.network.wire import (
     Answer,
     Answered,
@@ -22,13 +26,17 @@ from pot_lab.network.wire import (
     Pushed,
     Query,
     QueryAnswered,
+    QueryRefused,
     Question,
     RequestRefused,
+    StatusAnswered,
     Submit,
     SubmitAll,
     Unfollow,
     encode_frame,
 )
+from tests.network.toy import Toy
+from tests.protocol.world import key
 
 ROUTE = b"route"
 
@@ -181,3 +189,55 @@ def test_batches_are_pushed_for_credit_and_from_where_the_stream_is(service: Ser
 def test_too_many_streams_of_one_connection_are_counted(service: Service) -> None:
     service.take(*(Follow(number, 1, 1) for number in range(20)))
     assert service.counters["streams_refused"] == 4
+
+
+class LateSuccession:
+    """Sets of aggregators whose eras are asked for."""
+
+    def __init__(self) -> None:
+        self.eras: list[int] = []
+
+    def since(self, era: int) -> list[object]:
+        self.eras.append(era)
+        return []
+
+
+def answerer() -> tuple[QuestionAnswerer, Replica]:
+    identities = [key(f"replica {index}") for index in range(4)]
+    membership = Membership(bytes(32), tuple(each.address for each in identities), 0)
+    replica, toy = Replica(membership, identities[0], Toy()), Toy()
+    return QuestionAnswerer(replica, toy, Metrics(replica, lambda: 0)), replica
+
+
+def test_metrics_handovers_and_proofs_are_answered_by_the_aggregator_and_the_rest_by_the_application() -> None:
+    answers, replica = answerer()
+    assert answers.query(Query(1, "total", b"")) == QueryAnswered(1, 0, b"0")
+    metrics = answers.query(Query(2, "metrics", b""))
+    assert isinstance(metrics, QueryAnswered) and metrics.answer.startswith(b"pot_lab_view 0\n")
+    assert answers.query(Query(3, "handovers", bytes(8))) == QueryAnswered(3, 0, encode(()))
+    unknown = answers.query(Query(4, "weather", b""))
+    assert isinstance(unknown, QueryRefused) and (unknown.call, unknown.executed, unknown.seen) == (4, 0, "weather")
+    unproved = answers.query(Query(5, "proof", bytes(32)))
+    assert isinstance(unproved, QueryRefused) and unproved.code == "NoProof"
+    status = answers.status(6)
+    assert isinstance(status, StatusAnswered)
+    assert (status.call, status.view, status.primary, status.executed) == (6, 0, 0, 0)
+    assert (status.time_ms, status.state) == (replica.time_ms, replica.state) and "uptime_ms" in status.counters
+
+
+def test_the_era_of_handovers_is_eight_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, replica = answerer()
+    sets = LateSuccession()
+    monkeypatch.setattr(replica, "succession", sets)
+    answers.query(Query(1, "handovers", (0x0102030405060708).to_bytes(8, "big") + b"more"))
+    assert sets.eras == [0x0102030405060708]
+
+
+def test_an_answer_that_fits_no_frame_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, _ = answerer()
+    monkeypatch.setattr(clients_module, "MAX_ANSWER_FRAME_BYTES", 64 + 10)
+    monkeypatch.setattr(Toy, "query", lambda self, name, arguments: arguments)
+    assert answers.query(Query(1, "echo", bytes(10))) == QueryAnswered(1, 0, bytes(10))
+    refused = answers.query(Query(1, "echo", bytes(11)))
+    assert isinstance(refused, QueryRefused)
+    assert (refused.code, refused.seen, refused.wanted) == ("Oversize", "11 bytes", "at most 10 bytes")

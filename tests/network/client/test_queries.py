@@ -248,7 +248,13 @@ def test_who_does_not_answer_in_time_is_not_reachable_and_that_is_no_error() -> 
     client.loop.pass_time(0.02)
     states = call.result(0)
     assert [state.reachable for state in states] == [False, True, False, False]
-    assert states[0].reason == "aggregator 0 is away" and states[0].lag == 0
+    assert states[0].reason == "aggregator 0 is away"
+    away = states[0]
+    assert (away.view, away.primary, away.height, away.lag, away.time_ms, away.state, away.counters) == (
+        *(0, 0, 0, 0, 0),
+        b"",
+        {},
+    )
     client.answer(0, 1, 9)
 
 
