@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 if not __debug__:  # an ImportError, not an exit: a Jupyter server that loads this as an extension goes on without it
     raise ImportError("pot_lab does not run under python -O or PYTHONOPTIMIZE: start Python without them")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "connect": "pot_lab.notebook.lab",

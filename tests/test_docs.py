@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -195,7 +196,15 @@ def test_the_table_of_rooms_names_every_room() -> None:
 def test_the_changelog_has_an_entry_for_this_version() -> None:
     versions = re.findall(r"^## \[(\S+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert versions[0] == "Unreleased"
-    assert pot_lab.__version__ in versions
+    assert versions[1] == pot_lab.__version__
+
+
+def test_package_and_front_end_have_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    package = json.loads((ROOT / "labextension" / "package.json").read_text())
+    lock = json.loads((ROOT / "labextension" / "package-lock.json").read_text())
+    found = {project["version"], package["version"], lock["version"], lock["packages"][""]["version"]}
+    assert found == {pot_lab.__version__}
 
 
 def test_every_path_that_a_page_names_is_there() -> None:
