@@ -36,6 +36,8 @@ from pot_lab.scoring import (
     save_dataset,
     trainable,
 )
+from pot_lab.scoring.graph.reader import read_document
+from pot_lab.scoring.graph.tracing import check_document
 
 
 class DigitsCNN(nn.Module):
@@ -236,7 +238,7 @@ def deep(case: tuple[Callable[[], nn.Module], tuple[int, ...]]) -> dict[str, flo
     began = time.process_time()
     artifact = export_model(module, example)
     exported = time.process_time()
-    load_graph(artifact.graph)
+    check_document(read_document(artifact.graph))
     return {"export_s": exported - began, "load_and_cost_check_s": time.process_time() - exported}
 
 

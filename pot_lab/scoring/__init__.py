@@ -1,6 +1,6 @@
 """Scores equal to the bit on every machine: models as data, exact arithmetic, score functions, transcripts.
 
-Knows no ledger and no network. Importing this package imports torch.
+Depends on neither the ledger nor the network. Importing this package imports torch.
 """
 
 from pot_lab.scoring.dataset import (

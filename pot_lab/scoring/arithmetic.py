@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 class Arithmetic:
     """Args:
-    backend: a way to multiply or its name; None takes the quickest on this machine. All give the same bits.
+    backend: a way to multiply or its name; None takes the fastest on this machine. All give the same bits.
     device: where the tensors are.
     slices: 1, about as accurate as float32, or 2, close to float64; part of what a score is.
     """

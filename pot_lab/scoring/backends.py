@@ -29,7 +29,7 @@ class Backend:
     A backend with `whole` multiplies whole numbers, any other multiples of powers of two, which is the same in float64.
     `left` and `right` bring operands into the form that `matmul` takes, and leave what is in it already; forms keep the
     last two axes. Operands of more than `most_bits` are multiplied in float64. Convolutions are products with windows,
-    unless a backend knows better.
+    unless a backend has a faster way.
     """
 
     name = "float64"
@@ -70,7 +70,7 @@ class Backend:
         dilation: Sequence[int],
         groups: int,
     ) -> Tensor:
-        """float64 [N, O, H', W'] from x [N, C, H, W] and w [O, C/groups, kh, kw], turned round already: a convolution
+        """float64 [N, O, H', W'] from x [N, C, H, W] and w [O, C/groups, kh, kw], flipped already: a convolution
         of x with stride - 1 zeros between its places."""
         apart = x.new_zeros((*x.shape[:2], *((n - 1) * s + 1 for n, s in zip(x.shape[2:], stride, strict=True))))
         apart[:, :, :: stride[0], :: stride[1]] = x
@@ -191,7 +191,7 @@ class Int8Backend(Backend):
 
     @staticmethod
     def _matrices(a: Tensor, b: Tensor) -> Tensor:
-        """int32 [M, N]; CUDA wants more than 16 rows, and multiples of 8."""
+        """int32 [M, N]; CUDA needs more than 16 rows, and multiples of 8."""
         rows, columns = a.shape[0], b.shape[1]
         if a.is_cuda:
             a = F.pad(a, (0, -a.shape[1] % 8, 0, max(-rows % 8, 24 - rows)))
@@ -219,16 +219,16 @@ _LONGEST_TRIAL_S = 0.25
 
 
 def forbid_emulation() -> None:
-    """Ask cuBLAS, before its first use, for float64 products that are no emulation by narrower ones. Where it was asked
+    """Tell cuBLAS, before its first use, not to emulate float64 products by narrower ones. Where it was told
     too late the self-test decides."""
     os.environ["CUBLAS_EMULATE_DOUBLE_PRECISION"] = "0"
 
 
 @functools.cache
 def fastest(device: str) -> Backend:
-    """The quickest way on this machine to compute exact products, by trial; one that is not exact is not taken.
+    """The fastest way on this machine to compute exact products, by trial; one that is not exact is not taken.
 
-    The usual way, the first that is exact, is left only for one that wins the largest trial. Whoever is five times
+    The usual way, the first that is exact, is left only for one that wins the largest trial. A way that is five times
     slower in a smaller one, or would take long in the next, does not get there; so a busy machine costs little more
     than an idle one, and does not mislead.
 

@@ -168,7 +168,7 @@ class DatasetFile:
         _check_form(pair, limits)
 
     def release(self) -> None:
-        """Let go of the pages that were read."""
+        """Drop the pages that were read from memory."""
         self._file.release()
 
     def root(self) -> bytes:
@@ -297,7 +297,7 @@ def check_dataset(
 
 
 def check_form(graph: ModelGraph, inputs: Inputs, targets: Tensor, function: ScoreFunction) -> None:
-    """Whether types and shapes of data fit a model and a score function; looks at no value.
+    """Whether types and shapes of data fit a model and a score function; reads no value.
 
     Raises: ShapeMismatch, DtypeMismatch, BadDataset.
     """

@@ -120,12 +120,12 @@ def tiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return apply
 
 
-# Edge cases cost as much as the functions themselves, so a tile is looked at first: where all its values lie inside,
-# the plain formula is enough. A GPU, which would have to wait for the answer, always takes the general way.
+# Edge cases cost as much as the functions themselves, so the range of a tile is taken first: where all its values lie
+# inside, the plain formula is enough. A GPU, which would have to wait for the answer, always takes the general way.
 
 
 def _range(x: Tensor) -> tuple[float, float]:
-    """Least and largest value, both NaN if there is one; infinite where nobody looked."""
+    """Least and largest value, both NaN if there is one; infinite where it was not measured."""
     if x.device.type != "cpu" or x.numel() == 0:
         return -math.inf, math.inf
     least, largest = torch.aminmax(x)

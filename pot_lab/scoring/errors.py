@@ -1,8 +1,7 @@
-"""What the scoring room refuses, and under which rule.
+"""Errors of scoring, one class a rule.
 
 Every error is a `PotLabError`, so its code travels over the wire. The texts are for the person who wrote the model or
-the
-data: they name the argument, the two shapes or types, and where known the line of the user's code.
+the data: they name the argument, the two shapes or types, and where known the line of the user's code.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class UnsupportedOperator(PotLabError):
 
 
 class ExportFailed(PotLabError):
-    """`torch.export` could not turn the module into a graph, or the module does something a graph cannot say.
+    """`torch.export` could not turn the module into a graph, or a graph cannot express what the module does.
 
     What to do: remove control flow that depends on values, and side effects, from `forward`; the message has torch's
     reason.
@@ -51,7 +50,7 @@ class HostileGraph(PotLabError):
 
 
 class CostLimit(HostileGraph):
-    """A graph asks for more work or memory than the limits allow; found on shapes alone, before anything was
+    """A graph needs more work or memory than the limits allow; found on shapes alone, before anything was
     allocated.
 
     What to do: use a smaller model, or smaller examples.
@@ -59,7 +58,7 @@ class CostLimit(HostileGraph):
 
 
 class BadWeights(PotLabError):
-    """A weights file is not the safetensors file that the graph asks for.
+    """A weights file is not the safetensors file that the graph names.
 
     What to do: save the weights of this graph with `pot_lab.export_model`.
     """

@@ -124,7 +124,7 @@ def score(
 
     Args:
         model: an `nn.Module`, which is exported with two examples; a `ModelArtifact`; (graph bytes, weights bytes); or
-            an `ExactModel`, which is quickest if it is scored several times.
+            an `ExactModel`, which is fastest if it is scored several times.
         inputs: float32, float64 or int64 [examples, ...], a tensor or an array; a tuple of them for a model that takes
             several inputs. Sliced batch by batch, so they may be memory-mapped.
         targets: [examples, ...] of the type and shape that the function takes, see `score_functions`.
@@ -292,7 +292,7 @@ def score_example(
 
 
 def _chosen(function: str | ScoreFunction, slices: int) -> ScoreFunction:
-    """The score function; `slices=1` leaves what its identifier says."""
+    """The score function; `slices=1` keeps those of its identifier."""
     found = score_function(function)
     return found if slices == 1 else found.with_slices(slices)
 

@@ -1,7 +1,7 @@
 """Score functions: what clients may choose. They never supply code.
 
 Each turns a model's exact outputs and the targets into one whole number of at least 0 for each example; a score's total
-is their sum, or where the function says so a number made of them all. Names and versions are part of an order, so what
+is their sum, or for some functions a number made of them all. Names and versions are part of an order, so what
 a released version computes never changes.
 
 An identifier is `name/version`, or with parameters that differ from the usual `name[parameter=value,...]/version`,
@@ -276,7 +276,7 @@ def _macro_f1(classes: int) -> ScoreFunction:
             raise ShapeMismatch("macro_f1 names another number of classes", seen=output.shape[0], wanted=classes)
 
     def total(values: NDArray[np.uint64]) -> int:
-        """Sum over classes of floor(2 TP 10^6 n / ((2 TP + FP + FN) classes)), 0 for a class that nobody names."""
+        """Sum over classes of floor(2 TP 10^6 n / ((2 TP + FP + FN) classes)), 0 for a class without either."""
         target, found = (part.astype(np.int64) for part in np.divmod(values, np.uint64(classes)))
         named = np.bincount(target, minlength=classes) + np.bincount(found, minlength=classes)
         right = np.bincount(target[target == found], minlength=classes)

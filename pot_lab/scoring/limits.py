@@ -1,6 +1,6 @@
-"""How much a model or a data set from outside may ask for, before anything is allocated.
+"""Bounds of what a model or a data set from outside may need, checked before anything is allocated.
 
-All honest scorers must refuse the same files, so these numbers and the way work is counted belong to the
+All correct scorers must refuse the same files, so these numbers and the way work is counted belong to the
 specification's version.
 """
 

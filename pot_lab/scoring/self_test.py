@@ -2,7 +2,7 @@
 
 A library, processor or flag that breaks the arithmetic (flush-to-zero, fused multiply-add across kernels, an emulated
 or reduced-precision product, a wrong rounding) is found here, and not by a lost stake. The answers are part of
-specification version 1: whoever changes one has changed the specification.
+specification version 1: a change of one is a change of the specification.
 """
 
 from __future__ import annotations

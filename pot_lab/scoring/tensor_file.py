@@ -88,7 +88,7 @@ def read_tensors(data: bytes, *, limit_bytes: int, what: str, error: type[PotLab
 
 
 class MappedTensors:
-    """The tensors of a safetensors file from outside, in memory-mapped pages: read where they are looked at.
+    """The tensors of a safetensors file from outside, in memory-mapped pages: read when they are used.
 
     Args:
         path: of the file, which must not change meanwhile.
@@ -125,7 +125,7 @@ class MappedTensors:
             self.tensors[name] = flat.reshape(shape)
 
     def release(self) -> None:
-        """Let go of the pages that were read; they come back from the file when they are looked at again."""
+        """Drop the pages that were read from memory; they are read again when they are used."""
         if hasattr(self._map, "madvise"):
             self._map.madvise(mmap.MADV_DONTNEED)
 

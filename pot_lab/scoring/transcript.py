@@ -1,9 +1,9 @@
 """What a validator publishes for a score: one whole number for each example, and the Merkle-sum root that binds their
 total. The root makes a wrong total impossible, and a wrong example can be shown alone.
 
-A model that gives a value that is not finite for some example is invalid, and ranks last. Then the leaves say where:
-1 for each example without a finite result, 0 for the others, so the claim "invalid" is also shown by one example
-(scoring-spec.md, "9. Transcript").
+A model that gives a value that is not finite for some example is invalid, and ranks last. Then the leaves mark the
+examples: 1 for each example without a finite result, 0 for the others, so the claim "invalid" is also shown by one
+example (scoring-spec.md, "9. Transcript").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training model graphs: the default trainer, its devices and its checkpoints. Knows no network."""
+"""Training model graphs: the default trainer, its devices and its checkpoints. Independent of the network."""
 
 from pot_lab.training.devices import Device, pick_device
 from pot_lab.training.errors import BadCheckpoint, BadSettings, TrainingDiverged

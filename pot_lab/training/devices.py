@@ -29,7 +29,7 @@ class Device:
         return self.torch_name.startswith("cuda")
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which a forward runs: bfloat16 autocast where `precision` says so."""
+        """The context in which a forward runs: autocast to bfloat16 if that is `precision`."""
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=torch.bfloat16)

@@ -1,4 +1,4 @@
-"""What the training room refuses."""
+"""Errors of training."""
 
 from __future__ import annotations
 

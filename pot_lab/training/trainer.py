@@ -2,7 +2,7 @@
 
 It trains a model graph on the order's train data, holds a part of them out, and reports each model that does better
 there, so that the provider can commit to it at once and go on (paper, mining cycle step 3: a better model replaces
-the one before). It resumes from its checkpoints to the same state. It knows the score functions, and no network.
+the one before). It resumes from its checkpoints to the same state. It is independent of the network.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Trainer:
             on_progress: called every few steps and after each validation.
             on_improved: called with (weights, validation score, step) for each model that does better on the held-out
                 part.
-            should_stop: asked before each step.
+            should_stop: called before each step; True ends the training.
         Raises: BadSettings (no end), TrainingDiverged.
         """
         last_step = self._last_step(steps)

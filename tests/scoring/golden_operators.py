@@ -19,10 +19,10 @@ from pot_lab.scoring import exact_model, load_graph
 from pot_lab.scoring.errors import BadDataset
 from pot_lab.scoring.operators import REGISTRY
 from pot_lab.scoring.tensor_file import read_tensors, write_tensors
-from tests.scoring import test_operator_families as families
-from tests.scoring import test_operators as single
 from tests.scoring.golden import FOLDER
 from tests.scoring.graphs import one_call
+from tests.scoring.operators import test_families as families
+from tests.scoring.operators import test_operators as single
 
 FILE = FOLDER / "operators.jsonl"
 

@@ -7,7 +7,7 @@ import torch
 
 from pot_lab.scoring import exact_model, export_model, load_graph, trainable
 from tests.scoring import numpy_scoring
-from tests.scoring.test_operator_families import same_bits
+from tests.scoring.operators.test_families import same_bits
 from tests.scoring.zoo import ZOO
 
 

@@ -26,7 +26,7 @@ def decomposed(node: Any) -> tuple[torch.fx.Graph, list[Any]] | None:
     try:
         if rule is None and target._can_decompose():
             rule = target.decompose
-    except RuntimeError:  # torch asks its dispatcher about operators that are its interpreter's own
+    except RuntimeError:  # torch looks operators of its interpreter up in its dispatcher
         return None
     flat, spec = _pytree.tree_flatten((node.args, node.kwargs))
     places = [i for i, value in enumerate(flat) if isinstance(value, torch.fx.Node)]

@@ -1,7 +1,7 @@
 """What a forward computes from neither inputs nor weights, such as masks and tables of places, computed at export.
 
-Only what the whitelist cannot say is taken over as constants, whose content the graph fixes: places filled one by one,
-casts to whole numbers, `linspace`. Whatever operators made them, scoring sees their numbers only.
+Only what the whitelist cannot express is taken over as constants, whose content the graph fixes: places filled one by
+one, casts to whole numbers, `linspace`. Whatever operators made them, scoring sees their numbers only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def fixed_parts(
     """
     found = _Interpreter(constants, written)
     for node in graph.nodes:
-        found.take(node)
+        found.visit(node)
     return found.folded, found.unneeded(graph)
 
 
@@ -47,13 +47,13 @@ class _Interpreter:
         self._changed: set[int] = set()
         self._written = written
 
-    def take(self, node: Node) -> None:
+    def visit(self, node: Node) -> None:
         if node.op == "call_function" and self._runs(node):
             return
         for argument in node.all_input_nodes:
-            self._hand_over(argument)
+            self._fix_now(argument)
         if node.op == "call_function" and _changes(node):
-            self._forget(node.args[0])
+            self._drop(node.args[0])
 
     def unneeded(self, graph: torch.fx.Graph) -> set[Node]:
         """Fixed calls whose results only went into constants."""
@@ -105,7 +105,7 @@ class _Interpreter:
         value = self._values.get(node)
         return node in self._unwritten or (isinstance(value, Tensor) and _storage(value) in self._changed)
 
-    def _hand_over(self, node: Node) -> None:
+    def _fix_now(self, node: Node) -> None:
         """A call that is not fixed takes this value as it is now."""
         if node not in self._values or not self._is_unwritten(node):
             return
@@ -118,8 +118,8 @@ class _Interpreter:
             )
         self.folded.setdefault(node, now.detach().clone().contiguous())
 
-    def _forget(self, node: Any) -> None:
-        """From now on this value is not fixed: what is not handed over yet stays a call."""
+    def _drop(self, node: Any) -> None:
+        """From now on this value is not fixed: what was not used yet stays a call."""
         value = self._values.get(node)
         if isinstance(value, Tensor):
             storage = _storage(value)

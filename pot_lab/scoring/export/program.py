@@ -28,7 +28,7 @@ from pot_lab.scoring.tensor_file import DTYPES, dtype_name
 @dataclass(frozen=True, kw_only=True)
 class ProgramTables:
     """The tensors of an exported program, by the names of its placeholders. torch makes these tables anew each time
-    they are asked for.
+    they are read.
 
     Attributes:
         parameters, buffers: placeholder -> the user's name.
@@ -112,7 +112,7 @@ def exported_program(module: nn.Module, examples: tuple[Tensor, ...]) -> torch.e
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Torch prints pages about what it cannot trace; the error says it in a line."""
+    """Torch prints pages about what it cannot trace; `ExportFailed` gives the reason in a line."""
     logger = logging.getLogger("torch")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -249,4 +249,4 @@ ADVICE = {
 """What to write instead."""
 
 USUAL_ADVICE = "write it with operators that have a rule (scoring-spec.md), or compute it before the data are packed"
-"""For an operator that nothing else is said of."""
+"""For an operator without advice of its own."""

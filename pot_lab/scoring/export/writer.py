@@ -192,7 +192,7 @@ class _Writer:
         self._first = 0
 
     def place(self, message: str) -> str:
-        """The user's line for a message that says `node N` or `value N`."""
+        """The user's line for a message about `node N` or `value N`."""
         found = re.search(r"\b(node|value) (\d+)", message)
         if not found:
             return next((p for p in reversed(self.places) if p), "") if "operator" in message else ""

@@ -212,7 +212,7 @@ def reduction(call: OperatorCall) -> Axis:
 
 
 def not_along_batch(call: OperatorCall) -> Axis:
-    """Batch axis of `x`. Raises: BatchMixing where the call works along it, as its argument `dim` says."""
+    """Batch axis of `x`. Raises: BatchMixing where the call works along it, by its argument `dim`."""
     x = call.traced("x")
     if x.axis is not None and call["dim"] % x.rank == x.axis:
         raise call.mixing("it would cut the batch axis")

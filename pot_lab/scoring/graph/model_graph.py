@@ -71,7 +71,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one example asks for: `work` in multiply-adds and element steps, the largest tensor and the sum of all
+    """What one example needs: `work` in multiply-adds and element steps, the largest tensor and the sum of all
     tensors in elements."""
 
     work: int

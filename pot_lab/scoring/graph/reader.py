@@ -1,4 +1,4 @@
-"""Models as data: a canonical JSON graph that says what is computed, read strictly, and never by running code.
+"""Models as data: a canonical JSON graph of what is computed, read strictly, and never by running code.
 
 Format (version 1), one JSON object, keys sorted, no spaces, ASCII:
 
@@ -22,6 +22,7 @@ example sees another (`batch_axis`), and every shape grows with the batch as it 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -59,19 +60,28 @@ from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.operators import LARGEST_PIECES, REGISTRY, WHOLE_NUMBERS
 from pot_lab.scoring.tensor_file import DTYPES
 
+_KEPT_GRAPHS = 4
 _INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100}){0,31}")
 
 
 def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
-    """Read and check a graph file from a stranger.
+    """Read and check a graph file of unknown origin. The last few graphs are kept, so a file is checked once.
 
+    Args:
+        data: canonical JSON.
+        limits: bounds of size and cost.
     Raises:
         Oversize: longer than `limits.graph_bytes`.
-        HostileGraph: it breaks the format; `CostLimit` where it asks for too much.
+        HostileGraph: it breaks the format; `CostLimit` where it is too large or costs too much.
         UnsupportedOperator: an operator that is not in the whitelist.
         BatchMixing: examples would see one another.
     """
+    return _checked(bytes(data), limits)
+
+
+@functools.lru_cache(maxsize=_KEPT_GRAPHS)
+def _checked(data: bytes, limits: Limits) -> ModelGraph:
     document = read_document(data, limits)
     outputs, cost = check_document(document)
     return ModelGraph(**vars(document), outputs=outputs, cost=cost)

@@ -121,7 +121,7 @@ def trace(graph: GraphDocument, batch: int, known: _Shapes | None = None) -> Gra
             )
         if work > limit_work:
             raise CostLimit(
-                "the graph asks for too much work", seen=work, wanted=f"at most {limit_work} for {batch} examples"
+                "the graph needs too much work", seen=work, wanted=f"at most {limit_work} for {batch} examples"
             )
     results = [values[r.index] for r in graph.results]
     for result in results:

@@ -56,7 +56,7 @@ def _div(arithmetic: Arithmetic, x: Tensor, other: Operand) -> Tensor:
 
 
 def _no_zero(arguments: dict[str, Any]) -> None:
-    """Whole numbers have no quotient by 0, and no NaN to say so."""
+    """Whole numbers have no quotient by 0, and no NaN in its place."""
     other = arguments["other"]
     whole = not arguments["x"].tensor.dtype.is_floating_point
     if whole and not isinstance(other, float) and (other == 0 or (isinstance(other, Traced) and _is_whole(other))):

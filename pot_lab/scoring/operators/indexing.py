@@ -58,7 +58,7 @@ def _picked(x: Tensor, places: Tensor, dim: int) -> Tensor:
     if x.is_floating_point():
         picked = picked.masked_fill_(~inside.reshape(shape), math.nan)
     elif not places.is_meta and not bool(inside.all()):
-        raise BadWeights("a place outside of a tensor of whole numbers was asked for")
+        raise BadWeights("an index is outside of a tensor of whole numbers, which has no NaN for it")
     return torch.unflatten(picked, dim, places.shape)
 
 
@@ -177,7 +177,7 @@ def _safe_places(x: Tensor, index: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """
     outside = (index < 0) | (index >= x.shape[dim])
     if not x.is_floating_point() and not index.is_meta and bool(outside.any()):
-        raise BadWeights("a place outside of a tensor of whole numbers was asked for")
+        raise BadWeights("an index is outside of a tensor of whole numbers, which has no NaN for it")
     return index.masked_fill(outside, 0), outside
 
 

@@ -180,7 +180,7 @@ def _conv_transpose(
     groups: Positive = 1,
     dilation: Positives = (1,),
 ) -> Tensor:
-    """The convolution, with the weight turned round and its channels exchanged, of x with stride - 1 zeros between its
+    """The convolution, with the weight flipped and its channels exchanged, of x with stride - 1 zeros between its
     places and dilation (kernel - 1) - padding around, output_padding more behind."""
     flat = weight.dim() == 3
     dims = weight.dim() - 2

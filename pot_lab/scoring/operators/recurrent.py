@@ -174,7 +174,7 @@ def _recurrent_axis(call: OperatorCall) -> list[Axis]:
     axis = 0 if first else 1
     states = call["hx"] if isinstance(call["hx"], list) else [call["hx"]]
     if x.rank != 3 or x.axis != axis:
-        raise call.mixing(f"the batch must be axis {axis} of its data, as batch_first={first} says, and is {x.axis}")
+        raise call.mixing(f"the batch must be axis {axis} of its data, for batch_first={first}, and is {x.axis}")
     if any(h.axis != 1 for h in states):
         raise call.mixing("the batch must be axis 1 of its first states; make them with zeros of the batch's size")
     if any(p.axis is not None for p in call["params"]):

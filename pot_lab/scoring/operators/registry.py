@@ -101,7 +101,7 @@ class Operator:
 
     @functools.cached_property
     def device(self) -> bool:
-        """Whether it makes a tensor, so that it must be told the device."""
+        """Whether it makes a tensor, so that its call names the device."""
         return any(a.name == "device" for a in self.native._schema.arguments)
 
     @functools.cached_property

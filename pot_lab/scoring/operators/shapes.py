@@ -244,7 +244,7 @@ def _select(arithmetic: Arithmetic, x: Tensor, dim: int, index: int) -> Tensor:
 
 
 def _slicing_axis(call: OperatorCall) -> Axis:
-    """slice: along any axis but the batch, or the whole of it, as `x[:, 1]` asks for."""
+    """slice: along any axis but the batch, or the whole of it, as in `x[:, 1]`."""
     whole = call["start"] in (None, 0) and call["end"] in (None, UNBOUNDED) and call["step"] == 1
     if whole:
         axis: Axis = call.traced("x").axis

@@ -153,6 +153,7 @@ RULES: dict[str, list[tuple[str, dict[str, Any], Any]]] = {
         ("aten.prelu.default", {"x": T("4"), "weight": T("1")}, MIXES),
         ("aten.prelu.default", {"x": T("b 5"), "weight": T("b")}, MIXES),
         ("aten.max_pool1d.default", {"x": T("b 2 4"), "kernel_size": [2]}, "b 2 2"),
+        ("aten.max_pool2d.default", {"x": T("b 4 4"), "kernel_size": [2]}, MIXES),
         ("aten.max_pool2d.default", {"x": T("b 2 4 4"), "kernel_size": [2]}, "b 2 2 2"),
         ("aten.max_pool3d.default", {"x": T("b 1 2 2 2"), "kernel_size": [2]}, "b 1 1 1 1"),
         ("aten.group_norm.default", {"x": T("b 4 3"), "num_groups": 2, "weight": T("4"), "bias": T("4")}, "b 4 3"),
@@ -748,6 +749,15 @@ def test_a_call_lists_its_tensors_also_those_in_lists() -> None:
     call = OperatorCall(operator="x", arguments={"one": a, "n": 3, "two": [b, 1, c], "no": None}, outputs=(), batch=2)
     assert [id(t) for t in call.tensors()] == [id(a), id(b), id(c)]
     assert call["n"] == 3 and call.traced("one") is a
+
+
+def test_the_output_of_a_call_is_its_first_result() -> None:
+    first, second = (torch.empty(n, device="meta") for n in (2, 3))
+    assert OperatorCall(operator="x", arguments={}, outputs=(first, second), batch=2).output is first
+
+
+def test_a_slice_without_an_end_ends_at_the_largest_int64() -> None:
+    assert torch.iinfo(torch.int64).max == UNBOUNDED
 
 
 @pytest.mark.parametrize(

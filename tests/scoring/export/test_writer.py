@@ -165,7 +165,7 @@ def test_a_change_in_place_seen_through_a_view_is_refused_or_kept() -> None:
         y.add_(1.0)
         return v.flatten(1)
 
-    with pytest.raises(UnsupportedOperator, match=r"test_export\.py:\d+"):
+    with pytest.raises(UnsupportedOperator, match=r"test_writer\.py:\d+"):
         export_model(Function(through_a_view), torch.randn(5, 4))
 
 
@@ -176,7 +176,7 @@ def test_a_change_of_a_part_that_another_part_would_see_is_refused() -> None:
         y[:, 1] = 0.0
         return first
 
-    with pytest.raises(UnsupportedOperator, match=r"used through a view.*test_export\.py:\d+"):
+    with pytest.raises(UnsupportedOperator, match=r"used through a view.*test_writer\.py:\d+"):
         export_model(Function(seen_twice), torch.randn(5, 4))
 
 
@@ -208,7 +208,7 @@ def test_an_unsupported_operator_is_named_with_the_users_line() -> None:
     with pytest.raises(UnsupportedOperator) as caught:
         export_model(Model(), torch.randn(3, 4))
     assert caught.value.operator == "aten.fft_rfft.default"
-    assert "test_export.py" in str(
+    assert "test_writer.py" in str(
         caught.value
     ) and "return torch.fft.rfft(y, dim=1).real  # the line that is named" in str(caught.value)
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_scored_is_refused_with_a_reason(function: Callable, erro
 def test_a_refusal_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ExportFailed) as caught:
         export_model(Function(lambda x: x if x.sum() > 0 else -x), torch.randn(6, 4))
-    assert "\n" not in str(caught.value) and "test_export.py" in str(caught.value)
+    assert "\n" not in str(caught.value) and "test_writer.py" in str(caught.value)
     assert capfd.readouterr().err == ""
 
 
@@ -271,7 +271,7 @@ def test_inputs_need_a_batch() -> None:
 def test_an_unsupported_operator_comes_with_advice(function: Callable, operator: str, advice: str) -> None:
     with pytest.raises(UnsupportedOperator, match=advice) as caught:
         export_model(Function(function), torch.randn(5, 4))
-    assert operator in caught.value.operator and "test_export.py" in caught.value.where
+    assert operator in caught.value.operator and "test_writer.py" in caught.value.where
 
 
 FIXED: dict[str, Callable[[Tensor], Tensor]] = {

@@ -13,8 +13,9 @@ from pot_lab.scoring import exact_model, trainable
 from pot_lab.scoring.errors import ShapeMismatch
 from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.operators import REGISTRY
-from tests.scoring import numpy_scoring, test_operator_families
+from tests.scoring import numpy_scoring
 from tests.scoring.graphs import W, X, one_call
+from tests.scoring.operators import test_families
 
 
 def numbers(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
@@ -209,7 +210,7 @@ def test_a_size_of_the_batch_may_shape_a_view() -> None:
 
 
 def test_every_operator_is_tested() -> None:
-    assert set(REGISTRY) <= {case[0] for case in CASES} | ELSEWHERE | test_operator_families.covered()
+    assert set(REGISTRY) <= {case[0] for case in CASES} | ELSEWHERE | test_families.covered()
 
 
 KINDS = {
