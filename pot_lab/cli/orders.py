@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,8 +48,7 @@ def orders(order: str | None, mine: bool, network: str | None, account: str | No
     """
     with connect_lab(network, account) as lab:
         if order:
-            known = () if len(order.removeprefix("0x")) == _ID_DIGITS else lab.client.orders(SEARCHED_ORDERS)
-            found = lab.get(match_order_id(order, [summary.id for summary in known]))
+            found = lab.get(match_order_id(order, lambda: [each.id for each in lab.client.orders(SEARCHED_ORDERS)]))
             click.echo(json.dumps(order_facts(found.view())) if as_json else repr(found))
             return
         listed = lab.client.orders(client=lab.identity.address if mine else b"")
@@ -64,17 +63,17 @@ def orders(order: str | None, mine: bool, network: str | None, account: str | No
         click.echo("no orders")
 
 
-def match_order_id(text: str, known: Collection[bytes]) -> bytes:
+def match_order_id(text: str, list_ids: Callable[[], Collection[bytes]]) -> bytes:
     """An order's id from its first hexadecimal digits, with or without 0x.
 
     Args:
         text: what the user typed; 64 digits are an id as they stand.
-        known: ids among which fewer digits have to be unique.
+        list_ids: fetches the ids among which fewer digits have to be unique; not called for a whole id.
     Raises:
         NoSuchOrder: no known id begins so, or it is no hexadecimal number.
         AmbiguousOrder: more than one begins so.
 
-    >>> match_order_id("0xAB", [bytes.fromhex("ab12"), bytes.fromhex("cd34")]).hex()
+    >>> match_order_id("0xAB", lambda: [bytes.fromhex("ab12"), bytes.fromhex("cd34")]).hex()
     'ab12'
     """
     digits = text.removeprefix("0x").lower()
@@ -84,6 +83,7 @@ def match_order_id(text: str, known: Collection[bytes]) -> bytes:
         )
     if len(digits) == _ID_DIGITS:
         return bytes.fromhex(digits)
+    known = list_ids()
     found = [each for each in known if each.hex().startswith(digits)]
     if not found:
         raise NoSuchOrder("no order's id begins with these digits", seen=text, wanted=_candidates(known))

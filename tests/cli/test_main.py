@@ -87,6 +87,13 @@ def test_every_option_is_explained() -> None:
     assert silent == []
 
 
+def test_durability_is_as_safe_as_a_real_networks_unless_chosen() -> None:
+    options = [parameter for _, command in commands() for parameter in command.params if parameter.name == "durability"]
+    assert len(options) == 3
+    for option in options:
+        assert option.default == "fsync" and option.type.choices == ("fsync", "flush")  # type: ignore[attr-defined]
+
+
 def test_each_command_that_reports_has_json() -> None:
     others = {("aggregator",), ("completion",)}
     without = {

@@ -11,6 +11,7 @@ import pytest
 
 from pot_lab.cli.main import main
 from pot_lab.crypto.identity import format_address
+from pot_lab.scoring import export_model, pack_dataset
 from pot_lab.testnet.testnet import Testnet
 
 pytestmark = pytest.mark.slow
@@ -110,3 +111,49 @@ def test_seats_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_miner_without_a_stake_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "wallet stake" in refused(capsys, "mine", "provider", "--account", "client")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options of `pot-lab order` for a small model and data from files."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("task")
+    torch.manual_seed(0)
+    inputs, targets = torch.rand(32, 4), torch.arange(32) % 3
+    artifact = export_model(torch.nn.Linear(4, 3), (inputs[:2],))
+    options = []
+    for name, data in (
+        ("graph", artifact.graph),
+        ("weights", artifact.weights),
+        ("train", pack_dataset(inputs[:16], targets[:16])),
+        ("test", pack_dataset(inputs[16:], targets[16:])),
+    ):
+        (folder / name).write_bytes(data)
+        options += [f"--{name}", str(folder / name)]
+    return options
+
+
+def test_an_order_from_files_is_placed_listed_and_found_by_its_first_digits(
+    task: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    terms = ["--reward", "5", "--train-for", "60s", "--title", "from files"]
+    placed = facts(capsys, "order", *task, *terms)
+    assert (placed["title"], placed["claims"], placed["winner"]) == ("from files", [], None)
+    listed = facts(capsys, "orders")
+    assert [(each["order"], each["title"], each["claims"]) for each in listed] == [(placed["order"], "from files", 0)]
+    assert [each["order"] for each in facts(capsys, "orders", "--mine")] == [placed["order"]]
+    assert facts(capsys, "orders", "--mine", "--account", "provider-0") == []
+    assert main(["orders"]) == 0
+    assert capsys.readouterr().out.startswith(placed["order"][:12] + "  ")
+    assert facts(capsys, "orders", placed["order"][:6])["order"] == placed["order"]
+    assert main(["orders", "0x" + placed["order"]]) == 0
+    assert "reward     5 POT" in capsys.readouterr().out
+    missing = "1" if placed["order"][0] == "0" else "0"
+    assert f"wanted: one of {placed['order'][:12]}" in refused(capsys, "orders", missing)
+
+
+def test_a_file_that_cannot_be_read_is_named(task: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ["nowhere/graph" if option.endswith("/graph") else option for option in task]
+    error = refused(capsys, "order", *wrong, "--reward", "5", "--train-for", "60s")
+    assert "a file cannot be read (seen: nowhere/graph: No such file or directory)" in error

@@ -101,12 +101,13 @@ TARGETS: dict[str, Target] = {
         preload=("torch", "numpy"),
     ),
     "cli": Target(
-        files=tuple(f"pot_lab/cli/{name}.py" for name in ("common", "completion", "main", "mine", "orders", "seat")),
+        files=tuple(f"pot_lab/cli/{name}.py" for name in ("common", "completion", "main", "mine", "orders")),
         tests=tuple(
-            f"tests/cli/test_{name}.py" for name in ("orders", "mine", "seat", "aggregator", "completion", "main")
+            f"tests/cli/test_{name}.py"
+            for name in ("orders", "mine", "aggregator", "completion", "main", "real_network")
         ),
         sample=60,
-        preload=("click", "msgspec", "cryptography", "coincurve"),
+        preload=("click", "msgspec", "cryptography", "coincurve", "torch"),
     ),
     "testnet": Target(
         files=("pot_lab/testnet/founding.py", "pot_lab/testnet/processes.py", "pot_lab/discovery.py"),
