@@ -56,6 +56,98 @@ def test_limits_refuse_what_is_too_much() -> None:
         pool(size_bytes=50).add(entry(1, 0, size_bytes=51))
 
 
+def test_each_limit_holds_exactly_and_what_is_refused_leaves_nothing_behind() -> None:
+    waiting = pool(requests=3)
+    for account in range(3):
+        waiting.add(entry(account, 0))
+    with pytest.raises(QueueFull, match=r"full \(seen: 3, wanted: at most 3\)"):
+        waiting.add(entry(9, 0))
+    assert len(waiting) == waiting.waiting == 3 and waiting.size_bytes == 30
+
+    waiting = pool(per_account=2)
+    for nonce in range(2):
+        waiting.add(entry(1, nonce))
+    with pytest.raises(QueueFull, match=r"account has too many requests waiting \(seen: 2, wanted: at most 2\)"):
+        waiting.add(entry(1, 2))
+    waiting.remove(entry(1, 0).digest)
+    waiting.add(entry(1, 3))
+    assert len(waiting) == 2
+
+    waiting = pool(size_bytes=50)
+    waiting.add(entry(1, 0, size_bytes=30))
+    with pytest.raises(QueueFull):
+        waiting.add(entry(2, 0, size_bytes=21))
+    waiting.add(entry(2, 1, size_bytes=20))
+    assert waiting.size_bytes == 50
+
+
+def test_a_proposed_request_counts_against_the_limits_until_it_is_executed() -> None:
+    waiting = pool(requests=2, per_account=1)
+    waiting.add(entry(1, 0))
+    assert len(waiting.take(1, 10)) == 1
+    assert (len(waiting), waiting.waiting, waiting.has_waiting) == (1, 0, False)
+    with pytest.raises(QueueFull):
+        waiting.add(entry(1, 1))
+    waiting.remove(entry(1, 0).digest)
+    waiting.add(entry(1, 1))
+    assert (len(waiting), waiting.waiting, waiting.size_bytes) == (1, 1, 10)
+
+
+def test_a_batch_takes_what_fits_exactly_and_the_next_in_turn_comes_first_in_the_next() -> None:
+    waiting = pool()
+    for account in (1, 2, 3):
+        for nonce in range(2):
+            waiting.add(entry(account, nonce, size_bytes=10))
+    assert [(e.id.account[-1], e.id.nonce) for e in waiting.take(10, 20)] == [(1, 0), (2, 0)]
+    assert waiting.waiting == 4
+    assert [(e.id.account[-1], e.id.nonce) for e in waiting.take(1, 100)] == [(3, 0)]
+    assert [(e.id.account[-1], e.id.nonce) for e in waiting.take(9, 100)] == [(1, 1), (2, 1), (3, 1)]
+    assert waiting.waiting == 0 and not waiting.has_waiting and len(waiting) == 6
+
+
+def test_an_entry_that_does_not_fit_ends_the_batch_and_stays_the_next_of_its_account() -> None:
+    waiting = pool()
+    waiting.add(entry(1, 0, size_bytes=15))
+    waiting.add(entry(1, 1, size_bytes=15))
+    waiting.add(entry(2, 0, size_bytes=15))
+    assert [e.id.account[-1] for e in waiting.take(9, 29)] == [1]
+    assert waiting.head(entry(2, 0)) and waiting.head(entry(1, 1)) and not waiting.head(entry(1, 0))
+    assert [(e.id.account[-1], e.id.nonce) for e in waiting.take(9, 30)] == [(2, 0), (1, 1)]
+
+
+def test_the_head_of_an_account_is_its_lowest_nonce_that_waits() -> None:
+    waiting = pool()
+    for nonce in (4, 2, 3):
+        waiting.add(entry(1, nonce))
+    assert [waiting.head(entry(1, nonce)) for nonce in (2, 3, 4)] == [True, False, False]
+    waiting.propose([entry(1, 2).digest, entry(7, 7).digest])
+    assert [waiting.head(entry(1, nonce)) for nonce in (2, 3, 4)] == [False, True, False]
+    assert not waiting.head(entry(9, 0))
+    waiting.release()
+    assert waiting.head(entry(1, 2)) and waiting.waiting == 3
+    waiting.release()
+    assert waiting.waiting == 3
+
+
+def test_a_request_is_proposed_and_removed_once() -> None:
+    waiting = pool()
+    waiting.add(entry(1, 0))
+    for _ in range(2):
+        waiting.propose([entry(1, 0).digest])
+        assert (waiting.waiting, len(waiting)) == (0, 1)
+    for _ in range(2):
+        waiting.remove(entry(1, 0).digest)
+        assert (waiting.waiting, len(waiting), waiting.size_bytes) == (0, 0, 0)
+    assert waiting.get(entry(1, 0).digest) is None
+
+
+def test_a_request_is_old_from_the_moment_on_and_not_in_it() -> None:
+    waiting = pool()
+    waiting.add(entry(1, 0, seen_ms=10))
+    assert waiting.expire(before_ms=10) == 0 and len(waiting) == 1
+    assert waiting.expire(before_ms=11) == 1 and len(waiting) == 0
+
+
 def test_requests_in_an_open_batch_do_not_expire_and_others_do() -> None:
     waiting = pool()
     waiting.add(entry(1, 0, seen_ms=10))

@@ -1,250 +1,122 @@
-"""The past ends at checkpoints: logs and memory stay small, and whoever trails far fetches the state."""
+"""Checkpoints count with a quorum that agrees, in their window; a snapshot's bytes are those that were signed."""
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from pot_lab.agreement.application import Seat
 from pot_lab.agreement.votes import CHECKPOINT, vote_digest
-from pot_lab.consensus.checkpoint import Snapshot, body_digest, decode_snapshot, encode_snapshot, manifest_of
-from pot_lab.consensus.membership import members_digest, snapshot_digest
-from pot_lab.consensus.messages import (
-    Attestation,
-    Checkpoint,
-    CheckpointProof,
-    Chunk,
-    Offer,
-    Stable,
-    decode_message,
-    encode_message,
+from pot_lab.consensus.checkpoint import (
+    Checkpoints,
+    Snapshot,
+    body_digest,
+    decode_snapshot,
+    encode_snapshot,
+    manifest_of,
+    takes_snapshot,
 )
-from pot_lab.consensus.parameters import ConsensusParameters
-from pot_lab.consensus.records import Accepted, Changing, Decided, Entered, Stabilised, compacted, decode_record
-from pot_lab.consensus.replica_state import StateDiverged
-from pot_lab.crypto.canonical import sha256
-from pot_lab.errors import Malformed
-from tests.consensus.cluster import NETWORK_ID, Cluster, Node, make_request
+from pot_lab.consensus.membership import Membership, Verifier, members_digest, snapshot_digest
+from pot_lab.consensus.messages import NO_HASH, Attestation, Checkpoint, CheckpointProof
+from pot_lab.crypto.canonical import sha256, tagged_hash
+from pot_lab.crypto.identity import Identity
+from pot_lab.errors import Malformed, Oversize
 
-CHUNK_BYTES = 64
-SMALL = ConsensusParameters(window=16, snapshot_batches=12, beside_requests=0, chunk_bytes=CHUNK_BYTES)
-"""Snapshots of a few hundred bytes, in many chunks."""
-LIMIT = 1 << 24
-
-
+NETWORK_ID = bytes(range(32))
+IDENTITIES = [Identity(sha256(b"replica %d" % i)) for i in range(4)]
+MEMBERS = Membership(NETWORK_ID, tuple(each.address for each in IDENTITIES), 0)
 SEATS = tuple(Seat(bytes([i]) * 20) for i in range(4))
+CHUNK_BYTES = 64
+STATE, OTHER = b"s" * 32, b"t" * 32
 
 
-def work(cluster: Cluster, nonces: range, pause_ms: int = 10) -> None:
-    for nonce in nonces:
-        cluster.submit(make_request(1, nonce))
-        cluster.run(pause_ms)
+def signed(replica: int, sequence: int, state: bytes = STATE, snapshot: bytes = NO_HASH) -> Checkpoint:
+    digest = vote_digest(NETWORK_ID, CHECKPOINT, 0, sequence, snapshot, sequence, state)
+    return Checkpoint(sequence, state, snapshot, replica, IDENTITIES[replica].sign(digest))
 
 
-def together(cluster: Cluster) -> bool:
-    return len(set(cluster.heights())) == 1
+def checkpoints() -> Checkpoints:
+    return Checkpoints(Verifier(MEMBERS), every=5, window=20)
 
 
-def test_checkpoints_move_the_watermarks_and_keep_logs_and_memory_small() -> None:
-    cluster = Cluster(4, parameters=SMALL)
-    sizes = []
-    for part in range(10):
-        work(cluster, range(part * 50, part * 50 + 50))
-        sizes.append(max(len(node.disk) for node in cluster.nodes))
-    cluster.run(1_000)
-    for node in cluster.nodes:
-        replica = node.replica
-        assert replica.executed == 500 and replica.executed - replica.low < 2 * SMALL.checkpoint_batches
-        assert len(replica._slots) + len(replica._proofs) + len(replica._digests) < 6 * SMALL.checkpoint_batches
-        assert not replica._contents and len(node.snapshots) <= 2
-        assert node.application.executed == cluster.nodes[0].application.executed
-    assert max(sizes) < 150 and sizes[-1] < 150
+def test_a_checkpoint_is_kept_at_its_places_between_the_stable_one_and_two_windows_above() -> None:
+    kept = checkpoints()
+    assert [sequence for sequence in range(60) if kept.in_window(sequence)] == [5, 10, 15, 20, 25, 30, 35, 40]
+    kept.settle(CheckpointProof(10, STATE, NO_HASH, ()))
+    assert kept.low == 10
+    assert [sequence for sequence in range(70) if kept.in_window(sequence)] == [15, 20, 25, 30, 35, 40, 45, 50]
 
 
-def test_a_replica_comes_back_from_its_snapshot_and_the_rest_of_its_log() -> None:
-    cluster = Cluster(4, parameters=SMALL)
-    work(cluster, range(75))
-    cluster.run(500)
-    node = cluster.nodes[2]
-    before = node.replica
-    node.crash(keep_unsynced=len(node.unsynced))
-    node.start()
-    after = node.replica
-    assert isinstance(decode_record(node.disk[0]), Stabilised)
-    assert (after.executed, after.state, after.time_ms, after.low) == (75, before.state, before.time_ms, before.low)
-    assert after.replies.snapshot() == before.replies.snapshot()
-    work(cluster, range(75, 120))
-    cluster.run(500)
-    assert cluster.heights() == [120] * 4
+def test_a_quorum_that_agrees_is_a_proof_and_one_less_is_none() -> None:
+    kept = checkpoints()
+    votes = [signed(replica, 5) for replica in range(4)]
+    for vote in votes[:2]:
+        assert kept.add(vote) and kept.agreed(5) is None
+    assert kept.add(votes[2])
+    proof = kept.agreed(5)
+    attestations = tuple(Attestation(vote.replica, vote.signature) for vote in votes[:3])
+    assert proof == CheckpointProof(5, STATE, NO_HASH, attestations)
+    assert Verifier(MEMBERS).stable(proof)
+    assert kept.add(votes[3]) and kept.agreed(5) == proof
+    assert kept.agreed(10) is None
 
 
-@pytest.mark.parametrize("away", ["crashed", "emptied"])
-def test_a_replica_whose_next_batch_left_all_logs_fetches_the_snapshot(away: str) -> None:
-    cluster = Cluster(4, parameters=SMALL)
-    work(cluster, range(5))
-    node = cluster.nodes[3]
-    node.crash()
-    if away == "emptied":
-        node.disk, node.snapshots = [], {}
-    work(cluster, range(5, 100))
-    node.start()
-    cluster.run_until(lambda: together(cluster), 20_000)
-    assert node.replica.counters["snapshots_fetched"] == 1
-    assert node.application.executed == cluster.nodes[0].application.executed
-    cluster.nodes[1].crash()
-    work(cluster, range(100, 130))
-    cluster.run(3_000)
-    assert node.replica.executed == cluster.nodes[0].replica.executed == 130
-    node.crash(keep_unsynced=1)
-    node.start()
-    cluster.nodes[1].start()
-    cluster.run_until(lambda: together(cluster), 20_000)
+@pytest.mark.parametrize("other", [signed(2, 5, OTHER), signed(2, 5, STATE, OTHER)], ids=["state", "snapshot"])
+def test_votes_for_another_state_or_snapshot_do_not_count_together(other: Checkpoint) -> None:
+    kept = checkpoints()
+    for vote in (signed(0, 5), other, signed(1, 5)):
+        assert kept.add(vote)
+    assert kept.agreed(5) is None
+    assert kept.add(signed(3, 5))
+    proof = kept.agreed(5)
+    assert proof is not None and [each.replica for each in proof.attestations] == [0, 1, 3]
 
 
-def test_a_replica_fetches_while_the_others_go_on_and_their_snapshots_change() -> None:
-    cluster = Cluster(4, parameters=SMALL, delay_ms=8)
-    node = cluster.nodes[3]
-    node.crash()
-    work(cluster, range(60))
-    node.start()
-    work(cluster, range(60, 200), 40)
-    cluster.run(5_000)
-    assert together(cluster) and node.application.executed == cluster.nodes[0].application.executed
+def test_each_replica_has_one_checkpoint_for_a_sequence_and_a_bad_signature_none() -> None:
+    kept = checkpoints()
+    vote = signed(1, 5)
+    forged = Checkpoint(5, STATE, NO_HASH, 2, vote.signature)
+    assert not kept.add(forged) and kept.kept(5, 2) is None
+    assert kept.add(vote) and kept.add(signed(1, 5, OTHER))
+    assert kept.kept(5, 1) == signed(1, 5, OTHER) and kept.kept(10, 1) is None
+    for replica in (2, 3):
+        kept.add(signed(replica, 5))
+    assert kept.agreed(5) is None
 
 
-@pytest.mark.parametrize("lie", ["chunk", "offer", "silence", "foreign proof", "f+1 signatures"])
-def test_a_lying_peer_costs_time_only(lie: str) -> None:
-    cluster = Cluster(4, parameters=SMALL)
-    node = cluster.nodes[3]
-    node.crash()
-    work(cluster, range(60))
-
-    def tamper(sender: int, to: int, data: bytes) -> bytes | None:
-        message = decode_message(data, limit_bytes=LIMIT)
-        if sender != 0 or to != 3:
-            return data
-        if isinstance(message, Chunk) and lie == "chunk":
-            return encode_message(msgspec.structs.replace(message, data=b"x" * len(message.data)))
-        if isinstance(message, Chunk) and lie == "silence" and message.index:
-            return None
-        if isinstance(message, Offer):
-            proof = message.proof
-            if lie == "offer":
-                return encode_message(msgspec.structs.replace(message, chunks=(sha256(b""),) * len(message.chunks)))
-            if lie == "foreign proof":
-                proof = msgspec.structs.replace(proof, sequence=proof.sequence + 4)
-            if lie == "f+1 signatures":
-                proof = msgspec.structs.replace(proof, attestations=proof.attestations[:2])
-            return encode_message(msgspec.structs.replace(message, proof=proof))
-        return data
-
-    cluster.tamper = tamper
-    node.start()
-    cluster.run_until(lambda: together(cluster), 30_000)
-    assert node.application.executed == cluster.nodes[0].application.executed
+def test_a_stable_checkpoint_drops_what_it_covers_and_nothing_above() -> None:
+    kept = checkpoints()
+    assert kept.low == 0 and kept.stable is None
+    for sequence in (5, 10, 15):
+        kept.add(signed(1, sequence))
+    proof = CheckpointProof(10, STATE, NO_HASH, ())
+    kept.settle(proof)
+    assert kept.stable == proof and kept.low == 10
+    assert [kept.kept(sequence, 1) is not None for sequence in (5, 10, 15)] == [False, False, True]
 
 
-def test_a_snapshot_of_another_state_is_never_taken_over() -> None:
-    """A liar signs its own false checkpoint; f+1 honest signatures are not q."""
-    cluster = Cluster(4, parameters=SMALL)
-    replica = cluster.nodes[1].replica
-    state = b"f" * 32
-    for liar in (3,):
-        signed = vote_digest(NETWORK_ID, CHECKPOINT, 0, 4, bytes(32), 4, state)
-        false = Checkpoint(4, state, bytes(32), liar, cluster.identities[liar].sign(signed))
-        cluster.deliver(liar, 1, encode_message(false))
-    cluster.nodes[3].crash()
-    work(cluster, range(40))
-    cluster.run(500)
-    assert replica.low >= 36 and replica.executed == 40
+def test_a_snapshot_is_taken_after_so_many_batches_or_so_many_bytes() -> None:
+    assert not takes_snapshot(19, 0, 99, every=20, limit_bytes=100)
+    assert takes_snapshot(20, 0, 0, every=20, limit_bytes=100)
+    assert takes_snapshot(19, 0, 100, every=20, limit_bytes=100)
+    assert not takes_snapshot(35, 16, 0, every=20, limit_bytes=100)
+    assert takes_snapshot(36, 16, 0, every=20, limit_bytes=100)
 
 
-def test_a_checkpoint_proof_counts_with_q_signatures_and_not_with_fewer() -> None:
-    cluster = Cluster(4, parameters=SMALL)
-    work(cluster, range(3))
-    cluster.run(500)
-    replica = cluster.nodes[1].replica
-    state = b"g" * 32
-
-    def signed(index: int) -> Attestation:
-        digest = vote_digest(NETWORK_ID, CHECKPOINT, 0, 40, bytes(32), 40, state)
-        return Attestation(index, cluster.identities[index].sign(digest))
-
-    two = CheckpointProof(40, state, bytes(32), (signed(0), signed(2)))
-    doubled = CheckpointProof(40, state, bytes(32), (signed(0), signed(2), signed(2)))
-    for proof in (two, doubled):
-        cluster.deliver(2, 1, encode_message(Stable(proof)))
-        assert replica._ahead is None
-    cluster.deliver(2, 1, encode_message(Stable(CheckpointProof(40, state, bytes(32), tuple(map(signed, (0, 2, 3)))))))
-    assert replica._ahead is not None and replica.low == 0
-
-
-def test_two_checkpoints_of_one_replica_are_evidence() -> None:
-    cluster = Cluster(4, parameters=SMALL)
-    cluster.run(50)
-    for snapshot in (b"a" * 32, b"b" * 32):
-        signed = vote_digest(NETWORK_ID, CHECKPOINT, 0, 4, snapshot, 4, bytes(32))
-        said = Checkpoint(4, bytes(32), snapshot, 3, cluster.identities[3].sign(signed))
-        cluster.deliver(3, 1, encode_message(said))
-    assert [each.accused for each in cluster.accusations] == [3]
-
-
-def test_a_replica_whose_snapshot_differs_stops() -> None:
-    cluster = Cluster(4, parameters=SMALL)
-    wrong = cluster.nodes[2].application
-    honest = wrong.snapshot
-    wrong.snapshot = lambda: honest() + b"\0"  # type: ignore[method-assign]
-    work(cluster, range(20))
-    cluster.run(500)
-    assert [index for index, _ in cluster.halts] == [2] and isinstance(cluster.halts[0][1], StateDiverged)
-    assert {node.replica.executed for node in cluster.nodes if node.index != 2} == {20}
-
-
-def test_view_changes_and_checkpoints_together() -> None:
-    cluster = Cluster(4, seed=5, parameters=msgspec.structs.replace(SMALL, request_timeout_ms=500))
-    cluster.jitter_ms = 4
-    for round_ in range(8):
-        work(cluster, range(round_ * 20, round_ * 20 + 20), 15)
-        primary = max(node.replica.view for node in cluster.nodes) % 4
-        node = cluster.nodes[primary]
-        node.crash(keep_unsynced=round_ % 3)
-        if round_ % 3 == 2:
-            node.disk, node.snapshots = [], {}
-        cluster.submit(make_request(2, round_))
-        cluster.run_until(lambda r=round_: cluster.answered(make_request(2, r)), 20_000)
-        node.start()
-        cluster.run_until(lambda: together(cluster), 20_000)
-    orders = [node.application.executed for node in cluster.nodes]
-    assert orders == [orders[0]] * 4 and not cluster.halts and not cluster.accusations
-
-
-def test_a_compacted_log_keeps_what_is_above_and_the_last_view() -> None:
-    cluster = Cluster(4)
-    work(cluster, range(30))
-    cluster.nodes[0].crash()
-    work(cluster, range(30, 40))
-    cluster.run(3_000)
-    node: Node = cluster.nodes[1]
-    records = [decode_record(data) for data in node.disk + node.unsynced]
-    proof = CheckpointProof(20, bytes(32), bytes(32), ())
-    kept = list(compacted(proof, records))
-    assert kept[0] == Stabilised(proof)
-    assert [record.sequence for record in kept if isinstance(record, Decided)] == list(
-        range(21, node.replica.executed + 1)
-    )
-    assert min(record.proposal.sequence for record in kept if isinstance(record, Accepted)) == 21
-    assert any(isinstance(record, Entered) for record in kept)
-    late = list(compacted(CheckpointProof(10_000, bytes(32), bytes(32), ()), records))
-    assert [type(record) for record in late] == [Stabilised, Entered]
-    assert not any(isinstance(record, Changing) for record in late)
+def test_a_manifest_has_a_digest_for_each_chunk_and_covers_the_last_byte() -> None:
+    data = bytes(range(130))
+    assert manifest_of(data, 64) == (sha256(data[:64]), sha256(data[64:128]), sha256(data[128:]))
+    assert manifest_of(data[:128], 64) == (sha256(data[:64]), sha256(data[64:128]))
+    assert manifest_of(b"", 64) == ()
+    manifest = manifest_of(data, 64)
+    parts = (130).to_bytes(8, "big"), b"".join(manifest)
+    assert body_digest(130, manifest) == tagged_hash("pot-lab/consensus/snapshot-body/1", *parts)
 
 
 def test_a_snapshots_bytes_are_those_that_were_signed_or_refused() -> None:
     snapshot = Snapshot(7, 5, b"s" * 32, bytes(32), 0, SEATS, 0, b"application" * 20, b"replies")
     data = encode_snapshot(snapshot)
-    digest = snapshot_digest(
-        body_digest(len(data), manifest_of(data, CHUNK_BYTES)), members_digest(bytes(32), 0, SEATS)
-    )
+    body = body_digest(len(data), manifest_of(data, CHUNK_BYTES))
+    digest = snapshot_digest(body, members_digest(bytes(32), 0, SEATS))
     assert decode_snapshot(data, CheckpointProof(7, b"s" * 32, digest, ()), CHUNK_BYTES) == snapshot
     for proof in (
         CheckpointProof(8, b"s" * 32, digest, ()),
@@ -255,3 +127,5 @@ def test_a_snapshots_bytes_are_those_that_were_signed_or_refused() -> None:
             decode_snapshot(data, proof, CHUNK_BYTES)
     with pytest.raises(Malformed):
         decode_snapshot(data + b"\0", CheckpointProof(7, b"s" * 32, digest, ()), CHUNK_BYTES)
+    with pytest.raises(Oversize):
+        decode_snapshot(data, CheckpointProof(7, b"s" * 32, digest, ()), 0)

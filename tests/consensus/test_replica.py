@@ -503,6 +503,26 @@ def test_messages_of_later_views_and_far_sequences_are_kept_within_bounds() -> N
     assert executed_everywhere(cluster, request)
 
 
+def early_commit(replica: Replica, sequence: int) -> Commit:
+    return Commit(0, sequence, bytes(32), 0, replica.state, 2, bytes(65))
+
+
+def test_a_vote_at_the_high_watermark_counts_and_one_above_waits_until_it_moves() -> None:
+    """To the sequence: neither is the last place of the window lost, nor one above it used."""
+    cluster = Cluster(4, parameters=ConsensusParameters(window=16, in_flight=8, beside_requests=0))
+    node = cluster.nodes[1]
+    replica = node.replica
+    assert replica.high == 16
+    for sequence in (16, 17, 20, 21):
+        cluster.deliver(2, 1, encode_message(early_commit(replica, sequence)))
+    assert sorted(replica._slots) == [16] and len(replica._early) == 3
+    for nonce in range(4):
+        cluster.submit(make_request(1, nonce))
+        cluster.run(100)
+    assert (replica.low, replica.high) == (4, 20)
+    assert [sequence for sequence in replica._slots if sequence > 4] == [16, 17, 20] and len(replica._early) == 1
+
+
 def test_a_replica_whose_state_diverged_stops_and_the_others_go_on() -> None:
     cluster = Cluster(4)
     wrong = cluster.nodes[2]

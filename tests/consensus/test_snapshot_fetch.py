@@ -8,7 +8,7 @@ import pytest
 
 from pot_lab.consensus.messages import FetchChunk, Offer, decode_message
 from tests.consensus.cluster import Cluster
-from tests.consensus.test_checkpoint import SMALL, together, work
+from tests.consensus.test_checkpointing import SMALL, together, work
 
 LIMIT = 1 << 24
 

@@ -115,6 +115,23 @@ TARGETS: dict[str, Target] = {
         sample=60,
         preload=("zmq", "psutil"),
     ),
+    "consensus": Target(
+        files=(
+            "pot_lab/agreement/*.py",
+            *(
+                f"pot_lab/consensus/{name}.py"
+                for name in ("admission", "batching", "checkpoint", "driver", "early_messages")
+            ),
+        ),
+        tests=(
+            "tests/agreement/test_*.py",
+            *(
+                f"tests/consensus/test_{name}.py"
+                for name in ("admission", "batching", "checkpoint", "driver", "early_messages")
+            ),
+        ),
+        sample=150,
+    ),
     "network": Target(
         files=(
             "pot_lab/network/aggregator/client_queues.py",
