@@ -1,11 +1,11 @@
 """What must hold at every moment of every run, whatever befalls it.
 
-`Checkers` hear of everything that correct aggregators do, through all their lives, and of what clients were told:
+`Checkers` observe everything that correct aggregators do, through all their lives, and every acknowledgement:
 
 - agreement: all who run a sequence run the same requests at the same time, with equal replies and equal states;
-- validity: a batch holds only what somebody said, at a time that some correct clock bears out and that never runs back;
-- once: no request runs twice, and what f+1 equal replies acknowledged is where they said, for ever;
-- word: no correct replica signs two different things for one step, is proved to have lied, halts or falls over;
+- validity: a batch holds only submitted requests, at a time that some correct clock bears out and that never runs back;
+- once: no request runs twice, and what f+1 equal replies acknowledged stays in the batch that they name;
+- signing: no correct replica signs two different things for one step, is convicted of it, halts or fails;
 - money: what was deposited is what is there (`Book.audit`), at intervals;
 - quorum, seat, key: batches are decided by enough votes of the set in force; a correct aggregator votes in an era in
   which it has a seat, and counts what the keys of that set have signed;
@@ -52,7 +52,7 @@ _BOUNDED_ELSEWHERE = ("pool", "replies", "counters", "_verifier", "_headers")
 
 
 class Violation(Exception):
-    """A promise was broken.
+    """A rule was violated.
 
     Attributes:
         rule: its name.
@@ -82,12 +82,12 @@ class _Votes:
 
 
 class Checkers:
-    """What is known of the one history, and of every promise made about it.
+    """What is known of the one history, and of everything that was acknowledged about it.
 
     Args:
         n: how many hosts there are.
         limits: theirs.
-        time_slack_ms: how far a batch's time may lie ahead of a right clock, or before its requests were said.
+        time_slack_ms: how far a batch's time may lie ahead of a right clock, or before its requests were submitted.
     """
 
     def __init__(self, n: int, limits: ConsensusParameters, time_slack_ms: int) -> None:
@@ -102,10 +102,10 @@ class Checkers:
         self._votes = _Votes()
         self._acknowledged: dict[bytes, tuple[int, int, bytes]] = {}
 
-    # What is asked.
+    # What clients do.
 
-    def said(self, request: bytes, at_ms: int) -> None:
-        """Somebody signed a request and sent it."""
+    def submitted(self, request: bytes, at_ms: int) -> None:
+        """A client or a duty signed a request and sent it."""
         self._submitted_ms.setdefault(request_digest(request), at_ms)
 
     def acknowledged(self, digest: bytes, reply: SendReply) -> None:
@@ -114,7 +114,7 @@ class Checkers:
         self._acknowledged[digest] = reply.sequence, reply.time_ms, reply.reply
         self._compare(digest)
 
-    # What is done.
+    # What aggregators do.
 
     def executed(self, node: int, effect: Executed, batch: Batch, now_ms: int) -> None:
         """A correct aggregator ran a batch, now or again after a restart."""
@@ -149,7 +149,7 @@ class Checkers:
         for digest, reply in zip(ran, replies, strict=True):
             submitted_at_ms = self._submitted_ms.get(digest)
             if submitted_at_ms is None:
-                what = f"batch {sequence} holds a request that nobody said: {digest.hex()[:12]}"
+                what = f"batch {sequence} holds a request that was never submitted: {digest.hex()[:12]}"
                 raise Violation("validity", what, sequence)
             if submitted_at_ms > time_ms + self._time_slack_ms:
                 late_ms = submitted_at_ms - time_ms
@@ -182,7 +182,7 @@ class Checkers:
         era, seat = members.since, members.index
         if isinstance(message, PrePrepare):
             if message.view % members.n != seat:
-                return  # shown to a peer: the primary's word, not this one's
+                return  # shown to a peer: the primary's vote, not this one's
             digest = batch_digest(message.sequence, message.time_ms, message.digests)
             self._compare_vote(node, era, "proposal", message.view, message.sequence, digest)
         elif isinstance(message, Prepare | Commit):
@@ -219,11 +219,11 @@ class Checkers:
 
     def _signed(self, node: int, vote: Prepare, members: Membership) -> None:
         """Whether a vote that an aggregator counted was signed with the key of its seat."""
-        said = vote_digest(
+        signed = vote_digest(
             members.network_id, PREPARE, vote.view, vote.sequence, vote.digest, vote.executed, vote.state
         )
         seat = members.addresses[vote.replica] if 0 <= vote.replica < members.n else b""
-        if recover(said, vote.signature) != seat:
+        if recover(signed, vote.signature) != seat:
             what = f"aggregator {node} counts a prepare of seat {vote.replica} for batch {vote.sequence}"
             raise Violation("key", f"{what} that another key than the seat's has signed", vote.sequence)
 
@@ -245,7 +245,7 @@ class Checkers:
         if sequence <= era or any(era < other < sequence for other in self._votes.sets):
             raise Violation("seat", f"aggregator {node} votes in era {era} for batch {sequence} of another", sequence)
         if vote.view < self._votes.left.get((node, era), 0):
-            raise Violation("word", f"aggregator {node} votes in view {vote.view}, which it has left", sequence)
+            raise Violation("signing", f"aggregator {node} votes in view {vote.view}, which it has left", sequence)
         if sequence > low + self.limits.window:
             what = f"aggregator {node} votes for batch {sequence}, {sequence - low} above its stable checkpoint"
             raise Violation("window", f"{what}, wanted at most {self.limits.window}", sequence)
@@ -257,22 +257,22 @@ class Checkers:
         what = f"{kind} of view {view}, batch {sequence}"
         known = self._votes.signed.setdefault((node, era, kind, view, sequence), digest)
         if known is not digest and known != digest:
-            raise Violation("word", f"aggregator {node} contradicts its {what}", sequence or None)
+            raise Violation("signing", f"aggregator {node} contradicts its {what}", sequence or None)
 
     def accused(self, node: int, accused: int, *, is_correct: bool) -> None:
-        """Somebody holds a proof that an aggregator lied."""
+        """An aggregator holds evidence against another."""
         if is_correct:
-            raise Violation("word", f"aggregator {node} proves that {accused} lied, which is correct")
+            raise Violation("signing", f"aggregator {node} has evidence against {accused}, which is correct")
 
     def halted(self, node: int, error: PotLabError) -> None:
         """A correct aggregator has stopped itself."""
-        raise Violation("word", f"aggregator {node} halted: {error}")
+        raise Violation("signing", f"aggregator {node} halted: {error}")
 
     def failed(self, node: int, error: Exception) -> None:
         """A correct aggregator's step raised."""
-        raise Violation("word", f"aggregator {node} fell over: {type(error).__name__}: {error}")
+        raise Violation("signing", f"aggregator {node} fell over: {type(error).__name__}: {error}")
 
-    # What is kept.
+    # What aggregators keep.
 
     def audit(self, node: int, ledger: Ledger) -> None:
         """Count the money of one ledger."""

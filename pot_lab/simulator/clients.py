@@ -1,9 +1,9 @@
 """Virtual clients: they send signed requests to the aggregators, ask again until f+1 give the same reply, and remember
-what they were told.
+what was acknowledged.
 
 A client numbers its transactions and keeps one of a kind on its way at a time. It sends to every aggregator, or now and
 then to a single one that has to spread the request itself; when no answer comes it sends to all, at longer and longer
-intervals. What f+1 equal replies said is acknowledged: `checkers` hold the ledger to it.
+intervals. What f+1 equal replies state is acknowledged: `checkers` hold the ledger to it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pot_lab.simulator.virtual_time import MILLISECOND_US, EventQueue
 _FIRST_WAIT_US, _LONGEST_WAIT_US = 1_000 * MILLISECOND_US, 4_000 * MILLISECOND_US
 _REPLY_LIMIT_BYTES = 1 << 20
 _REFUSED_PAUSE_MS = 1_000
-_LIE_EVERY_US = 150 * MILLISECOND_US
+_FAULT_EVERY_US = 150 * MILLISECOND_US
 _OVERSIZE_BYTES = 300_000
 
 
@@ -116,7 +116,7 @@ class VirtualClient:
         if ledger is not None and not self.has_stopped:
             now_ms = self._network.queue.now_ms
             under_way = {waiting.name for waiting in self._waiting.values()}
-            for name, body in self.person.wishes(ledger, now_ms):
+            for name, body in self.person.intents(ledger, now_ms):
                 if name not in under_way and now_ms >= self._not_before_ms.get(name, 0):
                     self._nonce += 1
                     request = sign(self.person.cast.network_id, body, self.person.identity, self._nonce)
@@ -162,13 +162,13 @@ class VirtualClient:
         self._network.on_acknowledged(self.number, reply.digest, reply)
 
 
-class LyingClient:
-    """A client that keeps to nothing: two requests under one number, one here and one there; garbage; others' words
-    altered; requests that are too large; floods. It is owed no answer, and must not cost anybody else theirs.
+class ByzantineClient:
+    """A client that breaks the rules: two requests under one nonce, one here and one there; garbage; altered requests;
+    requests that are too large; floods. It is owed no answer, and must not cost any other client its answer.
 
     Args:
         until_us: when it has had enough.
-        told: called with the name of each lie.
+        on_fault: called at each of its faults.
     """
 
     def __init__(
@@ -179,60 +179,60 @@ class LyingClient:
         random: Random,
         aggregators: int,
         until_us: int,
-        told: Callable[[], None],
+        on_fault: Callable[[], None],
     ) -> None:
         self._network, self._number, self._cast, self._random = network, number, cast, random
-        self._aggregators, self._until_us, self._told = aggregators, until_us, told
+        self._aggregators, self._until_us, self._on_fault = aggregators, until_us, on_fault
         self._nonce = 0
-        self._said: list[bytes] = []
+        self._sent: list[bytes] = []
 
     def begin(self) -> None:
-        """Lie now and then."""
-        self._network.queue.after(int(self._random.random() * _LIE_EVERY_US), self._lie)
+        """Send something now and then."""
+        self._network.queue.after(int(self._random.random() * _FAULT_EVERY_US), self._misbehave)
 
-    def _lie(self) -> None:
+    def _misbehave(self) -> None:
         if self._network.queue.now_us >= self._until_us:
             return
-        self._told()
-        lies = (self._speak_with_two_tongues, self._say_garbage, self._alter, self._repeat, self._flood)
-        self._random.choice(lies)()
-        self._network.queue.after(int(self._random.expovariate(1.0) * _LIE_EVERY_US), self._lie)
+        self._on_fault()
+        faults = (self._send_two_with_one_nonce, self._send_garbage, self._alter, self._repeat, self._flood)
+        self._random.choice(faults)()
+        self._network.queue.after(int(self._random.expovariate(1.0) * _FAULT_EVERY_US), self._misbehave)
 
-    def _speak_with_two_tongues(self) -> None:
+    def _send_two_with_one_nonce(self) -> None:
         self._nonce += 1
         requests = [self._signed(self._nonce) for _ in range(2)]
         for aggregator in range(self._aggregators):
-            self._ask(aggregator, self._random.choice(requests))
+            self._send(aggregator, self._random.choice(requests))
 
-    def _say_garbage(self) -> None:
+    def _send_garbage(self) -> None:
         size = self._random.choice([0, 1, 65, 1_000, _OVERSIZE_BYTES])
-        self._ask(self._random.randrange(self._aggregators), self._random.randbytes(size))
+        self._send(self._random.randrange(self._aggregators), self._random.randbytes(size))
 
     def _alter(self) -> None:
-        if self._said:
-            body = bytearray(self._random.choice(self._said))
+        if self._sent:
+            body = bytearray(self._random.choice(self._sent))
             body[self._random.randrange(len(body))] ^= 1 << self._random.randrange(8)
-            self._ask(self._random.randrange(self._aggregators), bytes(body))
+            self._send(self._random.randrange(self._aggregators), bytes(body))
 
     def _repeat(self) -> None:
-        if self._said:
-            self._ask(self._random.randrange(self._aggregators), self._random.choice(self._said))
+        if self._sent:
+            self._send(self._random.randrange(self._aggregators), self._random.choice(self._sent))
 
     def _flood(self) -> None:
         aggregator = self._random.randrange(self._aggregators)
         for _ in range(self._random.choice([10, 40])):
             self._nonce += self._random.choice([1, 1, 1, 1_000])
-            self._ask(aggregator, self._signed(self._nonce))
+            self._send(aggregator, self._signed(self._nonce))
 
     def _signed(self, nonce: int) -> bytes:
         body = Withdraw(OrderId(sha256(self._random.randbytes(8))))
-        request = sign(self._cast.network_id, body, self._cast.liar, nonce)
+        request = sign(self._cast.network_id, body, self._cast.byzantine_client, nonce)
         self._network.on_submitted(self._number, request, "lie")
-        self._said.append(request)
+        self._sent.append(request)
         return request
 
-    def _ask(self, aggregator: int, request: bytes) -> None:
+    def _send(self, aggregator: int, request: bytes) -> None:
         self._network.submit(self._number, aggregator, request, self._random.random() < 0.5)
 
     def on_reply(self, aggregator: int, reply: SendReply) -> None:
-        """It does not listen."""
+        """Replies are ignored."""

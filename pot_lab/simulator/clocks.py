@@ -1,4 +1,4 @@
-"""The clock of one host: wrong by a skew, wrong by more each second, or set wrong by somebody.
+"""The clock of one host: wrong by a skew, wrong by more each second, or set wrong.
 
 A replica's `Tick` carries what this clock shows. The network tolerates clocks that are within `clock_precision_ms` of
 each other; what is further off counts as a fault of that host.

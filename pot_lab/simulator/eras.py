@@ -2,7 +2,7 @@
 
 Which sets a run may see follows from its seed (`Course`). A registrar's ordered transaction asks for the next one: it
 is a transaction like any other to the ledger, which refuses it (there is no such order), and `SeatedLedger` takes it as
-the word to change seats. So the rule of who may ask is the simulator's, and all that follows is consensus's own.
+the request for another set. So the rule of who may ask is the simulator's, and all that follows is consensus's own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.transactions import Withdraw
-from pot_lab.simulator.people import Cast, Person, Wish
+from pot_lab.simulator.people import Cast, Intent, Person
 from pot_lab.simulator.signatures import recover
 
 _SNAPSHOT_LIMIT_BYTES = 1 << 30
@@ -49,8 +49,8 @@ class Course:
 
         Args:
             times_us: when each step is asked for.
-            keep_places: let everybody keep its index: who leaves has the last seat. For runs with liars, whose lies
-                count places.
+            keep_places: let every host keep its index: the one that leaves has the last seat. For runs with Byzantine
+                hosts, whose behaviours count places.
         """
         course = cls([tuple((host, 0) for host in range(n))])
         for at_us in sorted(times_us):
@@ -84,15 +84,15 @@ class Course:
         return 1 + max(host for each in self.sets for host, _ in each)
 
     def seats(self, cast: Cast) -> list[tuple[Seat, ...]]:
-        """The sets as consensus knows them; where a host is reached says its number."""
+        """The sets as consensus knows them; a host's contact is its number."""
         return [
             tuple(Seat(cast.keys[host][key].address, b"" if not stage else b"host %d" % host) for host, key in each)
             for stage, each in enumerate(self.sets)
         ]
 
 
-def wish_of(stage: int) -> Withdraw:
-    """What the registrar says to ask for a set."""
+def intent_of(stage: int) -> Withdraw:
+    """The body of the registrar's request for a set."""
     return Withdraw(OrderId(sha256(b"seats %d" % stage)))
 
 
@@ -103,11 +103,11 @@ class Registrar(Person):
         super().__init__(cast, cast.registrar)
         self._times_ms, self._asked = times_ms, 0
 
-    def wishes(self, ledger: Ledger, now_ms: int) -> Iterator[Wish]:
+    def intents(self, ledger: Ledger, now_ms: int) -> Iterator[Intent]:
         """The next set, when its time has come."""
         if self._asked < len(self._times_ms) and now_ms >= self._times_ms[self._asked]:
             self._asked += 1
-            yield f"seats {self._asked}", wish_of(self._asked)
+            yield f"seats {self._asked}", intent_of(self._asked)
 
 
 class SeatedLedger(LedgerApplication):
@@ -116,7 +116,7 @@ class SeatedLedger(LedgerApplication):
     def __init__(self, cast: Cast, sets: Sequence[tuple[Seat, ...]]) -> None:
         super().__init__(cast.genesis, recover=recover)
         self._registrar, self._sets, self._stage = cast.registrar.address, sets, 0
-        self._stages = {encode(wish_of(stage)): stage for stage in range(1, len(sets))}
+        self._stages = {encode(intent_of(stage)): stage for stage in range(1, len(sets))}
 
     def execute(self, batch: Batch) -> Execution:
         """Apply a batch; a later set that the registrar names in it is asked for from now on."""

@@ -1,8 +1,9 @@
 """What befalls a run: profiles name the kinds of faults, a seed decides which of them come, when and how hard.
 
-At most f aggregators are faulty in a way that the protocol must tolerate for ever: liars, those whose disk was lost or
-damaged, those whose clock was set far off. Everything else, crashes of any number, power cuts of all at once, full
-disks, processes that stand still, partitions, loss, may befall everybody, and ends when the storm ends: then the
+At most f aggregators are faulty in a way that the protocol must tolerate for ever: Byzantine ones, those whose disk was
+lost or damaged, those whose clock was set far off. Everything else, crashes of any number, power cuts of all at once,
+full
+disks, processes that stand still, partitions, loss, may befall all of them, and ends when the storm ends: then the
 network has to recover by itself.
 """
 
@@ -58,7 +59,7 @@ class Forecast:
         profile: Profile,
         random_of: Callable[[str], Random],
         without: Collection[str],
-        liars: Collection[int],
+        byzantine_hosts: Collection[int],
     ) -> Forecast:
         """Draw a forecast.
 
@@ -67,7 +68,7 @@ class Forecast:
             profile: which kinds may come.
             random_of: a source of randomness by name.
             without: parts to leave out, see `Storm`.
-            liars: hosts that are Byzantine whatever is drawn; they count among the faulty.
+            byzantine_hosts: hosts that are Byzantine whatever is drawn; they count among the faulty.
         """
         random = random_of("storm")
         kinds = (*profile.always, *random.sample(profile.kinds, random.randint(profile.fewest, profile.most)))
@@ -76,8 +77,8 @@ class Forecast:
             moments = random_of("storm members")
             times_us = [int(moments.random() * STORM_US) for _ in range(moments.randint(1, 3))]
         course = Course.drawn(n, random_of("storm sets"), times_us, keep_places="liars" in kinds)
-        hosts = [host for host in random.sample(range(n), course.f) if host not in liars]
-        hosts = hosts[: max(0, course.f - len(liars))]
+        hosts = [host for host in random.sample(range(n), course.f) if host not in byzantine_hosts]
+        hosts = hosts[: max(0, course.f - len(byzantine_hosts))]
         lying = random.randint(1, course.f) if "liars" in kinds else 0
         victims = {kind: random.choices(hosts[lying:]) if hosts[lying:] else [] for kind in PERMANENT}
         victims["liars"] = hosts[:lying]
@@ -93,10 +94,10 @@ class Forecast:
 class Adversary(Protocol):
     """What a storm needs to let aggregators and clients break the protocol."""
 
-    def make_liar(self, index: int, kinds: Sequence[type[byzantine.Behaviour]]) -> None:
+    def make_byzantine(self, index: int, kinds: Sequence[type[byzantine.Behaviour]]) -> None:
         """Let an aggregator behave so from now on."""
 
-    def add_lying_client(self, random: Random, until_us: int) -> None:
+    def add_byzantine_client(self, random: Random, until_us: int) -> None:
         """Add a client that breaks the rules until then."""
 
 
@@ -201,7 +202,7 @@ class Storm:
             self._stage.links.weather.uplink_bits_per_s[index] = bits_per_s
 
     def partition(self, random: Random) -> None:
-        """The hosts fall into two groups that do not hear each other."""
+        """The hosts fall into two groups without a link between them."""
         self._episodes("partition", 3, self._part)
 
     def _part(self, random: Random, lasts_us: int) -> None:
@@ -212,7 +213,7 @@ class Storm:
         self._cut(split_pairs(hosts[:size], hosts[size:]), lasts_us)
 
     def one_way(self, random: Random) -> None:
-        """A host is heard but hears nothing, or the other way round, or one link is dead in one direction."""
+        """A host sends but receives nothing, or the other way round, or one link is dead in one direction."""
         self._episodes("one_way", 3, self._deafen)
 
     def _deafen(self, random: Random, lasts_us: int) -> None:
@@ -254,7 +255,11 @@ class Storm:
         """A host loses its disk, and comes back with an empty one: it has forgotten what it voted."""
         for index in self.forecast.victims["disk_lost"]:
             self.forgetful.add(index)
-            self._episodes("disk_lost", 2, lambda own, lasts_us, index=index: self._end("disk_lost", index, lasts_us))  # type: ignore[misc]
+
+            def lose(own: Random, lasts_us: int, index: int = index) -> None:
+                self._end("disk_lost", index, lasts_us)
+
+            self._episodes("disk_lost", 2, lose)
 
     def bit_flip(self, random: Random) -> None:
         """A bit of a host's log or snapshot turns; if it cannot start with that, it gets an empty disk."""
@@ -331,10 +336,10 @@ class Storm:
         usual_us, disk.sync_us = disk.sync_us, 500 * MILLISECOND_US
         self._note("stalled_disk", "of", index, *_for(lasts_us))
 
-        def mend() -> None:
+        def restore() -> None:
             disk.sync_us = usual_us
 
-        self._stage.queue.after(lasts_us, mend)
+        self._stage.queue.after(lasts_us, restore)
 
     def full_disk(self, random: Random) -> None:
         """A disk has no room for a while: its process ends, and starts again when there is some."""
@@ -367,7 +372,7 @@ class Storm:
             self._stage.faults["drift"] += 1
 
     def clock_jump(self, random: Random) -> None:
-        """Somebody sets a host's clock, by seconds or minutes, and later back."""
+        """A host's clock is set, by seconds or minutes, and later back."""
         for index in self.forecast.victims["clock_jump"]:
             clock = self._stage.nodes[index].clock
 
@@ -379,25 +384,27 @@ class Storm:
 
             self._episodes("clock_jump", 2, jump)
 
-    # Liars.
+    # Byzantine aggregators and clients.
 
     def liars(self, random: Random) -> None:
-        """Some aggregators do not do as the protocol says."""
+        """Some aggregators break the protocol."""
         for number, index in enumerate(self.forecast.victims["liars"]):
             kinds = random.sample(byzantine.KINDS, random.choice([1, 1, 2, 3]))
             if self._is_wanted(f"liars#{number}"):
                 self._stage.faults["liar"] += 1
-                self._adversary.make_liar(index, kinds)
+                self._adversary.make_byzantine(index, kinds)
 
     def lying_client(self, random: Random) -> None:
-        """A client says one thing here and another there, garbage, and everything twice."""
+        """A client sends conflicting requests, garbage, and everything twice."""
         self._stage.trace.mark("a client lies")
-        self._adversary.add_lying_client(random, STORM_US)
+        self._adversary.add_byzantine_client(random, STORM_US)
 
     # The end.
 
     def end(self) -> None:
-        """All faults end, but for the liars: links are whole, everybody is up, disks are quick, clocks are right."""
+        """All faults end, but Byzantine aggregators: links are whole, every host is up, disks are fast, clocks are
+        right.
+        """
         stage = self._stage
         stage.trace.mark("the storm is over")
         stage.links.heal()
@@ -413,7 +420,7 @@ class Storm:
             if abs(node.clock.skew_ms) > 250:
                 node.clock.skew_ms = 0
             if node.is_correct and node.index in self.faulty - self.forgetful:
-                node.kill()  # a process never lets its time go back, so only a new one believes a clock set right
+                node.kill()  # a process never lets its time go back: only a new one follows a clock that is right again
             if not node.up:
                 node.start()
 

@@ -2,7 +2,7 @@
 
 A link carries frames in order unless it is told to reorder. Bandwidth can be limited on each link (as the paper's
 program throttled each connection) and on each host's uplink, which all its links share (as real machines are limited).
-A cut has a direction, so a host may be heard that cannot hear. Frames carry the real encoding's bytes; their receivers
+A cut has a direction, so a host may send that cannot receive. Frames carry the real encoding's bytes; their receivers
 share one decoded message, since messages never change.
 """
 

@@ -11,7 +11,7 @@ class Outcome:
     """What one run showed.
 
     Attributes:
-        violation: the promise that was broken, if one was.
+        violation: the rule that was violated, if one was.
         stuck: what was still missing at the end, if anything was.
         digest: of the whole trace; equal for every run of this seed.
         trace: the run in words, where it failed.

@@ -76,7 +76,7 @@ _REPEAT_MS = 3_000
 _BLOCK_US = 400_000
 _EVENTS_PER_ATTESTATION = 64
 
-Wish = tuple[str, Record]
+Intent = tuple[str, Record]
 
 
 def _key(name: str) -> Signer:
@@ -105,7 +105,7 @@ class Cast:
         self.validators = [_key(f"validator {i}") for i in range(VALIDATORS)]
         self.regulars = [_key(f"regular {i}") for i in range(REGULARS)]
         self.strangers = [_key(f"stranger {i}") for i in range(STRANGERS)]
-        self.liar = _key("lying client")
+        self.byzantine_client = _key("lying client")
         self.registrar = _key("registrar")
         self.keys = [(_key(f"aggregator {i}"), _key(f"aggregator {i}, rotated")) for i in range(n + 1)]
         parameters = Parameters(
@@ -286,7 +286,7 @@ class Person:
     def __init__(self, cast: Cast, identity: Signer) -> None:
         self.cast, self.identity = cast, identity
 
-    def wishes(self, ledger: Ledger, now_ms: int) -> Iterator[Wish]:
+    def intents(self, ledger: Ledger, now_ms: int) -> Iterator[Intent]:
         """What it would say now: a name, under which it says nothing else meanwhile, and a transaction's body."""
         raise NotImplementedError
 
@@ -307,7 +307,7 @@ class Client(Person):
         super().__init__(cast, cast.client)
         self._chain, self._left, self._next = chain, orders, 1
 
-    def wishes(self, ledger: Ledger, now_ms: int) -> Iterator[Wish]:
+    def intents(self, ledger: Ledger, now_ms: int) -> Iterator[Intent]:
         """Its next order, once the one before has ended."""
         live = [order for order in ledger.state.orders.values() if not order.ended_ms and order.void_reason is None]
         if self._next <= self._left and not live:
@@ -336,7 +336,7 @@ class Provider(Person):
         super().__init__(cast, cast.providers[place])
         self._name = f"provider {place}"
 
-    def wishes(self, ledger: Ledger, now_ms: int) -> Iterator[Wish]:
+    def intents(self, ledger: Ledger, now_ms: int) -> Iterator[Intent]:
         """To register, claim and reveal."""
         if self._may_register(ledger, Role.PROVIDER):
             yield "register", Register(int(Role.PROVIDER))
@@ -361,7 +361,7 @@ class Validator(Person):
         super().__init__(cast, cast.validators[place])
         self._name = f"validator {place}"
 
-    def wishes(self, ledger: Ledger, now_ms: int) -> Iterator[Wish]:
+    def intents(self, ledger: Ledger, now_ms: int) -> Iterator[Intent]:
         """To register, commit to scores and open them."""
         if self._may_register(ledger, Role.VALIDATOR):
             yield "register", Register(int(Role.VALIDATOR))
@@ -403,7 +403,7 @@ class Regular(Person):
     def __init__(self, cast: Cast, place: int) -> None:
         super().__init__(cast, cast.regulars[place])
 
-    def wishes(self, ledger: Ledger, now_ms: int) -> Iterator[Wish]:
+    def intents(self, ledger: Ledger, now_ms: int) -> Iterator[Intent]:
         """To be in if it is out, and out if it is in."""
         if self._may_register(ledger, Role.VERIFIER):
             yield "turn", Register(int(Role.VERIFIER))
@@ -418,7 +418,7 @@ class Stranger(Person):
         super().__init__(cast, cast.strangers[place])
         self._asked = 0
 
-    def wishes(self, ledger: Ledger, now_ms: int) -> Iterator[Wish]:
+    def intents(self, ledger: Ledger, now_ms: int) -> Iterator[Intent]:
         """To withdraw an order that does not exist."""
         self._asked += 1
         yield "withdraw", Withdraw(OrderId(sha256(b"no order %d" % self._asked)))

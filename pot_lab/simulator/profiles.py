@@ -57,7 +57,7 @@ PROFILES: dict[str, Profile] = {
 
 
 PERMANENT = ("clock_jump", "disk_lost", "bit_flip")
-"""Kinds that make a host faulty for the protocol, each one of the hosts that may be so besides the liars."""
+"""Kinds that make a host faulty for the protocol, each one of the hosts that may be so besides the Byzantine ones."""
 
 
 def profile_of(name: str) -> Profile:

@@ -1,7 +1,7 @@
 """One run: a network of real replicas and ledgers, its people, its faults, and what must hold meanwhile.
 
-Everything follows from the seed. The storm lasts `STORM_US`; then all faults end but for the liars, the people go on
-for a while and fall silent, and everything that was asked must be answered, and all correct aggregators be equal,
+Everything follows from the seed. The storm lasts `STORM_US`; then all faults end but Byzantine aggregators, the people
+go on for a while and fall silent, and everything that was asked must be answered, and all correct aggregators be equal,
 within `LIVENESS_US`; a run that does not get there is stuck.
 """
 
@@ -25,7 +25,7 @@ from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.simulator.byzantine import Behaviour, Several
 from pot_lab.simulator.checkers import Checkers, Violation
-from pot_lab.simulator.clients import ClientSettings, LyingClient, VirtualClient
+from pot_lab.simulator.clients import ByzantineClient, ClientSettings, VirtualClient
 from pot_lab.simulator.clocks import Clock
 from pot_lab.simulator.disks import Disk
 from pot_lab.simulator.eras import Course, Registrar, SeatedLedger
@@ -55,14 +55,14 @@ class Setting:
 
     Attributes:
         n: how many aggregators the network has at first.
-        liars: hosts that are Byzantine whatever the seed draws, and how.
+        byzantine_hosts: hosts that are Byzantine whatever the seed draws, and how.
     """
 
     seed: int
     n: int
     profile: str
     without: tuple[str, ...]
-    liars: Mapping[int, Sequence[type[Behaviour]]]
+    byzantine_hosts: Mapping[int, Sequence[type[Behaviour]]]
 
     def random_of(self, name: str) -> Random:
         """A source of its own for each part, so that one more draw in one changes nothing in another."""
@@ -91,7 +91,7 @@ class Simulation(Wired):
         nodes: how many aggregators; None: the seed decides.
         profile: which faults may come; see `profiles.PROFILES`.
         without: faults to leave out of those that the seed brings: kinds, or episodes as `kind#number`.
-        liars: aggregators that lie, and how, besides those that the profile brings.
+        byzantine_hosts: aggregators that are Byzantine, and how, besides those that the profile brings.
         make_replica, make_application, make_disk, make_node, make_checkers: the parts, for tests that plant a bug in
             one.
     Raises:
@@ -105,7 +105,7 @@ class Simulation(Wired):
         profile: str = "everything",
         *,
         without: Collection[str] = (),
-        liars: Mapping[int, Sequence[type[Behaviour]]] | None = None,
+        byzantine_hosts: Mapping[int, Sequence[type[Behaviour]]] | None = None,
         make_replica: Callable[..., Replica] = Replica,
         make_application: Callable[..., Application] = LedgerApplication,
         make_disk: Callable[[int], Disk] = Disk,
@@ -114,9 +114,11 @@ class Simulation(Wired):
     ) -> None:
         n = nodes if nodes is not None else Random(f"{seed}/size").choice(_USUAL_SIZES)
         check_size(n)
-        self.setting = Setting(seed=seed, n=n, profile=profile, without=tuple(sorted(without)), liars=dict(liars or {}))
+        self.setting = Setting(
+            seed=seed, n=n, profile=profile, without=tuple(sorted(without)), byzantine_hosts=dict(byzantine_hosts or {})
+        )
         random_of = self.setting.random_of
-        forecast = Forecast.drawn(n, profile_of(profile), random_of, self.setting.without, self.setting.liars)
+        forecast = Forecast.drawn(n, profile_of(profile), random_of, self.setting.without, self.setting.byzantine_hosts)
         self.cast = cast_of(n)
         self.parameters = _parameters(random_of("parameters"))
         weather = weather_of(forecast.hosts, random_of("weather"))
@@ -128,7 +130,7 @@ class Simulation(Wired):
         chain = Chain(self.queue)
         self._make_nodes(chain, make_replica, make_application, make_disk, make_node)
         self.clients = self._make_clients(chain)
-        self._receivers: list[VirtualClient | LyingClient] = [*self.clients]
+        self._receivers: list[VirtualClient | ByzantineClient] = [*self.clients]
         keys = self.cast.keys[: forecast.hosts]
         self._host_of: dict[bytes, int] = {key.address: host for host, own in enumerate(keys) for key in own}
 
@@ -218,8 +220,8 @@ class Simulation(Wired):
         """How often each kind of fault happened."""
         return self.stage.faults
 
-    def make_liar(self, index: int, kinds: Sequence[type[Behaviour]]) -> None:
-        """Let an aggregator lie from now on."""
+    def make_byzantine(self, index: int, kinds: Sequence[type[Behaviour]]) -> None:
+        """Let an aggregator break the protocol from now on."""
         self.trace.mark(f"aggregator {index} is a liar:", *(kind.kind for kind in kinds))
         identity, network_id = self.cast.keys[index][0], self.cast.network_id
         parts = [
@@ -228,20 +230,20 @@ class Simulation(Wired):
         ]
         self.nodes[index].behaviour = Several(parts)
 
-    def add_lying_client(self, random: Random, until_us: int) -> None:
+    def add_byzantine_client(self, random: Random, until_us: int) -> None:
         """Add a client that keeps to nothing."""
 
-        def told() -> None:
+        def count() -> None:
             self.faults["client_lie"] += 1
 
-        liar = LyingClient(self, len(self._receivers), self.cast, random, self.stage.hosts, until_us, told)
-        self._receivers.append(liar)
-        liar.begin()
+        client = ByzantineClient(self, len(self._receivers), self.cast, random, self.stage.hosts, until_us, count)
+        self._receivers.append(client)
+        client.begin()
 
     # The run.
 
     def run(self) -> Outcome:
-        """Run to the end; a broken promise ends it at once."""
+        """Run to the end; a violation ends it at once."""
         setting = self.setting
         outcome = Outcome(seed=setting.seed, nodes=setting.n, profile=setting.profile, without=setting.without)
         about: int | None = None
@@ -268,9 +270,9 @@ class Simulation(Wired):
         return outcome
 
     def _run(self) -> str | None:
-        for index, kinds in self.setting.liars.items():
+        for index, kinds in self.setting.byzantine_hosts.items():
             self.storm.faulty.add(index)
-            self.make_liar(index, kinds)
+            self.make_byzantine(index, kinds)
         self.storm.begin()
         for node in self.nodes:
             node.start()
@@ -366,10 +368,10 @@ class Simulation(Wired):
     def on_submitted(self, client: int, request: bytes, name: str) -> None:
         """A client has signed a request."""
         self.trace.note(None, f"client {client} asks to {name}:", request_digest(request))
-        self.checkers.said(request, self.queue.now_ms)
+        self.checkers.submitted(request, self.queue.now_ms)
 
     def _duty_submitted(self, request: bytes) -> None:
-        self.checkers.said(request, self.queue.now_ms)
+        self.checkers.submitted(request, self.queue.now_ms)
 
     def submit(self, client: int, aggregator: int, request: bytes, spread: bool) -> None:
         """Carry a request from a client to an aggregator."""
@@ -390,7 +392,7 @@ class Simulation(Wired):
         self.nodes[receiver].on_frame(sender, what)
 
     def on_sent(self, node: SimulatedNode, message: Message) -> None:
-        """A correct aggregator says something."""
+        """A correct aggregator sends a message."""
         if node.index not in self.storm.forgetful:
             self.checkers.sent(node.index, message, node.members)
 

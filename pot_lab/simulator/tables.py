@@ -105,7 +105,7 @@ class Cell:
 
 
 class _Bench(Wired):
-    """n replicas, and accounts that say one transaction each, over links of one kind."""
+    """n replicas, and accounts that submit one transaction each, over links of one kind."""
 
     def __init__(self, n: int, transactions: int, mbps: float, model: str) -> None:
         self.n, self.transactions = n, transactions
@@ -136,7 +136,7 @@ class _Bench(Wired):
         self._synchronised_us = self._answered_us = 0
 
     def run(self) -> Cell:
-        """Let every account say its transaction at once; the clock runs from there."""
+        """Let every account submit its transaction at once; the clock runs from there."""
         for node in self.nodes:
             node.start()
         self.queue.run(5 * SECOND_US)
@@ -160,9 +160,9 @@ class _Bench(Wired):
             self.nodes[receiver].on_request(sender - self.n, what, True)
         elif isinstance(what, SendReply) and receiver - self.n not in self._answered:
             account = receiver - self.n
-            said = self._replies.setdefault(account, Counter())
-            said[what.sequence, what.reply] += 1
-            if said[what.sequence, what.reply] >= weak_quorum(self.n):
+            given = self._replies.setdefault(account, Counter())
+            given[what.sequence, what.reply] += 1
+            if given[what.sequence, what.reply] >= weak_quorum(self.n):
                 self._answered.add(account)
                 del self._replies[account]
                 if len(self._answered) == self.transactions:

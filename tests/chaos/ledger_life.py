@@ -163,7 +163,7 @@ class Crowd:
             self._error = error
 
     def _hear(self, person: Person, ledger: Ledger) -> None:
-        for name, body in person.wishes(ledger, time.time_ns() // 1_000_000):
+        for name, body in person.intents(ledger, time.time_ns() // 1_000_000):
             what = person, name
             if what not in self._under_way and time.monotonic() >= self._not_before_s.get(what, 0):
                 nonce = self._nonces[person] = self._nonces.get(person, 0) + 1

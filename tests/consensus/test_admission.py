@@ -98,6 +98,16 @@ def test_the_primary_is_reminded_after_the_delay_and_then_every_second() -> None
     assert alone.forwards(alone.step(after_ms=LIMITS.forward_delay_ms)) == [(None, (request,))]
 
 
+def test_reminders_are_a_second_apart_to_the_millisecond() -> None:
+    alone = Alone(ConsensusParameters(forward_delay_ms=1, request_timeout_ms=60_000))
+    everywhere, only_here = make_request(1, 0), make_request(2, 0)
+    alone.step(Submitted(everywhere, True), Submitted(only_here))
+    assert alone.forwards(alone.step(after_ms=1)) == [(0, (everywhere,))]
+    assert alone.forwards(alone.step(after_ms=998)) == []
+    assert alone.forwards(alone.step(after_ms=1)) == [(0, (only_here,))]
+    assert alone.forwards(alone.step(after_ms=1)) == [(0, (everywhere,))]
+
+
 def test_a_reminder_has_room_for_256_kib() -> None:
     alone = Alone(ConsensusParameters(forward_delay_ms=10))
     large = [make_request(account, 0, bytes(128 * 1024 - 28)) for account in range(3)]

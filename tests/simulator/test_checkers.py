@@ -37,10 +37,10 @@ def ran(sequence: int, *requests: bytes, time_ms: int = START_MS, reply: bytes =
     return Executed(sequence, time_ms, len(requests), execution, state, False), batch, START_MS
 
 
-def checkers(*said: bytes) -> Checkers:
+def checkers(*submitted: bytes) -> Checkers:
     made = Checkers(4, ConsensusParameters(), SLACK_MS)
-    for request in said:
-        made.said(request, START_MS)
+    for request in submitted:
+        made.submitted(request, START_MS)
     return made
 
 
@@ -70,7 +70,7 @@ def test_two_aggregators_that_ran_different_batches_disagree(second) -> None:
 @pytest.mark.parametrize(
     ("batch", "why"),
     [
-        (ran(1, b"c"), "nobody said"),
+        (ran(1, b"c"), "never submitted"),
         (ran(1, b"a", time_ms=START_MS + SLACK_MS + 1), "ahead"),
         (ran(1, b"a", time_ms=START_MS - SLACK_MS - 1), "older than a request"),
     ],
@@ -126,10 +126,10 @@ def test_a_word_is_given_once() -> None:
     known.sent(1, vote, seen_by(1))
     known.sent(1, vote, seen_by(1))
     known.sent(2, Prepare(0, 1, b"\2" * 32, 0, NO_HASH, 2, NO_SIGNATURE), seen_by(2))
-    with pytest.raises(Violation, match="word"):
+    with pytest.raises(Violation, match="signing"):
         known.sent(1, Prepare(0, 1, b"\2" * 32, 0, NO_HASH, 1, NO_SIGNATURE), seen_by(1))
     known.sent(1, Checkpoint(4, STATE, NO_HASH, 1, NO_SIGNATURE), seen_by(1))
-    with pytest.raises(Violation, match="word"):
+    with pytest.raises(Violation, match="signing"):
         known.sent(1, Checkpoint(4, NO_HASH, NO_HASH, 1, NO_SIGNATURE), seen_by(1))
 
 
@@ -143,7 +143,7 @@ def test_nobody_votes_in_a_view_that_it_has_left() -> None:
 
 def test_an_accusation_of_a_correct_replica_is_a_violation() -> None:
     checkers().accused(1, 2, is_correct=False)
-    with pytest.raises(Violation, match="word"):
+    with pytest.raises(Violation, match="signing"):
         checkers().accused(1, 2, is_correct=True)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pot_lab.agreement.application import Batch
 from pot_lab.agreement.quorum import faulty
 from pot_lab.protocol.transactions import Withdraw, sign
-from pot_lab.simulator.eras import Course, SeatedLedger, wish_of
+from pot_lab.simulator.eras import Course, SeatedLedger, intent_of
 from pot_lab.simulator.people import cast_of
 from pot_lab.simulator.simulation import Simulation
 from pot_lab.simulator.virtual_time import START_MS
@@ -35,9 +35,9 @@ def test_the_registrar_alone_asks_for_sets_and_the_state_says_which() -> None:
     sets = Course([((0, 0), (1, 0), (2, 0), (3, 0)), ((0, 0), (1, 1), (2, 0), (3, 0))], [0]).seats(cast)
     ledger, other = (SeatedLedger(cast, sets) for _ in range(2))
     requests = [
-        sign(cast.network_id, wish_of(1), cast.strangers[0], 1),
+        sign(cast.network_id, intent_of(1), cast.strangers[0], 1),
         sign(cast.network_id, Withdraw(bytes(32)), cast.registrar, 1),
-        sign(cast.network_id, wish_of(1), cast.registrar, 2),
+        sign(cast.network_id, intent_of(1), cast.registrar, 2),
     ]
     digests = set()
     for sequence, request in enumerate(requests, 1):

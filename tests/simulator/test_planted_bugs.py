@@ -58,109 +58,125 @@ class Bug:
     rules: tuple[str, ...]
     profile: str = "calm"
     nodes: int = 4
-    liars: dict[int, list[type[Behaviour]]] = field(default_factory=dict)
+    byzantine_hosts: dict[int, list[type[Behaviour]]] = field(default_factory=dict)
     seeds: int = 20
     patches: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = ()
 
     def run(self, seed: int, parts: dict[str, Any]) -> Outcome:
-        return Simulation(seed, self.nodes, self.profile, liars=self.liars, **parts).run()
+        return Simulation(seed, self.nodes, self.profile, byzantine_hosts=self.byzantine_hosts, **parts).run()
 
 
 BUGS: dict[str, Bug] = {
     "quorum of f+1": Bug(
         {"make_replica": plants.QuorumOfFPlusOne, "make_checkers": plants.ConsequencesOnly},
         ("agreement",),
-        liars={0: [Twins]},
+        byzantine_hosts={0: [Twins]},
     ),
     "quorum of 2f+1 at n=6": Bug(
         {"make_replica": plants.QuorumOfTwoFPlusOne, "make_checkers": plants.ConsequencesOnly},
         ("agreement",),
         nodes=6,
-        liars={0: [Twins]},
+        byzantine_hosts={0: [Twins]},
     ),
     "digest of a commit not checked": Bug(
-        {"make_replica": plants.VotesForAnything}, ("agreement",), liars={0: [Twins]}
+        {"make_replica": plants.VotesForAnything}, ("agreement",), byzantine_hosts={0: [Twins]}
     ),
     "votes counted for whom they name": Bug(
-        {"make_replica": plants.VotesInOthersNames}, ("agreement", "word"), liars={0: [Twins, Forge]}
+        {"make_replica": plants.VotesInOthersNames}, ("agreement", "signing"), byzantine_hosts={0: [Twins, Forge]}
     ),
     "signatures not checked": Bug(
-        {"make_replica": plants.SignsForEverybody}, ("agreement", "word", "stuck"), liars={2: [Forge]}
+        {"make_replica": plants.SignsForEverybody}, ("agreement", "signing", "stuck"), byzantine_hosts={2: [Forge]}
     ),
-    "proposed time not checked": Bug({"make_replica": plants.TakesAnyTime}, ("validity",), liars={0: [BadTimes]}),
+    "proposed time not checked": Bug(
+        {"make_replica": plants.TakesAnyTime}, ("validity",), byzantine_hosts={0: [BadTimes]}
+    ),
     "decisions believed without proof": Bug(
-        {"make_replica": plants.BelievesDecisions}, ("agreement", "validity"), "crashes", liars={2: [Forge]}
+        {"make_replica": plants.BelievesDecisions}, ("agreement", "validity"), "crashes", byzantine_hosts={2: [Forge]}
     ),
     "bodies not compared with their digests": Bug(
-        {"make_replica": plants.TakesAnyBody}, ("agreement", "once", "validity"), liars={0: [Forge]}
+        {"make_replica": plants.TakesAnyBody}, ("agreement", "once", "validity"), byzantine_hosts={0: [Forge]}
     ),
-    "request not validated": Bug({"make_application": plants.TrustingLedger}, ("validity",), liars={0: [Forge]}),
+    "request not validated": Bug(
+        {"make_application": plants.TrustingLedger}, ("validity",), byzantine_hosts={0: [Forge]}
+    ),
     "reply cache lost": Bug({"make_replica": plants.ForgetsReplies}, ("once",), "network"),
     "retries answered wrongly": Bug({"make_replica": plants.AnswersRetriesWrongly}, ("acknowledged",), "network"),
-    "upper watermark too high": Bug({"make_replica": plants.HighUpperWatermark}, ("memory",), liars={2: [Flood]}),
+    "upper watermark too high": Bug(
+        {"make_replica": plants.HighUpperWatermark}, ("memory",), byzantine_hosts={2: [Flood]}
+    ),
     "high watermark off by one": Bug({"make_replica": plants.WindowOneHigher}, ("window",), "network"),
     "early messages without a limit": Bug(
-        {"make_replica": plants.UnboundedEarlyMessages}, ("memory",), liars={2: [Flood]}
+        {"make_replica": plants.UnboundedEarlyMessages}, ("memory",), byzantine_hosts={2: [Flood]}
     ),
-    "missing fsync": Bug({"make_disk": plants.NeverSynced}, ("word", "agreement", "acknowledged"), "crashes"),
+    "missing fsync": Bug({"make_disk": plants.NeverSynced}, ("signing", "agreement", "acknowledged"), "crashes"),
     "sent before it is on disk": Bug(
-        {"make_node": plants.SendsFirst}, ("word", "agreement", "acknowledged"), "crashes"
+        {"make_node": plants.SendsFirst}, ("signing", "agreement", "acknowledged"), "crashes"
     ),
     "money out of nothing": Bug({"make_application": plants.MintingLedger}, ("money",)),
     "prepared certificate dropped in a view change": Bug(
-        {"make_replica": plants.HidesWhatItPrepared}, ("agreement", "word"), "network", seeds=60
+        {"make_replica": plants.HidesWhatItPrepared}, ("agreement", "signing"), "network", seeds=60
     ),
-    "votes in the view it left": Bug({"make_replica": plants.StaysInTheOldView}, ("word",), liars={0: [Equivocate]}),
-    "never leaves its view": Bug({"make_replica": plants.NeverLeavesItsView}, ("stuck",), liars={0: [Silent]}),
+    "votes in the view it left": Bug(
+        {"make_replica": plants.StaysInTheOldView}, ("signing",), byzantine_hosts={0: [Equivocate]}
+    ),
+    "never leaves its view": Bug(
+        {"make_replica": plants.NeverLeavesItsView}, ("stuck",), byzantine_hosts={0: [Silent]}
+    ),
     "a view change is not written down": Bug(
-        {"make_replica": plants.ForgetsThatItLeft}, ("word", "agreement"), "crashes", liars={0: [Withhold]}, seeds=60
+        {"make_replica": plants.ForgetsThatItLeft},
+        ("signing", "agreement"),
+        "crashes",
+        byzantine_hosts={0: [Withhold]},
+        seeds=60,
     ),
-    "votes not read back from the log": Bug({"make_replica": plants.ForgetsItsVotes}, ("word", "agreement"), "crashes"),
+    "votes not read back from the log": Bug(
+        {"make_replica": plants.ForgetsItsVotes}, ("signing", "agreement"), "crashes"
+    ),
     "first batch above the watermark left out of a new view": Bug(
         {},
-        ("agreement", "word", "stuck"),
+        ("agreement", "signing", "stuck"),
         "network",
-        liars={0: [Withhold]},
+        byzantine_hosts={0: [Withhold]},
         seeds=60,
         patches=((view_change.plan, plants.plan_without_the_first),),
     ),
     "new view not checked": Bug(
         {},
-        ("agreement", "word"),
+        ("agreement", "signing"),
         "partitions",
-        liars={1: [BadViews]},
+        byzantine_hosts={1: [BadViews]},
         seeds=60,
         patches=((view_change.check_new_view, plants.believed_new_view),),
     ),
     "snapshot taken unchecked": Bug(
         {},
-        ("agreement", "word", "money"),
+        ("agreement", "signing", "money"),
         "partitions",
-        liars={1: [BadCheckpoints]},
+        byzantine_hosts={1: [BadCheckpoints]},
         seeds=60,
         patches=((snapshot_fetch.SnapshotFetch.take, plants.believed_chunk),),
     ),
     "compaction drops votes": Bug(
         {},
-        ("word", "agreement", "acknowledged"),
+        ("signing", "agreement", "acknowledged"),
         "crashes",
         patches=((records.compacted, plants.compacted_to_nothing),),
     ),
     "quorum of the old set used": Bug({"make_replica": plants.OldQuorum}, ("quorum",), "members"),
     "another set in force without notice": Bug(
-        {"make_replica": plants.BeginsAtOnce}, ("seat", "agreement", "word", "stuck"), "members"
+        {"make_replica": plants.BeginsAtOnce}, ("seat", "agreement", "signing", "stuck"), "members"
     ),
     "a joiner's votes count before it is in": Bug(
-        {"make_replica": plants.CountsOutsiders}, ("quorum",), "members", liars={4: [plants.EarlyBird]}
+        {"make_replica": plants.CountsOutsiders}, ("quorum",), "members", byzantine_hosts={4: [plants.EarlyBird]}
     ),
     "a key counts after its rotation": Bug(
         {},
         ("key",),
         "members",
-        liars={2: [OldKey]},
+        byzantine_hosts={2: [OldKey]},
         patches=((membership.Verifier.signed, plants.signed_with_any_key),),
     ),
-    "ledger not deterministic": Bug({"make_application": plants.diverging_ledgers()}, ("agreement", "word")),
+    "ledger not deterministic": Bug({"make_application": plants.diverging_ledgers()}, ("agreement", "signing")),
 }
 
 

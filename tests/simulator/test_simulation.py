@@ -116,7 +116,7 @@ def test_every_lie_is_told_and_breaks_nothing(kind: type[byzantine.Behaviour], l
     told = 0
     profile = "members" if kind is byzantine.OldKey else "calm"
     for seed in (3, 4):
-        outcome = Simulation(seed, 4, profile, liars={liar: [kind]}).run()
+        outcome = Simulation(seed, 4, profile, byzantine_hosts={liar: [kind]}).run()
         assert outcome.is_good, outcome.trace
         told += outcome.faults["byzantine_" + kind.kind]
     assert told or (liar and kind in (byzantine.BadTimes, byzantine.Twins))  # which only a primary can tell

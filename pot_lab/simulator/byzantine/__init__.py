@@ -46,4 +46,4 @@ KINDS: tuple[type[Behaviour], ...] = (
     BadCheckpoints,
     OldKey,
 )
-"""Every way to lie."""
+"""Every Byzantine behaviour."""

@@ -23,12 +23,12 @@ Vote = PrePrepare | Prepare | Commit
 
 
 class Behaviour:
-    """A correct replica's manners; each liar overrides some.
+    """What a correct replica does; each Byzantine behaviour overrides some of it.
 
     Args:
-        identity: the liar's key.
+        identity: its key.
         network_id: what its signatures name.
-        random: its whims.
+        random: decides when it acts.
         counts: its acts, by kind.
     """
 

@@ -48,7 +48,7 @@ class Forge(Behaviour):
         self._earlier = b""
 
     def _proposals(self, node: SimulatedNode, message: PrePrepare) -> list[Message]:
-        """Everybody gets the same forgery, so that it could come to be decided."""
+        """All receivers get the same forgery, so that it could be decided."""
         if message.view % node.replica.n != node.index or not any(message.bodies):
             return [message]
         place = (message.view, message.sequence)

@@ -42,7 +42,7 @@ class Withhold(Behaviour):
 
 
 class Silent(Behaviour):
-    """Hears everything and says nothing."""
+    """Receives everything and sends nothing."""
 
     kind = "silent"
 
@@ -57,7 +57,7 @@ class Silent(Behaviour):
 
 
 class Replay(Behaviour):
-    """Sends what was sent before, by itself or by others, to whoever it likes."""
+    """Sends what was sent before, by itself or by others, to any receiver."""
 
     kind = "replay"
 
@@ -80,7 +80,7 @@ class Replay(Behaviour):
 
 
 class Flood(Behaviour):
-    """Sends more than anyone needs: votes far ahead, questions without end, bodies that nobody asked for."""
+    """Sends more than anyone needs: votes far ahead, requests without end, bodies that were not requested."""
 
     kind = "flood"
 
@@ -118,7 +118,7 @@ class Censor(Behaviour):
         self._victim: bytes | None = None
 
     def on_inputs(self, node: SimulatedNode, inputs: list[Input]) -> list[Input]:
-        """Drops the victim's requests, whoever brings them."""
+        """Drops the victim's requests, from whatever source."""
         kept: list[Input] = []
         for each in inputs:
             if isinstance(each, Submitted):

@@ -54,10 +54,10 @@ class BadViews(Behaviour):
             self.count()
             last = message.proposals[-1]
             nothing = null_digest(last.sequence)
-            said = vote_digest(
+            signed = vote_digest(
                 self.network_id, PRE_PREPARE, last.view, last.sequence, nothing, last.executed, last.state
             )
-            changed = msgspec.structs.replace(last, digest=nothing, signature=self.identity.sign(said))
+            changed = msgspec.structs.replace(last, digest=nothing, signature=self.identity.sign(signed))
             proposals = (*message.proposals[:-1], changed)
             return [self.signed_content(msgspec.structs.replace(message, proposals=proposals))]
         return [message]
@@ -65,12 +65,12 @@ class BadViews(Behaviour):
     def signed_content(self, message: ViewChange | NewView) -> ViewChange | NewView:
         """The message with a valid signature."""
         phase = VIEW_CHANGE if isinstance(message, ViewChange) else NEW_VIEW
-        said = vote_digest(self.network_id, phase, message.view, 0, content_digest(message), 0, NO_HASH)
-        return msgspec.structs.replace(message, signature=self.identity.sign(said))
+        signed = vote_digest(self.network_id, phase, message.view, 0, content_digest(message), 0, NO_HASH)
+        return msgspec.structs.replace(message, signature=self.identity.sign(signed))
 
 
 class BadCheckpoints(Behaviour):
-    """Signs states that it is not in, and serves snapshots that nobody took."""
+    """Signs states that it is not in, and serves invented snapshots."""
 
     kind = "bad_checkpoint"
 
@@ -79,10 +79,10 @@ class BadCheckpoints(Behaviour):
         if isinstance(message, Checkpoint):
             self.count()
             state = sha256(message.state)
-            said = vote_digest(
+            signed = vote_digest(
                 self.network_id, CHECKPOINT, 0, message.sequence, message.snapshot, message.sequence, state
             )
-            return [msgspec.structs.replace(message, state=state, signature=self.identity.sign(said))]
+            return [msgspec.structs.replace(message, state=state, signature=self.identity.sign(signed))]
         if isinstance(message, Stable | Offer) and self.random.random() < 0.5:
             self.count()
             return [msgspec.structs.replace(message, proof=self._altered(message.proof))]

@@ -12,12 +12,12 @@ from pot_lab.simulator.nodes import SimulatedNode
 
 
 class Equivocate(Behaviour):
-    """Tells one half of the others one thing, and the other half another, both signed."""
+    """Signs one thing for one half of the others, and another for the other half."""
 
     kind = "equivocate"
 
     def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
-        """Every second receiver gets the other story."""
+        """Every second receiver gets the other version."""
         if receiver % 2 or not isinstance(message, PrePrepare | Prepare | Commit):
             return [message]
         if isinstance(message, PrePrepare):
@@ -30,7 +30,7 @@ class Equivocate(Behaviour):
 
 
 class Twins(Equivocate):
-    """As `Equivocate`, and votes for both stories too, so that each half is as near to a quorum as it can be."""
+    """As `Equivocate`, and votes for both versions too, so that each half is as near to a quorum as it can be."""
 
     kind = "twins"
 
@@ -39,7 +39,7 @@ class Twins(Equivocate):
         self._twins: dict[tuple[int, int], bytes] = {}
 
     def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
-        """Proposals by halves; of every vote both versions to everybody's half."""
+        """Proposals by halves; of every vote the version of the receiver's half."""
         if isinstance(message, PrePrepare) and message.view % node.replica.n == node.index:
             if receiver % 2:
                 return [message]
@@ -74,7 +74,7 @@ class LieAboutState(Behaviour):
         return changed
 
     def on_send(self, node: SimulatedNode, receiver: int, message: Message) -> list[Message]:
-        """Votes and reports with a wrong state, or a height that nobody has reached."""
+        """Votes and reports with a wrong state, or a height that no replica has reached."""
         if isinstance(message, PrePrepare | Prepare | Commit):
             if isinstance(message, PrePrepare) and message.view % node.replica.n != node.index:
                 return [message]
