@@ -71,7 +71,12 @@ class Seat:
             host=HOST, peer_port=self.peer_port, client_port=self.client_port, curve_public=self.curve.public
         )
         digest = possession_digest(network_id, account.address, contact, self.sealing.public)
-        return kind(self.identity.address, self.sealing.public, contact, self.identity.sign(digest))
+        return kind(
+            voting_key=self.identity.address,
+            sealing_public=self.sealing.public,
+            contact=contact,
+            possession=self.identity.sign(digest),
+        )
 
 
 class LedgerNetwork:

@@ -171,7 +171,7 @@ def test_operators_change_the_set_from_a_terminal(network: LedgerNetwork, capsys
 
     newcomer = format_address(fifth.identity.address)
     code, told = seat_command("vote", network.seats[0], newcomer)
-    assert code == 1 and told.startswith("pot-lab: BadSeat: the account asks for no seat")
+    assert code == 1 and told.startswith("pot-lab: BadSeat: the account has not applied for a seat")
     place = "--listen", HOST, str(fifth.peer_port), str(fifth.client_port)
     code, told = seat_command("join", fifth, *place)
     assert code == 0 and f"candidate {newcomer} at {HOST}, 0 of 3 votes" in told

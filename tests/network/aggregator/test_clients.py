@@ -79,6 +79,10 @@ def service() -> Service:
     return Service()
 
 
+def submitted(request: bytes, *, spread: bool = True) -> Submitted:
+    return Submitted(request, spread, request_digest(request))
+
+
 def replied(request: bytes, reply: bytes = b"r", sequence: int = 3) -> SendReply:
     return SendReply(request_digest(request), sequence, 30, reply)
 
@@ -88,8 +92,8 @@ def answered(request: bytes, reply: bytes = b"r", sequence: int = 3) -> Answered
 
 
 def test_requests_go_to_the_replica_and_their_replies_to_whom_waits(service: Service) -> None:
-    assert service.take(Submit(b"a", True)) == [Submitted(b"a", True)]
-    assert service.take(Submit(b"a", False), route=b"other") == [Submitted(b"a", False)]
+    assert service.take(Submit(b"a", True)) == [submitted(b"a")]
+    assert service.take(Submit(b"a", False), route=b"other") == [submitted(b"a", spread=False)]
     assert service.flush() == []
     service.clients.reply(replied(b"a"))
     service.clients.reply(replied(b"nobody waits for this"))
@@ -99,7 +103,7 @@ def test_requests_go_to_the_replica_and_their_replies_to_whom_waits(service: Ser
 
 
 def test_a_bundle_is_as_many_requests(service: Service) -> None:
-    assert service.take(SubmitAll((b"a", b"b"), True)) == [Submitted(b"a", True), Submitted(b"b", True)]
+    assert service.take(SubmitAll((b"a", b"b"), True)) == [submitted(b"a"), submitted(b"b")]
     service.clients.reply(replied(b"a"))
     service.clients.reply(replied(b"b"))
     assert service.flush() == [(ROUTE, AnsweredAll((answered(b"a"), answered(b"b"))))]
