@@ -242,3 +242,14 @@ def test_an_account_may_be_named_with_or_without_0x_in_any_case_or_not_at_all(pa
         content["address"] = named
         path.write_text(json.dumps(content))
         assert load_keystore(path, "pass word ü").secret == ALICE.secret
+
+
+def test_a_single_iteration_of_pbkdf2_is_enough_to_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "weak.json"
+    path.write_text(json.dumps(Account.encrypt(ALICE.secret, "secret", kdf="pbkdf2", iterations=1)))
+    assert load_keystore(path, "secret").secret == ALICE.secret
+    content = json.loads(path.read_text())
+    content["crypto"]["kdfparams"]["c"] = 10_000_001
+    path.write_text(json.dumps(content))
+    with pytest.raises(Malformed, match="10000001 iterations"):
+        load_keystore(path, "secret")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from pot_lab.crypto.canonical import encode, sha256
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import _BOUNDS, SCORE_FUNCTIONS, BadParameter, Direction, Parameters, score_direction
 from pot_lab.protocol.state import Genesis, Member
@@ -137,3 +138,12 @@ def test_a_score_function_is_known_in_its_version_with_its_direction(function: s
 )
 def test_one_function_has_one_name(name: str) -> None:
     assert score_direction(name, 1) is None
+
+
+def test_the_hard_bounds_are_those_that_networks_were_founded_with() -> None:
+    # Another bound lets some aggregators accept what others refuse: it needs a new version of the rules.
+    assert sha256(encode(_BOUNDS)).hex() == "89d2989426223ab3ec9ec83d1b61f6360a6079b4131d7cbec0fe61d023fcc1e3"
+
+
+def test_no_stake_at_all_may_be_asked_and_at_most_10_to_the_18() -> None:
+    structs.replace(Parameters(), min_stake_grains=(0, 0, 0, 10**18)).check()
