@@ -6,6 +6,7 @@ import ast
 import configparser
 import graphlib
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -50,6 +51,21 @@ def fields(node: ast.ClassDef) -> set[str]:
 def test_no_class_has_more_fields_than_can_be_kept_in_mind() -> None:
     counts = {f"{path}: {node.name}": len(fields(node)) for path, node in classes() if node.name not in BUT_FOR}
     assert {name: count for name, count in counts.items() if count > MOST_FIELDS} == {}
+
+
+def test_every_citation_names_a_heading_that_exists() -> None:
+    headings: dict[str, set[str]] = defaultdict(set)
+    for page in (ROOT / "docs").rglob("*.md"):
+        headings[page.name] |= {
+            line.lstrip("#").strip().strip("`") for line in page.read_text().splitlines() if line.startswith("#")
+        }
+    dangling = [
+        f"{path}: {page}, {heading!r}"
+        for path in trees()
+        for page, cited in CITATION.findall((ROOT / path).read_text())
+        if (heading := " ".join(cited.split())) not in headings[page]
+    ]
+    assert dangling == []
 
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -102,3 +118,14 @@ def test_every_part_of_the_package_stands_in_the_table_of_rooms() -> None:
     listed = set(re.findall(r"pot_lab\.\w+", contracts["importlinter:contract:rooms"]["layers"]))
     parts = {path.split("/")[1].removesuffix(".py") for path in trees()} - {"__init__"}
     assert listed == {f"pot_lab.{part}" for part in parts}
+
+
+def test_no_assert_guards_anything() -> None:
+    """`python -O` drops them: what has to hold is checked and raises."""
+    found = [
+        f"{path}:{node.lineno}"
+        for path, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assert)
+    ]
+    assert found == []
