@@ -112,7 +112,7 @@ def test_tests_mirror_the_rooms() -> None:
     mirrored = {folder for folder in tested if folder.parts and folder.parts[0] not in CROSSING}
     packages = {path.parent.relative_to(ROOT / "pot_lab") for path in modules() if path.name == "__init__.py"}
     assert mirrored <= packages
-    rooms = {package.parts[0] for package in packages if package.parts} - {"agreement"}
+    rooms = {package.parts[0] for package in packages if package.parts}
     assert rooms == {folder.parts[0] for folder in mirrored}
 
 

@@ -48,9 +48,21 @@ def fields(node: ast.ClassDef) -> set[str]:
     }
 
 
+def test_no_file_is_longer_than_can_be_read_at_once() -> None:
+    lengths = {path: len((ROOT / path).read_text().splitlines()) for path in trees()}
+    assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
+
+
 def test_no_class_has_more_fields_than_can_be_kept_in_mind() -> None:
     counts = {f"{path}: {node.name}": len(fields(node)) for path, node in classes() if node.name not in BUT_FOR}
     assert {name: count for name, count in counts.items() if count > MOST_FIELDS} == {}
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path, node in classes():
+        homes[node.name].append(path)
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
 
 
 def test_every_citation_names_a_heading_that_exists() -> None:

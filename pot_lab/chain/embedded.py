@@ -23,14 +23,13 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final
 
+from pot_lab.chain.errors import EvmRefused, EvmReverted
 from pot_lab.chain.evm import (
     BLOCK_GAS,
     TRANSACTION_GAS,
     Block,
     ContractCall,
     EmbeddedChain,
-    EvmRefused,
-    EvmReverted,
     Log,
 )
 from pot_lab.crypto.canonical import keccak256

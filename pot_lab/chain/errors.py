@@ -75,3 +75,28 @@ class BadArtifact(ChainError):
 
     What to do: reinstall the package, or compile the contracts again (chain.md).
     """
+
+
+class EvmRefused(PotLabError):
+    """The chain does not accept this transaction: bad signature, wrong nonce, too much gas.
+
+    What to do: correct what the message names and send the transaction again.
+    """
+
+
+class EvmReverted(PotLabError):
+    """A call ran and failed; `data` is what the contract returned (bytes).
+
+    What to do: decode `data`: it holds the contract's named error.
+    """
+
+    def __init__(self, data: bytes, reason: str) -> None:
+        super().__init__(f"execution reverted: {reason}" if reason else "execution reverted")
+        self.data = data
+
+
+class DamagedJournal(PotLabError):
+    """A chain journal cannot be replayed: it was cut in the middle, or belongs to another chain.
+
+    What to do: start the testnet anew with `pot-lab testnet up --fresh`; its money is play money.
+    """

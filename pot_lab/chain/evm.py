@@ -24,6 +24,7 @@ from eth.exceptions import VMError
 from eth.vm.forks.cancun import CancunVM
 from eth.vm.spoof import SpoofTransaction
 
+from pot_lab.chain.errors import DamagedJournal, EvmRefused, EvmReverted
 from pot_lab.errors import PotLabError
 from pot_lab.files import replace_durably
 
@@ -40,31 +41,6 @@ MAX_CODE_CALL_BYTES = 131_072
 GENESIS_WEI = 10**24
 _ZERO = bytes(20)
 _JOURNAL_FORMAT = "pot-lab embedded chain 1"
-
-
-class EvmRefused(PotLabError):
-    """The chain does not accept this transaction: bad signature, wrong nonce, too much gas.
-
-    What to do: correct what the message names and send the transaction again.
-    """
-
-
-class EvmReverted(PotLabError):
-    """A call ran and failed; `data` is what the contract returned (bytes).
-
-    What to do: decode `data`: it holds the contract's named error.
-    """
-
-    def __init__(self, data: bytes, reason: str) -> None:
-        super().__init__(f"execution reverted: {reason}" if reason else "execution reverted")
-        self.data = data
-
-
-class DamagedJournal(PotLabError):
-    """A chain journal cannot be replayed: it was cut in the middle, or belongs to another chain.
-
-    What to do: start the testnet anew with `pot-lab testnet up --fresh`; its money is play money.
-    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,14 +24,21 @@ from torch import Tensor
 
 from pot_lab.errors import UnknownScoreFunction
 from pot_lab.scoring import reductions
-from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch
+from pot_lab.scoring.errors import ShapeMismatch
 from pot_lab.scoring.graph.model_graph import Output
+from pot_lab.scoring.target_checks import (
+    LARGEST_TOKENS,
+    NO_TOKEN,
+    accept_all_values,
+    check_class_range,
+    check_classes,
+    check_same_shape,
+    check_token_range,
+    check_tokens,
+)
 
 MICRO = 10**6
 LOSS_CAP_NATS = 50
-NO_TOKEN = -100
-"""Target of a place that does not count, as in torch."""
-LARGEST_TOKENS = 1 << 16
 LARGEST_DISTANCE = 10**10
 _IDENTIFIER = re.compile(r"([a-z0-9_]{1,64})(?:\[([a-z0-9_=,]{1,128})\])?(?:/([1-9][0-9]{0,8}))?")
 _PARAMETER = re.compile(r"([a-z0-9_]{1,32})=(0|[1-9][0-9]{0,8})")
@@ -99,7 +106,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Accepted:
+class AcceptedData:
     """What a function takes, in words for readers.
 
     Attributes:
@@ -128,7 +135,7 @@ class Family:
     make: Callable[..., ScoreFunction]
     parameters: Mapping[str, Bounds] = field(default_factory=dict)
     higher_is_better: bool
-    accepted: Accepted
+    accepted: AcceptedData
     value: str
 
 
@@ -156,73 +163,6 @@ class ScoreFunctionInfo:
     value: str
 
 
-# ------------------------------------------------------------------------------------------ checks
-
-
-def _check_classes(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    if len(output.shape) != 1:
-        raise ShapeMismatch(
-            "the model's output must be one row of class scores an example", seen=output.shape, wanted="(classes,)"
-        )
-    if dtype != torch.int64:
-        raise DtypeMismatch("targets must be class numbers", seen=dtype, wanted="torch.int64")
-    if shape != ():
-        raise ShapeMismatch(
-            "targets must be one class number an example", seen=("examples", *shape), wanted="(examples,)"
-        )
-
-
-def _check_class_range(output: Output, targets: Tensor) -> str | None:
-    if targets.numel() and not (int(targets.min()) >= 0 and int(targets.max()) < output.shape[0]):
-        return (
-            f"class numbers from {int(targets.min())} to {int(targets.max())}, for a model of {output.shape[0]} classes"
-        )
-    return None
-
-
-def _check_tokens(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    if len(output.shape) not in (1, 2) or (output.shape[0] > LARGEST_TOKENS and len(output.shape) == 2):
-        raise ShapeMismatch(
-            "the model's output must be a row of scores for each token",
-            seen=output.shape,
-            wanted=f"(tokens, words), at most {LARGEST_TOKENS} tokens",
-        )
-    if dtype != torch.int64:
-        raise DtypeMismatch("targets must be token numbers", seen=dtype, wanted="torch.int64")
-    if shape != output.shape[:-1]:
-        raise ShapeMismatch(
-            "targets must be one token number for each of the model's tokens",
-            seen=("examples", *shape),
-            wanted=("examples", *output.shape[:-1]),
-        )
-
-
-def _check_token_range(output: Output, targets: Tensor) -> str | None:
-    counted = targets != NO_TOKEN
-    words = output.shape[-1]
-    if bool((((targets < 0) | (targets >= words)) & counted).any()):
-        return f"token numbers outside of 0 to {words - 1}; {NO_TOKEN} is a token that does not count"
-    if not bool(counted.reshape(len(targets), -1).any(1).all()):
-        return "an example without a token that counts"
-    return None
-
-
-def _check_same_shape(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    if shape != output.shape:
-        raise ShapeMismatch(
-            "targets must have the shape of the model's output",
-            seen=("examples", *shape),
-            wanted=("examples", *output.shape),
-        )
-
-
-def _anything(output: Output, targets: Tensor) -> str | None:
-    return None
-
-
-# --------------------------------------------------------------------------------------- functions
-
-
 def _accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     return (reductions.lowest_argmax(outputs, -1) == targets).to(torch.int64)
 
@@ -241,8 +181,8 @@ def _top_k_accuracy(k: int) -> ScoreFunction:
         unit=f"examples whose class is among the best {k}",
         largest=1,
         evaluate=evaluate,
-        check=_check_classes,
-        check_targets=_check_class_range,
+        check=check_classes,
+        check_targets=check_class_range,
     )
 
 
@@ -271,7 +211,7 @@ def _macro_f1(classes: int) -> ScoreFunction:
         return targets * classes + reductions.lowest_argmax(outputs, -1)
 
     def check(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-        _check_classes(output, dtype, shape)
+        check_classes(output, dtype, shape)
         if output.shape != (classes,):
             raise ShapeMismatch("macro_f1 names another number of classes", seen=output.shape[0], wanted=classes)
 
@@ -292,7 +232,7 @@ def _macro_f1(classes: int) -> ScoreFunction:
         largest=classes * classes - 1,
         evaluate=evaluate,
         check=check,
-        check_targets=_check_class_range,
+        check_targets=check_class_range,
         total=total,
     )
 
@@ -312,8 +252,8 @@ def _distance(name: str, apart: Callable[[Tensor], Tensor]) -> Callable[..., Sco
             unit=f"10^-{decimals}, the mean of an example's outputs, at most {LARGEST_DISTANCE} units",
             largest=LARGEST_DISTANCE,
             evaluate=evaluate,
-            check=_check_same_shape,
-            check_targets=_anything,
+            check=check_same_shape,
+            check_targets=accept_all_values,
         )
 
     return make
@@ -326,8 +266,8 @@ ACCURACY = ScoreFunction(
     unit="examples classified rightly",
     largest=1,
     evaluate=_accuracy,
-    check=_check_classes,
-    check_targets=_check_class_range,
+    check=check_classes,
+    check_targets=check_class_range,
 )
 CROSS_ENTROPY = ScoreFunction(
     name="cross_entropy",
@@ -336,8 +276,8 @@ CROSS_ENTROPY = ScoreFunction(
     unit="micro-nats, at most 50 nats an example",
     largest=LOSS_CAP_NATS * MICRO,
     evaluate=_micro_nats,
-    check=_check_classes,
-    check_targets=_check_class_range,
+    check=check_classes,
+    check_targets=check_class_range,
 )
 NEXT_TOKEN_LOSS = ScoreFunction(
     name="next_token_loss",
@@ -346,8 +286,8 @@ NEXT_TOKEN_LOSS = ScoreFunction(
     unit="micro-nats of all tokens, at most 50 nats each",
     largest=LOSS_CAP_NATS * MICRO * LARGEST_TOKENS,
     evaluate=lambda outputs, targets: _token_loss(outputs, targets)[0],
-    check=_check_tokens,
-    check_targets=_check_token_range,
+    check=check_tokens,
+    check_targets=check_token_range,
 )
 PERPLEXITY = ScoreFunction(
     name="perplexity",
@@ -356,13 +296,15 @@ PERPLEXITY = ScoreFunction(
     unit="micro-nats a token, the mean of an example; perplexity is exp(total / count / 10^6)",
     largest=LOSS_CAP_NATS * MICRO,
     evaluate=_perplexity,
-    check=_check_tokens,
-    check_targets=_check_token_range,
+    check=check_tokens,
+    check_targets=check_token_range,
 )
 
-_CLASSES = Accepted("(classes,)", "int64", "(), a class number")
-_TOKENS = Accepted("(tokens, words) or (words,)", "int64", f"(tokens,) or (), token numbers; {NO_TOKEN} does not count")
-_ANY = Accepted("any", "float32, float64 or int64", "the shape of the outputs")
+_CLASSES = AcceptedData("(classes,)", "int64", "(), a class number")
+_TOKENS = AcceptedData(
+    "(tokens, words) or (words,)", "int64", f"(tokens,) or (), token numbers; {NO_TOKEN} does not count"
+)
+_ANY = AcceptedData("any", "float32, float64 or int64", "the shape of the outputs")
 FUNCTIONS: dict[tuple[str, int], Family] = {
     ("accuracy", 1): Family(
         make=lambda: ACCURACY, higher_is_better=True, value="1 if the largest output is the target's", accepted=_CLASSES

@@ -8,7 +8,8 @@ import pytest
 
 from pot_lab.chain import abi
 from pot_lab.chain.contract import interface
-from pot_lab.chain.evm import TRANSACTION_GAS, ContractCall, DamagedJournal, EmbeddedChain, EvmRefused, EvmReverted
+from pot_lab.chain.errors import DamagedJournal, EvmRefused, EvmReverted
+from pot_lab.chain.evm import TRANSACTION_GAS, ContractCall, EmbeddedChain
 from pot_lab.chain.transaction import ChainTransaction, created_address
 from tests.chain.world import identity
 

@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pot_lab.chain import abi
 from pot_lab.chain.contract import interface, read_revert
-from pot_lab.chain.evm import TRANSACTION_GAS, ContractCall, EmbeddedChain, EvmReverted
+from pot_lab.chain.errors import EvmReverted
+from pot_lab.chain.evm import TRANSACTION_GAS, ContractCall, EmbeddedChain
 from pot_lab.chain.transaction import ChainTransaction, created_address
 from pot_lab.chain.wallet import pack_signatures
 from pot_lab.crypto.canonical import keccak256
