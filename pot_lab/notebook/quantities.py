@@ -11,6 +11,7 @@ from pot_lab.notebook.errors import BadQuantity
 from pot_lab.protocol.parameters import GRAINS_PER_POT
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "sec": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_MAX_MS = 10**15
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
 
 
@@ -21,7 +22,7 @@ def milliseconds(duration: str | float | timedelta) -> int:
         duration: text such as `"10min"`, `"1h 30min"` or `"20s"` (units ms, s, sec, m, min, h, d), a number of seconds,
             or a timedelta.
     Raises:
-        BadQuantity: it is none of these, or not positive.
+        BadQuantity: it is none of these, shorter than 1 ms, or longer than 30,000 years.
 
     Example:
         >>> milliseconds("1h 30min")
@@ -39,8 +40,8 @@ def milliseconds(duration: str | float | timedelta) -> int:
         total = sum((Decimal(number) * _UNITS_MS[unit] for number, unit in parts), Decimal(0))
     else:
         total = _decimal(duration, "a duration") * 1_000
-    if not 0 < total < 10**15:
-        raise BadQuantity("a duration must be positive", seen=duration)
+    if not 1 <= total < _MAX_MS:
+        raise BadQuantity("a duration is out of bounds", seen=duration, wanted=f"1 ms .. {_MAX_MS - 1} ms")
     return int(total)
 
 

@@ -27,6 +27,9 @@ from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds, po
         (timedelta(minutes=2), 120_000),
         ("250ms", 250),
         ("2d", 172_800_000),
+        (0.001, 1),
+        ("1.9ms", 1),
+        ("999999999999999ms", 10**15 - 1),
     ],
 )
 def test_durations(text: object, wanted: int) -> None:
@@ -34,11 +37,35 @@ def test_durations(text: object, wanted: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "10 parsecs", "-5s", 0, -1, True, None, "5s and more", float("nan"), "1e400d"]
+    "text",
+    [
+        "",
+        "soon",
+        "10 parsecs",
+        "-5s",
+        0,
+        -1,
+        True,
+        None,
+        "5s and more",
+        float("nan"),
+        "1e400d",
+        0.0009,
+        "0.9ms",
+        "1000000000000000ms",
+    ],
 )
 def test_what_is_no_duration_is_refused(text: object) -> None:
-    with pytest.raises(BadQuantity):
+    with pytest.raises(BadQuantity, match="duration"):
         milliseconds(text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [True, None, [25]])
+def test_other_types_are_refused_with_an_example_of_what_is_wanted(value: object) -> None:
+    with pytest.raises(BadQuantity, match='wanted: e.g. "10min"'):
+        milliseconds(value)  # type: ignore[arg-type]
+    with pytest.raises(BadQuantity, match="wanted: e.g. 25"):
+        grains(value)  # type: ignore[arg-type]
 
 
 def test_amounts_are_exact() -> None:
@@ -58,13 +85,23 @@ def test_writing_and_reading_an_amount_changes_nothing(amount: int) -> None:
     assert grains(pot(amount)) == amount
 
 
-def test_countdowns_read_well() -> None:
-    assert [seconds_text(ms) for ms in (0, 6_100, 61_000, 3_600_000 * 2 + 300_000)] == [
-        "0 s",
-        "7 s",
-        "1 min 1 s",
-        "2 h 5 min",
-    ]
+@pytest.mark.parametrize(
+    ("milliseconds_", "text"),
+    [
+        (-5_000, "0 s"),
+        (0, "0 s"),
+        (1, "1 s"),
+        (6_100, "7 s"),
+        (59_000, "59 s"),
+        (59_001, "1 min 0 s"),
+        (61_000, "1 min 1 s"),
+        (3_599_000, "59 min 59 s"),
+        (3_600_000, "1 h 0 min"),
+        (7_500_000, "2 h 5 min"),
+    ],
+)
+def test_countdowns_read_well(milliseconds_: int, text: str) -> None:
+    assert seconds_text(milliseconds_) == text
 
 
 def test_scores_are_exact() -> None:
