@@ -124,6 +124,11 @@ def test_two_training_examples_suffice(net: nn.Module, data: tuple[torch.Tensor,
     assert prepare(net, (data[0][:2], data[1][:2]), data, "accuracy").test_examples == 10
 
 
+def test_a_single_number_is_no_training_data(net: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+    with pytest.raises(BadArgument, match=r"at least two examples \(seen: inputs of shape \(\)\)"):
+        prepare(net, (torch.tensor(1.0), data[1]), data, "accuracy")
+
+
 class Refusing(nn.Module):
     """Runs its parts, then fails."""
 

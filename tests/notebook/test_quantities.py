@@ -25,6 +25,7 @@ from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds, po
         ("7", 7_000),
         (0.25, 250),
         (timedelta(minutes=2), 120_000),
+        (timedelta(days=1, seconds=2, microseconds=3_900), 86_402_003),
         ("250ms", 250),
         ("2d", 172_800_000),
         (0.001, 1),
