@@ -63,9 +63,9 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
 
 @pytest.mark.parametrize("value", [True, None, [25]])
 def test_other_types_are_refused_with_an_example_of_what_is_wanted(value: object) -> None:
-    with pytest.raises(BadQuantity, match='wanted: e.g. "10min"'):
+    with pytest.raises(BadQuantity, match=r'wanted: e\.g\. "10min"'):
         milliseconds(value)  # type: ignore[arg-type]
-    with pytest.raises(BadQuantity, match="wanted: e.g. 25"):
+    with pytest.raises(BadQuantity, match=r"wanted: e\.g\. 25"):
         grains(value)  # type: ignore[arg-type]
 
 
