@@ -67,7 +67,7 @@ def _bare_aggregator(folder: Path, idle_s: float) -> float:
         str(own / "data"),
         "--no-chain",
     ]
-    program = [sys.executable, "-m", "pot_lab.network.aggregator.main"]
+    program = [sys.executable, "-m", "pot_lab.cli", "aggregator"]
     process = subprocess.Popen([*program, *command], stderr=subprocess.DEVNULL)
     try:
         time.sleep(idle_s)

@@ -248,7 +248,7 @@ class Testnet:
         folder = self.folder / "aggregators" / str(index)
         place = ["--network", str(self.network_file), "--index", str(index)]
         folders = ["--keys", str(folder / "keys"), "--data", str(folder / "data")]
-        self._table.start(f"aggregator-{index}", "pot_lab.network.aggregator.main", [*place, *folders])
+        self._table.start(f"aggregator-{index}", "pot_lab.cli", ["aggregator", *place, *folders])
 
     def _start_aggregators(self) -> None:
         """Start all, and wait until they answer and the ledger has seen the stakes made at the start."""

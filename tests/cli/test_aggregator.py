@@ -17,8 +17,9 @@ def test_its_place_is_given_once(place: list[str], capsys: pytest.CaptureFixture
     assert "exactly one of --index and --listen is needed" in capsys.readouterr().err
 
 
-def test_where_it_listens_has_to_be_ports(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["aggregator", *FOLDERS, "--listen", "localhost", "0", "7001"]) == 2
+@pytest.mark.parametrize("ports", [("0", "7001"), ("abc", "7001"), ("7001", "65536"), ("7", "7")])
+def test_where_it_listens_has_to_be_two_ports(ports: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["aggregator", *FOLDERS, "--listen", "localhost", *ports]) == 2
     assert "Invalid value for '--listen'" in capsys.readouterr().err
 
 

@@ -1,6 +1,6 @@
 """Real aggregators of the real ledger, whose chain is what a test says that it is.
 
-`python -m tests.network.ledger_network ARGUMENTS` is one aggregator (`pot_lab.network.aggregator.main`) that lies: it
+`python -m tests.network.ledger_network aggregator ARGUMENTS` is one aggregator (`pot-lab aggregator`) that lies: it
 signs, beside its votes, others that contradict them.
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 import msgspec
 
 from pot_lab.agreement.votes import COMMIT, PREPARE, vote_digest
+from pot_lab.cli.main import main
 from pot_lab.consensus.messages import Commit, Message, Prepare
 from pot_lab.crypto.canonical import Record, sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
 from pot_lab.crypto.sealed_box import SealingKey
-from pot_lab.network.aggregator import main as node
 from pot_lab.network.aggregator import process as aggregator_process
 from pot_lab.network.aggregator.outputs import AggregatorOutputs
 from pot_lab.network.client.ledger import LedgerClient
@@ -106,9 +106,9 @@ class LedgerNetwork:
         place = ["--index", seat.name] if seat.name in first else [
             "--listen", HOST, str(seat.peer_port), str(seat.client_port)
         ]  # fmt: skip
-        module = "tests.network.ledger_network" if lies else "pot_lab.network.aggregator.main"
+        module = "tests.network.ledger_network" if lies else "pot_lab.cli"
         folder = self.folder / seat.name
-        command = [sys.executable, "-m", module, "--network", self.folder / "network.toml", *place]
+        command = [sys.executable, "-m", module, "aggregator", "--network", self.folder / "network.toml", *place]
         command += ["--keys", folder / "keys", "--data", folder / "data", "--no-chain"]
         with open(folder / "stderr", "ab") as stderr:
             environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
@@ -195,4 +195,4 @@ class DoubleSigningOutputs(AggregatorOutputs):
 
 if __name__ == "__main__":
     aggregator_process.AggregatorOutputs = DoubleSigningOutputs  # type: ignore[misc]
-    sys.exit(node.main())
+    sys.exit(main())

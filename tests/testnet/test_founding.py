@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pot_lab.crypto.identity import format_address
 from pot_lab.network.aggregator.keys_folder import load_account, load_sealing_key
-from pot_lab.network.genesis import parameters_of
+from pot_lab.network.chain_access import wallet_of
+from pot_lab.network.genesis import genesis_of, parameters_of
 from pot_lab.network.keys import load_curve_key
 from pot_lab.protocol.parameters import GRAINS_PER_POT, BadParameter, Role
 from pot_lab.testnet.founding import TESTNET_PARAMETERS, NetworkPlan, make_keys, staked_role
+from pot_lab.testnet.processes import ProcessTable
+from pot_lab.testnet.testnet import Testnet
 
 SMALL = NetworkPlan(aggregators=2, providers=2, validators=1, verifiers=1, clients=1, parameters={"pool_ms": 5_000})
 
@@ -82,6 +87,39 @@ def test_balances_and_stakes_follow_the_roles(tmp_path: Path) -> None:
         (made.aggregators[0].identity.address, 3, 2 * least[3]),
         (made.aggregators[1].identity.address, 3, 2 * least[3]),
     ]
+
+
+def test_a_plan_is_what_up_makes_unless_told_otherwise() -> None:
+    defaults = {name: each.default for name, each in inspect.signature(Testnet.up).parameters.items()}
+    plan = NetworkPlan()
+    kinds = ("aggregators", "providers", "validators", "verifiers", "clients", "durability")
+    assert {name: getattr(plan, name) for name in kinds} == {name: defaults[name] for name in kinds}
+    assert (plan.aggregators, plan.providers, plan.validators, plan.verifiers, plan.clients) == (4, 3, 4, 1, 1)
+
+
+def test_the_contracts_hold_the_balances_the_stakes_and_the_aggregators(tmp_path: Path) -> None:
+    plan = NetworkPlan(aggregators=4, providers=1, validators=1, verifiers=0, durability="flush")
+    made = make_keys(tmp_path, plan)
+    stakes = made.stakes(parameters_of(made.parameters))
+    table = ProcessTable(tmp_path)
+    table.begin()
+    try:
+        table.start_server("chain", "pot_lab.chain.embedded", ["--accounts", *map(format_address, made.addresses)])
+        rpc_url = f"http://127.0.0.1:{table.await_port('chain')}"
+        config = made.deploy(rpc_url, "http://127.0.0.1:9")
+        with closing(wallet_of(config, made.accounts["client"])) as wallet:
+            assert wallet.balance_grains() == 10_000 * GRAINS_PER_POT
+            staked = {address: wallet.stake_of(address, role).bonded_grains for address, role, _ in stakes}
+    finally:
+        table.stop_all()
+    assert staked == {address: grains for address, _, grains in stakes} and len(staked) == 6
+    assert (config.name, config.store_url, config.durability) == (tmp_path.name, "http://127.0.0.1:9", "flush")
+    assert config.chain is not None and (config.chain.rpc_url, config.chain.confirmations) == (rpc_url, 0)
+    genesis = genesis_of(config)
+    assert [member.address for member in genesis.members] == [each.identity.address for each in made.aggregators]
+    assert [entry.curve_public for entry in config.aggregators] == [each.curve.public for each in made.aggregators]
+    assert [entry.sealing_public for entry in config.aggregators] == [each.sealing.public for each in made.aggregators]
+    assert genesis.parameters == parameters_of(made.parameters)
 
 
 def test_an_unknown_parameter_is_refused_before_anything_is_started(tmp_path: Path) -> None:

@@ -1,15 +1,12 @@
 """One aggregator of a real network: the ledger behind the replica, the chain behind the duties, the keys from their
 files.
 
-`pot-lab aggregator` and the testnet start this. Everything it needs is in two folders: its keys (`keys_folder`), and
-its data (log, history), which may be lost without losing money: the other aggregators have it too.
+`pot-lab aggregator` runs this. Everything it needs is in two folders: its keys (`keys_folder`), and its data (log,
+history), which may be lost without losing money: the other aggregators have it too.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from pot_lab.consensus.membership import NO_SEAT
@@ -18,7 +15,7 @@ from pot_lab.network.aggregator.keys_folder import AggregatorKeys, load_keys
 from pot_lab.network.aggregator.process import Aggregator
 from pot_lab.network.aggregator.run import run_aggregator, stopped_by
 from pot_lab.network.chain_access import wallet_of, watcher_of
-from pot_lab.network.config import AggregatorEntry, NetworkConfig, parse_listening
+from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.duties.attest_chain import AttestChain, ChainWatch, ConfirmedEvents
 from pot_lab.network.duties.chain_queue import ChainQueue
 from pot_lab.network.duties.release_shares import ReleaseShares
@@ -26,7 +23,6 @@ from pot_lab.network.duties.rotate_signers import RotateSigners
 from pot_lab.network.duties.settle_epochs import SettleEpochs
 from pot_lab.network.duties.show_evidence import ShowEvidence
 from pot_lab.network.duties.signer import TransactionSigner
-from pot_lab.network.errors import BadConfig
 from pot_lab.network.genesis import genesis_of
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
@@ -117,39 +113,3 @@ def _newcomer(keys: AggregatorKeys, listening: tuple[str, int, int]) -> Aggregat
         address=keys.identity.address,
         sealing_public=keys.sealing.public,
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m pot_lab.network.aggregator.main`: one aggregator process."""
-    parser = argparse.ArgumentParser(prog="pot-lab aggregator", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--network", type=Path, required=True, help="network.toml")
-    place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--index", type=int, help="which of its first aggregators this is, from 0")
-    place.add_argument(
-        "--listen",
-        nargs=3,
-        metavar=("HOST", "PEER_PORT", "CLIENT_PORT"),
-        help="where it listens, if it is not one of the first",
-    )
-    parser.add_argument("--keys", type=Path, required=True, help="folder with account.json, curve.key and sealing.key")
-    parser.add_argument("--data", type=Path, required=True, help="folder for log and history")
-    parser.add_argument("--no-chain", action="store_true", help="do not watch the chain (for measuring)")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    chosen = parser.parse_args(arguments)
-    try:
-        listening = None if chosen.listen is None else parse_listening(chosen.listen)
-    except BadConfig as error:
-        parser.error(f"--listen: {error}")
-    return run_node(
-        chosen.network,
-        chosen.index,
-        chosen.keys,
-        chosen.data,
-        listening=listening,
-        watch_chain=not chosen.no_chain,
-        log_level=chosen.log_level,
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
