@@ -40,7 +40,7 @@ def decode(data: bytes, type_: type[T], *, limit_bytes: int) -> T:
 
     Raises:
         Oversize: `data` is longer than `limit_bytes`; nothing was parsed.
-        Malformed: `data` is no encoding of `type_`, or not the canonical one.
+        Malformed: `data` is not an encoding of `type_`, or not the canonical one.
     """
     if len(data) > limit_bytes:
         raise Oversize(
@@ -51,7 +51,7 @@ def decode(data: bytes, type_: type[T], *, limit_bytes: int) -> T:
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         # The library's own words stay in the cause: a refusal may enter a reply that is hashed, and they change with
         # the library's version.
-        raise Malformed(f"bytes are no {type_.__name__}", seen=data) from error
+        raise Malformed(f"bytes are not a valid {type_.__name__}", seen=data) from error
     if encode(value) != data:
         raise Malformed(f"bytes are not the canonical encoding of this {type_.__name__}", seen=data)
     return value

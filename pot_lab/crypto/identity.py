@@ -138,7 +138,7 @@ def parse_address(text: str) -> Address:
     except ValueError:
         raw = b""
     if len(raw) != ADDRESS_BYTES or len(text) != 2 + 2 * ADDRESS_BYTES or not text.startswith("0x"):
-        raise Malformed("text is no account address", seen=text, wanted="0x and 40 hex digits")
+        raise Malformed("not an account address", seen=text, wanted="0x and 40 hex digits")
     if text not in (text.lower(), "0x" + text[2:].upper()) and text != format_address(raw):
         raise Malformed("an account address has a wrong checksum", seen=text, wanted=format_address(raw))
     return Address(raw)

@@ -84,7 +84,7 @@ def load_keystore(path: Path, password: str) -> Identity:
 
     Raises:
         FileNotFoundError: there is no such file.
-        Malformed: the file is no version 3 keystore, is damaged, or names another account than its key's.
+        Malformed: the file is not a version 3 keystore, is damaged, or names another account than its key's.
         WrongPassword: the password does not open it.
     """
     with path.open("rb") as file:
@@ -109,7 +109,7 @@ def load_keystore(path: Path, password: str) -> Identity:
             raise ValueError(f"it names another account than its key's, {format_address(identity.address)}")
     except (*_DAMAGE, BadKey, Malformed) as error:
         raise Malformed(
-            f"file is no keystore: {error!r}", seen=path.name, wanted="an encrypted JSON keystore, version 3"
+            f"not a keystore file: {error!r}", seen=path.name, wanted="an encrypted JSON keystore, version 3"
         ) from error
     return identity
 

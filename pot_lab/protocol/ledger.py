@@ -133,7 +133,7 @@ class Ledger:
         """Take over a snapshot's state after auditing its money.
 
         Raises:
-            Malformed: the bytes are no snapshot.
+            Malformed: the bytes are not a snapshot.
             WrongNetwork: it is another network's.
         """
         state = decode(snapshot, LedgerState, limit_bytes=SNAPSHOT_LIMIT_BYTES)

@@ -204,7 +204,7 @@ class Parameters(Record, frozen=True, kw_only=True):
                 wanted=f"{self.min_window_ms} .. {self.max_window_ms} ms",
             )
         if len(self.treasury) != 20:
-            raise BadParameter("the treasury is no account", seen=self.treasury, wanted="20 bytes")
+            raise BadParameter("the treasury is not an account", seen=self.treasury, wanted="20 bytes")
 
 
 _DAY_MS = 86_400_000

@@ -123,7 +123,7 @@ class Contact(Record, frozen=True, kw_only=True):
         ports = (self.peer_port, self.client_port)
         if len(self.host) > MAX_HOST_LENGTH or not (_HOST_NAME.fullmatch(self.host) or _is_ipv6(self.host)):
             raise Malformed(
-                "an aggregator's host is no host name and no IP address",
+                "an aggregator's host is neither a host name nor an IP address",
                 seen=self.host,
                 wanted=f"labels of ASCII letters, digits and hyphens, at most {MAX_HOST_LENGTH} characters",
             )

@@ -72,7 +72,7 @@ def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
     """Turn the escrow, if there is one, into what the refund rule of `reason` gives to each; free all stakes that were
     locked for the order.
 
-    A score that a quorum contradicts, or that may be copied, is no work to be paid for.
+    A score that a quorum contradicts, or that may be copied, is not paid for.
     """
     order.void_reason = reason
     opened = [validation for validation in order.validations if validation.score is not None]
