@@ -157,7 +157,7 @@ def test_it_stops_cleanly_when_asked(tmp_path: Path, signal_: signal.Signals) ->
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(["--accounts", "0x12"], "no account address"), (["--journal", "/proc/none/journal"], "none")],
+    [(["--accounts", "0x12"], "not an account address"), (["--journal", "/proc/none/journal"], "none")],
 )
 def test_it_says_in_one_line_why_it_cannot_start(arguments: list[str], reason: str) -> None:
     _cannot_start(arguments, reason)
