@@ -54,7 +54,9 @@ def decrypt(key: bytes, ciphertext: bytes) -> bytes:
     """
     aead = _aead(key)
     if not ciphertext.startswith(_MAGIC):
-        raise CannotDecrypt("not a file that was encrypted in this format", seen=ciphertext, wanted=_MAGIC.decode().strip())
+        raise CannotDecrypt(
+            "not a file that was encrypted in this format", seen=ciphertext, wanted=_MAGIC.decode().strip()
+        )
     view = memoryview(ciphertext)[len(_MAGIC) :]
     starts = range(0, max(len(view), 1), CHUNK_BYTES + _TAG_BYTES)
     try:
