@@ -94,11 +94,13 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, table: Process
     table.start("stubborn", "stubborn", [])
     while table.last_log_line("stubborn") != "deaf":
         table.check("stubborn", time.monotonic() + 60)
-    pid = table.pid("stubborn")
+    process = psutil.Process(table.pid("stubborn"))
     table.stop_all(timeout_s=0.05)
-    while table.states()["stubborn"]:  # killed, and collected by the table's own thread
-        time.sleep(0.01)
-    assert not psutil.pid_exists(pid)
+    try:
+        assert psutil.wait_procs([process], timeout=30)[1] == []
+    finally:
+        if process.is_running():
+            process.kill()
 
 
 def test_a_process_id_that_another_process_has_now_is_not_ours(tmp_path: Path, table: ProcessTable) -> None:
