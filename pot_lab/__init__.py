@@ -55,6 +55,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
     "pot_lab.chain.deploy": ("BadGenesis",),
     "pot_lab.chain.errors": (
         "BadArtifact",
+        "ChainBusy",
         "ChainError",
         "ChainRefused",
         "ChainReverted",

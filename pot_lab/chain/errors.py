@@ -22,6 +22,13 @@ class ChainUnreachable(ChainError):
     """
 
 
+class ChainBusy(ChainUnreachable):
+    """The node answers, but not now: a rate limit, an overload, or a time limit of its own.
+
+    What to do: wait and try again; if it stays so, use another node or a plan with a higher limit.
+    """
+
+
 class ChainRefused(ChainError):
     """The node answered with an error of its own (nonce too low, no coin for gas, unknown method), or malformed.
 

@@ -16,15 +16,13 @@ from typing import Any, Final
 
 from pot_lab.chain.contract import ContractEvent, Contracts, interface
 from pot_lab.chain.errors import ChainRefused, DeepReorganisation
-from pot_lab.chain.rpc import JsonRpc, hex_data, hex_quantity, read_data, read_quantity
+from pot_lab.chain.logs import LogReader
+from pot_lab.chain.rpc import JsonRpc, hex_quantity, read_data, read_quantity
 from pot_lab.crypto.canonical import Record
-from pot_lab.crypto.identity import Address, format_address
+from pot_lab.crypto.identity import Address
 from pot_lab.errors import Malformed
 from pot_lab.protocol.records import ChainEvent
 
-MAX_BLOCKS: Final = 2_000
-"""Blocks in one request; common limit of hosted nodes."""
-MAX_EVENTS: Final = 10_000
 _NO_ROLE: Final = -1
 _MOST: Final = (1 << 64) - 1
 """More than the supply, and than any uint64: no event of our contracts holds a larger integer."""
@@ -68,10 +66,8 @@ class ChainWatcher:
         self._confirmations = confirmations
         self._position = position or Position(from_block, b"", 0)
         self._readers = _readers(contracts)
-        self._filter = {
-            "address": [format_address(a) for a in (contracts.registry, contracts.escrow, contracts.settlement)],
-            "topics": [[hex_data(topic) for _, topic in self._readers]],
-        }
+        addresses = (contracts.registry, contracts.escrow, contracts.settlement)
+        self._logs = LogReader(self._rpc, addresses, [topic for _, topic in self._readers])
         self._chain_id: int | None = contracts.chain_id
 
     @property
@@ -84,8 +80,8 @@ class ChainWatcher:
         self._rpc.close()
 
     def poll(self) -> list[ChainEvent]:
-        """Events that became final since the last call, in (block, log index) order; at most `MAX_BLOCKS` blocks of
-        them.
+        """Events that became final since the last call, in (block, log index) order; of as many blocks as the node
+        gives at once, and at most `logs.MAX_BLOCKS`.
 
         A failed call changes nothing: the next one reads the same blocks again.
 
@@ -101,8 +97,7 @@ class ChainWatcher:
             self._chain_id = None
         first = self._position.next_block
         final = read_quantity(self._rpc.call("eth_blockNumber")) - self._confirmations
-        last = min(final, first + MAX_BLOCKS - 1)
-        if last < first:
+        if final < first:
             return []
         if self._position.last_hash and self._hash(first - 1) != self._position.last_hash:
             raise DeepReorganisation(
@@ -110,16 +105,10 @@ class ChainWatcher:
                 seen=self._hash(first - 1),
                 wanted=self._position.last_hash,
             )
-        span = {"fromBlock": hex_quantity(first), "toBlock": hex_quantity(last)}
-        logs = self._rpc.call("eth_getLogs", self._filter | span)
+        logs, last = self._logs.read(first, final)
         last_hash = self._hash(last)
         if last_hash is None:
             return []  # behind a load balancer the next node may lag: read again later
-        if not isinstance(logs, list) or len(logs) > MAX_EVENTS:
-            raise ChainRefused(
-                "the chain's node did not answer with a list of logs, or with too long a one",
-                wanted=f"at most {MAX_EVENTS}",
-            )
         events = [self._read(log, first, last) for log in logs]
         events.sort(key=lambda event: (event.block, event.log_index))
         places = {(event.block, event.log_index) for event in events}

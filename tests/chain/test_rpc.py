@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pot_lab.chain.errors import ChainRefused, ChainReverted, ChainUnreachable
+from pot_lab.chain.errors import ChainBusy, ChainRefused, ChainReverted, ChainUnreachable
 from pot_lab.chain.rpc import MAX_ANSWER_BYTES, JsonRpc, read_data, read_quantity
 from pot_lab.errors import Malformed
 
@@ -77,6 +77,93 @@ def test_a_nodes_own_refusal_keeps_its_words() -> None:
     body = b'{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"insufficient funds for gas * price + value"}}'
     with node(answers(body)) as url, pytest.raises(ChainRefused, match="insufficient funds"):
         JsonRpc(url, timeout_s=20).call("eth_sendRawTransaction")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        '{"code":-32005,"message":"project ID request rate exceeded"}',
+        '{"code":429,"message":"Your app has exceeded its compute units per second capacity"}',
+        '{"code":-32007,"message":"25/second request limit reached - reduce calls per second"}',
+        '{"code":-32090,"message":"Too many requests, reason: call rate limit exhausted"}',
+        '{"code":-32016,"message":"over rate limit"}',
+        '{"code":-32000,"message":"header not found"}',
+        '{"code":-32603,"message":"request timed out"}',
+    ],
+)
+def test_a_rate_limit_in_an_answer_is_told_from_a_refusal(error: str) -> None:
+    body = ('{"jsonrpc":"2.0","id":1,"error":' + error + "}").encode()
+    with node(answers(body)) as url, pytest.raises(ChainBusy):
+        JsonRpc(url, timeout_s=20).call("eth_call")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        '{"code":-32005,"message":"query returned more than 10000 results"}',
+        '{"code":-32602,"message":"range 2000 exceeds limit of 500"}',
+        '{"code":-32005,"message":"exceed maximum block range: 5000"}',
+        '{"code":35,"message":"ranges over 10000 blocks are not supported on this plan"}',
+    ],
+)
+def test_too_wide_a_span_of_logs_is_no_rate_limit(error: str) -> None:
+    body = ('{"jsonrpc":"2.0","id":1,"error":' + error + "}").encode()
+    with node(answers(body)) as url, pytest.raises(ChainRefused):
+        JsonRpc(url, timeout_s=20).call("eth_getLogs")
+
+
+def test_user_and_password_of_an_address_are_sent_and_never_told() -> None:
+    heard: list[bytes] = []
+
+    def behave(connection: socket.socket) -> None:
+        heard.append(connection.recv(65_536))
+        connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+    with node(behave) as url, pytest.raises(ChainRefused, match="user and password") as caught:
+        JsonRpc(url.replace("//", "//user:p%40ss@"), timeout_s=20).call("eth_chainId")
+    assert b"Authorization: Basic dXNlcjpwQHNz\r\n" in heard[0]  # user:p@ss
+    assert "ss@" not in str(caught.value) and "user:" not in str(caught.value)
+
+
+def test_a_call_that_was_interrupted_does_not_meet_the_next() -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"result":"0x1"}'
+    with node(answers(body)) as url:
+        rpc = JsonRpc(url, timeout_s=20)
+        whole, rpc._target = rpc._target, lambda: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            rpc.call("eth_chainId")
+        rpc._target = whole  # type: ignore[method-assign]
+        assert rpc._connection is None and rpc.call("eth_chainId") == "0x1"
+
+
+def test_a_page_instead_of_an_answer_is_told_by_its_title() -> None:
+    with node(answers(b"<html><title>Hotel login</title></html>")) as url, pytest.raises(ChainRefused, match="Hotel"):
+        JsonRpc(url, timeout_s=20).call("eth_chainId")
+
+
+@pytest.mark.parametrize("tail", ["/\u00e4?key=\u00e4", " ", "/a b"])
+def test_an_address_as_people_copy_it_is_used(tail: str) -> None:
+    with node(answers(b'{"jsonrpc":"2.0","id":1,"result":"0x1"}')) as url:
+        assert JsonRpc(url + tail, timeout_s=20).call("eth_chainId") == "0x1"
+
+
+def test_a_proxy_of_the_environment_is_used_but_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[bytes] = []
+    body = b'{"jsonrpc":"2.0","id":1,"result":"0x1"}'
+
+    def behave(connection: socket.socket) -> None:
+        heard.append(connection.recv(65_536))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with node(behave) as proxy, node(answers(body)) as direct:
+        monkeypatch.setenv("http_proxy", proxy.replace("//", "//me:pw@"))
+        assert JsonRpc("http://chain.example/v3", timeout_s=20).call("eth_chainId") == "0x1"
+        assert heard[0].startswith(b"POST http://chain.example:80/v3 HTTP/1.1\r\n")
+        assert b"Proxy-Authorization: Basic bWU6cHc=\r\n" in heard[0]
+        assert JsonRpc(direct, timeout_s=20).call("eth_chainId") == "0x1" and len(heard) == 1
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "502 Bad Gateway", "503 Busy"])

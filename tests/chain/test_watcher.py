@@ -148,7 +148,7 @@ def test_a_node_that_lags_behind_is_waited_for(world: World) -> None:
 
 def test_a_long_history_is_read_in_pieces(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = watcher(world).poll()
-    monkeypatch.setattr("pot_lab.chain.watcher.MAX_BLOCKS", 2)
+    monkeypatch.setattr("pot_lab.chain.logs.MAX_BLOCKS", 2)
     pieces, reader = [], watcher(world)
     while reader.position.next_block <= int(world.rpc.call("eth_blockNumber"), 16):
         pieces += reader.poll()

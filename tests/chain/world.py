@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from pot_lab.chain.account import ChainAccount, Receipt
 from pot_lab.chain.contract import Contracts
@@ -59,6 +65,50 @@ def running_chain(folder: Path, *arguments: str) -> Iterator[str]:
         yield url
     finally:
         stop(process)
+
+
+Hook = Callable[[dict[str, Any]], "tuple[int, dict[str, Any]] | None"]
+"""What a node says to a request instead of its answer: HTTP status and error object; None lets the request through."""
+
+
+@contextlib.contextmanager
+def strict_node(url: str, hook: Hook) -> Iterator[str]:
+    """A node in front of the one at `url`, which refuses what `hook` says; yields its address."""
+    behind = urlsplit(url).netloc
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request = json.loads(body)
+            refused = hook(request)
+            if refused is None:
+                connection = http.client.HTTPConnection(behind, timeout=60)
+                connection.request("POST", "/", body, {"Content-Type": "application/json"})
+                status, answer = 200, connection.getresponse().read()
+                connection.close()
+            else:
+                status, error = refused
+                answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class World:
