@@ -9,6 +9,7 @@ any kernel.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from pot_lab.network.chain_access import wallet_of
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.genesis import genesis_of
-from pot_lab.notebook import posting
+from pot_lab.notebook import arguments, posting
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.order import Order
 from pot_lab.notebook.quantities import pot
@@ -51,6 +52,8 @@ ESCROW_SEEN_S = 120
 """How long the aggregators may take to see an escrow on the chain."""
 
 ESCROW_RETRY_S = 0.5
+PAYMENT_SEEN_S = 15
+"""How long a payment is looked for on the chain after the node failed on the way."""
 
 
 def connect(
@@ -190,9 +193,10 @@ class Lab:
                 mse[decimals=6]           [examples, ...]         as the output                            lower
                 mae[decimals=6]           [examples, ...]         as the output                            lower
                 ========================= ======================= ======================================== ======
-            baseline: the score per example (e.g. 0.9 for 90 % accuracy) that the winner must be better than, by
-                `margin` at least; by default any score wins.
-            margin: score per example, rounded to millionths.
+            baseline: the score per example that the winner must be better than, by `margin` at least; by default any
+                score wins. It has the unit of the score function: a share for accuracy (0.9 for 90 %), millionths for
+                macro_f1, micro-nats for losses and perplexity, 10^-decimals for mse and mae.
+            margin: score per example in the same unit, rounded to millionths.
             fee: POT for scoring models that lose; by default the network's minimum.
             bond: POT of the client's own, returned with the order's end; by default the network's minimum.
             claim_bond: POT that a provider stakes on its claim; by default the network's minimum.
@@ -219,7 +223,15 @@ class Lab:
             ...     net, train=(x[:150], y[:150]), test=(x[150:], y[150:]), reward=25, train_for="10min"
             ... )
         """
+        from pot_lab.scoring import score_function
+
+        function = score_function(arguments.check_score_name(score))
+        arguments.check_labels(title, tags)
+        arguments.check_model(model)
+        arguments.check_baseline(function.full_name, function.version, baseline, margin)
         network = self.client.network()
+        arguments.check_money(network.parameters, reward=reward, fee=fee, bond=bond, claim_bond=claim_bond)
+        arguments.check_durations(network.parameters, train_for, windows)
         terms = posting.order_terms(
             network.parameters,
             reward=reward,
@@ -264,14 +276,42 @@ class Lab:
         return Order(self.client, self.store, order_id, test_key=test_key, now_ms=self._now_ms)
 
     def _pay(self, record: OrderRecord) -> None:
-        self.wallet.place_order(
-            record.reward_grains,
-            record.fee_grains,
-            record.bond_grains,
-            record.seal_by_s,
-            record.spec_hash,
-            record.nonce,
-        )
+        """Pay an order's escrow, once: a node that fails after it took the payment must not make anybody pay again.
+
+        Raises:
+            ChainUnreachable, ChainRefused: it is not known that the escrow is on the chain; the message names the
+                order.
+        """
+        from pot_lab.chain.errors import ChainRefused, ChainUnreachable
+
+        try:
+            self.wallet.place_order(
+                record.reward_grains,
+                record.fee_grains,
+                record.bond_grains,
+                record.seal_by_s,
+                record.spec_hash,
+                record.nonce,
+            )
+        except (ChainUnreachable, ChainRefused) as error:
+            if self._escrow_arrives(record):
+                return
+            error.message += (
+                f"; it is not known whether the order is paid: look with "
+                f"`lab.get('{record.id.hex()}').window` before you order again"
+            )
+            raise
+
+    def _escrow_arrives(self, record: OrderRecord) -> bool:
+        """Whether an order's escrow is seen on the chain within `PAYMENT_SEEN_S`."""
+        deadline_s = time.monotonic() + PAYMENT_SEEN_S
+        while True:
+            with contextlib.suppress(PotLabError):
+                if self.wallet.escrowed_grains(record.id):
+                    return True
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(ESCROW_RETRY_S)
 
     def _put_paid(self, record: OrderRecord) -> None:
         """Put an order whose escrow is on the chain, once the ledger has seen that."""

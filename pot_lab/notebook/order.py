@@ -12,7 +12,7 @@ from pot_lab.crypto.cipher import decrypt
 from pot_lab.crypto.link import Link
 from pot_lab.jobs.loop import DOWNLOAD_LIMIT_BYTES, DOWNLOAD_TIMEOUT_S
 from pot_lab.network.client.ledger import LedgerClient
-from pot_lab.notebook.card import card_html, describe
+from pot_lab.notebook.card import card_html, describe, why_void
 from pot_lab.notebook.errors import NoModel, ScoreDiffers
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.records import OrderId
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from pot_lab.notebook.widgets import OrderCard
     from pot_lab.scoring import Dataset, Score
+
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 WAIT_SLACK_S = 3_600
 """How much longer than the longest possible cycle `Order.wait` waits by default."""
@@ -233,9 +235,11 @@ class Order:
         from IPython.display import display
 
         try:
-            display(self.card().widget)
+            live = self.card().widget
+            data = {_WIDGET_VIEW: live._repr_mimebundle_()[_WIDGET_VIEW]}  # shown where the kernel lives
         except ImportError:  # no ipywidgets here: a still picture of the card
-            display({"text/html": self._repr_html_(), "text/plain": repr(self)}, raw=True)
+            data = {}
+        display({**data, "text/html": self._repr_html_(), "text/plain": repr(self)}, raw=True)
 
     def _model_files(self, view: OrderView) -> tuple[bytes, bytes]:
         return self._fetch(view.order.model), self._fetch(_winning(view)[1])
@@ -261,6 +265,6 @@ def _winning(view: OrderView) -> tuple[ClaimView, Link]:
     """The winning claim and its weights."""
     claim = view.claim_by(view.winner) if view.winner else None
     if claim is None or claim.weights is None:
-        why = f"it ended void: {view.void_reason}" if view.void_reason else "it is not sealed yet"
+        why = f"it ended void: {why_void(view)}" if view.void_reason else "it is not sealed yet"
         raise NoModel(f"the order has no winning model; {why}", seen=f"{view.window} window")
     return claim, claim.weights

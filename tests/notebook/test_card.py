@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from pot_lab.notebook.card import card_html, describe
-from pot_lab.protocol.cycle import Phase, Window
+from pot_lab.notebook.card import card_html, describe, why_void
+from pot_lab.notebook.scores import score_text
+from pot_lab.protocol.cycle import Phase, VoidReason, Window
 from pot_lab.protocol.records import ScoreSpec
-from pot_lab.protocol.views import OrderView
+from pot_lab.protocol.views import OrderView, PayoutView
 from tests.notebook.finished import finished_order
 
 replace = msgspec.structs.replace
@@ -70,5 +71,45 @@ def test_other_scores_than_accuracy_show_total_and_count(view: OrderView) -> Non
 
 def test_a_void_order_shows_why(view: OrderView) -> None:
     void = replace(view, window=Window.VOID, winner=b"", void_reason="no claims")
-    assert dict(line.split(maxsplit=1) for line in describe(void, 0).splitlines())["void"] == "no claims"
+    assert dict(line.split(maxsplit=1) for line in describe(void, 0).splitlines())["void"].startswith("no claims;")
     assert "no claims" in card_html(void, 0)
+
+
+def test_a_void_order_shows_figures_next_step_and_what_comes_back(view: OrderView) -> None:
+    baseline = replace(view.order, baseline_total=97, baseline_count=100)
+    payouts = (PayoutView(view.order.client, 3 * 10**9, "refund"), PayoutView(b"\1" * 20, 10**9, "fee"))
+    void = replace(view, order=baseline, winner=b"", void_reason=VoidReason.NO_IMPROVEMENT, payouts=payouts)
+    assert why_void(void) == (
+        "no improvement (best: 95 of 100, to beat: 97 of 100); order again with a longer train_for or a lower "
+        "baseline; 3 POT come back with the settlement"
+    )
+    assert "97 of 100" in card_html(void, 0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "step"),
+    [
+        (VoidReason.NO_CLAIMS, "pot-lab mine provider"),
+        (VoidReason.NOTHING_REVEALED, "pot-lab mine provider"),
+        (VoidReason.NO_QUORUM, "pot-lab mine validator"),
+        (VoidReason.NOT_RELEASED, "order again"),
+    ],
+)
+def test_each_reason_names_the_next_step(view: OrderView, reason: VoidReason, step: str) -> None:
+    assert step in why_void(replace(view, void_reason=reason, payouts=()))
+    assert "come back" not in why_void(replace(view, void_reason=reason, payouts=()))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("accuracy", "95 of 100"),
+        ("macro_f1[classes=3]", "9.5e-05 % (total 95, count 100)"),
+        ("cross_entropy", "9.5e-07 nats (total 95, count 100)"),
+        ("perplexity", "perplexity 1 (total 95, count 100)"),
+        ("mse[decimals=1,slices=2]", "0.095 (total 95, count 100)"),
+        ("unknown", "total 95, count 100"),
+    ],
+)
+def test_scores_are_shown_in_their_unit(name: str, text: str) -> None:
+    assert score_text(ScoreSpec(name, 1), 95, 100) == text
