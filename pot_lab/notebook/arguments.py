@@ -81,7 +81,9 @@ def check_money(
             raise BadArgument(f"`{name}` is more POT than there can be", seen=amount, wanted=likely)
         if given < least:
             raise RewardTooSmall(
-                f"`{name}` is below the network's minimum", seen=f"{pot(given)} POT", wanted=f"at least {pot(least)} POT"
+                f"`{name}` is below the network's minimum",
+                seen=f"{pot(given)} POT",
+                wanted=f"at least {pot(least)} POT",
             )
 
 
@@ -109,9 +111,7 @@ def check_durations(
     raise BadWindows("`train_for` is outside the network's bounds", seen=f"{given_ms / 1000:.10g} s", wanted=wanted)
 
 
-def check_baseline(
-    score: str, version: int, baseline: float | Fraction | None, margin: float | Fraction = 0.0
-) -> None:
+def check_baseline(score: str, version: int, baseline: float | Fraction | None, margin: float | Fraction = 0.0) -> None:
     """Check baseline and margin against the unit of the score function, and that a model can win.
 
     Args:
