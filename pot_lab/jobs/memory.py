@@ -126,7 +126,7 @@ class Memories(Generic[M]):
         folder.mkdir(parents=True, exist_ok=True)
         self._active: dict[bytes, M] = {}
         self._known: set[str] = set()
-        for path in sorted(folder.glob(f"*/{FILE_NAME}")):
+        for path in folder.glob(f"*/{FILE_NAME}"):
             self._known.add(path.parent.name)
             try:
                 memory = msgspec.json.decode(path.read_bytes(), type=kind)

@@ -213,7 +213,8 @@ class Account:
         )
 
 
-def test_claiming_asks_the_chain_only_when_there_is_something(market: Market) -> None:
+def test_claiming_asks_the_chain_only_when_there_is_something(market: Market, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     wallet, client = Wallet(), InProcessClient(market, PROVIDERS[0])
     me = PROVIDERS[0].address
     account = Account(client, 0)
@@ -221,6 +222,7 @@ def test_claiming_asks_the_chain_only_when_there_is_something(market: Market) ->
     assert Earnings(me, account, lambda: wallet, lambda: 0).claim() and wallet.claimed == []
     account.grains = 5
     assert Earnings(me, account, lambda: wallet, lambda: 0).claim() and wallet.claimed == [(me, 5)]
+    assert "event=claimed cumulative_grains=5" in caplog.text
 
 
 def test_a_claim_that_failed_is_tried_again_after_a_while(market: Market, caplog: pytest.LogCaptureFixture) -> None:
@@ -249,12 +251,14 @@ def test_what_another_process_claimed_is_done(market: Market) -> None:
 
 
 # --- jobs ----------------------------------------------------------------------------------------------------------
-def test_a_jobs_id_is_free_and_names_role_account_and_order(tmp_path: Path) -> None:
+def test_a_jobs_id_is_free_and_names_role_account_and_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     runner = HeldRunner()
     jobs = RecipeJobs(runner, Path("recipe.ipynb"), "provider", "provider-abcdef", {"threads": 2})
     order_id = bytes.fromhex("0123456789" + "00" * 27)
     ids = [jobs.start(order_id, tmp_path) for _ in range(3)]
     assert ids == ["provider-abcdef-01234567", "provider-abcdef-01234567-2", "provider-abcdef-01234567-3"]
+    assert "event=job_started role=provider order=0123456789" in caplog.text
     assert runner.jobs[ids[0]].parameters == {"workspace": str(tmp_path), "threads": 2}
 
 

@@ -226,7 +226,9 @@ def test_a_model_that_cannot_be_fetched_is_left_out(
     (bench.home / "blobs" / claim.weights.digest.hex()).unlink()
     bench.loop.step()
     models = Workspace(bench.runner.only.workspace).order["models"]
-    assert len(models) == 1 and claim.mid.hex() not in models and "event=model_irretrievable" in caplog.text
+    assert len(models) == 1 and claim.mid.hex() not in models
+    named = f"event=model_irretrievable order={order_id.hex()[:12]} model={claim.mid.hex()[:12]} reason="
+    assert named in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["bench", "verifier"])
@@ -269,6 +271,27 @@ def test_a_job_that_is_gone_for_good_scores_nothing(bench: Bench, to_scores: Cal
     bench.market.settle_all()
     bench.loop.step()
     assert bench.memory(order_id)["outcome"] == "did not score"
+
+
+def test_scores_that_come_after_their_window_are_not_submitted(bench: Bench, to_scores: Callable[[], bytes]) -> None:
+    order_id = to_scores()
+    bench.loop.step()
+    bench.market.wait_for(order_id, Window.VOID)
+    bench.score()
+    bench.loop.step()
+    assert bench.client.submitted == []
+
+
+def test_an_order_that_left_its_score_window_meanwhile_is_not_begun(
+    bench: Bench, to_scores: Callable[[], bytes]
+) -> None:
+    """The list was read in the score window, the order itself after it."""
+    order_id = to_scores()
+    bench.loop.feed.refresh()
+    assert bench.loop.feed.summaries()[0].window is Window.SCORE
+    bench.market.wait_for(order_id, Window.VOID)
+    bench.loop.begin_new()
+    assert not bench.runner.jobs and not bench.loop.has_begun(order_id)
 
 
 def test_refused_openings_are_not_repeated(
