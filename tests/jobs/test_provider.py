@@ -167,8 +167,11 @@ def test_the_salt_is_on_disk_before_the_commitment_leaves(bench: Bench, place: C
     assert len(bench.of(Claim)) == 1
 
 
-def test_the_commitment_that_the_ledger_has_is_revealed_once(bench: Bench, place: Callable[..., bytes]) -> None:
+def test_the_commitment_that_the_ledger_has_is_revealed_once(
+    bench: Bench, place: Callable[..., bytes], caplog: pytest.LogCaptureFixture
+) -> None:
     """A later model that was not committed to in time stays on this host."""
+    caplog.set_level(logging.INFO)
     order_id = place()
     bench.loop.step()
     bench.submit_model(b"in time")
@@ -177,6 +180,8 @@ def test_the_commitment_that_the_ledger_has_is_revealed_once(bench: Bench, place
     bench.market.wait_for(order_id, Window.REVEAL)
     bench.loop.step()
     (reveal,) = bench.of(RevealModel)
+    for event in ("committed", "revealed"):
+        assert f"event={event} order={order_id.hex()[:12]} model={reveal.mid.hex()[:12]}" in caplog.messages
     assert reveal.mid == model_id(bench.market.order(order_id).order.model.digest, sha256(b"in time"))
     assert bench.store.fetch(reveal.weights, limit_bytes=100, timeout_s=60) == b"in time"
     bench.loop.step()

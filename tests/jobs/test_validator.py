@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,9 @@ def test_a_stranger_to_the_order_does_not_score(
 
 
 def test_scores_are_committed_once_and_opened_with_their_transcripts(
-    bench: Bench, to_scores: Callable[[], bytes]
+    bench: Bench, to_scores: Callable[[], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     market = bench.market
     others = [Bench(ValidatorLoop, other, market, bench.store, bench.home) for other in VALIDATORS[1:]]
     order_id = to_scores()
@@ -165,6 +167,8 @@ def test_scores_are_committed_once_and_opened_with_their_transcripts(
         one.loop.step()
     bench.loop.step()
     (opened,) = bench.of(OpenScores)
+    assert bench.memory(order_id)["opened"]
+    assert f"event=scores_opened order={order_id.hex()[:12]} models=2" in caplog.messages
     assert [one.mid for one in opened.items] == [item.mid for item in commit.items]
     for one in opened.items:
         transcript = bench.store.fetch(one.transcript, limit_bytes=1000, timeout_s=60)
@@ -282,6 +286,22 @@ def test_scores_that_come_after_their_window_are_not_submitted(bench: Bench, to_
     assert bench.client.submitted == []
 
 
+def test_scores_that_come_when_the_others_open_theirs_are_not_submitted(
+    bench: Bench, to_scores: Callable[[], bytes]
+) -> None:
+    others = [Bench(ValidatorLoop, other, bench.market, bench.store, bench.home) for other in VALIDATORS[1:]]
+    order_id = to_scores()
+    for one in (bench, *others):
+        one.loop.step()
+    for other in others:
+        other.score()
+        other.loop.step()
+    bench.market.wait_for(order_id, Window.OPEN_SCORES)
+    bench.score()
+    bench.loop.step()
+    assert bench.client.submitted == [] and len(others[0].client.submitted) == 1
+
+
 def test_an_order_that_left_its_score_window_meanwhile_is_not_begun(
     bench: Bench, to_scores: Callable[[], bytes]
 ) -> None:
@@ -305,7 +325,8 @@ def test_refused_openings_are_not_repeated(
     bench.loop.memories.active()[0].items[0].salt = bytes(32).hex()
     bench.loop.step()
     bench.loop.step()
-    assert len(bench.of(OpenScores)) == 1 and "event=scores_refused" in caplog.text
+    assert len(bench.of(OpenScores)) == 1
+    assert f"event=scores_refused order={order_id.hex()[:12]} reason=" in caplog.text
 
 
 def test_a_verifier_names_every_validation_that_differs(

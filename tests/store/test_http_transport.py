@@ -184,7 +184,7 @@ def test_a_trusted_server_is_read_and_its_connection_can_be_cut(secure, monkeypa
     server = secure([ok(b"", 3), b"a", b"bc"])
     monkeypatch.setenv("SSL_CERT_FILE", str(server.pem))
     assert fetch(link_to(server.url, b"abc"), limit_bytes=3, timeout_s=60) == b"abc"
-    server = secure([ok(b"", len(BLOB)), *[b"x", 0.05] * 12_000])
+    server = secure([b"HTTP/1.1 200 OK\r\nX: ", *[b"x", 0.05] * 12_000])
     monkeypatch.setenv("SSL_CERT_FILE", str(server.pem))
     with pytest.raises(TooSlow):
         fetch(link_to(server.url), limit_bytes=1 << 30, timeout_s=1.0)
@@ -342,6 +342,32 @@ def test_a_proxy_of_another_kind_is_named_in_the_refusal(monkeypatch: pytest.Mon
     with pytest.raises(UnusableAddress, match="socks5") as refusal:
         fetch(link_to("http://blobs.example/x"), limit_bytes=1 << 30, timeout_s=60)
     assert "s3cret" not in str(refusal.value)
+
+
+def test_an_upload_has_the_callers_timeout_and_not_that_of_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pot_lab.store.http_transport.CONNECT_TIMEOUT_S", 0.2)
+    listener = socket.create_server(("127.0.0.1", 0))
+    data = bytes(16 << 20)
+    received: list[int] = []
+
+    def serve() -> None:
+        with listener.accept()[0] as head:
+            head.recv(4096)
+            head.sendall(EMPTY_404)
+        with listener.accept()[0] as put:
+            threading.Event().wait(0.5)  # the sender's buffers are full meanwhile
+            size = 0
+            while size < len(data) and (part := put.recv(1 << 20)):
+                size += len(part.partition(b"\r\n\r\n")[2] if size == 0 else part)
+            received.append(size)
+            put.sendall(status("201 Created"))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    Store(f"http://127.0.0.1:{listener.getsockname()[1]}").put(data)
+    thread.join(60)
+    listener.close()
+    assert received == [len(data)]
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", ok(b"", len(BLOB))])
