@@ -110,6 +110,7 @@ def test_connecting_has_a_limit_of_its_own_and_a_transfer_has_the_callers(
     monkeypatch.setattr(urllib3.util.connection, "create_connection", connect)
     source = HttpSource(scripted([ok(BLOB)]).url, 0, timeout_s)
     source.open()
+    assert source.offset == 0 and source.size_bytes == len(BLOB)
     assert seen == [connect_s] and sockets[0].gettimeout() == timeout_s
     source.close()
 
