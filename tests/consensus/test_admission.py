@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from pot_lab.agreement.application import RequestId
+from pot_lab.agreement.votes import PRE_PREPARE, vote_digest
 from pot_lab.consensus.batching import Pending
-from pot_lab.consensus.messages import Forward, request_digest
+from pot_lab.consensus.messages import (
+    FetchBodies,
+    Forward,
+    Prepare,
+    PrePrepare,
+    Requests,
+    ViewChange,
+    batch_digest,
+    request_digest,
+)
 from pot_lab.consensus.parameters import ConsensusParameters
-from pot_lab.consensus.steps import Broadcast, Effect, Input, Received, Send, SendRefusal, SendReply, Submitted, Tick
+from pot_lab.consensus.steps import (
+    Broadcast,
+    Effect,
+    Input,
+    Received,
+    Send,
+    SendRefusal,
+    SendReply,
+    SetTimer,
+    Submitted,
+    Tick,
+)
 from pot_lab.errors import Oversize
 from tests.consensus.cluster import START_MS, Cluster, Node, Register, make_request
 
@@ -239,3 +261,124 @@ def test_a_new_primary_has_its_own_time() -> None:
     assert not alone.replica._censored(entry)
     alone.replica.now_ms += 2 * TIMEOUT_MS
     assert alone.replica._censored(entry)
+
+
+# Bodies that a proposal only names.
+
+
+class Named(Alone):
+    """A backup that has a proposal of the primary without the bodies of its requests."""
+
+    def __init__(self, requests: list[bytes], parameters: ConsensusParameters = LIMITS) -> None:
+        super().__init__(parameters)
+        self.requests = requests
+        digests = tuple(map(request_digest, requests))
+        state, members = self.replica.state, self.replica.membership
+        digest = batch_digest(1, self.now_ms, digests)
+        signed = vote_digest(members.network_id, PRE_PREPARE, 0, 1, digest, 0, state)
+        signature = self.node.cluster.identities[0].sign(signed)
+        nothing = (b"",) * len(requests)
+        self.step(Received(0, PrePrepare(0, 1, self.now_ms, digests, nothing, 0, state, signature)))
+        self.slot = self.replica._slots[1]
+
+    def prepares(self, effects: list[Effect]) -> int:
+        """How many prepares were sent."""
+        return sum(isinstance(each, Broadcast) and isinstance(each.message, Prepare) for each in effects)
+
+
+def test_a_body_that_comes_by_any_way_completes_the_proposal() -> None:
+    """From its client, from a peer that forwards it, or from the primary that was asked."""
+    first, second, third = requests = [make_request(account, 0) for account in range(3)]
+    named = Named(requests)
+    assert named.slot.missing == set(map(request_digest, requests)) and not named.slot.bodies
+    assert not named.prepares(named.step(Submitted(first, True)))
+    assert not named.prepares(named.step(Received(2, Forward((second,)))))
+    assert named.slot.missing == {request_digest(third)}
+    assert named.prepares(named.step(Received(0, Requests((third,))))) == 1
+    assert named.slot.bodies == {request_digest(request): request for request in requests}
+    assert not named.replica._wanted
+    assert all(named.replica.pool.get(request_digest(each)).proposed for each in (first, second))
+    assert named.replica.pool.waiting == 0
+
+
+def test_a_body_that_was_not_asked_for_or_that_the_application_refuses_is_dropped() -> None:
+    refused = make_request(1, 0, b"invalid")
+    named = Named([refused])
+    counters = named.replica.counters
+    named.step(Received(0, Requests((make_request(7, 0),))))
+    assert (counters["dropped_unasked"], counters["dropped_invalid_request"]) == (1, 0)
+    assert not named.prepares(named.step(Received(0, Requests((refused,)))))
+    assert (counters["dropped_unasked"], counters["dropped_invalid_request"]) == (1, 1)
+    assert named.slot.missing == {request_digest(refused)}
+
+
+def test_bodies_that_a_peer_asks_for_are_sent_up_to_a_batch() -> None:
+    """Those that wait as well as those in an open proposal; one that does not fit is left out, a smaller one not."""
+    alone = Alone(ConsensusParameters(batch_bytes=300, request_bytes=300))
+    sizes = (100, 201, 200, 1)
+    requests = [make_request(account, 0, bytes(size - 28) if size > 28 else b"") for account, size in enumerate(sizes)]
+    alone.step(*(Submitted(request, True) for request in requests))
+    digests = tuple(map(request_digest, requests))
+
+    def asked(*names: bytes) -> list[tuple[int, tuple[bytes, ...]]]:
+        effects = alone.step(Received(3, FetchBodies(names)))
+        sent = [each for each in effects if isinstance(each, Send) and isinstance(each.message, Requests)]
+        return [(each.to, each.message.bodies) for each in sent if isinstance(each.message, Requests)]
+
+    assert asked(*digests) == [(3, (requests[0], requests[2]))]
+    assert asked(digests[0], digests[2], digests[3]) == [(3, (requests[0], requests[2]))]
+    assert asked(bytes(32), digests[3]) == [(3, (requests[3],))]
+    assert asked(bytes(32)) == []
+
+
+def test_the_bodies_of_a_proposal_are_served_too() -> None:
+    request = make_request(1, 0)
+    named = Named([request])
+    named.step(Received(0, Requests((request,))))
+    assert named.replica.pool.get(request_digest(request)) is None
+    effects = named.step(Received(2, FetchBodies((request_digest(request),))))
+    assert Send(2, Requests((request,))) in effects
+
+
+# Who is reminded, and who is left.
+
+
+def test_a_censoring_primary_is_left_a_millisecond_after_it_is_found_out() -> None:
+    alone = Alone(ConsensusParameters(request_timeout_ms=1_000, forward_delay_ms=1))
+    alone.step(Submitted(make_request(1, 0), True))
+    for after_ms in (*[100] * 19, 99):  # woken in time, or it would take itself for one that stood still
+        alone.step(after_ms=after_ms)
+        alone.replica._patience.executed()  # the primary is not slow: it has something executed all the time
+    counters = alone.replica.counters
+    effects = alone.step(after_ms=1)
+    assert SetTimer(alone.now_ms + 1) in effects
+    assert counters["suspected_censored"] == 0 and not alone.replica.changing
+    effects = alone.step(after_ms=1)
+    assert counters["suspected_censored"] == 1 and alone.replica.changing
+    assert any(isinstance(each, Broadcast) and isinstance(each.message, ViewChange) for each in effects)
+    alone.step(after_ms=1)
+    alone.step(after_ms=1)
+    assert counters["suspected_censored"] == 1  # it has left already
+
+
+def test_a_primary_reminds_nobody_and_suspects_nobody() -> None:
+    alone = Alone()
+    alone.node = alone.node.cluster.nodes[0]
+    alone.replica = alone.node.replica
+    alone.replica.parameters = msgspec.structs.replace(LIMITS, in_flight=1, window=1)
+    alone.step(Submitted(make_request(1, 0), True))
+    for nonce in range(1, 4):
+        effects = alone.step(Submitted(make_request(1, nonce), True), after_ms=LIMITS.forward_delay_ms)
+        assert alone.forwards(effects) == []
+    assert len(alone.replica.pool) == 4
+
+
+def test_a_replica_without_a_seat_forwards_nothing() -> None:
+    cluster = Cluster(4)
+    alone = Alone()
+    alone.node = cluster.add_host()
+    alone.replica = alone.node.replica
+    alone.step(Submitted(make_request(1, 0), True))
+    assert len(alone.replica.pool) == 1
+    for _ in range(5):
+        assert alone.forwards(alone.step(after_ms=LIMITS.forward_delay_ms)) == []

@@ -93,6 +93,19 @@ def test_a_proposed_request_counts_against_the_limits_until_it_is_executed() -> 
     assert (len(waiting), waiting.waiting, waiting.size_bytes) == (1, 1, 10)
 
 
+def test_what_a_batch_took_is_proposed_until_the_view_ends() -> None:
+    waiting = pool()
+    for nonce in range(2):
+        waiting.add(entry(1, nonce))
+    (taken,) = waiting.take(1, 10)
+    assert taken.proposed and waiting.waiting == 1
+    assert waiting.expire(before_ms=10**6) == 1 and waiting.get(taken.digest) is taken
+    waiting.propose([taken.digest])
+    waiting.release()
+    assert not taken.proposed and waiting.waiting == 1
+    assert waiting.take(1, 10) == [taken]
+
+
 def test_a_batch_takes_what_fits_exactly_and_the_next_in_turn_comes_first_in_the_next() -> None:
     waiting = pool()
     for account in (1, 2, 3):
@@ -139,6 +152,7 @@ def test_a_request_is_proposed_and_removed_once() -> None:
         waiting.remove(entry(1, 0).digest)
         assert (waiting.waiting, len(waiting), waiting.size_bytes) == (0, 0, 0)
     assert waiting.get(entry(1, 0).digest) is None
+    assert waiting._held == waiting._queues == {}  # accounts come and go for ever
 
 
 def test_a_request_is_old_from_the_moment_on_and_not_in_it() -> None:

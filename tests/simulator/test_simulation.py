@@ -136,15 +136,16 @@ def test_a_checkpoint_that_was_written_by_a_process_that_died_before_it_went_on_
 
 def test_snapshots_are_taken_fetched_in_chunks_and_gone_on_from() -> None:
     """All that the replica asks of its runtime for snapshots happens in runs of this length."""
-    fetched = chunks = compacted = 0
+    fetched = compacted = largest = 0
     for seed in range(1, 6):
         simulation = Simulation(seed, 4, "amnesia")
         outcome = simulation.run()
         assert outcome.is_good, outcome.trace
         fetched += outcome.snapshots
-        chunks += max(len(data) for node in simulation.nodes for data in node.disk.snapshots.values())
+        sizes = [len(data) for node in simulation.nodes for data in node.disk.snapshots.values()]
+        largest = max(largest, *sizes, 0)
         compacted += sum(node.replica.low > 0 for node in simulation.nodes)
-    assert fetched and compacted and chunks > 5 * 2 * SMALL_CHUNK_BYTES
+    assert fetched and compacted and largest > 2 * SMALL_CHUNK_BYTES
 
 
 @pytest.mark.long
