@@ -169,7 +169,6 @@ class SimulatedJournal:
     def __init__(self, disk: Disk) -> None:
         self.disk = disk
         self.stabilised: list[int] = []
-        self._compacting: CheckpointProof | None = None
         self._accepted: dict[int, int] = {}
         self._decided: dict[int, tuple[int, int]] = {}
 
@@ -209,8 +208,7 @@ class SimulatedJournal:
         self.disk.keep(sequence, snapshot)
 
     def compact(self, proof: CheckpointProof) -> None:
-        """Go on from the snapshot of a checkpoint, once `replace_log` is called."""
-        self._compacting = proof
+        """Nothing yet: see `replace_log`."""
 
     def write(self) -> None:
         """Hand what is queued to the operating system; raises Full."""
@@ -221,11 +219,8 @@ class SimulatedJournal:
         if urgent:
             self.disk.sync()
 
-    def replace_log(self) -> None:
-        """Carry out the compaction that was asked for; raises Full."""
-        proof, self._compacting = self._compacting, None
-        if proof is None:
-            raise InvariantBroken("a simulated log has nothing to compact for")
+    def replace_log(self, proof: CheckpointProof) -> None:
+        """Carry a compaction out: begin the log with this checkpoint; raises Full."""
         left = list(compacted(proof, [decode_record(data) for _, data in self.disk.records()]))
         self.disk.replace([encode_record(record) for record in left], proof.sequence)
         self._accepted.clear()

@@ -442,7 +442,7 @@ class Process:
 
     def compacted(self, proof: CheckpointProof) -> None:
         """Compact the log, and report the checkpoint that it begins with; raises Full."""
-        self.journal.replace_log()
+        self.journal.replace_log(proof)
         self.node.world.on_stable(self.node, proof.sequence)
 
     def equivocation(self, report: ReportEquivocation) -> None:

@@ -134,6 +134,12 @@ def test_a_checkpoint_that_was_written_by_a_process_that_died_before_it_went_on_
     assert outcome.is_good, outcome.trace
 
 
+def test_a_log_may_be_compacted_twice_in_one_turn() -> None:
+    """As after a restart: once for what the log holds, and once for what the others send at once."""
+    outcome = Simulation(144, None, "everything").run()
+    assert outcome.is_good, outcome.trace
+
+
 def test_snapshots_are_taken_fetched_in_chunks_and_gone_on_from() -> None:
     """All that the replica asks of its runtime for snapshots happens in runs of this length."""
     fetched = compacted = largest = 0
