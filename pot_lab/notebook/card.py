@@ -68,6 +68,9 @@ def _facts(view: OrderView, now_ms: int) -> list[tuple[str, str]]:
         facts.append(("closes in", seconds_text(view.closes_ms - now_ms)))
     cost = order.reward_grains + order.fee_grains + order.bond_grains
     facts.append(("reward", f"{pot(order.reward_grains)} POT (escrowed with fee and bond: {pot(cost)} POT)"))
+    if order.baseline_count:
+        start = score_text(order.score, order.baseline_total, order.baseline_count)
+        facts.append(("to beat", f"{start} → now {_best(view)}" if any(c.agreed for c in view.claims) else start))
     revealed = sum(bool(claim.mid) for claim in view.claims)
     facts.append(("claims", f"{len(view.claims)}, {revealed} revealed"))
     opened = sum(validation.score is not None for validation in view.validations)

@@ -27,7 +27,7 @@ from pot_lab.network.chain_access import wallet_of
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.genesis import genesis_of
-from pot_lab.notebook import arguments, posting
+from pot_lab.notebook import arguments, baselines, posting
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.order import Order
 from pot_lab.notebook.quantities import pot
@@ -193,9 +193,11 @@ class Lab:
                 mse[decimals=6]           [examples, ...]         as the output                            lower
                 mae[decimals=6]           [examples, ...]         as the output                            lower
                 ========================= ======================= ======================================== ======
-            baseline: the score per example that the winner must be better than, by `margin` at least; by default any
-                score wins. It has the unit of the score function: a share for accuracy (0.9 for 90 %), millionths for
-                macro_f1, micro-nats for losses and perplexity, 10^-decimals for mse and mae.
+            baseline: the score per example that the winner must be better than, by `margin` at least. By default the
+                exact score of the first weights, or of the best constant answer where that is better, so that neither
+                can win; a baseline that the first weights are better than is refused. It has the unit of the score
+                function: a share for accuracy (0.9 for 90 %), millionths for macro_f1, micro-nats for losses and
+                perplexity, 10^-decimals for mse and mae.
             margin: score per example in the same unit, rounded to millionths.
             fee: POT for scoring models that lose; by default the network's minimum.
             bond: POT of the client's own, returned with the order's end; by default the network's minimum.
@@ -248,6 +250,7 @@ class Lab:
         self._require_balance(terms.escrow_grains)
         network_id = self.genesis.network_id
         prepared = posting.prepare(model, train, test, score)
+        terms = baselines.with_baseline(terms, baselines.start_of(prepared))
         now_ms, client = self._now_ms(), self.identity.address
         sealed = posting.seal_test(
             prepared, network.members, self._random_bytes, network_id=network_id, client=client, nonce=now_ms

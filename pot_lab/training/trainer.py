@@ -181,7 +181,7 @@ class Trainer:
             steps: total number of steps, counted from the very first run.
             on_progress: called every few steps and after each validation.
             on_improved: called with (weights, validation score, step) for each model that does better on the held-out
-                part.
+                part than all before it, the initial weights among them; these are never reported.
             should_stop: called before each step; True ends the training.
         Raises: BadSettings (no end), TrainingDiverged.
         """
@@ -332,7 +332,7 @@ class Trainer:
             self._standing.best = better
         run.validation_s = max(self._clock() - began, 0.9 * run.validation_s)
         self._notify(run)
-        if better is not None and run.on_improved is not None:
+        if better is not None and self.step > 0 and run.on_improved is not None:
             run.on_improved(better.weights, better.score, better.step)
 
     # --------------------------------------------------------------------------------------- checkpoints

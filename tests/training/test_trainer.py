@@ -175,6 +175,15 @@ def test_a_training_that_diverges_says_so_and_keeps_the_best(digits: tuple, cnn:
     assert best is not None and score((cnn[0], best.weights), digits[0][:50], digits[1][:50]).valid
 
 
+def test_the_initial_weights_are_never_reported_as_an_improvement(digits: tuple, cnn: tuple) -> None:
+    steps: list[int] = []
+    trainer = Trainer(*cnn, digits[0][:400], digits[1][:400], settings=QUICK)
+    trained = trainer.train_until(steps=0, on_improved=lambda _w, _s, step: steps.append(step))
+    assert trained.step == 0 and steps == []
+    trainer.train_until(steps=40, on_improved=lambda _w, _s, step: steps.append(step))
+    assert steps and 0 not in steps
+
+
 def test_loss_decides_where_the_order_asks_for_loss(digits: tuple, cnn: tuple) -> None:
     scores: list[float] = []
     trainer = Trainer(*cnn, digits[0][:600], digits[1][:600], settings=QUICK, function="cross_entropy")
