@@ -54,6 +54,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
     "pot_lab.bench.records": ("UnknownQuestion",),
     "pot_lab.chain.deploy": ("BadGenesis",),
     "pot_lab.chain.errors": (
+        "AccountBusy",
         "BadArtifact",
         "ChainBusy",
         "ChainError",
@@ -66,6 +67,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "EvmReverted",
         "InsufficientBalance",
         "NotEnoughSignatures",
+        "TransactionUnconfirmed",
     ),
     "pot_lab.cli.orders": ("AmbiguousOrder", "NoSuchOrder"),
     "pot_lab.consensus.batching": ("QueueFull",),

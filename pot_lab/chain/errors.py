@@ -29,6 +29,32 @@ class ChainBusy(ChainUnreachable):
     """
 
 
+class TransactionUnconfirmed(ChainUnreachable):
+    """A transaction was sent, and whether it was mined is unknown: the node went away, or no block took it in time.
+
+    What to do: do not send it again. Look the transaction up by its hash, in a block explorer or at another node; if it
+    was mined, what it was for is done.
+
+    Args:
+        transaction: its hash (32 bytes), also in the message, whole.
+        order: id of the order that it pays for (32 bytes), if it is one's.
+    """
+
+    def __init__(self, message: str, transaction: bytes, *, order: bytes = b"", wanted: str | None = None) -> None:
+        named = f"transaction 0x{transaction.hex()}" + (f", order 0x{order.hex()}" if order else "")
+        super().__init__(f"{message}: {named}", wanted=wanted)
+        self.transaction = transaction
+        self.order = order
+        self.reason = message
+
+
+class AccountBusy(ChainError):
+    """Another process sends a transaction of this account; nothing was sent.
+
+    What to do: wait for the other process, or end it.
+    """
+
+
 class ChainRefused(ChainError):
     """The node answered with an error of its own (nonce too low, no coin for gas, unknown method), or malformed.
 

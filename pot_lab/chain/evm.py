@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -438,6 +439,7 @@ class EmbeddedChain:
     def _record(self, line: dict[str, Any]) -> None:
         if self._journal is not None:
             self._journal.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            os.fsync(self._journal.fileno())  # a block that somebody was told of outlives a power cut
 
 
 def _block(header: Any, transactions: tuple[bytes, ...], logs: tuple[Log, ...]) -> Block:

@@ -15,7 +15,7 @@ from typing import Final
 from pot_lab.chain import abi
 from pot_lab.chain.account import ChainAccount, Receipt
 from pot_lab.chain.contract import Contracts
-from pot_lab.chain.errors import InsufficientBalance, NotEnoughSignatures
+from pot_lab.chain.errors import InsufficientBalance, NotEnoughSignatures, TransactionUnconfirmed
 from pot_lab.chain.rpc import DEFAULT_TIMEOUT_S, JsonRpc, read_quantity
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Address, BadSignature, Identity, format_address, recover
@@ -108,9 +108,11 @@ class ChainWallet:
             InsufficientBalance: this account holds fewer.
             ChainReverted: BelowMinimum.
         """
-        self._require_balance(grains)
-        permit = self._permit(self.contracts.registry, grains)
-        return self._account.send("StakeRegistry", self.contracts.registry, "stakeWithPermit", role, grains, *permit)
+        with self._account.turn():
+            self._require_balance(grains)
+            permit = self._permit(self.contracts.registry, grains)
+            at = self.contracts.registry
+            return self._account.send("StakeRegistry", at, "stakeWithPermit", role, grains, *permit)
 
     def request_unstake(self, role: int, grains: int) -> Receipt:
         """Begin to unbond; the grains stay slashable until the unbonding period is over."""
@@ -144,24 +146,21 @@ class ChainWallet:
             nonce: the client's own number for it; an id is used once for ever.
         Raises:
             InsufficientBalance: this account holds less than the three together.
+            TransactionUnconfirmed: it was sent, and nobody knows yet whether it is paid; it names order and hash.
             ChainReverted: OrderExists, or BadParameter (reward too small, seal_by_s in the past or too far ahead).
         """
         total = reward_grains + fee_grains + bond_grains
-        self._require_balance(total)
-        permit = self._permit(self.contracts.escrow, total)
-        receipt = self._account.send(
-            "OrderEscrow",
-            self.contracts.escrow,
-            "placeOrderWithPermit",
-            reward_grains,
-            fee_grains,
-            bond_grains,
-            seal_by_s,
-            spec_hash,
-            nonce,
-            *permit,
-        )
-        return order_id(Address(self._me()), nonce, seal_by_s, spec_hash), receipt.transaction
+        order = order_id(Address(self._me()), nonce, seal_by_s, spec_hash)
+        terms = (reward_grains, fee_grains, bond_grains, seal_by_s, spec_hash, nonce)
+        at = self.contracts.escrow
+        try:
+            with self._account.turn():
+                self._require_balance(total)
+                permit = self._permit(at, total)
+                receipt = self._account.send("OrderEscrow", at, "placeOrderWithPermit", *terms, *permit)
+        except TransactionUnconfirmed as error:
+            raise TransactionUnconfirmed(error.reason, error.transaction, order=order, wanted=error.wanted) from error
+        return order, receipt.transaction
 
     def refund(self, seal_by_s: int, spec_hash: bytes, nonce: int, *, client: bytes | None = None) -> Receipt:
         """Return an unsealed order's escrow to its client, once `seal_by_s` and the grace period are over.
@@ -254,9 +253,10 @@ class ChainWallet:
         Raises:
             InsufficientBalance: this account holds fewer.
         """
-        self._require_balance(grains)
-        self._account.send("PoTToken", self.contracts.token, "approve", self.contracts.settlement, grains)
-        return self._account.send("RewardSettlement", self.contracts.settlement, "fund", grains)
+        with self._account.turn():
+            self._require_balance(grains)
+            self._account.send("PoTToken", self.contracts.token, "approve", self.contracts.settlement, grains)
+            return self._account.send("RewardSettlement", self.contracts.settlement, "fund", grains)
 
     # ------------------------------------------------------------ payouts
 

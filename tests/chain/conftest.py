@@ -8,6 +8,14 @@ import pytest
 from tests.chain.world import World, running_chain
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Locks of accounts lie in a home of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POT_LAB_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def chain_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One embedded chain process for all tests of this folder."""

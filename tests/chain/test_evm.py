@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,27 @@ def test_a_journal_brings_the_same_chain_back(tmp_path: Path) -> None:
     with pytest.raises(EvmRefused):
         again.rewind(0)
     again.close()
+
+
+def test_a_block_is_on_the_disk_before_anybody_is_told_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut leaves of the journal, which is what was synced, brings every block back."""
+    clock, journal = Clock(), tmp_path / "journal"
+    chain = make(clock, journal)
+    synced: list[bytes] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        synced.append(journal.read_bytes())
+
+    monkeypatch.setattr("pot_lab.chain.evm.os.fsync", fsync)
+    for height in range(1, 4):
+        chain.mine()
+        journal.with_name("cut").write_bytes(synced[-1])
+        again = make(clock, journal.with_name("cut"))
+        assert again.height == height == chain.height
+        again.close()
+    chain.close()
 
 
 def test_a_torn_last_line_is_dropped_and_a_damaged_journal_is_refused(tmp_path: Path) -> None:
