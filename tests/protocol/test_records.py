@@ -32,7 +32,7 @@ from pot_lab.protocol.records import (
     share_context,
     validation_commitment,
 )
-from pot_lab.protocol.state import Genesis, Member
+from pot_lab.protocol.state import Genesis, Member, State
 from pot_lab.protocol.transactions import Claim, sign
 from tests.protocol.world import key
 
@@ -202,6 +202,7 @@ BAD = [
     (in_test(examples=0), "BadOrder"),
     (in_test(examples=1 << 40), "BadOrder"),
     (in_test(plain_bytes=0), "BadOrder"),
+    (in_test(plain_bytes=1 << 50), "BadOrder"),
     (in_test(share_commitments=(ROOT,) * 3), "BadOrder"),
     (in_test(share_commitments=(ROOT,) * 3 + (b"",)), "BadOrder"),
     (in_test(sealed_shares=(b"",) * 5), "BadOrder"),
@@ -209,7 +210,15 @@ BAD = [
     ({"baseline_count": -1}, "BadOrder"),
     ({"baseline_total": 1 << 62}, "BadOrder"),
     ({"baseline_total": -(1 << 62)}, "BadOrder"),
+    ({"baseline_count": 1 << 40}, "BadOrder"),
     ({"margin_micro": -1}, "BadOrder"),
+    ({"margin_micro": 1 << 40}, "BadOrder"),
+    ({"reward_grains": Parameters().min_reward_grains - 1}, "RewardTooSmall"),
+    ({"fee_grains": Parameters().min_fee_grains - 1}, "RewardTooSmall"),
+    ({"bond_grains": Parameters().min_bond_grains - 1}, "RewardTooSmall"),
+    ({"claim_bond_grains": Parameters().min_claim_bond_grains - 1}, "RewardTooSmall"),
+    ({"fee_grains": MAX_GRAINS + 1}, "RewardTooSmall"),
+    ({"bond_grains": MAX_GRAINS + 1}, "RewardTooSmall"),
     ({"title": "x" * 121}, "BadOrder"),
     ({"title": "\x1b[2J"}, "BadOrder"),
     ({"title": "two\nlines"}, "BadOrder"),
@@ -224,6 +233,37 @@ def test_an_order_that_cannot_be_kept_is_refused_by_name(changes: dict[str, Any]
     with pytest.raises(PotLabError) as refusal:
         check(structs.replace(fixed_order(), **changes))
     assert refusal.value.code == code
+
+
+GOOD = [
+    {"nonce": 0},
+    {"nonce": (1 << 63) - 1},
+    {"seal_by_s": 0},
+    {"seal_by_s": (1 << 40) - 1},
+    *({f"{name}_grains": MAX_GRAINS} for name in ("reward", "fee", "bond", "claim_bond")),
+    *(
+        {f"{name}_grains": getattr(Parameters(), f"min_{name}_grains")}
+        for name in ("reward", "fee", "bond", "claim_bond")
+    ),
+    in_test(examples=1),
+    in_test(examples=(1 << 40) - 1),
+    in_test(plain_bytes=1),
+    in_test(plain_bytes=(1 << 50) - 1),
+    in_test(sealed_shares=(b"x" * 256,) * 4),
+    {"baseline_count": 0},
+    {"baseline_count": (1 << 40) - 1},
+    {"baseline_total": (1 << 62) - 1},
+    {"baseline_total": 1 - (1 << 62)},
+    {"margin_micro": 0},
+    {"margin_micro": (1 << 40) - 1},
+    {"title": "x" * 120},
+    {"tags": ("x" * 32,) * 8},
+]
+
+
+@pytest.mark.parametrize("changes", GOOD, ids=str)
+def test_an_order_at_its_bounds_is_taken(changes: dict[str, Any]) -> None:
+    check(structs.replace(fixed_order(), **changes))
 
 
 @given(st.integers(100, 10**7), st.integers(100, 10**7))
@@ -253,6 +293,18 @@ def test_the_largest_order_fits_the_limit() -> None:
 
 def every_record(of: type) -> set[type]:
     return {of}.union(*(every_record(each) for each in of.__subclasses__() if each.__module__.startswith("pot_lab.")))
+
+
+def test_what_the_ledger_keeps_is_built_by_name_too() -> None:
+    for kept in every_record(State):
+        config = kept.__struct_config__
+        assert config.array_like and config.forbid_unknown_fields and len(kept.__match_args__) <= 3, kept
+
+
+def test_the_windows_length_counts_each_window_and_the_extension() -> None:
+    windows = Windows(**{name: 10**place for place, name in enumerate(Windows.__struct_fields__)})
+    # train, reveal, release, twice score and open scores, challenge, open challenges, judge
+    assert windows.longest_ms == 11_122_111
 
 
 def test_a_record_cannot_be_changed_and_has_no_fields_but_its_own() -> None:

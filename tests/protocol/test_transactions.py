@@ -133,3 +133,18 @@ def test_a_body_that_is_not_its_kinds_is_refused_with_a_short_reply(kind: str, b
     assert reply.code == "Malformed"
     assert len(encode(reply)) < 2_000, "a reply is kept and repeated, so it must not be larger than what it refuses"
     assert ALICE.address not in before
+
+
+def test_a_nonce_may_be_as_large_as_the_contract_of_an_order_can_hold() -> None:
+    for nonce in (1, (1 << 63) - 1):
+        assert open_transaction(sign(NETWORK, Claim(H, H), ALICE, nonce), NETWORK).nonce == nonce
+    for nonce in (0, 1 << 63):
+        with pytest.raises(Malformed, match="nonce"):
+            open_transaction(sign(NETWORK, Claim(H, H), ALICE, nonce), NETWORK)
+
+
+def test_the_largest_transaction_is_an_order_with_its_envelope() -> None:
+    assert TRANSACTION_LIMIT_BYTES == 65_536 + 512
+    for size_bytes, refusal in ((TRANSACTION_LIMIT_BYTES, Malformed), (TRANSACTION_LIMIT_BYTES + 1, Oversize)):
+        with pytest.raises(refusal):
+            open_transaction(bytes(size_bytes), NETWORK)
