@@ -95,7 +95,8 @@ def load_keystore(path: Path, password: str) -> Identity:
         content = json.loads(raw)
         if not isinstance(content, dict) or content.get("version") != 3:
             raise ValueError("not version 3")
-        crypto, named = content["crypto"], content.get("address")
+        # Some wallets write "Crypto", as the first version of the format did.
+        crypto, named = content["crypto" if "crypto" in content else "Crypto"], content.get("address")
         if crypto["cipher"] != "aes-128-ctr":
             raise ValueError(f"unknown cipher {crypto['cipher']!r}")
         nonce, ciphertext, mac = (

@@ -53,6 +53,15 @@ def test_we_open_another_wallets(tmp_path: Path, kdf: str) -> None:
     assert load_keystore(path, "secret").address == ALICE.address
 
 
+@pytest.mark.parametrize("address", ["", "0x"])
+def test_a_keystore_with_a_capital_letter_is_opened(path: Path, tmp_path: Path, address: str) -> None:
+    content = json.loads(path.read_text())
+    content["Crypto"] = content.pop("crypto")
+    content["address"] = address + content["address"][2:].lower()
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    assert load_keystore(tmp_path / "other.json", "pass word ü").address == ALICE.address
+
+
 def test_a_wrong_password_is_named(path: Path) -> None:
     with pytest.raises(WrongPassword, match=r"alice\.json"):
         load_keystore(path, "pass word u")
