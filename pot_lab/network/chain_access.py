@@ -4,6 +4,7 @@ used.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pot_lab.network.config import ChainConfig, NetworkConfig
@@ -11,8 +12,9 @@ from pot_lab.network.errors import BadConfig
 
 if TYPE_CHECKING:
     from pot_lab.chain.contract import Contracts
+    from pot_lab.chain.position import PositionFile
     from pot_lab.chain.wallet import ChainWallet
-    from pot_lab.chain.watcher import ChainWatcher
+    from pot_lab.chain.watcher import ChainWatcher, Position
     from pot_lab.crypto.identity import Identity
 
 
@@ -45,9 +47,20 @@ def wallet_of(config: NetworkConfig, identity: Identity) -> ChainWallet:
     return ChainWallet(chain_of(config).rpc_url, contracts_of(config), identity)
 
 
-def watcher_of(config: NetworkConfig) -> ChainWatcher:
-    """A watcher of the network's contracts, from their first block; raises BadConfig for a network without a chain."""
+def watcher_of(config: NetworkConfig, position: Position | None = None) -> ChainWatcher:
+    """A watcher of the network's contracts, from a position or from their first block; raises BadConfig for a network
+    without a chain.
+    """
     from pot_lab.chain.watcher import ChainWatcher
 
     chain = chain_of(config)
-    return ChainWatcher(chain.rpc_url, contracts_of(config), chain.confirmations, chain.first_block)
+    return ChainWatcher(chain.rpc_url, contracts_of(config), chain.confirmations, chain.first_block, position=position)
+
+
+def position_file_of(config: NetworkConfig, data: Path) -> PositionFile:
+    """Where an aggregator's watcher keeps its position, in the aggregator's data folder; raises BadConfig for a network
+    without a chain.
+    """
+    from pot_lab.chain.position import PositionFile
+
+    return PositionFile(data / "chain.position", contracts_of(config))

@@ -14,7 +14,7 @@ from pot_lab.errors import PotLabError
 from pot_lab.network.aggregator.keys_folder import AggregatorKeys, load_keys
 from pot_lab.network.aggregator.process import Aggregator
 from pot_lab.network.aggregator.run import run_aggregator, stopped_by
-from pot_lab.network.chain_access import wallet_of, watcher_of
+from pot_lab.network.chain_access import position_file_of, wallet_of, watcher_of
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.duties.attest_chain import AttestChain, ChainWatch, ConfirmedEvents
 from pot_lab.network.duties.chain_queue import ChainQueue
@@ -23,6 +23,7 @@ from pot_lab.network.duties.rotate_signers import RotateSigners
 from pot_lab.network.duties.settle_epochs import SettleEpochs
 from pot_lab.network.duties.show_evidence import ShowEvidence
 from pot_lab.network.duties.signer import TransactionSigner
+from pot_lab.network.duties.watch_position import PositionKeeper
 from pot_lab.network.genesis import genesis_of
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
@@ -77,7 +78,13 @@ def run_node(
 
     confirmed = ConfirmedEvents()
     attest = AttestChain(ledger, signer, confirmed)
-    watch = ChainWatch(lambda: watcher_of(config), confirmed, wake)
+    kept = position_file_of(config, data) if watch_chain else None
+    watch = ChainWatch(
+        lambda: watcher_of(config, None if kept is None else kept.load()),
+        confirmed,
+        wake,
+        keeper=None if kept is None else PositionKeeper(kept),
+    )
 
     def created(aggregator: Aggregator) -> None:
         aggregators.append(aggregator)

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pot_lab.errors import PotLabError
 from pot_lab.network.duties.chain_queue import Work, start_thread
 from pot_lab.network.duties.duty import REPEAT_AFTER_MS, log
 from pot_lab.network.duties.signer import TransactionSigner
+from pot_lab.network.duties.watch_position import PositionKeeper
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.records import ChainEvent
 from pot_lab.protocol.transactions import MAX_ITEMS, Attest
 
+if TYPE_CHECKING:
+    from pot_lab.chain.watcher import Position
+
 EVENTS_PER_ATTESTATION = min(MAX_ITEMS, 64)
 """How many events one transaction attests at most."""
 _STOP_TIMEOUT_S = 5.0
+_MAX_WAIT_S = 4.0
+"""The longest pause between two polls of a node that refuses or does not answer."""
 
 
 class Watcher(Protocol):
     """What the attesting duty needs of a chain watcher (`chain.watcher.ChainWatcher`)."""
+
+    @property
+    def position(self) -> Position:
+        """Where it stands: everything before it has been yielded."""
+        ...
 
     def poll(self) -> list[ChainEvent]:
         """New confirmed events in the chain's order; blocks for as long as the node takes."""
@@ -34,6 +45,22 @@ class ConfirmedEvents:
         self._lock = threading.Lock()
         self._events: list[ChainEvent] = []
         self._first = 0
+        self._applied: int | None = None
+
+    @property
+    def first(self) -> int:
+        """The number of the first event at hand, or of the one that comes next."""
+        return self._first
+
+    @property
+    def applied(self) -> int | None:
+        """How many events the ledger has applied, by the last look at it; None before the first."""
+        return self._applied
+
+    def begin_at(self, first: int) -> None:
+        """Hold nothing; the next event that is added has this number."""
+        with self._lock:
+            self._events, self._first = [], first
 
     def add(self, events: list[ChainEvent]) -> None:
         """Add events that follow those added before."""
@@ -43,6 +70,7 @@ class ConfirmedEvents:
     def drop_applied(self, next_event: int) -> int:
         """Drop the events below this number; returns the number of the first that is left, or that comes next."""
         with self._lock:
+            self._applied = next_event
             done = min(max(0, next_event - self._first), len(self._events))
             del self._events[:done]
             self._first += done
@@ -91,10 +119,12 @@ class ChainWatch:
     A chain that cannot be reached delays settlement and nothing else: it is logged once, and asked again.
 
     Args:
-        make_watcher: opens a watcher at the contracts' first block; called on the watch's own thread.
+        make_watcher: opens a watcher, at the position that was saved or at the contracts' first block; called on the
+            watch's own thread.
         events: where confirmed events are added.
         wake: makes the aggregator's loop poll its duties soon.
-        interval_s: how often the chain is asked, in seconds.
+        keeper: saves the watcher's position; None: nothing is saved, and every watcher begins at the first block.
+        interval_s: how often the chain is asked, in seconds; less often while it refuses.
         start: starts a function on a thread of its own; what it returns is joined by `stop`.
     """
 
@@ -104,13 +134,14 @@ class ChainWatch:
         events: ConfirmedEvents,
         wake: Callable[[], None],
         *,
+        keeper: PositionKeeper | None = None,
         interval_s: float = 0.25,
         start: Callable[[Work], threading.Thread] = lambda work: start_thread(work, "chain-watch"),
     ) -> None:
         self._make_watcher, self._events, self._wake = make_watcher, events, wake
-        self._interval_s, self._start = interval_s, start
+        self._keeper, self._interval_s, self._start = keeper, interval_s, start
         self._watcher: Watcher | None = None
-        self._unreachable = False
+        self._failures = 0
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -127,21 +158,29 @@ class ChainWatch:
     def poll(self) -> None:
         """Ask the chain once, and add what it confirmed since."""
         try:
-            self._watcher = self._watcher or self._make_watcher()
+            if self._watcher is None:
+                self._watcher = self._make_watcher()
+                if self._keeper is not None:
+                    self._events.begin_at(self._watcher.position.events)
             events = self._watcher.poll()
         except PotLabError as error:
-            if not self._unreachable:
+            if not self._failures:
                 log.warning("event=chain_unreachable reason=%r", str(error))
-            self._unreachable = True
+            self._failures += 1
             return
-        if self._unreachable:
+        if self._failures:
             log.info("event=chain_back")
-            self._unreachable = False
+            self._failures = 0
         if events:
             self._events.add(events)
             self._wake()
+        if self._keeper is not None:
+            self._keeper.on_poll(self._watcher.position, self._events.applied)
+            if self._keeper.lacks_events(self._events.first, self._events.applied):
+                log.warning("event=chain_read_again first=%d applied=%s", self._events.first, self._events.applied)
+                self._watcher = None
 
     def _run(self) -> None:
         while not self._ended.is_set():
             self.poll()
-            self._ended.wait(self._interval_s)
+            self._ended.wait(max(self._interval_s, min(_MAX_WAIT_S, self._interval_s * 2 ** min(self._failures, 8))))
