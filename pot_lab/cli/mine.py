@@ -89,6 +89,8 @@ def mine(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    if role == "provider" and notebook is None:  # two stock miners of one seed would make the same model
+        parameters.setdefault("seed", int.from_bytes(identity.address[:4], "big") >> 1)
     with LedgerClient(config, identity) as client:
         loop = loops[role](
             client,

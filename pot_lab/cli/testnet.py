@@ -29,14 +29,17 @@ def testnet() -> None:
 @click.option("--name", default="local", show_default=True, help="The testnet's name.")
 @click.option("--aggregators", type=int, default=4, show_default=True, help="How many aggregators.")
 @durability_option
+@click.option("--miners", is_flag=True, help="Start practice miners too: a provider and three validators.")
 @click.option("--fresh", is_flag=True, help="Delete what a stopped testnet of this name left.")
 @json_option
-def up(name: str, aggregators: int, durability: str, fresh: bool, as_json: bool) -> None:
+def up(name: str, aggregators: int, durability: str, miners: bool, fresh: bool, as_json: bool) -> None:
     """Start a testnet, or start a stopped one again."""
     from pot_lab.testnet.testnet import Testnet
 
     interrupt_on_sigterm()
-    net = Testnet.up(name, aggregators=aggregators, durability=durability, fresh=fresh, report=_progress(as_json))
+    net = Testnet.up(
+        name, aggregators=aggregators, durability=durability, fresh=fresh, miners=miners, report=_progress(as_json)
+    )
     _print_testnet(net, as_json)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from pot_lab.chain.wallet import ChainWallet
     from pot_lab.notebook.data import Data
+    from pot_lab.protocol.views import NetworkView
     from pot_lab.scoring import ModelArtifact
 
 ESCROW_SEEN_S = 120
@@ -63,7 +65,8 @@ def connect(
 
     Args:
         network: the path of a `network.toml`, or the name of a testnet of this host. By default `$POT_LAB_NETWORK`,
-            else the testnet that runs here, else a new local testnet is started (with a printed line).
+            else the testnet that runs here, else a new local testnet is started, with practice miners (and a printed
+            line).
         account: an identity, the path of a keystore (its password in `$POT_LAB_PASSWORD`), or the name of one of the
             testnet's accounts; by default `$POT_LAB_ACCOUNT`, else the testnet's `client`.
         start: whether a testnet may be started when none runs.
@@ -83,8 +86,9 @@ def connect(
         named = network or os.environ.get("POT_LAB_NETWORK")
         if not start or (named and Path(named).suffix):
             raise
-        print("No network runs here: starting a local testnet. Stop it with `pot-lab testnet down`.")
-        testnet = Testnet.up(str(named) if named else "local")
+        print("No network runs here: starting a local testnet with practice miners.")
+        print("It stays up when the notebook closes. Stop it with `pot-lab testnet down`.")
+        testnet = Testnet.up(str(named) if named else "local", miners=True)
         file = testnet.network_file
     name = account or os.environ.get("POT_LAB_ACCOUNT") or "client"
     identity = name if isinstance(name, Identity) else open_account(testnet, name)
@@ -232,6 +236,7 @@ class Lab:
         arguments.check_model(model)
         arguments.check_baseline(function.full_name, function.version, baseline, margin)
         network = self.client.network()
+        _warn_without_miners(network)
         arguments.check_money(network.parameters, reward=reward, fee=fee, bond=bond, claim_bond=claim_bond)
         arguments.check_durations(network.parameters, train_for, windows)
         terms = posting.order_terms(
@@ -332,6 +337,8 @@ class Lab:
         from pot_lab.chain.errors import InsufficientBalance
 
         held = self.wallet.balance_grains()
+        if held < wanted_grains and self.collect():
+            held = self.wallet.balance_grains()
         if held < wanted_grains:
             raise InsufficientBalance(
                 "reward, fee and bond are more than the account has",
@@ -369,16 +376,52 @@ class Lab:
         Raises:
             Unreachable: too few aggregators answered in time.
         """
+        self._collect_quietly()
         found = self.client.orders(client=b"" if everybody else self.identity.address)
         return [self._order(summary.id) for summary in found]
 
     def balance(self) -> Decimal:
-        """POT that the account has on the chain, outside of escrows and stakes.
+        """POT that the account has on the chain, outside of escrows and stakes; what it may claim is claimed first.
 
         Raises:
             ChainUnreachable: the chain's node does not answer.
         """
+        self._collect_quietly()
         return Decimal(self.wallet.balance_grains()) / GRAINS_PER_POT
+
+    def on_its_way(self) -> Decimal:
+        """POT of refunds and earnings that the ledger has credited and the chain has not paid out yet.
+
+        Raises:
+            Unreachable, ChainUnreachable: the network or its chain does not answer.
+        """
+        earned = self.client.account(self.identity.address).earned_grains
+        return Decimal(earned - self._claimed_grains() if earned else 0) / GRAINS_PER_POT
+
+    def collect(self) -> Decimal:
+        """Claim refunds and earnings that a settlement has released.
+
+        `balance`, `orders`, the table of a lab and an order that needs the money do this by themselves.
+
+        Returns: the POT that came home, 0 where nothing was due.
+        Raises:
+            Unreachable, ChainUnreachable: the network or its chain does not answer.
+            ChainReverted: another process claimed it in this moment, or the contract is paused.
+        """
+        account = self.client.account(self.identity.address)
+        due = account.claimable_cumulative_grains
+        if not due or (due := due - self._claimed_grains()) <= 0:
+            return Decimal(0)
+        self.wallet.claim(self.identity.address, account.claimable_cumulative_grains, account.claim_proof)
+        return Decimal(due) / GRAINS_PER_POT
+
+    def _claimed_grains(self) -> int:
+        return self.wallet.claimed_grains(self.identity.address)
+
+    def _collect_quietly(self) -> None:
+        """Collect; what hinders it is no reason to refuse what was asked for, and it is tried again at the next use."""
+        with contextlib.suppress(PotLabError, TimeoutError):
+            self.collect()
 
     def close(self) -> None:
         """End the connection's background thread; orders go on without it."""
@@ -397,6 +440,10 @@ class Lab:
 
     def _repr_html_(self) -> str:
         rows = [("network", self.config.name), ("account", self.address), ("aggregators", self.config.n)]
+        self._collect_quietly()
+        with contextlib.suppress(PotLabError, TimeoutError):
+            if on_its_way := self.on_its_way():
+                rows.append(("on its way", f"{on_its_way} POT, paid with the next settlement"))
         try:
             rows.append(("balance", f"{pot(self.wallet.balance_grains())} POT"))
         except PotLabError as error:
@@ -406,3 +453,17 @@ class Lab:
             for name, value in rows
         )
         return f"<table>{cells}</table>"
+
+
+def _warn_without_miners(network: NetworkView) -> None:
+    """Warn where nobody could do the work: the order would end void, and its money come back late."""
+    missing = [
+        role for role, count in (("provider", network.providers), ("validator", network.validators)) if not count
+    ]
+    if missing:
+        todo = ", ".join(f"`pot-lab mine {role}`" for role in missing)
+        warnings.warn(
+            f"no {' and no '.join(missing)} is registered in this network: the order ends void unless one comes in "
+            f"time. Start one with {todo}, or a local testnet with `pot-lab testnet up --miners`.",
+            stacklevel=3,
+        )

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -149,10 +149,13 @@ class ProcessTable:
             )
 
     # --- stopping -----------------------------------------------------------------------------------------------
-    def stop_all(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Stop every process with SIGTERM, and those that remain after `timeout_s` with SIGKILL."""
+    def stop_all(self, timeout_s: float = STOP_TIMEOUT_S, *, only: Container[str] | None = None) -> None:
+        """Stop every process, or `only` those of these names, with SIGTERM, and those that remain after `timeout_s`
+        with SIGKILL.
+        """
         try:
-            entries = list(self.record().processes.values())
+            processes = self.record().processes
+            entries = [entry for name, entry in processes.items() if only is None or name in only]
         except TestnetFailed:
             return  # no process is known
         for entry in entries:

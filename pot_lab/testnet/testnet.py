@@ -33,6 +33,9 @@ from pot_lab.testnet.processes import RECORD_FILE, START_TIMEOUT_S, ProcessTable
 if TYPE_CHECKING:
     from pot_lab.crypto.identity import Identity
 
+MINERS = {"practice-provider": ("provider", 1), "practice-validator": ("validator", 3)}
+"""Processes of practice miners: their role, and how many of its accounts they serve at most."""
+
 _LOCK_FILE = "lock"
 _PROBE_TIMEOUT_S = 1.0
 _POLL_S = 0.05
@@ -105,8 +108,8 @@ class Testnet:
         return self._table.pid(process)
 
     def is_up(self) -> bool:
-        """Whether any of its processes is alive."""
-        return any(self.processes().values())
+        """Whether any of its processes is alive, its practice miners aside."""
+        return any(alive for name, alive in self.processes().items() if name not in MINERS)
 
     def accounts(self) -> list[str]:
         """Names of its funded accounts."""
@@ -137,6 +140,7 @@ class Testnet:
         parameters: Mapping[str, Any] | None = None,
         durability: str = "fsync",
         fresh: bool = False,
+        miners: bool = False,
         report: Callable[[str], None] = _quiet,
     ) -> Testnet:
         """Start a testnet, or start a stopped one again from its logs.
@@ -149,6 +153,7 @@ class Testnet:
             durability: whether an aggregator's log reaches the disk (`fsync`) or the operating system (`flush`) before
                 it answers.
             fresh: delete what a stopped testnet of this name left.
+            miners: start practice miners too: a provider, and as many validators as an order needs.
             report: gets a line for each step.
         Raises:
             TestnetError: the name cannot be used.
@@ -183,8 +188,10 @@ class Testnet:
                         durability=durability,
                     )
                     net._found(plan, report)
+                if miners:
+                    net._start_miners(report)
             except BaseException:
-                net._table.stop_all()
+                net._stop()
                 raise
             return net
 
@@ -211,6 +218,7 @@ class Testnet:
 
     def _restart(self, report: Callable[[str], None]) -> None:
         report("starting the stopped testnet again")
+        self._stop()  # practice miners may have outlived the network
         self._table.begin()
         self._start_servers([])
         self._start_aggregators()
@@ -231,8 +239,13 @@ class Testnet:
     def down(self, report: Callable[[str], None] = _quiet) -> None:
         """Stop every process; the folder stays, so that `up` continues from there."""
         with _exclusive(self.folder):
-            self._table.stop_all()
+            self._stop()
         report(f"testnet {self.name!r} is down")
+
+    def _stop(self) -> None:
+        """Stop the miners while the network still answers them, so that they end their notebooks; then the rest."""
+        self._table.stop_all(only=MINERS)
+        self._table.stop_all()
 
     # --- parts --------------------------------------------------------------------------------------------------
     def _start_servers(self, ether: list[bytes]) -> tuple[str, str]:
@@ -266,6 +279,31 @@ class Testnet:
                 with contextlib.suppress(PotLabError, TimeoutError):
                     all_answer = all(status.reachable for status in client.status(_PROBE_TIMEOUT_S))
                     if all_answer and client.network().next_chain_event >= stakes:
+                        return
+                time.sleep(_POLL_S)
+
+    def _start_miners(self, report: Callable[[str], None]) -> None:
+        """Start the practice miners, and wait until the ledger knows them."""
+        from pot_lab.network.client.ledger import LedgerClient
+
+        report("starting practice miners")
+        wanted = {}
+        for process, (role, most) in MINERS.items():
+            names = [name for name in self.accounts() if name.startswith(f"{role}-")][:most]
+            wanted[role] = len(names)
+            if names:
+                folders = [str(self.folder / "accounts" / name) for name in names]
+                given = ["--network", str(self.network_file), "--role", role, *folders]
+                self._table.start(process, "pot_lab.testnet.practice", given)
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        with LedgerClient.open(self.network_file) as client:
+            while True:
+                for process, (role, _) in MINERS.items():
+                    if wanted[role]:
+                        self._table.check(process, deadline_s)
+                with contextlib.suppress(PotLabError, TimeoutError):
+                    view = client.network()
+                    if view.providers >= wanted["provider"] and view.validators >= wanted["validator"]:
                         return
                 time.sleep(_POLL_S)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pot_lab.crypto.canonical import encode
@@ -101,10 +101,18 @@ class InProcessWallet:
 
     def __init__(self, world: World, grains: int = WALLET_GRAINS) -> None:
         self.world, self.grains, self.balances_read = world, grains, 0
+        self.claimed: dict[bytes, int] = {}
 
     def balance_grains(self) -> int:
         self.balances_read += 1
         return self.grains
+
+    def claimed_grains(self, account: bytes) -> int:
+        return self.claimed.get(account, 0)
+
+    def claim(self, account: bytes, cumulative_grains: int, proof: Sequence[bytes]) -> None:
+        self.grains += cumulative_grains - self.claimed_grains(account)
+        self.claimed[account] = cumulative_grains
 
     def place_order(
         self, reward: int, fee: int, bond: int, seal_by_s: int, spec_hash: bytes, nonce: int

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from pot_lab.notebook.lab import Lab
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import PoolFull, UnknownOrder
 from pot_lab.protocol.orders.transactions import MAX_UNFUNDED_ORDERS
+from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.transactions import Put
 from pot_lab.scoring import pack_dataset
 from tests.notebook.in_process import WALLET_GRAINS, FollowedWorld, lab_of
@@ -165,3 +167,62 @@ def test_windows_and_terms_reach_the_ledger(lab: Lab, world: FollowedWorld, net:
     assert (record.baseline_total, record.baseline_count, record.margin_micro) == (1, 2, 250_000)
     assert record.claim_bond_grains == 3 * POT
     assert msgspec.structs.asdict(record.score) == {"name": "accuracy", "version": 1}
+
+
+# --- money that comes home -----------------------------------------------------------------------------------
+@pytest.fixture
+def refunded(lab: Lab, world: FollowedWorld, net: nn.Module) -> Lab:
+    """A lab whose one order was withdrawn: 8 POT are credited, and not settled yet."""
+    lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s", fee=1, bond=2).withdraw()
+    return lab
+
+
+def settle(world: FollowedWorld) -> None:
+    while world.ledger.state.pending is None:
+        world.now_ms += 1_000
+        world.ordered()
+    world.sign_epoch()
+    world.settle()
+
+
+def test_a_refund_is_shown_on_its_way_and_comes_home_by_itself(refunded: Lab, world: FollowedWorld) -> None:
+    assert refunded.balance() == 92 and refunded.on_its_way() == 8
+    assert "8 POT, paid with the next settlement" in refunded._repr_html_()
+    settle(world)
+    assert refunded.wallet.grains == WALLET_GRAINS - 8 * POT  # nobody used the lab yet
+    assert refunded.balance() == 100 and refunded.on_its_way() == 0
+    assert "on its way" not in refunded._repr_html_()
+    assert refunded.collect() == 0
+
+
+@pytest.mark.parametrize("use", [lambda lab: lab.orders(), lambda lab: lab._repr_html_(), lambda lab: lab.collect()])
+def test_every_look_at_the_money_brings_it_home(
+    refunded: Lab, world: FollowedWorld, use: Callable[[Lab], object]
+) -> None:
+    settle(world)
+    use(refunded)
+    assert refunded.wallet.grains == WALLET_GRAINS
+
+
+def test_an_order_is_paid_from_what_is_on_its_way_home(refunded: Lab, world: FollowedWorld, net: nn.Module) -> None:
+    settle(world)
+    refunded.order(net, (X, Y), (X, Y), reward=97, train_for="10s", fee=1, bond=2)
+    assert refunded.wallet.grains == 0
+
+
+def test_a_chain_that_is_away_hinders_no_look_at_orders(refunded: Lab, world: FollowedWorld) -> None:
+    settle(world)
+    refunded._wallet = None  # the real one, whose node does not run
+    assert [order.window for order in refunded.orders()] == [Window.VOID]
+
+
+def test_an_order_that_nobody_can_work_on_warns(lab: Lab, world: FollowedWorld, net: nn.Module) -> None:
+    with pytest.warns(UserWarning, match="no provider and no validator is registered .* `pot-lab mine provider`"):
+        lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
+    world.stake(key("p"), Role.PROVIDER)
+    with pytest.warns(UserWarning, match="no validator is registered"):
+        lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
+    world.stake(key("v"), Role.VALIDATOR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        lab_module._warn_without_miners(lab.client.network())

@@ -1,0 +1,91 @@
+"""Practice miners of a testnet: one process for a role serves several accounts, each with a loop of its own.
+
+They make a local network complete: an order finds a provider that trains and validators that score, with nothing else
+to start. Their notebooks run with one thread each, so that a small machine stays usable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pot_lab import home
+from pot_lab.errors import PotLabError
+from pot_lab.jobs.loop import Loop
+from pot_lab.jobs.provider import ProviderLoop
+from pot_lab.jobs.recipes import recipe
+from pot_lab.jobs.runner import JobRunner
+from pot_lab.jobs.validator import ValidatorLoop
+from pot_lab.network.aggregator.keys_folder import load_account
+from pot_lab.network.chain_access import wallet_of
+from pot_lab.network.client.ledger import LedgerClient
+from pot_lab.network.config import NetworkConfig
+from pot_lab.network.logs import log_to_stderr
+from pot_lab.store import Store
+
+log = logging.getLogger(__name__)
+
+LOOPS: dict[str, type[Loop[Any]]] = {"provider": ProviderLoop, "validator": ValidatorLoop}
+RETRY_S = 2.0
+
+
+def serve(network: Path, role: str, keys: Path, stop: threading.Event) -> None:
+    """Run one account's loop until `stop` is set; what ends it earlier is logged, and it is begun again.
+
+    Args:
+        network: the `network.toml`.
+        role: `provider` or `validator`.
+        keys: the account's folder.
+        stop: ends the loop, which then cancels its notebooks.
+    """
+    config, identity = NetworkConfig.load(network), load_account(keys)
+    settings: dict[str, Any] = {"threads": 1}
+    if role == "provider":
+        settings["seed"] = int.from_bytes(identity.address[:4], "big") >> 1  # two miners make two models
+    while not stop.is_set():
+        try:
+            with LedgerClient(config, identity) as client:
+                loop = LOOPS[role](
+                    client,
+                    Store(config.store_url),
+                    JobRunner(home.home()),
+                    recipe(role),
+                    home.home(),
+                    settings=settings,
+                    make_claimer=lambda: wallet_of(config, identity),
+                )
+                loop.run(stop)
+        except (PotLabError, TimeoutError) as error:
+            log.warning("event=practice_miner_begins_again account=%s reason=%r", keys.name, str(error))
+            stop.wait(RETRY_S)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve the accounts named on the command line until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(description="Practice miners of a testnet.")
+    parser.add_argument("--network", type=Path, required=True, help="the network.toml")
+    parser.add_argument("--role", choices=sorted(LOOPS), required=True)
+    parser.add_argument("accounts", type=Path, nargs="+", help="the accounts' folders")
+    given = parser.parse_args(arguments)
+    log_to_stderr("info")
+    logging.getLogger("pot_lab").setLevel(logging.INFO)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    threads = [
+        threading.Thread(target=serve, args=(given.network, given.role, keys, stop), name=keys.name)
+        for keys in given.accounts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()
