@@ -60,6 +60,24 @@ def test_a_network_survives_its_file(tmp_path: Path, n: int) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_handovers_survive_the_file_and_are_left_out_where_there_are_none(tmp_path: Path) -> None:
+    config = network(handovers=(b"\1\2", b"", b"\xff"))
+    config.save(tmp_path / "network.toml")
+    assert NetworkConfig.load(tmp_path / "network.toml") == config
+    assert "handovers" not in network().to_table() and "store" not in network().to_table()
+
+
+def test_what_a_file_does_not_say_has_its_default() -> None:
+    table = network(chain=CHAIN).to_table()
+    for key in ("confirmations", "first_block"):
+        del table["chain"][key]
+    del table["durability"]
+    config = NetworkConfig.from_table(table)
+    assert config.chain is not None and (config.chain.confirmations, config.chain.first_block) == (1, 0)
+    assert (config.durability, config.store_url, config.parameters, config.handovers) == ("fsync", "", {}, ())
+    assert ChainConfig(rpc_url="x", chain_id=1, token=b"", registry=b"", escrow=b"", settlement=b"").confirmations == 1
+
+
 def changed(**changes: Any) -> dict[str, Any]:
     table = {**network(chain=CHAIN).to_table(), **changes}
     return {key: value for key, value in table.items() if value is not None}

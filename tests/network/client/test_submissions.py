@@ -38,7 +38,7 @@ class Client:
         self.submissions.on_answered(index, Answered(digest=digest, sequence=sequence, time_ms=1, reply=reply))
 
     def refuse(self, index: int, request: bytes, code: str = "Malformed") -> None:
-        refused = RequestRefused(digest=request_digest(request), code=code, message="no", seen="", wanted="")
+        refused = RequestRefused(digest=request_digest(request), code=code, message="no", seen="s", wanted="w")
         self.submissions.on_refused(index, refused)
 
 
@@ -129,7 +129,7 @@ def test_the_second_refusal_under_one_code_ends_the_call_with_its_error() -> Non
     client.refuse(1, b"a", "Oversize")
     assert not call.done()
     client.refuse(2, b"a")
-    with pytest.raises(Malformed, match="no"):
+    with pytest.raises(Malformed, match=r"no \(seen: s, wanted: w\)"):
         call.result(0)
 
 

@@ -77,6 +77,15 @@ def test_applied_events_are_dropped_whoever_attested_them() -> None:
     assert attested(world, duty.poll(10_000)) == [(2, 1)]
 
 
+def test_nothing_is_dropped_or_counted_before_anything_is_applied() -> None:
+    world, events = World(), ConfirmedEvents()
+    assert events.drop_applied(0) == 0
+    events.add([staked(world, 0)])
+    assert events.drop_applied(0) == 0 and events.read(0, 9) == (staked(world, 0),)
+    assert events.drop_applied(1) == 1 and events.read(0, 9) == ()
+    assert events.drop_applied(0) == 1, "numbers never go back"
+
+
 class Chain:
     """A chain's watcher that answers what the test has laid there."""
 
