@@ -84,6 +84,8 @@ def test_nothing_is_dropped_or_counted_before_anything_is_applied() -> None:
     assert events.drop_applied(0) == 0 and events.read(0, 9) == (staked(world, 0),)
     assert events.drop_applied(1) == 1 and events.read(0, 9) == ()
     assert events.drop_applied(0) == 1, "numbers never go back"
+    events.add([staked(world, 1), staked(world, 2)])
+    assert events.read(0, 9) == (staked(world, 1), staked(world, 2)), "what was dropped is not there any more"
 
 
 class Chain:
