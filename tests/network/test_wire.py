@@ -16,7 +16,11 @@ from pot_lab.consensus.batching import QueueFull
 from pot_lab.errors import InvariantBroken, Malformed, Oversize, PotLabError, UnknownScoreFunction
 from pot_lab.network.errors import RemoteError
 from pot_lab.network.wire import (
+    MAX_ANSWER_FRAME_BYTES,
+    MAX_BUNDLE,
     MAX_CLIENT_FRAME_BYTES,
+    MAX_CREDIT,
+    MAX_PEER_FRAME_BYTES,
     Answered,
     AskStatus,
     Follow,
@@ -27,6 +31,7 @@ from pot_lab.network.wire import (
     RequestRefused,
     StatusAnswered,
     Submit,
+    SubmitAll,
     Unfollow,
     decode_answer,
     decode_question,
@@ -102,6 +107,29 @@ def test_garbage_is_malformed_and_nothing_else(frame: bytes) -> None:
 def test_fields_outside_their_bounds_are_malformed(question: Follow | Query) -> None:
     with pytest.raises(Malformed):
         decode_question(encode_frame(question))
+
+
+def test_the_limits_of_frames_are_those_that_both_ends_were_built_with() -> None:
+    limits = MAX_PEER_FRAME_BYTES, MAX_CLIENT_FRAME_BYTES, MAX_ANSWER_FRAME_BYTES
+    assert limits == (8 << 20, 512 << 10, 32 << 20)
+    assert (MAX_CREDIT, MAX_BUNDLE, MAX_TEXT) == (256, 128, 2_000)
+    follow = Follow(1, 1, MAX_CREDIT)
+    assert decode_question(encode_frame(follow)) == follow
+    bundle = SubmitAll((b"x",) * MAX_BUNDLE, True)
+    assert decode_question(encode_frame(bundle)) == bundle
+    with pytest.raises(Malformed):
+        decode_question(encode_frame(SubmitAll((b"x",) * (MAX_BUNDLE + 1), True)))
+
+
+@pytest.mark.parametrize("kind", [Answered, RequestRefused, QueryRefused, Pushed, StatusAnswered])
+def test_records_of_many_fields_are_built_by_keyword(kind: type[Answered]) -> None:
+    with pytest.raises(TypeError):
+        kind(*range(len(kind.__struct_fields__)))
+
+
+def test_a_frame_of_the_largest_size_is_parsed() -> None:
+    with pytest.raises(Malformed):
+        decode_question(b"\xc1" * MAX_CLIENT_FRAME_BYTES)
 
 
 def test_an_oversize_frame_is_refused_before_it_is_parsed() -> None:

@@ -103,7 +103,7 @@ def test_a_share_that_does_not_open_is_logged_and_does_not_stop_the_others(
     requests = duty.poll(10_000)
     assert len(requests) == 1 and world.ordered(*requests)[0].accepted
     assert list(world.order(good.id).shares) == [HOLDER] and world.order(bad.id).shares == {}
-    assert caplog.text.count("share_unusable") == 1
+    assert caplog.text.count(f"event=share_unusable order={bad.id.hex()[:16]} reason=") == 1
     assert duty.poll(10_001) == [] and caplog.text.count("share_unusable") == 1
 
 
