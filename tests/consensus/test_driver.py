@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from pot_lab.agreement.application import Execution
+from pot_lab.agreement.evidence import Equivocation
+from pot_lab.agreement.votes import SignedVote
 from pot_lab.consensus.driver import DECISIONS_BYTES, Driver
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import (
@@ -48,6 +50,8 @@ PROOF = CheckpointProof(6, bytes(32), NO_HASH, ())
 RECORD = Stabilised(PROOF)
 BATCH = Executed(1, 2, 3, Execution((), (), b"\1" * 32), b"\2" * 32, False)
 HELLO = FetchBodies((sha256(b"a body"),))
+VOTE = SignedVote(2, 0, 1, bytes(32), 0, bytes(32), bytes(65))
+EVIDENCE = Equivocation(VOTE, VOTE)
 DECIDED = DecidedBatch(0, 1, START_MS, (), ())
 IDENTITIES = [Identity(sha256(b"replica %d" % i)) for i in range(4)]
 MEMBERS = Membership(NETWORK_ID, tuple(each.address for each in IDENTITIES), 0)
@@ -195,6 +199,10 @@ def test_a_turn_waits_for_the_disk_only_when_something_urgent_was_written(effect
     assert ("commit", urgent) in journal.calls
 
 
+def test_decided_batches_travel_in_messages_of_2_mib() -> None:
+    assert DECISIONS_BYTES == 2 * 1024 * 1024
+
+
 def test_one_urgent_record_among_others_makes_the_turn_wait() -> None:
     driver, journal = driven()
     driver.carry_out([Persist(RECORD, True), Persist(RECORD, False)])
@@ -228,8 +236,9 @@ def test_each_effect_goes_to_its_output() -> None:
     journal.chunks[6, size_bytes, size_bytes] = b"part"
     reply = SendReply(b"d" * 32, 1, 2, b"r")
     changed = MembersChanged(MEMBERS)
+    report = ReportEquivocation(2, EVIDENCE)
     driver.carry_out(
-        [Send(2, HELLO), reply, ServeDecisions(3, 1, 9), ServeChunk(1, 6, 1), ServeChunk(1, 6, 2), changed]
+        [Send(2, HELLO), reply, ServeDecisions(3, 1, 9), ServeChunk(1, 6, 1), ServeChunk(1, 6, 2), report, changed]
     )
     assert journal.calls == [
         "write",
@@ -239,6 +248,7 @@ def test_each_effect_goes_to_its_output() -> None:
         ("decisions", 1, 9, DECISIONS_BYTES),
         ("send", 3, Decisions((DECIDED,))),
         ("send", 1, Chunk(6, 1, b"part")),
+        ("equivocation", report),
         ("members_changed", MEMBERS),
     ]
 
