@@ -24,7 +24,9 @@ class Admission(ReplicaState):
         cached = self.replies.get(digest)
         if cached is not None:
             self.counters["retries_answered"] += 1
-            self._effects.append(SendReply(digest, cached.sequence, cached.time_ms, cached.reply))
+            self._effects.append(
+                SendReply(digest=digest, sequence=cached.sequence, time_ms=cached.time_ms, reply=cached.reply)
+            )
             return
         try:
             entry = self._admit(digest, request, spread)

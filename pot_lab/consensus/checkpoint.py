@@ -20,7 +20,7 @@ from pot_lab.crypto.canonical import Record, decode, encode, sha256, tagged_hash
 from pot_lab.errors import Malformed
 
 
-class Snapshot(Record, frozen=True):
+class Snapshot(Record, frozen=True, kw_only=True):
     """A replica's whole state after a batch.
 
     `before`, `era` and `seats` are the set's in force after it (`Membership`); `ends` is the checkpoint after which

@@ -29,15 +29,15 @@ class Checkpointing(ReplicaState):
             application, replies = self._application.snapshot(), self.replies.snapshot()
             data = encode_snapshot(
                 Snapshot(
-                    sequence,
-                    self.time_ms,
-                    self.state,
-                    members.before,
-                    members.since,
-                    members.seats,
-                    ends,
-                    application,
-                    replies,
+                    sequence=sequence,
+                    time_ms=self.time_ms,
+                    state=self.state,
+                    before=members.before,
+                    era=members.since,
+                    seats=members.seats,
+                    ends=ends,
+                    application=application,
+                    replies=replies,
                 )
             )
             taken = Taken(

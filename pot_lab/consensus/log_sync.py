@@ -231,7 +231,9 @@ class LogSync(ReplicaState):
             cached = self.replies.get(entry.digest)
             if cached is not None:
                 self.pool.remove(entry.digest)
-                self._effects.append(SendReply(entry.digest, cached.sequence, cached.time_ms, cached.reply))
+                self._effects.append(
+                    SendReply(digest=entry.digest, sequence=cached.sequence, time_ms=cached.time_ms, reply=cached.reply)
+                )
         self._commits = {sequence: commit for sequence, commit in self._commits.items() if sequence > self.executed}
         self._vouchers = {key: peers for key, peers in self._vouchers.items() if key[0] > self.executed}
         self._diverging.clear()

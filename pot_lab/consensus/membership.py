@@ -27,7 +27,7 @@ OUTSIDERS = 1_000
 _REMEMBERED = 4_096
 
 
-class Membership(msgspec.Struct, frozen=True):
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
     """Who the replicas are.
 
     Attributes:
@@ -71,7 +71,14 @@ class Membership(msgspec.Struct, frozen=True):
         """Another set of the same network, as the replica with address `own` sees it."""
         addresses = tuple(seat.address for seat in seats)
         index = addresses.index(own) if own in addresses else NO_SEAT
-        return Membership(self.network_id, addresses, index, tuple(seat.contact for seat in seats), since, before)
+        return Membership(
+            network_id=self.network_id,
+            addresses=addresses,
+            index=index,
+            contacts=tuple(seat.contact for seat in seats),
+            since=since,
+            before=before,
+        )
 
 
 def members_digest(before: bytes, since: int, seats: tuple[Seat, ...]) -> bytes:

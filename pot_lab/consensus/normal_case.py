@@ -367,19 +367,19 @@ class NormalCase(ReplicaState):
             )
         answered = tuple(zip(fresh, execution.replies, strict=True))
         for name, reply in answered:
-            self.replies.put(CachedReply(name, sequence, time_ms, reply))
+            self.replies.put(CachedReply(digest=name, sequence=sequence, time_ms=time_ms, reply=reply))
             if self.recovered:
-                self._effects.append(SendReply(name, sequence, time_ms, reply))
+                self._effects.append(SendReply(digest=name, sequence=sequence, time_ms=time_ms, reply=reply))
         for name in digests:
             self.pool.remove(name)
         self.executed, self.time_ms = sequence, time_ms
         header = BatchHeader(
-            sequence,
-            self.state,
-            digest,
-            _root([reply_leaf(name, reply) for name, reply in answered]),
-            _root(execution.events),
-            execution.digest,
+            sequence=sequence,
+            previous=self.state,
+            batch=digest,
+            replies=_root([reply_leaf(name, reply) for name, reply in answered]),
+            events=_root(execution.events),
+            application=execution.digest,
         )
         self.state = header.state
         self._headers[sequence] = header
@@ -399,7 +399,16 @@ class NormalCase(ReplicaState):
         self._proposing.due_ms = None if due_ms is None else max(due_ms, time_ms + 1)
         self.counters["batches_executed"] += 1
         self.counters["requests_executed"] += len(fresh)
-        self._effects.append(Executed(sequence, time_ms, len(digests), execution, self.state, not self.recovered))
+        self._effects.append(
+            Executed(
+                sequence=sequence,
+                time_ms=time_ms,
+                requests=len(digests),
+                execution=execution,
+                state=self.state,
+                replayed=not self.recovered,
+            )
+        )
         self._plan_end(sequence)
         if sequence % self.parameters.checkpoint_batches == 0:
             self._checkpoint(sequence)

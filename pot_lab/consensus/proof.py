@@ -36,7 +36,7 @@ class BadProof(PotLabError):
     """
 
 
-class BatchHeader(Record, frozen=True):
+class BatchHeader(Record, frozen=True, kw_only=True):
     """What a batch left behind.
 
     Attributes:
@@ -67,7 +67,7 @@ class BatchHeader(Record, frozen=True):
         return vote_digest(network_id, RESULT, era, self.sequence, self.batch, self.sequence, self.state)
 
 
-class ReplyProof(Record, frozen=True):
+class ReplyProof(Record, frozen=True, kw_only=True):
     """A reply, its way up to the header, and who signed for that; one replica's part of it has one signature.
 
     `era` names the set whose indices the attestations mean (`membership.Succession` leads there from the first set); it

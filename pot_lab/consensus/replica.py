@@ -94,7 +94,14 @@ class Replica(Admission, NormalCase, ViewTransition, Checkpointing, Eras, LogSyn
         index = next(index for index, each in enumerate(ran) if each.digest == request)
         signature = self._identity.sign(header.signed(self.membership.network_id, self.era))
         attestation = Attestation(self.index, signature)
-        return ReplyProof(header, self.era, request, cached.reply, merkle_proof(leaves, index), (attestation,))
+        return ReplyProof(
+            header=header,
+            era=self.era,
+            request=request,
+            reply=cached.reply,
+            path=merkle_proof(leaves, index),
+            attestations=(attestation,),
+        )
 
     def step(self, *inputs: Input) -> list[Effect]:
         """Take a turn's inputs, then do what they made possible; returns what must be done, in order.

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from pot_lab.crypto.canonical import Record, decode, encode
 
 
-class CachedReply(Record, frozen=True):
+class CachedReply(Record, frozen=True, kw_only=True):
     """What a request was answered, and in which batch it ran."""
 
     digest: bytes

@@ -89,7 +89,7 @@ class Broadcast(msgspec.Struct, frozen=True):
     message: Message
 
 
-class SendReply(msgspec.Struct, frozen=True):
+class SendReply(msgspec.Struct, frozen=True, kw_only=True):
     """A request was executed (now, or before: a retry): the clients that submitted it get the reply."""
 
     digest: bytes
@@ -105,7 +105,7 @@ class SendRefusal(msgspec.Struct, frozen=True):
     error: PotLabError
 
 
-class Executed(msgspec.Struct, frozen=True):
+class Executed(msgspec.Struct, frozen=True, kw_only=True):
     """A batch was executed; `state` is the replica's state digest after it."""
 
     sequence: int

@@ -27,7 +27,9 @@ _HANDOVERS_LIMIT_BYTES = 4 << 20
 
 def first_set(config: NetworkConfig, index: int = NO_SEAT) -> Membership:
     """The network's first set, as the aggregator of this index (or a process without a seat) uses it."""
-    return Membership(config.network_id, tuple(each.address for each in config.aggregators), index)
+    return Membership(
+        network_id=config.network_id, addresses=tuple(each.address for each in config.aggregators), index=index
+    )
 
 
 def succession_of(config: NetworkConfig) -> Succession:

@@ -48,7 +48,7 @@ class Network(Protocol):
         """A client has f+1 equal replies to the request with this digest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClientSettings:
     """How a virtual client behaves.
 

@@ -35,7 +35,7 @@ _REGIONS_MS = (
 """One way, in milliseconds: between five regions of the world."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Forecast:
     """What a seed draws before a run begins: which kinds of faults come, to which hosts, and which sets there will be.
 

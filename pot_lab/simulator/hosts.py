@@ -54,7 +54,7 @@ class Observed:
         return getattr(self.inner, name)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Machine:
     """The hardware of one host.
 

@@ -138,7 +138,7 @@ class SimulatedNode:
         turn_us: int = 50,
     ) -> None:
         self.world, self.index = world, index
-        self.machine = Machine(clock, disk, random, turn_us)
+        self.machine = Machine(clock=clock, disk=disk, random=random, turn_us=turn_us)
         self.directory = Directory(addresses)
         self.life = 0
         self.behaviour: HostBehaviour | None = None

@@ -18,7 +18,7 @@ class UnknownProfile(PotLabError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """Which kinds of faults a run may meet.
 
@@ -42,17 +42,21 @@ _DISKS = ("disk_lost", "bit_flip")
 
 
 PROFILES: dict[str, Profile] = {
-    "everything": Profile((*_NETWORK, *_HOSTS, *_CLOCKS, *_FAR, *_DISKS, "liars", "lying_client", "members"), 1, 8),
-    "network": Profile(_NETWORK, 1, 6),
-    "partitions": Profile(("partition", "one_way"), 1, 2),
-    "crashes": Profile(_HOSTS, 1, 5),
-    "disks": Profile((*_DISKS, "full_disk", "slow_disk", "power_cut"), 1, 4),
-    "amnesia": Profile(("disk_lost", "crash", "loss"), 3, 3),
-    "clocks": Profile(_CLOCKS, 1, 3),
-    "wan": Profile((*_FAR, "jitter", "loss"), 1, 5),
-    "byzantine": Profile(("liars", "lying_client"), 1, 2),
-    "members": Profile((*_NETWORK, "crash", "power_cut", "blackout", "disk_lost"), 0, 4, ("members",)),
-    "calm": Profile((), 0, 0),
+    "everything": Profile(
+        kinds=(*_NETWORK, *_HOSTS, *_CLOCKS, *_FAR, *_DISKS, "liars", "lying_client", "members"), fewest=1, most=8
+    ),
+    "network": Profile(kinds=_NETWORK, fewest=1, most=6),
+    "partitions": Profile(kinds=("partition", "one_way"), fewest=1, most=2),
+    "crashes": Profile(kinds=_HOSTS, fewest=1, most=5),
+    "disks": Profile(kinds=(*_DISKS, "full_disk", "slow_disk", "power_cut"), fewest=1, most=4),
+    "amnesia": Profile(kinds=("disk_lost", "crash", "loss"), fewest=3, most=3),
+    "clocks": Profile(kinds=_CLOCKS, fewest=1, most=3),
+    "wan": Profile(kinds=(*_FAR, "jitter", "loss"), fewest=1, most=5),
+    "byzantine": Profile(kinds=("liars", "lying_client"), fewest=1, most=2),
+    "members": Profile(
+        kinds=(*_NETWORK, "crash", "power_cut", "blackout", "disk_lost"), fewest=0, most=4, always=("members",)
+    ),
+    "calm": Profile(kinds=(), fewest=0, most=0),
 }
 
 

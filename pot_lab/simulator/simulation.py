@@ -49,7 +49,7 @@ _SKEW_SLACK_MS = 1_000
 _USUAL_SIZES = (4, 4, 4, 4, 5, 6, 7)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """What decides a run.
 
@@ -147,7 +147,9 @@ class Simulation(Wired):
         keys = self.cast.keys[: self.stage.hosts]
 
         def replica(index: int, application: Application) -> Replica:
-            membership = Membership(self.cast.network_id, first, index if index < self.n else NO_SEAT)
+            membership = Membership(
+                network_id=self.cast.network_id, addresses=first, index=index if index < self.n else NO_SEAT
+            )
             key, spare = keys[index]
             return make_replica(membership, key, application, self.parameters, spare=[spare], recover=recover)
 

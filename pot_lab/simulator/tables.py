@@ -123,7 +123,7 @@ class _Bench(Wired):
         parameters = _parameters(transactions, n, bits_per_s, model)
 
         def replica(index: int, application: Any) -> Replica:
-            membership = Membership(cast.network_id, addresses, index)
+            membership = Membership(network_id=cast.network_id, addresses=addresses, index=index)
             return Replica(membership, cast.aggregators[index], application, parameters, recover=recover)
 
         self.nodes = [

@@ -249,7 +249,7 @@ def executed(data_dir: Path) -> list[Executed]:
     with closing(sqlite3.connect(data_dir / "history.sqlite")) as database:
         rows = database.execute("SELECT sequence, time_ms, events FROM batches ORDER BY sequence").fetchall()
     return [
-        Executed(sequence, time_ms, msgspec.msgpack.decode(raw, type=tuple[bytes, ...]))
+        Executed(sequence=sequence, time_ms=time_ms, requests=msgspec.msgpack.decode(raw, type=tuple[bytes, ...]))
         for sequence, time_ms, raw in rows
     ]
 

@@ -32,7 +32,9 @@ class Run:
                 now_ns += random.randint(1, 50)
                 requests.append((f"client {account}", toy_request(accounts[account], nonce)))
                 invoked.append(now_ns)
-            row = Executed(sequence, 5_000 + 10 * sequence, tuple(request for _, request in requests))
+            row = Executed(
+                sequence=sequence, time_ms=5_000 + 10 * sequence, requests=tuple(request for _, request in requests)
+            )
             rows.append(row)
             replies = toy.execute(Batch(row.sequence, row.time_ms, row.requests)).replies
             for (client, request), at_ns, reply in zip(requests, invoked, replies, strict=True):

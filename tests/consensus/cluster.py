@@ -202,7 +202,7 @@ class Node:
         self.application = (make_application or self.cluster.make_application)()
         first = self.cluster.addresses
         index = self.index if self.index < len(first) else NO_SEAT
-        self.membership = Membership(NETWORK_ID, first, index)
+        self.membership = Membership(network_id=NETWORK_ID, addresses=first, index=index)
         identity, *spare = self.cluster.keys_of(self.index)
         self.replica = Replica(self.membership, identity, self.application, self.cluster.parameters, spare=spare)
         self.driver = Driver(self.replica, Log(self), self)

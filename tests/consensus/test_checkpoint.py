@@ -23,7 +23,7 @@ from pot_lab.errors import Malformed, Oversize
 
 NETWORK_ID = bytes(range(32))
 IDENTITIES = [Identity(sha256(b"replica %d" % i)) for i in range(4)]
-MEMBERS = Membership(NETWORK_ID, tuple(each.address for each in IDENTITIES), 0)
+MEMBERS = Membership(network_id=NETWORK_ID, addresses=tuple(each.address for each in IDENTITIES), index=0)
 SEATS = tuple(Seat(bytes([i]) * 20) for i in range(4))
 CHUNK_BYTES = 64
 STATE, OTHER = b"s" * 32, b"t" * 32
@@ -113,7 +113,17 @@ def test_a_manifest_has_a_digest_for_each_chunk_and_covers_the_last_byte() -> No
 
 
 def test_a_snapshots_bytes_are_those_that_were_signed_or_refused() -> None:
-    snapshot = Snapshot(7, 5, b"s" * 32, bytes(32), 0, SEATS, 0, b"application" * 20, b"replies")
+    snapshot = Snapshot(
+        sequence=7,
+        time_ms=5,
+        state=b"s" * 32,
+        before=bytes(32),
+        era=0,
+        seats=SEATS,
+        ends=0,
+        application=b"application" * 20,
+        replies=b"replies",
+    )
     data = encode_snapshot(snapshot)
     body = body_digest(len(data), manifest_of(data, CHUNK_BYTES))
     digest = snapshot_digest(body, members_digest(bytes(32), 0, SEATS))

@@ -48,13 +48,15 @@ from tests.consensus.cluster import NETWORK_ID, START_MS, Cluster, Register, mak
 
 PROOF = CheckpointProof(6, bytes(32), NO_HASH, ())
 RECORD = Stabilised(PROOF)
-BATCH = Executed(1, 2, 3, Execution((), (), b"\1" * 32), b"\2" * 32, False)
+BATCH = Executed(
+    sequence=1, time_ms=2, requests=3, execution=Execution((), (), b"\1" * 32), state=b"\2" * 32, replayed=False
+)
 HELLO = FetchBodies((sha256(b"a body"),))
 VOTE = SignedVote(2, 0, 1, bytes(32), 0, bytes(32), bytes(65))
 EVIDENCE = Equivocation(VOTE, VOTE)
 DECIDED = DecidedBatch(0, 1, START_MS, (), ())
 IDENTITIES = [Identity(sha256(b"replica %d" % i)) for i in range(4)]
-MEMBERS = Membership(NETWORK_ID, tuple(each.address for each in IDENTITIES), 0)
+MEMBERS = Membership(network_id=NETWORK_ID, addresses=tuple(each.address for each in IDENTITIES), index=0)
 
 
 class Recorder:
@@ -234,7 +236,7 @@ def test_each_effect_goes_to_its_output() -> None:
     driver, journal = driven()
     size_bytes = driver.replica.parameters.chunk_bytes
     journal.chunks[6, size_bytes, size_bytes] = b"part"
-    reply = SendReply(b"d" * 32, 1, 2, b"r")
+    reply = SendReply(digest=b"d" * 32, sequence=1, time_ms=2, reply=b"r")
     changed = MembersChanged(MEMBERS)
     report = ReportEquivocation(2, EVIDENCE)
     driver.carry_out(

@@ -220,7 +220,7 @@ def test_a_chain_of_sets_is_followed_only_by_what_the_set_before_signed() -> Non
         change_seats(cluster, cluster.identities[: 5 + nonce], nonce)
         cluster.run_until(lambda nonce=nonce: all(node.replica.n == 5 + nonce for node in cluster.nodes))
     first, second = cluster.nodes[0].replica.succession.handovers
-    start = Membership(NETWORK_ID, cluster.addresses, NO_SEAT)
+    start = Membership(network_id=NETWORK_ID, addresses=cluster.addresses, index=NO_SEAT)
     chain = Succession(start)
     assert not chain.follow(second)  # a link is missing
     others = tuple(reversed(first.seats))
@@ -365,7 +365,7 @@ def test_a_proof_names_its_era_and_is_checked_against_that_set() -> None:
     after = make_request(1, 1)
     cluster.submit(after)
     cluster.run(500)
-    chain = Succession(Membership(NETWORK_ID, cluster.addresses, NO_SEAT))
+    chain = Succession(Membership(network_id=NETWORK_ID, addresses=cluster.addresses, index=NO_SEAT))
     assert all(map(chain.follow, cluster.nodes[0].replica.succession.handovers))
     era, addresses = chain.latest.membership.since, chain.latest.membership.addresses
     parts = [node.replica.prove(request_digest(after)) for node in cluster.nodes]

@@ -634,7 +634,7 @@ def test_a_log_that_contradicts_itself_is_refused() -> None:
     records = [effect.record for effect in cluster.nodes[1].effects if isinstance(effect, Persist)]
     decided = [record for record in records if isinstance(record, Decided)]
     for damaged in (records[1:], [r for r in records if r is not decided[0]], [decided[1]]):
-        membership = Membership(NETWORK_ID, cluster.addresses, 1)
+        membership = Membership(network_id=NETWORK_ID, addresses=cluster.addresses, index=1)
         replica = Replica(membership, cluster.identities[1], Register())
         with pytest.raises(BadLog):
             replica.step(Recovered(tuple(damaged)))
@@ -643,7 +643,9 @@ def test_a_log_that_contradicts_itself_is_refused() -> None:
 def test_a_replica_refuses_anothers_key_and_limits_that_cannot_work() -> None:
     cluster = Cluster(4)
     with pytest.raises(BadLog):
-        Replica(Membership(NETWORK_ID, cluster.addresses, 1), cluster.identities[2], Register())
+        Replica(
+            Membership(network_id=NETWORK_ID, addresses=cluster.addresses, index=1), cluster.identities[2], Register()
+        )
     for broken in (
         ConsensusParameters(window=0),
         ConsensusParameters(batch_bytes=10),

@@ -7,7 +7,9 @@ from pot_lab.errors import Malformed, Oversize
 
 
 def reply(number: int, size_bytes: int = 10) -> CachedReply:
-    return CachedReply(number.to_bytes(32, "big"), number, 1_000 + number, bytes(size_bytes))
+    return CachedReply(
+        digest=number.to_bytes(32, "big"), sequence=number, time_ms=1_000 + number, reply=bytes(size_bytes)
+    )
 
 
 def test_the_oldest_replies_leave_first_by_count_and_by_bytes() -> None:

@@ -34,7 +34,13 @@ STATE = b"\1" * 32
 def ran(sequence: int, *requests: bytes, time_ms: int = START_MS, reply: bytes = b"ok", state: bytes = STATE):
     execution = Execution((reply,) * len(requests), (), state)
     batch = Batch(sequence, time_ms, requests)
-    return Executed(sequence, time_ms, len(requests), execution, state, False), batch, START_MS
+    return (
+        Executed(
+            sequence=sequence, time_ms=time_ms, requests=len(requests), execution=execution, state=state, replayed=False
+        ),
+        batch,
+        START_MS,
+    )
 
 
 def checkers(*submitted: bytes) -> Checkers:
@@ -46,7 +52,7 @@ def checkers(*submitted: bytes) -> Checkers:
 
 def seen_by(seat: int, since: int = 0) -> Membership:
     """The first set, or one of a later era, as one of its members sees it."""
-    return Membership(bytes(32), tuple(bytes([i]) * 20 for i in range(4)), seat, since=since)
+    return Membership(network_id=bytes(32), addresses=tuple(bytes([i]) * 20 for i in range(4)), index=seat, since=since)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +103,13 @@ def test_a_request_runs_once() -> None:
 def test_what_was_acknowledged_stays_where_it_was_acknowledged() -> None:
     digest = request_digest(b"a")
     known = checkers(b"a")
-    known.acknowledged(digest, SendReply(digest, 1, START_MS, b"ok"))
+    known.acknowledged(digest, SendReply(digest=digest, sequence=1, time_ms=START_MS, reply=b"ok"))
     with pytest.raises(Violation, match="acknowledged"):
         known.executed(0, *ran(2, b"a"))
     known = checkers(b"a")
     known.executed(0, *ran(1, b"a"))
     with pytest.raises(Violation, match="acknowledged"):
-        known.acknowledged(digest, SendReply(digest, 1, START_MS, b"other"))
+        known.acknowledged(digest, SendReply(digest=digest, sequence=1, time_ms=START_MS, reply=b"other"))
 
 
 def test_what_was_acknowledged_must_have_run_at_the_end() -> None:
@@ -112,10 +118,10 @@ def test_what_was_acknowledged_must_have_run_at_the_end() -> None:
     replica = simulation.nodes[0].replica
     digest = request_digest(b"never run")
     known = checkers()
-    known.acknowledged(digest, SendReply(digest, replica.executed, START_MS, b"ok"))
+    known.acknowledged(digest, SendReply(digest=digest, sequence=replica.executed, time_ms=START_MS, reply=b"ok"))
     with pytest.raises(Violation, match="never ran"):
         known.finished(0, replica)
-    known.acknowledged(digest, SendReply(digest, replica.executed + 1, START_MS, b"ok"))
+    known.acknowledged(digest, SendReply(digest=digest, sequence=replica.executed + 1, time_ms=START_MS, reply=b"ok"))
     with pytest.raises(Violation, match="acknowledged"):
         known.finished(0, replica)
 
@@ -216,7 +222,7 @@ def test_nobody_votes_without_a_seat_or_in_another_era() -> None:
 def test_two_aggregators_that_begin_an_era_with_different_sets_disagree() -> None:
     known = checkers()
     known.began(1, seen_by(1, since=16))
-    other = Membership(bytes(32), tuple(bytes([i]) * 20 for i in range(5)), 2, since=16)
+    other = Membership(network_id=bytes(32), addresses=tuple(bytes([i]) * 20 for i in range(5)), index=2, since=16)
     with pytest.raises(Violation, match=r"agreement.*era 16"):
         known.began(2, other)
 
@@ -232,7 +238,9 @@ def test_a_batch_is_decided_by_a_quorum_of_its_set() -> None:
 
 def test_a_prepare_that_another_key_has_signed_is_seen() -> None:
     cast = cast_of(4)
-    members = Membership(bytes(32), tuple(own[1].address for own in cast.keys[:4]), 1, since=16)
+    members = Membership(
+        network_id=bytes(32), addresses=tuple(own[1].address for own in cast.keys[:4]), index=1, since=16
+    )
     known = checkers()
 
     def prepared(signer: int, key: int) -> Prepared:

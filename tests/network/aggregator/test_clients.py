@@ -84,7 +84,7 @@ def submitted(request: bytes, *, spread: bool = True) -> Submitted:
 
 
 def replied(request: bytes, reply: bytes = b"r", sequence: int = 3) -> SendReply:
-    return SendReply(request_digest(request), sequence, 30, reply)
+    return SendReply(digest=request_digest(request), sequence=sequence, time_ms=30, reply=reply)
 
 
 def answered(request: bytes, reply: bytes = b"r", sequence: int = 3) -> Answered:
@@ -208,7 +208,7 @@ class LateSuccession:
 
 def answerer() -> tuple[QuestionAnswerer, Replica]:
     identities = [key(f"replica {index}") for index in range(4)]
-    membership = Membership(bytes(32), tuple(each.address for each in identities), 0)
+    membership = Membership(network_id=bytes(32), addresses=tuple(each.address for each in identities), index=0)
     replica, toy = Replica(membership, identities[0], Toy()), Toy()
     return QuestionAnswerer(replica, toy, Metrics(replica, lambda: 0)), replica
 

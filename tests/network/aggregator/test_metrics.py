@@ -25,7 +25,7 @@ def test_peers_are_heard_from_for_ten_seconds_and_longer_in_large_sets() -> None
 
 def test_counters_of_parts_are_added_by_name_and_shown_as_text() -> None:
     identities = [key(f"replica {index}") for index in range(4)]
-    membership = Membership(bytes(32), tuple(each.address for each in identities), 0)
+    membership = Membership(network_id=bytes(32), addresses=tuple(each.address for each in identities), index=0)
     replica = Replica(membership, identities[0], Toy())
     now_ms = [5_000]
     metrics = Metrics(replica, lambda: now_ms[0])

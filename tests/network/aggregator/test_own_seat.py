@@ -35,7 +35,12 @@ def contact(index: int, port: int) -> bytes:
 def membership(config: NetworkConfig, own: int, *seats: Seat, since: int = 9) -> Membership:
     addresses = tuple(each.address for each in seats)
     return Membership(
-        config.network_id, addresses, own, tuple(each.contact for each in seats), since, first_set(config)
+        network_id=config.network_id,
+        addresses=addresses,
+        index=own,
+        contacts=tuple(each.contact for each in seats),
+        since=since,
+        before=first_set(config),
     )
 
 

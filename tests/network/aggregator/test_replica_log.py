@@ -98,7 +98,12 @@ def write_out(directory: Path, effects: list[object], *, stop_at: int | None = N
 
 def come_back(cluster: Cluster, directory: Path) -> tuple[Replica, ReplicaLog]:
     log = ReplicaLog(directory / "log", OWNER, "fsync")
-    replica = Replica(Membership(NETWORK_ID, cluster.addresses, 1), cluster.identities[1], Register(), SMALL)
+    replica = Replica(
+        Membership(network_id=NETWORK_ID, addresses=cluster.addresses, index=1),
+        cluster.identities[1],
+        Register(),
+        SMALL,
+    )
     beginning = log.beginning()
     if beginning is not None:
         replica.step(Restored(*beginning))
