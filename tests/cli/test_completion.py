@@ -42,6 +42,16 @@ def test_commands_options_and_choices_are_completed(
     assert sorted(line.partition(",")[2] for line in lines) == sorted(wanted)
 
 
+def test_clicks_own_way_to_the_script_works_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    monkeypatch.setenv("_POT_LAB_COMPLETE", "bash_source")
+    assert main([]) == 0
+    assert capsys.readouterr().out.strip() == script.strip()
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_gets_a_script_that_calls_back(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0

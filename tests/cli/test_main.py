@@ -13,7 +13,7 @@ import click
 import pytest
 
 import pot_lab
-from pot_lab.cli.main import cli, main
+from pot_lab.cli.main import cli, keep_interrupts, main
 from pot_lab.errors import PotLabError
 from tests.begin import heeding_interrupts
 
@@ -152,7 +152,11 @@ def test_a_reader_that_goes_away_ends_the_command() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "pot_lab.cli", "simulate", "--help"]
-    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    # With a buffer, as in a user's shell: what is left in it must not be written once more at the end.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=buffered
+    )
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (1, "")
 
@@ -182,6 +186,34 @@ def test_an_interrupt_is_heeded_even_while_an_object_is_deleted() -> None:
     command = heeding_interrupts([sys.executable, "-c", INTERRUPTED_WHILE_DELETING])
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (130, "pot-lab: stopped\n")
+
+
+def test_sigterm_ends_a_command_as_an_interrupt_does() -> None:
+    code = (
+        "import os, signal, time, click\n"
+        "from pot_lab.cli import main\n"
+        "from pot_lab.cli.common import interrupt_on_sigterm\n"
+        "def begin():\n"
+        "    interrupt_on_sigterm(); os.kill(os.getpid(), signal.SIGTERM); time.sleep(20)\n"
+        "main.cli.commands['orders'] = click.Command('orders', callback=begin)\n"
+        "raise SystemExit(main.main(['orders']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "pot-lab: stopped\n")
+
+
+def test_only_interrupts_are_sent_again(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("a bug in a destructor")
+
+    before = sys.unraisablehook
+    sys.unraisablehook = keep_interrupts
+    try:
+        Broken()
+    finally:
+        sys.unraisablehook = before
+    assert "a bug in a destructor" in capsys.readouterr().err
 
 
 def test_a_damaged_network_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,13 @@ def test_a_new_wallet_needs_a_path(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Missing argument 'PATH'" in capsys.readouterr().err
 
 
+def test_options_without_a_command_are_those_of_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["wallet", "--json", "--help"]) == 0
+    assert "Usage: pot-lab wallet show" in capsys.readouterr().out
+    assert main(["wallet", "--help"]) == 0
+    assert "Usage: pot-lab wallet [OPTIONS] COMMAND" in capsys.readouterr().out
+
+
 def test_one_stakes_for_the_ledgers_roles(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["wallet", "stake", "gold"]) == 2
     error = capsys.readouterr().err
