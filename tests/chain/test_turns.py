@@ -15,39 +15,42 @@ from pot_lab.chain.wallet import ChainWallet
 from tests.chain.world import POT, World, strict_node
 
 
-def two_stakes_at_once(world: World) -> list[ChainError]:
+def two_stakes_at_once(world: World, *, patience_s: float) -> list[ChainError]:
     """One wallet stakes; while its transaction is on the way to the node another wallet of the account stakes too.
     Returns what failed.
+
+    Args:
+        patience_s: how long the first one stands still for the second; with turns the second waits for the first.
     """
     failed: list[ChainError] = []
     second: list[threading.Thread] = []
 
-    def stake(wallet: ChainWallet) -> None:
+    def stake(wallet: ChainWallet, grains: int) -> None:  # two amounts, or both might sign the same bytes
         try:
-            wallet.stake(0, 150 * POT)
+            wallet.stake(0, grains)
         except ChainError as error:
             failed.append(error)
 
     def meanwhile(request: dict[str, Any]) -> None:
         if request["method"] == "eth_sendRawTransaction" and not second:
-            second.append(threading.Thread(target=stake, args=(world.wallet(world.client),)))
+            second.append(threading.Thread(target=stake, args=(world.wallet(world.client), 160 * POT)))
             second[0].start()
-            second[0].join(2)  # without turns it is done by then
+            second[0].join(patience_s)
 
     with strict_node(world.url, meanwhile) as url:
-        stake(ChainWallet(url, world.contracts, world.client))
+        stake(ChainWallet(url, world.contracts, world.client), 150 * POT)
         second[0].join()
     return failed
 
 
 def test_two_that_send_at_once_both_come_through(world: World) -> None:
-    assert two_stakes_at_once(world) == []
-    assert world.wallet().stake_of(world.client.address, 0).bonded_grains == 300 * POT
+    assert two_stakes_at_once(world, patience_s=0.5) == []
+    assert world.wallet().stake_of(world.client.address, 0).bonded_grains == 310 * POT
 
 
 def test_without_turns_one_of_them_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AccountTurn, "taken", lambda self: contextlib.nullcontext())
-    assert len(two_stakes_at_once(world)) == 1
+    assert len(two_stakes_at_once(world, patience_s=60)) == 1
 
 
 def test_a_process_that_does_not_end_is_told(world: World) -> None:
