@@ -129,7 +129,7 @@ class Book:
             del self.state.accounts[address]
 
     def emit(self, kind: str, order: OrderId = NO_ORDER, account: Address = NOBODY, **detail: Any) -> None:
-        """Tell subscribers what happened."""
+        """Record an event for subscribers, duties and histories."""
         self.events.append(Event(kind=kind, order=order, account=account, detail=detail))
 
     # --- stakes ----------------------------------------------------------------------------------------------
