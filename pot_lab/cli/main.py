@@ -56,6 +56,10 @@ def cli() -> None:
     """Order a training, mine it, run the network that decides."""
 
 
+_RESENT: list[threading.Timer] = []
+"""Interrupts that are sent again because an object that was being deleted swallowed them."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -83,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_refusal(str(error))
         return REFUSED
     except (KeyboardInterrupt, click.Abort):
+        for again in _RESENT:  # a second one would end the interpreter while it shuts down
+            again.cancel()
         _print_refusal("stopped")
         return INTERRUPTED
     except BrokenPipeError:
@@ -100,6 +106,8 @@ def keep_interrupts(unraisable: sys.UnraisableHookArgs) -> None:
     Installed as `sys.unraisablehook`.
     """
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
+        again = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT))
+        _RESENT.append(again)
+        again.start()
     else:
         sys.__unraisablehook__(unraisable)
