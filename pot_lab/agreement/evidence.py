@@ -1,9 +1,9 @@
 """Evidence of double signing: two votes that no honest replica signs both.
 
 Same network, phase, view and sequence, two digests, both signatures by the same account: that is an `Equivocation`, and
-anyone, the ledger and a contract included, can check it later. Votes that differ only in the state
-they report are no equivocation; they show a divergence, which stops replicas but proves no intent. View changes, new
-views and checkpoints are signed in the same form: an honest replica signs one of each for a view, or for a sequence.
+anyone, the ledger and a contract included, can check it later. Votes that differ only in the state they report are not
+an equivocation; they show a divergence, which stops replicas but proves no intent. View changes, new views and
+checkpoints are signed in the same form: an honest replica signs one of each for a view, or for a sequence.
 """
 
 from __future__ import annotations

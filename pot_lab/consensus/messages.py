@@ -344,7 +344,7 @@ def decode_message(data: bytes, *, limit_bytes: int) -> Message:
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise Malformed(f"bytes are no message: {error}", seen=data) from error
+        raise Malformed(f"bytes are not a message: {error}", seen=data) from error
 
 
 def request_digest(request: bytes) -> bytes:

@@ -102,7 +102,7 @@ def decode_record(data: bytes) -> LogRecord:
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise Malformed(f"bytes are no log record: {error}", seen=data) from error
+        raise Malformed(f"bytes are not a log record: {error}", seen=data) from error
 
 
 def decided_batch(accepted: Accepted, decided: Decided) -> DecidedBatch:

@@ -61,7 +61,9 @@ class Bundle:
     def validate(self, request: bytes) -> RequestId:
         """Any record of Table 3's size; raises Malformed."""
         if len(request) not in RECORD_BYTES:
-            raise Malformed("no record of Table 3", seen=len(request))
+            raise Malformed(
+                "a request does not have the size of a record of Table 3", seen=len(request), wanted=RECORD_BYTES
+            )
         return RequestId(request[:_ACCOUNT_BYTES], 0)
 
     def execute(self, batch: Batch) -> Execution:

@@ -340,6 +340,16 @@ def test_the_bodies_of_a_proposal_are_served_too() -> None:
     assert Send(2, Requests((request,))) in effects
 
 
+def test_a_body_that_a_batch_does_not_name_changes_nothing_of_it() -> None:
+    """A place in the list of what is wanted may be left behind by a proposal that has the body by now."""
+    request, other = make_request(1, 0), make_request(2, 0)
+    named = Named([request])
+    named.replica._wanted[request_digest(other)] = {1, 9}
+    named.step(Submitted(other, True))
+    assert named.slot.missing == {request_digest(request)} and not named.slot.bodies
+    assert request_digest(other) not in named.replica._wanted
+
+
 # Who is reminded, and who is left.
 
 
