@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pot_lab.agreement.quorum import BadReplicaCount, check_size, faulty, quorum, weak_quorum
+from pot_lab.agreement.quorum import BadReplicaCount, check_size, correct, faulty, quorum, weak_quorum
 
 SIZES = range(4, 101)
 
@@ -30,6 +30,12 @@ def test_a_weak_quorum_always_holds_a_correct_replica_and_most_faults_are_tolera
     assert 3 * faulty(n) + 1 <= n < 3 * (faulty(n) + 1) + 1
 
 
+@pytest.mark.parametrize("n", SIZES)
+def test_so_many_are_correct_as_are_left_when_all_faulty_ones_are_silent(n: int) -> None:
+    assert correct(n) + faulty(n) == n
+    assert quorum(n) <= correct(n) and correct(n) > 2 * faulty(n)
+
+
 def test_the_papers_quorum_would_be_unsafe_at_thirty() -> None:
     papers = 2 * faulty(30) + 1
     assert 2 * papers - 30 <= faulty(30)
@@ -52,7 +58,7 @@ def test_the_signers_of_a_contract_may_be_fewer_or_more_than_replicas() -> None:
     assert all(2 * quorum(n) > n for n in range(1, 200))
 
 
-@pytest.mark.parametrize("function", [faulty, quorum, weak_quorum])
+@pytest.mark.parametrize("function", [correct, faulty, quorum, weak_quorum])
 @pytest.mark.parametrize("n", [-1, 0])
 def test_an_empty_set_decides_nothing(function: Callable[[int], int], n: int) -> None:
     with pytest.raises(BadReplicaCount, match="wanted: 1 or more"):

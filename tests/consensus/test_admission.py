@@ -371,6 +371,18 @@ def test_a_censoring_primary_is_left_a_millisecond_after_it_is_found_out() -> No
     assert counters["suspected_censored"] == 1  # it has left already
 
 
+def test_one_censored_request_among_others_is_enough() -> None:
+    alone = Alone(ConsensusParameters(request_timeout_ms=1_000, forward_delay_ms=1))
+    first, second = make_request(1, 0), make_request(2, 0)
+    alone.step(Submitted(first, True))
+    for _ in range(19):
+        alone.step(after_ms=100)
+        alone.replica._patience.executed()
+    alone.step(Submitted(second, True), after_ms=100)
+    alone.step(after_ms=1)
+    assert alone.replica.counters["suspected_censored"] == 1
+
+
 def test_a_primary_reminds_nobody_and_suspects_nobody() -> None:
     alone = Alone()
     alone.node = alone.node.cluster.nodes[0]
