@@ -69,7 +69,7 @@ def mine(
     """
     from pot_lab import home
     from pot_lab.jobs.provider import ProviderLoop
-    from pot_lab.jobs.recipes import recipe
+    from pot_lab.jobs.recipes import recipe, training_seed
     from pot_lab.jobs.runner import JobRunner
     from pot_lab.jobs.validator import ValidatorLoop
     from pot_lab.jobs.verifier import VerifierLoop
@@ -89,8 +89,8 @@ def mine(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if role == "provider" and notebook is None:  # two stock miners of one seed would make the same model
-        parameters.setdefault("seed", int.from_bytes(identity.address[:4], "big") >> 1)
+    if role == "provider" and notebook is None:
+        parameters.setdefault("seed", training_seed(identity.address))
     with LedgerClient(config, identity) as client:
         loop = loops[role](
             client,

@@ -9,6 +9,14 @@ from pot_lab.jobs.errors import NotebookUnusable
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
+def training_seed(account: bytes) -> int:
+    """The seed, 0 .. 2^31 - 1, with which the stock provider trains for an account (20-byte address).
+
+    Two providers of one seed make the same model, and the later of the two claims is dropped.
+    """
+    return int.from_bytes(account[:4], "big") >> 1
+
+
 def recipe(name: str) -> Path:
     """The notebook `<name>.ipynb` that comes with this package; raises NotebookUnusable."""
     for folder in (_PACKAGE / "recipes", _PACKAGE.parent / "notebooks"):

@@ -18,7 +18,7 @@ from pot_lab import home
 from pot_lab.errors import PotLabError
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.provider import ProviderLoop
-from pot_lab.jobs.recipes import recipe
+from pot_lab.jobs.recipes import recipe, training_seed
 from pot_lab.jobs.runner import JobRunner
 from pot_lab.jobs.validator import ValidatorLoop
 from pot_lab.network.aggregator.keys_folder import load_account
@@ -46,7 +46,7 @@ def serve(network: Path, role: str, keys: Path, stop: threading.Event) -> None:
     config, identity = NetworkConfig.load(network), load_account(keys)
     settings: dict[str, Any] = {"threads": 1}
     if role == "provider":
-        settings["seed"] = int.from_bytes(identity.address[:4], "big") >> 1  # two miners make two models
+        settings["seed"] = training_seed(identity.address)
     while not stop.is_set():
         try:
             with LedgerClient(config, identity) as client:
@@ -60,7 +60,7 @@ def serve(network: Path, role: str, keys: Path, stop: threading.Event) -> None:
                     make_claimer=lambda: wallet_of(config, identity),
                 )
                 loop.run(stop)
-        except (PotLabError, TimeoutError) as error:
+        except (PotLabError, OSError) as error:  # a full disk, too: it may have room again
             log.warning("event=practice_miner_begins_again account=%s reason=%r", keys.name, str(error))
             stop.wait(RETRY_S)
 
