@@ -1,5 +1,5 @@
-"""What an order's winner must be better than: by default the exact score of the first weights, or of the best constant
-answer where that is better.
+"""What an order's winner must be better than: by default the exact score of the first weights, or that of the best
+constant answer where it is better.
 
 Without it a provider could return the client's own first weights, or a model that has learnt nothing but the most
 frequent class, and win the reward. Both scores are computed on the test data before it is encrypted.
@@ -30,11 +30,11 @@ _UNCOUNTED = -100
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Where an order's race begins: exact totals over `count` test examples.
+    """Where an order's race begins: totals over `count` test examples, in the unit of the score function.
 
     Attributes:
-        weights_total: of the first weights; None where their score is invalid, e.g. not finite.
-        constant_total: of the best constant answer.
+        weights_total: of the first weights, exact; None where their score is invalid, e.g. not finite.
+        constant_total: of the best constant answer; computed in float64 for losses and distances.
         count: test examples.
         spec: the score function.
     """
