@@ -89,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         for again in _RESENT:  # a second one would end the interpreter while it shuts down
             again.cancel()
+        # CPython notes an interrupt that leaves code compiled from a string (a dataclass being made, while modules
+        # load) as unhandled, and at its end dies by the signal, unless other such code ran since.
+        exec("")
         _print_refusal("stopped")
         return INTERRUPTED
     except BrokenPipeError:

@@ -188,6 +188,36 @@ def test_an_interrupt_is_heeded_even_while_an_object_is_deleted() -> None:
     assert (ended.returncode, ended.stderr) == (130, "pot-lab: stopped\n")
 
 
+INTERRUPTED_WHILE_A_STRING_RUNS = """
+import os, signal, sys
+import click
+from pot_lab.cli import main
+
+cli = main.cli
+cli.commands["orders"] = click.Command(
+    "orders", callback=lambda: exec("os.kill(os.getpid(), signal.SIGINT)\\nwhile True: pass", globals())
+)
+if __name__ == "__main__":
+    sys.exit(main.main())
+"""
+
+
+def test_an_interrupt_while_code_of_a_string_runs_ends_with_the_code_of_an_interrupt(tmp_path: Path) -> None:
+    """As when a dataclass is being made while modules load: `python -m` then died by the signal instead."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED_WHILE_A_STRING_RUNS)
+    root = str(Path(__file__).resolve().parents[2])
+    ended = subprocess.run(
+        heeding_interrupts([sys.executable, "-m", "interrupted", "orders"]),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "pot-lab: stopped\n")
+
+
 def test_sigterm_ends_a_command_as_an_interrupt_does() -> None:
     code = (
         "import os, signal, time, click\n"
