@@ -152,6 +152,7 @@ class Ledger:
         for order_id in self.book.index.retention.due(now_ms):
             windows.forget(self.book, order_id, self.state.orders[order_id])
         epochs.advance(self.book)
+        members.lapse(self.book)
         members.let_go(self.book)
         self.book.check_conservation()
 

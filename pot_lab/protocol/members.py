@@ -70,7 +70,7 @@ def on_join(book: Book, account: Address, body: Join) -> bytes:
     seat = _new_seat(book, account, body)
     if account not in state.candidates and len(state.candidates) >= MAX_CANDIDATES:
         raise BadSeat("too many accounts apply for seats", wanted=f"at most {MAX_CANDIDATES}")
-    state.candidates[account] = Candidate(seat)
+    state.candidates[account] = Candidate(seat, book.now_ms)
     book.emit("seat_asked", account=account)
     return b""
 
@@ -127,6 +127,19 @@ def on_rotate_keys(book: Book, account: Address, body: RotateKeys) -> bytes:
     fresh = _new_seat(book, account, body)
     _change(book, [fresh if seat.account == account else seat for seat in book.state.aggregators])
     return b""
+
+
+def lapse(book: Book) -> None:
+    """Forget candidates whose stake fell below the minimum, and those that were not seated in `candidate_ms`: places
+    among them are few.
+    """
+    state = book.state
+    least = state.parameters.min_stake_grains[Role.AGGREGATOR]
+    oldest_ms = book.now_ms - state.parameters.candidate_ms
+    for account, candidate in list(state.candidates.items()):
+        if candidate.asked_ms <= oldest_ms or book.stake(account, Role.AGGREGATOR).bonded < least:
+            del state.candidates[account]
+            book.emit("seat_lapsed", account=account)
 
 
 def due_ms(book: Book) -> int | None:

@@ -110,6 +110,9 @@ class Parameters(Record, frozen=True, kw_only=True):
         update_ms: time between two settlement epochs.
         settlement_timeout_ms: how long a signed epoch may stay unconfirmed before it is signed again.
         retention_ms: how long the ledger keeps an order after its end.
+        unbonding_ms: how long the chain holds stake after its owner asked for it; the founder takes it from the contract,
+            and no vote changes it. No order may last longer, since a stake must outlive what it backs.
+        candidate_ms: how long an account stays a candidate for an aggregator's seat.
         seal_margin_ms: what an order's `seal_by` date must leave after its longest cycle, beside `pool_ms`, `update_ms`
             and `settlement_timeout_ms`.
         min_reward_grains, min_fee_grains, min_bond_grains: least that an order escrows of each.
@@ -127,7 +130,7 @@ class Parameters(Record, frozen=True, kw_only=True):
 
     # windows an order may ask for
     min_train_ms: int = 1_000
-    max_train_ms: int = 30 * 86_400_000
+    max_train_ms: int = 10 * 86_400_000
     min_window_ms: int = 500
     max_window_ms: int = 7 * 86_400_000
     min_challenge_ms: int = 1_000
@@ -146,6 +149,8 @@ class Parameters(Record, frozen=True, kw_only=True):
     settlement_timeout_ms: int = 60_000
     retention_ms: int = 86_400_000
     seal_margin_ms: int = 60_000
+    unbonding_ms: int = 21 * 86_400_000
+    candidate_ms: int = 7 * 86_400_000
     # money
     min_reward_grains: int = GRAINS_PER_POT // 100
     min_fee_grains: int = GRAINS_PER_POT // 100
@@ -171,6 +176,11 @@ class Parameters(Record, frozen=True, kw_only=True):
     max_claims_per_order: int = 256
     treasury: Address = BURN_ADDRESS
 
+    @property
+    def settling_ms(self) -> int:
+        """The time that an order's end may take to reach the chain."""
+        return self.update_ms + self.settlement_timeout_ms + self.seal_margin_ms
+
     def check(self) -> None:
         """Raise BadParameter for the first value outside its bounds."""
         for name, low, high in _BOUNDS:
@@ -188,6 +198,12 @@ class Parameters(Record, frozen=True, kw_only=True):
                     seen=getattr(self, low_name),
                     wanted=f"at most {getattr(self, high_name)}",
                 )
+        if self.min_train_ms + sum(self.usual_windows_ms) + self.settling_ms > self.unbonding_ms:
+            raise BadParameter(
+                "the chain's unbonding is over before an order with the usual windows is settled",
+                seen=f"{self.unbonding_ms} ms",
+                wanted=f"at least {self.min_train_ms + sum(self.usual_windows_ms) + self.settling_ms} ms",
+            )
         shares = self.winner_bp + self.validators_bp + self.aggregators_bp
         if shares > BASIS_POINTS:
             raise BadParameter(
@@ -219,6 +235,8 @@ _BOUNDS = (
     ("settlement_timeout_ms", 1_000, 7 * _DAY_MS),
     ("retention_ms", 0, 3650 * _DAY_MS),
     ("seal_margin_ms", 0, 30 * _DAY_MS),
+    ("unbonding_ms", 60_000, 365 * _DAY_MS),
+    ("candidate_ms", 60_000, 365 * _DAY_MS),
     ("min_reward_grains", 1, 10**18),
     ("min_fee_grains", 0, 10**18),
     ("min_bond_grains", 0, 10**18),

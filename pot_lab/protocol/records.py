@@ -81,6 +81,13 @@ class Windows(Record, frozen=True, kw_only=True):
                     seen=f"{getattr(self, name)} ms",
                     wanted=f"{low} .. {high} ms",
                 )
+        most_ms = parameters.unbonding_ms - parameters.settling_ms
+        if self.longest_ms > most_ms:
+            raise BadWindows(
+                "the order could outlast the stakes that back it, which the chain gives back after its unbonding time",
+                seen=f"up to {self.longest_ms} ms for all windows",
+                wanted=f"at most {most_ms} ms",
+            )
 
 
 class ScoreSpec(Record, frozen=True):

@@ -182,9 +182,10 @@ class GenesisAggregator(State, kw_only=True):
 
 
 class Candidate(State):
-    """An account that applied for a seat, and the accounts of the aggregators that are for it."""
+    """An account that applied for a seat, when, and the accounts of the aggregators that are for it."""
 
     seat: GenesisAggregator
+    asked_ms: int
     votes: list[Address] = msgspec.field(default_factory=list)
 
 

@@ -25,6 +25,7 @@ TESTNET_PARAMETERS: Mapping[str, Any] = {
     "settlement_timeout_ms": 30_000,
     "seal_margin_ms": 10_000,
     "min_window_ms": 500,
+    "unbonding_ms": 86_400_000,
     "usual_windows_ms": [8_000, 8_000, 90_000, 15_000, 8_000, 5_000, 5_000],
 }
 """Shorter waits than a real network's, since all processes are on one machine. The score window closes early, so it may
@@ -109,7 +110,7 @@ class Founding:
                 balances=self.balances(),
                 stakes=self.stakes(parameters),
                 min_stakes=parameters.min_stake_grains,
-                unbonding_s=60,
+                unbonding_s=parameters.unbonding_ms // 1000,
                 refund_grace_s=60,
                 min_cycle_s=1,
                 treasury=self.treasury.address,

@@ -154,20 +154,24 @@ def test_a_seat_needs_stake_and_the_keys_own_word() -> None:
     assert town.submit(town.aggregators[0], VoteSeat(rich.address, True)).code == "BadSeat"
     assert town.submit(rich, VoteSeat(rich.address, True)).code == "NotAllowed"
     town.must(rich, application_for(Join, town, rich, rich))
-    town.chain(
-        ChainEvent(
-            kind="unstake_requested",
-            block=1,
-            log_index=0,
-            account=rich.address,
-            role=int(ROLE),
-            amount_grains=200 * POT,
-            subject=b"",
-            detail=(0, 9),
-        )
+    leaves = Attest(town.chain_events, (unstaked(rich),))
+    one, two, three, _ = town.aggregators
+    replies = town.batch((one, leaves), (two, leaves), *((each, VoteSeat(rich.address, True)) for each in (one, two, three)))
+    assert [reply.code for reply in replies] == ["", "", "", "", "InsufficientStake"]
+    assert town.submit(one, VoteSeat(rich.address, True)).code == "BadSeat", "it is a candidate no more"
+
+
+def unstaked(identity: Identity) -> ChainEvent:
+    return ChainEvent(
+        kind="unstake_requested",
+        block=1,
+        log_index=0,
+        account=identity.address,
+        role=int(ROLE),
+        amount_grains=200 * POT,
+        subject=b"",
+        detail=(0, 9),
     )
-    replies = [town.submit(each, VoteSeat(rich.address, True)) for each in town.aggregators[:3]]
-    assert [reply.code for reply in replies] == ["", "", "InsufficientStake"]
 
 
 def test_one_change_takes_force_before_the_next_is_made() -> None:

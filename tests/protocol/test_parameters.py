@@ -142,8 +142,16 @@ def test_one_function_has_one_name(name: str) -> None:
 
 def test_the_hard_bounds_are_those_that_networks_were_founded_with() -> None:
     # Another bound lets some aggregators accept what others refuse: it needs a new version of the rules.
-    assert sha256(encode(_BOUNDS)).hex() == "89d2989426223ab3ec9ec83d1b61f6360a6079b4131d7cbec0fe61d023fcc1e3"
+    assert sha256(encode(_BOUNDS)).hex() == "84c05cfd46f82788372f7116128e9157af33f2eb48974d34c690784d7960d0de"
 
 
 def test_no_stake_at_all_may_be_asked_and_at_most_10_to_the_18() -> None:
     structs.replace(Parameters(), min_stake_grains=(0, 0, 0, 10**18)).check()
+
+
+def test_stake_outlives_an_order_with_the_usual_windows() -> None:
+    usual = Parameters()
+    least_ms = usual.min_train_ms + sum(usual.usual_windows_ms) + usual.settling_ms
+    structs.replace(usual, unbonding_ms=least_ms).check()
+    with pytest.raises(BadParameter, match=f"unbonding is over .*{least_ms - 1} ms, wanted: at least {least_ms} ms"):
+        structs.replace(usual, unbonding_ms=least_ms - 1).check()

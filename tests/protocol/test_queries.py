@@ -370,7 +370,7 @@ def test_the_seats_show_each_figure_under_its_own_name() -> None:
     state = world.ledger.state
     where = Contact(host="127.0.0.1", peer_port=5, client_port=6, curve_public="a" * 40)
     seat = GenesisAggregator(account=b"\x11" * 20, key=b"\x12" * 20, sealing_public=b"\x13" * 32, contact=encode(where))
-    state.candidates[seat.account] = Candidate(seat, [world.aggregators[0].address])
+    state.candidates[seat.account] = Candidate(seat, 0, [world.aggregators[0].address])
     state.removals[world.aggregators[1].address] = [world.aggregators[2].address]
     state.aggregators[3] = structs.replace(state.aggregators[3], key=b"\x14" * 20, contact=encode(where))
     state.rotation = PendingRotation(set_id=2, threshold=3, stakers=[b"\x15" * 20])

@@ -113,7 +113,7 @@ GOLDEN = {
 EXPECTED = {
     "order": "f8f39e32e20541d9a39f0a2aac3d8b9fc1082946311a80a0852769eb84d84d6a",
     "order id": "f914a30d7fa4c8d00ba25970131a101395b5697c9b6074df83276f95141ab62f",
-    "genesis": "62179c7ca5c2bcd19091b890dad58c1ba1705cc9732d3c68ac4a6d10129b9815",
+    "genesis": "92d64589a027c53d657b95ed08c4b7f8bad170a6e0be66f49cd07a7346d8afcc",
     "model id": "081cdf5202c3c2f0ee4c230e44ddc6491a3f24b94c486d55713952753b3422ef",
     "claim commitment": "5add5a9899b66d1442ba2313eb0021fbafa07c680df250f0ea180f2368c3e87e",
     "validation commitment": "13d2d6957baff1e78fa0af0e5b981fcdb28e4bf49aec12e6306d2dcf200bc781",

@@ -65,7 +65,7 @@ def on_put(book: Book, client: Address, body: Put) -> bytes:
         raise TooManyOrders(
             "the account has too many live orders", wanted=f"at most {parameters.max_live_orders_per_account}"
         )
-    slack_ms = parameters.pool_ms + parameters.update_ms + parameters.settlement_timeout_ms + parameters.seal_margin_ms
+    slack_ms = parameters.pool_ms + parameters.settling_ms
     wanted_s = -(-(book.now_ms + order.windows.longest_ms + slack_ms) // 1000)
     if order.seal_by_s < wanted_s:
         raise BadWindows(
