@@ -110,8 +110,8 @@ class Parameters(Record, frozen=True, kw_only=True):
         update_ms: time between two settlement epochs.
         settlement_timeout_ms: how long a signed epoch may stay unconfirmed before it is signed again.
         retention_ms: how long the ledger keeps an order after its end.
-        unbonding_ms: how long the chain holds stake after its owner asked for it; the founder takes it from the contract,
-            and no vote changes it. No order may last longer, since a stake must outlive what it backs.
+        unbonding_ms: how long the chain holds stake after its owner asked for it; the founder takes it from the
+            contract, and no vote changes it. No order may last longer, since a stake must outlive what it backs.
         candidate_ms: how long an account stays a candidate for an aggregator's seat.
         seal_margin_ms: what an order's `seal_by` date must leave after its longest cycle, beside `pool_ms`, `update_ms`
             and `settlement_timeout_ms`.

@@ -156,7 +156,9 @@ def test_a_seat_needs_stake_and_the_keys_own_word() -> None:
     town.must(rich, application_for(Join, town, rich, rich))
     leaves = Attest(town.chain_events, (unstaked(rich),))
     one, two, three, _ = town.aggregators
-    replies = town.batch((one, leaves), (two, leaves), *((each, VoteSeat(rich.address, True)) for each in (one, two, three)))
+    replies = town.batch(
+        (one, leaves), (two, leaves), *((each, VoteSeat(rich.address, True)) for each in (one, two, three))
+    )
     assert [reply.code for reply in replies] == ["", "", "", "", "InsufficientStake"]
     assert town.submit(one, VoteSeat(rich.address, True)).code == "BadSeat", "it is a candidate no more"
 
