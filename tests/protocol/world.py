@@ -221,7 +221,7 @@ class World:
             sealed_shares=tuple(seal(s.public, b"share", b"context") for s in self.sealing),
         )
         fields: dict[str, Any] = {
-            "network_id": self.network_id, "client": client, "nonce": nonce, 
+            "network_id": self.network_id, "client": client, "nonce": nonce,
             "seal_by_s": self.now_ms // 1000 + 10_000_000,
             "reward_grains": 25 * POT, "fee_grains": POT, "bond_grains": 2 * POT, "model": link("graph"),
             "weights": link("weights"), "train": link("train"), "test": test, "score": ScoreSpec("accuracy", 1),
