@@ -133,10 +133,10 @@ class Interface:
         self._constructor: tuple[str, ...] = ()
         self._bytecode: str = entry["bytecode"]
         for item in entry["abi"]:
-            inputs = tuple(_type_of(field) for field in item.get("inputs", ()))
+            inputs = tuple(abi.type_of(field) for field in item.get("inputs", ()))
             signature = f"{item.get('name')}({','.join(inputs)})".encode()
             if item["type"] == "function":
-                outputs = tuple(_type_of(field) for field in item["outputs"])
+                outputs = tuple(abi.type_of(field) for field in item["outputs"])
                 self.functions[item["name"]] = Function(
                     name=item["name"], selector=keccak256(signature)[:4], inputs=inputs, outputs=outputs
                 )
@@ -201,14 +201,7 @@ def _errors() -> dict[bytes, tuple[str, tuple[str, ...], tuple[str, ...]]]:
         items += [item for item in entry["abi"] if item["type"] == "error"]
     found = {}
     for item in items:
-        types = tuple(_type_of(field) for field in item["inputs"])
+        types = tuple(abi.type_of(field) for field in item["inputs"])
         selector = keccak256(f"{item['name']}({','.join(types)})".encode())[:4]
         found[selector] = (str(item["name"]), types, tuple(field["name"] for field in item["inputs"]))
     return found
-
-
-def _type_of(field: Mapping[str, Any]) -> str:
-    text = str(field["type"])
-    if not text.startswith("tuple"):
-        return text
-    return "(" + ",".join(_type_of(part) for part in field["components"]) + ")" + text[len("tuple") :]

@@ -23,8 +23,6 @@ from pot_lab.protocol.records import order_id
 from pot_lab.protocol.settlement import (
     PayoutTree,
     Settlement,
-    abi_word_address,
-    abi_word_uint,
     reward_leaf,
     rotation_digest,
     settlement_digest,
@@ -32,7 +30,16 @@ from pot_lab.protocol.settlement import (
 
 MAX_CLAIMS: Final = 150
 """Claims in one transaction: at most about 9 M gas of the 16.7 M that chains allow one transaction."""
-_PERMIT_TYPE: Final = keccak256(b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)")
+_DOMAIN: Final = {"name": "Proof of Training", "version": "1"}
+_PERMIT: Final = {
+    "Permit": [
+        {"name": "owner", "type": "address"},
+        {"name": "spender", "type": "address"},
+        {"name": "value", "type": "uint256"},
+        {"name": "nonce", "type": "uint256"},
+        {"name": "deadline", "type": "uint256"},
+    ]
+}
 _PERMIT_LIFE_S: Final = 3_600
 
 
@@ -236,6 +243,9 @@ class ChainWallet:
         Raises:
             ChainReverted: ActiveSigner, the account is in the current set.
         """
+        from eth_account import Account
+        from eth_account.messages import encode_defunct
+
         at = self.contracts.registry
         owned = keccak256(
             abi.encode(
@@ -243,8 +253,7 @@ class ChainWallet:
                 ("PoT signing key", self.contracts.chain_id, at, self._me()),
             )
         )
-        signature = key.sign(keccak256(b"\x19Ethereum Signed Message:\n32" + owned))
-        possession = signature[:64] + bytes([27 + signature[64]])
+        possession = bytes(Account.sign_message(encode_defunct(owned), key.secret).signature)
         return self._account.send("StakeRegistry", at, "setSigningKey", key.address, possession)
 
     def fund(self, grains: int) -> Receipt:
@@ -326,21 +335,24 @@ class ChainWallet:
 
     def _permit(self, spender: bytes, grains: int) -> tuple[int, int, bytes, bytes]:
         """Deadline, v, r, s of an EIP-2612 permit: `spender` may transfer exactly so many grains, once."""
+        from eth_account import Account
+
         token, read = self.contracts.token, self._account.read
         block = self._account.rpc.call("eth_getBlockByNumber", "latest", False) or {}
         deadline = max(read_quantity(block.get("timestamp")), int(time.time())) + _PERMIT_LIFE_S
-        nonce = read("PoTToken", token, "nonces", self._me())[0]
-        domain = read("PoTToken", token, "DOMAIN_SEPARATOR")[0]
-        body = keccak256(
-            _PERMIT_TYPE
-            + abi_word_address(self._me())
-            + abi_word_address(spender)
-            + b"".join(abi_word_uint(number) for number in (grains, nonce, deadline))
-        )
         if self.identity is None:
             return deadline, 0, bytes(32), bytes(32)
-        signature = self.identity.sign(keccak256(b"\x19\x01" + domain + body))
-        return deadline, 27 + signature[64], signature[:32], signature[32:64]
+        # Not the domain that the node reads from the token: a lie would have us sign for another token.
+        domain = _DOMAIN | {"chainId": self.contracts.chain_id, "verifyingContract": token}
+        message = {
+            "owner": self._me(),
+            "spender": spender,
+            "value": grains,
+            "nonce": read("PoTToken", token, "nonces", self._me())[0],
+            "deadline": deadline,
+        }
+        signed = Account.sign_typed_data(self.identity.secret, domain, _PERMIT, message)
+        return deadline, signed.v, signed.r.to_bytes(32, "big"), signed.s.to_bytes(32, "big")
 
 
 def pack_signatures(

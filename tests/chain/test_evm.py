@@ -11,8 +11,8 @@ from pot_lab.chain import abi
 from pot_lab.chain.contract import interface
 from pot_lab.chain.errors import DamagedJournal, EvmRefused, EvmReverted
 from pot_lab.chain.evm import TRANSACTION_GAS, ContractCall, EmbeddedChain
-from pot_lab.chain.transaction import ChainTransaction, created_address
-from tests.chain.world import identity
+from pot_lab.chain.transaction import ChainTransaction
+from tests.chain.world import created_address, identity
 
 FOUNDER = identity("founder")
 TOKEN = created_address(FOUNDER.address, 0)

@@ -18,7 +18,7 @@ from pot_lab.chain import abi
 from pot_lab.chain.contract import interface, read_revert
 from pot_lab.chain.errors import EvmReverted
 from pot_lab.chain.evm import TRANSACTION_GAS, ContractCall, EmbeddedChain
-from pot_lab.chain.transaction import ChainTransaction, created_address
+from pot_lab.chain.transaction import ChainTransaction
 from pot_lab.chain.wallet import pack_signatures
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity
@@ -30,7 +30,7 @@ from pot_lab.protocol.settlement import (
     settlement_digest,
     slash_leaf,
 )
-from tests.chain.world import DAY_S, POT, fields, identity
+from tests.chain.world import DAY_S, POT, created_address, fields, identity
 
 CHAIN_ID = 31_337
 FOUNDER, CLIENT, RELAYER, SLASHER = (identity(name) for name in ("founder", "client", "relayer", "slashes go here"))

@@ -73,6 +73,23 @@ def test_no_allowance_is_left_open_by_a_deposit(world: World) -> None:
         assert account.read("PoTToken", world.contracts.token, "allowance", world.client.address, spender) == (0,)
 
 
+def test_a_permit_is_for_the_networks_token_whatever_the_node_says(world: World) -> None:
+    wallet = world.wallet(world.client)
+    honest, read = wallet._account.read, []
+
+    def lying(contract: str, at: bytes, function: str, *arguments: object) -> tuple[object, ...]:
+        read.append(function)
+        if function in ("DOMAIN_SEPARATOR", "eip712Domain"):
+            raise AssertionError("the node is asked for which token is meant")
+        return honest(contract, at, function, *arguments)
+
+    wallet._account.read = lying  # type: ignore[method-assign]
+    wallet.stake(0, 150 * POT)
+    assert wallet.stake_of(world.client.address, 0).bonded_grains == 150 * POT and "nonces" in read
+    fields_, name, version, chain_id, token, *_ = honest("PoTToken", world.contracts.token, "eip712Domain")
+    assert (name, version, chain_id, token) == ("Proof of Training", "1", 31_337, world.contracts.token)
+
+
 def test_an_order_escrows_reward_fee_and_bond(world: World) -> None:
     order = world.order(reward=100 * POT, fee=7 * POT, bond=3 * POT)
     wallet = world.wallet(world.client)

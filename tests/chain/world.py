@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import rlp
+
 from pot_lab.chain.account import ChainAccount, Receipt
 from pot_lab.chain.contract import Contracts
 from pot_lab.chain.deploy import ContractSetup, deploy
@@ -33,6 +35,11 @@ DAY_S = 86_400
 def identity(name: str) -> Identity:
     """The same account every time."""
     return Identity(keccak256(name.encode()))
+
+
+def created_address(sender: bytes, nonce: int) -> bytes:
+    """Address of the contract that `sender`'s transaction number `nonce` creates."""
+    return keccak256(rlp.encode([sender, nonce]))[12:]
 
 
 def start_chain(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
