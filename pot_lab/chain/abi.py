@@ -50,7 +50,7 @@ def type_of(field: Mapping[str, Any]) -> str:
     """The canonical type of one entry of a contract's ABI; a struct is a tuple of its parts."""
     from eth_utils.abi import collapse_if_tuple
 
-    return str(collapse_if_tuple(dict(field)))  # type: ignore[arg-type]
+    return str(collapse_if_tuple(dict(field)))
 
 
 @lru_cache(maxsize=1)
@@ -70,9 +70,10 @@ def _decoder() -> ABIDecoder:
     class RawAddressDecoder(AddressDecoder):
         """An address as its 20 bytes, not as text."""
 
-        decoder_fn = staticmethod(bytes)
+        decoder_fn = staticmethod(bytes)  # type: ignore[assignment]  # the library types it as text
 
-    own = registry.copy()
+    own = registry.copy()  # type: ignore[no-untyped-call]
     own.unregister_decoder("address")
-    own.register_decoder(BaseEquals("address"), RawAddressDecoder, label="address")
+    address = BaseEquals("address")  # type: ignore[no-untyped-call]
+    own.register_decoder(address, RawAddressDecoder, label="address")
     return ABIDecoder(own)

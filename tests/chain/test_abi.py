@@ -65,7 +65,9 @@ def test_the_ledgers_words_are_those_of_the_library(number: int, account: bytes,
     assert abi_word_uint(number) == encode(["uint256"], [number])
     assert abi_word_address(account) == encode(["address"], [account])
     assert abi_word_bytes32(value) == encode(["bytes32"], [value])
-    assert decode(["uint256", "address", "bytes32"], encode(["uint256", "address", "bytes32"], [number, account, value]))
+    assert decode(
+        ["uint256", "address", "bytes32"], encode(["uint256", "address", "bytes32"], [number, account, value])
+    )
 
 
 @given(address, uint64, uint64, word)

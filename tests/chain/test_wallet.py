@@ -86,7 +86,7 @@ def test_a_permit_is_for_the_networks_token_whatever_the_node_says(world: World)
     wallet._account.read = lying  # type: ignore[method-assign]
     wallet.stake(0, 150 * POT)
     assert wallet.stake_of(world.client.address, 0).bonded_grains == 150 * POT and "nonces" in read
-    fields_, name, version, chain_id, token, *_ = honest("PoTToken", world.contracts.token, "eip712Domain")
+    _, name, version, chain_id, token, *_ = honest("PoTToken", world.contracts.token, "eip712Domain")
     assert (name, version, chain_id, token) == ("Proof of Training", "1", 31_337, world.contracts.token)
 
 
