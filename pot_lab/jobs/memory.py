@@ -68,7 +68,12 @@ class ProviderMemory(OrderMemory, kw_only=True):
 
 
 class SaltedScore(msgspec.Struct, kw_only=True):
-    """A score that a validator committed to: mid, root and salt in hex, the score, and the transcript's file."""
+    """A score that a validator commits to: mid, root and salt in hex, the score, and the transcript's file.
+
+    Attributes:
+        committed: whether the ledger has the commitment.
+        closed: whether nothing is left to submit for it: it was opened, or the ledger refused to open it.
+    """
 
     mid: str
     total: int
@@ -78,10 +83,14 @@ class SaltedScore(msgspec.Struct, kw_only=True):
     transcript: str
     salt: str
     stake_grains: int
+    committed: bool = False
+    closed: bool = False
 
 
 class ValidatorMemory(OrderMemory, kw_only=True):
-    """A validator's: its scores with their salts (None until there are any), and how far they were submitted."""
+    """A validator's: its scores with their salts (None until there are any), whether all of them were committed to and
+    whether all of those were opened.
+    """
 
     items: list[SaltedScore] | None = None
     committed: bool = False

@@ -6,20 +6,35 @@ Carries out PoT.Validate (section 2.4; Equation 2). Scores are exact, so all hon
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
+from pot_lab.crypto.canonical import Record, encode
 from pot_lab.errors import PotLabError
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import SaltedScore, ValidatorMemory
 from pot_lab.jobs.scorer import lay_out
 from pot_lab.jobs.workspace import read_results
 from pot_lab.protocol.cycle import Window
-from pot_lab.protocol.errors import Refused
-from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.errors import InsufficientStake, Refused
+from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
 from pot_lab.protocol.records import ClaimScore, ModelId, Salt, validation_commitment
-from pot_lab.protocol.transactions import CommitScores, OpenedScore, OpenScores, ScoreCommitment
+from pot_lab.protocol.transactions import (
+    MAX_ITEMS,
+    TRANSACTION_LIMIT_BYTES,
+    CommitScores,
+    OpenedScore,
+    OpenScores,
+    ScoreCommitment,
+)
 from pot_lab.protocol.views import OrderView
 
 log = logging.getLogger(__name__)
+
+PART_LIMIT_BYTES = TRANSACTION_LIMIT_BYTES - 1024
+"""What the items of one transaction may have together: order id, account, signature and their frames are the rest."""
+STAKE_RETRY_MS = 5_000
+"""How often a validator looks whether stake that an order lacks has become free."""
 
 
 class ValidatorLoop(Loop[ValidatorMemory]):
@@ -27,6 +42,10 @@ class ValidatorLoop(Loop[ValidatorMemory]):
 
     role = Role.VALIDATOR
     memory_kind = ValidatorMemory
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._lacking: dict[bytes, tuple[int, InsufficientStake]] = {}  # orders short of stake: when seen, and how
 
     def begin_new(self) -> None:
         """Begin every order that is being scored and that this validator was drawn for."""
@@ -57,14 +76,17 @@ class ValidatorLoop(Loop[ValidatorMemory]):
             self._begin(memory, view)
         elif view.ended:
             if self.paid(view):
-                self.finish(memory, "scored" if memory.opened else "did not score")
+                self._lacking.pop(memory.id, None)
+                scored = memory.opened and any(item.committed for item in memory.items or [])
+                self.finish(memory, "scored" if scored else "did not score")
         elif view.window is Window.SCORE and not memory.committed:
             if not self.job_is_lost(memory):
                 self._commit(memory, view)
-        elif view.window is Window.OPEN_SCORES and memory.committed and not memory.opened:
-            self._open(memory)
+        elif view.window is Window.OPEN_SCORES and memory.items and not memory.opened:
+            self._open(memory, view)
 
     def _commit(self, memory: ValidatorMemory, view: OrderView) -> None:
+        """Commit to what the free stake covers; the rest follows when other orders have given stake back."""
         results = read_results(self.order_folder(memory.id))
         if results is None:
             return
@@ -84,13 +106,53 @@ class ValidatorLoop(Loop[ValidatorMemory]):
                 for result in results
             ]
             self.memories.write(memory)  # salts are on disk before the commitments leave
-        done = {v.mid for v in view.validations if v.validator == self.identity.address}
-        items = [item for item in memory.items if bytes.fromhex(item.mid) not in done]
-        if items:
-            self.client.submit(CommitScores(memory.id, tuple(self._commitment(memory, item) for item in items)))
-            log.info("event=scores_committed order=%s models=%d", memory.order_id[:12], len(items))
+        known = {v.mid.hex() for v in view.validations if v.validator == self.identity.address}
+        for item in memory.items:
+            item.committed = item.committed or item.mid in known
+        items = [item for item in memory.items if not item.committed]
+        if memory.id in self._lacking:
+            seen_ms, error = self._lacking[memory.id]
+            if 0 <= self.clock_ms() - seen_ms < STAKE_RETRY_MS:
+                raise error
+        covered = items[: self._covered(memory, view, items)]
+        for part in parts_of([(self._commitment(memory, item), item) for item in covered]):
+            self.client.submit(CommitScores(memory.id, tuple(commitment for commitment, _ in part)))
+            for _, item in part:
+                item.committed = True
+            self.memories.write(memory)
+            log.info("event=scores_committed order=%s models=%d", memory.order_id[:12], len(part))
+        if len(covered) < len(items):
+            error = InsufficientStake(
+                "the free stake as a validator does not cover a commitment to every model of the order",
+                seen=f"{len(memory.items) - len(items) + len(covered)} of {len(memory.items)} models",
+                wanted=f"{items[0].stake_grains / GRAINS_PER_POT:g} POT of free stake for each model",
+            )
+            self._lacking[memory.id] = self.clock_ms(), error
+            raise error
+        self._lacking.pop(memory.id, None)
         memory.committed = True
         self.memories.write(memory)
+
+    def _covered(self, memory: ValidatorMemory, view: OrderView, items: list[SaltedScore]) -> int:
+        """How many of these scores the free stake covers, once what better paid orders will need is left aside.
+
+        Otherwise a cheap order with many models takes the stake that a well paid one needs a moment later.
+        """
+        if not items:
+            return 0
+        account = self.client.account(self.identity.address)
+        free = next((max(0, s.bonded_grains - s.locked_grains) for s in account.stakes if s.role == self.role), 0)
+        stake = max(1, max(item.stake_grains for item in items))
+        mine = _worth(view, self._assigned(view)), memory.id
+        for other in self.memories.active():
+            seen = None if other.id == memory.id or other.committed else self.feed.view(other.id)
+            if seen is None or seen.window is not Window.SCORE or (_worth(seen, self._assigned(seen)), other.id) < mine:
+                continue
+            free -= stake * (self._assigned(seen) - sum(item.committed for item in other.items or []))
+        return max(0, free) // stake
+
+    def _assigned(self, view: OrderView) -> int:
+        return sum(self.identity.address in claim.assigned for claim in view.claims)
 
     def _commitment(self, memory: ValidatorMemory, item: SaltedScore) -> ScoreCommitment:
         mid, salt = ModelId(bytes.fromhex(item.mid)), Salt(bytes.fromhex(item.salt))
@@ -101,27 +163,85 @@ class ValidatorLoop(Loop[ValidatorMemory]):
         )
         return ScoreCommitment(mid, commitment)
 
-    def _open(self, memory: ValidatorMemory) -> None:
-        folder, opened = self.order_folder(memory.id), []
+    def _open(self, memory: ValidatorMemory, view: OrderView) -> None:
+        """Open every score that the ledger has a commitment to; one that is refused keeps no other from being opened.
+
+        Raises:
+            LinkDead, StoreFull, ...: a transcript could not be stored; what can be opened was opened before.
+        """
+        mine = {v.mid.hex(): v for v in view.validations if v.validator == self.identity.address}
+        ready: list[tuple[OpenedScore, SaltedScore]] = []
+        failure: PotLabError | None = None
         for item in memory.items or []:
-            mid, salt = ModelId(bytes.fromhex(item.mid)), Salt(bytes.fromhex(item.salt))
-            root = bytes.fromhex(item.root)
-            transcript = self.store.put((folder / item.transcript).read_bytes())
-            score = ClaimScore(item.total, item.count, item.valid)
-            opened.append(
-                OpenedScore(
-                    mid=mid,
-                    score=score,
-                    transcript_root=root,
-                    transcript=transcript,
-                    stake_grains=item.stake_grains,
-                    salt=salt,
-                )
-            )
-        try:
-            self.client.submit(OpenScores(memory.id, tuple(opened)))
-            log.info("event=scores_opened order=%s models=%d", memory.order_id[:12], len(opened))
-        except Refused as error:
-            log.warning("event=scores_refused order=%s reason=%r", memory.order_id[:12], str(error))
-        memory.opened = True
+            item.committed = item.mid in mine
+            if not item.committed or mine[item.mid].score is not None:
+                item.closed = True
+            if item.closed:
+                continue
+            try:
+                ready.append((self._opened(memory, item), item))
+            except PotLabError as error:  # of the store: the other scores are opened all the same
+                failure = error
+        for part in parts_of(ready):
+            self._open_part(memory, part)
+        memory.opened = all(item.closed for item in memory.items or [])
         self.memories.write(memory)
+        if failure is not None:
+            raise failure
+
+    def _opened(self, memory: ValidatorMemory, item: SaltedScore) -> OpenedScore:
+        return OpenedScore(
+            mid=ModelId(bytes.fromhex(item.mid)),
+            score=ClaimScore(item.total, item.count, item.valid),
+            transcript_root=bytes.fromhex(item.root),
+            transcript=self.store.put((self.order_folder(memory.id) / item.transcript).read_bytes()),
+            stake_grains=item.stake_grains,
+            salt=Salt(bytes.fromhex(item.salt)),
+        )
+
+    def _open_part(self, memory: ValidatorMemory, part: list[tuple[OpenedScore, SaltedScore]]) -> None:
+        """Open these scores in one transaction; if it is refused, each in its own."""
+        try:
+            self.client.submit(OpenScores(memory.id, tuple(opened for opened, _ in part)))
+            log.info("event=scores_opened order=%s models=%d", memory.order_id[:12], len(part))
+        except Refused as error:
+            if len(part) > 1:
+                for one in part:
+                    self._open_part(memory, [one])
+                return
+            log.warning(
+                "event=scores_refused order=%s model=%s reason=%r",
+                memory.order_id[:12],
+                part[0][1].mid[:12],
+                str(error),
+            )
+        for _, item in part:
+            item.closed = True
+        self.memories.write(memory)
+
+
+def _worth(view: OrderView, models: int) -> float:
+    """What an order pays for each model that it has scored, in grains."""
+    return view.order.reward_grains / max(1, models)
+
+
+Item = TypeVar("Item", bound=Record)
+
+
+def parts_of(
+    items: Sequence[tuple[Item, SaltedScore]], limit_bytes: int = PART_LIMIT_BYTES
+) -> Iterator[list[tuple[Item, SaltedScore]]]:
+    """Scores in their order, in parts whose encoded items stay within `limit_bytes` together, so that each part fits
+    one transaction.
+    """
+    part: list[tuple[Item, SaltedScore]] = []
+    size_bytes = 0
+    for item in items:
+        item_bytes = len(encode(item[0]))
+        if part and (size_bytes + item_bytes > limit_bytes or len(part) == MAX_ITEMS):
+            yield part
+            part, size_bytes = [], 0
+        part.append(item)
+        size_bytes += item_bytes
+    if part:
+        yield part

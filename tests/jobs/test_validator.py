@@ -196,7 +196,8 @@ def test_salts_are_on_disk_before_commitments_leave_and_are_used_again(
     bench.client.failing_submit = None
     bench.again().step()
     (commit,) = bench.of(CommitScores)
-    assert len(commit.items) == 2 and bench.memory(order_id)["items"] == kept["items"]
+    assert len(commit.items) == 2
+    assert [{**item, "committed": False} for item in bench.memory(order_id)["items"]] == kept["items"]
 
 
 def test_what_the_ledger_has_already_is_not_committed_again(bench: Bench, to_scores: Callable[[], bytes]) -> None:
@@ -314,7 +315,7 @@ def test_an_order_that_left_its_score_window_meanwhile_is_not_begun(
     assert not bench.runner.jobs and not bench.loop.has_begun(order_id)
 
 
-def test_refused_openings_are_not_repeated(
+def test_a_refused_opening_keeps_no_other_score_closed_and_is_not_repeated(
     bench: Bench, to_scores: Callable[[], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     order_id = to_scores()
@@ -325,8 +326,11 @@ def test_refused_openings_are_not_repeated(
     bench.loop.memories.active()[0].items[0].salt = bytes(32).hex()
     bench.loop.step()
     bench.loop.step()
-    assert len(bench.of(OpenScores)) == 1
-    assert f"event=scores_refused order={order_id.hex()[:12]} reason=" in caplog.text
+    assert [len(body.items) for body in bench.of(OpenScores)] == [2, 1, 1]  # together, then each alone
+    mine = [v for v in bench.client.order(order_id).validations if v.validator == ME.address]
+    assert sorted(v.score is not None for v in mine) == [False, True]
+    assert bench.memory(order_id)["opened"]
+    assert f"event=scores_refused order={order_id.hex()[:12]} model=" in caplog.text
 
 
 def test_a_verifier_names_every_validation_that_differs(
