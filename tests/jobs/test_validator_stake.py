@@ -115,7 +115,7 @@ def test_more_models_than_one_transaction_holds_are_committed_to_and_opened(
     assert len(bench.of(OpenScores)) == 2 and sum(len(body.items) for body in bench.of(OpenScores)) == 250
     assert max(sizes) <= TRANSACTION_LIMIT_BYTES
     whole = OpenScores(order_id, tuple(item for body in bench.of(OpenScores) for item in body.items))
-    with pytest.raises(PotLabError, match="limit"):  # without the split
+    with pytest.raises(PotLabError, match="too large"):  # without the split
         open_transaction(sign(crowd.market.network_id, whole, bench.loop.identity, 1), crowd.market.network_id)
 
 
