@@ -1,6 +1,6 @@
 """The extension's two endpoints: the snapshot over REST, and a websocket that follows it.
 
-Both require the server's token or cookie; neither accepts input. A websocket and not server-sent events, since those
+Both require the server's token or cookie and the authorizer's leave to read `pot_lab`; neither accepts input. A websocket and not server-sent events, since those
 would hold one of the browser's six connections for each tab.
 """
 
@@ -43,8 +43,9 @@ class StreamHandler(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, Jup
     _pump: asyncio.Task[None] | None = None
 
     @ws_authenticated
+    @authorized
     async def get(self, *args: Any, **kwargs: Any) -> None:
-        """Upgrade to a websocket, for an authenticated user."""
+        """Upgrade to a websocket, for a user who is logged in and whom the server's authorizer lets read."""
         await super().get(*args, **kwargs)
 
     def open(self, *args: Any, **kwargs: Any) -> None:

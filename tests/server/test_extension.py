@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tornado.httpclient
+from jupyter_server.auth import Authorizer
 
 from pot_lab.errors import PotLabError
 from pot_lab.server.feed import NetworkFeed
@@ -102,6 +103,31 @@ async def test_nobody_follows_without_the_token(feed, http_server_client, jp_bas
     with pytest.raises(tornado.httpclient.HTTPClientError) as refused:
         await tornado.websocket.websocket_connect(url)
     assert refused.value.code == 403
+
+
+class DenyingAuthorizer(Authorizer):
+    """Lets everybody do everything but look at this extension."""
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        return resource != "pot_lab"
+
+
+@pytest.mark.parametrize("path", ["snapshot", "stream"])
+async def test_a_user_whom_the_authorizer_denies_it_sees_nothing_on_any_route(
+    path: str, feed, jp_serverapp, jp_fetch, jp_ws_fetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(jp_serverapp.web_app.settings, "authorizer", DenyingAuthorizer(parent=jp_serverapp))
+    with pytest.raises(tornado.httpclient.HTTPClientError) as refused:
+        await (jp_fetch if path == "snapshot" else jp_ws_fetch)("pot-lab", path)
+    assert refused.value.code == 403
+
+
+async def test_every_route_asks_the_authorizer(jp_serverapp) -> None:
+    from pot_lab.server import handlers
+
+    shown = [one for one in vars(handlers).values() if isinstance(one, type) and hasattr(one, "auth_resource")]
+    own = [one for one in shown if one.__module__ == handlers.__name__]
+    assert {one.auth_resource for one in own} == {"pot_lab"} and len(own) == 2
 
 
 async def test_a_follower_gets_the_snapshot_and_then_every_change(feed, source, jp_ws_fetch) -> None:
