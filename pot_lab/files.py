@@ -99,6 +99,21 @@ def _sync_folder(folder: int) -> None:
             raise
 
 
+def make_private_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, for this account alone (mode 0700).
+
+    A folder that is there already loses what others may do with it; those above it stay as they are. Raises OSError.
+    """
+    for parent in reversed(path.parents):
+        if not parent.exists():
+            with contextlib.suppress(FileExistsError):  # another process made it
+                parent.mkdir(mode=0o700)
+    path.mkdir(mode=0o700, exist_ok=True)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        path.chmod(mode & 0o700)
+
+
 def try_lock(descriptor: int) -> bool:
     """Take the exclusive lock on an open file; False, at once, when another descriptor has it."""
     try:

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from pot_lab.files import replace_durably
+from pot_lab.files import make_private_folder, replace_durably
 from pot_lab.protocol.records import OrderId
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,8 @@ class Memories(Generic[M]):
 
     def __init__(self, folder: Path, kind: type[M]) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder.parent)  # salts, models that are not revealed yet, opened test data
+        make_private_folder(folder)
         self._active: dict[bytes, M] = {}
         self._known: set[str] = set()
         for path in folder.glob(f"*/{FILE_NAME}"):
@@ -162,7 +163,7 @@ class Memories(Generic[M]):
     def write(self, memory: M) -> None:
         """Keep a memory; on return it survives a power cut. Raises OSError."""
         folder = self.order_folder(memory.id)
-        folder.mkdir(exist_ok=True)
+        make_private_folder(folder)
         replace_durably(folder / FILE_NAME, msgspec.json.format(msgspec.json.encode(memory), indent=1), mode=0o600)
         self._known.add(folder.name)
         if memory.finished:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -20,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pot_lab.files import make_private_folder, replace_durably
 from pot_lab.jobs import registry
 from pot_lab.jobs.errors import BadJobParameters, JobDone, JobExists, JobRunning, NotebookUnusable
 from pot_lab.jobs.registry import Job, write_json
@@ -64,8 +66,9 @@ class JobRunner:
             parameters: JSON values by Python name.
             kind: what the job is for, as in `provider`.
             job_id: a name for it, else one is made from kind and time.
-            env: more environment variables for the notebook, also when it is resumed. They are written to the job's
-                folder, so they must not be secret. The notebook starts in its folder, which `POT_LAB_JOB_DIR` names.
+            env: more environment variables for the notebook, also when it is resumed, beside those of this process that
+                hold no secret (`without_secrets`). They are written to the job's folder, so they must not be secret.
+                The notebook starts in its folder, which `POT_LAB_JOB_DIR` names.
 
         Raises:
             BadJobParameters, NotebookUnusable: the parameters or the notebook cannot be run; nothing was made.
@@ -80,7 +83,7 @@ class JobRunner:
         if not registry.is_job_id(job_id):
             raise BadJobParameters("a job's id must be a plain file name", seen=job_id)
         directory = self.home / "jobs" / job_id
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(directory.parent)
         try:
             directory.mkdir(mode=0o700)
         except FileExistsError as error:
@@ -89,7 +92,7 @@ class JobRunner:
             lock = registry.take_lock(directory)
             if lock is None:  # another process has resumed it before it was started
                 raise JobRunning("another process holds the new job's lock", seen=job_id)
-            (directory / "input.ipynb").write_bytes(source)
+            replace_durably(directory / "input.ipynb", source, mode=0o600)
             write_json(
                 directory / "job.json",
                 {
@@ -139,7 +142,9 @@ class JobRunner:
         try:
             write_json(directory / "state.json", record)
             environment = {
-                **os.environ,
+                **without_secrets(os.environ),
+                "PYTHONUTF8": "1",
+                "PYTHONIOENCODING": "utf-8",  # else a print may fail under the locale of whoever started the miner
                 "POT_LAB_HOME": str(self.home),
                 **spec["env"],
                 "POT_LAB_JOB_DIR": str(directory.resolve()),
@@ -147,10 +152,11 @@ class JobRunner:
             }
             # Blocked signals stay blocked in the new process until it is ready for them, so its start loses no cancel.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-            with open(directory / "log.txt", "ab") as log:
+            with open(os.open(directory / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
                 process = subprocess.Popen(
                     [
                         sys.executable,
+                        "-P",  # a file in the working folder must not stand for a module
                         "-m",
                         "pot_lab.jobs.run_notebook",
                         str(directory.resolve()),
@@ -163,6 +169,7 @@ class JobRunner:
                     env=environment,
                     pass_fds=(lock,),
                     start_new_session=True,
+                    umask=0o077,
                 )
             write_json(directory / "pid", process.pid)
         finally:
@@ -171,6 +178,29 @@ class JobRunner:
             os.close(lock)  # the child's copy keeps it
         threading.Thread(target=process.wait, name="pot-lab-job-reaper", daemon=True).start()
         return Job(directory)
+
+
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|SECRETS?|TOKENS?|MNEMONIC|SEED_PHRASE|CREDENTIALS?|PRIVATE_?KEY"
+    r"|API_?KEY|ACCESS_?KEY|SIGNING_?KEY|KEYSTORE)(?:_|$)",
+    re.IGNORECASE,
+)
+_USER_INFO = re.compile(r"://[^/\s@]*:[^/\s@]*@")
+_NOT_SECRET = frozenset({"PWD", "OLDPWD"})
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that a notebook may see: none whose name is that of a secret, none that holds an address with a
+    password.
+
+    >>> without_secrets({"POT_LAB_PASSWORD": "pw", "https_proxy": "http://me:pw@proxy", "PWD": "/", "LANG": "C"})
+    {'PWD': '/', 'LANG': 'C'}
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _NOT_SECRET or not (_SECRET_NAME.search(name) or _USER_INFO.search(value))
+    }
 
 
 def _checked_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class VerifierLoop(Loop[VerifierMemory]):
         if memory.report is None:
             memory.report = compare(view, results)
             text = msgspec.json.format(msgspec.json.encode(memory.report), indent=1)
-            replace_durably(self.order_folder(memory.id) / "report.json", text)
+            replace_durably(self.order_folder(memory.id) / "report.json", text, mode=0o600)
             self.memories.write(memory)
             log.log(
                 logging.WARNING if memory.report.differing else logging.INFO,

@@ -16,6 +16,7 @@ trains or scores. So a miner's own recipe needs these few calls only, and a mist
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Annotated, Any
 import msgspec
 
 from pot_lab.errors import PotLabError
-from pot_lab.files import replace_durably
+from pot_lab.files import make_private_folder, replace_durably
 
 
 class BadWorkspace(PotLabError):
@@ -105,9 +106,10 @@ class Workspace:
         """
         for name, data in files.items():
             path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_durably(path, data)
-        replace_durably(folder / "order.json", json.dumps(order, indent=1).encode())
+            make_private_folder(path.parent)
+            replace_durably(path, data, mode=0o600)
+        make_private_folder(folder)
+        replace_durably(folder / "order.json", json.dumps(order, indent=1).encode(), mode=0o600)
         return cls(folder)
 
     def read(self, name: str) -> bytes:
@@ -150,7 +152,7 @@ class TrainingTask(Workspace):
     def checkpoints(self) -> Path:
         """A folder that a resumed job finds as its predecessor left it."""
         folder = self.folder / "checkpoints"
-        folder.mkdir(exist_ok=True)
+        make_private_folder(folder)
         return folder
 
     def submit(self, weights: bytes, validation_score: float, step: int) -> None:
@@ -162,21 +164,21 @@ class TrainingTask(Workspace):
             step: the training step that the model comes from.
         """
         folder = self.folder / "models"
-        folder.mkdir(exist_ok=True)
+        make_private_folder(folder)
         name = f"{len(list(folder.glob('*.safetensors'))) + 1:05d}.safetensors"
-        replace_durably(folder / name, weights)
+        replace_durably(folder / name, weights, mode=0o600)
         line = {
             "file": name,
             "validation_score": float(validation_score),
             "step": int(step),
             "time_ms": time.time_ns() // 1_000_000,
         }
-        with open(self.folder / "submitted.jsonl", "a") as log:
+        with open(os.open(self.folder / "submitted.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as log:
             log.write(json.dumps(line) + "\n")
 
     def record_evidence(self, evidence: dict[str, Any]) -> None:
         """Keep what the model was trained with: device, precision, versions, seeds, time."""
-        replace_durably(self.folder / "evidence.json", json.dumps(evidence, indent=1, default=str).encode())
+        replace_durably(self.folder / "evidence.json", json.dumps(evidence, indent=1, default=str).encode(), mode=0o600)
 
 
 class ScoringTask(Workspace):
@@ -214,7 +216,7 @@ class ScoringTask(Workspace):
         function, graph = self.order["score"], load_graph(self.graph)
         data.check(graph, function)  # what is wrong here is the client's fault, not a model's
         mids, results = self.order["models"], []
-        (self.folder / "transcripts").mkdir(exist_ok=True)
+        make_private_folder(self.folder / "transcripts")
         for done, mid in enumerate(mids, 1):
             try:
                 exact, error = exact_model(graph, self.read(f"models/{mid}.safetensors")), None
@@ -222,7 +224,7 @@ class ScoringTask(Workspace):
             except PotLabError as failure:
                 scored, error = unusable_score(function, data.examples), str(failure)
             name = f"transcripts/{mid}.bin"
-            replace_durably(self.folder / name, scored.transcript.data)
+            replace_durably(self.folder / name, scored.transcript.data, mode=0o600)
             result: dict[str, Any] = msgspec.to_builtins(
                 ScoringResult(
                     mid=mid,
@@ -237,5 +239,5 @@ class ScoringTask(Workspace):
             results.append(result)
             if on_scored:
                 on_scored(done, len(mids), result)
-        replace_durably(self.folder / "results.json", json.dumps(results, indent=1).encode())
+        replace_durably(self.folder / "results.json", json.dumps(results, indent=1).encode(), mode=0o600)
         return results

@@ -1,7 +1,7 @@
 """The extension's two endpoints: the snapshot over REST, and a websocket that follows it.
 
-Both require the server's token or cookie and the authorizer's leave to read `pot_lab`; neither accepts input. A websocket and not server-sent events, since those
-would hold one of the browser's six connections for each tab.
+Both require the server's token or cookie and the authorizer's leave to read `pot_lab`; neither accepts input. A
+websocket and not server-sent events, since those would hold one of the browser's six connections for each tab.
 """
 
 from __future__ import annotations

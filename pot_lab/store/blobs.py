@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
-from pot_lab.files import move_durably, replace_durably, try_lock
+from pot_lab.files import make_private_folder, move_durably, replace_durably, try_lock
 from pot_lab.store.addresses import HTTP_SCHEMES, local_path, scheme_of, store_address
 from pot_lab.store.errors import LinkDead, TooBig, TooSlow, WrongHash
 from pot_lab.store.transport import BlobSource, FileSource, Interrupted, filesystem, raise_if_full
@@ -166,14 +166,14 @@ def _fetch(
 
 
 def _fetch_cached(link: Link, folder: Path, deadline: float, credentials: str | None) -> bytes:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     final, part = folder / link.digest.hex(), folder / f".{link.digest.hex()}.part"
     while True:
         if final.is_file() and final.stat().st_size == link.size_bytes:
             data = final.read_bytes()
             if hashlib.sha256(data).digest() == link.digest:
                 return data
-        with open(part, "a+b") as file:
+        with open(part, "a+b", opener=_privately) as file:
             if not try_lock(file.fileno()):  # another process downloads this very blob: do not mix the two
                 with tempfile.SpooledTemporaryFile(max_size=link.size_bytes + 1) as memory:
                     return _download(link, memory, deadline, credentials)
@@ -187,6 +187,10 @@ def _fetch_cached(link: Link, folder: Path, deadline: float, credentials: str | 
             file.flush()
             move_durably(part, final)
             return data
+
+
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:

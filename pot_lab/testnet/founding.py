@@ -12,6 +12,7 @@ from typing import Any
 from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
 from pot_lab.crypto.sealed_box import SealingKey
+from pot_lab.files import make_private_folder
 from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, CURVE_FILE, PASSWORD_FILE, SEALING_FILE, AggregatorKeys
 from pot_lab.network.config import ChainConfig, NetworkConfig
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
@@ -163,6 +164,8 @@ def make_keys(folder: Path, plan: NetworkPlan) -> Founding:
     Raises:
         BadParameter: a ledger parameter of the plan is unknown or out of range.
     """
+    for private in ("aggregators", "accounts"):
+        make_private_folder(folder / private)
     aggregators = [_make_aggregator(folder / "aggregators" / str(index) / "keys") for index in range(plan.aggregators)]
     accounts = {name: _make_account(folder / "accounts" / name) for name in plan.account_names()}
     treasury = _make_account(folder / "accounts" / "treasury")

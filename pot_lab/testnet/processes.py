@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from pot_lab.files import replace_durably
+from pot_lab.files import make_private_folder, replace_durably
 from pot_lab.testnet.errors import TestnetFailed
 
 RECORD_FILE = "testnet.json"
@@ -103,7 +103,7 @@ class ProcessTable:
 
     def start(self, name: str, module: str, arguments: Sequence[str]) -> None:
         """Start `python -m module arguments` detached from this process; its output is appended to its log."""
-        self._log(name).parent.mkdir(exist_ok=True)
+        make_private_folder(self._log(name).parent)
         with uninterrupted(), self._log(name).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],

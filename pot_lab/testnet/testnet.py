@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pot_lab import home
 from pot_lab.crypto.identity import format_address
 from pot_lab.errors import PotLabError
-from pot_lab.files import FileLocked, locked
+from pot_lab.files import FileLocked, locked, make_private_folder
 from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, load_account
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.loopback import LOOPBACK
@@ -250,7 +250,7 @@ class Testnet:
     # --- parts --------------------------------------------------------------------------------------------------
     def _start_servers(self, ether: list[bytes]) -> tuple[str, str]:
         chain, blobs = self.folder / "chain", self.folder / "blobs"
-        chain.mkdir(exist_ok=True)
+        make_private_folder(chain)
         accounts = ["--accounts", *map(format_address, ether)] if ether else []
         self._table.start_server("chain", "pot_lab.chain.embedded", ["--journal", str(chain / "journal"), *accounts])
         self._table.start_server("store", "pot_lab.store.server", ["--root", str(blobs)])
