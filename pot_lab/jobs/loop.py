@@ -83,6 +83,10 @@ class Loop(Generic[M]):
 
     role: Role
     memory_kind: type[M]
+    windows: tuple[Window, ...] = ()
+    """In which windows this role looks for orders."""
+    drawn: bool = False
+    """Whether it looks only at orders that its account was drawn for."""
 
     def __init__(
         self,
@@ -109,7 +113,8 @@ class Loop(Generic[M]):
         folder = home / "work" / f"{role}-{account}-{client.network_id.hex()[:12]}"
         self.memories = Memories(folder, self.memory_kind)
         self.jobs = RecipeJobs(runner, notebook, role, f"{role}-{account[:6]}", settings or {})
-        self.feed = OrderFeed(client, lambda: clock_ms() / 1000)
+        assigned = self.identity.address if self.drawn else b""
+        self.feed = OrderFeed(client, lambda: clock_ms() / 1000, windows=self.windows, assigned=assigned)
         self.earnings = Earnings(self.identity.address, client.account, make_claimer, clock_ms)
         self._warnings: dict[bytes, str] = {}
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.protocol.state import Event
 from pot_lab.protocol.views import OrderSummary, OrderView
@@ -35,8 +36,8 @@ class OrderReader(Protocol):
     def order(self, order_id: bytes) -> OrderView:
         """One order; raises UnknownOrder."""
 
-    def orders(self, limit: int = 100) -> list[OrderSummary]:
-        """Orders, newest first."""
+    def orders_in(self, windows: tuple[Window, ...], assigned: bytes = b"") -> list[OrderSummary]:
+        """All orders in these windows; only those that an account was drawn for, if one is given."""
 
     def fetch_orders(self, limit: int = 100) -> list[OrderView]:
         """Open orders, best paid first."""
@@ -50,20 +51,30 @@ class OrderFeed:
 
     Args:
         client: reads the ledger.
+        windows: which orders `summaries` lists: those in one of these windows.
+        assigned: only those that this account was drawn for; empty for all.
         clock_s: a clock, in seconds.
 
     `refresh` begins a step: until the next one, all answers are of one moment at the latest.
     """
 
-    def __init__(self, client: OrderReader, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        client: OrderReader,
+        clock_s: Callable[[], float] = time.monotonic,
+        *,
+        windows: tuple[Window, ...] = (),
+        assigned: bytes = b"",
+    ) -> None:
         self._client = client
+        self._windows, self._assigned = windows, assigned
         self._clock_s = clock_s
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._changed_s: dict[bytes, float] = {}  # when each order's last event came
         self._views: dict[bytes, OrderView] = {}
         self._summaries: list[OrderSummary] | None = None
-        self._open: list[OrderView] | None = None
+        self._open: tuple[int, list[OrderView]] | None = None  # with how many were asked for
         self._refreshed_s = clock_s()
 
     def follow(self) -> EventSubscription:
@@ -108,16 +119,16 @@ class OrderFeed:
         return self._views[order_id]
 
     def summaries(self) -> list[OrderSummary]:
-        """The newest orders, one line each."""
+        """The orders in this feed's windows, one line each."""
         if self._summaries is None:
-            self._summaries = self._client.orders()
+            self._summaries = self._client.orders_in(self._windows, self._assigned)
         return self._summaries
 
     def open_orders(self, limit: int) -> list[OrderView]:
         """FetchOrders: open orders by reward per unit of training time."""
-        if self._open is None:
-            self._open = self._client.fetch_orders(limit)
-        return self._open
+        if self._open is None or self._open[0] < limit:
+            self._open = limit, self._client.fetch_orders(limit)
+        return self._open[1]
 
     def forget(self, order_id: bytes) -> None:
         """Free an order's view: nobody will ask for it again."""

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 COMMIT_MARGIN_MS = 1_500
 """The notebook stops this long before the deadline, so that its last model is committed in time."""
 MIN_COMMIT_INTERVAL_MS = 1_000
-LISTED_ORDERS = 20
+LISTED_ORDERS = (20, 500)
+"""How many open orders a provider asks for: all that a list has, if it cannot use one of the first."""
 
 
 class ProviderLoop(Loop[ProviderMemory]):
@@ -43,7 +44,14 @@ class ProviderLoop(Loop[ProviderMemory]):
             return
         if self.limit is not None and self.finished + len(active) >= self.limit:
             return
-        for view in self.feed.open_orders(LISTED_ORDERS):
+        for limit in LISTED_ORDERS:
+            orders = self.feed.open_orders(limit)
+            if self._begin_first(orders) or len(orders) < limit:
+                return
+
+    def _begin_first(self, orders: list[OrderView]) -> bool:
+        """Begin the first of these orders that can be used; returns whether one was begun, or put away as unusable."""
+        for view in orders:
             own = view.order.client == self.identity.address
             if own or self.has_begun(view.id) or view.closes_ms - self.clock_ms() < 2 * COMMIT_MARGIN_MS:
                 continue
@@ -52,7 +60,8 @@ class ProviderLoop(Loop[ProviderMemory]):
             except PotLabError as error:
                 log.warning("event=order_unusable order=%s reason=%r", view.id.hex()[:12], str(error))
                 self.finish(ProviderMemory(order_id=view.id.hex()), f"unusable: {error}")
-            return
+            return True
+        return False
 
     def _begin(self, view: OrderView) -> None:
         order = view.order

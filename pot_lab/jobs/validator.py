@@ -42,6 +42,8 @@ class ValidatorLoop(Loop[ValidatorMemory]):
 
     role = Role.VALIDATOR
     memory_kind = ValidatorMemory
+    windows = (Window.SCORE,)
+    drawn = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -50,7 +52,7 @@ class ValidatorLoop(Loop[ValidatorMemory]):
     def begin_new(self) -> None:
         """Begin every order that is being scored and that this validator was drawn for."""
         for summary in self.feed.summaries():
-            if summary.window is Window.SCORE and not self.has_begun(summary.id):
+            if not self.has_begun(summary.id):
                 view = self.feed.view(summary.id)
                 if view is not None and view.window is Window.SCORE:
                     memory = ValidatorMemory(order_id=view.id.hex())

@@ -32,13 +32,12 @@ class VerifierLoop(Loop[VerifierMemory]):
 
     role = Role.VERIFIER
     memory_kind = VerifierMemory
+    windows = (Window.SCORE, Window.OPEN_SCORES, Window.CHALLENGE)
 
     def begin_new(self) -> None:
         """Begin every order whose models and test data are there."""
         for summary in self.feed.summaries():
-            if summary.window in (Window.SCORE, Window.OPEN_SCORES, Window.CHALLENGE) and not self.has_begun(
-                summary.id
-            ):
+            if not self.has_begun(summary.id):
                 view = self.feed.view(summary.id)
                 if view is not None:
                     self._begin(view)

@@ -1,5 +1,5 @@
-"""What follows from the orders and is asked for at every batch: which deadline is next, which orders may be forgotten,
-who has how many.
+"""What follows from the orders and is asked for at every batch or query: which deadline is next, which orders may be
+forgotten, who has how many, which are in a window.
 
 Derived from the state and never part of it: `Book` builds it when a state is taken over, and whoever changes an order
 reports it, so no batch walks through all orders. It decides nothing.
@@ -7,7 +7,7 @@ reports it, so no batch walks through all orders. It decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from heapq import heappop, heappush
 
 from pot_lab.crypto.identity import Address
@@ -51,13 +51,15 @@ class _Alarms:
 
 
 class OrderIndex:
-    """Deadlines, ends of retention, and counts of `orders`, which it follows through `touch`."""
+    """Deadlines, ends of retention, windows and counts of `orders`, which it follows through `touch`."""
 
     def __init__(self, orders: Mapping[OrderId, OrderState]) -> None:
         self.deadlines = _Alarms()
         self.retention = _Alarms()
         self._held: dict[Address, set[OrderId]] = {}
         self._unfunded: set[OrderId] = set()
+        self._windows: dict[OrderId, Window] = {}
+        self._by_window: dict[Window, set[OrderId]] = {window: set() for window in Window}
         for order_id, order in orders.items():
             self.touch(order_id, order)
 
@@ -72,6 +74,10 @@ class OrderIndex:
         """
         return len(self._held.get(client, ()))
 
+    def in_window(self, window: Window) -> Set[OrderId]:
+        """The orders that are in this window."""
+        return self._by_window[window]
+
     def touch(self, order_id: OrderId, order: OrderState) -> None:
         """Take note of an order that is new or has changed its window, its money or its epoch."""
         ended = TABLE[order.window].phase is Phase.ENDED
@@ -79,6 +85,9 @@ class OrderIndex:
         self.deadlines.set(order_id, order.closes_ms or None)
         self.retention.set(order_id, forget_ms(order) if ended and not settling(order) else None)
         (self._unfunded.add if unfunded else self._unfunded.discard)(order_id)
+        self._leave_window(order_id)
+        self._windows[order_id] = order.window
+        self._by_window[order.window].add(order_id)
         if unfunded or not ended:
             self._held.setdefault(order.order.client, set()).add(order_id)
         else:
@@ -89,7 +98,13 @@ class OrderIndex:
         self.deadlines.set(order_id, None)
         self.retention.set(order_id, None)
         self._unfunded.discard(order_id)
+        self._leave_window(order_id)
         self._release(order_id, order)
+
+    def _leave_window(self, order_id: OrderId) -> None:
+        window = self._windows.pop(order_id, None)
+        if window is not None:
+            self._by_window[window].discard(order_id)
 
     def _release(self, order_id: OrderId, order: OrderState) -> None:
         held = self._held.get(order.order.client, set())

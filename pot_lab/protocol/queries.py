@@ -36,6 +36,7 @@ from pot_lab.protocol.views import (
     StakeView,
     UnknownQuery,
     ValidationView,
+    WindowsQuery,
 )
 
 MAX_LISTED = 500
@@ -143,6 +144,23 @@ def _orders(ledger: Ledger, arguments: bytes) -> bytes:
     ]
     found.sort(key=lambda item: (-item[1].put_ms, item[0]))
     return encode([_summary(order_id, state) for order_id, state in found[: min(max(asked.limit, 0), MAX_LISTED)]])
+
+
+def _orders_in(ledger: Ledger, arguments: bytes) -> bytes:
+    """Orders by window, complete over several answers, so that nobody can push one off the list."""
+    asked = decode(arguments, WindowsQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
+    orders, index = ledger.state.orders, ledger.book.index
+    found = sorted(
+        order_id
+        for window in set(asked.windows)
+        for order_id in index.in_window(window)
+        if order_id > asked.after and (not asked.assigned or _is_assigned(orders[order_id], asked.assigned))
+    )
+    return encode([_summary(each, orders[each]) for each in found[: min(max(asked.limit, 0), MAX_LISTED)]])
+
+
+def _is_assigned(state: OrderState, account: Address) -> bool:
+    return any(account in claim.assigned for claim in state.claims.values())
 
 
 def _fetch_orders(ledger: Ledger, arguments: bytes) -> bytes:
@@ -299,6 +317,7 @@ def _header(ledger: Ledger, arguments: bytes) -> bytes:
 _QUERIES: dict[str, Callable[[Ledger, bytes], bytes]] = {
     "order": _order,
     "orders": _orders,
+    "orders_in": _orders_in,
     "fetch_orders": _fetch_orders,
     "account": _account,
     "epoch": _epoch,

@@ -246,6 +246,18 @@ class OrdersQuery(Record, frozen=True):
     client: Address = Address(b"")
 
 
+class WindowsQuery(Record, frozen=True, kw_only=True):
+    """Arguments of `orders_in`: the orders that are in one of these windows, by id, from the one after `after` on.
+
+    With `assigned`, only those with a revealed model that this account was drawn for.
+    """
+
+    windows: tuple[Window, ...]
+    assigned: Address = Address(b"")
+    after: OrderId = OrderId(b"")
+    limit: int = 500
+
+
 class AccountQuery(Record, frozen=True):
     """Arguments of `account`."""
 

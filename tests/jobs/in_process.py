@@ -10,11 +10,12 @@ import msgspec
 
 from pot_lab.crypto.canonical import Record, decode, encode, sha256
 from pot_lab.crypto.cipher import encrypt
-from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.identity import Address, Identity
 from pot_lab.jobs.errors import JobExists, UnknownJob
 from pot_lab.jobs.registry import JobState
 from pot_lab.network.client.ledger import refusal
 from pot_lab.protocol import views
+from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.queries import query
 from pot_lab.protocol.records import OrderRecord
 from pot_lab.protocol.state import Event
@@ -104,8 +105,9 @@ class InProcessClient:
     def order(self, order_id: bytes) -> views.OrderView:
         return self._ask("order", views.OrderQuery(order_id), views.OrderView)
 
-    def orders(self, limit: int = 100) -> list[views.OrderSummary]:
-        return self._ask("orders", views.OrdersQuery(limit, b""), list[views.OrderSummary])
+    def orders_in(self, windows: tuple[Window, ...], assigned: bytes = b"") -> list[views.OrderSummary]:
+        query = views.WindowsQuery(windows=windows, assigned=Address(assigned))
+        return self._ask("orders_in", query, list[views.OrderSummary])
 
     def fetch_orders(self, limit: int = 100) -> list[views.OrderView]:
         return self._ask("fetch_orders", views.OrdersQuery(limit), list[views.OrderView])

@@ -34,7 +34,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def feed(client: InProcessClient, clock: Clock) -> OrderFeed:
-    feed = OrderFeed(client, clock)
+    feed = OrderFeed(client, clock, windows=tuple(Window))
     feed.follow()
     return feed
 
@@ -73,7 +73,7 @@ def test_only_the_order_that_changed_is_read_again(
     client.read.clear()
     assert market.claim(changed, PROVIDERS[1], "model").accepted
     read_all(feed, changed, other)
-    assert sorted(client.read) == ["fetch_orders", "order", "orders"]
+    assert sorted(client.read) == ["fetch_orders", "order", "orders_in"]
     view = feed.view(changed)
     assert view is not None and len(view.claims) == 1
 
@@ -108,7 +108,7 @@ def test_when_no_event_comes_everything_is_read_again_after_a_while(
     read_all(feed, order_id)
     view = feed.view(order_id)
     assert view is not None and view.window is Window.VOID
-    assert sorted(client.read) == ["fetch_orders", "order", "orders"]
+    assert sorted(client.read) == ["fetch_orders", "order", "orders_in"]
     clock.now_s -= 1000.0  # somebody set the clock back
     client.read.clear()
     read_all(feed, order_id)

@@ -12,7 +12,14 @@ import pytest
 
 from pot_lab.crypto.canonical import sha256
 from pot_lab.jobs.errors import NotebookUnusable
-from pot_lab.jobs.provider import COMMIT_MARGIN_MS, MIN_COMMIT_INTERVAL_MS, ProviderLoop, submitted_models
+from pot_lab.jobs.memory import ProviderMemory
+from pot_lab.jobs.provider import (
+    COMMIT_MARGIN_MS,
+    LISTED_ORDERS,
+    MIN_COMMIT_INTERVAL_MS,
+    ProviderLoop,
+    submitted_models,
+)
 from pot_lab.jobs.workspace import TrainingTask
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.records import claim_commitment, model_id
@@ -282,6 +289,17 @@ def test_an_order_without_its_data_is_put_away_and_the_next_one_begun(
     bench.loop.step()
     memory = json.loads((bench.loop.order_folder(bad) / "memory.json").read_text())
     assert memory["finished"] and memory["outcome"].startswith("unusable: there is no such blob")
+    bench.loop.step()
+    assert bench.runner.only.parameters["workspace"].endswith(good.hex()[:24])
+
+
+def test_better_paid_orders_that_cannot_be_used_hide_no_other(bench: Bench, place: Callable[..., bytes]) -> None:
+    """A list of the best paid ones may be full of orders that this provider has put away."""
+    for number in range(LISTED_ORDERS[0]):
+        bad = place(reward_grains=(30 + number) * POT)
+        memory = ProviderMemory(order_id=bad.hex(), finished=True)
+        bench.loop.memories.write(memory)
+    good = place(reward_grains=10 * POT)
     bench.loop.step()
     assert bench.runner.only.parameters["workspace"].endswith(good.hex()[:24])
 

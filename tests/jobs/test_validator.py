@@ -18,7 +18,8 @@ from pot_lab.jobs.workspace import BadWorkspace, Workspace, read_results
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ClaimScore, claim_commitment, model_id, validation_commitment
-from pot_lab.protocol.transactions import Claim, CommitScores, OpenScores, RevealModel
+from pot_lab.protocol.transactions import Claim, CommitScores, OpenScores, Put, RevealModel
+from pot_lab.protocol.views import OrdersQuery, OrderSummary
 from pot_lab.store import Store
 from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
 from tests.protocol.scenes import PROVIDERS, VALIDATORS
@@ -132,7 +133,27 @@ def test_a_stranger_to_the_order_does_not_score(
     market.stake(late, Role.VALIDATOR)
     bench = Bench(ValidatorLoop, late, market, store, tmp_path)
     bench.loop.step()
-    assert not bench.runner.jobs and bench.memory(order_id)["outcome"] == "not drawn" and bench.loop.finished == 0
+    assert not bench.runner.jobs and not bench.loop.has_begun(order_id) and bench.loop.finished == 0
+
+
+@pytest.mark.parametrize("kind", ["bench", "verifier"])
+def test_orders_of_strangers_hide_none_that_needs_scoring(
+    kind: str, to_scores: Callable[[], bytes], request: pytest.FixtureRequest
+) -> None:
+    """More unfunded orders than the list of the newest has, all newer than the one that is to be scored."""
+    one: Bench = request.getfixturevalue(kind)
+    order_id, market = to_scores(), one.market
+    market.now_ms += 10
+    seal_by_s = market.now_ms // 1000 + 100_000
+    for number in range(128):
+        stranger = key(f"nobody {number % 2}")
+        market.must(
+            stranger, Put(market.new_order(client=stranger.address, nonce=10_000 + number, seal_by_s=seal_by_s))
+        )
+    newest = one.client._ask("orders", OrdersQuery(100), list[OrderSummary])
+    assert order_id not in {summary.id for summary in newest}  # the attack, for whoever reads that list
+    one.loop.step()
+    assert one.loop.has_begun(order_id) and one.runner.only
 
 
 def test_scores_are_committed_once_and_opened_with_their_transcripts(

@@ -45,6 +45,8 @@ def every_query(world: World, order_id: bytes) -> Iterator[tuple[str, bytes]]:
         yield "orders", encode(views.OrdersQuery(limit))
         yield "orders", encode(views.OrdersQuery(limit, world.client.address))
         yield "fetch_orders", encode(views.OrdersQuery(limit))
+        yield "orders_in", encode(views.WindowsQuery(windows=tuple(Window), limit=limit))
+    yield "orders_in", encode(views.WindowsQuery(windows=(Window.SCORE,), assigned=VALIDATORS[0].address))
     yield "order", encode(views.OrderQuery(order_id))
     yield "header", encode(views.OrderQuery(order_id))
     for who in (world.client, *PROVIDERS, *VALIDATORS, key("stranger"), key("treasury"), *world.aggregators):
@@ -391,3 +393,39 @@ def test_the_seats_show_each_figure_under_its_own_name() -> None:
         )
     assert (view.quorum, view.change_pending, view.signer_set_id) == (3, False, 9)
     assert list(view.signers) == state.signers and view.next_signers == (b"\x15" * 20,)
+
+
+def ids_in(world: World, **arguments: Any) -> list[bytes]:
+    query = views.WindowsQuery(**arguments)
+    found = ask(world.ledger, "orders_in", query, list[views.OrderSummary])
+    assert isinstance(found, list)
+    return [summary.id for summary in found]
+
+
+@pytest.mark.parametrize("window", RESTING)
+def test_an_order_is_listed_in_its_window_alone(window: Window) -> None:
+    world = new_world()
+    order_id = bring_to(world, window)
+    for other in Window:
+        assert (order_id in ids_in(world, windows=(other,))) == (other is window)
+    assert ids_in(world, windows=(window, window)) == [order_id] and ids_in(world, windows=()) == []
+
+
+def test_orders_in_a_window_are_listed_completely_by_pages() -> None:
+    world = new_world()
+    ids = sorted(world.start(nonce=number)[0] for number in range(50, 57))
+    found: list[bytes] = []
+    while page := ids_in(world, windows=(Window.COMMIT,), after=found[-1] if found else b"", limit=3):
+        assert len(page) <= 3
+        found += page
+    assert found == ids
+
+
+def test_whoever_was_drawn_finds_the_order_and_nobody_else() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.SCORE)
+    drawn = {account for claim in world.order(order_id).claims.values() for account in claim.assigned}
+    for who in (*VALIDATORS, *PROVIDERS, key("stranger")):
+        listed = ids_in(world, windows=(Window.SCORE,), assigned=who.address)
+        assert listed == ([order_id] if who.address in drawn else [])
+    assert drawn

@@ -356,6 +356,7 @@ class Market(RuleBasedStateMachine):
         fresh = OrderIndex(ledger.state.orders)
         index = ledger.book.index
         assert (fresh.unfunded, fresh._held) == (index.unfunded, index._held)
+        assert all(fresh.in_window(window) == index.in_window(window) for window in Window)
         assert fresh.deadlines.next_ms() == index.deadlines.next_ms()
         assert fresh.retention.next_ms() == index.retention.next_ms()
         for role in Role:

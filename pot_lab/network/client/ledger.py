@@ -27,6 +27,7 @@ from pot_lab.network.client.streams import Subscription
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.wire_codes import error_from_wire
 from pot_lab.protocol import transactions, views
+from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import StaleNonce
 from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.state import Event
@@ -158,6 +159,17 @@ class LedgerClient:
     def orders(self, limit: int = 100, client: bytes = b"") -> list[views.OrderSummary]:
         """Orders, newest first; only those of `client` if one is given."""
         return self.ask("orders", views.OrdersQuery(limit, Address(client)), list[views.OrderSummary])
+
+    def orders_in(self, windows: tuple[Window, ...], assigned: bytes = b"") -> list[views.OrderSummary]:
+        """All orders in these windows, by id; only those that `assigned` was drawn for, if it is given."""
+        found: list[views.OrderSummary] = []
+        while True:
+            after = found[-1].id if found else OrderId(b"")
+            query = views.WindowsQuery(windows=windows, assigned=Address(assigned), after=after)
+            page = self.ask("orders_in", query, list[views.OrderSummary])
+            found += page
+            if len(page) < query.limit:
+                return found
 
     def fetch_orders(self, limit: int = 100) -> list[views.OrderView]:
         """FetchOrders(n): open orders by reward per unit of training time."""

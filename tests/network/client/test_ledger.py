@@ -160,6 +160,7 @@ def test_views_are_those_of_the_ledger(ledger: OneLedger) -> None:
     order_id = bring_to(world, Window.COMMIT)
     assert client.order(order_id).window is Window.COMMIT
     assert [each.id for each in client.orders()] == [order_id]
+    assert [each.id for each in client.orders_in(tuple(Window))] == [order_id]
     assert [each.id for each in client.orders(client=world.client.address)] == [order_id]
     assert client.orders(client=key("nobody").address) == []
     assert [each.id for each in client.fetch_orders(5)] == [order_id]
