@@ -54,6 +54,8 @@ def heavy_after(statement: str, also: set[str]) -> set[str]:
         ("import pot_lab", {"zmq", "numpy", "IPython", "ipywidgets", "tornado", "aiohttp"}),
         ("import pot_lab.cli.main", {"numpy", "IPython", "tornado"}),
         ("import pot_lab.network", {"IPython", "tornado"}),
+        ("import pot_lab.network.aggregator.main", {"eth_abi", "eth_account", "requests", "IPython", "tornado"}),
+        ("import pot_lab.chain.wallet, pot_lab.chain.watcher", {"eth_abi", "eth_account", "requests", "websockets"}),
         ("import pot_lab.store.server", {"zmq", "numpy", "urllib3"}),
         ("import pot_lab.jobs", {"zmq", "numpy", "IPython"}),
         ("import pot_lab.server", {"zmq", "numpy"}),

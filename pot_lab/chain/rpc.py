@@ -1,31 +1,31 @@
-"""JSON-RPC to one EVM node over HTTP, with the standard library alone.
+"""JSON-RPC to a chain, through one node or several.
 
-web3.py would cost every aggregator about 40 MB of memory for the few calls made here (chain.md), so it serves as
-the tests' second opinion instead. A node is not trusted: answers are bounded in size, checked in shape and waited for
-only so long. The caller decides on retries; the one exception is a kept-alive connection that the node had closed
-meanwhile. Public nodes differ in how they say "later"; here each of their ways is `ChainBusy`.
+The way to a node is web3.py's (`nodes.py`); here is what a node's answer means. Nodes are not trusted: answers are
+checked in shape, and public nodes differ in how they say "later", each of which is `ChainBusy` here. The caller decides
+on retries. Where several nodes are named, one that does not answer is followed by the next.
 """
 
 from __future__ import annotations
 
-import base64
-import http.client
-import ipaddress
-import json
+import logging
 import re
 import threading
-import urllib.request
+from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from pot_lab.chain.contract import read_revert
 from pot_lab.chain.errors import ChainBusy, ChainRefused, ChainUnreachable
+from pot_lab.chain.nodes import MAX_ANSWER_BYTES, ChainNode, open_node
 from pot_lab.errors import Malformed
 
-MAX_ANSWER_BYTES: Final = 16 << 20
+__all__ = ["DEFAULT_TIMEOUT_S", "MAX_ANSWER_BYTES", "JsonRpc", "hex_data", "hex_quantity", "read_data", "read_quantity"]
+
+_log = logging.getLogger(__name__)
+
 DEFAULT_TIMEOUT_S: Final = 10.0
+MAX_NODES: Final = 8
+_BETWEEN: Final = re.compile(r"[\s,]+(?=[a-z]+://)")
 _REVERT_CODES: Final = (3, -32000, -32015)
-_BUSY_STATUS: Final = frozenset((408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529))
 _BUSY_CODES: Final = frozenset((429, -32005, -32007, -32029, -32090, -32097))
 """Codes with which public nodes refuse for now; some mean a span of blocks as well, which `_TOO_WIDE` tells apart."""
 _BUSY: Final = re.compile(
@@ -37,177 +37,106 @@ _BUSY: Final = re.compile(
 _TOO_WIDE: Final = re.compile(
     r"\b(?:block )?range\b|\bblocks\b|\bresults?\b|\blogs\b|response (?:size|is too)|returned more than", re.I
 )
-_SHOWN_CHARACTERS: Final = 80
 
 
 class JsonRpc:
-    """One node. Safe to share between threads: calls go one after the other.
+    """A chain's node, or several of one chain. Safe to share between threads: calls go one after the other.
 
     Args:
-        url: http:// or https:// address of the node.
+        url: http://, https://, ws://, wss:// or ipc:// address of the node; several with commas or spaces between
+            them. The first that answers is asked until it does not.
         timeout_s: how long one answer may take.
     Raises:
-        Malformed: it is not an http or https address.
+        Malformed: one is no such address, or there are too many.
     """
 
     def __init__(self, url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        parts, port = _parts_of(url)
-        self._secure = parts.scheme == "https"
-        self._host, self._port = parts.hostname or "", port
-        path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
-        self._path = path + (f"?{quote(parts.query, safe='/%:@!$&()*+,;=~?')}" if parts.query else "")
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"} | _credentials(
-            parts, "Authorization"
-        )
-        self._timeout_s = timeout_s
-        self._connection: http.client.HTTPConnection | None = None
+        urls = _BETWEEN.split(url.strip())
+        if len(urls) > MAX_NODES:
+            raise Malformed("too many addresses of a chain's nodes", seen=len(urls), wanted=f"at most {MAX_NODES}")
+        self._nodes: list[ChainNode] = [open_node(each, timeout_s) for each in urls]
         self._lock = threading.Lock()
-        self._id = 0
-        # Paths of hosted nodes often hold a key: messages name the host only.
-        self.name = f"{self._host}:{port}" if port else self._host
+        self._chain: object = None
+        self._known: list[ChainNode] = []
+
+    @property
+    def name(self) -> str:
+        """The node that is asked now, for messages."""
+        return self._nodes[0].name
 
     def call(self, method: str, *parameters: Any) -> Any:
         """Call one method and return its result.
 
         Raises:
-            ChainUnreachable: no answer, or not in time.
-            ChainBusy: the node refuses for now, e.g. by a rate limit.
+            ChainUnreachable: no node answers, or not in time.
+            ChainBusy: the last node that was asked refuses for now, e.g. by a rate limit.
             ChainReverted: a contract refused, with its named error.
             ChainRefused: the node refused, or its answer is malformed.
         """
         with self._lock:
-            self._id += 1
-            request = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": list(parameters)}
-            body = self._exchange(json.dumps(request, separators=(",", ":")).encode())
-        try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise ChainRefused("the chain's node answered something else than JSON", seen=_preview(body)) from error
-        if not isinstance(answer, dict):
-            raise ChainRefused("the chain's node answered out of shape", seen=_preview(body))
-        error_ = answer.get("error")
-        if error_ is not None:
-            raise _refusal(method, error_)
-        if "result" not in answer:
-            raise ChainRefused("the chain's node answered out of shape", seen=_preview(body))
-        return answer["result"]
+            for _ in self._nodes[1:]:
+                try:
+                    return self._ask(self._nodes[0], method, parameters)
+                except ChainUnreachable as error:
+                    self._nodes.append(self._nodes.pop(0))
+                    _log.warning("event=next_chain_node reason=%r next=%s", str(error), self.name)
+            return self._ask(self._nodes[0], method, parameters)
+
+    def confirm(self, wanted: Any, read: Callable[[Any], Any], method: str, *parameters: Any) -> None:
+        """Ask the other nodes too; one that has no answer, or none yet, says nothing against it.
+
+        Args:
+            wanted: what the first node's answer came to.
+            read: what an answer comes to; None for an answer that says nothing.
+        Raises:
+            ChainRefused: a node answers otherwise.
+        """
+        with self._lock:
+            for node in self._nodes[1:]:
+                try:
+                    other = read(self._ask(node, method, parameters))
+                except (ChainUnreachable, ChainRefused):
+                    continue
+                if other is not None and other != wanted:
+                    raise ChainRefused(
+                        f"two nodes of the chain disagree on {method}",
+                        seen=f"{self.name} and {node.name}",
+                        wanted="the same from both",
+                    )
 
     def close(self) -> None:
-        """Close the connection; a later call opens a new one."""
+        """Close the connections; a later call opens new ones."""
         with self._lock:
-            self._drop()
+            for node in self._nodes:
+                node.close()
 
-    def _exchange(self, body: bytes) -> bytes:
-        for attempt in (0, 1):
-            kept_alive = self._connection is not None
-            try:
-                connection = self._connection = self._connection or self._connect()
-                connection.request("POST", self._target(), body, self._headers)
-                response = connection.getresponse()
-                data = response.read(MAX_ANSWER_BYTES + 1)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
-                self._drop()
-                if attempt == 0 and kept_alive:
-                    continue
-                raise ChainUnreachable(f"the chain's node closed the connection: {error}", seen=self.name) from error
-            except (OSError, http.client.HTTPException) as error:
-                self._drop()
-                reason = str(error) or type(error).__name__
-                raise ChainUnreachable(f"the chain's node does not answer: {reason}", seen=self.name) from error
-            except BaseException:  # Ctrl-C: half of an exchange must not meet the next call
-                self._drop()
-                raise
-            if len(data) > MAX_ANSWER_BYTES:
-                self._drop()
-                raise ChainRefused("the chain's node answered too much", wanted=f"at most {MAX_ANSWER_BYTES} bytes")
-            is_json = data.lstrip().startswith(b"{")
-            if response.status in _BUSY_STATUS and not (response.status == 500 and is_json):
-                raise ChainBusy(f"the chain's node is overloaded: HTTP {response.status}", seen=self.name)
-            if response.status in (401, 403, 407) and not is_json:
-                raise ChainRefused(
-                    f"the chain's node does not let this address in: HTTP {response.status}",
-                    seen=self.name,
-                    wanted="a valid key, or user and password, in rpc_url",
-                )
-            if response.status != 200 and not is_json:
-                raise ChainRefused(f"the chain's node answered HTTP {response.status}", seen=self.name)
-            return data
-        raise AssertionError("unreachable")
+    def _ask(self, node: ChainNode, method: str, parameters: tuple[Any, ...]) -> Any:
+        if len(self._nodes) > 1:
+            self._check_chain(node)
+        return _result(method, node.exchange(method, parameters))
 
-    def _proxy(self) -> SplitResult | None:
-        """The proxy that the environment names for this node; none for a loopback address."""
-        if _is_loopback(self._host) or urllib.request.proxy_bypass(self.name):
-            return None
-        named = urllib.request.getproxies()
-        proxy = named.get("https" if self._secure else "http") or named.get("all")
-        if not proxy:
-            return None
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        if parts.scheme != "http" or not parts.hostname:
-            raise ChainRefused("the environment names a proxy of another kind", seen=parts.scheme, wanted="http://")
-        return parts
-
-    def _target(self) -> str:
-        """What the request line names: the path, or for a plain request through a proxy the whole address."""
-        if self._secure or self._proxy() is None:
-            return self._path
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port or 80}{self._path}"
-
-    def _connect(self) -> http.client.HTTPConnection:
-        proxy = self._proxy()
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        if proxy is None:
-            return kind(self._host, self._port, timeout=self._timeout_s)
-        connection = kind(proxy.hostname or "", proxy.port or 80, timeout=self._timeout_s)
-        access = _credentials(proxy, "Proxy-Authorization")
-        if self._secure:
-            connection.set_tunnel(self._host, self._port or 443, headers=access)
-        else:
-            self._headers |= access
-        return connection
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _check_chain(self, node: ChainNode) -> None:
+        """Nodes that stand in for each other are of one chain; asked once of each."""
+        if node in self._known:
+            return
+        chain = _result("eth_chainId", node.exchange("eth_chainId", ()))
+        if self._known and chain != self._chain:
+            raise ChainRefused(
+                f"the chain's node {node.name} is on another chain than the others", seen=chain, wanted=self._chain
+            )
+        self._chain = chain
+        self._known.append(node)
 
 
-def _parts_of(url: str) -> tuple[SplitResult, int | None]:
-    """An address taken apart, and its port; Malformed if it is none."""
-    try:
-        parts = urlsplit(url.strip())
-    except ValueError as error:
-        raise Malformed("a chain's address is http://host:port or https://host", seen=url) from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Malformed("a chain's address is http://host:port or https://host", seen=url)
-    try:
-        return parts, parts.port
-    except ValueError as error:
-        raise Malformed("a chain's address has a bad port", seen=parts.netloc.rpartition("@")[2]) from error
-
-
-def _credentials(parts: SplitResult, header: str) -> dict[str, str]:
-    """The header for the user and the password of an address, if it has any."""
-    if parts.username is None:
-        return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {header: "Basic " + base64.b64encode(pair.encode()).decode()}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _preview(body: bytes) -> str:
-    """The beginning of an answer as a person can read it: a page's title, or its first printable characters."""
-    text = body[:4_096].decode("utf-8", "replace")
-    title = re.search(r"<title[^>]*>([^<]*)", text, re.I)
-    shown = " ".join((title.group(1) if title else text).split())
-    return "".join(c if c.isprintable() else "?" for c in shown)[:_SHOWN_CHARACTERS] or "nothing"
+def _result(method: str, answer: object) -> Any:
+    if not isinstance(answer, dict):
+        raise ChainRefused("the chain's node answered out of shape", seen=type(answer).__name__)
+    error = answer.get("error")
+    if error is not None:
+        raise _refusal(method, error)
+    if "result" not in answer:
+        raise ChainRefused("the chain's node answered out of shape", seen=", ".join(map(str, answer))[:80])
+    return answer["result"]
 
 
 def hex_quantity(value: int) -> str:

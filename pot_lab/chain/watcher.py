@@ -5,8 +5,8 @@ and chain"). So two watchers on two honest nodes must yield the same events in t
 event is yielded when its block has `confirmations` blocks on top: a shorter reorganisation is never seen, a longer one
 stops the watcher with a typed error, because an attestation cannot be undone.
 
-It is written on plain JSON-RPC, not on web3: our events are a few words, and in an aggregator's process this costs
-2.5 MB where web3 costs 40 (chain.md). It keeps nothing on disk; its `position` is the caller's to save.
+Where several nodes are named, all must agree on the last block that was read. A watcher keeps nothing on disk; its
+`position` is the caller's to save.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class ChainWatcher:
         last_hash = self._hash(last)
         if last_hash is None:
             return []  # behind a load balancer the next node may lag: read again later
+        self._rpc.confirm(last_hash, _hash_of, "eth_getBlockByNumber", hex_quantity(last), False)
         events = [self._read(log, first, last) for log in logs]
         events.sort(key=lambda event: (event.block, event.log_index))
         places = {(event.block, event.log_index) for event in events}
@@ -118,8 +119,7 @@ class ChainWatcher:
         return events
 
     def _hash(self, number: int) -> bytes | None:
-        block = self._rpc.call("eth_getBlockByNumber", hex_quantity(number), False)
-        return read_data(block.get("hash"), 32) if isinstance(block, dict) else None
+        return _hash_of(self._rpc.call("eth_getBlockByNumber", hex_quantity(number), False))
 
     def _read(self, log: Any, first: int, last: int) -> ChainEvent:
         try:
@@ -148,6 +148,10 @@ class ChainWatcher:
             subject=subject,
             detail=detail,
         )
+
+
+def _hash_of(block: Any) -> bytes | None:
+    return read_data(block.get("hash"), 32) if isinstance(block, dict) else None
 
 
 _Built = tuple[str, bytes, int, int, bytes, tuple[int, ...]]

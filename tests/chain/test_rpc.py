@@ -126,14 +126,22 @@ def test_user_and_password_of_an_address_are_sent_and_never_told() -> None:
 
 
 def test_a_call_that_was_interrupted_does_not_meet_the_next() -> None:
-    body = b'{"jsonrpc":"2.0","id":1,"result":"0x1"}'
-    with node(answers(body)) as url:
+    count = iter(range(1, 9))
+
+    def behave(connection: socket.socket) -> None:
+        while connection.recv(65_536):
+            body = b'{"jsonrpc":"2.0","id":1,"result":"0x%d"}' % next(count)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with node(behave) as url:
         rpc = JsonRpc(url, timeout_s=20)
-        whole, rpc._target = rpc._target, lambda: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+        [way] = rpc._nodes
+        whole, way._read = way._read, lambda _: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[attr-defined]
         with pytest.raises(KeyboardInterrupt):
             rpc.call("eth_chainId")
-        rpc._target = whole  # type: ignore[method-assign]
-        assert rpc._connection is None and rpc.call("eth_chainId") == "0x1"
+        way._read = whole  # type: ignore[attr-defined]
+        assert rpc.call("eth_chainId") == "0x2"
+        rpc.close()
 
 
 def test_a_page_instead_of_an_answer_is_told_by_its_title() -> None:
@@ -161,7 +169,7 @@ def test_a_proxy_of_the_environment_is_used_but_for_loopback(monkeypatch: pytest
     with node(behave) as proxy, node(answers(body)) as direct:
         monkeypatch.setenv("http_proxy", proxy.replace("//", "//me:pw@"))
         assert JsonRpc("http://chain.example/v3", timeout_s=20).call("eth_chainId") == "0x1"
-        assert heard[0].startswith(b"POST http://chain.example:80/v3 HTTP/1.1\r\n")
+        assert heard[0].startswith(b"POST http://chain.example/v3 HTTP/1.1\r\n")
         assert b"Proxy-Authorization: Basic bWU6cHc=\r\n" in heard[0]
         assert JsonRpc(direct, timeout_s=20).call("eth_chainId") == "0x1" and len(heard) == 1
 
@@ -211,7 +219,9 @@ def test_the_key_in_a_nodes_path_is_not_told() -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8545", "ws://127.0.0.1:1", "http://", "http://127.0.0.1:99999"])
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8545", "ftp://127.0.0.1:1", "ipc://", "http://", "http://127.0.0.1:99999", "http://a,b://c"]
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(Malformed):
         JsonRpc(url)
