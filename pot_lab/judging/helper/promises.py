@@ -1,0 +1,68 @@
+"""Whether opened test data and an opened model are what was promised before anybody could open them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pot_lab.errors import PotLabError
+from pot_lab.judging.helper.example import known_function
+from pot_lab.judging.helper.faults import is_fault
+from pot_lab.judging.helper.files import CopyDamaged, check_file, read_copy
+from pot_lab.judging.records import REASON_CHARACTERS, CheckModel, CheckTestData, Finding, Judgement, TensorSchema
+from pot_lab.scoring import DEFAULT_LIMITS, DatasetFile, load_graph, load_weights, model_id
+from pot_lab.scoring.dataset import each_input
+from pot_lab.scoring.errors import BadDataset, BadWeights
+from pot_lab.scoring.tensor_file import dtype_name
+
+
+def wrong(problem: PotLabError) -> Judgement:
+    """What was claimed does not hold, by this rule. Raises the problem where it is a fault of this machine."""
+    if isinstance(problem, CopyDamaged) or is_fault(problem):
+        raise problem
+    return Judgement(finding=Finding.WRONG, code=problem.code, reason=str(problem)[:REASON_CHARACTERS])
+
+
+def check_test_data(request: CheckTestData) -> Judgement:
+    """Whether a data file has the promised examples under the promised root, in the promised form, and can be scored.
+
+    Raises:
+        CopyDamaged: this host's files are at fault.
+        PotLabError: function or graph are no order's.
+    """
+    function = known_function(request.function)
+    graph = load_graph(read_copy(request.graph, DEFAULT_LIMITS.graph_bytes, "graph file"))
+    check_file(request.path, 1 << 62, "test data file")
+    try:
+        data = DatasetFile(Path(request.path))
+        if data.examples != request.examples:
+            raise BadDataset("another number of examples", seen=data.examples, wanted=request.examples)
+        found = tuple(
+            TensorSchema(dtype=dtype_name(each.dtype), shape=tuple(each.shape[1:]))
+            for each in (*each_input(data.inputs), data.targets)
+        )
+        if found != request.schema:
+            raise BadDataset("another schema", seen=found, wanted=request.schema)
+        if data.root() != request.root:
+            raise BadDataset("other examples than the root names", wanted=request.root)
+        data.check(graph, function)
+    except PotLabError as problem:
+        return wrong(problem)
+    return Judgement(finding=Finding.RIGHT)
+
+
+def check_model(request: CheckModel) -> Judgement:
+    """Whether graph and weights have the model's id, and the weights the graph's names, shapes and number types.
+
+    Raises:
+        CopyDamaged: this host's files are at fault.
+        PotLabError: the graph is no order's.
+    """
+    graph = load_graph(read_copy(request.graph, DEFAULT_LIMITS.graph_bytes, "graph file"))
+    try:
+        weights = read_copy(request.weights, DEFAULT_LIMITS.weights_bytes, "weights file")
+        if model_id(graph.sha256, weights) != request.mid:
+            raise BadWeights("graph and weights have another model id", wanted=request.mid)
+        load_weights(graph, weights)
+    except PotLabError as problem:
+        return wrong(problem)
+    return Judgement(finding=Finding.RIGHT)

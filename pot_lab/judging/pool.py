@@ -1,0 +1,87 @@
+"""Some helpers side by side, so that the disputes of an order are judged in parallel and none blocks its asker."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+
+from pot_lab.judging.client import JudgeHelper
+from pot_lab.judging.records import JudgeBody, Judgement, not_judged
+
+
+class JudgePool:
+    """Judges on threads of its own, each with a helper process; a helper is started when the first request needs it.
+
+    Args:
+        helpers: how each thread's helper is made; their number is the bound of what runs at once.
+        waiting_limit: the most requests that wait for a helper.
+        on_done: called, on one of the threads, when an answer is there to be collected.
+    """
+
+    def __init__(
+        self,
+        helpers: list[JudgeHelper],
+        *,
+        waiting_limit: int = 1_024,
+        on_done: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._helpers, self._waiting_limit, self._on_done = helpers, waiting_limit, on_done
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Hashable, JudgeBody, float | None]] = deque()
+        self._done: list[tuple[Hashable, Judgement]] = []
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._closed = False
+
+    def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None) -> None:
+        """Have a request judged; its answer comes from `collect` under `key`. Returns at once and never raises.
+
+        Args:
+            wall_s: as of `JudgeHelper.judge`.
+        """
+        with self._changed:
+            if self._closed or len(self._waiting) >= self._waiting_limit:
+                reason = "the aggregator is stopping" if self._closed else f"{self._waiting_limit} requests wait"
+                self._done.append((key, not_judged("JudgesBusy", reason)))
+                return
+            self._waiting.append((key, body, wall_s))
+            if len(self._waiting) > self._idle and len(self._threads) < len(self._helpers):
+                helper = self._helpers[len(self._threads)]
+                thread = threading.Thread(target=self._work, args=(helper,), name="judge", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._changed.notify()
+
+    def collect(self) -> list[tuple[Hashable, Judgement]]:
+        """Answers that came since the last call, each under its key; does not wait."""
+        with self._changed:
+            done, self._done = self._done, []
+        return done
+
+    def close(self) -> None:
+        """End all helpers and threads; what waits is not judged."""
+        with self._changed:
+            self._closed = True
+            self._done += [(key, not_judged("JudgesBusy", "the aggregator is stopping")) for key, *_ in self._waiting]
+            self._waiting.clear()
+            self._changed.notify_all()
+        for helper in self._helpers:
+            helper.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, helper: JudgeHelper) -> None:
+        while True:
+            with self._changed:
+                self._idle += 1
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                self._idle -= 1
+                if self._closed:
+                    return
+                key, body, wall_s = self._waiting.popleft()
+            judgement = helper.judge(body, wall_s=wall_s)
+            with self._changed:
+                self._done.append((key, judgement))
+            self._on_done()
