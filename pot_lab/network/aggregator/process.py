@@ -129,6 +129,7 @@ class Aggregator:
             metrics.add(
                 lambda: {
                     "keys_refused": outputs.sockets.keys_refused,
+                    "client_connections": outputs.sockets.client_connections,
                     "log_bytes": journal.size_bytes,
                     "peers_heard": outputs.peers_heard.count(self._clock_ms(), self.config.n),
                 }

@@ -10,12 +10,13 @@ import zmq
 
 from pot_lab.network.config import AggregatorEntry
 from pot_lab.network.keys import CurveKeyPair
-from pot_lab.network.transport import CLIENT_DOMAIN, Gate, PeerLinks, listen, receive
+from pot_lab.network.transport import Gate, PeerLinks
 from pot_lab.network.wake_up import WakeUp
 from pot_lab.network.wire import MAX_CLIENT_FRAME_BYTES, Answer, encode_frame
+from pot_lab.network.zmtp.listener import Listener
 
 _PEER_FRAMES_A_TURN = 2_000
-_CLIENT_FRAMES_A_TURN = 256
+_UNSENT_BYTES = 8 << 20
 _MEND_EVERY_MS = 1_000
 _LEAST_SOCKETS, _SOCKETS_PER_AGGREGATOR = 1_023, 8
 
@@ -45,15 +46,31 @@ class Sockets:
             opened.callback(self._gate.socket.close)  # last of the sockets: connections that begin meanwhile need it
             self._links = PeerLinks(context, entry, keys, peers)
             opened.callback(self._links.close)
-            self._clients = listen(context, entry.host, entry.client_port, keys, CLIENT_DOMAIN, MAX_CLIENT_FRAME_BYTES)
+            self._clients = Listener(
+                entry.host,
+                entry.client_port,
+                keys,
+                limit_bytes=MAX_CLIENT_FRAME_BYTES,
+                unsent_limit_bytes=_UNSENT_BYTES,
+            )
             opened.callback(self._clients.close)
             self._opened = opened.pop_all()
         self._poller = self._new_poller()
 
     @property
     def counters(self) -> Counter[str]:
-        """What the links counted."""
-        return self._links.counters
+        """What the links and the clients' port counted."""
+        return self._links.counters + self._clients.counters
+
+    @property
+    def busy(self) -> bool:
+        """Whether frames wait that `poll` does not tell of."""
+        return self._clients.busy
+
+    @property
+    def client_connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
 
     @property
     def keys_refused(self) -> int:
@@ -90,7 +107,9 @@ class Sockets:
         """Frames from clients, a turn's share of them: the client's CURVE key, the route back, the frame (None where
         the message had another number of frames).
         """
-        return receive(self._clients, _CLIENT_FRAMES_A_TURN) if self._clients in ready else iter(())
+        if self._clients.source.fileno() in ready or self._clients.busy:
+            for sender, frame in self._clients.messages():
+                yield sender.key, sender.route, frame
 
     def send(self, to: int, frame: bytes) -> None:
         """Send a frame to one peer by its number; dropped when it is not connected."""
@@ -101,12 +120,12 @@ class Sockets:
         self._links.broadcast(frame, below)
 
     def answer(self, route: bytes, answer: Answer) -> bool:
-        """Send an answer to a client; False when its connection is gone or its queue full."""
-        try:
-            self._clients.send_multipart([route, encode_frame(answer)], zmq.NOBLOCK)
-        except zmq.ZMQError:
-            return False
-        return True
+        """Queue an answer to a client for `flush`; False when its connection is gone or it reads too slowly."""
+        return self._clients.send(route, encode_frame(answer))
+
+    def flush(self) -> None:
+        """Send the answers that were queued."""
+        self._clients.flush()
 
     def close(self) -> None:
         """Close all sockets, dropping what was not sent, and wait until the ports are free."""
@@ -114,6 +133,6 @@ class Sockets:
 
     def _new_poller(self) -> zmq.Poller:
         poller = zmq.Poller()
-        for source in (self._gate.socket, *self._links.sources, self._clients, self._wake_up.source):
+        for source in (self._gate.socket, *self._links.sources, self._clients.source, self._wake_up.source):
             poller.register(source, zmq.POLLIN)
         return poller

@@ -69,7 +69,7 @@ class Turns:
         self._finish()
 
     def _wait_ms(self) -> int:
-        if self._clients.busy:
+        if self._clients.busy or self._outputs.sockets.busy:
             return 0
         now_ms = self._clock_ms()
         times_ms = [now_ms + _LONGEST_WAIT_MS, self._duties.due_at_ms, self._outputs.timer_ms]
@@ -88,5 +88,6 @@ class Turns:
         answer = self._outputs.sockets.answer
         self._clients.flush(answer)
         self._clients.push(self._history, self._clock_ms(), answer)
+        self._outputs.sockets.flush()
         for batch in self._outputs.take_executed():
             self._duties.on_batch(batch.sequence, batch.time_ms, batch.execution.events)
