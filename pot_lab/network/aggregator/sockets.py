@@ -13,7 +13,7 @@ from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.transport import Gate, PeerLinks
 from pot_lab.network.wake_up import WakeUp
 from pot_lab.network.wire import MAX_CLIENT_FRAME_BYTES, Answer, encode_frame
-from pot_lab.network.zmtp.listener import Listener
+from pot_lab.network.zmtp.listener import ListeningPort
 
 _PEER_FRAMES_A_TURN = 2_000
 _UNSENT_BYTES = 8 << 20
@@ -46,7 +46,7 @@ class Sockets:
             opened.callback(self._gate.socket.close)  # last of the sockets: connections that begin meanwhile need it
             self._links = PeerLinks(context, entry, keys, peers)
             opened.callback(self._links.close)
-            self._clients = Listener(
+            self._clients = ListeningPort(
                 entry.host,
                 entry.client_port,
                 keys,

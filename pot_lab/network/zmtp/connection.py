@@ -18,7 +18,7 @@ from pot_lab.network.zmtp.curve import (
     ClientHandshake,
     ServerHandshake,
 )
-from pot_lab.network.zmtp.framing import GREETING_BYTES, Frame, FrameReader, check_greeting, encode_frame, greeting
+from pot_lab.network.zmtp.framing import GREETING_BYTES, ZmtpFrame, FrameReader, check_greeting, encode_frame, greeting
 
 READ_BYTES = 64 * 1024
 """At most so much is taken from the kernel at once; the rest waits there and slows its sender down."""
@@ -28,7 +28,7 @@ _PING, _PONG = b"\x04PING", b"\x04PONG"
 _PING_HEAD_BYTES, _PING_CONTEXT_BYTES = 7, 16
 
 
-class Taken(NamedTuple):
+class TakenFrame(NamedTuple):
     """A frame that was looked at. `body` is the message that it carries or ends, None for one of several parts, whose
     parts are dropped as they come.
     """
@@ -37,7 +37,7 @@ class Taken(NamedTuple):
     body: bytes | None
 
 
-_NO_MESSAGE = Taken(False, None)
+_NO_MESSAGE = TakenFrame(False, None)
 
 
 class Connection:
@@ -107,7 +107,7 @@ class Connection:
         self._reader.feed(data)
         return True  # a short read is no end: a reset may stand behind it, which epoll told of at the same time
 
-    def take(self) -> Taken | None:
+    def take(self) -> TakenFrame | None:
         """Look at the next frame that has come; None while none is whole. May end the connection."""
         if self.ended:
             return None
@@ -124,7 +124,7 @@ class Connection:
         was_in_parts, self._in_parts = self._in_parts, frame.more
         if frame.more:
             return _NO_MESSAGE
-        return Taken(True, None if was_in_parts else frame.body)
+        return TakenFrame(True, None if was_in_parts else frame.body)
 
     def send(self, body: bytes) -> bool:
         """Queue a message, which `flush` sends; False when too much is unsent or the connection is not ready."""
@@ -164,7 +164,7 @@ class Connection:
         self._unsent.append(memoryview(data))
         self.unsent_bytes += len(data)
 
-    def _frame(self) -> Frame | None:
+    def _frame(self) -> ZmtpFrame | None:
         """The next message's frame, decrypted; None while none is whole. A handshake's step is an empty command."""
         if not self._greeted:
             data = self._reader.take_bytes(GREETING_BYTES)
@@ -183,16 +183,16 @@ class Connection:
         opened = channel.open(frame.body)
         if opened.is_command:
             self._answer_ping(channel, opened.body)
-        return Frame(opened.is_command, opened.more, opened.body)
+        return ZmtpFrame(opened.is_command, opened.more, opened.body)
 
-    def _shake_hands(self, frame: Frame) -> Frame:
+    def _shake_hands(self, frame: ZmtpFrame) -> ZmtpFrame:
         answer = self._handshake.answer(frame.body)
         if answer:
             self._queue(encode_frame(answer, is_command=True))
         if self._handshake.channel is not None:
             self.key = z85.encode(self._handshake.other_key).decode()
             self._reader.limit_bytes = self._limits[0] + MESSAGE_OVERHEAD_BYTES
-        return Frame(True, False, b"")
+        return ZmtpFrame(True, False, b"")
 
     def _answer_ping(self, channel: Channel, command: bytes) -> None:
         if command.startswith(_PING) and len(command) >= _PING_HEAD_BYTES and not self.unsent_bytes:

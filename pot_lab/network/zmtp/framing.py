@@ -15,7 +15,7 @@ _SHORT_LIMIT_BYTES = 255
 _COMPACT_BYTES = 64 * 1024
 
 
-class Frame(NamedTuple):
+class ZmtpFrame(NamedTuple):
     """One frame; `more` says that the message goes on in the next."""
 
     is_command: bool
@@ -74,7 +74,7 @@ class FrameReader:
         self._at += count
         return data
 
-    def take(self) -> Frame | None:
+    def take(self) -> ZmtpFrame | None:
         """The next frame, or None while it is not whole.
 
         Raises:
@@ -102,4 +102,4 @@ class FrameReader:
             return None
         body = bytes(buffer[at : at + size_bytes])
         self._at = at + size_bytes
-        return Frame(bool(flags & _COMMAND), bool(flags & _MORE), body)
+        return ZmtpFrame(bool(flags & _COMMAND), bool(flags & _MORE), body)

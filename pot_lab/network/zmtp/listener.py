@@ -23,7 +23,7 @@ from pot_lab.errors import PortTaken
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.zmtp.connection import Connection, tune
 from pot_lab.network.zmtp.curve import ServerHandshake
-from pot_lab.network.zmtp.registry import Accepted, Registry, site_of
+from pot_lab.network.zmtp.registry import AcceptedConnection, ConnectionRegistry, site_of
 
 MOST_CONNECTIONS = 4_096
 CONNECTIONS_PER_KEY = 16
@@ -50,18 +50,18 @@ class _Turns:
     """Connections that may have something to read, one of each site in turn."""
 
     def __init__(self) -> None:
-        self._sites: OrderedDict[str, OrderedDict[bytes, Accepted]] = OrderedDict()
+        self._sites: OrderedDict[str, OrderedDict[bytes, AcceptedConnection]] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def add(self, accepted: Accepted) -> None:
+    def add(self, accepted: AcceptedConnection) -> None:
         waiting = self._sites.setdefault(accepted.site, OrderedDict())
         self._size += accepted.route not in waiting
         waiting[accepted.route] = accepted
 
-    def pop(self) -> Accepted:
+    def pop(self) -> AcceptedConnection:
         site, waiting = self._sites.popitem(last=False)
         _, accepted = waiting.popitem(last=False)
         self._size -= 1
@@ -69,7 +69,7 @@ class _Turns:
             self._sites[site] = waiting
         return accepted
 
-    def discard(self, accepted: Accepted) -> None:
+    def discard(self, accepted: AcceptedConnection) -> None:
         waiting = self._sites.get(accepted.site)
         if waiting is not None and waiting.pop(accepted.route, None) is not None:
             self._size -= 1
@@ -77,7 +77,7 @@ class _Turns:
                 del self._sites[accepted.site]
 
 
-class Listener:
+class ListeningPort:
     """A port and its connections. Poll `source` for input, then call `messages`; call `flush` at the end of a turn.
 
     A turn takes a bounded number of messages of each connection, for a bounded time; the rest waits in the kernel,
@@ -121,8 +121,8 @@ class Listener:
         self._accepting = _listen(host, port)
         self.source = select.epoll()
         self.source.register(self._accepting, select.EPOLLIN)
-        self._connections, self._turns = Registry(), _Turns()
-        self._dirty: dict[bytes, Accepted] = {}
+        self._connections, self._turns = ConnectionRegistry(), _Turns()
+        self._dirty: dict[bytes, AcceptedConnection] = {}
         self._numbers = itertools.count(1)
         self._sweep_at_s = 0.0
 
@@ -209,7 +209,7 @@ class Listener:
             stream, self._new_handshake(), limit_bytes=limit_bytes, unsent_limit_bytes=unsent_limit_bytes
         )
         route = next(self._numbers).to_bytes(8, "big")
-        accepted = Accepted(connection=connection, route=route, site=site, began_s=now_s)
+        accepted = AcceptedConnection(connection=connection, route=route, site=site, began_s=now_s)
         self._connections.add(accepted)
         self.source.register(stream, _WATCHED)
         self._flush(accepted)
@@ -219,7 +219,7 @@ class Listener:
             self._evict(self._connections.quietest())
 
     def _messages_of(
-        self, accepted: Accepted, wants: Callable[[Sender], bool]
+        self, accepted: AcceptedConnection, wants: Callable[[Sender], bool]
     ) -> Iterator[tuple[Sender, bytes | None]]:
         """One connection's share; it keeps its place among those to read until nothing more is there."""
         connection = accepted.connection
@@ -246,7 +246,7 @@ class Listener:
         else:
             self._flush(accepted)  # what the handshake or a ping asked for
 
-    def _begin(self, accepted: Accepted) -> Sender:
+    def _begin(self, accepted: AcceptedConnection) -> Sender:
         """A handshake is over."""
         self._connections.became_ready(accepted)
         key = accepted.connection.key
@@ -255,13 +255,13 @@ class Listener:
             self._evict(held[0])
         return Sender(key, accepted.site, accepted.route)
 
-    def _flush(self, accepted: Accepted) -> None:
+    def _flush(self, accepted: AcceptedConnection) -> None:
         if accepted.connection.unsent_bytes:
             accepted.connection.flush()
         if accepted.route in self._connections.by_route:
             self._count(accepted)
 
-    def _count(self, accepted: Accepted) -> None:
+    def _count(self, accepted: AcceptedConnection) -> None:
         self._connections.count(accepted)
         while self._connections.bytes_in_all > _BYTES_IN_ALL:
             self._evict(self._connections.largest())
@@ -274,12 +274,12 @@ class Listener:
                 return  # they stand in the order in which they began
             self._end(accepted)
 
-    def _evict(self, accepted: Accepted | None) -> None:
+    def _evict(self, accepted: AcceptedConnection | None) -> None:
         if accepted is not None:
             self.counters["connections_evicted"] += 1
             self._end(accepted)
 
-    def _end(self, accepted: Accepted) -> None:
+    def _end(self, accepted: AcceptedConnection) -> None:
         if accepted.route not in self._connections.by_route:
             return
         if accepted.connection.refused:

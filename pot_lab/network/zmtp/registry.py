@@ -12,7 +12,7 @@ from pot_lab.network.zmtp.connection import Connection
 _IPV6_SITE_BITS = 64
 
 
-class Accepted(msgspec.Struct, kw_only=True, eq=False):
+class AcceptedConnection(msgspec.Struct, kw_only=True, eq=False):
     """One connection that was accepted.
 
     Attributes:
@@ -31,13 +31,13 @@ class Accepted(msgspec.Struct, kw_only=True, eq=False):
     has_more: bool = False
 
 
-class Registry:
+class ConnectionRegistry:
     """All connections of one port. Those of a site stand in the order in which they were last heard of."""
 
     def __init__(self) -> None:
-        self.by_route: dict[bytes, Accepted] = {}
-        self.by_descriptor: dict[int, Accepted] = {}
-        self.unready: dict[bytes, Accepted] = {}
+        self.by_route: dict[bytes, AcceptedConnection] = {}
+        self.by_descriptor: dict[int, AcceptedConnection] = {}
+        self.unready: dict[bytes, AcceptedConnection] = {}
         self.bytes_in_all = 0
         self._sites: dict[str, OrderedDict[bytes, None]] = {}
         self._keys: dict[str, OrderedDict[bytes, None]] = {}
@@ -45,29 +45,29 @@ class Registry:
     def __len__(self) -> int:
         return len(self.by_route)
 
-    def add(self, accepted: Accepted) -> None:
+    def add(self, accepted: AcceptedConnection) -> None:
         """Add a connection, whose handshake is to come."""
         self.by_route[accepted.route] = self.unready[accepted.route] = accepted
         self.by_descriptor[accepted.connection.stream.fileno()] = accepted
         self._sites.setdefault(accepted.site, OrderedDict())[accepted.route] = None
 
-    def became_ready(self, accepted: Accepted) -> None:
+    def became_ready(self, accepted: AcceptedConnection) -> None:
         """Its handshake is over: it has a key."""
         del self.unready[accepted.route]
         self._keys.setdefault(accepted.connection.key, OrderedDict())[accepted.route] = None
 
-    def heard_of(self, accepted: Accepted) -> None:
+    def heard_of(self, accepted: AcceptedConnection) -> None:
         """A message came on it."""
         self._sites[accepted.site].move_to_end(accepted.route)
         self._keys[accepted.connection.key].move_to_end(accepted.route)
 
-    def count(self, accepted: Accepted) -> None:
+    def count(self, accepted: AcceptedConnection) -> None:
         """Bring the total of bytes up to date with what it holds and has not sent."""
         now_bytes = accepted.connection.held_bytes + accepted.connection.unsent_bytes
         self.bytes_in_all += now_bytes - accepted.counted_bytes
         accepted.counted_bytes = now_bytes
 
-    def remove(self, accepted: Accepted) -> None:
+    def remove(self, accepted: AcceptedConnection) -> None:
         """Forget it."""
         route, key = accepted.route, accepted.connection.key
         del self.by_route[route]
@@ -81,7 +81,7 @@ class Registry:
                 if not group:
                     del groups[name]
 
-    def of_key(self, key: str) -> list[Accepted]:
+    def of_key(self, key: str) -> list[AcceptedConnection]:
         """The connections of a key, the one longest not heard of first."""
         return [self.by_route[route] for route in self._keys.get(key, ())]
 
@@ -89,14 +89,14 @@ class Registry:
         """How many connections a site has."""
         return len(self._sites.get(site, ()))
 
-    def quietest(self, site: str = "") -> Accepted | None:
+    def quietest(self, site: str = "") -> AcceptedConnection | None:
         """The connection longest not heard of, of this site or of the one that has most."""
         if not self._sites:
             return None
         group = self._sites[site] if site else max(self._sites.values(), key=len)
         return self.by_route[next(iter(group))]
 
-    def largest(self) -> Accepted:
+    def largest(self) -> AcceptedConnection:
         """The connection that holds most bytes."""
         return max(self.by_route.values(), key=lambda each: each.counted_bytes)
 

@@ -17,7 +17,7 @@ from pot_lab.network.transport import prepare_dealer
 from pot_lab.network.zmtp import listener as listener_module
 from pot_lab.network.zmtp.connection import Connection
 from pot_lab.network.zmtp.framing import encode_frame
-from pot_lab.network.zmtp.listener import Listener, Sender
+from pot_lab.network.zmtp.listener import ListeningPort, Sender
 from pot_lab.network.zmtp.registry import site_of
 from tests.network.zmtp.raw import PATIENCE_S, advance, connected, hang_up
 
@@ -41,7 +41,7 @@ class Port:
         [self.number] = free_ports(1)
         self.clock = Clock()
         arguments = {"limit_bytes": LIMIT_BYTES, "unsent_limit_bytes": 1_000_000, "clock": self.clock, **rules}
-        self.listener = Listener(HOST, self.number, KEYS, **arguments)  # type: ignore[arg-type]
+        self.listener = ListeningPort(HOST, self.number, KEYS, **arguments)  # type: ignore[arg-type]
         self.came: list[tuple[Sender, bytes | None]] = []
         self.opened: list[Connection] = []
 
@@ -337,7 +337,7 @@ def test_a_connection_that_was_reset_is_forgotten(make: Callable[..., Port]) -> 
 def test_a_taken_port_is_named(make: Callable[..., Port]) -> None:
     port = make()
     with pytest.raises(PortTaken, match=str(port.number)):
-        Listener(HOST, port.number, KEYS, limit_bytes=1, unsent_limit_bytes=1)
+        ListeningPort(HOST, port.number, KEYS, limit_bytes=1, unsent_limit_bytes=1)
 
 
 def test_an_ipv6_host_is_one_site_whatever_address_of_its_network_it_uses() -> None:
