@@ -18,7 +18,7 @@ from pot_lab.network.zmtp.curve import (
     ClientHandshake,
     ServerHandshake,
 )
-from pot_lab.network.zmtp.framing import GREETING_BYTES, ZmtpFrame, FrameReader, check_greeting, encode_frame, greeting
+from pot_lab.network.zmtp.framing import GREETING_BYTES, FrameReader, ZmtpFrame, check_greeting, encode_frame, greeting
 
 READ_BYTES = 64 * 1024
 """At most so much is taken from the kernel at once; the rest waits there and slows its sender down."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pot_lab.errors import Malformed, Oversize
-from pot_lab.network.zmtp.framing import ZmtpFrame, FrameReader, check_greeting, encode_frame, greeting
+from pot_lab.network.zmtp.framing import FrameReader, ZmtpFrame, check_greeting, encode_frame, greeting
 
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 7, 1_000, 10**6])
@@ -41,7 +41,11 @@ def test_flags_that_are_none_are_refused(flags: int) -> None:
 def test_a_part_of_a_message_says_so() -> None:
     reader = FrameReader(10)
     reader.feed(b"\1\1a\0\1b")
-    assert [reader.take(), reader.take(), reader.take()] == [ZmtpFrame(False, True, b"a"), ZmtpFrame(False, False, b"b"), None]
+    assert [reader.take(), reader.take(), reader.take()] == [
+        ZmtpFrame(False, True, b"a"),
+        ZmtpFrame(False, False, b"b"),
+        None,
+    ]
 
 
 def test_only_a_greeting_of_zmtp_3_under_curve_is_taken() -> None:
