@@ -94,7 +94,7 @@ def mine(
     with LedgerClient(config, identity) as client:
         loop = loops[role](
             client,
-            Store(config.store_url),
+            Store(config.store_url, private_links=config.private_links),
             JobRunner(home.home()),
             notebook or recipe(role),
             home.home(),

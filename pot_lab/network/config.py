@@ -93,6 +93,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         aggregators: the set, by index.
         chain: None for a network without one (benchmarks).
         store_url: where blobs are put by default.
+        private_links: whether links of orders and models may lead to private addresses; None if the store is at one.
         parameters: the ledger's parameters, handed on as they are.
         durability: "fsync" (votes survive a power cut) or "flush" (they survive the process only).
         handovers: how the set of aggregators changed since, each proved by the set before (`seats.handovers_of`); they
@@ -104,6 +105,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
     aggregators: tuple[AggregatorEntry, ...]
     chain: ChainConfig | None = None
     store_url: str = ""
+    private_links: bool | None = None
     parameters: dict[str, Any] = {}
     durability: str = "fsync"
     handovers: tuple[bytes, ...] = ()
@@ -145,12 +147,14 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
     def from_table(cls, table: Mapping[str, Any]) -> NetworkConfig:
         """Check a parsed `network.toml`; raises BadConfig, which names the key, its value and what is wanted."""
         file = convert_table(table, NetworkTable)
+        store = convert_table(file.store, StoreTable, "store.")
         config = cls(
             network_id=_from_hex(file.network_id),
             name=file.name,
             aggregators=tuple(_aggregator(entry, f"aggregators[{i}].") for i, entry in enumerate(file.aggregators)),
             chain=None if file.chain is None else _chain(file.chain),
-            store_url=convert_table(file.store, StoreTable, "store.").url,
+            store_url=store.url,
+            private_links=store.private_links,
             parameters=file.parameters,
             durability=file.durability,
             handovers=tuple(map(bytes.fromhex, file.handovers)),
@@ -220,6 +224,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
             }
         if self.store_url:
             table["store"] = {"url": self.store_url}
+            if self.private_links is not None:
+                table["store"]["private_links"] = self.private_links
         if self.handovers:
             table["handovers"] = [each.hex() for each in self.handovers]
         if self.parameters:

@@ -60,6 +60,7 @@ class StoreTable(msgspec.Struct, frozen=True, kw_only=True):
     """The `[store]` table."""
 
     url: Text = ""
+    private_links: bool | None = None
 
 
 class NetworkTable(msgspec.Struct, frozen=True, kw_only=True):

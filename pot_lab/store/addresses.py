@@ -6,6 +6,7 @@ are used but never shown: links are public.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -92,6 +93,40 @@ def same_origin(one: str, other: str) -> bool:
         second.scheme,
         second.netloc.rpartition("@")[2].lower(),
     )
+
+
+def is_private(address: str) -> bool:
+    """Whether an IP address is of this host, of a private network or of no host at all: not globally reachable.
+
+    >>> is_private("169.254.169.254"), is_private("::ffff:127.0.0.1"), is_private("93.184.216.34")
+    (True, True, False)
+    """
+    one = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(one, ipaddress.IPv6Address):
+        # an address of the old kind in a new one: mapped, 6to4, or behind a translator (64:ff9b::/96)
+        inner = one.ipv4_mapped or one.sixtofour or (_translated(one))
+        if inner is not None:
+            return is_private(str(inner))
+    return not one.is_global or one.is_multicast
+
+
+def _translated(one: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    network = ipaddress.IPv6Network("64:ff9b::/96")
+    return ipaddress.IPv4Address(int(one) & 0xFFFFFFFF) if one in network else None
+
+
+def is_private_place(uri: str) -> bool:
+    """Whether an address names a place that is plainly private: a file, `localhost`, or a private IP address.
+
+    A host's name tells nothing: where it leads is looked at when it is connected to.
+    """
+    if scheme_of(uri) == "file":
+        return True
+    try:
+        host = (urlsplit(uri).hostname or "").rstrip(".")
+        return host == "localhost" or host.endswith(".localhost") or is_private(host)
+    except ValueError:
+        return False
 
 
 def store_address(url: str | Path) -> tuple[str, str | None]:

@@ -20,10 +20,11 @@ from urllib.parse import quote
 
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
-from pot_lab.files import make_private_folder, move_durably, replace_durably, try_lock
-from pot_lab.store.addresses import HTTP_SCHEMES, local_path, scheme_of, store_address
-from pot_lab.store.errors import LinkDead, TooBig, TooSlow, WrongHash
-from pot_lab.store.transport import BlobSource, FileSource, Interrupted, filesystem, raise_if_full
+from pot_lab.files import replace_durably
+from pot_lab.store.addresses import HTTP_SCHEMES, is_private_place, local_path, scheme_of, store_address
+from pot_lab.store.cache import Transfer, in_cache
+from pot_lab.store.errors import LinkDead, TooBig, TooSlow, UnusableAddress, WrongHash
+from pot_lab.store.transport import CHUNK_BYTES, BlobSource, FileSource, Interrupted, filesystem, raise_if_full
 
 ATTEMPTS = 3
 BACK_OFF_S = 0.2
@@ -47,6 +48,9 @@ class Store:
         url: a folder (`/some/dir`, `file:///some/dir`), an HTTP server that takes PUT (`http://127.0.0.1:PORT`,
             `https://user:password@host/prefix`), or `s3://bucket/prefix` with the extra for it.
 
+        private_links: whether links to other places may lead to this host or into a private network; None if the store
+            itself is at such a place.
+
     Attributes:
         url: the address without user info, as links begin.
 
@@ -60,9 +64,12 @@ class Store:
         b'weights'
     """
 
-    def __init__(self, url: str | Path) -> None:
+    def __init__(self, url: str | Path, *, private_links: bool | None = None) -> None:
         self.url, self._credentials = store_address(url)
         self._scheme = "file" if isinstance(url, Path) else scheme_of(self.url)
+        if private_links is None:
+            private_links = self._scheme == "file" or is_private_place(self.url)
+        self.private_links = private_links
         if self._scheme == "file":
             self._root = Path(local_path(self.url)).expanduser().resolve()
 
@@ -110,19 +117,47 @@ class Store:
 
     def fetch(self, link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path | None = None) -> bytes:
         """`fetch`, first from this store, then from where the link points: a blob has one name in every place."""
-        uri = self.uri(link.digest)
-        if uri == link.uri:
-            return _fetch(link, limit_bytes, timeout_s, cache_dir, self._credentials)
+        if cache_dir is not None:
+            return self.fetch_file(link, limit_bytes=limit_bytes, timeout_s=timeout_s, cache_dir=cache_dir).read_bytes()
+        for place, transfer in self._places(link, limit_bytes, timeout_s):
+            try:
+                return _in_memory(place, transfer)
+            except (LinkDead, WrongHash):
+                if place == link:
+                    raise
+        raise LinkDead("the blob is nowhere", seen=link.uri)
+
+    def fetch_file(self, link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path) -> Path:
+        """As `fetch`, but the blob is streamed into `cache_dir` and its path is returned; it never lies in memory.
+
+        The file may be hard-linked to, but must not be changed.
+        """
+        for place, transfer in self._places(link, limit_bytes, timeout_s):
+            try:
+                return in_cache(place, cache_dir, transfer)
+            except (LinkDead, WrongHash):
+                if place == link:
+                    raise
+        raise LinkDead("the blob is nowhere", seen=link.uri)
+
+    def _places(self, link: Link, limit_bytes: int, timeout_s: float) -> Iterator[tuple[Link, Transfer]]:
+        """Where the blob may be, this store first, each with what downloads it; all share one time."""
         deadline = time.monotonic() + timeout_s
-        here = Link(digest=link.digest, size_bytes=link.size_bytes, uri=uri)
-        try:
-            return _fetch(here, limit_bytes, timeout_s, cache_dir, self._credentials)
-        except (LinkDead, WrongHash):
-            rest_s = deadline - time.monotonic()
-            return fetch(link, limit_bytes=limit_bytes, timeout_s=max(0.0, rest_s), cache_dir=cache_dir)
+        check(link, limit_bytes)
+        here = Link(digest=link.digest, size_bytes=link.size_bytes, uri=self.uri(link.digest))
+        yield here if here != link else link, _Transfer(deadline, self._credentials, private=True)
+        if here != link:
+            yield link, _Transfer(deadline, None, private=self.private_links)
 
 
-def fetch(link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path | str | None = None) -> bytes:
+def fetch(
+    link: Link,
+    *,
+    limit_bytes: int,
+    timeout_s: float,
+    cache_dir: Path | str | None = None,
+    private_links: bool = True,
+) -> bytes:
     """Download what a link names, and nothing else.
 
     Args:
@@ -131,6 +166,7 @@ def fetch(link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path | s
         timeout_s: for the whole call, however slowly the other end sends.
         cache_dir: a folder for finished blobs and for the beginnings of interrupted downloads, so that the next call
             continues where this one stopped.
+        private_links: whether the link may lead to this host or into a private network.
 
     Raises:
         TooBig: the link, or the server, names more bytes than `limit_bytes` or than the link promised.
@@ -141,67 +177,55 @@ def fetch(link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path | s
         UnusableAddress, MissingExtra: an address that cannot be opened here.
         Malformed: the link itself is impossible.
     """
-    return _fetch(link, limit_bytes, timeout_s, cache_dir, None)
+    check(link, limit_bytes)
+    transfer = _Transfer(time.monotonic() + timeout_s, None, private=private_links)
+    if cache_dir is None:
+        return _in_memory(link, transfer)
+    return in_cache(link, Path(cache_dir), transfer).read_bytes()
 
 
-def _fetch(
-    link: Link, limit_bytes: int, timeout_s: float, cache_dir: Path | str | None, credentials: str | None
-) -> bytes:
+def check(link: Link, limit_bytes: int) -> None:
+    """Whether a link may be followed at all, by itself and by the size that it names.
+
+    Raises:
+        Malformed, UnusableAddress: the link is impossible.
+        TooBig: it names more than `limit_bytes`.
+    """
     link.check()
     scheme_of(link.uri)
     if link.size_bytes > limit_bytes:
         raise TooBig(
             "the blob is above the limit for it", seen=f"{link.size_bytes} bytes", wanted=f"{limit_bytes} bytes"
         )
-    deadline = time.monotonic() + timeout_s
-    if cache_dir is None:
-        with tempfile.SpooledTemporaryFile(max_size=link.size_bytes + 1) as memory:
-            return _download(link, memory, deadline, credentials)
-    folder = Path(cache_dir)
-    try:
-        return _fetch_cached(link, folder, deadline, credentials)
-    except OSError as error:
-        raise_if_full(error, folder)
-        raise
 
 
-def _fetch_cached(link: Link, folder: Path, deadline: float, credentials: str | None) -> bytes:
-    make_private_folder(folder)
-    final, part = folder / link.digest.hex(), folder / f".{link.digest.hex()}.part"
-    while True:
-        if final.is_file() and final.stat().st_size == link.size_bytes:
-            data = final.read_bytes()
-            if hashlib.sha256(data).digest() == link.digest:
-                return data
-        with open(part, "a+b", opener=_privately) as file:
-            if not try_lock(file.fileno()):  # another process downloads this very blob: do not mix the two
-                with tempfile.SpooledTemporaryFile(max_size=link.size_bytes + 1) as memory:
-                    return _download(link, memory, deadline, credentials)
-            if not _is_at(file, part):
-                continue  # between our open and our lock another process finished the blob and moved it away
-            try:
-                data = _download(link, file, deadline, credentials)
-            except WrongHash:
-                part.unlink(missing_ok=True)
-                raise
-            file.flush()
-            move_durably(part, final)
-            return data
+def _in_memory(link: Link, transfer: Transfer) -> bytes:
+    with tempfile.SpooledTemporaryFile(max_size=link.size_bytes + 1) as memory:
+        transfer(link, memory)
+        memory.seek(0)
+        return memory.read()
 
 
-def _privately(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+class _Transfer:
+    """Completes a file, which may hold a blob's beginning, until `deadline` (of `time.monotonic`)."""
+
+    def __init__(self, deadline: float, credentials: str | None, *, private: bool) -> None:
+        self.deadline = deadline
+        self._credentials = credentials
+        self._private = private
+
+    def __call__(self, link: Link, file: IO[bytes]) -> None:
+        if not self._private and scheme_of(link.uri) == "file":
+            raise UnusableAddress("this network's links may not name files of a host", seen=link.uri)
+        _download(link, file, self)
+
+    def source(self, link: Link, offset: int) -> BlobSource:
+        timeout_s = max(0.001, self.deadline - time.monotonic())
+        return source_of(link.uri, offset, timeout_s, self._credentials, private=self._private)
 
 
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _download(link: Link, file: IO[bytes], deadline: float, credentials: str | None) -> bytes:
-    """Complete `file`, which may hold the blob's beginning, within the time, and return its checked bytes."""
+def _download(link: Link, file: IO[bytes], transfer: _Transfer) -> None:
+    """Complete `file`, which may hold the blob's beginning, within the time, and check it."""
     file.seek(0, os.SEEK_END)
     resumed = file.tell() > 0
     if file.tell() > link.size_bytes:
@@ -213,24 +237,23 @@ def _download(link: Link, file: IO[bytes], deadline: float, credentials: str | N
         before = file.tell()
         try:
             if file.tell() < link.size_bytes or link.size_bytes == 0:
-                _transfer(link, file, deadline, credentials)
+                _receive(link, file, transfer)
         except Interrupted as error:
             last = str(error)
             failures = failures + 1 if file.tell() <= before else 0
             if failures >= ATTEMPTS:
                 raise LinkDead("the blob cannot be fetched from the link", seen=f"{link.uri}: {last}") from error
-            _pause(BACK_OFF_S * (1 << failures), deadline, link)
+            _pause(BACK_OFF_S * (1 << failures), transfer.deadline, link)
             continue
-        file.seek(0)
-        data = file.read()
-        if hashlib.sha256(data).digest() == link.digest and len(data) == link.size_bytes:
-            return data
+        digest = _digest_of(file)
+        if digest == link.digest and file.tell() == link.size_bytes:
+            return
         file.seek(0)
         file.truncate(0)
         if not resumed:
             raise WrongHash(
                 "the bytes at the link do not have its hash",
-                seen=hashlib.sha256(data).digest(),
+                seen=digest,
                 wanted=link.digest,
             )
         resumed = False  # perhaps the beginning in the cache was wrong: once more from the start
@@ -242,7 +265,9 @@ def _pause(seconds: float, deadline: float, link: Link) -> None:
     time.sleep(seconds)
 
 
-def source_of(uri: str, offset: int, timeout_s: float, credentials: str | None = None) -> BlobSource:
+def source_of(
+    uri: str, offset: int, timeout_s: float, credentials: str | None = None, *, private: bool = True
+) -> BlobSource:
     """A reader of this address from `offset`, not opened yet.
 
     Args:
@@ -250,15 +275,16 @@ def source_of(uri: str, offset: int, timeout_s: float, credentials: str | None =
         offset: the first byte to read.
         timeout_s: bounds each wait, not the whole.
         credentials: `user:password` for an HTTP address.
+        private: whether the address may be of this host or of a private network.
     """
     if scheme_of(uri) in HTTP_SCHEMES:
         from pot_lab.store.http_transport import HttpSource  # the blob server does without urllib3, for memory's sake
 
-        return HttpSource(uri, offset, timeout_s, credentials)
+        return HttpSource(uri, offset, timeout_s, credentials, private=private)
     return FileSource(uri, offset)
 
 
-def _transfer(link: Link, file: IO[bytes], deadline: float, credentials: str | None) -> None:
+def _receive(link: Link, file: IO[bytes], transfer: _Transfer) -> None:
     """Append what is missing to `file`. An own thread reads the source, so that no read can outlast the deadline."""
     offset = file.tell()
     inbox: queue.Queue[_Item] = queue.Queue(maxsize=8)
@@ -273,7 +299,7 @@ def _transfer(link: Link, file: IO[bytes], deadline: float, credentials: str | N
                 continue
         return False
 
-    source = source_of(link.uri, offset, max(0.001, deadline - time.monotonic()), credentials)
+    source = transfer.source(link, offset)
 
     def read() -> None:
         try:
@@ -293,7 +319,7 @@ def _transfer(link: Link, file: IO[bytes], deadline: float, credentials: str | N
     thread = threading.Thread(target=read, name="pot-lab-fetch", daemon=True)
     thread.start()
     try:
-        for item in _until(deadline, inbox, link):
+        for item in _until(transfer.deadline, inbox, link):
             if isinstance(item, BaseException):
                 raise item
             if isinstance(item, bytes):
@@ -336,6 +362,15 @@ def _compare_sizes(link: Link, source: BlobSource) -> None:
     if source.size_bytes > link.size_bytes:
         raise TooBig("the source has a larger blob than the link names", seen=seen, wanted=wanted)
     raise WrongHash("the source has a shorter blob than the link names", seen=seen, wanted=wanted)
+
+
+def _digest_of(file: IO[bytes]) -> bytes:
+    """The SHA-256 of all that a file has, read in parts; the file's position is at its end then."""
+    file.seek(0)
+    total = hashlib.sha256()
+    while data := file.read(CHUNK_BYTES):
+        total.update(data)
+    return total.digest()
 
 
 def _sha256_of(path: Path) -> bytes:

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError, LocationValueError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import make_headers
 
-from pot_lab.store.addresses import HTTP_SCHEMES, same_origin, split_credentials
+from pot_lab.store.addresses import HTTP_SCHEMES, is_private, is_private_place, same_origin, split_credentials
 from pot_lab.store.errors import LinkDead, StoreFull, TooBig, UnusableAddress, WrongHash
 from pot_lab.store.transport import CHUNK_BYTES, Interrupted
 
@@ -70,10 +70,12 @@ class _Exchange:
     Args:
         timeout_s: the most that one wait for the network takes, in seconds.
         credentials: `user:password`, for the origin of the first address only.
+        private: whether addresses, redirects included, may be of this host or of a private network.
     """
 
-    def __init__(self, timeout_s: float, credentials: str | None) -> None:
+    def __init__(self, timeout_s: float, credentials: str | None, *, private: bool = True) -> None:
         self._timeout_s = timeout_s
+        self._private = private
         self._credentials = credentials
         self._sockets: list[socket.socket] = []
         self._response: BaseHTTPResponse | None = None
@@ -105,6 +107,8 @@ class _Exchange:
     ) -> BaseHTTPResponse:
         if self._cut:
             raise Interrupted("closed by the caller")
+        if not self._private and is_private_place(uri):
+            raise private_address(urlsplit(uri).hostname or uri)
         headers = {**headers, "Accept-Encoding": "identity", "Connection": "close", "User-Agent": "pot-lab"}
         if credentials is not None:
             headers |= make_headers(basic_auth=credentials)
@@ -134,7 +138,8 @@ class _Exchange:
             bare, credentials = split_credentials(proxy)
             own = make_headers(proxy_basic_auth=credentials) if credentials else {}
             manager = urllib3.ProxyManager(bare, proxy_headers=own)
-        manager.pool_classes_by_scheme = _pools(self._opened)
+        # A proxy is the user's own and may be anywhere; where names lead behind it is the proxy's business.
+        manager.pool_classes_by_scheme = _pools(self._opened, private=self._private or proxy is not None)
         return manager
 
     def _opened(self, connected: socket.socket) -> None:
@@ -156,15 +161,55 @@ class _Exchange:
             self._response.close()
 
 
-def _pools(opened: Callable[[socket.socket], None]) -> dict[str, type[HTTPConnectionPool]]:
+def private_address(host: str) -> UnusableAddress:
+    """What a link into a private network is refused with."""
+    return UnusableAddress(
+        "links of this network may not lead to private addresses",
+        seen=host,
+        wanted="a public address, or `private_links = true` in the [store] table of network.toml",
+    )
+
+
+class _Direct:
+    """Connects to no private address, unless told: the very address that was looked at is connected to."""
+
+    _dns_host: str
+    host: str
+    port: int
+    may_be_private = True
+
+    def _new_conn(self) -> socket.socket:
+        name = self._dns_host
+        if not self.may_be_private:
+            try:
+                found = socket.getaddrinfo(name.strip("[]"), self.port, type=socket.SOCK_STREAM)
+            except UnicodeError as error:
+                raise LocationValueError(f"{name!r} cannot be a host's name") from error
+            except OSError as error:
+                raise Interrupted(f"{type(error).__name__}: {error}") from error
+            public = [str(one[4][0]) for one in found if not is_private(str(one[4][0]))]
+            if not public:
+                raise private_address(name)
+            self._dns_host = public[0]
+        try:
+            return super()._new_conn()  # type: ignore[misc, no-any-return]
+        finally:
+            self._dns_host = name  # what certificates and the Host header name
+
+
+def _pools(opened: Callable[[socket.socket], None], *, private: bool) -> dict[str, type[HTTPConnectionPool]]:
     """Connection pools that hand each new socket to `opened`, so that it can be shut down while urllib3 reads."""
 
-    class _Connection(HTTPConnection):
+    class _Connection(_Direct, HTTPConnection):
+        may_be_private = private
+
         def connect(self) -> None:
             super().connect()
             opened(self.sock)
 
-    class _SecureConnection(HTTPSConnection):
+    class _SecureConnection(_Direct, HTTPSConnection):
+        may_be_private = private
+
         def connect(self) -> None:
             super().connect()
             opened(self.sock)
@@ -186,10 +231,13 @@ class HttpSource:
         offset: the first byte to ask for.
         timeout_s: for each wait, not for the whole.
         credentials: `user:password` for an address that does not hold them.
+        private: whether the address, or where it redirects, may be of this host or of a private network.
     """
 
-    def __init__(self, uri: str, offset: int, timeout_s: float, credentials: str | None = None) -> None:
-        self._exchange = _Exchange(timeout_s, credentials)
+    def __init__(
+        self, uri: str, offset: int, timeout_s: float, credentials: str | None = None, *, private: bool = True
+    ) -> None:
+        self._exchange = _Exchange(timeout_s, credentials, private=private)
         self._uri = uri
         self._wanted_offset = offset
         self._response: BaseHTTPResponse | None = None

@@ -52,7 +52,9 @@ def test_a_network_survives_its_file(tmp_path: Path, n: int) -> None:
         "windows": {"reveal ms": 5, "deep": {"x": 1}},
         "steps": [{"a": 1}, {"a": 2}],
     }
-    config = network(n, chain=CHAIN, store_url="http://127.0.0.1:9/x", parameters=parameters, durability="flush")
+    config = network(
+        n, chain=CHAIN, store_url="http://127.0.0.1:9/x", private_links=False, parameters=parameters, durability="flush"
+    )
     path = tmp_path / "network.toml"
     config.save(path)
     assert NetworkConfig.load(path) == config
@@ -110,6 +112,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         (changed(chain={**changed()["chain"], "token": "0x1"}), r"chain\.token is invalid \(seen: 0x1, wanted: an acc"),
         (changed(store="x"), "store is invalid"),
         (changed(store={"url": 1}), r"store\.url is invalid"),
+        (changed(store={"url": "x", "private_links": "yes"}), r"store\.private_links is invalid"),
         (changed(handovers=["ab", "abc"]), "handovers is invalid"),
         (changed(handovers=[1]), "handovers is invalid"),
         (entry(index=2), "by index"),
