@@ -363,7 +363,7 @@ def network_toml() -> str:
         ("Top level", file.NetworkTable, {**top, "store": "where blobs are put."}),
         ("`[[aggregators]]`", file.AggregatorTable, meanings["AggregatorEntry"]),
         ("`[chain]`", file.ChainTable, meanings["ChainConfig"]),
-        ("`[store]`", file.StoreTable, {"url": top["store_url"]}),
+        ("`[store]`", file.StoreTable, {"url": top["store_url"], "private_links": top["private_links"]}),
     ):
         rows = [
             (f"`{field.name}`", _described(field.type), _default(field), known.get(field.name, ""))
