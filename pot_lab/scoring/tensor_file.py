@@ -65,8 +65,15 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """Safetensors bytes of `tensors`, on the CPU, contiguous."""
-    return bytes(_save({name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}, metadata))
+    """Safetensors bytes of `tensors`, on the CPU, contiguous. Tensors that share memory are written each by itself."""
+    own: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        here = tensor.detach().to("cpu").contiguous()
+        storage = here.untyped_storage().data_ptr()
+        own[name] = here.clone() if storage in taken else here
+        taken.add(storage)
+    return bytes(_save(own, metadata))
 
 
 def read_tensors(data: bytes, *, limit_bytes: int, what: str, error: type[PotLabError]) -> dict[str, Tensor]:

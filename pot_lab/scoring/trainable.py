@@ -44,20 +44,32 @@ class TrainableModel(nn.Module):
             if tensor is None:
                 tensor = torch.zeros(state.shape, dtype=DTYPES[state.dtype])
             self._owners.append(self._register(state.name, state, tensor))
-        owners = {s.name: o for s, o in zip(graph.state, self._owners, strict=True)}
-        for alias, target in graph.aliases.items():
-            table, key = owners[target]
-            scope, leaf = self._scope(alias)
-            scope.register_parameter(leaf, table[key])
+        self._share_aliases()
         floating = [
             (o, DTYPES[s.dtype])
             for s, o in zip(graph.state, self._owners, strict=True)
-            if s.kind == "parameter" and DTYPES[s.dtype].is_floating_point
+            if s.kind in ("parameter", "frozen") and DTYPES[s.dtype].is_floating_point
         ]
         self._floating = floating[:1]
         """Where the first parameter lies, and its type at export; empty without one."""
         self._counters = [(o, s.step) for s, o in zip(graph.state, self._owners, strict=True) if s.kind == "counter"]
         self._steps = [self._step(node) for node in graph.nodes]
+
+    def _share_aliases(self) -> None:
+        owners = {s.name: o for s, o in zip(self.graph.state, self._owners, strict=True)}
+        for alias, target in self.graph.aliases.items():
+            table, key = owners[target]
+            scope, leaf = self._scope(alias)
+            if isinstance(table[key], nn.Parameter):
+                scope.register_parameter(leaf, table[key])
+            else:
+                scope.register_buffer(leaf, table[key])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrainableModel:
+        """As in torch, which moves every name of a shared tensor by itself: here they stay one."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._share_aliases()
+        return self
 
     def _scope(self, name: str) -> tuple[nn.Module, str]:
         *path, leaf = name.split(".")
@@ -71,8 +83,8 @@ class TrainableModel(nn.Module):
     def _register(self, name: str, state: StateTensor, tensor: Tensor) -> tuple[dict[str, Any], str]:
         """Put a tensor under its dotted name; returns the table it lies in, so that later replacements are seen."""
         scope, leaf = self._scope(name)
-        if state.kind == "parameter":
-            scope.register_parameter(leaf, nn.Parameter(tensor))
+        if state.kind in ("parameter", "frozen"):
+            scope.register_parameter(leaf, nn.Parameter(tensor, requires_grad=state.kind == "parameter"))
             return scope._parameters, leaf
         scope.register_buffer(leaf, tensor, persistent=state.kind != "constant")
         return scope._buffers, leaf
@@ -83,7 +95,7 @@ class TrainableModel(nn.Module):
         if node.operator is None:
             whole = WHOLE_NUMBERS[node.op]
             return lambda values: whole(*(resolve(a, values) for a in node.args))
-        operator, native = node.operator, node.operator.native
+        operator, native = node.operator, _NATIVE.get(node.op, node.operator.native)
         args, kwargs = list(node.args), {operator_keyword(operator, name): value for name, value in node.kwargs.items()}
         if node.op in ("aten.batch_norm.default", "aten.instance_norm.default"):
             args[-1] = torch.backends.cudnn.enabled
@@ -166,6 +178,15 @@ def trainable(graph: ModelGraph, weights: bytes | None = None) -> TrainableModel
     Raises: BadWeights, DtypeMismatch, ShapeMismatch, Oversize.
     """
     return TrainableModel(graph, load_weights(graph, weights) if weights is not None else {})
+
+
+def _copied(x: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """`aten.copy`, which has no gradient in torch."""
+    return src.to(x.dtype).expand(x.shape)
+
+
+_NATIVE: dict[str, Callable[..., Any]] = {"aten.copy.default": _copied}
+"""What runs in place of ATen's own operator."""
 
 
 def _call(native: Any, args: Sequence[Any], kwargs: dict[str, Any], values: list[Any]) -> Any:

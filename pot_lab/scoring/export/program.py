@@ -22,6 +22,7 @@ from pot_lab.scoring.errors import (
     ExportFailed,
     ShapeMismatch,
 )
+from pot_lab.scoring.export.trial import set_modes
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name
 
 
@@ -44,10 +45,19 @@ class ProgramTables:
     tensors: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, program: torch.export.ExportedProgram) -> ProgramTables:
-        """The tables of a program."""
+    def of(cls, program: torch.export.ExportedProgram, module: nn.Module) -> ProgramTables:
+        """The tables of a program. torch takes a tensor for a constant where forward reads it from a list or another
+        attribute; where it is a parameter or a buffer of `module` too, it goes by that name."""
         signature = program.graph_signature
-        parameters, buffers = signature.inputs_to_parameters, signature.inputs_to_buffers
+        parameters, buffers = dict(signature.inputs_to_parameters), dict(signature.inputs_to_buffers)
+        own = {_place(t): name for name, t in [*module.named_buffers(), *module.named_parameters()]}
+        kinds = {name: parameters for name, _ in module.named_parameters()} | {
+            b: buffers for b, _ in module.named_buffers()
+        }
+        for placeholder, constant in signature.inputs_to_lifted_tensor_constants.items():
+            name = own.get(_place(program.constants[constant]), "")
+            if name in program.state_dict or name in program.constants:
+                kinds[name][placeholder] = name
         return cls(
             parameters=parameters,
             buffers=buffers,
@@ -61,11 +71,17 @@ class ProgramTables:
         return placeholder in self.parameters or placeholder in self.buffers
 
 
-def example_tensors(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Two examples of each input, as `torch.export` needs them.
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """What two names of one tensor have in common."""
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+def example_tensors(example_inputs: Tensor | Sequence[Tensor], rows: int = 2) -> tuple[Tensor, ...]:
+    """Some examples of each input; `torch.export` needs two.
 
     Args:
         example_inputs: one tensor [batch, ...] for each input of the module, of a number type that graphs know.
+        rows: the most examples.
     Raises: ShapeMismatch, DtypeMismatch.
     """
     examples = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
@@ -84,30 +100,32 @@ def example_tensors(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, 
                 wanted=", ".join(DTYPES),
             )
     # torch.export takes sizes of 0 and 1 for fixed, so two examples stand for "any number".
-    return tuple(torch.cat([e, e])[:2].detach() if e.shape[0] == 1 else e.detach() for e in examples)
+    return tuple(torch.cat([e, e]).detach() if e.shape[0] == 1 else e[:rows].detach() for e in examples)
 
 
-def exported_program(module: nn.Module, examples: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    """The module's train-mode program for any batch size; the module's modes are as before.
+def exported_program(
+    module: nn.Module, examples: tuple[Tensor, ...], modes: Mapping[nn.Module, bool]
+) -> torch.export.ExportedProgram:
+    """The module's training program for any batch size; the module's modes are as before.
 
     Args:
         examples: from `example_tensors`.
+        modes: which parts are in training mode.
     Raises: ExportFailed, with the user's line.
     """
-    modes = [(m, m.training) for m in module.modules()]
+    before = {part: part.training for part in module.modules()}
     batch = torch.export.Dim("batch", min=1)
     shapes: Any = tuple({0: batch} for _ in examples)
     if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
         shapes = (shapes,)
     try:
-        module.train()
+        set_modes(modes)
         with _quiet(), _recurrent_by_shape():
             return torch.export.export(module, examples, dynamic_shapes=shapes)
     except Exception as problem:
         raise ExportFailed(f"the module cannot be turned into a graph: {_reason(problem)}") from problem
     finally:
-        for part, mode in modes:
-            part.training = mode
+        set_modes(before)
 
 
 @contextlib.contextmanager

@@ -12,32 +12,35 @@ import math
 import operator as python_operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pot_lab.errors import InvariantBroken
 from pot_lab.scoring.errors import (
     BatchMixing,
-    DtypeMismatch,
     ExportFailed,
     HostileGraph,
     ShapeMismatch,
     UnsupportedOperator,
 )
+from pot_lab.scoring.export.comparison import check_same_model
 from pot_lab.scoring.export.decomposition import decomposed
 from pot_lab.scoring.export.fixed_parts import fixed_parts
 from pot_lab.scoring.export.program import ProgramTables, example_tensors, exported_program, full_name, user_line
 from pot_lab.scoring.export.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
+from pot_lab.scoring.export.state import ExportedState
+from pot_lab.scoring.export.trial import ROWS, left_as_it_was, run_reference, training_parts
+from pot_lab.scoring.export.values import MAY_ALIAS, SCATTERS, Values
 from pot_lab.scoring.graph.arguments import LARGEST_EXPONENT
 from pot_lab.scoring.graph.batch_axis import UNBOUNDED
 from pot_lab.scoring.graph.model_graph import FORMAT, LARGEST_INT, VERSION, encode_graph
 from pot_lab.scoring.graph.reader import load_graph
-from pot_lab.scoring.graph.weights import tensor_sha256
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.operators import REGISTRY, Operator
-from pot_lab.scoring.tensor_file import DTYPES, dtype_name, write_tensors
+from pot_lab.scoring.tensor_file import dtype_name, write_tensors
 
 _WHOLE_NUMBERS = {
     python_operator.add: "int.add",
@@ -45,39 +48,6 @@ _WHOLE_NUMBERS = {
     python_operator.mul: "int.mul",
     python_operator.floordiv: "int.floordiv",
 }
-_MAY_ALIAS = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "permute",
-        "transpose",
-        "t",
-        "unsqueeze",
-        "squeeze",
-        "expand",
-        "expand_as",
-        "unbind",
-        "select",
-        "slice",
-        "chunk",
-        "split",
-        "split_with_sizes",
-        "contiguous",
-        "detach",
-        "alias",
-        "to",
-        "dropout",
-        "feature_dropout",
-        "alpha_dropout",
-        "pad",
-    ]
-)
-
-
-_SCATTERS = {"aten.slice.Tensor": "aten.slice_scatter.default", "aten.select.int": "aten.select_scatter.default"}
-"""What puts a part back into the whole it was cut from."""
 
 
 @dataclass(frozen=True)
@@ -114,68 +84,33 @@ def export_model(
         HostileGraph, CostLimit: the graph is too large.
         ShapeMismatch, DtypeMismatch: `example_inputs` are no tensors with a batch, or of another type.
     """
-    examples = example_tensors(example_inputs)
-    program = exported_program(module, examples)
-    writer = _Writer(program, module, examples)
-    graph = encode_graph(writer.document())
-    try:
-        load_graph(graph, limits)
-    except (BatchMixing, HostileGraph, ShapeMismatch, UnsupportedOperator) as problem:
-        place = writer.place(str(problem))
-        if place:
-            problem.message += f", at {place}"
-        raise
-    return ModelArtifact(graph, write_tensors(writer.tensors))
-
-
-@dataclass
-class _Values:
-    """Which value of the graph each fx node stands for.
-
-    One fx node is one tensor object in Python; an in-place operator returns its first argument's object.
-
-    Attributes:
-        identity: the node that names a node's tensor object.
-        index: the newest value of a tensor object, by its identity.
-        family: the node whose storage a node may share.
-        parts: the results of a call with several that was written as its decomposition.
-        view: of a part: the tensor it was cut from, the operator that puts it back, and that operator's arguments.
-    """
-
-    identity: dict[Any, Any] = field(default_factory=dict)
-    index: dict[Any, int] = field(default_factory=dict)
-    family: dict[Any, Any] = field(default_factory=dict)
-    parts: dict[Any, list[Any]] = field(default_factory=dict)
-    view: dict[Any, tuple[Any, str, list[Any]]] = field(default_factory=dict)
-
-    def add(self, node: Any, index: int, *, same_as: Any = None, family: Any = None) -> None:
-        """A node's value: a new tensor object, or the one of `same_as`; it may share the storage of `family`."""
-        self.identity[node] = identity = node if same_as is None else self.identity[same_as]
-        self.index[identity] = index
-        self.family[node] = node if family is None else self.family[family]
-
-    def renew(self, node: Any, index: int) -> None:
-        """The tensor object of a node changed in place."""
-        self.index[self.identity[node]] = index
-
-    def alias(self, node: Any, other: Any) -> None:
-        """A node that is another's tensor object."""
-        self.identity[node], self.family[node] = self.identity[other], self.family[other]
-
-    def wholes(self, target: Any) -> set[Any]:
-        """The tensor objects that a part was cut from, and its own."""
-        found = {self.identity[target]}
-        while target in self.view:
-            target = self.view[target][0]
-            found.add(self.identity[target])
-        return found
+    examples, rows = example_tensors(example_inputs), example_tensors(example_inputs, ROWS)
+    with left_as_it_was(module):
+        modes = training_parts(module)
+        refusal, reference = None, None
+        try:
+            reference = run_reference(module, rows, modes)
+        except ExportFailed as problem:
+            refusal = problem
+        writer = _Writer(exported_program(module, examples, modes), module, examples)
+        graph = encode_graph(writer.document())
+        try:
+            checked = load_graph(graph, limits)
+        except (BatchMixing, HostileGraph, ShapeMismatch, UnsupportedOperator) as problem:
+            place = writer.place(str(problem))
+            if place:
+                problem.message += f", at {place}"
+            raise
+        if reference is None:
+            raise refusal or InvariantBroken("a module has run without a result")
+        check_same_model(module, reference, checked, writer.tensors)
+        return ModelArtifact(graph, write_tensors(writer.tensors))
 
 
 class _Writer:
     """Writes an exported program as a graph document.
 
     Attributes:
-        tensors: the weights under their names.
         places: for each node of the document, the user's line that asked for it.
     """
 
@@ -183,13 +118,18 @@ class _Writer:
         self.fx = list(program.graph.nodes)
         self.order = {node: i for i, node in enumerate(self.fx)}
         self.examples = examples
-        self.tensors: dict[str, Tensor] = {}
         self.places: list[str] = []
-        self._program, self._module = program, module
-        self._tables = ProgramTables.of(program)
-        self._values = _Values()
+        self._program = program
+        self._tables = ProgramTables.of(program, module)
+        self._state = ExportedState(module, self._tables)
+        self._values = Values()
         self._nodes: list[dict[str, Any]] = []
         self._first = 0
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights under their names."""
+        return self._state.tensors
 
     def place(self, message: str) -> str:
         """The user's line for a message about `node N` or `value N`."""
@@ -208,18 +148,22 @@ class _Writer:
         for node in self.fx:
             if node.op == "placeholder":
                 (input_nodes if node.name in user_inputs else state_nodes).append(node)
-        counters = self._counters(state_nodes)
+        counters = self._state.counters(state_nodes)
         constants = {
             n: self._tables.tensors[self._tables.names[n.name]]
             for n in state_nodes
             if not self._tables.given(n.name) and n not in counters
         }
         folded, unneeded = fixed_parts(self._program.graph, constants, self._plain)
-        state_nodes = [n for n in state_nodes if n in counters or any(u not in unneeded | set(folded) for u in n.users)]
-        state = [self._state(node, counters) for node in state_nodes]
-        state += [self._folded_state(node, tensor, state) for node, tensor in folded.items()]
-        for place, node in enumerate([*state_nodes, *folded, *input_nodes]):
-            self._values.add(node, place)
+        gone = unneeded | set(folded)
+        state_nodes = [n for n in state_nodes if n in counters or any(u not in gone for u in n.users)]
+        own = self._own_state(state_nodes)
+        state = [self._state.entry(nodes[0], counters) for nodes in own]
+        state += [self._state.folded_entry(node, tensor) for node, tensor in folded.items()]
+        self._state.check_memory(state, self.fx)
+        for place, nodes in enumerate([*own, *([n] for n in folded), *([n] for n in input_nodes)]):
+            for node in nodes:
+                self._values.add(node, place)
         self._first = len(state) + len(input_nodes)
         inputs: list[dict[str, Any]] = [
             {"dtype": dtype_name(e.dtype), "shape": [None, *e.shape[1:]]} for e in self.examples
@@ -234,7 +178,7 @@ class _Writer:
             if node.op == "call_function" and not counts and node not in folded and node not in unneeded:
                 self._call(node)
         outputs = [self._reference(value)["$"] for value in self._outputs(signature)]
-        aliases = self._aliases([entry["name"] for entry in state if entry["kind"] == "parameter"])
+        aliases = self._state.aliases(state)
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -244,6 +188,17 @@ class _Writer:
             "nodes": self._nodes,
             "outputs": outputs,
         }
+
+    def _own_state(self, used: Sequence[Any]) -> list[list[Any]]:
+        """The tensors of the graph's state, each with all placeholders that stand for it: what forward uses, and what
+        else the module's `state_dict` has."""
+        found: dict[Any, list[Any]] = {}
+        user_inputs = set(self._program.graph_signature.user_inputs)
+        for node in self.fx:
+            if node.op == "placeholder" and node.name not in user_inputs and (node in used or self._state.kept(node)):
+                together = found.setdefault(self._state.identity(self._tables.names[node.name]), [])
+                together.insert(0 if node in used else len(together), node)
+        return list(found.values())
 
     def _outputs(self, signature: Any) -> list[Any]:
         spec = self._program.call_spec.out_spec
@@ -255,52 +210,6 @@ class _Writer:
         if not wanted or any(not isinstance(name, str) or name not in found for name in wanted):
             raise ExportFailed("the module must return a tensor or a tuple of tensors", seen=wanted)
         return [found[name] for name in wanted]
-
-    def _counters(self, state_nodes: Sequence[Any]) -> dict[Any, int]:
-        """Buffers that forward only counts up, as batch norm's number of batches, with their step."""
-        found = {}
-        for node in state_nodes:
-            steps = [
-                u
-                for u in node.users
-                if u.target is torch.ops.aten.add_.Tensor
-                and u.args[0] is node
-                and type(u.args[1]) is int
-                and not u.kwargs
-            ]
-            if steps and len(steps) == len(node.users) and not any(u.users for u in steps):
-                found[node] = sum(u.args[1] for u in steps)
-        return found
-
-    def _state(self, node: Any, counters: dict[Any, int]) -> dict[str, Any]:
-        name = self._tables.names[node.name]
-        tensor = self._tables.tensors[name].detach()
-        entry: dict[str, Any] = {"name": name, "dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
-        if entry["dtype"] not in DTYPES:
-            raise DtypeMismatch(
-                f"state {name!r} has a number type that is not accepted", seen=tensor.dtype, wanted=", ".join(DTYPES)
-            )
-        if node in counters:
-            entry |= {"kind": "counter", "step": counters[node]}
-        elif node.name in self._tables.parameters:
-            entry["kind"] = "parameter"
-        elif node.name in self._tables.buffers and name in self._tables.persistent:
-            entry["kind"] = "buffer"
-        else:
-            entry |= {"kind": "constant", "sha256": tensor_sha256(tensor)}
-        self.tensors[name] = tensor
-        return entry
-
-    def _folded_state(self, node: Any, tensor: Tensor, state: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """A constant that export computed; whole numbers in int64."""
-        if tensor.dtype not in DTYPES.values() or tensor.dtype in (torch.int32, torch.uint8):
-            tensor = tensor.to(torch.float32 if tensor.dtype.is_floating_point else torch.int64)
-        name = f"fixed_{node.name}"[:100]
-        while name in self.tensors:
-            name = f"{name[:90]}_{len(self.tensors)}"
-        self.tensors[name] = tensor
-        facts = {"name": name, "dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
-        return facts | {"kind": "constant", "sha256": tensor_sha256(tensor)}
 
     def _plain(self, node: Any) -> bool:
         """Whether the whitelist has a call just so."""
@@ -326,17 +235,6 @@ class _Writer:
         if name == "aten.pow.Tensor_Scalar":
             return bool(0 < abs(args[1]) <= LARGEST_EXPONENT)
         return True
-
-    def _aliases(self, parameters: Sequence[str]) -> dict[str, str]:
-        """Second names of shared parameters in the module's state_dict."""
-        by_identity = {
-            id(p): name for name, p in self._module.named_parameters(remove_duplicate=False) if name in parameters
-        }
-        return {
-            name: by_identity[id(p)]
-            for name, p in self._module.named_parameters(remove_duplicate=False)
-            if name not in parameters and id(p) in by_identity
-        }
 
     def _emit(self, entry: dict[str, Any], node: Any) -> int:
         self._nodes.append(entry)
@@ -380,13 +278,13 @@ class _Writer:
             raise UnsupportedOperator(name, reason, where=user_line(node.meta.get("stack_trace")))
         index = self._emit(self._entry(operator, node, args, kwargs), node)
         first = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
-        if name in _SCATTERS:
-            self._values.view[node] = (first, _SCATTERS[name], args[1:])
+        if name in SCATTERS:
+            self._values.view[node] = (first, SCATTERS[name], args[1:])
         if in_place:
             self._values.add(node, index, same_as=first, family=first)
             self._write_back(first, node)
         else:
-            self._values.add(node, index, family=first if name.split(".")[1] in _MAY_ALIAS else None)
+            self._values.add(node, index, family=first if name.split(".")[1] in MAY_ALIAS else None)
 
     def _write_back(self, target: Any, node: Any) -> None:
         """After a change of a part: the whole it was cut from is a new value too."""

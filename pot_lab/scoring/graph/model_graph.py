@@ -14,7 +14,7 @@ from pot_lab.scoring.limits import Limits
 from pot_lab.scoring.operators import Operator
 
 FORMAT, VERSION = "pot-lab-graph", 1
-KINDS = ("parameter", "buffer", "counter", "constant")
+KINDS = ("parameter", "frozen", "buffer", "counter", "constant")
 """Kinds of state tensors."""
 LARGEST_INT = 1 << 31
 """Whole numbers in a graph file are below this in size."""
@@ -31,8 +31,8 @@ class Ref:
 
 @dataclass(frozen=True, kw_only=True)
 class StateTensor:
-    """One tensor of the weights file. `step`: what training adds to a counter. `sha256`: fixed content of a constant,
-    hex."""
+    """One tensor of the weights file. `step`: what training adds to a counter. `sha256`: fixed content of a constant or
+    of a frozen parameter, hex."""
 
     name: str
     kind: str
@@ -88,7 +88,7 @@ class GraphDocument:
         sha256: hash of the graph file, 32 bytes.
         inputs: shape and type of each argument for one example.
         state: tensors of the weights file, in the order in which values are numbered.
-        aliases: second names of parameters in a `state_dict`.
+        aliases: second names of parameters and buffers in a `state_dict`.
         nodes: operator calls in order.
         results: the values that the graph returns.
         last_uses: for each node, the node results that are needed for the last time there.

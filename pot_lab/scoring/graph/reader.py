@@ -11,10 +11,11 @@ Format (version 1), one JSON object, keys sorted, no spaces, ASCII:
      "outputs": [9]}
 
 Values are numbered: state, then inputs, then the results of nodes, so a reference points backwards or is refused.
-Kinds of state: `parameter`; `buffer`; `counter`, an int64 that training raises by `step` each time; `constant`, fixed
-by its SHA-256. Arguments are null, booleans, numbers, strings, lists, `{"$": value}`, `{"dtype": name}` or `{"float":
-"inf" | "-inf" | "nan"}`, each checked against the signature of the operator's kernel. A file that is not byte for
-byte what `encode_graph` would write is refused, so one graph has one hash.
+Kinds of state: `parameter`; `frozen`, a parameter that nobody trains, fixed by its SHA-256; `buffer`; `counter`, an
+int64 that training raises by `step` each time; `constant`, fixed by its SHA-256. Arguments are null, booleans, numbers,
+strings, lists, `{"$": value}`, `{"dtype": name}` or `{"float": "inf" | "-inf" | "nan"}`, each checked against the
+signature of the operator's kernel. A file that is not byte for byte what `encode_graph` would write is refused, so one
+graph has one hash.
 
 The loader then traces shapes on meta tensors for batches of 1, 2 and 3: work and memory stay under the limits, no
 example sees another (`batch_axis`), and every shape grows with the batch as it must.
@@ -227,7 +228,7 @@ def _name(value: Any) -> str:
 
 
 def _state(entry: Any) -> StateTensor:
-    extra = {"counter": {"step"}, "constant": {"sha256"}}
+    extra = {"counter": {"step"}, "constant": {"sha256"}, "frozen": {"sha256"}}
     if not isinstance(entry, dict) or entry.get("kind") not in KINDS:
         raise HostileGraph("a bad state entry", seen=entry)
     if set(entry) != {"name", "kind", "dtype", "shape"} | extra.get(entry["kind"], set()):
@@ -246,10 +247,10 @@ def _state(entry: Any) -> StateTensor:
         state.dtype != "int64" or state.shape or type(state.step) is not int or not 0 < state.step < 1000
     ):
         raise HostileGraph("a counter must be one int64 with a small step", seen=entry)
-    if state.kind == "constant" and (
+    if state.kind in ("constant", "frozen") and (
         not isinstance(state.sha256, str) or not re.fullmatch("[0-9a-f]{64}", state.sha256)
     ):
-        raise HostileGraph("a constant must carry its SHA-256", seen=entry)
+        raise HostileGraph(f"a {state.kind} tensor must carry its SHA-256", seen=entry)
     return state
 
 
@@ -268,10 +269,10 @@ _MODULE_ATTRIBUTES = frozenset(torch.nn.Module().__dict__)
 
 
 def _aliases(value: Any, state: Sequence[StateTensor]) -> dict[str, str]:
-    known = {s.name for s in state if s.kind == "parameter"}
+    known = {s.name for s in state if s.kind != "constant"}
     taken = {s.name for s in state}
     if not isinstance(value, dict) or len(value) > len(state) + 1000:
-        raise HostileGraph("'aliases' must map names to parameters")
+        raise HostileGraph("'aliases' must map names to parameters or buffers")
     for name, target in value.items():
         if _name(name) in taken or target not in known:
             raise HostileGraph("a bad alias", seen=f"{name}: {target}")

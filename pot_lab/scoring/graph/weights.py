@@ -37,8 +37,9 @@ def load_weights(graph: ModelGraph, weights: bytes) -> dict[str, Tensor]:
             )
     tensors = read_tensors(weights, limit_bytes=graph.limits.weights_bytes, what="weights file", error=BadWeights)
     for state in graph.state:
-        if state.kind == "constant" and tensor_sha256(tensors[state.name]) != state.sha256:
-            raise BadWeights("a constant of the model was changed", seen=state.name)
+        if state.sha256 and tensor_sha256(tensors[state.name]) != state.sha256:
+            what = "a constant" if state.kind == "constant" else "a frozen parameter"
+            raise BadWeights(f"{what} of the model was changed", seen=state.name)
     return tensors
 
 

@@ -1,0 +1,139 @@
+"""Whether a graph is the module it was exported from: both are run, and outputs, buffers and gradients compared.
+
+Equal bits are the rule. Where an operator was written with others, or torch takes another kernel, sums are rounded
+otherwise, and the bounds here let that pass: they lie well above float32's rounding and below what a model is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pot_lab.scoring.errors import ExportFailed
+from pot_lab.scoring.export.trial import Reference, run_once
+from pot_lab.scoring.graph.model_graph import ModelGraph
+from pot_lab.scoring.trainable import TrainableModel
+
+_BOUND = {torch.float64: 1e-9, torch.float32: 1e-4}
+_ROUGH_BOUND = 3e-2
+"""Of the largest number, for types of fewer digits."""
+_GRADIENT_BOUND, _GRADIENT_NOISE = 1e-3, 5e-6
+"""Of a parameter's own largest gradient, and of the largest of all: one that should be 0 is rounding alone."""
+_BRANCH = re.compile(r"\bif\b.*\btraining\b|\btraining\b.*\belse\b")
+
+
+def check_same_model(module: nn.Module, reference: Reference, graph: ModelGraph, tensors: Mapping[str, Tensor]) -> None:
+    """Run the graph as the module was run, and compare.
+
+    Args:
+        module: the user's.
+        reference: what it gave.
+        graph, tensors: its export.
+    Raises: ExportFailed, naming the mode, the parameter or the buffer, and where known the user's line.
+    """
+    kept = {
+        s.name for s in graph.state if s.kind in ("parameter", "frozen")
+    }  # a step of a twin changes its buffers only
+    own = {name: t if name in kept else t.clone() for name, t in tensors.items()}
+    twin = TrainableModel(graph, own)
+    evaluated = run_once(twin.eval(), reference.rows, training=False)
+    trained = run_once(twin.train(), reference.rows, training=True)
+    if difference := _apart(reference.trained.outputs, trained.outputs):
+        raise ExportFailed(
+            "in training mode the module computes something else than its graph: its forward depends on more than its "
+            "inputs, parameters and buffers, such as a number that it counts, or draws random numbers in another order",
+            seen=difference,
+        )
+    if difference := _apart(reference.evaluated.outputs, evaluated.outputs):
+        raise ExportFailed(
+            "in eval mode the module computes something else than its graph, which is that of training mode without "
+            "dropout and with the running statistics of batch norm; remove what depends on `self.training` from "
+            "forward" + _branches(module),
+            seen=difference,
+        )
+    for name, buffer in reference.trained.buffers.items():
+        ours = trained.buffers.get(name)
+        if ours is not None and (difference := _apart((buffer,), (ours,))):
+            raise ExportFailed(f"training changes the buffer {name!r} otherwise than its graph does", seen=difference)
+    if reference.trained.gradients is not None:
+        _check_gradients(module, reference.trained.gradients, trained.gradients or {})
+
+
+def _check_gradients(
+    module: nn.Module, wanted: Mapping[str, Tensor | None], found: Mapping[str, Tensor | None]
+) -> None:
+    largest = max((float(g.abs().max()) for g in wanted.values() if g is not None and g.numel()), default=0.0)
+    for name, gradient in wanted.items():
+        ours = found.get(name)
+        theirs = torch.zeros(()) if gradient is None else gradient
+        ours = torch.zeros_like(theirs) if ours is None else ours
+        if torch.equal(theirs, ours) or not bool(torch.isfinite(theirs).all()):
+            continue
+        scale = float(theirs.abs().max())
+        rough = theirs.dtype not in _BOUND
+        bound = (_ROUGH_BOUND if rough else _GRADIENT_BOUND) * scale + (1e-2 if rough else _GRADIENT_NOISE) * largest
+        apart = float((theirs - ours).abs().max())
+        lost = scale > 0 and not bool(ours.any())
+        if apart > bound or lost:
+            raise ExportFailed(
+                f"the gradient of {name!r} is another one in the graph, so the model would be trained otherwise: "
+                "a backward of one's own (torch.autograd.Function) and hooks that change gradients are not exported; "
+                "write it with operators, such as x + (x.sign() - x).detach() for a straight-through sign"
+                + _hooks(module),
+                seen=f"largest difference {apart:.3g}",
+                wanted=f"gradients up to {scale:.3g}",
+            )
+
+
+def _apart(wanted: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> str:
+    """How far two results are apart where that is more than rounding; "" where they are the same."""
+    if len(wanted) != len(found):
+        return f"{len(wanted)} and {len(found)} outputs"
+    for a, b in zip(wanted, found, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return f"{a.dtype} {tuple(a.shape)} and {b.dtype} {tuple(b.shape)}"
+        if torch.equal(a, b) or not a.numel():
+            continue
+        x, y = a.double(), b.double()
+        finite = torch.isfinite(x) & torch.isfinite(y)
+        if not torch.equal(x[~finite].nan_to_num(7.0), y[~finite].nan_to_num(7.0)):
+            return "numbers that are not finite in one of them only"
+        if not bool(finite.any()):
+            continue
+        x, y = x[finite], y[finite]
+        difference, scale = float((x - y).abs().max()), float(x.abs().max())
+        if difference > _BOUND.get(a.dtype, _ROUGH_BOUND) * scale or not a.dtype.is_floating_point:
+            return f"largest difference {difference:.3g}, largest number {scale:.3g}"
+    return ""
+
+
+def _branches(module: nn.Module) -> str:
+    """Lines of the user's own forwards that look at `training`."""
+    found = []
+    for path, part in module.named_modules():
+        if type(part).__module__.split(".")[0] == "torch":
+            continue
+        try:
+            lines, first = inspect.getsourcelines(type(part).forward)
+            file = Path(inspect.getsourcefile(type(part)) or "").name
+        except (OSError, TypeError):
+            continue
+        name = f"{path or 'the module'} ({type(part).__name__})"
+        found += [f"{name}, {file}:{first + i}: {line.strip()}" for i, line in enumerate(lines) if _BRANCH.search(line)]
+    return f", at {'; '.join(found[:3])}" if found else ""
+
+
+def _hooks(module: nn.Module) -> str:
+    """Parts and parameters that have hooks on gradients."""
+    found = [
+        path or "the module"
+        for path, part in module.named_modules()
+        if part._backward_hooks or part._backward_pre_hooks
+    ]
+    found += [name for name, p in module.named_parameters() if getattr(p, "_backward_hooks", None)]
+    return f", with hooks on {', '.join(found[:5])}" if found else ""

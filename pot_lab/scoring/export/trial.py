@@ -1,0 +1,281 @@
+"""The user's module run for real before it is exported: what its graph must compute, and what a run leaves behind.
+
+An export sees one path through `forward`, without numbers. Whether a graph is the module shows only where both have
+run: in eval mode, and for one step in training mode, with the gradient of every parameter. The runs here change
+nothing of the user's: attributes, buffers, gradients and random generators are put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from pot_lab.scoring.errors import ExportFailed
+from pot_lab.scoring.tensor_file import dtype_name
+
+ROWS = 4
+"""Examples of a run: another number than the two that an export sees."""
+_SEED = 20
+UNKNOWN_PARAMETER = (
+    "forward uses a parameter that the module does not list among its parameters, so nobody would train it; put "
+    "modules into nn.ModuleList or nn.ModuleDict, parameters into nn.ParameterList, or register them"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What one run gave.
+
+    Attributes:
+        outputs: the tensors among what forward returned, in order.
+        gradients: of a fixed sum of the outputs, by parameter; None where a parameter has none. Empty in eval mode.
+            None as a whole where torch cannot tell them, since forward overwrites what they need; a graph does not.
+        buffers: as the run left them.
+    """
+
+    outputs: tuple[Tensor, ...]
+    gradients: Mapping[str, Tensor | None] | None
+    buffers: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The user's module in eval mode, and in one step of training mode.
+
+    Attributes:
+        rows: the examples that both ran on.
+    """
+
+    rows: tuple[Tensor, ...]
+    evaluated: StepResult
+    trained: StepResult
+
+
+def training_parts(module: nn.Module) -> dict[nn.Module, bool]:
+    """Which parts of a module are in training mode while it trains: all, but for those that their owner keeps in eval
+    mode, by a `train` of their own or by `eval()` on a part of a module that is in training mode itself. The modes are
+    left as they were."""
+    before = {part: part.training for part in module.modules()}
+    whole = module.training
+    try:
+        module.train()
+        return {part: part.training and (before.get(part, True) or not whole) for part in module.modules()}
+    finally:
+        set_modes(before)
+
+
+def set_modes(modes: Mapping[nn.Module, bool]) -> None:
+    """Put parts into the modes given, without calling their `train`."""
+    for part, mode in modes.items():
+        part.training = mode
+
+
+@contextlib.contextmanager
+def left_as_it_was(module: nn.Module) -> Iterator[None]:
+    """Undo what runs inside change: attributes of all parts, the content of their lists and tables, parameters,
+    buffers, gradients, modes, and the state of the random generators."""
+    parts = list(module.modules())
+    attributes = [dict(vars(part)) for part in parts]
+    contents = [
+        {name: copy.copy(value) for name, value in vars(part).items() if isinstance(value, dict | list | set)}
+        for part in parts
+    ]
+    own = {id(t): t for part in parts for t in _tensors_of(part)}
+    numbers = {key: t.detach().clone() for key, t in own.items()}
+    gradients = {key: t.grad for key, t in own.items() if t.is_leaf}
+    generators = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(_devices(own.values())):
+        try:
+            yield
+        finally:
+            random.setstate(generators[0])
+            np.random.set_state(generators[1])
+            for part, before, content in zip(parts, attributes, contents, strict=True):
+                vars(part).clear()
+                vars(part).update(before)
+                for name, value in content.items():
+                    _refill(before[name], value)
+            with torch.no_grad():
+                for key, tensor in own.items():
+                    if not torch.equal(tensor, numbers[key]):
+                        tensor.copy_(numbers[key])
+                    if tensor.is_leaf:
+                        tensor.grad = gradients.get(key)
+
+
+def _tensors_of(part: nn.Module) -> Iterator[Tensor]:
+    for table in (part._parameters, part._buffers, vars(part)):
+        yield from (value for value in table.values() if isinstance(value, Tensor))
+
+
+def _devices(tensors: Any) -> list[torch.device]:
+    return list({t.device for t in tensors if t.device.type == "cuda"})
+
+
+def _refill(kept: Any, content: Any) -> None:
+    if isinstance(kept, list):
+        kept[:] = content
+        return
+    kept.clear()
+    kept.update(content)
+
+
+def run_reference(module: nn.Module, rows: tuple[Tensor, ...], modes: Mapping[nn.Module, bool]) -> Reference:
+    """Run a module in eval mode and for one step of training; to be called inside `left_as_it_was`. Buffers are put
+    back before it returns, so that an export sees the user's.
+
+    Raises: ExportFailed, also for whatever forward raises.
+    """
+    buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
+    try:
+        module.eval()
+        before = torch.get_rng_state()
+        with _own_random_numbers():
+            evaluated = run_once(module, rows, training=False)
+        if not torch.equal(before, torch.get_rng_state()):
+            raise ExportFailed(
+                "forward draws random numbers in eval mode too, so its score would be chance; for dropout write "
+                "F.dropout(x, p, self.training)"
+            )
+        _put_back(module, buffers)
+        set_modes(modes)
+        with _own_random_numbers():
+            trained = run_once(module, rows, training=True)
+        _put_back(module, buffers)
+    except ExportFailed:
+        raise
+    except Exception as problem:  # whatever the user's code raises, it does not run on the examples
+        mode = "training" if module.training else "eval"
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise ExportFailed(f"the module does not run in {mode} mode: {type(problem).__name__}: {reason}") from problem
+    _same_form(evaluated.outputs, trained.outputs)
+    return Reference(rows=rows, evaluated=evaluated, trained=trained)
+
+
+def _put_back(module: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, buffer in module.named_buffers():
+            if name in buffers:
+                buffer.copy_(buffers[name])
+
+
+@contextlib.contextmanager
+def _own_random_numbers() -> Iterator[None]:
+    """Refuse a forward that draws from generators which no graph can repeat."""
+    before = random.getstate(), np.random.get_state(legacy=False)
+    yield
+    after = np.random.get_state(legacy=False)
+    if random.getstate() != before[0] or not _same_state(before[1], after):
+        raise ExportFailed(
+            "forward draws random numbers from Python's `random` or NumPy, which a graph cannot repeat; use nn.Dropout "
+            "for noise while training"
+        )
+
+
+def _same_state(a: Any, b: Any) -> bool:
+    return bool(a["state"]["pos"] == b["state"]["pos"] and np.array_equal(a["state"]["key"], b["state"]["key"]))
+
+
+def run_once(module: nn.Module, rows: tuple[Tensor, ...], *, training: bool) -> StepResult:
+    """One run in the modes that the module is in, with the same random numbers each time; with gradients if
+    `training`.
+
+    Raises: ExportFailed, and whatever forward raises.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.manual_seed(_SEED) if training else None
+    torch.backends.mha.set_fastpath_enabled(False)  # of other bits than the layers that an export sees
+    try:
+        with torch.set_grad_enabled(training):
+            found = module(*(x.clone() for x in rows))
+        outputs = tuple(leaf for leaf in _pytree.tree_leaves(found) if isinstance(leaf, Tensor))
+        gradients: Mapping[str, Tensor | None] | None = _gradients(module, outputs) if training else {}
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    buffers = {name: b.detach().clone() for name, b in module.named_buffers(remove_duplicate=False)}
+    return StepResult(outputs=tuple(t.detach() for t in outputs), gradients=gradients, buffers=buffers)
+
+
+def _gradients(module: nn.Module, outputs: tuple[Tensor, ...]) -> dict[str, Tensor | None] | None:
+    """Of the sum of all outputs, each times a number of its own, by every parameter that is to be trained."""
+    wanted = {name: p for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
+    roots = [t for t in outputs if t.requires_grad and t.dtype.is_floating_point]
+    _refuse_unknown(module, roots)
+    for p in wanted.values():
+        p.grad = None
+    generator = torch.Generator().manual_seed(_SEED)
+    factors = [torch.randn(t.shape, generator=generator).to(t.device, t.dtype) for t in roots]
+    try:
+        if roots:
+            torch.autograd.backward(roots, factors)
+    except RuntimeError as problem:
+        if "modified by an inplace operation" not in str(problem):
+            raise
+        return None
+    found = {}
+    for name, p in wanted.items():
+        found[name] = None if p.grad is None else p.grad.detach().to_dense()
+    for p in wanted.values():
+        p.grad = None
+    return found
+
+
+def _refuse_unknown(module: nn.Module, roots: list[Tensor]) -> None:
+    """Refuse outputs that depend on trainable tensors which are no parameters of the module."""
+    known = {id(t) for t in (*module.parameters(), *module.buffers())}
+    waiting, seen = [t.grad_fn for t in roots], set()
+    while waiting:
+        step = waiting.pop()
+        if step is None or step in seen:
+            continue
+        seen.add(step)
+        variable = getattr(step, "variable", None)
+        if variable is not None and id(variable) not in known:
+            places = [path for part in (module,) for path, t in _reached(part) if t is variable]
+            raise ExportFailed(UNKNOWN_PARAMETER, seen=places[0] if places else f"shape {tuple(variable.shape)}")
+        waiting += [nearer for nearer, _ in step.next_functions]
+
+
+def _reached(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that stand in attributes of a module's parts, by the path that leads to them."""
+    waiting: list[tuple[str, Any]] = [
+        (f"{path}.{name}".lstrip("."), value)
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if not name.startswith("_")
+    ]
+    seen: set[int] = set()
+    while waiting:
+        path, value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield path, value
+        elif isinstance(value, nn.Module):
+            yield from ((f"{path}.{name}", p) for name, p in value.named_parameters())
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{path}[{i}]", item) for i, item in enumerate(value)]
+        elif isinstance(value, dict):
+            waiting += [(f"{path}[{key!r}]", item) for key, item in value.items()]
+
+
+def _same_form(evaluated: tuple[Tensor, ...], trained: tuple[Tensor, ...]) -> None:
+    def form(outputs: tuple[Tensor, ...]) -> str:
+        return ", ".join(f"{dtype_name(t.dtype)} {tuple(t.shape)}" for t in outputs) or "no tensor"
+
+    if form(evaluated) != form(trained):
+        raise ExportFailed(
+            "the module returns something else in training mode than in eval mode, and the graph of a model has one "
+            "form for both: return the same tensors in both, such as the first output alone",
+            seen=f"{form(trained)} in training mode, {form(evaluated)} in eval mode",
+        )

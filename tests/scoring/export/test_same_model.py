@@ -1,0 +1,268 @@
+"""The graph is the module that the user has: in eval mode, in training mode, and parameter by parameter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pot_lab.scoring import export_model, load_graph, score, trainable
+from pot_lab.scoring.errors import BadWeights, ExportFailed
+from pot_lab.scoring.export import writer
+from pot_lab.training import Trainer
+
+X = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+Y = X[:, :3].argmax(1)
+
+
+class Net(nn.Module):
+    """Two layers, and a forward that the test gives."""
+
+    def __init__(
+        self, forward: Callable[[Net, Tensor], Tensor], init: Callable[[Net], object] = lambda net: None
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+        self.count = 0
+        self._forward = forward
+        init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._forward(self, x)
+
+
+def plain(net: Net, x: Tensor) -> Tensor:
+    return net.last(net.first(x))
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+def counted(net: Net, x: Tensor) -> Tensor:
+    net.count += 1
+    return plain(net, x) * min(1.0, net.count / 100)
+
+
+def shared_data(net: Net) -> None:
+    net.first.weight = nn.Parameter(net.more.weight.data)
+
+
+OTHERS = {
+    "a temperature in eval mode": (Net(lambda n, x: plain(n, x) if n.training else plain(n, x) / 4), "eval mode"),
+    "probabilities in eval mode": (
+        Net(lambda n, x: plain(n, x) if n.training else F.softmax(plain(n, x), -1)),
+        "eval mode",
+    ),
+    "rounding in eval mode": (Net(lambda n, x: plain(n, x) if n.training else plain(n, x).round()), "eval mode"),
+    "dropout in eval mode": (Net(lambda n, x: n.last(F.dropout(n.first(x)))), r"F.dropout\(x, p, self.training\)"),
+    "an output more while training": (
+        Net(lambda n, x: (plain(n, x), x) if n.training else plain(n, x)),  # type: ignore[arg-type, return-value]
+        r"in training mode than in eval mode.*\(4, 3\), float32 \(4, 8\) in training mode",
+    ),
+    "a forward that counts its calls": (Net(counted), "in training mode the module computes something else"),
+    "Python's random numbers": (Net(lambda n, x: plain(n, x) * (1 if random.random() < 0.99 else 2)), "`random`"),
+    "NumPy's random numbers": (Net(lambda n, x: plain(n, x) * (1 if np.random.rand() < 0.99 else 2)), "NumPy"),
+    "a reversed gradient": (Net(lambda n, x: n.last(Reversed.apply(n.first(x)))), "gradient of 'first"),
+    "a hook on a parameter": (
+        Net(plain, lambda n: n.first.weight.register_hook(torch.zeros_like)),
+        "gradient of 'first.weight'.*with hooks on first.weight",
+    ),
+    "a hook on a layer": (
+        Net(plain, lambda n: n.last.register_full_backward_hook(lambda m, i, o: (i[0] * 2,))),
+        "gradient of 'first.*with hooks on last",
+    ),
+    "a parameter in a table": (
+        Net(lambda n, x: plain(n, x) * n.table["a"], lambda n: setattr(n, "table", {"a": nn.Parameter(torch.ones(3))})),
+        r"ParameterList.*table\['a'\]",
+    ),
+    "layers in a tuple": (
+        Net(lambda n, x: n.both[1](n.both[0](x)), lambda n: setattr(n, "both", (nn.Linear(8, 8), nn.Linear(8, 3)))),
+        r"ModuleList.*both\[\d\]\.(weight|bias)",
+    ),
+    "layers in a list of lists": (
+        Net(lambda n, x: n.nested[0]["a"](x), lambda n: setattr(n, "nested", [{"a": nn.Linear(8, 3)}])),
+        r"nested\[0\]\['a'\]",
+    ),
+    "a parameter outside of the module": (Net(lambda n, x: plain(n, x) + OUTSIDE), r"shape \(3,\)"),
+    "a view of a parameter": (
+        Net(lambda n, x: x @ n.views[0], lambda n: setattr(n, "views", [n.last.weight.t()])),
+        "share memory",
+    ),
+    "two parameters in one memory": (
+        Net(lambda n, x: plain(n, n.more(x)), lambda n: (setattr(n, "more", nn.Linear(8, 8)), shared_data(n))),
+        "'first.weight' and 'more.weight' share memory",
+    ),
+    "a buffer in a parameter's memory": (
+        Net(lambda n, x: plain(n, x @ n.copy), lambda n: n.register_buffer("copy", n.first.weight.data)),
+        "'copy' share memory|'copy' and 'first.weight' share memory",
+    ),
+}
+OUTSIDE = nn.Parameter(torch.ones(3))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_would_be_another_model_is_refused_with_the_reason(name: str) -> None:
+    module, reason = OTHERS[name]
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    with pytest.raises(ExportFailed, match=reason):
+        export_model(module, X)
+    assert module.count == 0 and module.training
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+class Calibrated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        if not self.training:
+            y = y / 4.0
+        return y
+
+
+def test_the_line_that_looks_at_the_mode_is_named() -> None:
+    with pytest.raises(ExportFailed, match=r"at 0 \(Calibrated\), test_same_model.py:\d+: if not self.training:"):
+        export_model(nn.Sequential(Calibrated()), X)
+
+
+def test_without_the_comparison_another_model_would_be_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = OTHERS["a temperature in eval mode"][0].eval()
+    monkeypatch.setattr(writer, "check_same_model", lambda *given: None)
+    wanted = F.cross_entropy(module(X).double(), Y, reduction="sum").item()
+    assert abs(score(module, X, Y, "cross_entropy").total / 1e6 - wanted) > 0.5
+    module.train()
+
+
+SAME = {
+    "a straight-through sign": Net(lambda n, x: n.last((lambda h: h + (h.sign() - h).detach())(n.first(x)))),
+    "a hook that only looks": Net(plain, lambda n: n.first.weight.register_hook(lambda gradient: None)),
+    "a hook on outputs": Net(plain, lambda n: n.first.register_forward_hook(lambda m, i, out: out * 2)),
+    "parameters in a list that are registered": Net(
+        lambda n, x: F.linear(n.first(x), *n.pair), lambda n: setattr(n, "pair", [n.last.weight, n.last.bias])
+    ),
+    "a buffer in a table": Net(
+        lambda n, x: plain(n, x) * n.table["scale"],
+        lambda n: (n.register_buffer("scale", torch.full((3,), 2.0)), setattr(n, "table", {"scale": n.scale})),
+    ),
+    "a layer under two names": Net(
+        lambda n, x: n.last(n.norm(n.again(x))),
+        lambda n: (setattr(n, "norm", nn.BatchNorm1d(8)), setattr(n, "again", n.first), setattr(n, "other", n.norm)),
+    ),
+    "two views of one buffer": Net(
+        lambda n, x: plain(n, x + n.left + n.right),
+        lambda n: (n.register_buffer("left", torch.ones(8)), n.register_buffer("right", n.left[:])),
+    ),
+    "parts of one memory": Net(
+        lambda n, x: plain(n, x) + n.left.sum() * n.right.sum(),
+        lambda n: (lambda w: (setattr(n, "left", nn.Parameter(w[:, :3])), setattr(n, "right", nn.Parameter(w[:, 3:]))))(
+            torch.ones(4, 8)
+        ),
+    ),
+    "parts that are assigned": Net(lambda n, x: _assigned(n, x)),
+    "a head that forward does not use": Net(plain, lambda n: setattr(n, "old", nn.Linear(8, 9))),
+    "columns put in order by a parameter": Net(
+        lambda n, x: plain(n, x[:, n.order]),
+        lambda n: setattr(n, "order", nn.Parameter(torch.arange(7, -1, -1), requires_grad=False)),
+    ),
+}
+
+
+def _assigned(net: Net, x: Tensor) -> Tensor:
+    out = torch.zeros(x.size(0), 3)
+    out[:, 0] = net.first(x)[:, 0]
+    out[:, 1:] = net.last(x)[:, 1:]
+    return out
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_is_the_same_model_is_trained_and_goes_back(name: str) -> None:
+    module = SAME[name]
+    artifact = export_model(module, X)
+    trainer = Trainer(artifact.graph, artifact.weights, X, Y)
+    trainer.train_until(steps=3)
+    module.load_state_dict(trainer.model.state_dict())
+    assert torch.allclose(module.eval()(X), trainer.model.eval()(X), rtol=1e-5)
+
+
+def test_frozen_parameters_stay_as_they_are() -> None:
+    module = Net(plain)
+    module.first.requires_grad_(False)
+    artifact = export_model(module, X)
+    graph = load_graph(artifact.graph)
+    assert {s.name: s.kind for s in graph.state} == {
+        "first.weight": "frozen",
+        "first.bias": "frozen",
+        "last.weight": "parameter",
+        "last.bias": "parameter",
+    }
+    assert graph.parameters_count == 27
+    trainer = Trainer(graph, artifact.weights, X, Y)
+    trainer.train_until(steps=3)
+    assert torch.equal(trainer.model.get_parameter("first.weight"), module.first.weight)
+    assert not trainer.model.get_parameter("first.weight").requires_grad
+    changed = trainable(graph, artifact.weights)
+    with torch.no_grad():
+        changed.get_parameter("first.bias").add_(1.0)
+    with pytest.raises(BadWeights, match=r"a frozen parameter of the model was changed \(seen: first.bias\)"):
+        trainable(graph, changed.to_weights())
+
+
+def test_a_part_that_its_owner_keeps_in_eval_mode_stays_there() -> None:
+    class Kept(nn.BatchNorm1d):
+        def train(self, mode: bool = True) -> Kept:
+            return super().train(False)
+
+    for norm in (nn.BatchNorm1d(8).eval(), Kept(8)):
+        module = nn.Sequential(nn.Linear(8, 8), norm, nn.Dropout(0.5).eval(), nn.Linear(8, 3))
+        artifact = export_model(module, X)
+        twin = trainable(load_graph(artifact.graph), artifact.weights)
+        assert torch.equal(twin.train()(X), module.eval()(X))
+        assert torch.equal(twin.get_buffer("1.running_mean"), torch.zeros(8))
+        module.load_state_dict(twin.state_dict())
+
+
+def test_a_module_that_is_in_eval_mode_as_a_whole_is_trained_as_a_whole() -> None:
+    module = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).eval()
+    artifact = export_model(module, X)
+    twin = trainable(load_graph(artifact.graph), artifact.weights)
+    twin.train()(X)
+    assert int(twin.get_buffer("1.num_batches_tracked")) == 1 and not module.training
+
+
+def test_export_leaves_attributes_gradients_and_generators_as_they_were() -> None:
+    class Remembering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.norm, self.seen = nn.Linear(8, 3), nn.BatchNorm1d(3), []
+            self.drop = nn.Dropout(0.5)
+            self.layer.weight.grad = torch.ones(3, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen.append(x.shape[1])
+            self.latest = int(x.shape[1])
+            return self.drop(self.norm(self.layer(x)))
+
+    module = Remembering()
+    torch.manual_seed(5)
+    wanted = torch.rand(2)
+    torch.manual_seed(5)
+    export_model(module, X)
+    assert torch.equal(torch.rand(2), wanted)
+    assert module.seen == [] and not hasattr(module, "latest")
+    assert torch.equal(module.layer.weight.grad, torch.ones(3, 8)) and module.layer.bias.grad is None
+    assert torch.equal(module.norm.running_mean, torch.zeros(3)) and int(module.norm.num_batches_tracked) == 0
