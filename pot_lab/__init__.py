@@ -65,6 +65,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "DeepReorganisation",
         "EvmRefused",
         "EvmReverted",
+        "FeeAboveCap",
         "InsufficientBalance",
         "NotEnoughSignatures",
         "TransactionUnconfirmed",

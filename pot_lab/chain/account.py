@@ -1,33 +1,49 @@
 """One identity at one node: read contracts, send transactions, wait for their receipts.
 
 A transaction is tried first (`eth_estimateGas`), so a contract's refusal is a typed error before anything is sent.
-One transaction of an account is under way at a time, also among processes. Once it is sent, an answer that says nothing
-about it (a rate limit, a lost connection) is waited through: the money may be out already. It must not make a second
+One transaction of an account is under way at a time, also among processes, and is noted on disk before it is sent.
+Once it is sent, an answer that says nothing about it (a rate limit, a lost connection) is waited through: the money may
+be out already. Where no block takes it, the same transaction is offered again for more. It must not make a second
 transaction by itself: only the caller knows whether it is still wanted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from pot_lab.chain import abi
 from pot_lab.chain.contract import interface, read_revert
-from pot_lab.chain.errors import ChainBusy, ChainRefused, ChainReverted, ChainUnreachable, TransactionUnconfirmed
+from pot_lab.chain.errors import (
+    ChainBusy,
+    ChainError,
+    ChainRefused,
+    ChainReverted,
+    ChainUnreachable,
+    TransactionUnconfirmed,
+)
+from pot_lab.chain.fees import DEFAULT_CAP_WEI, Fees, quote
+from pot_lab.chain.outbox import Outbox, Outgoing
 from pot_lab.chain.rpc import JsonRpc, hex_data, hex_quantity, read_data, read_quantity
 from pot_lab.chain.transaction import ChainTransaction
 from pot_lab.chain.turns import AccountTurn
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity, format_address
 
+_log = logging.getLogger(__name__)
+
 RECEIPT_TIMEOUT_S: Final = 120.0
 BUSY_TIMEOUT_S: Final = 20.0
 """How long a node that says "later" is asked again before a transaction is sent."""
-DEFAULT_TIP_WEI: Final = 10**9
-"""Wei per gas offered to a node that knows neither a priority fee nor a gas price."""
+REPLACE_AFTER_S: Final = 30.0
+"""How long a transaction waits for a block before it offers more."""
+_MAX_VERSIONS: Final = 64
 _MAX_PAUSE_S: Final = 0.5
 _SPARE_GAS: Final = 4  # a limit is the estimate and a quarter: state may change between estimate and block
 
@@ -51,6 +67,8 @@ class ChainAccount:
         identity: the account that signs; None for a reader.
         receipt_timeout_s: how long to wait for a transaction to be mined.
         busy_timeout_s: how long a node that is busy is asked again before a transaction is sent.
+        replace_after_s: how long a transaction waits for a block before it offers more.
+        max_fee_wei: wei per gas that a transaction may cost at most.
     """
 
     def __init__(
@@ -61,14 +79,19 @@ class ChainAccount:
         *,
         receipt_timeout_s: float = RECEIPT_TIMEOUT_S,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
+        replace_after_s: float = REPLACE_AFTER_S,
+        max_fee_wei: int = DEFAULT_CAP_WEI,
     ) -> None:
         self.rpc = rpc
         self.chain_id = chain_id
         self.identity = identity
         self._receipt_timeout_s, self._busy_timeout_s = receipt_timeout_s, busy_timeout_s
+        self._replace_after_s, self._max_fee_wei = replace_after_s, max_fee_wei
         self._chain_checked = False
+        self._first_hash: bytes | None = None
         sender = bytes(20) if identity is None else identity.address
         self._turn = AccountTurn(chain_id, sender, timeout_s=2 * receipt_timeout_s)
+        self._outbox = Outbox(chain_id, sender)
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
         """Send nothing else of this account for a `with` block, from any process of this host: for what is read, signed
@@ -116,22 +139,109 @@ class ChainAccount:
             raise ChainRefused("this account cannot send transactions: it has no key")
         with self.turn():
             self._check_chain()
-            sender = format_address(self.identity.address)
-            call = {"from": sender, "data": hex_data(data)} | ({"to": format_address(to)} if to else {})
+            lost = self._finish_earlier(self.identity)
+            call = self._call(self.identity, to, data)
             estimate = read_quantity(self._ask("eth_estimateGas", call))
-            nonce = self._nonce(sender)
-            tip, max_fee = self._fees()
-            gas = estimate + estimate // _SPARE_GAS
-            raw = ChainTransaction(
-                chain_id=self.chain_id, nonce=nonce, max_priority_fee=tip, max_fee=max_fee, gas=gas, to=to, data=data
-            ).sign(self.identity)
-            name = keccak256(raw)
-            deadline_s = time.monotonic() + self._receipt_timeout_s
-            self._submit(raw, name, deadline_s)
-            receipt, succeeded = self._wait(name, deadline_s)
+            nonce = self._nonce(self.identity, "pending")
+            fees = quote(self._ask, self._max_fee_wei)
+            if lost is not None and lost.nonce == nonce:  # another node may still have it: one of the two is mined
+                fees = lost.fees.replaced_by(fees, self._max_fee_wei) or fees
+            outgoing = Outgoing(
+                chain=self._first_block(),
+                nonce=nonce,
+                to=to,
+                data=data,
+                gas=estimate + estimate // _SPARE_GAS,
+                tip=fees.tip,
+                most=fees.most,
+                names=(),
+            )
+            receipt, succeeded = self._carry_out(outgoing, self.identity)
         if not succeeded:
-            raise self._why(call | {"gas": hex_quantity(gas)}, receipt, name)
+            raise self._why(call | {"gas": hex_quantity(outgoing.gas)}, receipt)
         return receipt
+
+    def _carry_out(self, outgoing: Outgoing, identity: Identity) -> tuple[Receipt, bool]:
+        """Note it, hand it to the node, and wait: the receipt, and whether it succeeded."""
+        outgoing, raw = self._version(outgoing, outgoing.fees, identity)
+        self._outbox.note(outgoing)
+        deadline_s = time.monotonic() + self._receipt_timeout_s
+        try:
+            self._submit(raw, outgoing.names, deadline_s)
+        except ChainRefused:
+            self._outbox.clear()
+            raise
+        found = self._wait(outgoing, deadline_s, identity)
+        self._outbox.clear()
+        return found
+
+    def _version(self, outgoing: Outgoing, fees: Fees, identity: Identity) -> tuple[Outgoing, bytes]:
+        """The transaction with these fees, and its bytes."""
+        raw = ChainTransaction(
+            chain_id=self.chain_id,
+            nonce=outgoing.nonce,
+            max_priority_fee=fees.tip,
+            max_fee=fees.most,
+            gas=outgoing.gas,
+            to=outgoing.to,
+            data=outgoing.data,
+        ).sign(identity)
+        names = [name for name in outgoing.names if name != keccak256(raw)]
+        kept = (*names[-_MAX_VERSIONS:], keccak256(raw))
+        return msgspec.structs.replace(outgoing, tip=fees.tip, most=fees.most, names=kept), raw
+
+    def _finish_earlier(self, identity: Identity) -> Outgoing | None:
+        """See the end of a transaction that was noted and not seen mined: everything later waits behind it.
+
+        It is offered again for more. One that would fail by now is replaced by a payment of nothing to oneself.
+
+        Returns: one that the node does not have, so that nothing waits behind it; it is not sent again, since whoever
+            wanted it may not want it any more.
+        Raises:
+            TransactionUnconfirmed: it is not mined in time; nothing else was sent.
+        """
+        earlier = self._outbox.load()
+        if earlier is None:
+            return None
+        elsewhere = earlier.chain != self._first_block()
+        if elsewhere or self._nonce(identity, "latest") > earlier.nonce:  # of another chain, or mined
+            self._outbox.clear()
+            return None
+        if self._nonce(identity, "pending") <= earlier.nonce and not any(map(self._is_known, earlier.names)):
+            return earlier
+        _log.warning("event=earlier_transaction_finished nonce=%d hash=0x%s", earlier.nonce, earlier.names[-1].hex())
+        try:
+            self._ask("eth_call", self._call(identity, earlier.to, earlier.data), "latest")
+        except ChainReverted:
+            nothing = self._call(identity, identity.address, b"")
+            gas = read_quantity(self._ask("eth_estimateGas", nothing))
+            earlier = msgspec.structs.replace(earlier, to=identity.address, data=b"", gas=gas)
+        fees = earlier.fees.replaced_by(quote(self._ask, self._max_fee_wei), self._max_fee_wei) or earlier.fees
+        earlier, raw = self._version(earlier, fees, identity)
+        self._outbox.note(earlier)
+        deadline_s = time.monotonic() + self._receipt_timeout_s
+        try:
+            with contextlib.suppress(ChainRefused):  # one of its versions is there, or was mined in this moment
+                self._submit(raw, earlier.names, deadline_s)
+            self._wait(earlier, deadline_s, identity)
+        except TransactionUnconfirmed:
+            if self._nonce(identity, "latest") <= earlier.nonce:
+                raise
+        self._outbox.clear()
+        return None
+
+    def _call(self, identity: Identity, to: bytes, data: bytes) -> dict[str, Any]:
+        call = {"from": format_address(identity.address), "data": hex_data(data)}
+        return call | ({"to": format_address(to)} if to else {})
+
+    def _first_block(self) -> bytes:
+        """Hash of the chain's first block: two chains with one id are told apart by it."""
+        if self._first_hash is None:
+            try:
+                self._first_hash = read_data(self._ask("eth_getBlockByNumber", "0x0", False)["hash"], 32)
+            except (ChainRefused, TypeError, KeyError):  # some nodes forget old blocks
+                self._first_hash = b""
+        return self._first_hash
 
     def _check_chain(self) -> None:
         if not self._chain_checked:
@@ -152,32 +262,16 @@ class ChainAccount:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 4 * _MAX_PAUSE_S)
 
-    def _nonce(self, sender: str) -> int:
+    def _nonce(self, identity: Identity, at: str) -> int:
+        sender = format_address(identity.address)
         try:
-            return read_quantity(self._ask("eth_getTransactionCount", sender, "pending"))
+            return read_quantity(self._ask("eth_getTransactionCount", sender, at))
         except ChainRefused:  # some nodes know no pending block
             return read_quantity(self._ask("eth_getTransactionCount", sender, "latest"))
 
-    def _fees(self) -> tuple[int, int]:
-        block = self._ask("eth_getBlockByNumber", "latest", False)
-        base = read_quantity((block or {}).get("baseFeePerGas") or "0x0")
-        tip = self._tip(base)
-        return tip, 2 * base + tip
-
-    def _tip(self, base: int) -> int:
-        """Wei per gas above the base fee: what the node asks for, by whichever of its methods it has."""
-        try:
-            return read_quantity(self._ask("eth_maxPriorityFeePerGas"))
-        except ChainRefused:
-            pass
-        try:
-            return max(0, read_quantity(self._ask("eth_gasPrice")) - base)
-        except ChainRefused:
-            return DEFAULT_TIP_WEI
-
-    def _submit(self, raw: bytes, name: bytes, deadline_s: float) -> None:
+    def _submit(self, raw: bytes, names: Sequence[bytes], deadline_s: float) -> None:
         """Hand the transaction to the node: the same bytes again, whenever it is unknown whether they came through."""
-        pause_s, tries = 0.05, 0
+        name, pause_s, tries = names[-1], 0.05, 0
         while True:
             tries += 1
             try:
@@ -203,36 +297,59 @@ class ChainAccount:
                     return True
         return False
 
-    def _wait(self, name: bytes, deadline_s: float) -> tuple[Receipt, bool]:
-        """The receipt, and whether the transaction succeeded; no answer that says nothing of it ends the wait."""
-        pause_s, trouble = 0.005, ""
+    def _wait(self, outgoing: Outgoing, deadline_s: float, identity: Identity) -> tuple[Receipt, bool]:
+        """The receipt of one of its versions, and whether it succeeded; no answer that says nothing of it ends the
+        wait.
+        """
+        pause_s, replace_at_s = 0.005, time.monotonic() + self._replace_after_s
         while True:
-            try:
-                receipt = self.rpc.call("eth_getTransactionReceipt", hex_data(name))
-                if isinstance(receipt, dict):
-                    return _read_receipt(receipt, name)
-                trouble = ""
-            except (ChainRefused, ChainUnreachable) as error:
-                trouble = f" ({error})"
-                pause_s = max(pause_s, 0.1)
+            trouble = ""
+            for name in reversed(outgoing.names):
+                try:
+                    receipt = self.rpc.call("eth_getTransactionReceipt", hex_data(name))
+                    if isinstance(receipt, dict):
+                        return _read_receipt(receipt, name)
+                except (ChainRefused, ChainUnreachable) as error:
+                    trouble = f" ({error})"
+                    pause_s = max(pause_s, 0.1)
             if time.monotonic() > deadline_s:
                 raise TransactionUnconfirmed(
                     f"a transaction was sent, and the chain did not confirm it in time{trouble}",
-                    name,
+                    outgoing.names[-1],
                     wanted=f"a receipt within {self._receipt_timeout_s:g} s",
                 )
+            if time.monotonic() > replace_at_s:
+                outgoing = self._offer_more(outgoing, identity)
+                replace_at_s = time.monotonic() + self._replace_after_s
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
-    def _why(self, call: dict[str, Any], receipt: Receipt, name: bytes) -> ChainReverted:
+    def _offer_more(self, outgoing: Outgoing, identity: Identity) -> Outgoing:
+        """Replace what no block has taken by the same for more; what hinders it is tried again later."""
+        try:
+            fees = outgoing.fees.replaced_by(quote(self.rpc.call, self._max_fee_wei), self._max_fee_wei)
+        except ChainError:
+            return outgoing
+        if fees is None:
+            return outgoing
+        outgoing, raw = self._version(outgoing, fees, identity)
+        self._outbox.note(outgoing)
+        try:
+            self.rpc.call("eth_sendRawTransaction", hex_data(raw))
+            _log.info("event=transaction_replaced nonce=%d most_wei=%d", outgoing.nonce, fees.most)
+        except (ChainRefused, ChainUnreachable) as error:  # mined in this moment, or the answer was lost
+            _log.info("event=transaction_not_replaced nonce=%d reason=%r", outgoing.nonce, str(error))
+        return outgoing
+
+    def _why(self, call: dict[str, Any], receipt: Receipt) -> ChainReverted:
         """Run a failed transaction again where it failed, for the reason that receipts do not carry."""
         try:
             self._ask("eth_call", call, hex_quantity(receipt.block))
         except ChainReverted as error:
-            return ChainReverted(error.name, error.arguments, transaction=name)
+            return ChainReverted(error.name, error.arguments, transaction=receipt.transaction)
         except (ChainRefused, ChainUnreachable):
             pass
-        return read_revert(b"", name)
+        return read_revert(b"", receipt.transaction)
 
 
 def _read_receipt(receipt: dict[str, Any], name: bytes) -> tuple[Receipt, bool]:

@@ -48,6 +48,13 @@ class TransactionUnconfirmed(ChainUnreachable):
         self.reason = message
 
 
+class FeeAboveCap(ChainError):
+    """The chain asks more for gas than the network's file lets a transaction cost; nothing was sent.
+
+    What to do: wait until the chain is less busy, or raise `max_fee_gwei` in the `[chain]` table of `network.toml`.
+    """
+
+
 class AccountBusy(ChainError):
     """Another process sends a transaction of this account; nothing was sent.
 

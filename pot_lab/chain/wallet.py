@@ -16,6 +16,7 @@ from pot_lab.chain import abi
 from pot_lab.chain.account import ChainAccount, Receipt
 from pot_lab.chain.contract import Contracts
 from pot_lab.chain.errors import InsufficientBalance, NotEnoughSignatures, TransactionUnconfirmed
+from pot_lab.chain.fees import DEFAULT_CAP_WEI
 from pot_lab.chain.rpc import DEFAULT_TIMEOUT_S, JsonRpc, read_quantity
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Address, BadSignature, Identity, format_address, recover
@@ -72,6 +73,7 @@ class ChainWallet:
         contracts: the network's contracts.
         identity: the account that signs; None for a reader.
         timeout_s: how long one answer of the node may take.
+        max_fee_wei: wei per gas that a transaction may cost at most.
     """
 
     def __init__(
@@ -81,10 +83,12 @@ class ChainWallet:
         identity: Identity | None = None,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        max_fee_wei: int = DEFAULT_CAP_WEI,
     ) -> None:
         self.contracts = contracts
         self.identity = identity
-        self._account = ChainAccount(JsonRpc(rpc_url, timeout_s=timeout_s), contracts.chain_id, identity)
+        rpc = JsonRpc(rpc_url, timeout_s=timeout_s)
+        self._account = ChainAccount(rpc, contracts.chain_id, identity, max_fee_wei=max_fee_wei)
 
     def close(self) -> None:
         """Close the connection to the node."""

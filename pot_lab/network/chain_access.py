@@ -44,7 +44,8 @@ def wallet_of(config: NetworkConfig, identity: Identity) -> ChainWallet:
     """A wallet for an account on the network's chain; raises BadConfig for a network without one."""
     from pot_lab.chain.wallet import ChainWallet
 
-    return ChainWallet(chain_of(config).rpc_url, contracts_of(config), identity)
+    chain = chain_of(config)
+    return ChainWallet(chain.rpc_url, contracts_of(config), identity, max_fee_wei=chain.max_fee_gwei * 10**9)
 
 
 def watcher_of(config: NetworkConfig, position: Position | None = None) -> ChainWatcher:

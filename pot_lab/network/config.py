@@ -67,11 +67,12 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The chain that holds the money.
 
     Attributes:
-        rpc_url: where a node answers JSON-RPC.
+        rpc_url: where a node answers JSON-RPC; several nodes with commas between them.
         chain_id: the number that the chain's transactions are signed for.
         token, registry, escrow, settlement: the contracts' addresses, 20 bytes each.
         confirmations: how many blocks must be on top of an event's block before it is attested.
         first_block: the block from which watchers read.
+        max_fee_gwei: what a transaction may cost for each unit of gas, in gwei of the chain's own coin.
     """
 
     rpc_url: str
@@ -82,6 +83,7 @@ class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
     settlement: bytes
     confirmations: int = 1
     first_block: int = 0
+    max_fee_gwei: int = 500
 
 
 class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +223,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
                 },
                 "confirmations": chain.confirmations,
                 "first_block": chain.first_block,
+                "max_fee_gwei": chain.max_fee_gwei,
             }
         if self.store_url:
             table["store"] = {"url": self.store_url}
@@ -279,6 +282,7 @@ def _chain(table: Any) -> ChainConfig:
         settlement=_address(chain.settlement, "chain.settlement"),
         confirmations=chain.confirmations,
         first_block=chain.first_block,
+        max_fee_gwei=chain.max_fee_gwei,
     )
 
 

@@ -54,6 +54,7 @@ class ChainTable(msgspec.Struct, frozen=True, kw_only=True):
     settlement: AddressText
     confirmations: WholeNumber = 1
     first_block: WholeNumber = 0
+    max_fee_gwei: WholeNumber = 500
 
 
 class StoreTable(msgspec.Struct, frozen=True, kw_only=True):
