@@ -7,6 +7,8 @@ data").
 
 from __future__ import annotations
 
+from typing import BinaryIO
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
@@ -66,3 +68,49 @@ def decrypt(key: bytes, ciphertext: bytes) -> bytes:
         )
     except InvalidTag as error:
         raise CannotDecrypt("the ciphertext does not open with this key") from error
+
+
+def encrypt_stream(key: bytes, source: BinaryIO, target: BinaryIO) -> None:
+    """Write `encrypt` of all that `source` gives to `target`, holding two chunks at a time."""
+    aead = _aead(key)
+    target.write(_MAGIC)
+    number, chunk = 0, _read(source, CHUNK_BYTES)
+    while True:
+        following = _read(source, CHUNK_BYTES)
+        target.write(aead.encrypt(_nonce(number, not following), chunk, _MAGIC))
+        if not following:
+            return
+        number, chunk = number + 1, following
+
+
+def decrypt_stream(key: bytes, source: BinaryIO, target: BinaryIO) -> None:
+    """Write `decrypt` of all that `source` gives to `target`, holding two chunks at a time.
+
+    Each chunk is authentic when it is written, but whether the end is missing shows at the end only: what was written
+    must be thrown away where this raises.
+
+    Raises:
+        CannotDecrypt: another key, or changed, cut or lengthened ciphertext.
+    """
+    aead = _aead(key)
+    magic = _read(source, len(_MAGIC))
+    if magic != _MAGIC:
+        raise CannotDecrypt("not a file that was encrypted in this format", seen=magic, wanted=_MAGIC.decode().strip())
+    number, chunk = 0, _read(source, CHUNK_BYTES + _TAG_BYTES)
+    while True:
+        following = _read(source, CHUNK_BYTES + _TAG_BYTES)
+        try:
+            target.write(aead.decrypt(_nonce(number, not following), chunk, _MAGIC))
+        except InvalidTag as error:
+            raise CannotDecrypt("the ciphertext does not open with this key") from error
+        if not following:
+            return
+        number, chunk = number + 1, following
+
+
+def _read(source: BinaryIO, size: int) -> bytes:
+    """`size` bytes, or what is left; a pipe may give fewer at once."""
+    parts = bytearray()
+    while len(parts) < size and (data := source.read(size - len(parts))):
+        parts += data
+    return bytes(parts)

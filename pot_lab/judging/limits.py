@@ -23,7 +23,7 @@ class HelperLimits(Record, frozen=True, kw_only=True):
     cpu_s: int = 600
     wall_s: float = 120.0
     start_s: float = 120.0
-    file_bytes: int = 1 << 20
+    file_bytes: int = 8 << 30
     open_files: int = 64
     threads: int = 1
     request_bytes: int = 64 << 20

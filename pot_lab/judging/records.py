@@ -156,7 +156,25 @@ class FirstDifference(Record, frozen=True, kw_only=True, tag=5):
     function: str
 
 
-JudgeBody = JudgeExample | CheckTestData | CheckModel | CheckTranscript | FirstDifference
+class OpenSealed(Record, frozen=True, kw_only=True, tag=6):
+    """Decrypt this file into another one. `wrong` if the key does not open it, or it is larger than it may be.
+
+    Attributes:
+        ciphertext: path of the encrypted file.
+        digest: its SHA-256, 32 bytes, so that a damaged copy is not held against its maker.
+        key: 32 bytes.
+        target: path of the file to make; nothing may be there. It is there when the finding is `right`, and only then.
+        limit_bytes: the most that it may have.
+    """
+
+    ciphertext: str
+    digest: bytes
+    key: bytes
+    target: str
+    limit_bytes: int
+
+
+JudgeBody = JudgeExample | CheckTestData | CheckModel | CheckTranscript | FirstDifference | OpenSealed
 """What a helper may be asked."""
 
 

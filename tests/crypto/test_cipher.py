@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pot_lab.crypto import cipher
-from pot_lab.crypto.cipher import CHUNK_BYTES, CannotDecrypt, decrypt, encrypt
+from pot_lab.crypto.cipher import CHUNK_BYTES, CannotDecrypt, decrypt, decrypt_stream, encrypt, encrypt_stream
 from pot_lab.errors import Malformed
 
 KEY, OTHER = b"\x01" * 32, b"\x02" * 32
@@ -73,3 +76,33 @@ def test_a_key_of_another_length_is_refused(key: bytes) -> None:
 
 def test_known_bytes() -> None:
     assert encrypt(KEY, b"data").hex() == "706f742d6c61622f6369706865722f310a7139f449631c3be0273256139f21875f6a928b4f"
+
+
+class Pieces(io.BytesIO):
+    """A stream that gives a few bytes at a time, as a pipe does."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(size or 0, 300_007))
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES])
+def test_streams_give_the_same_bytes(size: int) -> None:
+    key, plain = bytes(range(32)), random.Random(size).randbytes(size)
+    made, opened = io.BytesIO(), io.BytesIO()
+    encrypt_stream(key, Pieces(plain), made)
+    assert made.getvalue() == encrypt(key, plain)
+    decrypt_stream(key, Pieces(made.getvalue()), opened)
+    assert opened.getvalue() == plain
+
+
+@pytest.mark.parametrize("cut", [0, 5, 17, 40, CHUNK_BYTES + 33, CHUNK_BYTES + 50, -1])
+def test_a_stream_that_was_cut_changed_or_lengthened_does_not_decrypt(cut: int) -> None:
+    key = bytes(range(32))
+    whole = encrypt(key, bytes(CHUNK_BYTES + 100))
+    changed = bytearray(whole)
+    changed[cut] ^= 1
+    for wrong in (whole[:cut], bytes(changed), whole + b"\0", b""):
+        with pytest.raises(CannotDecrypt):
+            decrypt_stream(key, io.BytesIO(wrong), io.BytesIO())
+    with pytest.raises(CannotDecrypt):
+        decrypt_stream(bytes(32), io.BytesIO(whole), io.BytesIO())

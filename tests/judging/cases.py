@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pot_lab.crypto.canonical import sha256
+from pot_lab.crypto.cipher import encrypt
 from pot_lab.judging import (
     CheckModel,
     CheckTestData,
@@ -17,6 +19,7 @@ from pot_lab.judging import (
     ExampleRow,
     FirstDifference,
     JudgeExample,
+    OpenSealed,
     ProvenExample,
     TensorBytes,
     TensorSchema,
@@ -129,6 +132,18 @@ class Case:
         path = self.folder / transcript.digest.hex()
         path.write_bytes(transcript.data)
         return TranscriptFile(path=str(path), root=transcript.root)
+
+    def sealed(self, key: bytes) -> OpenSealed:
+        """The weights, encrypted."""
+        path = self.folder / "weights.sealed"
+        path.write_bytes(encrypt(key, Path(self.weights).read_bytes()))
+        return OpenSealed(
+            ciphertext=str(path),
+            digest=sha256(path.read_bytes()),
+            key=key,
+            target=str(self.folder / "opened.safetensors"),
+            limit_bytes=1 << 20,
+        )
 
     def opened(self, transcript: Transcript) -> CheckTranscript:
         return CheckTranscript(

@@ -41,6 +41,7 @@ def samples(case: Case) -> Samples:
         case.model(),
         case.opened(liar),
         case.difference(case.honest, liar),
+        case.sealed(bytes(32)),
     ]
     return Samples(
         [encode(HelperRequest(number=1, body=body)) for body in bodies],

@@ -12,6 +12,7 @@ from pot_lab.errors import PotLabError
 from pot_lab.judging.helper.example import judge_example
 from pot_lab.judging.helper.faults import is_fault
 from pot_lab.judging.helper.files import CopyDamaged
+from pot_lab.judging.helper.opening import open_sealed
 from pot_lab.judging.helper.promises import check_model, check_test_data
 from pot_lab.judging.helper.transcripts import check_transcript, first_difference
 from pot_lab.judging.records import (
@@ -23,6 +24,7 @@ from pot_lab.judging.records import (
     JudgeBody,
     JudgeExample,
     Judgement,
+    OpenSealed,
     not_judged,
 )
 
@@ -60,4 +62,6 @@ def _judged(body: JudgeBody) -> Judgement:
         return check_model(body)
     if isinstance(body, CheckTranscript):
         return check_transcript(body)
+    if isinstance(body, OpenSealed):
+        return open_sealed(body)
     return first_difference(body)

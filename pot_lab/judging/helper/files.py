@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -42,5 +43,15 @@ def read_copy(path: str, limit_bytes: int, what: str) -> bytes:
     try:
         with Path(path).open("rb") as file:
             return file.read(size)
+    except OSError as error:
+        raise CopyDamaged(f"the {what} cannot be read", seen=type(error).__name__) from error
+
+
+def sha256_of_file(path: str, limit_bytes: int, what: str) -> bytes:
+    """SHA-256 of a file, 32 bytes; holds one chunk at a time. Raises as `check_file`."""
+    check_file(path, limit_bytes, what)
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise CopyDamaged(f"the {what} cannot be read", seen=type(error).__name__) from error
