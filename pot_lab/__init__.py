@@ -113,7 +113,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "WrongServerKey",
     ),
     "pot_lab.network.seat_changes": ("NoSeat",),
-    "pot_lab.notebook.errors": ("BadArgument", "BadQuantity", "NoModel", "ScoreDiffers"),
+    "pot_lab.notebook.errors": ("BadArgument", "BadQuantity", "NoModel", "PaidBefore", "ScoreDiffers"),
     "pot_lab.protocol.errors": (
         "AlreadyDone",
         "BadCommitment",

@@ -134,6 +134,18 @@ class ChainAccount:
         """Deploy a contract; `Receipt.created` is its address."""
         return self._send(b"", interface(contract).creation(arguments))
 
+    def finish_earlier(self) -> None:
+        """See the end of a transaction that an earlier process left under way, if there is one.
+
+        Raises:
+            TransactionUnconfirmed: it is not mined in time.
+            ChainUnreachable, ChainRefused, AccountBusy: it cannot be told.
+        """
+        if self.identity is not None:
+            with self.turn():
+                self._check_chain()
+                self._finish_earlier(self.identity)
+
     def _send(self, to: bytes, data: bytes) -> Receipt:
         if self.identity is None:
             raise ChainRefused("this account cannot send transactions: it has no key")

@@ -94,6 +94,14 @@ class ChainWallet:
         """Close the connection to the node."""
         self._account.rpc.close()
 
+    def finish_earlier(self) -> None:
+        """See the end of a transaction of this account that an earlier process left under way, if there is one.
+
+        Raises:
+            TransactionUnconfirmed: the chain does not take it in time.
+        """
+        self._account.finish_earlier()
+
     # ------------------------------------------------------------ token
 
     def balance_grains(self, account: bytes | None = None) -> int:
@@ -186,6 +194,10 @@ class ChainWallet:
     def escrowed_grains(self, order: bytes) -> int:
         """Grains that the escrow holds for an order id; 0 once it is sealed or refunded."""
         return int(self._account.read("OrderEscrow", self.contracts.escrow, "orders", order)[1])
+
+    def is_placed(self, order: bytes) -> bool:
+        """Whether an order id was ever paid into the escrow, also when it is sealed or refunded by now."""
+        return any(self._account.read("OrderEscrow", self.contracts.escrow, "orders", order)[0])
 
     # ------------------------------------------------------------ settlement
 

@@ -31,3 +31,10 @@ class ScoreDiffers(PotLabError):
 
     What to do: run `pot_lab.scoring.run_self_test()` here; if it passes, report the order.
     """
+
+
+class PaidBefore(PotLabError):
+    """Another order of this account was paid by a call that did not return, e.g. because its kernel was killed.
+
+    What to do: that order runs: `lab.get` with its id gives it. Call again to place the new one besides it.
+    """

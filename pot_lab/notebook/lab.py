@@ -31,11 +31,10 @@ from pot_lab.network.genesis import genesis_of
 from pot_lab.notebook import arguments, baselines, posting
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.order import Order
+from pot_lab.notebook.paying import PaymentNotes, Payments
 from pot_lab.notebook.quantities import pot
-from pot_lab.protocol.errors import PoolFull
 from pot_lab.protocol.parameters import GRAINS_PER_POT
-from pot_lab.protocol.records import OrderId, OrderRecord
-from pot_lab.protocol.transactions import Put
+from pot_lab.protocol.records import OrderId
 from pot_lab.store import Store
 from pot_lab.testnet.errors import NoTestnet
 from pot_lab.testnet.testnet import Testnet
@@ -49,13 +48,6 @@ if TYPE_CHECKING:
     from pot_lab.notebook.data import Data
     from pot_lab.protocol.views import NetworkView
     from pot_lab.scoring import ModelArtifact
-
-ESCROW_SEEN_S = 120
-"""How long the aggregators may take to see an escrow on the chain."""
-
-ESCROW_RETRY_S = 0.5
-PAYMENT_SEEN_S = 15
-"""How long a payment is looked for on the chain after the node failed on the way."""
 
 
 def connect(
@@ -128,6 +120,9 @@ class Lab:
         self.client = client or LedgerClient(config, identity)
         self.store = Store(config.store_url)
         self._wallet = wallet
+        self._payments = Payments(
+            self.client, lambda: self.wallet, PaymentNotes(self.genesis.network_id, identity.address)
+        )
         self._now_ms = now_ms
         self._random_bytes = random_bytes
 
@@ -210,8 +205,10 @@ class Lab:
                 `open_scores`, `challenge`, `open_challenges`, `judge`; each as `train_for`.
             title: what people see in lists, at most 120 printable characters.
             tags: at most 8, of 32 printable characters each.
-        Returns: the order, posted and paid; training starts within seconds.
+        Returns: the order, posted and paid; training starts within seconds. Where this very order was paid by a call
+            that did not return (a killed kernel), it is that one, and nothing is paid again.
         Raises:
+            PaidBefore: another order was paid by such a call; nothing was sent, and the next call places this one.
             InsufficientBalance: reward, fee and bond are more than the account has.
             BadArgument, BadQuantity, BadWindows, BadOrder, RewardTooSmall, UnknownScoreFunction: which argument is
                 wrong, and what would be right; nothing was sent.
@@ -252,7 +249,9 @@ class Lab:
             title=title,
             tags=tags,
         )
-        self._require_balance(terms.escrow_grains)
+        begun = self._payments.begun
+        if not begun:  # else this very order may be the one that the account has paid its money for
+            self._require_balance(terms.escrow_grains)
         network_id = self.genesis.network_id
         prepared = posting.prepare(model, train, test, score)
         terms = baselines.with_baseline(terms, baselines.start_of(prepared))
@@ -270,68 +269,17 @@ class Lab:
             uri_of=self.store.uri,
             now_ms=now_ms,
         )
+        if begun:
+            before = self._payments.paid_before(record)
+            if before is not None:
+                return self._order(before.order.id, before.test_key)
+            self._require_balance(terms.escrow_grains)
         posting.upload(prepared, sealed, record, self.store)
-        try:
-            self.client.submit(Put(record))
-        except PoolFull:  # of unpaid orders, which cost nothing: pay first, then there is always room
-            self._pay(record)
-            self._put_paid(record)
-        else:
-            self._pay(record)
+        self._payments.place(record, sealed.key)
         return self._order(record.id, sealed.key)
 
     def _order(self, order_id: OrderId, test_key: bytes = b"") -> Order:
         return Order(self.client, self.store, order_id, test_key=test_key, now_ms=self._now_ms)
-
-    def _pay(self, record: OrderRecord) -> None:
-        """Pay an order's escrow, once: a node that fails after it took the payment must not make anybody pay again.
-
-        Raises:
-            ChainUnreachable, ChainRefused: it is not known that the escrow is on the chain; the message names the
-                order.
-        """
-        from pot_lab.chain.errors import ChainRefused, ChainUnreachable
-
-        try:
-            self.wallet.place_order(
-                record.reward_grains,
-                record.fee_grains,
-                record.bond_grains,
-                record.seal_by_s,
-                record.spec_hash,
-                record.nonce,
-            )
-        except (ChainUnreachable, ChainRefused) as error:
-            if self._escrow_arrives(record):
-                return
-            error.message += (
-                f"; it is not known whether the order is paid: look with "
-                f"`lab.get('{record.id.hex()}').window` before you order again"
-            )
-            raise
-
-    def _escrow_arrives(self, record: OrderRecord) -> bool:
-        """Whether an order's escrow is seen on the chain within `PAYMENT_SEEN_S`."""
-        deadline_s = time.monotonic() + PAYMENT_SEEN_S
-        while True:
-            with contextlib.suppress(PotLabError):
-                if self.wallet.escrowed_grains(record.id):
-                    return True
-            if time.monotonic() > deadline_s:
-                return False
-            time.sleep(ESCROW_RETRY_S)
-
-    def _put_paid(self, record: OrderRecord) -> None:
-        """Put an order whose escrow is on the chain, once the ledger has seen that."""
-        deadline_s = time.monotonic() + ESCROW_SEEN_S
-        while True:
-            try:
-                self.client.submit(Put(record))
-                return
-            except PoolFull:
-                if time.monotonic() > deadline_s:
-                    raise
-                time.sleep(ESCROW_RETRY_S)
 
     def _require_balance(self, wanted_grains: int) -> None:
         from pot_lab.chain.errors import InsufficientBalance

@@ -102,6 +102,7 @@ class InProcessWallet:
     def __init__(self, world: World, grains: int = WALLET_GRAINS) -> None:
         self.world, self.grains, self.balances_read = world, grains, 0
         self.claimed: dict[bytes, int] = {}
+        self.placed: set[bytes] = set()
 
     def balance_grains(self) -> int:
         self.balances_read += 1
@@ -114,11 +115,18 @@ class InProcessWallet:
         self.grains += cumulative_grains - self.claimed_grains(account)
         self.claimed[account] = cumulative_grains
 
+    def finish_earlier(self) -> None:
+        pass
+
+    def is_placed(self, order: bytes) -> bool:
+        return order in self.placed
+
     def place_order(
         self, reward: int, fee: int, bond: int, seal_by_s: int, spec_hash: bytes, nonce: int
     ) -> tuple[bytes, bytes]:
         id_ = order_id(self.world.client.address, nonce, seal_by_s, spec_hash)
         self.grains -= reward + fee + bond
+        self.placed.add(id_)
         detail = (fee, bond, seal_by_s, nonce)
         self.world.chain(
             ChainEvent(

@@ -14,6 +14,7 @@ from torch import nn
 from pot_lab.chain.errors import InsufficientBalance
 from pot_lab.errors import PotLabError
 from pot_lab.notebook import lab as lab_module
+from pot_lab.notebook import paying
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.lab import Lab
 from pot_lab.protocol.cycle import Window
@@ -107,8 +108,8 @@ def test_an_escrow_that_is_never_seen_ends_the_wait(
     lab: Lab, world: FollowedWorld, net: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_the_pool(world)
-    monkeypatch.setattr(lab_module, "ESCROW_SEEN_S", 0.05)
-    monkeypatch.setattr(lab_module, "ESCROW_RETRY_S", 0.01)
+    monkeypatch.setattr(paying, "ESCROW_SEEN_S", 0.05)
+    monkeypatch.setattr(paying, "ESCROW_RETRY_S", 0.01)
     monkeypatch.setattr(world, "chain", lambda *events: None)
     with pytest.raises(PoolFull):
         lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
