@@ -23,6 +23,7 @@ from pot_lab.crypto.link import Link
 from pot_lab.crypto.sealed_box import seal
 from pot_lab.crypto.shamir import split
 from pot_lab.errors import InvariantBroken, PotLabError
+from pot_lab.notebook.arguments import check_score_name
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds
 from pot_lab.protocol.parameters import Parameters
@@ -159,7 +160,8 @@ def windows_for(train_ms: int, parameters: Parameters, changes: Mapping[str, int
 
 
 def prepare(model: nn.Module | ModelArtifact, train: Data, test: Data, score: str) -> PreparedOrder:
-    """Turn a model and data into checked bytes. The module is run once, on two examples, and left as it was.
+    """Turn a model and data into checked bytes. The module is run on a few examples, its graph is trained for one step,
+    and the module is left as it was.
 
     Args:
         model: an `nn.Module`, or a `ModelArtifact`, which `pot_lab.export_model` returns.
@@ -171,6 +173,7 @@ def prepare(model: nn.Module | ModelArtifact, train: Data, test: Data, score: st
         UnknownScoreFunction: what is wrong, and where.
     """
     from pot_lab.notebook.data import read_data
+    from pot_lab.notebook.order_checks import check_form_of_outputs, check_score_tells, check_trainable
     from pot_lab.scoring import (
         ModelArtifact,
         check_dataset,
@@ -180,18 +183,24 @@ def prepare(model: nn.Module | ModelArtifact, train: Data, test: Data, score: st
         pack_dataset,
         score_function,
     )
+    from pot_lab.scoring.index_bounds import check_indices
 
-    function = score_function(score)
+    function = score_function(check_score_name(score))
     train_data, test_data = read_data("train", train), read_data("test", test)
     artifact = model if isinstance(model, ModelArtifact) else _exported(model, train_data.inputs)
     graph = load_graph(artifact.graph)
-    load_weights(graph, artifact.weights)
+    tensors = load_weights(graph, artifact.weights)
+    if len(graph.outputs) == 1:
+        check_form_of_outputs(graph, function)
     for name, data in (("train", train_data), ("test", test_data)):
         try:
             check_dataset(graph, data.inputs, data.targets, function)
+            check_indices(graph, tensors, data.inputs)
         except PotLabError as error:
             error.message = f"the {name} data do not fit: {error.message}"
             raise
+    check_score_tells(graph, function, test_data)
+    check_trainable(graph, artifact.weights, train_data, function)
     return PreparedOrder(
         graph=artifact.graph,
         weights=artifact.weights,
@@ -334,6 +343,7 @@ def _exported(model: object, inputs: Inputs) -> ModelArtifact:
     import torch
 
     from pot_lab.scoring import export_model
+    from pot_lab.scoring.export.trial import ROWS, left_as_it_was
 
     if not isinstance(model, torch.nn.Module):
         wanted = "a torch.nn.Module, or what export_model returned"
@@ -342,8 +352,9 @@ def _exported(model: object, inputs: Inputs) -> ModelArtifact:
     for x in given:
         if x.dim() == 0 or len(x) < 2:
             raise BadArgument("`train` needs at least two examples", seen=f"inputs of shape {tuple(x.shape)}")
-    few = tuple(x[:2] for x in given)
-    _try_out(model, few)
+    few = tuple(x[:ROWS] for x in given)
+    with left_as_it_was(model):
+        _try_out(model, tuple(x[:2] for x in given))
     return export_model(model, few)
 
 

@@ -96,7 +96,7 @@ class Trainer:
     Raises:
         ShapeMismatch, DtypeMismatch, BadDataset: the data do not fit the model or the function.
         BadWeights, HostileGraph: the model is not usable.
-        BadSettings: too few examples to hold some out.
+        BadSettings: too few examples to hold some out, or a model without a parameter to train.
         BadCheckpoint: the folder holds a damaged checkpoint, or one of another training.
         UnknownScoreFunction: no such function.
     """
@@ -155,6 +155,8 @@ class Trainer:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         parameters, s = [p for p in self.model.parameters() if p.requires_grad], self.settings
+        if not parameters:
+            raise BadSettings("the model has no parameter that training may change", seen=0, wanted="at least 1")
         if s.optimizer == "sgd":
             return torch.optim.SGD(
                 parameters, s.learning_rate, momentum=0.9, nesterov=True, weight_decay=s.weight_decay

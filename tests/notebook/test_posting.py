@@ -107,7 +107,7 @@ def test_an_order_is_prepared_from_one_input_and_a_torch_dataset(
 
 def test_an_exported_model_is_taken_as_it_is(net: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> None:
     artifact = export_model(net, data[0][:2])
-    one = prepare(artifact, (data[0][:1], data[1][:1]), data, "cross_entropy")
+    one = prepare(artifact, (data[0][:2], data[1][:2]), data, "cross_entropy")
     assert (one.graph, one.weights) == (artifact.graph, artifact.weights)
     assert one.score.name == "cross_entropy"
 

@@ -49,6 +49,9 @@ _WHOLE_NUMBERS = {
     python_operator.floordiv: "int.floordiv",
 }
 
+_SET = {"cudnn_enabled": True, "cudnn_enable": True, "sparse": False, "sparse_grad": False}
+"""Arguments that change no number: how gradients are stored, which library computes."""
+
 
 @dataclass(frozen=True)
 class ModelArtifact:
@@ -335,10 +338,10 @@ class _Writer:
             if place >= len(parameters):
                 raise UnsupportedOperator(operator.name, f"argument {name}", where=where)
             if not parameters[place].kind.startswith("Ignored"):
-                kwargs[parameters[place].name] = self._encode(value, node)
+                kwargs[parameters[place].name] = _SET.get(parameters[place].name, self._encode(value, node))
         for place, parameter in enumerate(parameters[: len(args)]):
-            if parameter.name in ("cudnn_enabled", "cudnn_enable"):
-                args[place] = True
+            if parameter.name in _SET:
+                args[place] = _SET[parameter.name]
         return {"op": operator.name, "args": args, "kwargs": kwargs}
 
     def _check_in_place(self, node: Any) -> None:

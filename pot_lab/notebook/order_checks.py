@@ -1,0 +1,152 @@
+"""What must be true before money moves: providers can train the model, and the score tells good models from bad ones.
+
+A model may pass every check of its form and still be one that nobody can train. A score may be defined for all data and
+still say nothing, as the best five of three classes. Both would cost the client the fee, and providers their time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pot_lab.errors import PotLabError
+from pot_lab.notebook.errors import BadArgument
+from pot_lab.notebook.scores import DISTANCES, base_name, decimals_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pot_lab.scoring import Dataset, ModelGraph, ScoreFunction
+
+_TRIED_EXAMPLES = 8
+_NO_TOKEN = -100
+_LARGEST_UNITS = 10**10
+_FEWEST_UNITS = 100
+"""Units of 10^-decimals that an example's distance should have, so that a model ten times better shows."""
+_MOST_DECIMALS = 12
+
+
+def check_form_of_outputs(graph: ModelGraph, function: ScoreFunction) -> None:
+    """Refuse a classifier of one class, and more best places than there are classes.
+
+    Args:
+        graph: the model, with one output.
+        function: the score function.
+    Raises: BadArgument, with what to use instead.
+    """
+    name, shape = base_name(function.full_name), graph.outputs[0].shape
+    words = shape[-1] if shape else 1
+    if name in DISTANCES:
+        return
+    if words == 1:
+        raise BadArgument(
+            f"{name} of a model of one class says nothing: that class is always the answer",
+            seen=f"outputs of shape {('examples', *shape)}",
+            wanted="two outputs for two classes, such as nn.Linear(..., 2), and class numbers 0 and 1",
+        )
+    if name == "top_k_accuracy" and _answers(function) >= words:
+        raise BadArgument(
+            "every model is right about every example where k is not below the number of classes",
+            seen=f"k={_answers(function)}, {words} classes",
+            wanted=f"top_k_accuracy[k={words - 1}], or accuracy" if words > 2 else "accuracy",
+        )
+
+
+def _answers(function: ScoreFunction) -> int:
+    """Classes that an example's answer names."""
+    return dict(function.parameters).get("k", 5) if base_name(function.full_name) == "top_k_accuracy" else 1
+
+
+def check_score_tells(graph: ModelGraph, function: ScoreFunction, test: Dataset) -> None:
+    """Refuse a score that one constant answer makes best, or whose bounds hide what a model is worth.
+
+    Args:
+        graph: the model.
+        function: the score function.
+        test: the test data, which fit both.
+    Raises: BadArgument, with what to use instead.
+    """
+    name, k = base_name(function.full_name), _answers(function)
+    if name in DISTANCES:
+        _check_units(function, test.targets)
+        return
+    named = test.targets[test.targets != _NO_TOKEN].unique()  # type: ignore[no-untyped-call]
+    if len(named) <= k and name != "macro_f1":
+        raise BadArgument(
+            f"{name} of these test data is best for a model that always gives one answer",
+            seen=f"{len(named)} different class numbers in the test data: {', '.join(str(int(n)) for n in named[:8])}",
+            wanted=f"at least {k + 1}",
+        )
+
+
+def _check_units(function: ScoreFunction, targets: Tensor) -> None:
+    """Distances are counted in units, from 1 to 10^10: the best constant answer shows of which size they are."""
+    import torch
+
+    name, decimals = base_name(function.full_name), decimals_of(function.full_name)
+    rows = targets.reshape(len(targets), -1).to(torch.float64)
+    apart = rows - (rows.median(0).values if name == "mae" else rows.mean(0))
+    each = (apart.abs() if name == "mae" else apart * apart).mean(1)
+    largest, mean = float(each.max()), float(each.mean())
+    if largest == 0.0:
+        raise BadArgument(
+            f"{name} of these test data is 0 for a model that always gives one answer",
+            seen="test targets that are all the same",
+            wanted="targets that differ",
+        )
+    unit = 10.0**-decimals
+    if largest < _LARGEST_UNITS * unit / 10 and mean >= _FEWEST_UNITS * unit:
+        return
+    what = f"{name}[decimals={decimals}] counts up to {_LARGEST_UNITS * unit:g} for an example, in steps of {unit:g}"
+    raise BadArgument(
+        f"{what}, and the test targets are not of that size, so good and bad models would score the same",
+        seen=f"a constant answer is {mean:.3g} off on average, {largest:.3g} at most",
+        wanted=_fitting(name, largest, mean) or "targets divided by their standard deviation",
+    )
+
+
+def _fitting(name: str, largest: float, mean: float) -> str:
+    """A distance whose units fit, "" if there is none."""
+    for other, at_most, usual in ((name, largest, mean), ("mae", math.sqrt(largest), math.sqrt(mean))):
+        decimals = math.floor(math.log10(_LARGEST_UNITS / at_most / 100))
+        decimals = min(decimals, _MOST_DECIMALS)
+        if decimals >= 0 and usual * 10.0**decimals >= _FEWEST_UNITS:
+            return f"{other}[decimals={decimals}]" if decimals != 6 else other
+        if name == "mae":
+            break
+    return ""
+
+
+def check_trainable(graph: ModelGraph, weights: bytes, train: Dataset, function: ScoreFunction) -> None:
+    """Take one real step of the default trainer, on a few examples and on the CPU.
+
+    Raises: BadArgument with the reason, or the trainer's own error.
+    """
+    from pot_lab.scoring.dataset import some_rows
+    from pot_lab.training import Trainer, TrainerSettings
+
+    if not graph.parameters_count:
+        raise BadArgument(
+            "the model has no parameter that training may change, so no provider could improve it",
+            seen="0 parameters with requires_grad=True",
+            wanted="layers as attributes, or in nn.ModuleList, nn.ModuleDict and nn.ParameterList",
+        )
+    few = slice(_TRIED_EXAMPLES)
+    settings = TrainerSettings(batch_size=_TRIED_EXAMPLES, validation_fraction=0.25)
+    try:
+        trainer = Trainer(
+            graph,
+            weights,
+            some_rows(train.inputs, few),
+            train.targets[few],
+            settings=settings,
+            function=function,
+            device="cpu",
+        )
+        trainer.train_until(steps=1)
+    except PotLabError as error:
+        error.message = f"providers could not train this model: {error.message}"
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadArgument("providers could not train this model", seen=reason) from error
