@@ -48,6 +48,15 @@ def encrypt(key: bytes, plaintext: bytes) -> bytes:
     return _MAGIC + b"".join(chunks)
 
 
+def encrypted_bytes(plain_bytes: int) -> int:
+    """How many bytes `encrypt` makes of so many.
+
+    >>> encrypted_bytes(5) == len(encrypt(bytes(32), b"hello"))
+    True
+    """
+    return len(_MAGIC) + plain_bytes + _TAG_BYTES * max(1, -(-plain_bytes // CHUNK_BYTES))
+
+
 def decrypt(key: bytes, ciphertext: bytes) -> bytes:
     """Decrypt what `encrypt` made.
 

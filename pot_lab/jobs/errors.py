@@ -52,3 +52,18 @@ class StillRunning(PotLabError, TimeoutError):
 
     What to do: wait longer, or cancel it.
     """
+
+
+class OrderUnusable(PotLabError):
+    """An order cannot be worked on, and another try would not change that; the message says why.
+
+    What to do: nothing: the loop puts the order away and goes on with the others.
+    """
+
+
+class LoopRunning(PotLabError):
+    """Another process mines in this role for this account already. Two would lose each other's salts, and with them the
+    bonds of their claims.
+
+    What to do: stop the other process, or mine with another account.
+    """

@@ -7,6 +7,7 @@ All it must not forget (salts!) is written before it is submitted, so a loop tha
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -18,12 +19,16 @@ from typing import Any, Generic, Protocol
 
 from pot_lab.crypto.canonical import Record
 from pot_lab.crypto.identity import Identity, format_address
-from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
+from pot_lab.files import FileLocked, locked
+from pot_lab.jobs.downloads import THREADS
 from pot_lab.jobs.earnings import Claimer, Earnings
+from pot_lab.jobs.errors import LoopRunning, OrderUnusable
 from pot_lab.jobs.memory import M, Memories
 from pot_lab.jobs.order_feed import OrderFeed, OrderReader
+from pot_lab.jobs.order_files import OrderFiles
 from pot_lab.jobs.recipe_jobs import RecipeJobs, Runner
+from pot_lab.jobs.troubles import Troubles
 from pot_lab.network.client.ledger import NoIdentity
 from pot_lab.network.errors import Unreachable
 from pot_lab.protocol.cycle import Window
@@ -35,8 +40,7 @@ from pot_lab.store import Store
 
 log = logging.getLogger(__name__)
 
-DOWNLOAD_LIMIT_BYTES = 4 << 30
-DOWNLOAD_TIMEOUT_S = 600.0
+LOCK_TIMEOUT_S = 1.0
 IDLE_S = 0.5
 """A notebook's progress raises no event, so a loop looks at its jobs this often."""
 
@@ -76,6 +80,7 @@ class Loop(Generic[M]):
         make_claimer: opens a chain wallet for claiming; None to leave earnings on the chain.
         clock_ms: the host's clock in milliseconds.
         random_bytes: a source of secret salts, `os.urandom` but in tests.
+        threads: how many files are downloaded at once; 0 downloads them within a step.
 
     Raises:
         NoIdentity: the client was opened without an account.
@@ -101,12 +106,13 @@ class Loop(Generic[M]):
         make_claimer: Callable[[], Claimer] | None = None,
         clock_ms: Callable[[], int] = milliseconds_now,
         random_bytes: Callable[[int], bytes] = os.urandom,
+        threads: int = THREADS,
     ) -> None:
         if client.identity is None:
             raise NoIdentity(
                 "a mining loop signs, and its connection has no identity", wanted="connect with an account"
             )
-        self.client, self.store, self.identity = client, store, client.identity
+        self.client, self.identity = client, client.identity
         self.limit, self.finished = limit, 0
         self.clock_ms, self.random_bytes = clock_ms, random_bytes
         role, account = self.role.name.lower(), format_address(self.identity.address)[2:10].lower()
@@ -116,24 +122,38 @@ class Loop(Generic[M]):
         assigned = self.identity.address if self.drawn else b""
         self.feed = OrderFeed(client, lambda: clock_ms() / 1000, windows=self.windows, assigned=assigned)
         self.earnings = Earnings(self.identity.address, client.account, make_claimer, clock_ms)
-        self._warnings: dict[bytes, str] = {}
+        self.files = OrderFiles(store, folder.parent / "blobs", clock_ms, self.feed.wake, role=role, threads=threads)
+        self.troubles = Troubles(role, clock_ms)
+
+    @property
+    def store(self) -> Store:
+        """Where this miner puts its blobs."""
+        return self.files.store
 
     # --- the loop -----------------------------------------------------------------------------------------------
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set or `limit` orders are finished; running notebooks are cancelled at a stop.
 
         Raises:
+            LoopRunning: another process mines in this role for this account.
             InsufficientStake: the account has not staked enough for this role.
         """
-        self.register()
-        subscription = self.feed.follow()
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.memories.folder / ".lock", timeout_s=LOCK_TIMEOUT_S))
+            except FileLocked as error:
+                raise LoopRunning(
+                    f"another {self.role.name.lower()} of this account runs on this host",
+                    seen=format_address(self.identity.address),
+                    wanted="one process for each account and role",
+                ) from error
+            self.register()
+            stack.callback(lambda: self.jobs.cancel(self.memories.active()))
+            stack.callback(self.files.close)
+            stack.callback(self.feed.follow().close)
             while not stop.is_set() and (self.limit is None or self.finished < self.limit):
                 self.step()
                 self.feed.wait(IDLE_S)
-        finally:
-            subscription.close()
-            self.jobs.cancel(self.memories.active())
 
     def register(self) -> None:
         """Register the role in the ledger, if that is not done yet.
@@ -163,15 +183,17 @@ class Loop(Generic[M]):
         """Do what is due, once: go on with the orders at hand, then begin new ones.
 
         What fails for a reason outside (the network is away, a disk is full, a store does not answer) is logged and
-        tried again in the next step.
+        tried again in the next step. What should not happen at all is logged with its traceback, and the order rests.
+        Either way the other orders are tended.
         """
         self.feed.refresh()
+        self.files.prune()
         try:
             for memory in self.memories.active():
                 self._attempt(memory.id, functools.partial(self._continue, memory))
             self._attempt(b"", self.begin_new)
         except Unreachable as error:  # it would keep every other order waiting for its timeout too
-            self._warn(b"", error)
+            self.troubles.warn(b"", error)
 
     def begin_new(self) -> None:
         """Look for orders that this role should work on, and begin them."""
@@ -182,28 +204,28 @@ class Loop(Generic[M]):
         raise NotImplementedError
 
     def _continue(self, memory: M) -> None:
+        if self.troubles.rests(memory.id):
+            return
         view = self.feed.view(memory.id)
-        if view is None:
-            self.finish(memory, "gone from the ledger")
-        else:
-            self.advance(memory, view)
+        try:
+            if view is None:
+                self.finish(memory, "gone from the ledger")
+            else:
+                self.advance(memory, view)
+        except OrderUnusable as error:
+            log.warning("event=order_unusable order=%s reason=%r", memory.order_id[:12], str(error))
+            self.finish(memory, f"unusable: {error}")
 
     def _attempt(self, order_id: bytes, action: Callable[[], None]) -> None:
         try:
             action()
-            self._warnings.pop(order_id, None)
+            self.troubles.over(order_id)
         except Unreachable:
             raise
         except (PotLabError, OSError) as error:
-            self._warn(order_id, error)
-
-    def _warn(self, order_id: bytes, error: Exception) -> None:
-        if self._warnings.get(order_id) == str(error):
-            return
-        self._warnings[order_id] = str(error)
-        log.warning(
-            "event=waiting role=%s order=%s reason=%r", self.role.name.lower(), order_id.hex()[:12] or "-", str(error)
-        )
+            self.troubles.warn(order_id, error)
+        except Exception:
+            self.troubles.fail(order_id)
 
     # --- an order's life ------------------------------------------------------------------------------------------
     def order_folder(self, order_id: bytes) -> Path:
@@ -227,12 +249,14 @@ class Loop(Generic[M]):
         memory.finished, memory.outcome = True, outcome
         self.memories.write(memory)
         self.feed.forget(memory.id)
-        self._warnings.pop(memory.id, None)
+        self.files.forget(memory.id)
+        self.troubles.forget(memory.id)
 
     def start_job(self, memory: M) -> None:
         """Run the recipe on the order's workspace, and remember the job."""
         memory.job_id = self.jobs.start(memory.id, self.order_folder(memory.id))
         self.memories.write(memory)
+        self.files.forget(memory.id)
 
     def job_is_lost(self, memory: M) -> bool:
         """Resume the order's job if it was lost or failed; returns whether it is gone for good."""
@@ -243,8 +267,3 @@ class Loop(Generic[M]):
         if view.window is Window.VOID and not view.payouts:
             return True
         return bool(view.epoch) and self.earnings.claim()
-
-    def download(self, link: Link) -> bytes:
-        """Fetch a blob, checked by size and hash, keeping beginnings for the next try."""
-        cache = self.memories.folder.parent / "blobs"
-        return self.store.fetch(link, limit_bytes=DOWNLOAD_LIMIT_BYTES, timeout_s=DOWNLOAD_TIMEOUT_S, cache_dir=cache)

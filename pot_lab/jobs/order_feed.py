@@ -94,6 +94,10 @@ class OrderFeed:
         self._woken.wait(timeout_s)
         self._woken.clear()
 
+    def wake(self) -> None:
+        """End a wait, from any thread."""
+        self._woken.set()
+
     def refresh(self) -> None:
         """Drop what changed since it was read."""
         now_s = self._clock_s()

@@ -7,13 +7,15 @@ upload would show them.
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 
 from pot_lab.crypto.canonical import sha256
-from pot_lab.errors import PotLabError
+from pot_lab.jobs.downloads import Wanted
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import Commitment, ProviderMemory
+from pot_lab.jobs.scorer import DATA_LIMIT_BYTES, GRAPH, GRAPH_LIMIT_BYTES, WEIGHTS_LIMIT_BYTES
 from pot_lab.jobs.workspace import Workspace
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import AlreadyDone, Refused, TooLate
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 COMMIT_MARGIN_MS = 1_500
 """The notebook stops this long before the deadline, so that its last model is committed in time."""
 MIN_COMMIT_INTERVAL_MS = 1_000
+GATHERED_ORDERS = 3
+"""For how many orders files are fetched at once, so that slow ones do not keep the provider from training."""
 LISTED_ORDERS = (20, 500)
 """How many open orders a provider asks for: all that a list has, if it cannot use one of the first."""
 
@@ -42,6 +46,8 @@ class ProviderLoop(Loop[ProviderMemory]):
         active = self.memories.active()
         if any(memory.training for memory in active):
             return
+        if sum(not memory.job_id and not self.files.is_aside(memory.id) for memory in active) >= GATHERED_ORDERS:
+            return
         if self.limit is not None and self.finished + len(active) >= self.limit:
             return
         for limit in LISTED_ORDERS:
@@ -55,21 +61,22 @@ class ProviderLoop(Loop[ProviderMemory]):
             own = view.order.client == self.identity.address
             if own or self.has_begun(view.id) or view.closes_ms - self.clock_ms() < 2 * COMMIT_MARGIN_MS:
                 continue
-            try:
-                self._begin(view)
-            except PotLabError as error:
-                log.warning("event=order_unusable order=%s reason=%r", view.id.hex()[:12], str(error))
-                self.finish(ProviderMemory(order_id=view.id.hex()), f"unusable: {error}")
+            memory = ProviderMemory(order_id=view.id.hex())
+            self.memories.write(memory)
+            self._attempt(memory.id, functools.partial(self._continue, memory))
             return True
         return False
 
-    def _begin(self, view: OrderView) -> None:
-        order = view.order
-        files = {
-            "graph.json": self.download(order.model),
-            "weights.safetensors": self.download(order.weights),
-            "train.safetensors": self.download(order.train),
-        }
+    def _prepare(self, memory: ProviderMemory, view: OrderView) -> None:
+        """Bring the order's files; begin to train once they are there and nothing else trains."""
+        if any(other.training for other in self.memories.active()):
+            return
+        order, folder = view.order, self.order_folder(view.id)
+        wanted = [
+            Wanted(name=GRAPH, link=order.model, limit_bytes=GRAPH_LIMIT_BYTES),
+            Wanted(name="weights.safetensors", link=order.weights, limit_bytes=WEIGHTS_LIMIT_BYTES),
+            Wanted(name="train.safetensors", link=order.train, limit_bytes=DATA_LIMIT_BYTES),
+        ]
         facts = {
             "order_id": view.id.hex(),
             "title": order.title,
@@ -78,11 +85,22 @@ class ProviderLoop(Loop[ProviderMemory]):
             "closes_ms": view.closes_ms,
             "stop_training_ms": view.closes_ms - COMMIT_MARGIN_MS,
         }
-        Workspace.create(self.order_folder(view.id), facts, files)
-        self.start_job(ProviderMemory(order_id=view.id.hex(), training=True))
+        left_s = (view.closes_ms - COMMIT_MARGIN_MS - self.clock_ms()) / 1000
+        if self.files.prepare(
+            memory.id,
+            wanted,
+            window_s=left_s / 2,
+            build=lambda files, _: (Workspace.create(folder, facts, files), None)[1],
+        ):
+            self.start_job(memory)
+            memory.training = True
+            self.memories.write(memory)
 
     def advance(self, memory: ProviderMemory, view: OrderView) -> None:
         """Commit while the order is open, reveal when it is due, claim at the end."""
+        if view.window is Window.COMMIT and not memory.job_id:
+            self._prepare(memory, view)
+            return
         if view.window is Window.COMMIT:
             self._commit_newest(memory, view)
             if self.job_is_lost(memory) and memory.training:

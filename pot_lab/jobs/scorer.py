@@ -1,19 +1,36 @@
-"""What validator and verifier share: lay out a workspace with the opened test data and the models to score."""
+"""What validator and verifier share: which files a scoring job needs, and how its workspace is made of them.
+
+Test data are decrypted a part at a time, so that memory does not grow with them.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable, Iterable
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pot_lab.crypto.canonical import sha256
-from pot_lab.crypto.cipher import decrypt
-from pot_lab.crypto.link import Link
+from pot_lab.crypto.cipher import decrypt_stream, encrypted_bytes
 from pot_lab.errors import PotLabError
+from pot_lab.files import make_private_folder, move_durably
+from pot_lab.jobs.downloads import Wanted
 from pot_lab.jobs.workspace import Workspace
+from pot_lab.protocol.records import OrderRecord
 from pot_lab.protocol.views import ClaimView, OrderView
 
 log = logging.getLogger(__name__)
+
+GRAPH_LIMIT_BYTES = 8 << 20
+"""What the graph's own reader takes."""
+WEIGHTS_LIMIT_BYTES = 4 << 30
+DATA_LIMIT_BYTES = 8 << 30
+HEADER_LIMIT_BYTES = 16 << 20
+"""What the head of a file of weights may have beside the tensors, whose sizes the graph fixes."""
+LEAST_TEST_BYTES = 1 << 20
+"""A file of test data may have this much, whatever the order says of it."""
+
+GRAPH, CIPHERTEXT, TEST = "graph.json", "test.encrypted", "test.safetensors"
 
 
 class BadTestData(PotLabError):
@@ -23,60 +40,96 @@ class BadTestData(PotLabError):
     """
 
 
-def open_test_data(view: OrderView, download: Callable[[Link], bytes]) -> bytes:
-    """Fetch and decrypt an order's test data and check it against the order.
+def weights_limit_bytes(order: OrderRecord) -> int:
+    """The most that a file with weights of this order's model can have: tensors as in the first weights, and a head."""
+    return min(WEIGHTS_LIMIT_BYTES, order.weights.size_bytes + HEADER_LIMIT_BYTES)
 
-    Args:
-        view: the order, whose test key is released.
-        download: fetches what a link names, checked by size and hash.
 
-    Raises:
-        BadTestData: the data is not what was promised.
-        CannotDecrypt: the key does not open it.
-        LinkDead, TooSlow, ...: it cannot be fetched.
+def files_to_score(view: OrderView, claims: Iterable[ClaimView]) -> list[Wanted]:
+    """What a scoring job of these revealed claims needs. A model whose file is larger than weights of this order can be
+    is not among them: its score is invalid, whatever it holds.
     """
-    test = view.order.test
-    data = decrypt(view.test_key, download(test.link))
-    if sha256(data) != test.plain_digest:
-        raise BadTestData("the test data does not have the order's hash", seen=sha256(data), wanted=test.plain_digest)
-    return data
-
-
-def lay_out(view: OrderView, claims: Iterable[ClaimView], folder: Path, download: Callable[[Link], bytes]) -> list[str]:
-    """Make the workspace of a scoring job; a model that cannot be fetched is left out and logged.
-
-    Args:
-        view: the order, whose test key is released.
-        claims: revealed claims whose models are to be scored.
-        folder: the workspace to make.
-        download: fetches what a link names, checked by size and hash.
-
-    Returns: the ids, in hex, of the models that are there.
-    Raises:
-        BadTestData, CannotDecrypt, LinkDead, ...: the graph or the test data cannot be had.
-    """
-    files = {"graph.json": download(view.order.model), "test.safetensors": open_test_data(view, download)}
-    mids = []
+    order = view.order
+    test_bytes = min(DATA_LIMIT_BYTES, max(LEAST_TEST_BYTES, encrypted_bytes(order.test.plain_bytes)))
+    files = [
+        Wanted(name=GRAPH, link=order.model, limit_bytes=GRAPH_LIMIT_BYTES),
+        Wanted(name=CIPHERTEXT, link=order.test.link, limit_bytes=test_bytes),
+    ]
+    limit_bytes = weights_limit_bytes(order)
     for claim in claims:
-        try:
-            if claim.weights is None:
-                raise BadTestData("the claim's model is not revealed", seen=claim.commitment)
-            files[f"models/{claim.mid.hex()}.safetensors"] = download(claim.weights)
-            mids.append(claim.mid.hex())
-        except PotLabError as error:
+        if claim.weights is not None and claim.weights.size_bytes <= limit_bytes:
+            files.append(Wanted(name=_file_of(claim), link=claim.weights, limit_bytes=limit_bytes, required=False))
+    return files
+
+
+def lay_out(
+    view: OrderView,
+    claims: Sequence[ClaimView],
+    folder: Path,
+    files: Mapping[str, Path],
+    failures: Mapping[str, PotLabError],
+) -> None:
+    """Make the workspace of a scoring job; a model that could not be fetched is left out and logged.
+
+    Args:
+        view: the order, whose test key is released.
+        claims: the revealed claims whose models are to be scored.
+        folder: the workspace to make.
+        files, failures: what became of `files_to_score`, by name.
+
+    Raises:
+        BadTestData: the test data is not what was promised.
+        CannotDecrypt: the key does not open it.
+    """
+    order = view.order
+    open_test_data(view, files[CIPHERTEXT], folder / TEST)
+    limit_bytes = weights_limit_bytes(order)
+    mids: list[str] = []
+    oversize: dict[str, str] = {}
+    for claim in claims:
+        mid = claim.mid.hex()
+        if claim.weights is not None and claim.weights.size_bytes > limit_bytes:
+            oversize[mid] = f"{claim.weights.size_bytes} bytes, at most {limit_bytes}"
+        elif _file_of(claim) not in files:
+            reason = failures.get(_file_of(claim), "it is not revealed")
             log.warning(
-                "event=model_irretrievable order=%s model=%s reason=%r",
-                view.id.hex()[:12],
-                claim.mid.hex()[:12],
-                str(error),
+                "event=model_irretrievable order=%s model=%s reason=%r", view.id.hex()[:12], mid[:12], str(reason)
             )
-    score = view.order.score
+            continue
+        mids.append(mid)
     facts = {
         "order_id": view.id.hex(),
-        "title": view.order.title,
-        "score": f"{score.name}/{score.version}",
+        "title": order.title,
+        "score": f"{order.score.name}/{order.score.version}",
         "models": mids,
-        "test_root": view.order.test.root.hex(),
+        "oversize": oversize,
+        "test_root": order.test.root.hex(),
     }
-    Workspace.create(folder, facts, files)
-    return mids
+    Workspace.create(folder, facts, {name: path for name, path in files.items() if name != CIPHERTEXT})
+
+
+def open_test_data(view: OrderView, ciphertext: Path, target: Path) -> None:
+    """Decrypt an order's test data into `target`, and check it against the order.
+
+    Raises:
+        BadTestData: the data is not what was promised; there is no `target` then.
+        CannotDecrypt: the key does not open it.
+    """
+    wanted = view.order.test.plain_digest
+    make_private_folder(target.parent)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with ciphertext.open("rb") as source, temporary.open("x+b") as plain:
+            temporary.chmod(0o600)
+            decrypt_stream(view.test_key, source, plain)
+            plain.seek(0)
+            digest = hashlib.file_digest(plain, "sha256").digest()
+        if digest != wanted:
+            raise BadTestData("the test data does not have the order's hash", seen=digest, wanted=wanted)
+        move_durably(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _file_of(claim: ClaimView) -> str:
+    return f"models/{claim.mid.hex()}.safetensors"

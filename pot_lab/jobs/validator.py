@@ -5,6 +5,7 @@ Carries out PoT.Validate (section 2.4; Equation 2). Scores are exact, so all hon
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from pot_lab.crypto.canonical import Record, encode
 from pot_lab.errors import PotLabError
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import SaltedScore, ValidatorMemory
-from pot_lab.jobs.scorer import lay_out
+from pot_lab.jobs.scorer import files_to_score, lay_out
 from pot_lab.jobs.workspace import read_results
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import InsufficientStake, Refused
@@ -57,25 +58,23 @@ class ValidatorLoop(Loop[ValidatorMemory]):
                 if view is not None and view.window is Window.SCORE:
                     memory = ValidatorMemory(order_id=view.id.hex())
                     self.memories.write(memory)
-                    self._begin(memory, view)
+                    self._attempt(memory.id, functools.partial(self._continue, memory))
 
-    def _begin(self, memory: ValidatorMemory, view: OrderView) -> None:
+    def _prepare(self, memory: ValidatorMemory, view: OrderView) -> None:
+        """Bring the order's files, and begin to score once they are there."""
         claims = [claim for claim in view.claims if self.identity.address in claim.assigned]
         if not claims:
             self.archive(memory, "not drawn")
             return
-        try:
-            lay_out(view, claims, self.order_folder(view.id), self.download)
-        except PotLabError as error:
-            log.warning("event=order_unusable order=%s reason=%r", view.id.hex()[:12], str(error))
-            self.finish(memory, f"unusable: {error}")
-            return
-        self.start_job(memory)
+        build = functools.partial(lay_out, view, claims, self.order_folder(view.id))
+        window_s = (view.closes_ms - self.clock_ms()) / 2000
+        if self.files.prepare(memory.id, files_to_score(view, claims), window_s=window_s, build=build):
+            self.start_job(memory)
 
     def advance(self, memory: ValidatorMemory, view: OrderView) -> None:
         """Commit once the notebook is done, open when all have committed, claim at the end."""
-        if not memory.job_id and view.window is Window.SCORE:  # killed, or out of room, before the job was started
-            self._begin(memory, view)
+        if not memory.job_id and view.window is Window.SCORE:
+            self._prepare(memory, view)
         elif view.ended:
             if self.paid(view):
                 self._lacking.pop(memory.id, None)

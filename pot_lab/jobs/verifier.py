@@ -6,15 +6,16 @@ validations that differ. Challenging them in the ledger has its own place in the
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import msgspec
 
-from pot_lab.errors import PotLabError
 from pot_lab.files import replace_durably
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import Difference, VerificationReport, VerifierMemory
-from pot_lab.jobs.scorer import lay_out
+from pot_lab.jobs.order_files import GATHER_S
+from pot_lab.jobs.scorer import files_to_score, lay_out
 from pot_lab.jobs.workspace import ScoringResult, read_results
 from pot_lab.protocol.cycle import PLACES, Window
 from pot_lab.protocol.parameters import Role
@@ -39,20 +40,27 @@ class VerifierLoop(Loop[VerifierMemory]):
         for summary in self.feed.summaries():
             if not self.has_begun(summary.id):
                 view = self.feed.view(summary.id)
-                if view is not None:
-                    self._begin(view)
+                if view is not None and view.window in self.windows:
+                    memory = VerifierMemory(order_id=view.id.hex())
+                    self.memories.write(memory)
+                    self._attempt(memory.id, functools.partial(self._continue, memory))
 
-    def _begin(self, view: OrderView) -> None:
-        memory = VerifierMemory(order_id=view.id.hex())
-        try:
-            lay_out(view, [claim for claim in view.claims if claim.mid], self.order_folder(view.id), self.download)
+    def _prepare(self, memory: VerifierMemory, view: OrderView) -> None:
+        """Bring the order's files, and begin to score once they are there."""
+        claims = [claim for claim in view.claims if claim.mid]
+        build = functools.partial(lay_out, view, claims, self.order_folder(view.id))
+        window_s = max(GATHER_S, (view.closes_ms - self.clock_ms()) / 1000)
+        if self.files.prepare(memory.id, files_to_score(view, claims), window_s=window_s, build=build):
             self.start_job(memory)
-        except PotLabError as error:
-            log.warning("event=order_unusable order=%s reason=%r", view.id.hex()[:12], str(error))
-            self.finish(memory, f"unusable: {error}")
 
     def advance(self, memory: VerifierMemory, view: OrderView) -> None:
         """Compare when the notebook is done and the scores are open; put away when the order has ended."""
+        if not memory.job_id:
+            if view.window in self.windows:
+                self._prepare(memory, view)
+            else:
+                self.finish(memory, "could not fetch what is to be scored in time")
+            return
         if self.job_is_lost(memory):
             self.finish(memory, "could not score")
             return

@@ -17,15 +17,17 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from pot_lab.errors import PotLabError
-from pot_lab.files import make_private_folder, replace_durably
+from pot_lab.files import make_private_folder, move_durably, replace_durably
 
 
 class BadWorkspace(PotLabError):
@@ -96,19 +98,22 @@ class Workspace:
             ) from error
 
     @classmethod
-    def create(cls, folder: Path, order: dict[str, Any], files: dict[str, bytes]) -> Workspace:
+    def create(cls, folder: Path, order: dict[str, Any], files: Mapping[str, bytes | Path]) -> Workspace:
         """Lay out a workspace; `order.json` is written last, so an incomplete workspace has none.
 
         Args:
             folder: the workspace's folder; made if missing.
             order: facts for the notebook, JSON values.
-            files: contents by path below the folder.
+            files: contents, or files of the same disk to link to, by path below the folder.
         """
-        for name, data in files.items():
+        make_private_folder(folder)
+        for name, content in files.items():
             path = folder / name
             make_private_folder(path.parent)
-            replace_durably(path, data, mode=0o600)
-        make_private_folder(folder)
+            if isinstance(content, bytes):
+                replace_durably(path, content, mode=0o600)
+            else:
+                _link_or_copy(content, path)
         replace_durably(folder / "order.json", json.dumps(order, indent=1).encode(), mode=0o600)
         return cls(folder)
 
@@ -120,6 +125,19 @@ class Workspace:
     def graph(self) -> bytes:
         """The order's model graph: canonical JSON."""
         return self.read("graph.json")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name[:32]}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(source, temporary)
+            temporary.chmod(0o600)
+        move_durably(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class TrainingTask(Workspace):
@@ -216,9 +234,12 @@ class ScoringTask(Workspace):
         function, graph = self.order["score"], load_graph(self.graph)
         data.check(graph, function)  # what is wrong here is the client's fault, not a model's
         mids, results = self.order["models"], []
+        oversize: dict[str, str] = self.order.get("oversize", {})
         make_private_folder(self.folder / "transcripts")
         for done, mid in enumerate(mids, 1):
             try:
+                if mid in oversize:
+                    raise BadWorkspace("the model's file is larger than the order's model can be", seen=oversize[mid])
                 exact, error = exact_model(graph, self.read(f"models/{mid}.safetensors")), None
                 scored = score_opened(exact, data, function)
             except PotLabError as failure:

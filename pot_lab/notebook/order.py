@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.cipher import decrypt
 from pot_lab.crypto.link import Link
-from pot_lab.jobs.loop import DOWNLOAD_LIMIT_BYTES, DOWNLOAD_TIMEOUT_S
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.notebook.card import card_html, describe, why_void
 from pot_lab.notebook.errors import NoModel, ScoreDiffers
@@ -35,6 +34,9 @@ _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 WAIT_SLACK_S = 3_600
 """How much longer than the longest possible cycle `Order.wait` waits by default."""
+
+DOWNLOAD_LIMIT_BYTES = 4 << 30
+DOWNLOAD_TIMEOUT_S = 600.0
 
 
 class Order:

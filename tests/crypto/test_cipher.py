@@ -106,3 +106,8 @@ def test_a_stream_that_was_cut_changed_or_lengthened_does_not_decrypt(cut: int) 
             decrypt_stream(key, io.BytesIO(wrong), io.BytesIO())
     with pytest.raises(CannotDecrypt):
         decrypt_stream(bytes(32), io.BytesIO(whole), io.BytesIO())
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+def test_how_long_a_ciphertext_is_follows_from_its_plaintext(size_bytes: int) -> None:
+    assert len(encrypt(KEY, bytes(size_bytes))) == cipher.encrypted_bytes(size_bytes)

@@ -14,11 +14,12 @@ import pytest
 
 from pot_lab.errors import PotLabError
 from pot_lab.jobs.earnings import RETRY_MS, Earnings
-from pot_lab.jobs.errors import JobExists
+from pot_lab.jobs.errors import JobExists, LoopRunning
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import OrderMemory, ProviderMemory
 from pot_lab.jobs.provider import ProviderLoop
 from pot_lab.jobs.recipe_jobs import RESUMES, RecipeJobs
+from pot_lab.jobs.troubles import REST_MS
 from pot_lab.jobs.validator import ValidatorLoop
 from pot_lab.network.client.ledger import NoIdentity
 from pot_lab.network.errors import Unreachable
@@ -61,6 +62,7 @@ def make(market: Market, store: Store, tmp_path: Path) -> Callable[..., Any]:
             Path("recipe.ipynb"),
             tmp_path,
             clock_ms=lambda: market.now_ms,
+            threads=0,
             **options,
         )
         market.followers.append(made.feed.on_batch)
@@ -134,13 +136,41 @@ def test_a_network_that_is_away_is_not_asked_for_every_order(
     assert loop.advanced == [orders[0]] * 2 and caplog.text.count("two aggregators") == 1
 
 
-def test_a_mistake_of_ours_is_not_hidden(make: Callable[..., Any], place: Callable[..., bytes]) -> None:
-    order_id = place()
+def test_a_mistake_of_ours_is_shown_with_its_traceback_and_stops_no_other_order(
+    make: Callable[..., Any], place: Callable[..., bytes], market: Market, caplog: pytest.LogCaptureFixture
+) -> None:
+    orders = sorted(place() for _ in range(3))
     loop = make()
     loop.step()
-    loop.trouble = {order_id: KeyError("bug")}
-    with pytest.raises(KeyError):
-        loop.step()
+    loop.trouble = {orders[0]: KeyError("bug")}
+    loop.step()
+    loop.step()
+    assert loop.advanced == [*orders, *orders[1:]] and caplog.text.count("KeyError: 'bug'") == 1
+    assert f"event=order_failed role=provider order={orders[0].hex()[:12]}" in caplog.text
+    market.now_ms += REST_MS
+    loop.trouble.clear()
+    loop.step()
+    assert loop.advanced[-3:] == orders
+
+
+def test_a_second_process_of_an_account_in_a_role_is_refused(
+    make: Callable[..., Any], place: Callable[..., bytes], until: Callable[..., None]
+) -> None:
+    place()
+    first, second, stop = make(), make(), threading.Event()
+    thread = threading.Thread(target=first.run, args=(stop,))
+    thread.start()
+    runner: HeldRunner = first.jobs._runner
+    until(lambda: runner.jobs)
+    with pytest.raises(LoopRunning, match="another provider of this account"):
+        second.run(threading.Event())
+    other_account = make(identity=PROVIDERS[1])
+    stopped = threading.Event()
+    stopped.set()
+    other_account.run(stopped)
+    stop.set()
+    thread.join(60)
+    second.run(stopped)  # the lock went with the first one
 
 
 def test_an_order_that_the_ledger_forgot_is_archive(

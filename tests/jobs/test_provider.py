@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from pot_lab.crypto.canonical import sha256
+from pot_lab.crypto.link import Link
 from pot_lab.jobs.errors import NotebookUnusable
-from pot_lab.jobs.memory import ProviderMemory
+from pot_lab.jobs.order_files import ASIDE_MS, TRIES
 from pot_lab.jobs.provider import (
     COMMIT_MARGIN_MS,
-    LISTED_ORDERS,
     MIN_COMMIT_INTERVAL_MS,
     ProviderLoop,
     submitted_models,
 )
+from pot_lab.jobs.scorer import DATA_LIMIT_BYTES, GRAPH_LIMIT_BYTES, WEIGHTS_LIMIT_BYTES
 from pot_lab.jobs.workspace import TrainingTask
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.records import claim_commitment, model_id
-from pot_lab.protocol.transactions import Claim, RevealModel
+from pot_lab.protocol.transactions import Claim, Put, RevealModel
 from pot_lab.store import Store
 from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
 from tests.protocol.scenes import PROVIDERS
-from tests.protocol.world import POT
+from tests.protocol.world import POT, WINDOWS
 
 ME = PROVIDERS[0]
 
@@ -50,6 +53,7 @@ class Bench:
             self.home,
             make_claimer=lambda: self.wallet,
             clock_ms=lambda: self.market.now_ms,
+            threads=0,
             random_bytes=lambda count: next(self.salts).to_bytes(count, "big"),
             **self.options,
         )
@@ -280,35 +284,90 @@ def test_an_order_that_nobody_trained_is_archive(bench: Bench, place: Callable[.
     assert bench.loop.has_begun(order_id) and bench.again().has_begun(order_id)
 
 
-def test_an_order_without_its_data_is_put_away_and_the_next_one_begun(
-    bench: Bench, place: Callable[..., bytes], tmp_path: Path
+def test_an_order_without_its_data_rests_while_others_are_trained_and_is_put_away_in_the_end(
+    bench: Bench, place: Callable[..., bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bad = place(reward_grains=30 * POT)
+    windows = structs.replace(WINDOWS, train_ms=3_600_000)
+    bad = place(reward_grains=30 * POT, windows=windows)
     (tmp_path / "blobs" / bench.market.order(bad).order.train.digest.hex()).unlink()
-    good = place(reward_grains=10 * POT)
+    good = place(reward_grains=10 * POT, windows=windows)
     bench.loop.step()
+    assert f"event=order_set_aside role=provider order={bad.hex()[:12]} pause_s=15 reason='there is no" in caplog.text
+    bench.loop.step()
+    assert bench.runner.only.parameters["workspace"].endswith(good.hex()[:24])
+    bench.runner.only.state = "cancelled"  # so that this one has its turn again
+    bench.loop.step()
+    for tries in range(2, TRIES):
+        bench.later(ASIDE_MS << (tries - 2))
+        assert caplog.text.count("event=order_set_aside") == tries
+    bench.later(ASIDE_MS << (TRIES - 2))
     memory = json.loads((bench.loop.order_folder(bad) / "memory.json").read_text())
     assert memory["finished"] and memory["outcome"].startswith("unusable: there is no such blob")
+
+
+def test_data_that_come_while_an_order_rests_are_used(
+    bench: Bench, place: Callable[..., bytes], tmp_path: Path
+) -> None:
+    order_id = place(windows=structs.replace(WINDOWS, train_ms=3_600_000))
+    blob = tmp_path / "blobs" / bench.market.order(order_id).order.train.digest.hex()
+    content = blob.read_bytes()
+    blob.unlink()
     bench.loop.step()
-    assert bench.runner.only.parameters["workspace"].endswith(good.hex()[:24])
+    blob.write_bytes(content)
+    bench.later(ASIDE_MS - 1)
+    assert not bench.runner.jobs
+    bench.later(1)
+    assert bench.runner.only
 
 
-def test_better_paid_orders_that_cannot_be_used_hide_no_other(bench: Bench, place: Callable[..., bytes]) -> None:
-    """A list of the best paid ones may be full of orders that this provider has put away."""
-    for number in range(LISTED_ORDERS[0]):
-        bad = place(reward_grains=(30 + number) * POT)
-        memory = ProviderMemory(order_id=bad.hex(), finished=True)
-        bench.loop.memories.write(memory)
-    good = place(reward_grains=10 * POT)
-    bench.loop.step()
-    assert bench.runner.only.parameters["workspace"].endswith(good.hex()[:24])
-
-
-def test_a_recipe_that_cannot_be_run_is_an_unusable_order(bench: Bench, place: Callable[..., bytes]) -> None:
-    order_id = place()
+def test_a_recipe_that_cannot_be_run_is_not_the_orders_fault(
+    bench: Bench, place: Callable[..., bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    place()
     bench.runner.refusal = NotebookUnusable("the notebook is too large")
     bench.loop.step()
-    assert bench.loop.has_begun(order_id) and bench.loop.finished == 1
+    bench.loop.step()
+    assert bench.loop.finished == 0 and caplog.text.count("the notebook is too large") == 1
+    bench.runner.refusal = None
+    bench.loop.step()
+    assert bench.runner.only
+
+
+@pytest.mark.parametrize(
+    ("field", "limit_bytes"),
+    [("model", GRAPH_LIMIT_BYTES), ("weights", WEIGHTS_LIMIT_BYTES), ("train", DATA_LIMIT_BYTES)],
+)
+def test_files_larger_than_their_kind_are_refused_before_the_first_byte(
+    field: str, limit_bytes: int, bench: Bench, market: Market, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = Link(digest=sha256(b"x"), size_bytes=limit_bytes + 1, uri="http://127.0.0.1:9/x")
+    order = market.new_order(**{field: big})
+    market.must(market.client, Put(order))
+    market.escrow(order)
+    monkeypatch.setattr(store, "fetch_file", lambda *a, **k: pytest.fail("asked for"))
+    bench.loop.step()
+    memory = json.loads((bench.loop.order_folder(order.id) / "memory.json").read_text())
+    assert memory["finished"] and "larger than such a file may be" in memory["outcome"]
+
+
+def test_an_order_that_the_disk_has_no_room_for_keeps_no_smaller_one_waiting(
+    bench: Bench, place: Callable[..., bytes], market: Market, caplog: pytest.LogCaptureFixture
+) -> None:
+    huge = Link(digest=sha256(b"x"), size_bytes=shutil.disk_usage(bench.home).free // 2 + 1, uri="http://127.0.0.1:9/x")
+    if huge.size_bytes > DATA_LIMIT_BYTES:
+        huge = structs.replace(huge, size_bytes=DATA_LIMIT_BYTES)
+    order = market.new_order(train=huge, reward_grains=50 * POT)
+    market.must(market.client, Put(order))
+    market.escrow(order)
+    small = place(reward_grains=10 * POT)
+    free = structs.replace(huge, size_bytes=huge.size_bytes)
+    usage = shutil.disk_usage(bench.home)._replace(free=free.size_bytes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage)
+        bench.loop.step()
+        bench.loop.step()
+    assert "the disk has no room" in caplog.text and bench.loop.finished == 0
+    assert bench.runner.only.parameters["workspace"].endswith(small.hex()[:24])
 
 
 def test_a_lost_job_is_resumed_three_times_and_frees_the_provider_then(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from pot_lab.crypto.canonical import sha256
+from pot_lab.crypto.link import Link
+from pot_lab.jobs import scorer
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.validator import ValidatorLoop
 from pot_lab.jobs.verifier import VerifierLoop, compare
@@ -23,7 +27,7 @@ from pot_lab.protocol.views import OrdersQuery, OrderSummary
 from pot_lab.store import Store
 from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
 from tests.protocol.scenes import PROVIDERS, VALIDATORS
-from tests.protocol.world import POT, key
+from tests.protocol.world import POT, WINDOWS, key
 
 ME = VALIDATORS[0]
 VERIFIER = key("verifier")
@@ -33,8 +37,10 @@ SALT = bytes(31) + b"\x01"
 class Bench:
     """A scoring loop with everything that it works with; `again` makes a new one on the same folder."""
 
-    def __init__(self, kind: type[Loop[Any]], identity: Any, market: Market, store: Store, home: Path) -> None:
-        self.kind, self.market, self.store, self.home = kind, market, store, home
+    def __init__(
+        self, kind: type[Loop[Any]], identity: Any, market: Market, store: Store, home: Path, threads: int = 0
+    ) -> None:
+        self.kind, self.market, self.store, self.home, self.threads = kind, market, store, home, threads
         self.runner, self.client, self.wallet = HeldRunner(), InProcessClient(market, identity), Wallet()
         self.loop = self.again()
 
@@ -48,6 +54,7 @@ class Bench:
             self.home,
             make_claimer=lambda: self.wallet,
             clock_ms=lambda: self.market.now_ms,
+            threads=self.threads,
             random_bytes=lambda count: next(self.salts).to_bytes(count, "big"),
         )
         self.market.followers.append(self.loop.feed.on_batch)
@@ -90,8 +97,8 @@ def verifier(market: Market, store: Store, tmp_path: Path) -> Bench:
 def to_scores(market: Market, store: Store, place: Callable[..., bytes]) -> Callable[[], bytes]:
     """An order in its score window, with a model of each provider."""
 
-    def bring() -> bytes:
-        order_id = place()
+    def bring(**changes: Any) -> bytes:
+        order_id = place(**changes)
         models = {}
         for provider in PROVIDERS:
             link = store.put(b"weights of " + provider.address)
@@ -258,14 +265,80 @@ def test_a_model_that_cannot_be_fetched_is_left_out(
 
 
 @pytest.mark.parametrize("kind", ["bench", "verifier"])
-def test_an_order_whose_test_data_cannot_be_had_is_archive(
+def test_test_data_that_cannot_be_had_are_tried_again(
     kind: str, to_scores: Callable[[], bytes], request: pytest.FixtureRequest
 ) -> None:
     one: Bench = request.getfixturevalue(kind)
     order_id = to_scores()
-    (one.home / "blobs" / one.market.order(order_id).order.test.link.digest.hex()).unlink()
+    blob = one.home / "blobs" / one.market.order(order_id).order.test.link.digest.hex()
+    content = blob.read_bytes()
+    blob.unlink()
+    one.loop.step()
+    assert not one.runner.jobs and one.loop.finished == 0
+    blob.write_bytes(content)
+    one.again().step()
+    assert Workspace(one.runner.only.workspace).read("test.safetensors") == b"test0"
+    assert one.memory(order_id)["job_id"]
+
+
+@pytest.mark.parametrize("kind", ["bench", "verifier"])
+def test_test_data_that_are_not_what_was_promised_put_the_order_away(
+    kind: str, to_scores: Callable[[], bytes], request: pytest.FixtureRequest, market: Market
+) -> None:
+    one: Bench = request.getfixturevalue(kind)
+    order_id = to_scores()
+    market.ledger.state.orders[order_id].test_key = bytes(32)
     one.loop.step()
     assert one.loop.finished == 1 and one.memory(order_id)["outcome"].startswith("unusable: ")
+    assert list(one.loop.order_folder(order_id).glob("*test*")) == []
+
+
+@pytest.mark.parametrize("threads", [0, 16])
+def test_a_link_that_hangs_keeps_no_other_order_waiting(
+    threads: int, market: Market, store: Store, tmp_path: Path, to_scores: Callable[..., bytes]
+) -> None:
+    """Without threads, which is the attack with the rule switched off, the loop waits with the link."""
+    bench = Bench(ValidatorLoop, ME, market, store, tmp_path, threads=threads)
+    to_scores(windows=structs.replace(WINDOWS, score_ms=60_000))
+    while not bench.runner.jobs:
+        bench.loop.step()
+    evil = to_scores()
+    hung = {claim.weights.digest for claim in market.order(evil).claims.values() if claim.weights}
+    fetch, go, hanging = store.fetch_file, threading.Event(), threading.Event()
+
+    def fetch_file(link: Link, **options: Any) -> Path:
+        if link.digest in hung:
+            hanging.set()
+            go.wait(60)
+        return fetch(link, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "fetch_file", fetch_file)
+        stepping = threading.Thread(target=bench.loop.step)
+        stepping.start()
+        assert hanging.wait(60)
+        bench.score()
+        if threads:
+            stepping.join(60)
+            bench.loop.step()
+        assert len(bench.of(CommitScores)) == (1 if threads else 0)
+        go.set()
+        stepping.join(60)
+
+
+def test_a_file_larger_than_weights_can_be_gets_an_invalid_score_without_a_download(
+    bench: Bench, to_scores: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer, "HEADER_LIMIT_BYTES", 0)  # so that the scene's models are too large
+    order_id = to_scores()
+    asked: list[bytes] = []
+    fetch = bench.store.fetch_file
+    monkeypatch.setattr(bench.store, "fetch_file", lambda link, **k: (asked.append(link.digest), fetch(link, **k))[1])
+    bench.loop.step()
+    claims = bench.market.order(order_id).claims.values()
+    assert not {claim.weights.digest for claim in claims if claim.weights} & set(asked) and len(asked) == 2
+    order = Workspace(bench.runner.only.workspace).order
+    assert sorted(order["models"]) == sorted(order["oversize"]) == sorted(claim.mid.hex() for claim in claims)
 
 
 @pytest.mark.parametrize(

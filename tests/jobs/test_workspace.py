@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,44 @@ from pot_lab.scoring.dataset import Inputs
 from tests.scoring.models import exported, family, several_inputs
 
 GOOD, BROKEN = "aa" * 32, "bb" * 32
+
+
+def test_the_sizes_that_a_miner_accepts_are_those_of_the_readers() -> None:
+    from pot_lab.jobs import scorer
+    from pot_lab.scoring import DEFAULT_LIMITS
+    from pot_lab.scoring.tensor_file import HEADER_LIMIT_BYTES
+
+    own = (scorer.GRAPH_LIMIT_BYTES, scorer.WEIGHTS_LIMIT_BYTES, scorer.DATA_LIMIT_BYTES, scorer.HEADER_LIMIT_BYTES)
+    limits = DEFAULT_LIMITS
+    assert own == (limits.graph_bytes, limits.weights_bytes, limits.dataset_bytes, HEADER_LIMIT_BYTES)
+
+
+def test_a_model_that_was_too_large_to_fetch_scores_as_unusable_weights_do(tmp_path: Path) -> None:
+    _, inputs, targets = family("mlp")
+    task = laid_out(tmp_path, exported("mlp"), inputs, targets, dataset_root(inputs, targets))
+    _, broken = task.score_all()
+    (tmp_path / f"models/{BROKEN}.safetensors").unlink()
+    task.order["oversize"] = {BROKEN: "9 bytes"}
+    _, oversize = task.score_all()
+    assert {**oversize, "error": None} == {**broken, "error": None} and "larger" in oversize["error"]
+
+
+def test_files_are_linked_into_a_workspace_or_copied_where_links_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "blob"
+    source.write_bytes(b"weights")
+    linked = Workspace.create(tmp_path / "a", {}, {"models/m": source, "b": b"bytes"})
+    assert linked.read("models/m") == b"weights" and linked.read("b") == b"bytes"
+    assert os.path.samefile(source, tmp_path / "a/models/m")
+
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    copied = Workspace.create(tmp_path / "b", {}, {"m": source})
+    assert copied.read("m") == b"weights" and not os.path.samefile(source, tmp_path / "b/m")
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["m", "order.json"]
 
 
 def laid_out(folder: Path, artifact: ModelArtifact, inputs: Inputs, targets: torch.Tensor, root: bytes) -> ScoringTask:

@@ -1,0 +1,55 @@
+"""What a loop says of orders that fail, once for each reason, and how long those rest that fail for a fault of ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+REST_MS = 5_000
+"""How long an order rests whose step failed for a fault of this program; its deadlines go on meanwhile."""
+
+
+class Troubles:
+    """The troubles of one loop's orders.
+
+    Args:
+        role: for the log.
+        clock_ms: the host's clock in milliseconds.
+    """
+
+    def __init__(self, role: str, clock_ms: Callable[[], int]) -> None:
+        self._role, self._clock_ms = role, clock_ms
+        self._warnings: dict[bytes, str] = {}
+        self._failed_ms: dict[bytes, int] = {}
+
+    def warn(self, order_id: bytes, error: Exception) -> None:
+        """Log why an order waits, unless that was the last thing logged of it."""
+        if self._warnings.get(order_id) == str(error):
+            return
+        self._warnings[order_id] = str(error)
+        log.warning("event=waiting role=%s order=%s reason=%r", self._role, _short(order_id), str(error))
+
+    def fail(self, order_id: bytes) -> None:
+        """Log the exception that is handled now with its traceback, and let the order rest."""
+        log.exception("event=order_failed role=%s order=%s", self._role, _short(order_id))
+        self._failed_ms[order_id] = self._clock_ms()
+
+    def rests(self, order_id: bytes) -> bool:
+        """Whether an order failed a moment ago."""
+        failed_ms = self._failed_ms.get(order_id)
+        return failed_ms is not None and 0 <= self._clock_ms() - failed_ms < REST_MS
+
+    def over(self, order_id: bytes) -> None:
+        """An order goes well again: what it fails for next is logged anew."""
+        self._warnings.pop(order_id, None)
+
+    def forget(self, order_id: bytes) -> None:
+        """Nothing more happens to this order."""
+        self._warnings.pop(order_id, None)
+        self._failed_ms.pop(order_id, None)
+
+
+def _short(order_id: bytes) -> str:
+    return order_id.hex()[:12] or "-"
