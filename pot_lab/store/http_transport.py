@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from urllib.parse import urljoin, urlsplit
@@ -27,6 +28,8 @@ from pot_lab.store.transport import CHUNK_BYTES, Interrupted
 REDIRECT_LIMIT = 5
 CONNECT_TIMEOUT_S = 10.0
 REASON_LIMIT_BYTES = 4096
+PUT_ATTEMPTS = 3
+PUT_PAUSE_S = 0.2
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SIZE = re.compile(r"[0-9]{1,18}\Z")
 
@@ -319,19 +322,25 @@ def http_put(uri: str, data: bytes, timeout_s: float, credentials: str | None = 
         TooBig, StoreFull, WrongHash: the server's refusals.
         UnusableAddress: not an HTTP address, or an impossible host.
     """
-    exchange = _Exchange(timeout_s, credentials)
-    try:
-        if _has(exchange, uri, len(data)):
-            return  # content-addressed: the same bytes are there already
-        response = exchange.request("PUT", uri, {"Content-Type": "application/octet-stream"}, data)
-        reason = response.read1(REASON_LIMIT_BYTES, decode_content=False).decode("utf-8", "replace").strip()
-        # A login page or a catch-all server answers 200 to everything.
-        if response.status in (201, 204) or (response.status == 200 and _has(exchange, uri, len(data))):
-            return
-    except (Interrupted, HTTPError, OSError) as error:
-        raise LinkDead("the store does not answer", seen=f"{error} at {uri}") from error
-    finally:
-        exchange.cut()
+    deadline = time.monotonic() + timeout_s
+    for attempt in range(PUT_ATTEMPTS):
+        exchange = _Exchange(timeout_s, credentials)
+        try:
+            if _has(exchange, uri, len(data)):
+                return  # content-addressed: the same bytes are there already
+            response = exchange.request("PUT", uri, {"Content-Type": "application/octet-stream"}, data)
+            reason = response.read1(REASON_LIMIT_BYTES, decode_content=False).decode("utf-8", "replace").strip()
+            # A login page or a catch-all server answers 200 to everything.
+            if response.status in (201, 204) or (response.status == 200 and _has(exchange, uri, len(data))):
+                return
+            if response.status != 503:
+                break
+        except (Interrupted, HTTPError, OSError) as error:
+            if attempt + 1 == PUT_ATTEMPTS or time.monotonic() >= deadline:
+                raise LinkDead("the store does not answer", seen=f"{error} at {uri}") from error
+        finally:
+            exchange.cut()
+        time.sleep(min(PUT_PAUSE_S * (1 << attempt), max(0.0, deadline - time.monotonic())))
     if response.status == 200:
         raise LinkDead("the store answers, but it does not have the blob", seen=f"HTTP 200 at {uri}")
     refusals = {413: TooBig, 422: WrongHash, 507: StoreFull}

@@ -1,7 +1,8 @@
 """The testnet's blob server: content-addressed PUT, GET and HEAD over HTTP/1.1 on loopback, in one light process.
 
 A blob's path is its SHA-256 in hex; a PUT whose bytes hash to anything else is refused, so whoever may write can only
-add, never change. Sizes are checked before a body is read. There is no listing of names, no deletion and no account: it
+add, never change. Sizes are checked before a body is read, room is taken as the bytes come, and whoever is slow or says
+nothing keeps nobody out (`connections`). There is no listing of names, no deletion and no account: it
 serves one host's testnet, and listens elsewhere only with `--allow-remote`. Uses the standard library alone, to stay
 small.
 
@@ -23,19 +24,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pot_lab.errors import PortTaken, PotLabError
 from pot_lab.files import FileLocked, locked, replace_durably
+from pot_lab.store.connections import IDLE_TIMEOUT_S, Connections, is_loopback, place_of
 from pot_lab.store.errors import StoreBusy, UnusableAddress
 
 BLOB_LIMIT_BYTES = 1 << 30
 TOTAL_LIMIT_BYTES = 16 << 30
-CONNECTION_LIMIT = 64
-IDLE_TIMEOUT_S = 30.0
 CHUNK_BYTES = 1 << 18
 LINGER_BYTES = 64 << 20
 _NAME = re.compile(r"/([0-9a-f]{64})\Z")
@@ -49,7 +50,10 @@ class BlobServer(ThreadingHTTPServer):
         root: the folder; made if missing. One server at a time, by a lock file.
         host, port: where to listen; port 0 chooses a free one.
         blob_limit_bytes, total_limit_bytes: caps on one blob and on all.
+        address_limit_bytes: what one address, other than this host, may store as long as the server runs; by default a
+            quarter of all.
         allow_remote: listen on an address that is not loopback.
+        clock_s: a clock for the connections' deadlines, in seconds.
 
     Raises:
         PortTaken, StoreBusy, UnusableAddress.
@@ -66,7 +70,9 @@ class BlobServer(ThreadingHTTPServer):
         port: int = 0,
         blob_limit_bytes: int = BLOB_LIMIT_BYTES,
         total_limit_bytes: int = TOTAL_LIMIT_BYTES,
+        address_limit_bytes: int | None = None,
         allow_remote: bool = False,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         if not allow_remote and not ipaddress.ip_address(host).is_loopback:
             raise UnusableAddress(
@@ -77,7 +83,9 @@ class BlobServer(ThreadingHTTPServer):
         self.blob_limit_bytes = blob_limit_bytes
         self.total_limit_bytes = total_limit_bytes
         self._room = threading.Lock()
-        self._slots = threading.BoundedSemaphore(CONNECTION_LIMIT)
+        self.address_limit_bytes = total_limit_bytes // 4 if address_limit_bytes is None else address_limit_bytes
+        self.connections = Connections(clock_s=clock_s)
+        self._stored: Counter[str] = Counter()
         self._held = contextlib.ExitStack()
         try:
             self._held.enter_context(locked(self.root / ".lock"))  # as long as the server lives
@@ -105,25 +113,39 @@ class BlobServer(ThreadingHTTPServer):
         """The port that the server listens on."""
         return int(self.server_address[1])
 
-    def reserve(self, size_bytes: int) -> bool:
-        """Reserve room for a blob; False when there is none."""
+    def free_bytes(self, place: str) -> int:
+        """The room that is left for whoever writes from this place."""
         with self._room:
-            if self.used_bytes + size_bytes > self.total_limit_bytes:
-                return False
-            self.used_bytes += size_bytes
-            self.blobs += 1
-            return True
+            free_bytes = self.total_limit_bytes - self.used_bytes
+            return free_bytes if is_loopback(place) else min(free_bytes, self.address_limit_bytes - self._stored[place])
 
-    def release(self, size_bytes: int) -> None:
-        """Release the room of a blob that was not stored."""
+    def take(self, place: str, size_bytes: int) -> bool:
+        """Take room for bytes that have come; False when there is none."""
+        with self._room:
+            fits = self.used_bytes + size_bytes <= self.total_limit_bytes
+            if fits and not is_loopback(place):
+                fits = self._stored[place] + size_bytes <= self.address_limit_bytes
+                self._stored[place] += size_bytes if fits else 0
+            self.used_bytes += size_bytes if fits else 0
+            return fits
+
+    def give_back(self, place: str, size_bytes: int) -> None:
+        """Free the room of a blob that was not stored."""
         with self._room:
             self.used_bytes -= size_bytes
-            self.blobs -= 1
+            if not is_loopback(place):
+                self._stored[place] -= size_bytes
+
+    def count_blob(self) -> None:
+        """One more blob is stored."""
+        with self._room:
+            self.blobs += 1
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection on a thread of its own, or answer 503 above CONNECTION_LIMIT."""
-        if not self._slots.acquire(blocking=False):
+        """Serve a connection on a thread of its own, or answer 503 when all places are taken by who uses them."""
+        if not self.connections.admit(request, client_address[0]):
             try:
+                request.settimeout(1.0)
                 request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             except OSError:
                 pass
@@ -132,11 +154,15 @@ class BlobServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection, and free its slot."""
+        """Serve a connection, and free its place."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._slots.release()
+            self.connections.leave(request)
+
+    def service_actions(self) -> None:
+        """End connections that are too slow; the server calls it at every turn."""
+        self.connections.reap()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print errors, but not clients that hung up or fell silent."""
@@ -155,6 +181,7 @@ class _BlobHandler(BaseHTTPRequestHandler):
     server_version = "pot-lab-store"
     sys_version = ""
     timeout = IDLE_TIMEOUT_S
+    _place = ""
     disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -192,11 +219,26 @@ class _BlobHandler(BaseHTTPRequestHandler):
 
     # ------------------------------------------------------------------------------------------ methods
 
+    def setup(self) -> None:
+        """Prepare a connection."""
+        super().setup()
+        self._place = place_of(self.client_address[0])
+
     def do_HEAD(self) -> None:
-        self._get()
+        self._as_request(self._get)
 
     def do_GET(self) -> None:
-        self._get()
+        self._as_request(self._get)
+
+    def do_PUT(self) -> None:
+        self._as_request(self._put)
+
+    def _as_request(self, method: Callable[[], None]) -> None:
+        self.server.connections.begin(self.request)
+        try:
+            method()
+        finally:
+            self.server.connections.end(self.request)
 
     def _get(self) -> None:
         if self.path == "/":
@@ -255,9 +297,10 @@ class _BlobHandler(BaseHTTPRequestHandler):
                 self.close_connection = True  # the file shrank below us: the reader sees a short body
                 return
             self.wfile.write(data)
+            self.server.connections.moved(self.request, len(data))
             rest -= len(data)
 
-    def do_PUT(self) -> None:
+    def _put(self) -> None:
         name = _NAME.match(self.path)
         length = self.headers.get("Content-Length", "")
         if name is None:
@@ -270,22 +313,27 @@ class _BlobHandler(BaseHTTPRequestHandler):
         path = self.server.root / name[1]
         if path.exists():
             return self._refuse_body(200, "already here") if size else self._answer(200, "already here")
-        if not self.server.reserve(size):
-            return self._refuse_body(507, f"the store is full at {self.server.total_limit_bytes} bytes")
+        if size > self.server.free_bytes(self._place):
+            return self._refuse_body(507, self._full())
         try:
             outcome = self._receive(path, name[1], size)
         except OSError as error:
-            self.server.release(size)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             return self._refuse_body(507, "the store's disk is full")
-        if outcome is None or outcome[0] != 201:
-            self.server.release(size)
         if outcome is None:
             self.close_connection = True
+        elif outcome[0] == 507:
+            self._refuse_body(*outcome)
         else:
             self._answer(*outcome)
         return None
+
+    def _full(self) -> str:
+        return (
+            f"the store is full at {self.server.total_limit_bytes} bytes, "
+            f"or at {self.server.address_limit_bytes} bytes of one address"
+        )
 
     def _receive(self, path: Path, name: str, size: int) -> tuple[int, str] | None:
         """Read the body into the folder; returns the answer to give, or None when the sender hung up."""
@@ -294,13 +342,17 @@ class _BlobHandler(BaseHTTPRequestHandler):
             self.end_headers()
         temporary = path.with_name(f".{name[:16]}.{secrets.token_hex(8)}.tmp")
         total = hashlib.sha256()
-        rest = size
+        rest, taken, kept = size, 0, False
         try:
             with open(temporary, "xb") as file:
                 while rest > 0:
-                    data = self.rfile.read(min(CHUNK_BYTES, rest))
+                    data = self.rfile.read1(min(CHUNK_BYTES, rest))
                     if not data:
                         return None
+                    self.server.connections.moved(self.request, len(data))
+                    if not self.server.take(self._place, len(data)):
+                        return 507, self._full()
+                    taken += len(data)
                     total.update(data)
                     file.write(data)
                     rest -= len(data)
@@ -312,9 +364,13 @@ class _BlobHandler(BaseHTTPRequestHandler):
                 os.link(temporary, path)  # unlike a rename it never replaces, so two writers count once
             except FileExistsError:
                 return 200, "already here"
+            kept = True
+            self.server.count_blob()
             return 201, "kept"
         finally:
             temporary.unlink(missing_ok=True)
+            if not kept:
+                self.server.give_back(self._place, taken)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -328,6 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port-file", type=Path, help="where to write the port, once listening")
     parser.add_argument("--blob-limit-bytes", type=int, default=BLOB_LIMIT_BYTES)
     parser.add_argument("--total-limit-bytes", type=int, default=TOTAL_LIMIT_BYTES)
+    parser.add_argument("--address-limit-bytes", type=int, help="of one address but this host (default: a quarter)")
     parser.add_argument("--allow-remote", action="store_true")
     options = parser.parse_args(arguments)
     try:
@@ -337,6 +394,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             port=options.port,
             blob_limit_bytes=options.blob_limit_bytes,
             total_limit_bytes=options.total_limit_bytes,
+            address_limit_bytes=options.address_limit_bytes,
             allow_remote=options.allow_remote,
         )
     except (PotLabError, OSError, ValueError) as error:
