@@ -59,3 +59,17 @@ class StoreBusy(PotLabError):
 
     What to do: stop the other server, or serve another folder.
     """
+
+
+class NotExpected(PotLabError):
+    """Custody takes and serves only blobs that a reference in the ledger names and somebody pays for.
+
+    What to do: name the blob in an order, a claim or a score first, with its exact length.
+    """
+
+
+class QuotaExceeded(PotLabError):
+    """An account has named more bytes for custody than one account may.
+
+    What to do: wait until some of its orders have ended, or send smaller files.
+    """
