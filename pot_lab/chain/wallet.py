@@ -199,6 +199,10 @@ class ChainWallet:
         """Whether an order id was ever paid into the escrow, also when it is sealed or refunded by now."""
         return any(self._account.read("OrderEscrow", self.contracts.escrow, "orders", order)[0])
 
+    def missing_escrows(self, order_ids: Sequence[bytes]) -> list[bytes]:
+        """Those of some orders whose money the escrow does not hold: an epoch that names one is refused."""
+        return [order for order in order_ids if not self.escrowed_grains(order)]
+
     # ------------------------------------------------------------ settlement
 
     def signers(self) -> tuple[int, int, tuple[bytes, ...]]:

@@ -163,5 +163,6 @@ def test_an_epoch_that_the_contract_refuses_is_never_sent(world: World) -> None:
         ChainWallet(url, world.contracts, identity("sender")).settle(wrong, phantom, world.signatures(wrong))
     assert (caught.value.name, caught.value.arguments) == ("UnknownOrder", (b"\7" * 32,))
     assert caught.value.transaction is None and "eth_sendRawTransaction" not in sent
+    assert world.wallet().missing_escrows(phantom) == [b"\7" * 32]
     world.wallet(world.relayer).settle(settlement, orders, world.signatures(settlement))
     check_paid_once(world)

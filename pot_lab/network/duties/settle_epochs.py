@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from pot_lab.chain.errors import ChainReverted, ChainUnreachable
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.errors import PotLabError
 from pot_lab.network.duties.chain_queue import ChainQueue
@@ -17,12 +18,19 @@ from pot_lab.protocol.settlement import Settlement, settlement_digest
 from pot_lab.protocol.transactions import SignEpoch
 from pot_lab.protocol.views import SlashView
 
+CHAIN_RETRY_MS = 60_000
+"""How long after a chain that was away the claims and slashes of an epoch are sent again."""
+
 
 class Settler(Protocol):
     """What the settling duty needs of a chain wallet (`chain.wallet.ChainWallet`); every call blocks."""
 
     def settle(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> object:
         """Send a settlement of these orders; `signatures` by the signers' addresses."""
+        ...
+
+    def missing_escrows(self, order_ids: list[bytes]) -> list[bytes]:
+        """Those of these orders whose money the escrow contract does not hold."""
         ...
 
     def claim(self, account: bytes, cumulative_grains: int, proof: list[bytes]) -> object:
@@ -61,6 +69,8 @@ class SettleEpochs:
         self._complete_since_ms: dict[tuple[int, int], int] = {}
         self._sent: set[tuple[int, int]] = set()
         self._confirmed_epoch = 0
+        self._follow_up_at_ms: int | None = None
+        self._chain_was_away = False
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
         """Nothing to do: `poll` reads the ledger."""
@@ -73,7 +83,7 @@ class SettleEpochs:
         state = book.state
         pending = state.pending
         if pending is None:
-            self._after_confirmation(state.confirmed.epoch)
+            self._after_confirmation(state.confirmed.epoch, now_ms)
             return []
         index = book.members.get(self._signer.identity.address)
         if index is None:
@@ -100,21 +110,35 @@ class SettleEpochs:
 
     def _send(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> None:
         def work() -> None:
+            name = f"epoch={settlement.epoch} round={settlement.round}"
             try:
-                self._make_settler().settle(settlement, order_ids, signatures)
-                log.info(
-                    "event=epoch_sent epoch=%d round=%d orders=%d", settlement.epoch, settlement.round, len(order_ids)
-                )
+                settler = self._make_settler()
+                settler.settle(settlement, order_ids, signatures)
+                log.info("event=epoch_sent %s orders=%d", name, len(order_ids))
+            except ChainReverted as error:
+                if error.name not in _NAMES_AN_ORDER:  # another was quicker, or it is too early
+                    log.warning("event=epoch_not_sent %s reason=%r", name, str(error))
+                    return
+                # Found out before anything was sent. It holds up every payout, so somebody must know which order it is.
+                missing = settler.missing_escrows(order_ids)
+                named = ",".join(each.hex() for each in missing)
+                log.error("event=epoch_refused %s reason=%r missing_escrows=%s", name, str(error), named)
             except PotLabError as error:  # another may have sent it already; the ledger opens a new round if nobody did
-                log.warning("event=epoch_not_sent epoch=%d reason=%r", settlement.epoch, str(error))
+                log.warning("event=epoch_not_sent %s reason=%r", name, str(error))
 
         self._queue.add(work)
 
-    def _after_confirmation(self, epoch: int) -> None:
-        """Once for each confirmed epoch: claim what this aggregator earned; f+1 of them carry out the slashes."""
-        if epoch <= self._confirmed_epoch:
+    def _after_confirmation(self, epoch: int, now_ms: int) -> None:
+        """For each confirmed epoch: claim what this aggregator earned; f+1 of them carry out the slashes. Once, and
+        again while the chain does not answer.
+        """
+        if self._chain_was_away:
+            self._chain_was_away, self._follow_up_at_ms = False, now_ms + CHAIN_RETRY_MS
+        if epoch > self._confirmed_epoch:
+            self._confirmed_epoch, self._follow_up_at_ms = epoch, now_ms
+        if self._follow_up_at_ms is None or now_ms < self._follow_up_at_ms:
             return
-        self._confirmed_epoch = epoch
+        self._follow_up_at_ms = None
         ledger = self._ledger()
         key = self._signer.identity.address
         address = ledger.state.keys.get(key, key)
@@ -134,14 +158,23 @@ class SettleEpochs:
                 try:
                     settler.claim(address, own.claimable_cumulative_grains, list(own.claim_proof))
                 except PotLabError as error:  # paid already, e.g. before a restart
-                    log.info("event=not_claimed reason=%r", str(error))
+                    self._on_failure("not_claimed", error)
             for slash in slashes:
                 try:
                     settler.apply_slash(slash.node, slash.role, slash.cumulative_grains, slash.to, list(slash.proof))
                 except PotLabError as error:  # one that was applied in an earlier epoch has nothing left to take
-                    log.info("event=slash_not_applied reason=%r", str(error))
+                    self._on_failure("slash_not_applied", error)
 
         self._queue.add(work)
+
+    def _on_failure(self, what: str, error: PotLabError) -> None:
+        log.info("event=%s reason=%r", what, str(error))
+        if isinstance(error, ChainUnreachable):
+            self._chain_was_away = True
+
+
+_NAMES_AN_ORDER = ("UnknownOrder", "Insolvent")
+"""How the contract refuses an epoch that counts on money which the escrow does not hold."""
 
 
 def confirmed_slashes(ledger: Ledger) -> tuple[SlashView, ...]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pot_lab.chain.errors import ChainUnreachable
+from pot_lab.chain.errors import ChainReverted, ChainUnreachable
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.network.duties.duty import REPEAT_AFTER_MS
-from pot_lab.network.duties.settle_epochs import SettleEpochs, confirmed_slashes
+from pot_lab.network.duties.settle_epochs import CHAIN_RETRY_MS, SettleEpochs, confirmed_slashes
 from pot_lab.protocol import views
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.queries import query
@@ -32,6 +32,10 @@ class Wallet:
 
     def settle(self, settlement: Settlement, order_ids: list[bytes], signatures: dict[bytes, bytes]) -> None:
         self._call("settle", settlement, tuple(order_ids), frozenset(signatures))
+
+    def missing_escrows(self, order_ids: list[bytes]) -> list[bytes]:
+        self.calls.append(("missing_escrows", tuple(order_ids)))
+        return order_ids[:1]
 
     def claim(self, account: bytes, cumulative_grains: int, proof: list[bytes]) -> None:
         self._call("claim", account, cumulative_grains, tuple(proof))
@@ -148,6 +152,31 @@ def test_a_sending_that_fails_is_logged(world: World, caplog: pytest.LogCaptureF
     assert len(settling.worked()) == 1 and "epoch_not_sent epoch=1" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["UnknownOrder", "Insolvent"])
+def test_an_epoch_that_the_contract_refuses_is_told_with_the_orders_it_lacks(
+    world: World, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    world.sign_epoch()
+    settling = Settling(world, 2)
+    settling.wallet.error = ChainReverted(name)
+    settling.poll(10_000)
+    state = world.ledger.state
+    assert state.pending is not None
+    assert [call[0] for call in settling.worked()] == ["settle", "missing_escrows"]
+    assert f"event=epoch_refused epoch=1 round=1 reason='the contract refused the call with {name}" in caplog.text
+    assert f"missing_escrows={state.pending.order_ids[0].hex()}" in caplog.text
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
+
+
+def test_an_epoch_that_another_sent_first_is_no_refused_one(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.sign_epoch()
+    settling = Settling(world, 2)
+    settling.wallet.error = ChainReverted("WrongEpoch", (1, 2))
+    settling.poll(10_000)
+    assert [call[0] for call in settling.worked()] == ["settle"]
+    assert "epoch_not_sent" in caplog.text and "epoch_refused" not in caplog.text
+
+
 def decode_account(world: World, address: bytes) -> views.AccountView:
     raw = query(world.ledger, "account", encode(views.AccountQuery(address)))
     return decode(raw, views.AccountView, limit_bytes=1 << 20)
@@ -205,3 +234,20 @@ def test_what_the_chain_refuses_after_a_confirmation_stops_nothing(caplog: pytes
     assert [call[0] for call in calls].count("apply_slash") == slashes
     assert caplog.text.count("slash_not_applied") == slashes
     assert caplog.text.count("not_claimed") == [call[0] for call in calls].count("claim")
+
+
+def test_claims_and_slashes_are_sent_again_until_a_chain_that_was_away_takes_them() -> None:
+    world = slashed_world()
+    settling = Settling(world, world.ledger.state.confirmed.epoch % 4)
+    settling.wallet.error = ChainUnreachable("no node")
+    settling.poll(10_000)
+    first = settling.worked()
+    settling.poll(10_001)
+    settling.poll(10_001 + CHAIN_RETRY_MS - 1)
+    assert first and settling.worked() == []
+    settling.wallet.error = ChainReverted("NothingToClaim")
+    settling.poll(10_001 + CHAIN_RETRY_MS)
+    assert settling.worked() == first
+    settling.poll(10_002 + CHAIN_RETRY_MS)
+    settling.poll(10_002 + 3 * CHAIN_RETRY_MS)
+    assert settling.worked() == [], "what the contract refuses is not sent again"
