@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import IterableDataset
 
 from pot_lab.errors import Oversize
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.scoring import DEFAULT_LIMITS, Dataset, Limits, unpack_dataset
+from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch
+from pot_lab.scoring.given_data import as_tensor
 
 Array = Tensor | np.ndarray
 """One tensor: float32, float64 or int64 [examples, ...]."""
@@ -34,8 +36,8 @@ def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset
         name: the argument's name, for error messages.
         data: one of
 
-            - `(inputs, targets)`: tensors or arrays whose first axis is the example; `inputs` is a tuple of them for a
-              model that takes several.
+            - `(inputs, targets)`: tensors, arrays, or pandas tables and columns, whose first axis is the example;
+              `inputs` is a tuple of them for a model that takes several.
             - a map-style torch `Dataset` (it has `__len__` and `__getitem__`) of `(input, target)` examples, all of
               the same shapes and number types; `((input, input, ...), target)` for a model that takes several inputs.
               Each example is read once, so a random transform is applied once.
@@ -52,6 +54,8 @@ def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset
     """
     if isinstance(data, str | Path):
         return _from_file(name, Path(data), limits)
+    if isinstance(data, DataLoader):
+        raise BadArgument(f"`{name}` is a DataLoader, whose order is chance", seen="DataLoader", wanted="its `dataset`")
     if isinstance(data, TorchDataset):
         return _from_torch(name, data, limits)
     if not isinstance(data, tuple | list) or len(data) != 2:
@@ -62,8 +66,8 @@ def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset
         )
     try:
         return _dataset(*_tensors(data[0], data[1]))
-    except (TypeError, ValueError, RuntimeError) as error:
-        wanted = "tensors or arrays; a tuple of them for a model that takes several inputs"
+    except (DtypeMismatch, ShapeMismatch) as error:
+        wanted = "tensors, arrays or pandas columns; a tuple of them for a model that takes several inputs"
         raise BadArgument(f"`{name}` holds something that is not a tensor", seen=str(error), wanted=wanted) from error
 
 
@@ -133,7 +137,7 @@ def _example(name: str, data: TorchDataset[object], index: int) -> tuple[Tensor,
         )
     try:
         return _tensors(example[0], example[1])
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (DtypeMismatch, ShapeMismatch) as error:
         wanted = "tensors, arrays or numbers; for images, a transform such as torchvision's ToTensor"
         raise BadArgument(
             f"example {index} of `{name}` holds something that is not a tensor", seen=str(error), wanted=wanted
@@ -148,10 +152,10 @@ def _tensors(inputs: object, targets: object) -> tuple[Tensor, ...]:
     """Inputs, one or several, and targets as tensors.
 
     Raises:
-        TypeError, ValueError, RuntimeError: something is not a tensor (from `torch.as_tensor`).
+        DtypeMismatch, ShapeMismatch: something is not a tensor of numbers.
     """
-    given = (*inputs, targets) if isinstance(inputs, tuple) else (inputs, targets)
-    return tuple(torch.as_tensor(value).detach() for value in given)
+    several = [as_tensor(x, f"inputs, number {i},") for i, x in enumerate(inputs)] if isinstance(inputs, tuple) else []
+    return (*(several or [as_tensor(inputs, "inputs")]), as_tensor(targets, "targets"))
 
 
 def _dataset(*columns: Tensor) -> Dataset:

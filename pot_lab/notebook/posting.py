@@ -23,7 +23,7 @@ from pot_lab.crypto.link import Link
 from pot_lab.crypto.sealed_box import seal
 from pot_lab.crypto.shamir import split
 from pot_lab.errors import InvariantBroken, PotLabError
-from pot_lab.notebook.arguments import check_score_name
+from pot_lab.notebook.arguments import check_model, check_score_name
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds
 from pot_lab.protocol.parameters import Parameters
@@ -186,6 +186,7 @@ def prepare(model: nn.Module | ModelArtifact, train: Data, test: Data, score: st
     from pot_lab.scoring.index_bounds import check_indices
 
     function = score_function(check_score_name(score))
+    check_model(model)
     train_data, test_data = read_data("train", train), read_data("test", test)
     artifact = model if isinstance(model, ModelArtifact) else _exported(model, train_data.inputs)
     graph = load_graph(artifact.graph)

@@ -6,7 +6,6 @@ Depends on neither the ledger nor the network. Importing this package imports to
 from pot_lab.scoring.dataset import (
     Dataset,
     DatasetFile,
-    Inputs,
     check_dataset,
     dataset_proof,
     dataset_root,
@@ -25,6 +24,7 @@ from pot_lab.scoring.functions import (
     score_function,
     score_functions,
 )
+from pot_lab.scoring.given_data import Inputs
 from pot_lab.scoring.graph.model_graph import ModelGraph, model_id
 from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.graph.weights import load_weights

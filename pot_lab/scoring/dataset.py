@@ -14,16 +14,16 @@ import json
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pot_lab.crypto.canonical import encode, tagged_hash
 from pot_lab.crypto.merkle import MerkleProof, merkle_proof, merkle_root
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch
 from pot_lab.scoring.functions import ScoreFunction, score_function
+from pot_lab.scoring.given_data import Inputs, InputsLike, TensorLike, as_inputs, as_tensor
 from pot_lab.scoring.graph.model_graph import LARGEST_INPUTS, ModelGraph
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.tensor_file import (
@@ -39,12 +39,6 @@ INPUT_DTYPES = (torch.float32, torch.float64, torch.int64)
 _EXAMPLE_TAG = "pot-lab/example/1"
 _CHECKED_ROWS = 4096
 
-Inputs = Tensor | tuple[Tensor, ...]
-"""What a model takes: one tensor [examples, ...], or a tuple of two and more."""
-TensorLike = Tensor | NDArray[Any]
-InputsLike = TensorLike | tuple[TensorLike, ...]
-"""`Inputs` as users may give them: tensors or numpy arrays."""
-
 
 def each_input(inputs: Inputs) -> tuple[Tensor, ...]:
     """The tensors of a model's inputs, one or more."""
@@ -54,29 +48,6 @@ def each_input(inputs: Inputs) -> tuple[Tensor, ...]:
 def some_rows(inputs: Inputs, rows: slice | Tensor) -> Inputs:
     """Some examples of all inputs: a slice, or their numbers."""
     return tuple(x[rows] for x in inputs) if isinstance(inputs, tuple) else inputs[rows]
-
-
-def as_inputs(inputs: InputsLike) -> Inputs:
-    """Inputs as tensors: a tuple is several inputs, anything else is one.
-
-    Raises: DtypeMismatch.
-    """
-    if not isinstance(inputs, tuple):
-        return as_tensor(inputs, "inputs")
-    found = tuple(as_tensor(x, f"inputs, number {i},") for i, x in enumerate(inputs))
-    return found[0] if len(found) == 1 else found
-
-
-def as_tensor(data: TensorLike, name: str) -> Tensor:
-    """A tensor or an array as a tensor that shares its memory where it can; `name` is for error messages.
-
-    Raises: DtypeMismatch for what is no tensor of numbers.
-    """
-    try:
-        return torch.as_tensor(data)
-    except (TypeError, ValueError, RuntimeError) as problem:
-        wanted = "a tensor, an array, or for several inputs a tuple of them"
-        raise DtypeMismatch(f"{name} are no tensor of numbers", seen=type(data).__name__, wanted=wanted) from problem
 
 
 class Dataset(NamedTuple):

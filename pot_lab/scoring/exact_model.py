@@ -10,13 +10,11 @@ from torch import Tensor, nn
 
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.backends import Backend
-from pot_lab.scoring.dataset import (
-    Inputs,
-    each_input,
-    some_rows,
-)
-from pot_lab.scoring.export.writer import ModelArtifact, export_model
+from pot_lab.scoring.dataset import each_input, some_rows
+from pot_lab.scoring.export.trial import ROWS
+from pot_lab.scoring.export.writer import ModelArtifact, export_model, not_a_module
 from pot_lab.scoring.functions import ScoreFunction
+from pot_lab.scoring.given_data import Inputs
 from pot_lab.scoring.graph.model_graph import ModelGraph, Node, references
 from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.graph.tracing import call_exact, check_batch
@@ -145,7 +143,7 @@ def as_exact_model(model: Model, inputs: Inputs, *, device: str | None = None, s
     """A model in exact arithmetic, from any of its forms.
 
     Args:
-        inputs: examples [n, ...]; a torch module is exported with the first two of them.
+        inputs: examples [n, ...]; a torch module is exported with the first of them.
         device: "cpu" or "cuda"; None is "cpu". An `ExactModel` stays where it is.
         slices: 1 or 2.
     Raises: as `export_model`, `load_graph` and `exact_model`.
@@ -153,6 +151,8 @@ def as_exact_model(model: Model, inputs: Inputs, *, device: str | None = None, s
     if isinstance(model, ExactModel):
         return model.with_slices(slices)
     if isinstance(model, nn.Module):
-        model = export_model(model, each_input(some_rows(inputs, slice(2))))
+        model = export_model(model, each_input(some_rows(inputs, slice(ROWS))))
+    if not isinstance(model, ModelArtifact | tuple) or (isinstance(model, tuple) and len(model) != 2):
+        raise not_a_module(model)
     graph, weights = (model.graph, model.weights) if isinstance(model, ModelArtifact) else model
     return exact_model(load_graph(graph), weights, device=device or "cpu", slices=slices)

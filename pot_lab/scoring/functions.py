@@ -405,7 +405,17 @@ def score_function(name: str | ScoreFunction) -> ScoreFunction:
 
     Raises: UnknownScoreFunction.
     """
-    return name if isinstance(name, ScoreFunction) else _function(name)
+    if isinstance(name, ScoreFunction):
+        return name
+    given: object = name
+    if not isinstance(given, str):
+        known = ", ".join(dict.fromkeys(n for n, _ in FUNCTIONS))
+        raise UnknownScoreFunction(
+            "a score function is chosen by its name, for all must compute the same",
+            seen=getattr(given, "__name__", type(given).__name__),
+            wanted=f"one of {known}",
+        )
+    return _function(given)
 
 
 @functools.lru_cache(maxsize=256)

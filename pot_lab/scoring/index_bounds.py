@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pot_lab.scoring.dataset import Inputs, each_input, some_rows
+from pot_lab.scoring.dataset import each_input, some_rows
 from pot_lab.scoring.errors import BadDataset
+from pot_lab.scoring.given_data import Inputs
 from pot_lab.scoring.graph.batch_axis import Traced
 from pot_lab.scoring.graph.model_graph import ModelGraph, Node, Ref, references, resolve
 from pot_lab.scoring.graph.tracing import trace

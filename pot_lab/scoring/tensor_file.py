@@ -143,26 +143,7 @@ def read_header(
     """Name -> (number type, shape) of each tensor; checks as `read_tensors`, makes no tensor."""
     if len(data) > limit_bytes:
         raise Oversize(f"the {what} is too large", seen=f"{len(data)} bytes", wanted=f"at most {limit_bytes} bytes")
-    for magic, name in _MAGIC:
-        if data[:8].startswith(magic):
-            raise error(f"the {what} is {name}; only safetensors are accepted", seen=data[:8])
-    if len(data) < 8:
-        raise error(f"the {what} is no safetensors file: it is too short", seen=f"{len(data)} bytes")
-    (length,) = struct.unpack("<Q", data[:8])
-    if length > min(HEADER_LIMIT_BYTES, len(data) - 8):
-        raise error(
-            f"the {what} is no safetensors file: its header does not fit",
-            seen=length,
-            wanted=f"at most {len(data) - 8}",
-        )
-    try:
-        header = json.loads(
-            data[8 : 8 + length].decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
-        )
-    except (ValueError, RecursionError) as problem:
-        raise error(f"the {what} is no safetensors file: bad header: {problem}") from problem
-    if not isinstance(header, dict):
-        raise error(f"the {what} is no safetensors file: its header is no object")
+    header = _parsed(data, what, error)
     found = {}
     for name, entry in header.items():
         if name == "__metadata__":
@@ -180,6 +161,40 @@ def read_header(
             raise error(f"the {what} has a bad shape", seen=f"{name}: {shape}")
         found[name] = (FILE_DTYPES[entry["dtype"]], tuple(shape))
     return found
+
+
+def _parsed(data: bytes | mmap.mmap, what: str, error: type[PotLabError]) -> dict[str, Any]:
+    """The header's JSON object. A file is another format only if it is no safetensors: the length that it begins with
+    may have any bytes, those of a pickle too."""
+    if len(data) < 8:
+        raise _other_format(data, what, error) or error(
+            f"the {what} is no safetensors file: it is too short", seen=f"{len(data)} bytes"
+        )
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > min(HEADER_LIMIT_BYTES, len(data) - 8):
+        raise _other_format(data, what, error) or error(
+            f"the {what} is no safetensors file: its header does not fit",
+            seen=length,
+            wanted=f"at most {len(data) - 8}",
+        )
+    try:
+        header = json.loads(
+            data[8 : 8 + length].decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as problem:
+        other = _other_format(data, what, error)
+        raise other or error(f"the {what} is no safetensors file: bad header: {problem}") from problem
+    if not isinstance(header, dict):
+        raise error(f"the {what} is no safetensors file: its header is no object")
+    return header
+
+
+def _other_format(data: bytes | mmap.mmap, what: str, error: type[PotLabError]) -> PotLabError | None:
+    """The refusal of a file that begins as another known format does."""
+    for magic, name in _MAGIC:
+        if data[:8].startswith(magic):
+            return error(f"the {what} is {name}; only safetensors are accepted", seen=data[:8])
+    return None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

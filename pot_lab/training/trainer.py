@@ -22,7 +22,8 @@ from torch import Tensor
 from pot_lab.crypto.canonical import tagged_hash
 from pot_lab.errors import InvariantBroken
 from pot_lab.scoring import ModelGraph, ScoreFunction, check_dataset, load_graph, score_function, trainable
-from pot_lab.scoring.dataset import InputsLike, TensorLike, as_inputs, as_tensor, each_input
+from pot_lab.scoring.dataset import each_input
+from pot_lab.scoring.given_data import InputsLike, TensorLike, as_inputs, as_tensor
 from pot_lab.scoring.graph.weights import tensor_sha256
 from pot_lab.scoring.target_checks import NO_TOKEN
 from pot_lab.training.checkpoint import load_checkpoint, save_checkpoint

@@ -24,7 +24,7 @@ from pot_lab.scoring import (
     score,
     unusable_score,
 )
-from pot_lab.scoring.dataset import Inputs
+from pot_lab.scoring.given_data import Inputs
 from tests.scoring.models import exported, family, several_inputs
 
 GOOD, BROKEN = "aa" * 32, "bb" * 32

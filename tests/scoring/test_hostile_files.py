@@ -556,6 +556,14 @@ def test_bad_weights_are_refused(kind: str) -> None:
         load_weights(GRAPH, data)
 
 
+def test_a_header_of_any_length_is_safetensors() -> None:
+    """The length that a file begins with may have the first bytes of a pickle, or of another format."""
+    for length in (0x0280, 0x0380, 0x0480, 0x0580, 0x8B1F):
+        header = HEADER + b" " * (length - len(HEADER))
+        tensors = load_weights(GRAPH, with_header(header))
+        assert set(tensors) == set(WEIGHTS)
+
+
 def test_a_pickle_is_never_opened() -> None:
     class Bomb:
         def __reduce__(self) -> Any:

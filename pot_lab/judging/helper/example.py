@@ -14,10 +14,11 @@ from pot_lab.judging.helper.faults import is_fault
 from pot_lab.judging.helper.files import CopyDamaged, check_file, read_copy
 from pot_lab.judging.records import ExampleRow, Finding, JudgeExample, Judgement, ProvenExample, TensorBytes
 from pot_lab.scoring import DEFAULT_LIMITS, DatasetFile, ModelGraph, exact_model, example_leaf, load_graph
-from pot_lab.scoring.dataset import INPUT_DTYPES, Inputs, check_dataset, some_rows
+from pot_lab.scoring.dataset import INPUT_DTYPES, check_dataset, some_rows
 from pot_lab.scoring.errors import BadWeights, DtypeMismatch, ShapeMismatch
 from pot_lab.scoring.evaluate import ExampleScore
 from pot_lab.scoring.functions import ScoreFunction, score_function
+from pot_lab.scoring.given_data import Inputs
 from pot_lab.scoring.graph.model_graph import LARGEST_INPUTS, model_id
 from pot_lab.scoring.tensor_file import dtype_name
 

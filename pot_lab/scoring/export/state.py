@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pot_lab.scoring.errors import DtypeMismatch, ExportFailed
 from pot_lab.scoring.export.program import ProgramTables
+from pot_lab.scoring.graph.model_graph import STATE_NAME, STATE_NAMES
 from pot_lab.scoring.graph.weights import tensor_sha256
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name
 
@@ -56,8 +57,10 @@ class ExportedState:
         return name in self.tables.persistent and dtype_name(tensor.dtype) in DTYPES and tensor.numel() > 0
 
     def entry(self, node: Any, counters: Mapping[Any, int]) -> dict[str, Any]:
-        """The entry of a placeholder. Raises: DtypeMismatch."""
+        """The entry of a placeholder. Raises: DtypeMismatch, ExportFailed."""
         name = self.tables.names[node.name]
+        if not STATE_NAME.fullmatch(name):
+            raise ExportFailed("a name in the module cannot stand in a graph; rename it", seen=name, wanted=STATE_NAMES)
         tensor = self.tables.tensors[name].detach()
         entry: dict[str, Any] = {"name": name, "dtype": dtype_name(tensor.dtype), "shape": list(tensor.shape)}
         if entry["dtype"] not in DTYPES:

@@ -87,6 +87,8 @@ def export_model(
         HostileGraph, CostLimit: the graph is too large.
         ShapeMismatch, DtypeMismatch: `example_inputs` are no tensors with a batch, or of another type.
     """
+    if not isinstance(module, nn.Module):
+        raise not_a_module(module)
     examples, rows = example_tensors(example_inputs), example_tensors(example_inputs, ROWS)
     with left_as_it_was(module):
         modes = training_parts(module)
@@ -108,6 +110,16 @@ def export_model(
             raise refusal or InvariantBroken("a module has run without a result")
         check_same_model(module, reference, checked, writer.tensors)
         return ModelArtifact(graph, write_tensors(writer.tensors))
+
+
+def not_a_module(given: object) -> ExportFailed:
+    """The refusal of what is no module, such as the class of one."""
+    name = given.__name__ if isinstance(given, type) else type(given).__name__
+    if isinstance(given, type) and issubclass(given, nn.Module):
+        return ExportFailed("the model is a class, not a module", seen=name, wanted=f"an instance, e.g. {name}()")
+    return ExportFailed(
+        "the model is not a module", seen=name, wanted="a torch.nn.Module, or what export_model returned"
+    )
 
 
 class _Writer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,13 @@ KINDS = ("parameter", "frozen", "buffer", "counter", "constant")
 LARGEST_INT = 1 << 31
 """Whole numbers in a graph file are below this in size."""
 LARGEST_INPUTS = 16
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_ /:,&%#+()\-]{0,248}[A-Za-z0-9_%#+)])?"
+STATE_NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,31}}")
+"""A name in a module's `state_dict`."""
+STATE_NAMES = (
+    "at most 32 parts joined by dots, each of at most 250 letters A to Z, digits, _ - + / : , & % # ( ) and spaces "
+    "inside"
+)
 _MODEL_TAG = "pot-lab/model/1"
 
 

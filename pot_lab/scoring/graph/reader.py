@@ -46,6 +46,8 @@ from pot_lab.scoring.graph.model_graph import (
     KINDS,
     LARGEST_INPUTS,
     LARGEST_INT,
+    STATE_NAME,
+    STATE_NAMES,
     VERSION,
     GraphDocument,
     Input,
@@ -63,7 +65,6 @@ from pot_lab.scoring.tensor_file import DTYPES
 
 _KEPT_GRAPHS = 4
 _INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-_NAME = re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100}){0,31}")
 
 
 def load_graph(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ModelGraph:
@@ -222,8 +223,8 @@ def _dtype(value: Any) -> str:
 
 
 def _name(value: Any) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise HostileGraph("a bad state name", seen=value, wanted="ASCII words joined by dots")
+    if not isinstance(value, str) or not STATE_NAME.fullmatch(value):
+        raise HostileGraph("a bad state name", seen=value, wanted=STATE_NAMES)
     return value
 
 

@@ -266,3 +266,21 @@ def test_export_leaves_attributes_gradients_and_generators_as_they_were() -> Non
     assert module.seen == [] and not hasattr(module, "latest")
     assert torch.equal(module.layer.weight.grad, torch.ones(3, 8)) and module.layer.bias.grad is None
     assert torch.equal(module.norm.running_mean, torch.zeros(3)) and int(module.norm.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("name", ["block1-0", "home address", "a/b:c", "(0,1)x", "n" * 250])
+def test_names_of_columns_stay(name: str) -> None:
+    if not name[0].isalnum():
+        name = f"c{name}"
+    module = Net(lambda n, x: sum(layer(x) for layer in n.columns.values()))  # type: ignore[arg-type, return-value]
+    module.columns = nn.ModuleDict({name: nn.Linear(8, 3)})
+    twin = trainable(load_graph(export_model(module, X).graph))
+    assert set(twin.state_dict()) == set(module.state_dict())
+
+
+@pytest.mark.parametrize("name", ["Größe", " age", "n" * 251, "a\nb", "<b>"])
+def test_other_names_are_to_be_renamed(name: str) -> None:
+    module = Net(lambda n, x: sum(layer(x) for layer in n.columns.values()))  # type: ignore[arg-type, return-value]
+    module.columns = nn.ModuleDict({name: nn.Linear(8, 3)})
+    with pytest.raises(ExportFailed, match="rename it"):
+        export_model(module, X)
