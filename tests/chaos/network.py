@@ -24,12 +24,12 @@ from pot_lab.consensus.messages import request_digest
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
+from pot_lab.network.aggregator.peer_links import dials
 from pot_lab.network.client.calls import Call
 from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.loopback import free_ports
-from pot_lab.network.transport import dials
 from pot_lab.network.wire import Answered
 from tests.chaos.history_checker import ClientLog, Executed, Operation, Read, Verdict, check, read_log
 from tests.chaos.ledger_life import ChainFile, RealCast, cast_until

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -16,9 +17,10 @@ from pot_lab.network.wire import MAX_CREDIT, Follow, Query, SubmitAll
 from pot_lab.network.wire import encode_frame as encode_question
 from pot_lab.network.zmtp.connection import Connection
 from pot_lab.network.zmtp.framing import encode_frame
+from pot_lab.network.zmtp.listener import ListeningPort
 from tests.chaos.network import PATIENCE_S, ChaosNetwork, steady_load
 from tests.chaos.test_hostile import survived
-from tests.network.zmtp.raw import hang_up, opened, push
+from tests.network.zmtp.raw import hang_up, opened, push, reset_at_close
 
 TRIES = 250
 """Of each script, shared among the aggregators: with four scripts 1,000 in all."""
@@ -87,4 +89,65 @@ def test_who_sends_much_and_hangs_up_ends_no_process(
             survived(network)
             assert books[0].put().result(PATIENCE_S).isdigit()
         assert not errors, errors
+        assert network.verdict(others=None).acknowledged >= 1
+
+
+SCRIPTS_OF_A_SEAT = [fill_with_pings_between, end_within_a_frame]
+
+
+@pytest.mark.parametrize("script", SCRIPTS_OF_A_SEAT)
+def test_a_seat_that_sends_much_and_hangs_up_ends_no_process(
+    tmp_path: Path, script: Callable[[Connection, Random], None]
+) -> None:
+    """With the keys of one aggregator, at the peers' ports of the others."""
+    with ChaosNetwork(tmp_path, durability="flush") as network:
+        with steady_load(network, per_s=5) as books:
+            network.settle(books[0])
+            network.kill(3)
+            random = Random(script.__name__)
+            for number in range(TRIES // 3):
+                for index in (0, 1, 2):
+                    entry = network.config.aggregators[index]
+                    connection = opened(entry.host, entry.peer_port, entry.curve_public, network.keys[3])
+                    script(connection, random)
+                    (hang_up if number % 2 else Connection.close)(connection)
+            survived(network)
+            network.start(3)
+            network.settle(books[0])
+        assert network.verdict(others=None).acknowledged >= 1
+
+
+def test_a_seat_that_floods_who_dials_it_and_hangs_up_ends_no_process(tmp_path: Path) -> None:
+    """In the place of one aggregator, towards the others that dial it and towards clients."""
+    with ChaosNetwork(tmp_path, durability="flush") as network:
+        with steady_load(network, per_s=5) as books:
+            network.settle(books[0])
+            network.kill(3)
+            flooded = 0
+            entry = network.config.aggregators[3]
+            ports = [
+                ListeningPort(entry.host, port, network.keys[3], limit_bytes=1 << 23, unsent_limit_bytes=1 << 26)
+                for port in (entry.peer_port, entry.client_port)
+            ]
+            until_s = time.monotonic() + PATIENCE_S
+            while flooded < 100:
+                assert time.monotonic() < until_s
+                for port in ports:
+                    routes = {sender.route for sender, _ in port.messages()}
+                    port.flush()
+                    for route in routes:
+                        flooded += 1
+                        for _ in range(FRAMES):
+                            port.send(route, b"x" * (flooded % 100))
+                        port.flush()
+                        accepted = port._connections.by_route.get(route)
+                        if accepted is not None:
+                            reset_at_close(accepted.connection)
+                            port._end(accepted)
+                time.sleep(0.001)
+            for port in ports:
+                port.close()
+            survived(network)
+            network.start(3)
+            network.settle(books[0])
         assert network.verdict(others=None).acknowledged >= 1

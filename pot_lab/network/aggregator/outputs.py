@@ -15,7 +15,6 @@ from pot_lab.network.aggregator.clients import ClientService
 from pot_lab.network.aggregator.metrics import PeerActivity
 from pot_lab.network.aggregator.own_seat import OwnSeat, SeatChange
 from pot_lab.network.aggregator.sockets import Sockets
-from pot_lab.network.config import NetworkConfig
 from pot_lab.network.logs import EventLog
 from pot_lab.network.wake_up import WakeUp
 
@@ -24,7 +23,6 @@ class AggregatorOutputs:
     """The outputs of one aggregator (`consensus.driver.Outputs`); opens its sockets, and anew when its keys change.
 
     Args:
-        config: the network.
         replica: whose effects these are.
         seat: where it listens.
         clients: gets replies and refusals.
@@ -42,7 +40,6 @@ class AggregatorOutputs:
 
     def __init__(
         self,
-        config: NetworkConfig,
         replica: Replica,
         seat: OwnSeat,
         clients: ClientService,
@@ -53,7 +50,7 @@ class AggregatorOutputs:
     ) -> None:
         self._replica, self._seat, self._clients = replica, seat, clients
         self._witness, self._events = witness, events
-        self._n, self._wake_up = config.n, wake_up
+        self._wake_up = wake_up
         self.peers_heard = PeerActivity()
         self._executed: list[Executed] = []
         self.timer_ms: int | None = None
@@ -132,4 +129,4 @@ class AggregatorOutputs:
 
     def _open(self) -> Sockets:
         peers = self._seat.peers(self._replica.membership, self._replica.succession)
-        return Sockets(self._seat.entry, self._seat.keys, peers, max(self._n, self._replica.n), self._wake_up)
+        return Sockets(self._seat.entry, self._seat.keys, peers, self._wake_up)

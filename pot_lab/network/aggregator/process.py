@@ -115,7 +115,6 @@ class Aggregator:
             metrics = Metrics(self.replica, self._clock_ms)
             clients = ClientService(QuestionAnswerer(self.replica, self._application, metrics), self.counters)
             outputs = AggregatorOutputs(
-                self.config,
                 self.replica,
                 self._seat,
                 clients,
@@ -128,7 +127,6 @@ class Aggregator:
             metrics.add(lambda: outputs.sockets.counters)
             metrics.add(
                 lambda: {
-                    "keys_refused": outputs.sockets.keys_refused,
                     "client_connections": outputs.sockets.client_connections,
                     "log_bytes": journal.size_bytes,
                     "peers_heard": outputs.peers_heard.count(self._clock_ms(), self.config.n),

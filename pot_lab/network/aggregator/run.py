@@ -81,10 +81,10 @@ def stopped_by(index: int | None, error: Exception) -> int:
 
 
 def _share_processor() -> None:
-    """Let no thread of this process preempt another because it was woken (Linux's SCHED_BATCH, for threads to come).
+    """Let this process preempt no other because a frame woke it (Linux's SCHED_BATCH).
 
-    Each frame that is sent wakes libzmq's thread. On a busy machine that one takes the processor for one frame, goes
-    back to sleep, and so on for every peer; not interrupting, it finds them all at once (benchmarks.md).
+    On a busy machine it would take the processor for one frame, go back to sleep, and so on for every peer; not
+    interrupting, it finds them all at once (benchmarks.md).
     """
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):  # forbidden in some containers

@@ -58,7 +58,7 @@ class Turns:
         sockets = self._outputs.sockets
         ready = sockets.poll(self._wait_ms())
         now_ms = self._clock_ms()
-        sockets.maintain(ready, now_ms)
+        sockets.maintain()
         self._clients.receive(sockets.client_frames(ready))
         # Clients come first: a proposal of a peer may name their requests.
         inputs: list[Input] = [*self._clients.take_up(now_ms)]
@@ -69,10 +69,12 @@ class Turns:
         self._finish()
 
     def _wait_ms(self) -> int:
-        if self._clients.busy or self._outputs.sockets.busy:
+        wait_ms = self._outputs.sockets.wait_ms
+        if self._clients.busy or wait_ms == 0:
             return 0
         now_ms = self._clock_ms()
-        times_ms = [now_ms + _LONGEST_WAIT_MS, self._duties.due_at_ms, self._outputs.timer_ms]
+        longest_ms = _LONGEST_WAIT_MS if wait_ms is None else wait_ms
+        times_ms = [now_ms + longest_ms, self._duties.due_at_ms, self._outputs.timer_ms]
         return max(0, min(at_ms for at_ms in times_ms if at_ms is not None) - now_ms)
 
     def _receive_peers(self, ready: Container[object], now_ms: int, inputs: list[Input]) -> None:
@@ -85,6 +87,7 @@ class Turns:
 
     def _finish(self) -> None:
         """Answer clients and tell the duties, now that the log was written."""
+        self._outputs.sockets.flush_peers()
         answer = self._outputs.sockets.answer
         self._clients.flush(answer)
         self._clients.push(self._history, self._clock_ms(), answer)

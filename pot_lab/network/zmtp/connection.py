@@ -81,6 +81,11 @@ class Connection:
         return bool(self.key) and not self._gone and not self.ended
 
     @property
+    def is_broken(self) -> bool:
+        """Whether nothing more will come, though `take` may still give what came before."""
+        return bool(self._gone)
+
+    @property
     def refused(self) -> bool:
         """Whether it ended since its key may not connect."""
         return isinstance(self._handshake, ServerHandshake) and self._handshake.refused

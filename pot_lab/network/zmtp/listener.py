@@ -89,7 +89,8 @@ class ListeningPort:
         limit_bytes: the largest message that is taken.
         unsent_limit_bytes: above this a connection is sent nothing more until its reader catches up.
         admits: whether the holder of a CURVE key (Z85) may connect; anybody by default.
-        most: so many connections at once; fewer where the process may open fewer files. One site has half of them.
+        most: so many connections at once, of which one site has at most half.
+        share: at most one of so many descriptors that the process may open.
         clock: seconds, never going back.
     Attributes:
         source: an epoll object, readable when there is something to do.
@@ -108,6 +109,7 @@ class ListeningPort:
         unsent_limit_bytes: int,
         admits: Callable[[str], bool] = lambda key: True,
         most: int = MOST_CONNECTIONS,
+        share: int = 2,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         secret, public = z85.decode(keys.secret.encode()), z85.decode(keys.public.encode())
@@ -116,7 +118,7 @@ class ListeningPort:
         )
         self._limits = limit_bytes, unsent_limit_bytes
         self._clock = clock
-        self._most = min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self._most = min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // share)
         self.counters: Counter[str] = Counter()
         self._accepting = _listen(host, port)
         self.source = select.epoll()
@@ -168,6 +170,11 @@ class ListeningPort:
         self._dirty[route] = accepted
         return True
 
+    def route_to(self, key: str) -> bytes | None:
+        """The connection of a key that was heard of last; None without one."""
+        held = self._connections.of_key(key)
+        return held[-1].route if held else None
+
     def flush(self) -> None:
         """Hand what was queued to the kernel; what it does not take goes out as the readers read."""
         dirty, self._dirty = self._dirty, {}
@@ -194,7 +201,7 @@ class ListeningPort:
                 return
             except OSError:  # no descriptor is left: without room it would be reported for ever
                 self.counters["descriptors_lacking"] += 1
-                self._evict(self._connections.quietest())
+                self._evict(self._connections.first_to_end())
                 return
             try:
                 tune(stream)
@@ -214,9 +221,9 @@ class ListeningPort:
         self.source.register(stream, _WATCHED)
         self._flush(accepted)
         if self._connections.of_site(site) > max(1, self._most // 2):
-            self._evict(self._connections.quietest(site))
+            self._evict(self._connections.first_to_end(site))
         if len(self._connections) > self._most:
-            self._evict(self._connections.quietest())
+            self._evict(self._connections.first_to_end())
 
     def _messages_of(
         self, accepted: AcceptedConnection, wants: Callable[[Sender], bool]

@@ -10,6 +10,7 @@ import msgspec
 from pot_lab.network.zmtp.connection import Connection
 
 _IPV6_SITE_BITS = 64
+_UNREADY_PART = 4
 
 
 class AcceptedConnection(msgspec.Struct, kw_only=True, eq=False):
@@ -40,6 +41,7 @@ class ConnectionRegistry:
         self.unready: dict[bytes, AcceptedConnection] = {}
         self.bytes_in_all = 0
         self._sites: dict[str, OrderedDict[bytes, None]] = {}
+        self._unready_sites: dict[str, OrderedDict[bytes, None]] = {}
         self._keys: dict[str, OrderedDict[bytes, None]] = {}
 
     def __len__(self) -> int:
@@ -49,11 +51,13 @@ class ConnectionRegistry:
         """Add a connection, whose handshake is to come."""
         self.by_route[accepted.route] = self.unready[accepted.route] = accepted
         self.by_descriptor[accepted.connection.stream.fileno()] = accepted
-        self._sites.setdefault(accepted.site, OrderedDict())[accepted.route] = None
+        for groups in (self._sites, self._unready_sites):
+            groups.setdefault(accepted.site, OrderedDict())[accepted.route] = None
 
     def became_ready(self, accepted: AcceptedConnection) -> None:
         """Its handshake is over: it has a key."""
         del self.unready[accepted.route]
+        _drop(self._unready_sites, accepted.site, accepted.route)
         self._keys.setdefault(accepted.connection.key, OrderedDict())[accepted.route] = None
 
     def heard_of(self, accepted: AcceptedConnection) -> None:
@@ -74,12 +78,9 @@ class ConnectionRegistry:
         del self.by_descriptor[accepted.connection.stream.fileno()]
         self.unready.pop(route, None)
         self.bytes_in_all -= accepted.counted_bytes
-        for groups, name in ((self._sites, accepted.site), (self._keys, key)):
-            group = groups.get(name)
-            if group is not None:
-                group.pop(route, None)
-                if not group:
-                    del groups[name]
+        _drop(self._sites, accepted.site, route)
+        _drop(self._unready_sites, accepted.site, route)
+        _drop(self._keys, key, route)
 
     def of_key(self, key: str) -> list[AcceptedConnection]:
         """The connections of a key, the one longest not heard of first."""
@@ -89,16 +90,29 @@ class ConnectionRegistry:
         """How many connections a site has."""
         return len(self._sites.get(site, ()))
 
-    def quietest(self, site: str = "") -> AcceptedConnection | None:
-        """The connection longest not heard of, of this site or of the one that has most."""
+    def first_to_end(self, site: str = "") -> AcceptedConnection | None:
+        """Who makes room, of this site or of the one that has most connections: the oldest without a handshake where
+        these are many, else the one longest not heard of.
+        """
         if not self._sites:
             return None
-        group = self._sites[site] if site else max(self._sites.values(), key=len)
-        return self.by_route[next(iter(group))]
+        site = site or max(self._sites, key=lambda each: len(self._sites[each]))
+        group, unready = self._sites[site], self._unready_sites.get(site, OrderedDict())
+        if len(unready) * _UNREADY_PART > len(group):
+            return self.by_route[next(iter(unready))]
+        return self.by_route[next(route for route in group if route not in unready)]
 
     def largest(self) -> AcceptedConnection:
         """The connection that holds most bytes."""
         return max(self.by_route.values(), key=lambda each: each.counted_bytes)
+
+
+def _drop(groups: dict[str, OrderedDict[bytes, None]], name: str, route: bytes) -> None:
+    group = groups.get(name)
+    if group is not None:
+        group.pop(route, None)
+        if not group:
+            del groups[name]
 
 
 def site_of(address: str) -> str:

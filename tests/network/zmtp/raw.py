@@ -72,7 +72,12 @@ def push(connection: Connection, data: bytes, timeout_s: float) -> int:
     return sent
 
 
-def hang_up(connection: Connection) -> None:
-    """Reset the connection, so that the other side's next read or write fails."""
+def reset_at_close(connection: Connection) -> None:
+    """Let closing it reset the connection, so that the other side's next read or write fails."""
     connection.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def hang_up(connection: Connection) -> None:
+    """Reset the connection."""
+    reset_at_close(connection)
     connection.close()

@@ -301,6 +301,19 @@ def test_an_address_full_of_connections_shuts_nobody_else_out(make: Callable[...
     port.until(lambda: len(port.came) == 2)
 
 
+def test_who_has_no_handshake_makes_room_before_who_is_quiet(make: Callable[..., Port]) -> None:
+    port = make(most=8)
+    quiet = [port.connect() for _ in range(3)]
+    raw = [socket.create_connection((HOST, port.number)) for _ in range(30)]
+    port.until(lambda: port.listener.counters["connections_evicted"] == 29)
+    assert all(each.ready for each in quiet) and len(port.listener) == 4
+    for each in raw:
+        each.close()
+    for each in quiet:
+        say(each, b"here")
+    port.until(lambda: len(port.came) == 3)
+
+
 def test_of_many_addresses_the_one_with_most_makes_room(make: Callable[..., Port]) -> None:
     port = make(most=8)
     strangers = [port.connect(source=f"127.0.1.{number % 3 + 1}") for number in range(9)]
