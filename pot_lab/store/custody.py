@@ -74,7 +74,7 @@ class Custody:
 
     def __init__(self, root: Path, limits: CustodyLimits | None = None) -> None:
         self.root = root.resolve()
-        self._limits = limits or CustodyLimits()
+        self.limits = limits or CustodyLimits()
         self._arriving = self.root / ARRIVING_FOLDER
         make_private_folder(self.root)
         make_private_folder(self._arriving)
@@ -105,11 +105,11 @@ class Custody:
             TooBig: it is longer than a blob may be, or its length is impossible.
             QuotaExceeded: the payer has named too much that is still referred to.
         """
-        if len(digest) != HASH_BYTES or not 0 <= size_bytes <= self._limits.blob_bytes:
+        if len(digest) != HASH_BYTES or not 0 <= size_bytes <= self.limits.blob_bytes:
             raise TooBig(
                 "custody takes no such blob",
                 seen=f"{size_bytes} bytes, a hash of {len(digest)}",
-                wanted=f"at most {self._limits.blob_bytes} bytes",
+                wanted=f"at most {self.limits.blob_bytes} bytes",
             )
         with self._changing() as database:
             known = database.execute(
@@ -118,11 +118,11 @@ class Custody:
             if known:
                 return
             named_bytes = self.named_bytes(payer, but_for=(digest, size_bytes))
-            if named_bytes + size_bytes > self._limits.payer_bytes:
+            if named_bytes + size_bytes > self.limits.payer_bytes:
                 raise QuotaExceeded(
                     "an account has too much in custody",
                     seen=f"{named_bytes} + {size_bytes} bytes",
-                    wanted=f"at most {self._limits.payer_bytes} bytes",
+                    wanted=f"at most {self.limits.payer_bytes} bytes",
                 )
             database.execute("INSERT OR IGNORE INTO blobs (digest, size) VALUES (?, ?)", (digest, size_bytes))
             database.execute("INSERT INTO names VALUES (?, ?, ?, ?)", (digest, size_bytes, reference, payer))
@@ -248,11 +248,11 @@ class Custody:
 
     def _make_room(self, more_bytes: int) -> None:
         used_bytes = self.used_bytes()
-        if used_bytes + more_bytes > self._limits.total_bytes:
+        if used_bytes + more_bytes > self.limits.total_bytes:
             raise StoreFull(
                 "there is no room in custody",
                 seen=f"{used_bytes} + {more_bytes} bytes",
-                wanted=f"at most {self._limits.total_bytes} bytes",
+                wanted=f"at most {self.limits.total_bytes} bytes",
             )
 
     def _hold(self, temporary: Path, digest: bytes, size_bytes: int) -> None:

@@ -101,7 +101,7 @@ class BlobServer(ThreadingHTTPServer):
                     self.blobs += 1
                     self.used_bytes += entry.stat().st_size
         try:
-            super().__init__((host, port), _BlobHandler)
+            super().__init__((host, port), self.handler())
         except OSError as error:
             self._held.close()
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
@@ -112,6 +112,10 @@ class BlobServer(ThreadingHTTPServer):
     def port(self) -> int:
         """The port that the server listens on."""
         return int(self.server_address[1])
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """What answers a connection's requests."""
+        return BlobHandler
 
     def free_bytes(self, place: str) -> int:
         """The room that is left for whoever writes from this place."""
@@ -175,7 +179,9 @@ class BlobServer(ThreadingHTTPServer):
         self._held.close()
 
 
-class _BlobHandler(BaseHTTPRequestHandler):
+class BlobHandler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection. Anybody may put a blob; `store` decides what becomes of it."""
+
     server: BlobServer
     protocol_version = "HTTP/1.1"
     server_version = "pot-lab-store"
@@ -189,7 +195,8 @@ class _BlobHandler(BaseHTTPRequestHandler):
 
     # ------------------------------------------------------------------------------------------ answers
 
-    def _answer(self, status: int, text: str, *, content_type: str = "text/plain; charset=utf-8") -> None:
+    def answer(self, status: int, text: str, *, content_type: str = "text/plain; charset=utf-8") -> None:
+        """Answer with a line of text."""
         body = text.encode() + b"\n"
         self.send_response(status)
         self.send_header("Content-Type", content_type)
@@ -200,10 +207,10 @@ class _BlobHandler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _refuse_body(self, status: int, text: str) -> None:
+    def refuse_body(self, status: int, text: str) -> None:
         """Answer before the body is read, then read a bounded rest of it: a reset would destroy the answer."""
         self.close_connection = True
-        self._answer(status, text)
+        self.answer(status, text)
         self.wfile.flush()
         self.connection.settimeout(2.0)
         discarded_bytes = 0
@@ -225,12 +232,15 @@ class _BlobHandler(BaseHTTPRequestHandler):
         self._place = place_of(self.client_address[0])
 
     def do_HEAD(self) -> None:
+        """The head of a blob."""
         self._as_request(self._get)
 
     def do_GET(self) -> None:
+        """A blob, or a range of it."""
         self._as_request(self._get)
 
     def do_PUT(self) -> None:
+        """A blob to keep."""
         self._as_request(self._put)
 
     def _as_request(self, method: Callable[[], None]) -> None:
@@ -248,14 +258,14 @@ class _BlobHandler(BaseHTTPRequestHandler):
                 "total_limit_bytes": self.server.total_limit_bytes,
                 "blob_limit_bytes": self.server.blob_limit_bytes,
             }
-            return self._answer(200, json.dumps(state), content_type="application/json")
+            return self.answer(200, json.dumps(state), content_type="application/json")
         name = _NAME.match(self.path)
         if name is None:
-            return self._answer(404, "a blob's path is its SHA-256 in hex")
+            return self.answer(404, "a blob's path is its SHA-256 in hex")
         try:
             file = open(self.server.root / name[1], "rb")  # noqa: SIM115 - closed below
         except FileNotFoundError:
-            return self._answer(404, "no such blob")
+            return self.answer(404, "no such blob")
         with file:
             self._send(name[1], file)
         return None
@@ -304,30 +314,40 @@ class _BlobHandler(BaseHTTPRequestHandler):
         name = _NAME.match(self.path)
         length = self.headers.get("Content-Length", "")
         if name is None:
-            return self._refuse_body(404, "a blob's path is its SHA-256 in hex")
+            return self.refuse_body(404, "a blob's path is its SHA-256 in hex")
         if not re.fullmatch(r"\d{1,15}", length) or self.headers.get("Transfer-Encoding"):
-            return self._refuse_body(411, "a body needs its Content-Length")
+            return self.refuse_body(411, "a body needs its Content-Length")
         size = int(length)
         if size > self.server.blob_limit_bytes:
-            return self._refuse_body(413, f"a blob has at most {self.server.blob_limit_bytes} bytes")
-        path = self.server.root / name[1]
+            return self.refuse_body(413, f"a blob has at most {self.server.blob_limit_bytes} bytes")
+        return self.store(name[1], size)
+
+    def store(self, name: str, size: int) -> None:
+        """Take a body of `size` bytes whose SHA-256 is `name`, in hex, and answer."""
+        path = self.server.root / name
         if path.exists():
-            return self._refuse_body(200, "already here") if size else self._answer(200, "already here")
+            return self.refuse_body(200, "already here") if size else self.answer(200, "already here")
         if size > self.server.free_bytes(self._place):
-            return self._refuse_body(507, self._full())
+            return self.refuse_body(507, self._full())
         try:
-            outcome = self._receive(path, name[1], size)
+            outcome = self._receive(path, name, size)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
-            return self._refuse_body(507, "the store's disk is full")
+            return self.refuse_body(507, "the store's disk is full")
         if outcome is None:
             self.close_connection = True
         elif outcome[0] == 507:
-            self._refuse_body(*outcome)
+            self.refuse_body(*outcome)
         else:
-            self._answer(*outcome)
+            self.answer(*outcome)
         return None
+
+    def ask_for_body(self) -> None:
+        """Tell a sender that waits for it to go on."""
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.send_response_only(100)
+            self.end_headers()
 
     def _full(self) -> str:
         return (
@@ -337,9 +357,7 @@ class _BlobHandler(BaseHTTPRequestHandler):
 
     def _receive(self, path: Path, name: str, size: int) -> tuple[int, str] | None:
         """Read the body into the folder; returns the answer to give, or None when the sender hung up."""
-        if self.headers.get("Expect", "").lower() == "100-continue":
-            self.send_response_only(100)
-            self.end_headers()
+        self.ask_for_body()
         temporary = path.with_name(f".{name[:16]}.{secrets.token_hex(8)}.tmp")
         total = hashlib.sha256()
         rest, taken, kept = size, 0, False
@@ -401,19 +419,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pot-lab store: {error}", file=sys.stderr)
         return 1
 
+    return serve(server, options.port_file)
+
+
+def serve(server: BlobServer, port_file: Path | None) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    Args:
+        port_file: where the port is written as long as the server listens.
+    """
+
     def stop(signum: int, frame: object) -> None:
         threading.Thread(target=server.shutdown, daemon=True).start()  # shutdown waits for the loop that we interrupt
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    if options.port_file is not None:
-        replace_durably(options.port_file, f"{server.port}\n".encode())
+    if port_file is not None:
+        replace_durably(port_file, f"{server.port}\n".encode())
     try:
         server.serve_forever(poll_interval=0.2)
     finally:
         server.server_close()
-        if options.port_file is not None:
-            options.port_file.unlink(missing_ok=True)
+        if port_file is not None:
+            port_file.unlink(missing_ok=True)
     return 0
 
 

@@ -15,14 +15,16 @@ import pytest
 
 from tests.begin import writing_at_most
 
+SERVER = "pot_lab.store.server"
+
 
 class ServerProcess:
-    """`python -m pot_lab.store.server` with a folder of its own."""
+    """`python -m pot_lab.store.server`, or another module with the same options, with a folder of its own."""
 
-    def __init__(self, root: Path, *arguments: str, file_bytes: int | None = None) -> None:
+    def __init__(self, root: Path, *arguments: str, file_bytes: int | None = None, module: str = SERVER) -> None:
         self.root = root
         self.port_file = root.with_name(root.name + ".port")
-        command = [sys.executable, "-m", "pot_lab.store.server", "--root", str(root)]
+        command = [sys.executable, "-m", module, "--root", str(root)]
         command += ["--port-file", str(self.port_file), *arguments]
         if file_bytes is not None:
             command = writing_at_most(file_bytes, command)
