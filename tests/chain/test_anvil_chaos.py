@@ -1,0 +1,132 @@
+"""A real node with fees: a stuck number, a fee that multiplies, a fee above the cap, a reorganisation."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pot_lab.chain.account import ChainAccount
+from pot_lab.chain.errors import DeepReorganisation, FeeAboveCap, TransactionUnconfirmed
+from pot_lab.chain.rpc import JsonRpc
+from pot_lab.chain.watcher import ChainWatcher
+from pot_lab.crypto.identity import format_address
+from tests.chain.test_anvil import anvil_world  # noqa: F401
+from tests.chain.world import POT, World, identity
+
+PAYEE = identity("payee").address
+
+
+@pytest.fixture
+def world(anvil_world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:  # noqa: F811
+    """A network on anvil in its first state; nothing is under way."""
+    monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
+    snapshot = anvil_world.rpc.call("evm_snapshot")
+    anvil_world.rpc.call("anvil_setNextBlockBaseFeePerGas", hex(10**9))
+    anvil_world.rpc.call("evm_mine")
+    yield anvil_world
+    anvil_world.rpc.call("evm_setAutomine", True)
+    anvil_world.rpc.call("anvil_dropAllTransactions")
+    anvil_world.rpc.call("evm_revert", snapshot)
+
+
+def base_fee(world: World) -> int:
+    return int(world.rpc.call("eth_getBlockByNumber", "pending", False)["baseFeePerGas"], 16)
+
+
+def account(world: World, **settings: float) -> ChainAccount:
+    return ChainAccount(JsonRpc(world.url), world.contracts.chain_id, world.client, **settings)  # type: ignore[arg-type]
+
+
+def pay(world: World, grains: int, **settings: float) -> None:
+    account(world, **settings).send("PoTToken", world.contracts.token, "transfer", PAYEE, grains)
+
+
+def received(world: World) -> int:
+    return world.wallet().balance_grains(PAYEE)
+
+
+def sent(world: World) -> int:
+    return int(world.rpc.call("eth_getTransactionCount", format_address(world.client.address), "latest"), 16)
+
+
+@contextlib.contextmanager
+def mining(world: World, fee: int) -> Iterator[None]:
+    """Blocks one after the other, each with this base fee."""
+    ended, rpc = threading.Event(), JsonRpc(world.url)
+
+    def mine() -> None:
+        while not ended.wait(0.05):
+            rpc.call("anvil_setNextBlockBaseFeePerGas", hex(fee))
+            rpc.call("evm_mine")
+
+    thread = threading.Thread(target=mine)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def leave_unmined(world: World, grains: int) -> None:
+    """A payment that no block has taken, by a process that is gone."""
+    world.rpc.call("evm_setAutomine", False)
+    with pytest.raises(TransactionUnconfirmed):
+        pay(world, grains, receipt_timeout_s=0.2)
+
+
+def test_a_payment_that_fees_have_left_behind_is_offered_again_and_mined_once(world: World) -> None:
+    world.rpc.call("evm_setAutomine", False)
+    before, spike = sent(world), 5 * base_fee(world)
+    with mining(world, spike):
+        pay(world, 3 * POT, replace_after_s=0.2)
+    assert received(world) == 3 * POT and sent(world) == before + 1
+
+
+def test_a_new_process_sees_the_end_of_a_payment_and_then_makes_its_own(world: World) -> None:
+    before = sent(world)
+    leave_unmined(world, 3 * POT)
+    with mining(world, 2 * base_fee(world)):
+        pay(world, 5 * POT, replace_after_s=0.2)
+    assert received(world) == 8 * POT and sent(world) == before + 2
+
+
+def test_a_payment_that_the_node_dropped_is_not_made_by_the_next_process(world: World) -> None:
+    before, spike = sent(world), 5 * base_fee(world)
+    leave_unmined(world, 3 * POT)
+    world.rpc.call("anvil_setNextBlockBaseFeePerGas", hex(spike))
+    world.rpc.call("evm_mine")  # anvil forgets what cannot pay the base fee
+    with mining(world, spike):
+        pay(world, 5 * POT, replace_after_s=0.2)
+    assert received(world) == 5 * POT and sent(world) == before + 1
+
+
+def test_a_base_fee_above_the_cap_sends_nothing(world: World) -> None:
+    before = sent(world)
+    with pytest.raises(FeeAboveCap, match="gwei"):
+        pay(world, POT, max_fee_wei=base_fee(world) - 1)
+    assert sent(world) == before and received(world) == 0
+    pay(world, POT, max_fee_wei=2 * base_fee(world))
+    assert received(world) == POT
+
+
+def test_a_reorganisation_of_twelve_blocks_is_not_seen_by_who_waits_for_more(world: World) -> None:
+    first = world.contracts.first_block
+    careful = ChainWatcher(world.url, world.contracts, 15, first)
+    hasty = ChainWatcher(world.url, world.contracts, 1, first)
+    world.rpc.call("anvil_mine", hex(20))
+    careful.poll(), hasty.poll()
+    order = world.order(reward=7 * POT)
+    world.rpc.call("anvil_mine", hex(5))
+    assert [event.subject for event in hasty.poll()] == [order.oid]
+    assert careful.poll() == []
+    world.rpc.call("anvil_reorg", 12, [])
+    assert world.wallet().escrowed_grains(order.oid) == 0
+    world.rpc.call("anvil_mine", hex(30))
+    assert careful.poll() == []
+    with pytest.raises(DeepReorganisation):
+        hasty.poll()
