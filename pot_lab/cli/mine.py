@@ -39,7 +39,7 @@ def notebook_parameters(
 
 @click.command
 @click.argument("role", type=click.Choice(["provider", "validator", "verifier"]), metavar="ROLE")
-@click.option("--orders", type=int, metavar="K", help="Stop after so many orders (default: never).")
+@click.option("--orders", type=click.IntRange(min=1), metavar="K", help="Stop after so many orders (default: never).")
 @click.option("--notebook", type=FILE, metavar="FILE", help="Your own recipe (default: the package's).")
 @click.option(
     "--set",
@@ -49,6 +49,20 @@ def notebook_parameters(
     callback=notebook_parameters,
     help="A parameter of the notebook; may be repeated.",
 )
+@click.option(
+    "--min-reward-per-hour",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="POT",
+    help="Provider: the least that the winner must get for each hour of training.",
+)
+@click.option(
+    "--upload-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MB/S",
+    help="Provider: at what rate this host uploads; orders whose reveal window is shorter are passed over "
+    "(default: 1, or 67 with a store in the own network).",
+)
 @network_option
 @account_option
 @json_option
@@ -57,6 +71,8 @@ def mine(
     orders: int | None,
     notebook: Path | None,
     parameters: dict[str, Any],
+    min_reward_per_hour: float,
+    upload_rate: float | None,
     network: str | None,
     account: str | None,
     as_json: bool,
@@ -71,12 +87,15 @@ def mine(
     from pot_lab.jobs.provider import ProviderLoop
     from pot_lab.jobs.recipes import recipe, training_seed
     from pot_lab.jobs.runner import JobRunner
+    from pot_lab.jobs.terms import FAR_UPLOAD_BYTES_PER_S, NEAR_UPLOAD_BYTES_PER_S, Terms
     from pot_lab.jobs.validator import ValidatorLoop
     from pot_lab.jobs.verifier import VerifierLoop
     from pot_lab.network.chain_access import wallet_of
     from pot_lab.network.client.ledger import LedgerClient
     from pot_lab.network.logs import log_to_stderr
+    from pot_lab.protocol.parameters import GRAINS_PER_POT
     from pot_lab.store import Store
+    from pot_lab.store.addresses import is_private_place
 
     loops: dict[str, type[ProviderLoop | ValidatorLoop | VerifierLoop]] = {
         "provider": ProviderLoop,
@@ -89,18 +108,27 @@ def mine(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    store = Store(config.store_url, private_links=config.private_links)
+    options: dict[str, Any] = {}
+    if role == "provider":
+        near = NEAR_UPLOAD_BYTES_PER_S if is_private_place(store.url) else FAR_UPLOAD_BYTES_PER_S
+        options["terms"] = Terms(
+            min_grains_per_hour=round(min_reward_per_hour * GRAINS_PER_POT),
+            upload_bytes_per_s=near if upload_rate is None else max(1, round(upload_rate * 1e6)),
+        )
     if role == "provider" and notebook is None:
         parameters.setdefault("seed", training_seed(identity.address))
     with LedgerClient(config, identity) as client:
         loop = loops[role](
             client,
-            Store(config.store_url, private_links=config.private_links),
+            store,
             JobRunner(home.home()),
             notebook or recipe(role),
             home.home(),
             settings=parameters,
             limit=orders,
             make_claimer=lambda: wallet_of(config, identity),
+            **options,
         )
         loop.run(stop)
         if as_json:

@@ -188,6 +188,7 @@ class Loop(Generic[M]):
         """
         self.feed.refresh()
         self.files.prune()
+        self.troubles.check_clock(self.feed.ahead_ms)
         try:
             for memory in self.memories.active():
                 self._attempt(memory.id, functools.partial(self._continue, memory))
@@ -246,6 +247,7 @@ class Loop(Generic[M]):
 
     def archive(self, memory: M, outcome: str) -> None:
         """Mark an order as finished, without counting it: nothing is left to do for it."""
+        self.jobs.cancel([memory])
         memory.finished, memory.outcome = True, outcome
         self.memories.write(memory)
         self.feed.forget(memory.id)
@@ -257,6 +259,15 @@ class Loop(Generic[M]):
         memory.job_id = self.jobs.start(memory.id, self.order_folder(memory.id))
         self.memories.write(memory)
         self.files.forget(memory.id)
+
+    def end_job(self, memory: M) -> None:
+        """End the order's notebook if it still runs: nothing that it does is of use any more."""
+        if not memory.job_id or memory.job_over:
+            return
+        self.jobs.cancel([memory])
+        if not self.jobs.is_running(memory):
+            memory.job_over = True
+            self.memories.write(memory)
 
     def job_is_lost(self, memory: M) -> bool:
         """Resume the order's job if it was lost or failed; returns whether it is gone for good."""

@@ -27,6 +27,7 @@ class OrderMemory(msgspec.Struct, kw_only=True):
         order_id: the order, in hex.
         job_id: the notebook job that works on it; empty until one was started.
         resumed: how often that job was resumed.
+        job_over: whether that job is known not to run any more.
         finished: whether the loop is done with the order.
         outcome: why it is done, for people.
     """
@@ -34,6 +35,7 @@ class OrderMemory(msgspec.Struct, kw_only=True):
     order_id: str
     job_id: str = ""
     resumed: int = 0
+    job_over: bool = False
     finished: bool = False
     outcome: str = ""
 
@@ -51,6 +53,7 @@ class Commitment(msgspec.Struct, kw_only=True):
         mid, salt: the opening of the commitment, in hex.
         at_ms: when it was made, and once submitted when it was submitted, by the host's clock.
         submitted: whether the ledger has answered.
+        accepted: whether it took the commitment.
     """
 
     file: str
@@ -58,12 +61,17 @@ class Commitment(msgspec.Struct, kw_only=True):
     salt: str
     at_ms: int
     submitted: bool = False
+    accepted: bool = False
 
 
 class ProviderMemory(OrderMemory, kw_only=True):
-    """A provider's: whether the notebook still trains, and all commitments, oldest first."""
+    """A provider's: whether the notebook still trains, since when the order takes no more models by the host's clock (0
+    while it does), whether the model is revealed, and all commitments, oldest first.
+    """
 
     training: bool = False
+    stopped_ms: int = 0
+    revealed: bool = False
     commits: list[Commitment] = []
 
 

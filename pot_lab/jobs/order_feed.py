@@ -76,6 +76,8 @@ class OrderFeed:
         self._summaries: list[OrderSummary] | None = None
         self._open: tuple[int, list[OrderView]] | None = None  # with how many were asked for
         self._refreshed_s = clock_s()
+        self.ahead_ms = 0
+        """How far the clock was ahead of the ledger's time when the last batch came."""
 
     def follow(self) -> EventSubscription:
         """Follow the event stream until the subscription is closed; begin after the first read."""
@@ -84,6 +86,7 @@ class OrderFeed:
     def on_batch(self, sequence: int, time_ms: int, events: list[Event]) -> None:
         """Note what a batch changed, and wake whoever waits; called on the network's thread."""
         now_s = self._clock_s()
+        self.ahead_ms = round(now_s * 1000) - time_ms
         with self._lock:
             self._changed_s.update((event.order, now_s) for event in events if event.order)
         if events:

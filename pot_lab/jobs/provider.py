@@ -9,26 +9,36 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pot_lab.crypto.canonical import sha256
+from pot_lab.errors import PotLabError
 from pot_lab.jobs.downloads import Wanted
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import Commitment, ProviderMemory
 from pot_lab.jobs.scorer import DATA_LIMIT_BYTES, GRAPH, GRAPH_LIMIT_BYTES, WEIGHTS_LIMIT_BYTES
+from pot_lab.jobs.terms import FAR_UPLOAD_BYTES_PER_S, NEAR_UPLOAD_BYTES_PER_S, Terms, passing_objection
 from pot_lab.jobs.workspace import Workspace
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import AlreadyDone, Refused, TooLate
-from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
 from pot_lab.protocol.records import ModelId, Salt, claim_commitment, model_id
 from pot_lab.protocol.transactions import Claim, RevealModel
 from pot_lab.protocol.views import OrderView
+from pot_lab.store.addresses import is_private_place
 
 log = logging.getLogger(__name__)
 
 COMMIT_MARGIN_MS = 1_500
 """The notebook stops this long before the deadline, so that its last model is committed in time."""
 MIN_COMMIT_INTERVAL_MS = 1_000
+LOOK_AGAIN_MS = 5_000
+"""How often an order is looked at again that this provider cannot work on now."""
+PASSED_ORDERS = 10_000
+STOP_GRACE_MS = 10_000
+"""How long a notebook may go on after its order takes no more models; then it is ended, since it holds the device."""
 GATHERED_ORDERS = 3
 """For how many orders files are fetched at once, so that slow ones do not keep the provider from training."""
 LISTED_ORDERS = (20, 500)
@@ -36,10 +46,18 @@ LISTED_ORDERS = (20, 500)
 
 
 class ProviderLoop(Loop[ProviderMemory]):
-    """Trains one order at a time, the best paid first. Arguments as of `Loop`."""
+    """Trains one order at a time, the best paid first. Arguments as of `Loop`; `terms` is what it asks of an order."""
 
     role = Role.PROVIDER
     memory_kind = ProviderMemory
+
+    def __init__(self, *arguments: Any, terms: Terms | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if terms is None:
+            near = is_private_place(self.store.url)
+            terms = Terms(upload_bytes_per_s=NEAR_UPLOAD_BYTES_PER_S if near else FAR_UPLOAD_BYTES_PER_S)
+        self.terms = terms
+        self._passed: dict[bytes, int | None] = {}  # orders that do not suit, and when to look again, if ever
 
     def begin_new(self) -> None:
         """Begin the best paid order that is open for long enough, unless one is training or the limit is reached."""
@@ -61,10 +79,35 @@ class ProviderLoop(Loop[ProviderMemory]):
             own = view.order.client == self.identity.address
             if own or self.has_begun(view.id) or view.closes_ms - self.clock_ms() < 2 * COMMIT_MARGIN_MS:
                 continue
+            if not self._suits(view):
+                continue
             memory = ProviderMemory(order_id=view.id.hex())
             self.memories.write(memory)
             self._attempt(memory.id, functools.partial(self._continue, memory))
             return True
+        return False
+
+    def _suits(self, view: OrderView) -> bool:
+        """Whether the order is worth its files; what speaks against it is logged once."""
+        now_ms = self.clock_ms()
+        if view.id in self._passed:
+            again_ms = self._passed[view.id]
+            if again_ms is None or now_ms < again_ms:
+                return False
+        reason = self.terms.objection(view.order, self.client.network().parameters)
+        again_ms = None
+        if reason is None:
+            account = self.client.account(self.identity.address)
+            free = next((max(0, s.bonded_grains - s.locked_grains) for s in account.stakes if s.role == self.role), 0)
+            reason, again_ms = passing_objection(view, free), now_ms + LOOK_AGAIN_MS
+        if reason is None:
+            self._passed.pop(view.id, None)
+            return True
+        if view.id not in self._passed:
+            log.info("event=order_passed_over order=%s reason=%r", view.id.hex()[:12], reason)
+        if len(self._passed) >= PASSED_ORDERS:
+            self._passed.pop(next(iter(self._passed)))
+        self._passed[view.id] = again_ms
         return False
 
     def _prepare(self, memory: ProviderMemory, view: OrderView) -> None:
@@ -85,16 +128,18 @@ class ProviderLoop(Loop[ProviderMemory]):
             "closes_ms": view.closes_ms,
             "stop_training_ms": view.closes_ms - COMMIT_MARGIN_MS,
         }
+
+        def build(files: Mapping[str, Path], failures: Mapping[str, PotLabError]) -> None:
+            Workspace.create(folder, facts, files)
+
         left_s = (view.closes_ms - COMMIT_MARGIN_MS - self.clock_ms()) / 1000
-        if self.files.prepare(
-            memory.id,
-            wanted,
-            window_s=left_s / 2,
-            build=lambda files, _: (Workspace.create(folder, facts, files), None)[1],
-        ):
-            self.start_job(memory)
-            memory.training = True
-            self.memories.write(memory)
+        if self.files.prepare(memory.id, wanted, window_s=left_s / 2, build=build):
+            memory.training = True  # written with the job's id, so that a loop that is killed does not train two
+            try:
+                self.start_job(memory)
+            except BaseException:
+                memory.training = False
+                raise
 
     def advance(self, memory: ProviderMemory, view: OrderView) -> None:
         """Commit while the order is open, reveal when it is due, claim at the end."""
@@ -108,18 +153,33 @@ class ProviderLoop(Loop[ProviderMemory]):
                 memory.training = False
                 self.memories.write(memory)
             return
-        if memory.training:
-            memory.training = False
+        if memory.training or (memory.job_id and not memory.stopped_ms):
+            memory.training, memory.stopped_ms = False, self.clock_ms()
             self.memories.write(memory)
+        if self.clock_ms() - memory.stopped_ms > STOP_GRACE_MS:
+            self.end_job(memory)
         claim = view.claim_by(self.identity.address)
+        if claim is not None and claim.mid:
+            memory.revealed = True
         if view.window is Window.REVEAL and claim is not None and not claim.mid:
             self._reveal(memory, claim.commitment)
         elif view.ended:
             if self.paid(view):
                 won = view.winner == self.identity.address
-                self.finish(memory, "won" if won else view.void_reason or "not the best")
+                outcome = "won" if won else view.void_reason or "not the best"
+                self.finish(memory, self._bond_lost(memory, view) or outcome)
         elif view.window is not Window.REVEAL and claim is None:
-            self.finish(memory, "no claim")
+            self.finish(memory, self._bond_lost(memory, view) or "no claim")
+
+    def _bond_lost(self, memory: ProviderMemory, view: OrderView) -> str:
+        """What a claim cost that was not revealed in its window, which is logged; empty if it cost nothing."""
+        closed = any(span.name == Window.REVEAL and span.closed_ms for span in view.timeline)
+        if not closed or memory.revealed or not any(commit.accepted for commit in memory.commits):
+            return ""
+        bond = view.order.claim_bond_grains / GRAINS_PER_POT
+        outcome = f"bond of {bond:g} POT lost: the model was not revealed in time"
+        log.warning("event=bond_lost order=%s reason=%r", memory.order_id[:12], outcome)
+        return outcome
 
     def _commit_newest(self, memory: ProviderMemory, view: OrderView) -> None:
         models = submitted_models(self.order_folder(memory.id))
@@ -140,6 +200,7 @@ class ProviderLoop(Loop[ProviderMemory]):
             self.memories.write(memory)  # the salt is on disk before the commitment leaves
         try:
             self.client.submit(Claim(memory.id, self._commitment(memory, last)))
+            last.accepted = True
             log.info("event=committed order=%s model=%s", memory.order_id[:12], last.mid[:12])
         except TooLate:
             log.info("event=commit_too_late order=%s", memory.order_id[:12])
@@ -166,6 +227,8 @@ class ProviderLoop(Loop[ProviderMemory]):
                 log.info("event=revealed order=%s model=%s", memory.order_id[:12], commit.mid[:12])
             except AlreadyDone:
                 pass
+            memory.revealed = True
+            self.memories.write(memory)
             return
         log.error("event=salt_lost order=%s", memory.order_id[:12])
 

@@ -14,6 +14,13 @@ from pot_lab.jobs.registry import JobState
 log = logging.getLogger(__name__)
 
 RESUMES = 3
+HOPELESS = frozenset(
+    {
+        "UnsupportedOperator", "BatchMixing", "HostileGraph", "CostLimit", "BadWeights", "BadDataset", "ShapeMismatch",
+        "DtypeMismatch", "BadWorkspace", "Oversize", "Malformed",
+    }
+)  # fmt: skip
+"""Errors of an order's files, by their class's name: the notebook would end with them again."""
 _NAMES = 1000
 
 
@@ -94,13 +101,29 @@ class RecipeJobs:
         state = job.state
         if state in ("running", "done"):
             return False
-        if memory.resumed >= RESUMES or state == "cancelled":
+        why = _reason(job)
+        if (
+            memory.resumed >= RESUMES
+            or state == "cancelled"
+            or (getattr(job, "error", None) or {}).get("name") in HOPELESS
+        ):
+            if not memory.job_over:
+                log.warning("event=job_failed role=%s job=%s state=%s%s", self._kind, job.id, state, why)
+                memory.job_over = True
+                write()
             return True
         memory.resumed += 1
         write()
-        log.warning("event=job_resumed job=%s state=%s", job.id, state)
+        log.warning("event=job_resumed role=%s job=%s state=%s%s", self._kind, job.id, state, why)
         self._runner.resume(job.id)
         return False
+
+    def is_running(self, memory: OrderMemory) -> bool:
+        """Whether an order's job runs."""
+        try:
+            return bool(memory.job_id) and self._runner.get(memory.job_id).state == "running"
+        except UnknownJob:
+            return False
 
     def cancel(self, memories: Iterable[OrderMemory]) -> None:
         """Stop those orders' jobs that run."""
@@ -113,3 +136,12 @@ class RecipeJobs:
                 continue
             if job.state == "running":
                 job.cancel()
+
+
+def _reason(job: RunningJob) -> str:
+    """Why a job failed, in which cell of which notebook, as the end of a line of the log."""
+    error = getattr(job, "error", None)
+    if not error:
+        return ""
+    cell = "" if error.get("cell") is None else f" cell={error['cell']}"
+    return f"{cell} notebook={getattr(job, 'output', '')} reason={error.get('name')}: {error.get('message')!r}"

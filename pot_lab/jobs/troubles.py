@@ -11,6 +11,10 @@ REST_MS = 5_000
 """How long an order rests whose step failed for a fault of this program; its deadlines go on meanwhile."""
 
 
+CLOCK_OFF_MS = 5_000
+"""A clock that differs from the ledger's time by more is told of; deadlines are by the ledger's."""
+
+
 class Troubles:
     """The troubles of one loop's orders.
 
@@ -23,6 +27,7 @@ class Troubles:
         self._role, self._clock_ms = role, clock_ms
         self._warnings: dict[bytes, str] = {}
         self._failed_ms: dict[bytes, int] = {}
+        self._clock_is_off = False
 
     def warn(self, order_id: bytes, error: Exception) -> None:
         """Log why an order waits, unless that was the last thing logged of it."""
@@ -30,6 +35,19 @@ class Troubles:
             return
         self._warnings[order_id] = str(error)
         log.warning("event=waiting role=%s order=%s reason=%r", self._role, _short(order_id), str(error))
+
+    def check_clock(self, ahead_ms: int) -> None:
+        """Log once that this host's clock is that far ahead of the ledger's time (behind: negative), if it is far."""
+        is_off = abs(ahead_ms) > CLOCK_OFF_MS
+        if is_off and not self._clock_is_off:
+            log.warning(
+                "event=clock_off role=%s reason='this host's clock is %.0f s %s the network's: deadlines are missed "
+                "and orders passed over; set the clock'",
+                self._role,
+                abs(ahead_ms) / 1000,
+                "ahead of" if ahead_ms > 0 else "behind",
+            )
+        self._clock_is_off = is_off
 
     def fail(self, order_id: bytes) -> None:
         """Log the exception that is handled now with its traceback, and let the order rest."""

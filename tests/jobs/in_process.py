@@ -128,6 +128,7 @@ class HeldJob:
     def __init__(self, job_id: str, parameters: Mapping[str, Any], kind: str) -> None:
         self.id, self.parameters, self.kind = job_id, dict(parameters), kind
         self.state: JobState = "running"
+        self.error: dict[str, Any] | None = None
 
     @property
     def workspace(self) -> Path:

@@ -18,8 +18,8 @@ from pot_lab.jobs.errors import JobExists, LoopRunning
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import OrderMemory, ProviderMemory
 from pot_lab.jobs.provider import ProviderLoop
-from pot_lab.jobs.recipe_jobs import RESUMES, RecipeJobs
-from pot_lab.jobs.troubles import REST_MS
+from pot_lab.jobs.recipe_jobs import HOPELESS, RESUMES, RecipeJobs
+from pot_lab.jobs.troubles import CLOCK_OFF_MS, REST_MS
 from pot_lab.jobs.validator import ValidatorLoop
 from pot_lab.network.client.ledger import NoIdentity
 from pot_lab.network.errors import Unreachable
@@ -341,3 +341,51 @@ def test_only_running_jobs_are_cancelled(tmp_path: Path) -> None:
     runner.jobs[memories[0].job_id].state = "done"
     jobs.cancel(memories)
     assert [job.state for job in runner.jobs.values()] == ["done", "cancelled"]
+
+
+def test_a_job_that_failed_is_told_with_cell_notebook_and_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = HeldRunner()
+    jobs = RecipeJobs(runner, Path("recipe.ipynb"), "provider", "p", {})
+    memory = ProviderMemory(order_id="00" * 32, job_id=jobs.start(bytes(32), tmp_path))
+    runner.only.state, runner.only.error = "failed", {"name": "ValueError", "message": "out of memory", "cell": 2}
+    assert not jobs.gone_for_good(memory, lambda: None)
+    assert "state=failed cell=2 notebook= reason=ValueError: 'out of memory'" in caplog.text
+
+
+def test_a_job_that_fails_for_its_orders_files_is_not_run_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = HeldRunner()
+    jobs = RecipeJobs(runner, Path("recipe.ipynb"), "provider", "p", {})
+    memory = ProviderMemory(order_id="00" * 32, job_id=jobs.start(bytes(32), tmp_path))
+    runner.only.state, runner.only.error = "failed", {"name": "BadDataset", "message": "no rows", "cell": 2}
+    assert jobs.gone_for_good(memory, lambda: None) and jobs.gone_for_good(memory, lambda: None)
+    assert runner.resumed == [] and caplog.text.count("event=job_failed") == 1
+
+
+def test_errors_of_an_orders_files_are_known_by_their_names() -> None:
+    import pot_lab.errors
+    import pot_lab.jobs.workspace
+    import pot_lab.scoring.errors
+
+    places = (pot_lab.errors, pot_lab.scoring.errors, pot_lab.jobs.workspace)
+    assert [name for name in HOPELESS if not any(hasattr(place, name) for place in places)] == []
+
+
+@pytest.mark.parametrize(("ahead_ms", "told"), [(CLOCK_OFF_MS, 0), (40_000, 1), (-40_000, 1)])
+def test_a_clock_that_is_off_is_told_once(
+    ahead_ms: int, told: int, make: Callable[..., Any], market: Market, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = make()
+    market.followers.clear()
+    for _ in range(2):
+        loop.feed.on_batch(1, market.now_ms - ahead_ms, [])
+        loop.step()
+    assert caplog.text.count("event=clock_off") == told
+    loop.feed.on_batch(1, market.now_ms, [])
+    loop.step()
+    loop.feed.on_batch(1, market.now_ms - ahead_ms, [])
+    loop.step()
+    assert caplog.text.count("event=clock_off") == 2 * told

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.link import Link
+from pot_lab.jobs import provider
 from pot_lab.jobs.errors import NotebookUnusable
 from pot_lab.jobs.order_files import ASIDE_MS, TRIES
 from pot_lab.jobs.provider import (
@@ -23,6 +24,7 @@ from pot_lab.jobs.provider import (
     submitted_models,
 )
 from pot_lab.jobs.scorer import DATA_LIMIT_BYTES, GRAPH_LIMIT_BYTES, WEIGHTS_LIMIT_BYTES
+from pot_lab.jobs.terms import Terms
 from pot_lab.jobs.workspace import TrainingTask
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.records import claim_commitment, model_id
@@ -341,10 +343,12 @@ def test_files_larger_than_their_kind_are_refused_before_the_first_byte(
     field: str, limit_bytes: int, bench: Bench, market: Market, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big = Link(digest=sha256(b"x"), size_bytes=limit_bytes + 1, uri="http://127.0.0.1:9/x")
-    order = market.new_order(**{field: big})
+    order = market.new_order(**{field: big}, reward_grains=1000 * POT)
     market.must(market.client, Put(order))
     market.escrow(order)
     monkeypatch.setattr(store, "fetch_file", lambda *a, **k: pytest.fail("asked for"))
+    monkeypatch.setattr(provider, "passing_objection", lambda view, free_grains: None)  # this machine's memory
+    bench.loop.terms = Terms(upload_bytes_per_s=1 << 40)
     bench.loop.step()
     memory = json.loads((bench.loop.order_folder(order.id) / "memory.json").read_text())
     assert memory["finished"] and "larger than such a file may be" in memory["outcome"]
