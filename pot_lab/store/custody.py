@@ -80,7 +80,6 @@ class Custody:
         make_private_folder(self._arriving)
         self._lock = threading.RLock()
         self._database = self._opened()
-        self._sweep()
 
     def close(self) -> None:
         """Close the index."""
@@ -200,9 +199,8 @@ class Custody:
             raise NotExpected("nobody pays for custody of this blob", seen=digest, wanted=f"{size_bytes} bytes")
         temporary = self._arriving / f"{digest.hex()}.{secrets.token_hex(8)}"
         try:
-            with open(temporary, "xb", opener=_privately) as file:
-                try_lock(file.fileno())  # so that a sweep knows that it is in use
-                writer = BlobWriter(file, size_bytes, self._make_room)
+            with _locked_file(temporary) as file:
+                writer = BlobWriter(file, size_bytes, self.make_room)
                 yield writer
                 if writer.finished() != digest:
                     raise WrongHash("the bytes do not have the hash that was named", wanted=digest)
@@ -214,6 +212,36 @@ class Custody:
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+    def make_room(self, more_bytes: int) -> None:
+        """Whether so many more bytes may come. Raises StoreFull."""
+        used_bytes = self.used_bytes()
+        if used_bytes + more_bytes > self.limits.total_bytes:
+            raise StoreFull(
+                "there is no room in custody",
+                seen=f"{used_bytes} + {more_bytes} bytes",
+                wanted=f"at most {self.limits.total_bytes} bytes",
+            )
+
+    def adopt(self, path: Path, digest: bytes, size_bytes: int) -> None:
+        """Take an expected blob that lies complete in a file of the same file system; the file is moved away.
+
+        Raises:
+            NotExpected: nobody named it.
+            WrongHash: the file has other bytes; it is left where it is.
+        """
+        if not self.is_expected(digest, size_bytes):
+            raise NotExpected("nobody pays for custody of this blob", seen=digest, wanted=f"{size_bytes} bytes")
+        if path.stat().st_size != size_bytes or _digest_of(path) != digest:
+            raise WrongHash("the file does not have the hash and length that were named", wanted=digest)
+        self._hold(path, digest, size_bytes)
+
+    def sweep(self) -> None:
+        """Remove beginnings whose writer was killed. For the owner of the folder, when it starts."""
+        for path in self._arriving.iterdir():
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                if try_lock(file.fileno()):
+                    path.unlink(missing_ok=True)
 
     def prune(self, live: Collection[bytes]) -> int:
         """Forget all references but these, and remove what none of them names; returns how many bytes became free."""
@@ -246,15 +274,6 @@ class Custody:
                     bytes.fromhex(path.name)
                     yield path
 
-    def _make_room(self, more_bytes: int) -> None:
-        used_bytes = self.used_bytes()
-        if used_bytes + more_bytes > self.limits.total_bytes:
-            raise StoreFull(
-                "there is no room in custody",
-                seen=f"{used_bytes} + {more_bytes} bytes",
-                wanted=f"at most {self.limits.total_bytes} bytes",
-            )
-
     def _hold(self, temporary: Path, digest: bytes, size_bytes: int) -> None:
         with self._changing() as database:
             updated = database.execute(
@@ -271,13 +290,6 @@ class Custody:
         with self._changing() as database:
             if path.is_file() and path.stat().st_size == size_bytes and _digest_of(path) == digest:
                 database.execute("UPDATE blobs SET held = 1 WHERE digest = ? AND size = ?", (digest, size_bytes))
-
-    def _sweep(self) -> None:
-        """Remove beginnings whose writer is gone."""
-        for path in self._arriving.iterdir():
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-                if try_lock(file.fileno()):
-                    path.unlink(missing_ok=True)
 
     def _opened(self) -> sqlite3.Connection:
         try:
@@ -355,6 +367,15 @@ class BlobWriter:
 def _digest_of(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def _locked_file(path: Path) -> BinaryIO:
+    """A new file that a sweep knows to be in use."""
+    while True:
+        file = open(path, "xb", opener=_privately)  # noqa: SIM115 - the caller closes it
+        if try_lock(file.fileno()) and path.exists():
+            return file
+        file.close()  # a sweep came between
 
 
 def _privately(path: str, flags: int) -> int:

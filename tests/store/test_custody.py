@@ -277,6 +277,7 @@ def test_a_writer_killed_with_9_leaves_no_room_taken(tmp_path: Path) -> None:
     assert killed.returncode == -signal.SIGKILL and mine.used_bytes() == 200
     mine.close()
     again = Custody(tmp_path, SMALL)
+    again.sweep()
     assert again.used_bytes() == 0 and files(again) == set()
     again.close()
 
@@ -286,9 +287,22 @@ def test_a_sweep_leaves_an_upload_that_runs(custody: Custody) -> None:
     custody.expect(sha(data), len(data), payer=ANN, reference=b"order")
     with custody.receive(sha(data), len(data)) as writer:
         writer.write(data[:4])
-        Custody(custody.root, SMALL).close()
+        custody.sweep()
         writer.write(data[4:])
     assert custody.has(sha(data), len(data))
+
+
+def test_a_complete_file_is_adopted_and_a_wrong_one_left(custody: Custody, tmp_path: Path) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_bytes(b"data")
+    wrong.write_bytes(b"dat4")
+    with pytest.raises(NotExpected):
+        custody.adopt(right, sha(b"data"), 4)
+    custody.expect(sha(b"data"), 4, payer=ANN, reference=b"order")
+    with pytest.raises(WrongHash):
+        custody.adopt(wrong, sha(b"data"), 4)
+    custody.adopt(right, sha(b"data"), 4)
+    assert custody.verify(sha(b"data"), 4) and wrong.exists() and not right.exists()
 
 
 def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
