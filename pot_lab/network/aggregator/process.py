@@ -28,6 +28,7 @@ from pot_lab.network.aggregator.journal import AggregatorJournal
 from pot_lab.network.aggregator.metrics import Metrics
 from pot_lab.network.aggregator.outputs import AggregatorOutputs
 from pot_lab.network.aggregator.own_seat import OwnSeat
+from pot_lab.network.aggregator.peer_budget import ForwardFilter, PeerBudgets
 from pot_lab.network.aggregator.turns import Turns
 from pot_lab.network.clock import wall_clock_ms
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
@@ -134,12 +135,15 @@ class Aggregator:
             )
             journal = AggregatorJournal(replica_log, history, self.counters, self._log)
             driver = Driver(self.replica, journal, outputs)
+            budgets = PeerBudgets()
             turns = Turns(
                 driver,
                 outputs,
                 clients,
                 self._duties,
                 history=history,
+                budgets=budgets,
+                forwards=ForwardFilter(self._application, budgets, self.counters),
                 counters=self.counters,
                 clock_ms=self._clock_ms,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 
 from pot_lab.network.aggregator.peer_links import PeerLinks
 from pot_lab.network.config import AggregatorEntry
@@ -81,9 +81,11 @@ class Sockets:
         """Whether `wake_up` was woken; reads what was written to it."""
         return self._wake_up.source.fileno() in ready and self._wake_up.drain()
 
-    def peer_frames(self, ready: Container[object]) -> Iterator[tuple[int, bytes]]:
-        """Frames from peers, a turn's share of them, each with the number of the peer whose key sent it."""
-        return self._links.receive(ready, _PEER_FRAMES_A_TURN)
+    def peer_frames(self, ready: Container[object], wants: Callable[[int], bool]) -> Iterator[tuple[int, bytes]]:
+        """Frames from peers, a turn's share of them, each with the number of the peer whose key sent it; of one that is
+        not wanted none.
+        """
+        return self._links.receive(ready, _PEER_FRAMES_A_TURN, wants)
 
     def client_frames(self, ready: Container[object]) -> Iterator[tuple[str, bytes, bytes | None]]:
         """Frames from clients, a turn's share of them: the client's CURVE key, the route back, the frame (None where

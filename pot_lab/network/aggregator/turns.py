@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Container
 
 from pot_lab.consensus.driver import Driver
-from pot_lab.consensus.messages import decode_message
+from pot_lab.consensus.messages import Forward, Message, decode_message
 from pot_lab.consensus.steps import Input, Received, Submitted
 from pot_lab.errors import PotLabError
 from pot_lab.network.aggregator.clients import ClientService
 from pot_lab.network.aggregator.history import History
 from pot_lab.network.aggregator.outputs import AggregatorOutputs
+from pot_lab.network.aggregator.peer_budget import ForwardFilter, PeerBudgets
 from pot_lab.network.duties.schedule import DutySchedule
 from pot_lab.network.wire import MAX_PEER_FRAME_BYTES
 
 _LONGEST_WAIT_MS = 1_000
+_BUDGET_WAIT_MS = 5
 
 
 class Turns:
@@ -25,6 +27,7 @@ class Turns:
         driver: steps the replica and carries its effects out, to `outputs`.
         clients, duties: the other sources of inputs, beside the peers at the sockets of `outputs`.
         history: from which batches are pushed.
+        budgets, forwards: what each peer may cost.
         counters: counts frames of peers that are dropped.
         clock_ms: milliseconds since the Unix epoch.
     """
@@ -37,11 +40,15 @@ class Turns:
         duties: DutySchedule,
         *,
         history: History,
+        budgets: PeerBudgets,
+        forwards: ForwardFilter,
         counters: Counter[str],
         clock_ms: Callable[[], int],
     ) -> None:
         self._driver, self._outputs, self._clients, self._duties = driver, outputs, clients, duties
         self._history, self._counters, self._clock_ms = history, counters, clock_ms
+        self._budgets, self._forwards = budgets, forwards
+        self._set_since = driver.replica.membership.since
 
     def recover(self) -> None:
         """Replay the journal; raises what `Driver.recover` raises."""
@@ -70,6 +77,8 @@ class Turns:
 
     def _wait_ms(self) -> int:
         wait_ms = self._outputs.sockets.wait_ms
+        if wait_ms == 0 and self._budgets.is_anyone_waiting:
+            wait_ms = _BUDGET_WAIT_MS
         if self._clients.busy or wait_ms == 0:
             return 0
         now_ms = self._clock_ms()
@@ -78,12 +87,24 @@ class Turns:
         return max(0, min(at_ms for at_ms in times_ms if at_ms is not None) - now_ms)
 
     def _receive_peers(self, ready: Container[object], now_ms: int, inputs: list[Input]) -> None:
-        for sender, frame in self._outputs.sockets.peer_frames(ready):
+        since, budgets = self._driver.replica.membership.since, self._budgets
+        if since != self._set_since:  # numbers mean other peers
+            self._set_since = since
+            budgets.clear()
+            self._forwards.clear()
+        for sender, frame in self._outputs.sockets.peer_frames(ready, budgets.wants):
             self._outputs.peers_heard.note(sender, now_ms)
+            started_s = budgets.clock()
+            message: Message | None = None
             try:
-                inputs.append(Received(sender, decode_message(frame, limit_bytes=MAX_PEER_FRAME_BYTES)))
+                message = decode_message(frame, limit_bytes=MAX_PEER_FRAME_BYTES)
             except PotLabError as error:
                 self._counters["peer_frames_" + error.code.lower()] += 1
+            budgets.charge_frame(sender, len(frame), budgets.clock() - started_s)
+            if isinstance(message, Forward):
+                message = self._forwards.admit(sender, message)
+            if message is not None:
+                inputs.append(Received(sender, message))
 
     def _finish(self) -> None:
         """Answer clients and tell the duties, now that the log was written."""

@@ -1,0 +1,102 @@
+"""What one peer may cost: a seat is trusted with its vote, not with everybody's time.
+
+Whatever a peer sends is paid from a budget of its own, and while that is spent its frames wait in the kernel. Requests
+that it forwards are validated here, before the replica takes them: an aggregator validates what it forwards, so one
+that forwards what no aggregator would admit is at fault, and its forwards are dropped for a while.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from pot_lab.agreement.application import Application
+from pot_lab.consensus.messages import Forward
+from pot_lab.errors import PotLabError
+
+SHARE = 0.3
+"""A peer may use so much of the processor's time in the long run."""
+BURST_S = 0.5
+"""It may run ahead by so much."""
+MUTE_S = 30.0
+"""So long nothing is taken that a peer forwards, after one request that does not validate."""
+_FRAME_S, _BYTE_S = 60e-6, 2e-9
+"""What a frame costs besides its decoding: a vote's signature, decryption."""
+
+
+class PeerBudgets:
+    """How much time each peer has used of late.
+
+    Args:
+        clock: seconds, never going back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._used: dict[int, tuple[float, float]] = {}
+
+    def wants(self, peer: int) -> bool:
+        """Whether frames of this peer are taken now."""
+        return self._debt_s(peer) < BURST_S
+
+    def charge(self, peer: int, seconds: float) -> None:
+        """Something that this peer sent took so long."""
+        self._used[peer] = self._debt_s(peer) + seconds, self.clock()
+
+    def charge_frame(self, peer: int, size_bytes: int, seconds: float) -> None:
+        """A frame of this peer was decoded, which took so long; its signature is yet to be checked."""
+        self.charge(peer, _FRAME_S + size_bytes * _BYTE_S + seconds)
+
+    @property
+    def is_anyone_waiting(self) -> bool:
+        """Whether some peer's budget is spent."""
+        return any(not self.wants(peer) for peer in self._used)
+
+    def clear(self) -> None:
+        """Numbers mean other peers from now on."""
+        self._used.clear()
+
+    def _debt_s(self, peer: int) -> float:
+        debt_s, at_s = self._used.get(peer, (0.0, 0.0))
+        return max(0.0, debt_s - SHARE * (self.clock() - at_s))
+
+
+class ForwardFilter:
+    """Validates what peers forward, within their budgets.
+
+    Args:
+        application: validates a request, and remembers that it did.
+        budgets: pay for it.
+        counters: counts what is dropped.
+    """
+
+    def __init__(self, application: Application, budgets: PeerBudgets, counters: Counter[str]) -> None:
+        self._application, self._budgets, self._counters = application, budgets, counters
+        self._muted_until_s: dict[int, float] = {}
+
+    def admit(self, peer: int, message: Forward) -> Forward | None:
+        """The requests of a forward that validate in the time that its sender has; None without any."""
+        budgets, requests = self._budgets, message.requests
+        if budgets.clock() < self._muted_until_s.get(peer, 0.0):
+            self._counters["forwards_muted"] += len(requests)
+            return None
+        for at, request in enumerate(requests):
+            if not budgets.wants(peer):
+                self._counters["forwards_over_budget"] += len(requests) - at
+                return Forward(requests[:at]) if at else None
+            started_s = budgets.clock()
+            try:
+                self._application.validate(request)
+            except PotLabError:
+                self._counters["peers_muted"] += 1
+                self._counters["forwards_muted"] += len(requests) - at
+                self._muted_until_s[peer] = budgets.clock() + MUTE_S
+                return Forward(requests[:at]) if at else None
+            finally:
+                budgets.charge(peer, budgets.clock() - started_s)
+        return message
+
+    def clear(self) -> None:
+        """Numbers mean other peers from now on."""
+        self._muted_until_s.clear()

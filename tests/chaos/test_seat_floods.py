@@ -1,0 +1,40 @@
+"""One seat sends what costs others time, against real processes: they mute it and go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pot_lab.consensus.messages import Forward, encode_message
+from tests.chaos.network import PATIENCE_S, ChaosNetwork, steady_load
+from tests.chaos.test_hostile import survived
+from tests.network.zmtp.raw import advance, opened
+
+
+def test_a_seat_that_forwards_false_requests_is_muted_and_the_others_go_on(tmp_path: Path) -> None:
+    with ChaosNetwork(tmp_path, durability="flush") as network:
+        with steady_load(network, per_s=5) as books:
+            network.settle(books[0])
+            network.kill(3)
+            bodies = tuple(bytes(65) + nonce.to_bytes(8, "big") for nonce in range(4_096))
+            frame = encode_message(Forward(bodies))
+            seats = []
+            for index in (0, 1, 2):
+                entry = network.config.aggregators[index]
+                seats.append(opened(entry.host, entry.peer_port, entry.curve_public, network.keys[3]))
+            for _ in range(100):
+                for seat in seats:
+                    if not seat.unsent_bytes:
+                        seat.send(frame)
+                    advance(seat)
+            for _ in range(5):
+                assert books[0].put().result(PATIENCE_S).isdigit()
+            survived(network)
+            states = [each for each in books[0].status().result(PATIENCE_S) if each.index != 3]
+            for state in states:
+                assert state.counters["peers_muted"] == 1 and state.counters["forwards_muted"] >= 4_095
+                assert state.counters.get("forwards_refused", 0) == 0
+            for seat in seats:
+                seat.close()
+            network.start(3)
+            network.settle(books[0])
+        assert network.verdict(others=None).acknowledged >= 5
