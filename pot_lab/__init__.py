@@ -67,6 +67,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "EvmReverted",
         "FeeAboveCap",
         "InsufficientBalance",
+        "NotConfirmed",
         "NotEnoughSignatures",
         "TransactionUnconfirmed",
     ),

@@ -26,10 +26,12 @@ from pot_lab.chain.errors import (
     ChainRefused,
     ChainReverted,
     ChainUnreachable,
+    NotConfirmed,
     TransactionUnconfirmed,
 )
 from pot_lab.chain.fees import DEFAULT_CAP_WEI, Fees, quote
 from pot_lab.chain.outbox import Outbox, Outgoing
+from pot_lab.chain.proposal import Confirm, ContractAction, ProposedTransaction
 from pot_lab.chain.rpc import JsonRpc, hex_data, hex_quantity, read_data, read_quantity
 from pot_lab.chain.transaction import ChainTransaction
 from pot_lab.chain.turns import AccountTurn
@@ -59,7 +61,7 @@ class Receipt:
 
 
 class ChainAccount:
-    """One identity's transactions and reads at one node.
+    """One identity's transactions and reads at one node. `confirm`, where it is set, is asked before each transaction.
 
     Args:
         rpc: the node.
@@ -90,6 +92,7 @@ class ChainAccount:
         self._chain_checked = False
         self._first_hash: bytes | None = None
         sender = bytes(20) if identity is None else identity.address
+        self.confirm: Confirm | None = None
         self._turn = AccountTurn(chain_id, sender, timeout_s=2 * receipt_timeout_s)
         self._outbox = Outbox(chain_id, sender)
 
@@ -127,12 +130,16 @@ class ChainAccount:
             ChainUnreachable: the node is down; nothing was sent.
             ChainRefused: the node did not accept it; nothing was sent.
             AccountBusy: another process sends one of this account's; nothing was sent.
+            FeeAboveCap: gas costs more than it may; nothing was sent.
+            NotConfirmed: `confirm` said no; nothing was sent.
         """
-        return self._send(at, interface(contract).functions[function].call_data(arguments))
+        action = ContractAction(contract=contract, function=function, arguments=arguments)
+        return self._send(at, interface(contract).functions[function].call_data(arguments), action)
 
     def create(self, contract: str, arguments: Sequence[Any]) -> Receipt:
         """Deploy a contract; `Receipt.created` is its address."""
-        return self._send(b"", interface(contract).creation(arguments))
+        action = ContractAction(contract=contract, function="constructor", arguments=tuple(arguments))
+        return self._send(b"", interface(contract).creation(arguments), action)
 
     def finish_earlier(self) -> None:
         """See the end of a transaction that an earlier process left under way, if there is one.
@@ -146,7 +153,7 @@ class ChainAccount:
                 self._check_chain()
                 self._finish_earlier(self.identity)
 
-    def _send(self, to: bytes, data: bytes) -> Receipt:
+    def _send(self, to: bytes, data: bytes, action: ContractAction) -> Receipt:
         if self.identity is None:
             raise ChainRefused("this account cannot send transactions: it has no key")
         with self.turn():
@@ -168,10 +175,23 @@ class ChainAccount:
                 most=fees.most,
                 names=(),
             )
+            if self.confirm is not None:
+                self._ask_before(outgoing, action, self.identity)
             receipt, succeeded = self._carry_out(outgoing, self.identity)
         if not succeeded:
             raise self._why(call | {"gas": hex_quantity(outgoing.gas)}, receipt)
         return receipt
+
+    def _ask_before(self, outgoing: Outgoing, action: ContractAction, identity: Identity) -> None:
+        proposed = ProposedTransaction(
+            action=action,
+            account=identity.address,
+            chain_id=self.chain_id,
+            gas=outgoing.gas,
+            fee_wei=outgoing.gas * outgoing.most,
+        )
+        if self.confirm is not None and not self.confirm(proposed):
+            raise NotConfirmed("the transaction was not confirmed; nothing was sent", seen=action.words)
 
     def _carry_out(self, outgoing: Outgoing, identity: Identity) -> tuple[Receipt, bool]:
         """Note it, hand it to the node, and wait: the receipt, and whether it succeeded."""

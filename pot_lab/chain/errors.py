@@ -55,6 +55,13 @@ class FeeAboveCap(ChainError):
     """
 
 
+class NotConfirmed(ChainError):
+    """A transaction was shown and not confirmed; nothing was sent.
+
+    What to do: answer with y, or give `--yes` where no terminal can ask.
+    """
+
+
 class AccountBusy(ChainError):
     """Another process sends a transaction of this account; nothing was sent.
 

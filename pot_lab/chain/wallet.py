@@ -17,6 +17,7 @@ from pot_lab.chain.account import ChainAccount, Receipt
 from pot_lab.chain.contract import Contracts
 from pot_lab.chain.errors import InsufficientBalance, NotEnoughSignatures, TransactionUnconfirmed
 from pot_lab.chain.fees import DEFAULT_CAP_WEI
+from pot_lab.chain.proposal import Confirm
 from pot_lab.chain.rpc import DEFAULT_TIMEOUT_S, JsonRpc, read_quantity
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Address, BadSignature, Identity, format_address, recover
@@ -93,6 +94,15 @@ class ChainWallet:
     def close(self) -> None:
         """Close the connection to the node."""
         self._account.rpc.close()
+
+    def confirm_by(self, confirm: Confirm | None) -> None:
+        """Have each transaction confirmed before it is sent; `NotConfirmed` where the answer is no. None: send all."""
+        self._account.confirm = confirm
+
+    def coin_wei(self, account: bytes | None = None) -> int:
+        """The chain's own coin that an account (None: this wallet's) has for gas, in wei."""
+        who = self._me() if account is None else account
+        return read_quantity(self._account.rpc.call("eth_getBalance", format_address(who), "latest"))
 
     def finish_earlier(self) -> None:
         """See the end of a transaction of this account that an earlier process left under way, if there is one.

@@ -1,9 +1,10 @@
-"""What several commands share: options, the chosen network and account, messages, interrupts."""
+"""What several commands share: options, the chosen network and account, messages, interrupts, confirmation."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from pot_lab.chain.proposal import Confirm, ProposedTransaction
     from pot_lab.crypto.identity import Identity
     from pot_lab.network.config import NetworkConfig
     from pot_lab.notebook.lab import Lab
@@ -123,3 +125,45 @@ def interrupt_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+_yes = click.option("--yes", "-y", is_flag=True, help="Send without asking; needed where no terminal can ask.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Show what would be sent, and what it may cost; send nothing.")
+
+
+def confirm_options(command: Decorated) -> Decorated:
+    """`--yes` and `--dry-run`, handed on as `yes` and `dry_run`."""
+    return _yes(_dry_run(command))
+
+
+class DryRunOver(Exception):
+    """A transaction was shown and shall not be sent.
+
+    Args:
+        proposed: what was shown.
+    """
+
+    def __init__(self, proposed: ProposedTransaction) -> None:
+        super().__init__(proposed.action.words)
+        self.proposed = proposed
+
+
+def confirm_with(yes: bool, dry_run: bool) -> Confirm:
+    """Shows each transaction, and asks on the terminal unless it need not.
+
+    The function raises `DryRunOver` for a dry run, and NotConfirmed where nobody can be asked.
+    """
+
+    def confirm(proposed: ProposedTransaction) -> bool:
+        from pot_lab.chain.errors import NotConfirmed
+
+        print_aside(proposed.words)
+        if dry_run:
+            raise DryRunOver(proposed)
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise NotConfirmed("no terminal can ask whether to send this", wanted="--yes, or --dry-run to send nothing")
+        return click.confirm("Send it?", default=False, err=True)
+
+    return confirm

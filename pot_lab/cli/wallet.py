@@ -1,27 +1,49 @@
-"""`pot-lab wallet`: make an account, show balances, move money."""
+"""`pot-lab wallet`: make or import an account, show balances, move money."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pot_lab.cli.common import FILE, GroupWithDefault, account_option, connect_lab, json_option, network_option
+from pot_lab.cli.common import (
+    FILE,
+    DryRunOver,
+    GroupWithDefault,
+    account_option,
+    confirm_options,
+    confirm_with,
+    connect_lab,
+    json_option,
+    network_and_account,
+    network_option,
+)
 from pot_lab.errors import PotLabError
 
 if TYPE_CHECKING:
+    from pot_lab.chain.wallet import ChainWallet
+    from pot_lab.crypto.identity import Identity
+    from pot_lab.network.config import NetworkConfig
     from pot_lab.notebook.lab import Lab
     from pot_lab.protocol.views import AccountView
+
+_SECRET_BYTES = 32
+_role_argument = click.argument(
+    "role", type=click.Choice(["provider", "validator", "verifier", "aggregator"]), metavar="ROLE"
+)
 
 
 @click.group(cls=GroupWithDefault, default="show")
 def wallet() -> None:
     """Balances, stakes and payouts of an account.
 
-    Without a command: show.
+    Without a command: show. Each transaction is shown in words, with what it may cost, before it is sent.
     """
 
 
@@ -36,12 +58,40 @@ def show(network: str | None, account: str | None, as_json: bool) -> None:
 
 
 @wallet.command
-@click.argument("role", type=click.Choice(["provider", "validator", "verifier", "aggregator"]), metavar="ROLE")
-@click.argument("amount", required=False, metavar="[POT]")
+@click.argument("address", required=False, metavar="[ADDRESS]")
 @network_option
 @account_option
 @json_option
-def stake(role: str, amount: str | None, network: str | None, account: str | None, as_json: bool) -> None:
+def balance(address: str | None, network: str | None, account: str | None, as_json: bool) -> None:
+    """Show an account's POT and its coin for gas.
+
+    Asks the chain only: no aggregator need run. ADDRESS is by default the account's own.
+    """
+    from pot_lab.crypto.identity import format_address, parse_address
+    from pot_lab.notebook.quantities import pot
+
+    config, identity = _network_and_account(network, account, None if address is None else parse_address(address))
+    who = identity if isinstance(identity, bytes) else identity.address
+    with _chain_wallet(config, None) as chain:
+        held, coin = chain.balance_grains(who), chain.coin_wei(who)
+    if as_json:
+        click.echo(json.dumps({"address": format_address(who), "balance_grains": held, "coin_wei": coin}))
+        return
+    click.echo(f"account  {format_address(who)}")
+    click.echo(f"balance  {pot(held)} POT")
+    click.echo(f"coin     {coin / 10**18:.9g} for gas")
+
+
+@wallet.command
+@_role_argument
+@click.argument("amount", required=False, metavar="[POT]")
+@network_option
+@account_option
+@confirm_options
+@json_option
+def stake(
+    role: str, amount: str | None, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool
+) -> None:
     """Stake POT for a role.
 
     ROLE is provider, validator, verifier or aggregator. POT is by default the network's minimum for it.
@@ -49,7 +99,7 @@ def stake(role: str, amount: str | None, network: str | None, account: str | Non
     from pot_lab.notebook.quantities import grains
     from pot_lab.protocol.parameters import Role
 
-    with connect_lab(network, account) as lab:
+    with _paying_lab(network, account, yes, dry_run, as_json) as lab:
         chosen = Role[role.upper()]
         minimum = lab.client.network().parameters.min_stake_grains[chosen]
         lab.wallet.stake(chosen, minimum if amount is None else grains(amount))
@@ -57,19 +107,109 @@ def stake(role: str, amount: str | None, network: str | None, account: str | Non
 
 
 @wallet.command
+@_role_argument
+@click.argument("amount", required=False, metavar="[POT]")
 @network_option
 @account_option
+@confirm_options
 @json_option
-def claim(network: str | None, account: str | None, as_json: bool) -> None:
+def unstake(
+    role: str, amount: str | None, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Begin to take a stake back.
+
+    POT is by default all that is staked for ROLE. It can be slashed until `withdraw`, after the unbonding period.
+    """
+    from pot_lab.notebook.quantities import grains
+    from pot_lab.protocol.parameters import Role
+
+    chosen = Role[role.upper()]
+    with _paying_wallet(network, account, yes, dry_run, as_json) as (chain, me):
+        bonded = chain.stake_of(me.address, chosen).bonded_grains
+        chain.request_unstake(chosen, bonded if amount is None else grains(amount))
+        _print_stake(chain, me, role, as_json)
+
+
+@wallet.command
+@_role_argument
+@network_option
+@account_option
+@confirm_options
+@json_option
+def withdraw(role: str, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Take out a stake whose unbonding period is over."""
+    from pot_lab.protocol.parameters import Role
+
+    with _paying_wallet(network, account, yes, dry_run, as_json) as (chain, me):
+        chain.withdraw(Role[role.upper()])
+        _print_stake(chain, me, role, as_json)
+
+
+@wallet.command
+@network_option
+@account_option
+@confirm_options
+@json_option
+def claim(network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Pay out what the account has earned.
 
     Moves it from the settlement contract into the account.
     """
-    with connect_lab(network, account) as lab:
+    with _paying_lab(network, account, yes, dry_run, as_json) as lab:
         view = lab.client.account(lab.identity.address)
         if view.claimable_cumulative_grains:
             lab.wallet.claim(lab.identity.address, view.claimable_cumulative_grains, list(view.claim_proof))
         _print_wallet(lab, view, as_json)
+
+
+@wallet.command
+@click.argument("order", metavar="ORDER")
+@network_option
+@account_option
+@confirm_options
+@json_option
+def refund(order: str, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Give an order's escrow back to its client.
+
+    ORDER is the order's whole id. It works once the order's last date and the contract's grace are over, and asks the
+    chain only: no aggregator need run. Anybody may send it; the money goes to the client.
+    """
+    from pot_lab.chain.lookup import find_order
+    from pot_lab.crypto.identity import format_address
+    from pot_lab.network.chain_access import chain_of
+
+    try:
+        name = bytes.fromhex(order.removeprefix("0x"))
+    except ValueError:
+        name = b""
+    if len(name) != 32:
+        raise PotLabError("not an order id", seen=order, wanted="32 bytes as 64 hex digits")
+    with _paying_wallet(network, account, yes, dry_run, as_json) as (chain, _):
+        terms = find_order(chain_of(_loaded(network)).rpc_url, chain.contracts, name)
+        if terms is None:
+            raise PotLabError("the chain has no such order", seen=order)
+        chain.refund(terms.seal_by_s, terms.spec_hash, terms.nonce, client=terms.client)
+        client = format_address(terms.client)
+        click.echo(json.dumps({"order": name.hex(), "client": client}) if as_json else f"paid back to {client}")
+
+
+@wallet.command
+@click.argument("amount", metavar="POT")
+@network_option
+@account_option
+@confirm_options
+@json_option
+def fund(amount: str, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Give POT to the network for rewards.
+
+    The aggregators pay it out; it does not come back.
+    """
+    from pot_lab.notebook.quantities import grains, pot
+
+    with _paying_wallet(network, account, yes, dry_run, as_json) as (chain, _):
+        chain.fund(grains(amount))
+        left = chain.balance_grains()
+        click.echo(json.dumps({"balance_grains": left}) if as_json else f"balance  {pot(left)} POT")
 
 
 @wallet.command
@@ -80,18 +220,60 @@ def new(path: Path, as_json: bool) -> None:
 
     Its password is $POT_LAB_PASSWORD, or is read from the terminal.
     """
-    from pot_lab.crypto.identity import Identity, format_address
+    from pot_lab.crypto.identity import Identity
+
+    _save(path, Identity.generate(), as_json)
+
+
+@wallet.command("import")
+@click.argument("path", type=FILE)
+@click.option("--from", "source", type=FILE, help="A keystore of another wallet, e.g. of geth or MetaMask.")
+@json_option
+def import_(path: Path, source: Path | None, as_json: bool) -> None:
+    """Write a keystore for an existing account.
+
+    PATH is the new keystore.
+
+    Its secret key is read from the terminal, or from the standard input: 64 hex digits, never an argument, which other
+    users could see. With --from it comes from a keystore that any Ethereum wallet has written, whose password is
+    $POT_LAB_IMPORT_PASSWORD or is read from the terminal. The new password is as of `new`.
+    """
+    import getpass
+
+    from pot_lab.crypto.identity import Identity
+    from pot_lab.crypto.keystore import load_keystore
+
+    if source is not None:
+        password = os.environ.get("POT_LAB_IMPORT_PASSWORD")
+        if password is None:
+            password = getpass.getpass(f"password of {source.name}: ")
+        try:
+            return _save(path, load_keystore(source, password), as_json)
+        except FileNotFoundError:
+            raise PotLabError("there is no such keystore", seen=source) from None
+    text = getpass.getpass("secret key (64 hex digits): ") if sys.stdin.isatty() else sys.stdin.readline(256)
+    try:
+        secret = bytes.fromhex(text.strip().removeprefix("0x"))
+    except ValueError:
+        secret = b""
+    if len(secret) != _SECRET_BYTES:
+        raise PotLabError("not a secret key", seen=f"{len(text.strip())} characters", wanted="64 hex digits")
+    return _save(path, Identity(secret), as_json)
+
+
+def _save(path: Path, identity: Identity, as_json: bool) -> None:
+    from pot_lab.crypto.identity import format_address
     from pot_lab.crypto.keystore import save_keystore
 
     password = os.environ.get("POT_LAB_PASSWORD") or _read_password()
-    made = Identity.generate()
     try:
-        save_keystore(path, made, password)
+        save_keystore(path, identity, password)
     except FileExistsError:
         raise PotLabError("a keystore is never overwritten", seen=path, wanted="a path where no file is") from None
     except OSError as error:
         raise PotLabError("the keystore cannot be written", seen=f"{path}: {error.strerror}") from error
-    click.echo(json.dumps({"address": format_address(made.address)}) if as_json else format_address(made.address))
+    address = format_address(identity.address)
+    click.echo(json.dumps({"address": address}) if as_json else address)
 
 
 def _read_password() -> str:
@@ -103,16 +285,98 @@ def _read_password() -> str:
     return first
 
 
+def _loaded(network: str | None) -> NetworkConfig:
+    from pot_lab.discovery import find_network
+    from pot_lab.network.config import NetworkConfig
+
+    return NetworkConfig.load(find_network(network)[0])
+
+
+def _network_and_account(
+    network: str | None, account: str | None, address: bytes | None = None
+) -> tuple[NetworkConfig, Identity | bytes]:
+    if address is not None:
+        return _loaded(network), address
+    return network_and_account(network, account, "client")
+
+
+@contextlib.contextmanager
+def _chain_wallet(config: NetworkConfig, identity: Identity | None) -> Iterator[ChainWallet]:
+    from pot_lab.network.chain_access import wallet_of
+
+    chain = wallet_of(config, identity)
+    try:
+        yield chain
+    finally:
+        chain.close()
+
+
+@contextlib.contextmanager
+def _shown(as_json: bool) -> Iterator[None]:
+    """Ends quietly after a dry run."""
+    try:
+        yield
+    except DryRunOver as over:
+        if as_json:
+            click.echo(json.dumps({"dry_run": over.proposed.as_table()}))
+
+
+@contextlib.contextmanager
+def _paying_wallet(
+    network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool
+) -> Iterator[tuple[ChainWallet, Identity]]:
+    """An account on the chain alone, whose transactions are shown and confirmed."""
+    config, identity = network_and_account(network, account, "client")
+    with _shown(as_json), _chain_wallet(config, identity) as chain:
+        chain.confirm_by(confirm_with(yes, dry_run))
+        yield chain, identity
+
+
+@contextlib.contextmanager
+def _paying_lab(network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> Iterator[Lab]:
+    """An account in the network, whose transactions are shown and confirmed."""
+    with _shown(as_json), connect_lab(network, account) as lab:
+        lab.wallet.confirm_by(confirm_with(yes, dry_run))
+        yield lab
+
+
+def _print_stake(chain: ChainWallet, me: Identity, role: str, as_json: bool) -> None:
+    from pot_lab.notebook.quantities import pot
+    from pot_lab.protocol.parameters import Role
+
+    found = chain.stake_of(me.address, Role[role.upper()])
+    facts: dict[str, Any] = {
+        "role": role,
+        "bonded_grains": found.bonded_grains,
+        "unbonding_grains": found.unbonding_grains,
+        "unlock_at_s": found.unlock_at_s,
+        "balance_grains": chain.balance_grains(),
+    }
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    click.echo(f"stake    {pot(found.bonded_grains)} POT as {role}")
+    if found.unbonding_grains:
+        click.echo(f"leaving  {pot(found.unbonding_grains)} POT, to withdraw from {_date(found.unlock_at_s)} on")
+    click.echo(f"balance  {pot(facts['balance_grains'])} POT")
+
+
+def _date(seconds: int) -> str:
+    import datetime
+
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
     from pot_lab.notebook.quantities import pot
     from pot_lab.protocol.parameters import Role
 
     stakes = {Role(each.role).name.lower(): each.bonded_grains for each in view.stakes if each.bonded_grains}
-    balance, claimed = lab.wallet.balance_grains(), lab.wallet.claimed_grains(lab.identity.address)
+    held, claimed = lab.wallet.balance_grains(), lab.wallet.claimed_grains(lab.identity.address)
     if as_json:
         facts = {
             "address": lab.address,
-            "balance_grains": balance,
+            "balance_grains": held,
             "stakes_grains": stakes,
             "earned_grains": view.earned_grains,
             "claimed_grains": claimed,
@@ -120,7 +384,7 @@ def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
         click.echo(json.dumps(facts))
         return
     click.echo(f"account  {lab.address}")
-    click.echo(f"balance  {pot(balance)} POT")
+    click.echo(f"balance  {pot(held)} POT")
     for name, amount in stakes.items():
         click.echo(f"stake    {pot(amount)} POT as {name}")
     click.echo(f"earned   {pot(view.earned_grains)} POT, of which {pot(claimed)} POT claimed")

@@ -40,8 +40,10 @@ def contracts_of(config: NetworkConfig) -> Contracts:
     )
 
 
-def wallet_of(config: NetworkConfig, identity: Identity) -> ChainWallet:
-    """A wallet for an account on the network's chain; raises BadConfig for a network without one."""
+def wallet_of(config: NetworkConfig, identity: Identity | None) -> ChainWallet:
+    """A wallet for an account on the network's chain, or for a reader (None); raises BadConfig for a network without
+    one.
+    """
     from pot_lab.chain.wallet import ChainWallet
 
     chain = chain_of(config)

@@ -88,8 +88,8 @@ def test_a_wallet_shows_balance_and_stakes_of_the_chosen_account(
 
 def test_a_stake_leaves_the_balance(net: Testnet, capsys: pytest.CaptureFixture[str]) -> None:
     before = facts(capsys, "wallet")["balance_grains"]
-    assert facts(capsys, "wallet", "stake", "validator", "150")["balance_grains"] == before - 150 * 10**9
-    with_minimum = facts(capsys, "wallet", "stake", "verifier")["balance_grains"]
+    assert facts(capsys, "wallet", "stake", "validator", "150", "--yes")["balance_grains"] == before - 150 * 10**9
+    with_minimum = facts(capsys, "wallet", "stake", "verifier", "-y")["balance_grains"]
     assert 0 < before - 150 * 10**9 - with_minimum < 10_000 * 10**9
 
 
