@@ -35,7 +35,7 @@ from pot_lab.scoring import (
     score,
     score_function,
 )
-from pot_lab.scoring.dataset import each_input
+from pot_lab.scoring.dataset import Inputs, each_input
 
 
 class SmallCNN(nn.Module):
@@ -55,7 +55,7 @@ class Case:
     """An order's files, and what is known of them."""
 
     folder: Path
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     function: str
     mid: bytes
@@ -178,20 +178,25 @@ def make_case(folder: Path, *, examples: int = 20, function: str = "cross_entrop
         net = SmallCNN()
         inputs = torch.randn(examples, 1, 8, 8)
         targets = torch.arange(examples) % 10
-    artifact = export_model(net, (inputs[:2],))
+    return case_of(folder, net, (inputs,), targets, function)
+
+
+def case_of(folder: Path, net: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor, function: str) -> Case:
+    """Files of an order for any model and data."""
+    artifact = export_model(net, tuple(x[:2] for x in inputs))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "graph.json").write_bytes(artifact.graph)
     (folder / "weights.safetensors").write_bytes(artifact.weights)
-    save_dataset(folder / "test.safetensors", inputs, targets)
-    root = dataset_root(inputs, targets)
+    given = inputs if len(inputs) > 1 else inputs[0]
+    save_dataset(folder / "test.safetensors", given, targets)
     return Case(
         folder=folder,
-        inputs=inputs,
+        inputs=given,
         targets=targets,
         function=score_function(function).identifier,
         mid=model_id(hashlib.sha256(artifact.graph).digest(), artifact.weights),
-        root=root,
-        honest=score((artifact.graph, artifact.weights), inputs, targets, function).transcript,
+        root=dataset_root(given, targets),
+        honest=score((artifact.graph, artifact.weights), given, targets, function).transcript,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +19,7 @@ from pot_lab.judging.helper.answer import answer
 from pot_lab.judging.records import JudgeBody
 from pot_lab.scoring import Transcript
 from pot_lab.scoring.tensor_file import write_tensors
-from tests.judging.cases import Case, make_case, marks
+from tests.judging.cases import Case, case_of, make_case, marks
 
 replace = msgspec.structs.replace
 
@@ -179,3 +181,66 @@ def test_a_score_that_is_called_invalid_without_a_mark_is_wrong_at_every_example
     unmarked = marks(case, {})
     for index in (0, 7):
         assert judged(case.dispute(unmarked, index)) == Judgement(finding=Finding.WRONG)
+
+
+class Pair(torch.nn.Module):
+    """Two inputs of different number types, to one class score of three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(5, 4)
+        self.head = torch.nn.Linear(7, 3)
+
+    def forward(self, x: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cat([x, self.embed(token)], 1))
+
+
+class Tokens(torch.nn.Module):
+    """Four tokens to scores of each next one among five."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Embedding(5, 8)
+        self.head = torch.nn.Linear(8, 5)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.embed(tokens))
+
+
+def several_inputs() -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], torch.Tensor, str]:
+    inputs = (torch.randn(6, 3), torch.arange(6) % 5)
+    return Pair(), inputs, torch.arange(6) % 3, "cross_entropy/1"
+
+
+def token_targets() -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], torch.Tensor, str]:
+    tokens = torch.arange(24).reshape(6, 4) % 5
+    return Tokens(), (tokens,), (tokens + 1) % 5, "next_token_loss/1"
+
+
+def plain_numbers() -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], torch.Tensor, str]:
+    return torch.nn.Linear(3, 2).double(), (torch.randn(6, 3).double(),), torch.randn(6, 2), "mse[decimals=3]/1"
+
+
+@pytest.mark.parametrize("kind", [several_inputs, token_targets, plain_numbers])
+@pytest.mark.parametrize("row", [False, True])
+def test_models_of_every_form_are_judged(tmp_path: Path, kind: Callable[[], Any], row: bool) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        net, inputs, targets, function = kind()
+    case = case_of(tmp_path, net, inputs, targets, function)
+    for index in range(case.examples):
+        honest = int(case.honest.values[index])
+        assert judged(case.dispute(case.honest, index, row=row)).finding is Finding.RIGHT
+        found = judged(case.dispute(case.lying({index: honest + 1}), index, row=row))
+        assert found == Judgement(finding=Finding.WRONG, expected=honest)
+    for body in (case.test_data(), case.model(), case.opened(case.honest)):
+        assert judged(body).finding is Finding.RIGHT
+
+
+def test_inputs_in_another_order_are_not_the_orders_example(tmp_path: Path) -> None:
+    net, inputs, targets, function = several_inputs()
+    case = case_of(tmp_path, net, inputs, targets, function)
+    good = case.dispute(case.honest, 2)
+    one, two, target = good.example.tensors  # type: ignore[union-attr]
+    for tensors in ((two, one, target), (one, target), (one, two, target, target)):
+        assert judged(replace(good, example=replace(good.example, tensors=tensors))).finding is Finding.INVALID
