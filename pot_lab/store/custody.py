@@ -137,6 +137,10 @@ class Custody:
         """Whether somebody named this blob, held or not."""
         return bool(self._rows("SELECT 1 FROM blobs WHERE digest = ? AND size = ?", digest, size_bytes))
 
+    def references(self) -> set[bytes]:
+        """All references that name a blob."""
+        return {row[0] for row in self._rows("SELECT DISTINCT reference FROM names")}
+
     def named_bytes(self, payer: bytes, *, but_for: tuple[bytes, int] = (b"", 0)) -> int:
         """Length of all different blobs that a payer's references name, without the one of this hash and length."""
         rows = self._rows(
@@ -156,6 +160,10 @@ class Custody:
             return bool(held) and self._path(digest).stat().st_size == size_bytes
         except FileNotFoundError:
             return False
+
+    def held(self) -> set[ExpectedBlob]:
+        """All blobs that are held."""
+        return {ExpectedBlob(*row) for row in self._rows("SELECT digest, size FROM blobs WHERE held = 1")}
 
     def path(self, digest: bytes, size_bytes: int) -> Path:
         """Where a held blob lies; not to be changed. Raises NotExpected where it is not held."""
