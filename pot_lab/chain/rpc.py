@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_S: Final = 10.0
 MAX_NODES: Final = 8
+LEFT_ALONE_S: Final = 60.0
+"""How long a node that did not answer is not asked to confirm what another one said."""
 _BETWEEN: Final = re.compile(r"[\s,]+(?=[a-z]+://)")
 _REVERT_CODES: Final = (3, -32000, -32015)
 _BUSY_CODES: Final = frozenset((429, -32005, -32007, -32029, -32090, -32097))
@@ -58,6 +61,7 @@ class JsonRpc:
         self._lock = threading.Lock()
         self._chain: object = None
         self._known: list[ChainNode] = []
+        self._silent_until_s: dict[ChainNode, float] = {}
 
     @property
     def name(self) -> str:
@@ -83,7 +87,8 @@ class JsonRpc:
             return self._ask(self._nodes[0], method, parameters)
 
     def confirm(self, wanted: Any, read: Callable[[Any], Any], method: str, *parameters: Any) -> None:
-        """Ask the other nodes too; one that has no answer, or none yet, says nothing against it.
+        """Ask the other nodes too; one that has no answer, or none yet, says nothing against it. A node that does not
+        answer is left alone for a minute, so that a dead one does not hold up every call.
 
         Args:
             wanted: what the first node's answer came to.
@@ -93,9 +98,12 @@ class JsonRpc:
         """
         with self._lock:
             for node in self._nodes[1:]:
+                if time.monotonic() < self._silent_until_s.get(node, 0.0):
+                    continue
                 try:
                     other = read(self._ask(node, method, parameters))
                 except (ChainUnreachable, ChainRefused):
+                    self._silent_until_s[node] = time.monotonic() + LEFT_ALONE_S
                     continue
                 if other is not None and other != wanted:
                     raise ChainRefused(

@@ -99,12 +99,16 @@ class ChainWatcher:
         final = read_quantity(self._rpc.call("eth_blockNumber")) - self._confirmations
         if final < first:
             return []
-        if self._position.last_hash and self._hash(first - 1) != self._position.last_hash:
-            raise DeepReorganisation(
-                f"block {first - 1} is not the one that was read before",
-                seen=self._hash(first - 1),
-                wanted=self._position.last_hash,
-            )
+        if self._position.last_hash:
+            seen_hash = self._hash(first - 1)
+            if seen_hash is None:
+                return []  # behind a load balancer the next node may lag: it cannot say what became of the block
+            if seen_hash != self._position.last_hash:
+                raise DeepReorganisation(
+                    f"block {first - 1} is not the one that was read before",
+                    seen=seen_hash,
+                    wanted=self._position.last_hash,
+                )
         logs, last = self._logs.read(first, final)
         last_hash = self._hash(last)
         if last_hash is None:

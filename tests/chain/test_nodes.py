@@ -188,6 +188,39 @@ def test_a_second_node_that_lags_or_is_down_does_not_stop_a_watcher(world: World
         assert len(ChainWatcher(urls, world.contracts, 0, world.contracts.first_block).poll()) == 6
 
 
+def test_a_second_node_that_is_down_is_not_asked_at_every_poll(world: World) -> None:
+    asked: list[str] = []
+
+    def down(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        asked.append(request["method"])
+        return 503, {}
+
+    with strict_node(world.url, down) as url:
+        watcher = ChainWatcher(f"{world.url},{url}", world.contracts, 0, world.contracts.first_block)
+        for _ in range(4):
+            watcher.poll()
+            world.rpc.call("evm_mine")
+    assert asked == ["eth_chainId"]
+
+
+def test_a_node_that_lost_the_last_block_is_no_reorganisation(world: World) -> None:
+    """A load balancer's next node may lag; only another block in its place is a reorganisation."""
+    honest, behind = pass_on(world), [False]
+
+    def talk(request: dict[str, Any]) -> Any:
+        lost = behind[0] and request["method"] == "eth_getBlockByNumber"
+        return None if lost else honest(request)
+
+    with talking_node(talk) as url:
+        watcher = ChainWatcher(url, world.contracts, 0, world.contracts.first_block)
+        watcher.poll()
+        world.order()
+        behind[0] = True
+        assert watcher.poll() == []
+        behind[0] = False
+        assert [event.kind for event in watcher.poll()] == ["order_placed"]
+
+
 def test_blocks_of_chains_with_proof_of_authority_are_read(world: World) -> None:
     """Their extra data are longer than Ethereum's 32 bytes, which web3 refuses without a middleware of its own."""
     honest = pass_on(world)
