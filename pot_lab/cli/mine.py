@@ -85,6 +85,7 @@ def mine(
     """
     from pot_lab import home
     from pot_lab.jobs.provider import ProviderLoop
+    from pot_lab.jobs.recipe_files import check_parameters, checked_parameters
     from pot_lab.jobs.recipes import recipe, training_seed
     from pot_lab.jobs.runner import JobRunner
     from pot_lab.jobs.terms import FAR_UPLOAD_BYTES_PER_S, NEAR_UPLOAD_BYTES_PER_S, Terms
@@ -104,6 +105,7 @@ def mine(
     }
     log_to_stderr("info")
     logging.getLogger("pot_lab").setLevel(logging.INFO)
+    check_parameters(notebook or recipe(role), checked_parameters(parameters))
     config, identity = network_and_account(network, account, f"{role}-0")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

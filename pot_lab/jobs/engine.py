@@ -45,6 +45,7 @@ class PotNotebookClient(PapermillNotebookClient):
         events: where events go; None for nowhere.
         cancellation: whether a stop was requested.
         cancel_grace_s: how long an interrupted kernel may take before it is killed, in seconds.
+        helpers: a folder whose modules the notebook may import, after all others; empty for none.
         options: of `PapermillNotebookClient`.
     """
 
@@ -55,12 +56,14 @@ class PotNotebookClient(PapermillNotebookClient):
         events: JobEventLog | None,
         cancellation: Cancellation,
         cancel_grace_s: float,
+        helpers: str = "",
         **options: Any,
     ) -> None:
         super().__init__(manager, **options)
         self._events = events
         self._cancellation = cancellation
         self._cancel_grace_s = cancel_grace_s
+        self._helpers = helpers
         self._kernel_group: int | None = None
         self._pending: tuple[int, dict[str, Any]] | None = None
         self._reported_s = float("-inf")
@@ -76,6 +79,9 @@ class PotNotebookClient(PapermillNotebookClient):
     def papermill_execute_cells(self) -> None:
         """Run the cells in order; the first that fails, for any reason, carries the error in the saved notebook."""
         self._kernel_started()
+        if self._helpers:
+            # last, so that no file of the recipe's folder stands for a module of Python's own
+            self.kc.execute(f"__import__('sys').path.append({self._helpers!r})", silent=True, store_history=False)
         for index, cell in enumerate(self.nb.cells):
             self.nb_man.cell_start(cell, index)
             self._emit("cell_started", cell=index)
@@ -85,6 +91,7 @@ class PotNotebookClient(PapermillNotebookClient):
                 self.execute_cell(cell, index)
             except CellExecutionError as error:
                 self._failed(index, error.ename)
+                self._name_error(index)
                 self.nb_man.cell_exception(self.nb.cells[index], cell_index=index, exception=error)
                 break
             except Exception as error:  # the kernel died, or was killed because it ignored the cancel
@@ -102,6 +109,19 @@ class PotNotebookClient(PapermillNotebookClient):
     def _failed(self, index: int, name: str) -> None:
         self._flush_progress()
         self._emit("cell_failed", cell=index, name=name)
+
+    def _name_error(self, index: int) -> None:
+        """Give a failed cell the error that it lacks: what is no exception of the code, as an unknown magic, stands on
+        stderr only.
+        """
+        outputs = getattr(self.nb.cells[index], "outputs", [])
+        if any(output.output_type == "error" for output in outputs):
+            return
+        texts = [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+        lines = [line for line in "".join(texts).splitlines() if line.strip()]
+        name, colon, message = (lines[-1] if lines else "").partition(": ")
+        known = bool(colon) and name.isidentifier()
+        self._put_error(index, name if known else "CellFailed", message if known else "\n".join(lines) or "no reason")
 
     def _put_error(self, index: int, name: str, message: str) -> None:
         cell = self.nb.cells[index]
@@ -194,6 +214,7 @@ class PotEngine(NBClientEngine):
         event_path: str | None = None,
         cancellation: Cancellation | None = None,
         cancel_grace_s: float = 10.0,
+        helpers: str = "",
         **options: Any,
     ) -> Any:
         """Execute a prepared notebook.
@@ -207,6 +228,7 @@ class PotEngine(NBClientEngine):
             event_path: the JSONL to append to; by default `$POT_LAB_EVENTS`, else no events are kept.
             cancellation: handles signals already; by default a new one does, when this is the main thread.
             cancel_grace_s: how long an interrupted kernel may take before it is killed, in seconds.
+            helpers: a folder whose modules the notebook may import; empty for none.
         """
         where = event_path or os.environ.get("POT_LAB_EVENTS")
         previous: Any = None
@@ -221,6 +243,7 @@ class PotEngine(NBClientEngine):
             events=JobEventLog(Path(where)) if where else None,
             cancellation=cancellation,
             cancel_grace_s=cancel_grace_s,
+            helpers=helpers,
             timeout=execution_timeout,
             startup_timeout=start_timeout,
             iopub_timeout=IOPUB_TIMEOUT_S,

@@ -7,8 +7,8 @@
               events.jsonl  what happened, one JSON object a line
               input.ipynb, output.ipynb, log.txt
 
-A state of `running` whose lock is free is a job whose process died before it wrote a final state: `lost`. A process id
-alone proves nothing, since ids are reused.
+A state of `running` whose lock is free is a job whose process died before it wrote a final state: `lost`. So is one
+whose `state.json` is damaged. A process id alone proves nothing, since ids are reused.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class Job:
         self.id = directory.name
         try:
             spec = json.loads((directory / "job.json").read_text())
-        except (OSError, ValueError) as error:
-            raise UnknownJob("there is no such job", seen=str(directory)) from error
-        self.kind: str = spec["kind"]
-        self.parameters: dict[str, Any] = spec["parameters"]
-        self.created_ms: int = spec["created_ms"]
+            self.kind: str = str(spec["kind"])
+            self.parameters: dict[str, Any] = dict(spec["parameters"])
+            self.created_ms: int = int(spec["created_ms"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UnknownJob("there is no such job, or its job.json is damaged", seen=str(directory)) from error
 
     def __repr__(self) -> str:
         return f"<Job {self.id}: {self.state}>"
@@ -159,8 +159,16 @@ class Job:
             pass
 
     def record(self) -> dict[str, Any]:
-        """The content of `state.json`: state, attempt, started_ms, ended_ms, error."""
-        record: dict[str, Any] = json.loads((self.directory / "state.json").read_text())
+        """The content of `state.json`: state, attempt, started_ms, ended_ms, error.
+
+        If it is damaged, that of a job that may run; its lock decides whether it does.
+        """
+        try:
+            record = json.loads((self.directory / "state.json").read_text())
+        except (OSError, ValueError):
+            record = None
+        if not isinstance(record, dict) or record.get("state") not in ("running", *FINAL_STATES):
+            return {"state": "running", "attempt": 1}
         return record
 
 

@@ -75,6 +75,7 @@ def _run(directory: Path, cancellation: Cancellation, grace_s: float) -> dict[st
             event_path=str(directory / "events.jsonl"),
             cancellation=cancellation,
             cancel_grace_s=grace_s,
+            helpers=str(Path(spec["notebook"]).parent),
         )
     except PapermillExecutionError as failure:
         return {"name": failure.ename, "message": _short(failure.evalue), "cell": failure.cell_index}

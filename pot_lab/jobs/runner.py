@@ -7,7 +7,6 @@ started job never looks lost. The runner keeps no state in memory; `registry` re
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import secrets
@@ -22,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from pot_lab.files import make_private_folder, replace_durably
-from pot_lab.jobs import registry
-from pot_lab.jobs.errors import BadJobParameters, JobDone, JobExists, JobRunning, NotebookUnusable
+from pot_lab.jobs import recipe_files, registry
+from pot_lab.jobs.errors import BadJobParameters, JobDone, JobExists, JobRunning
 from pot_lab.jobs.registry import Job, write_json
 
-NOTEBOOK_LIMIT_BYTES = 32 << 20
 CANCEL_GRACE_S = 10.0
 
 
@@ -74,8 +72,8 @@ class JobRunner:
             BadJobParameters, NotebookUnusable: the parameters or the notebook cannot be run; nothing was made.
             JobExists: the id is in use.
         """
-        parameters = _checked_parameters(parameters)
-        source = _checked_notebook(Path(notebook))
+        parameters = recipe_files.checked_parameters(parameters)
+        source = recipe_files.read(Path(notebook))
         created_ms = time.time_ns() // 1_000_000
         if job_id is None:
             stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(created_ms / 1000))
@@ -99,7 +97,7 @@ class JobRunner:
                     "kind": kind,
                     "parameters": parameters,
                     "created_ms": created_ms,
-                    "notebook": str(notebook),
+                    "notebook": str(Path(notebook).resolve()),
                     "env": dict(env or {}),
                 },
             )
@@ -201,49 +199,6 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if name in _NOT_SECRET or not (_SECRET_NAME.search(name) or _USER_INFO.search(value))
     }
-
-
-def _checked_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    for name in parameters:
-        if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
-            raise BadJobParameters("a parameter's name must be a Python name", seen=name)
-    for name, value in parameters.items():
-        where = _not_json(value)
-        if where is not None:
-            raise BadJobParameters(f"parameter {name!r} is not a JSON value", seen=where, wanted="JSON")
-    return dict(parameters)
-
-
-def _not_json(value: Any) -> str | None:
-    """A description of the first part of `value` that JSON cannot hold, or None."""
-    if value is None or isinstance(value, bool | int | str):
-        return None
-    if isinstance(value, float):
-        return None if math.isfinite(value) else repr(value)
-    if isinstance(value, list | tuple):
-        return next((where for item in value if (where := _not_json(item)) is not None), None)
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                return f"key {key!r}"
-            if (where := _not_json(item)) is not None:
-                return where
-        return None
-    return type(value).__name__
-
-
-def _checked_notebook(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > NOTEBOOK_LIMIT_BYTES:
-            raise NotebookUnusable("the notebook is too large", seen=size, wanted=f"{NOTEBOOK_LIMIT_BYTES} bytes")
-        source = path.read_bytes()
-        content = json.loads(source)
-    except (OSError, ValueError) as error:
-        raise NotebookUnusable("the notebook cannot be read", seen=f"{path}: {error}") from error
-    if not isinstance(content, dict) or content.get("nbformat") != 4 or not isinstance(content.get("cells"), list):
-        raise NotebookUnusable("not a notebook", seen=str(path), wanted="nbformat 4")
-    return source
 
 
 def _end_kernels(job: Job) -> None:
