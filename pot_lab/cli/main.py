@@ -19,6 +19,7 @@ from pot_lab.cli.aggregator import aggregator
 from pot_lab.cli.bench import bench
 from pot_lab.cli.completion import COMPLETION_VARIABLE, PROGRAM, completion
 from pot_lab.cli.demo import demo
+from pot_lab.cli.jobs import jobs
 from pot_lab.cli.mine import mine
 from pot_lab.cli.order import order
 from pot_lab.cli.orders import orders
@@ -39,6 +40,7 @@ REFUSED, INTERRUPTED = 1, 130
         order,
         orders,
         mine,
+        jobs,
         score,
         wallet,
         seat,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from pot_lab.crypto.link import Link
 from pot_lab.errors import Malformed, Oversize
 from pot_lab.jobs.downloads import THREADS, Build, Downloads, Wanted
 from pot_lab.jobs.errors import OrderUnusable
+from pot_lab.jobs.prune import KEEP_BYTES, KEEP_S, prune_quietly
 from pot_lab.jobs.scorer import BadTestData
 from pot_lab.store import MissingExtra, Store, StoreFull, TooBig, UnusableAddress, WrongHash
-from pot_lab.store.cache import prune_cache
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ PATIENCE_S = 0.3
 ASIDE_MS = 15_000
 """How long an order is set aside at first; each time twice as long."""
 TRIES = 5
-PRUNE_MS = 600_000
-"""How often it is looked for downloads that have grown old."""
+PRUNE_MS, FIRST_PRUNE_MS = 3_600_000, 600_000
+"""How often it is looked for what is over and has grown old, and how long after the start at first."""
 _FOR_GOOD = (WrongHash, TooBig, UnusableAddress, Malformed, Oversize, BadTestData, CannotDecrypt)
 _OUR_TROUBLE = (StoreFull, MissingExtra, OSError)
 
@@ -64,7 +65,7 @@ class OrderFiles:
         self._downloads = Downloads(self._fetch, wake, threads=threads)
         self._patience_s = PATIENCE_S if threads else 0.0
         self._aside: dict[bytes, tuple[int, int, int]] = {}  # by order: tries, when it was set aside, for how long
-        self._pruned_ms: int | None = None
+        self._pruned_ms: int = clock_ms() - PRUNE_MS + FIRST_PRUNE_MS
 
     def prepare(self, order_id: bytes, wanted: Sequence[Wanted], *, window_s: float, build: Build) -> bool:
         """Bring an order's files and `build` its workspace of them, over several calls.
@@ -154,14 +155,14 @@ class OrderFiles:
         self._downloads.close()
 
     def prune(self) -> None:
-        """Remove old downloads, at most once in PRUNE_MS."""
+        """Remove what is over from this home, at most once in PRUNE_MS, on a thread of its own."""
         now_ms = self._clock_ms()
-        if self._pruned_ms is not None and 0 <= now_ms - self._pruned_ms < PRUNE_MS:
+        if 0 <= now_ms - self._pruned_ms < PRUNE_MS:
             return
         self._pruned_ms = now_ms
-        removed_bytes = prune_cache(self._cache)
-        if removed_bytes:
-            log.info("event=downloads_pruned role=%s bytes=%d", self._role, removed_bytes)
+        options = {"keep_s": KEEP_S, "keep_bytes": KEEP_BYTES}
+        home = self._cache.parent.parent
+        threading.Thread(target=prune_quietly, args=(home,), kwargs=options, name="pot-lab-prune", daemon=True).start()
 
     def _fetch(self, link: Link, limit_bytes: int, timeout_s: float) -> Path:
         return self.store.fetch_file(link, limit_bytes=limit_bytes, timeout_s=timeout_s, cache_dir=self._cache)
