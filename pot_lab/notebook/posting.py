@@ -363,21 +363,14 @@ def _try_out(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Run the module once as it is, since its own complaint about wrong inputs reads better than an exporter's."""
     import torch
 
-    from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch
+    from pot_lab.scoring.errors import ShapeMismatch
 
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    for x in inputs:
-        if parameter is not None and x.is_floating_point() and x.dtype != parameter.dtype:
-            raise DtypeMismatch(
-                "the train inputs have another number type than the model's parameters",
-                seen=x.dtype,
-                wanted=parameter.dtype,
-            )
     modes = [(part, part.training) for part in model.modules()]
     try:
         with torch.no_grad():
             model.eval()(*inputs)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        _refuse_types(model, inputs)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise ShapeMismatch(
@@ -386,3 +379,22 @@ def _try_out(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+def _refuse_types(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Refuse inputs of another number type than all parameters, which is why a module did not run on them."""
+    import torch
+
+    from pot_lab.scoring.errors import DtypeMismatch
+
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    given = next((x.dtype for x in inputs if x.is_floating_point() and x.dtype not in types), None)
+    if given is None or len(types) != 1:
+        return
+    (own,) = types
+    half = own not in (torch.float32, torch.float64)
+    raise DtypeMismatch(
+        "the train inputs have another number type than the model's parameters",
+        seen=given,
+        wanted=f"model.float(), or a forward that begins with x.to({own})" if half else own,
+    )

@@ -892,7 +892,8 @@ def indexed(x: Array, places: Sequence[Any]) -> Array:
 
 def gather(x: Array, dim: int, index: Array, _: bool = False) -> Array:
     outside = (index < 0) | (index >= x.shape[dim])
-    return np.where(outside, np.nan, np.take_along_axis(x, np.where(outside, 0, index), dim))
+    nothing = np.nan if x.dtype.kind == "f" else -1
+    return np.where(outside, nothing, np.take_along_axis(x, np.where(outside, 0, index), dim))
 
 
 def padded(x: Array, pads: Sequence[int], mode: str = "constant", value: Any = None) -> Array:

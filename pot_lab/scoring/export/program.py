@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-import linecache
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +19,8 @@ from pot_lab.scoring.errors import (
     ExportFailed,
     ShapeMismatch,
 )
+from pot_lab.scoring.export.diagnosis import reason
+from pot_lab.scoring.export.inlining import inlined
 from pot_lab.scoring.export.trial import set_modes
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name
 
@@ -118,12 +117,17 @@ def exported_program(
     shapes: Any = tuple({0: batch} for _ in examples)
     if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
         shapes = (shapes,)
-    try:
-        set_modes(modes)
+
+    def again() -> torch.export.ExportedProgram:
         with _quiet(), _recurrent_by_shape():
             return torch.export.export(module, examples, dynamic_shapes=shapes)
+
+    try:
+        set_modes(modes)
+        return inlined(again())
     except Exception as problem:
-        raise ExportFailed(f"the module cannot be turned into a graph: {_reason(problem)}") from problem
+        why = reason(problem, module, examples, again)
+        raise ExportFailed(f"the module cannot be turned into a graph: {why}") from problem
     finally:
         set_modes(before)
 
@@ -169,34 +173,6 @@ def _recurrent_by_shape() -> Iterator[None]:
             operator.py_kernels.clear()
             operator.py_kernels.update(kernels)
             operator._dispatch_cache.clear()
-
-
-def _reason(problem: Exception) -> str:
-    text = str(problem)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if "batch" in text and ("onstraint" in text or "specializ" in text):
-        return "its forward fixes the batch's size; use sizes of the inputs or -1 instead of numbers. " + (
-            lines[0] if lines else ""
-        )
-    place = user_line(text)
-    if "data-dependent" in text:
-        return (
-            "its forward branches on the numbers of a tensor; use torch.where, and tgt_is_causal=True in decoders of "
-            "torch that get a mask" + (f", at {place}" if place else "")
-        )
-    first = lines[0] if lines else type(problem).__name__
-    return f"{type(problem).__name__}: {first}" + (f", at {place}" if place else "")
-
-
-def user_line(stack_trace: str | None) -> str:
-    """The innermost line of a stack trace that is not torch's own, as `file:line in function: text`."""
-    found = re.findall(r'File "([^"\n]+)", line (\d+)(?:, in (\S+))?', stack_trace or "")
-    torch_home = str(Path(torch.__file__).parent)
-    for file, line, function in reversed(found):
-        if not file.startswith(torch_home):
-            text = linecache.getline(file, int(line)).strip()
-            return f"{Path(file).name}:{line}" + (f" in {function}" if function else "") + (f": {text}" if text else "")
-    return ""
 
 
 def full_name(target: Any) -> str:

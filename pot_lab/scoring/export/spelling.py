@@ -11,6 +11,8 @@ import string
 from collections.abc import Callable
 from typing import Any
 
+from pot_lab.scoring.export.diagnosis import PACKED
+
 Respelled = tuple[str, list[Any], dict[str, Any]]
 
 SAME_BUT_FOR_NAME = {
@@ -150,6 +152,9 @@ RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
         ],
         _cast,
     ),
+    "aten.new_empty.default": _made("zeros"),  # memory without numbers: whatever is read from it was written before
+    "aten.empty.memory_format": lambda node: ("aten.zeros.default", [node.args[0]], {"dtype": _value(node).dtype}),
+    "aten.empty_like.default": lambda node: ("aten.zeros_like.default", [node.args[0]], {"dtype": _value(node).dtype}),
     "aten.new_zeros.default": _made("zeros"),
     "aten.new_ones.default": _made("ones"),
     "aten.new_full.default": _made("full"),
@@ -171,6 +176,7 @@ RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
     "aten.sub.Tensor": _turned("aten.sub.Tensor", "aten.rsub.Scalar"),
     "aten.add.Tensor": _turned("aten.add.Tensor", "aten.add.Tensor"),
     "aten.mul.Tensor": _turned("aten.mul.Tensor", "aten.mul.Tensor"),
+    "aten.zero.default": lambda node: ("aten.fill.Scalar", [node.args[0], 0], {}),
     "aten.mean.default": lambda node: ("aten.mean.dim", [node.args[0], None], {}),
     "aten.sum.default": lambda node: ("aten.sum.dim_IntList", [node.args[0], None], {}),
     "aten.std.default": _spread("std"),
@@ -187,8 +193,7 @@ RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
 
 ADVICE = {
     "aten.squeeze.default": "name the dimension: squeeze(dim)",
-    "aten.lstm.data": "packed sequences depend on the batch; give padded data, and pick the last state with gather",
-    "aten.gru.data": "packed sequences depend on the batch; give padded data, and pick the last state with gather",
+    **dict.fromkeys(["aten.lstm.data", "aten.gru.data", "aten._pack_padded_sequence.default"], PACKED),
     "aten.max_pool2d_with_indices.default": "places of maxima have no rule: use return_indices=False, and nn.Upsample "
     "or nn.ConvTranspose2d instead of nn.MaxUnpool2d",
     "aten.max_pool1d_with_indices.default": "places of maxima have no rule: use return_indices=False",
@@ -212,16 +217,13 @@ ADVICE = {
     "aten.affine_grid_generator.default": "resample before the data are packed, or use nn.Upsample",
     "aten.bucketize.Tensor": "write (x.unsqueeze(-1) > boundaries).sum(-1)",
     "aten.searchsorted.Tensor": "write (x.unsqueeze(-1) > boundaries).sum(-1)",
-    "aten.empty_like.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
-    "aten.new_empty.default": "begin with zeros instead of memory without numbers",
-    "wrap_with_set_grad_enabled": "forward may not switch gradients off, as spectral_norm does; weight_norm has a rule",
     "aten.grid_sampler.default": "resample before the data are packed, or use nn.Upsample",
     "aten.rand.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.randn.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.rand_like.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.randn_like.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     **dict.fromkeys(
-        ["aten.empty.memory_format", "aten.bernoulli.default", "aten.bernoulli_.float", "aten.bernoulli_.Tensor"],
+        ["aten.bernoulli.default", "aten.bernoulli_.Tensor"],
         "forward may not draw random numbers; drop whole examples or channels with "
         "x * F.dropout(x.new_ones(x.shape[0], 1, 1, 1), p, self.training)",
     ),

@@ -34,19 +34,17 @@ class ExportedState:
         self._trained = {name for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
 
     def counters(self, state_nodes: Sequence[Any]) -> dict[Any, int]:
-        """Buffers that forward only counts up, as batch norm's number of batches, with their step."""
-        found = {}
+        """Buffers that forward only counts up, as batch norm's number of batches, with their step; also the calls that
+        count, with 0."""
+        found: dict[Any, int] = {}
         for node in state_nodes:
-            steps = [
-                u
-                for u in node.users
-                if u.target is torch.ops.aten.add_.Tensor
-                and u.args[0] is node
-                and type(u.args[1]) is int
-                and not u.kwargs
-            ]
-            if steps and len(steps) == len(node.users) and not any(u.users for u in steps):
-                found[node] = sum(u.args[1] for u in steps)
+            steps, waiting = [], list(node.users)
+            while waiting:
+                call = waiting.pop()
+                steps.append(call)
+                waiting += call.users
+            if steps and all(_counts(call) for call in steps):
+                found |= {node: sum(call.args[1] for call in steps), **dict.fromkeys(steps, 0)}
         return found
 
     def kept(self, node: Any) -> bool:
@@ -129,6 +127,10 @@ class ExportedState:
                 "F.linear(x, self.encoder.weight.t()); or give one a copy of its own with .clone()",
                 seen=f"shapes {tuple(self.tensors[first].shape)} and {tuple(self.tensors[second].shape)}",
             )
+
+
+def _counts(call: Any) -> bool:
+    return call.target is torch.ops.aten.add_.Tensor and type(call.args[1]) is int and not call.kwargs
 
 
 def _named(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

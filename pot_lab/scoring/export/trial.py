@@ -11,7 +11,7 @@ import contextlib
 import copy
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -197,12 +197,43 @@ def run_once(module: nn.Module, rows: tuple[Tensor, ...], *, training: bool) -> 
     try:
         with torch.set_grad_enabled(training):
             found = module(*(x.clone() for x in rows))
-        outputs = tuple(leaf for leaf in _pytree.tree_leaves(found) if isinstance(leaf, Tensor))
+        outputs = chosen_outputs(found)
         gradients: Mapping[str, Tensor | None] | None = _gradients(module, outputs) if training else {}
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     buffers = {name: b.detach().clone() for name, b in module.named_buffers(remove_duplicate=False)}
     return StepResult(outputs=tuple(t.detach() for t in outputs), gradients=gradients, buffers=buffers)
+
+
+def chosen_outputs(found: object) -> tuple[Tensor, ...]:
+    """The tensors that a graph returns, of what a forward returned: a tensor; those of a tuple, without what is None;
+    `logits` of a dict or a dataclass, or its only tensor.
+
+    Raises: ExportFailed.
+    """
+    if isinstance(found, Tensor):
+        return (found,)
+    named = found if isinstance(found, Mapping) else vars(found) if is_dataclass(found) else None
+    if named is not None:
+        tensors = {name: t for name, t in named.items() if isinstance(t, Tensor)}
+        if isinstance(named.get("logits"), Tensor):
+            return (named["logits"],)
+        if len(tensors) == 1:
+            return tuple(tensors.values())
+        raise ExportFailed(
+            "the module returns several results by name, and a score needs one: wrap it in a module that returns the "
+            "one to be scored, or call that one `logits`",
+            seen=", ".join(named) or "none",
+        )
+    leaves = [leaf for leaf in _pytree.tree_leaves(found) if leaf is not None]
+    outputs = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+    if not isinstance(found, tuple | list) or not outputs or len(outputs) != len(leaves):
+        raise ExportFailed(
+            "the module must return a tensor, or a tuple of tensors of which the first or only one is scored; wrap it "
+            "in a module that does",
+            seen=type(found).__name__,
+        )
+    return outputs
 
 
 def _gradients(module: nn.Module, outputs: tuple[Tensor, ...]) -> dict[str, Tensor | None] | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from pot_lab.errors import InvariantBroken
 from pot_lab.scoring.errors import (
@@ -28,11 +29,12 @@ from pot_lab.scoring.errors import (
 )
 from pot_lab.scoring.export.comparison import check_same_model
 from pot_lab.scoring.export.decomposition import decomposed
+from pot_lab.scoring.export.diagnosis import place_of
 from pot_lab.scoring.export.fixed_parts import fixed_parts
-from pot_lab.scoring.export.program import ProgramTables, example_tensors, exported_program, full_name, user_line
+from pot_lab.scoring.export.program import ProgramTables, example_tensors, exported_program, full_name
 from pot_lab.scoring.export.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
 from pot_lab.scoring.export.state import ExportedState
-from pot_lab.scoring.export.trial import ROWS, left_as_it_was, run_reference, training_parts
+from pot_lab.scoring.export.trial import ROWS, chosen_outputs, left_as_it_was, run_reference, training_parts
 from pot_lab.scoring.export.values import MAY_ALIAS, SCATTERS, Values
 from pot_lab.scoring.graph.arguments import LARGEST_EXPONENT
 from pot_lab.scoring.graph.batch_axis import UNBOUNDED
@@ -103,6 +105,11 @@ def export_model(
             checked = load_graph(graph, limits)
         except (BatchMixing, HostileGraph, ShapeMismatch, UnsupportedOperator) as problem:
             place = writer.place(str(problem))
+            if type(problem) is HostileGraph:  # a file may be hostile, a module is not
+                what = re.sub(r"^node \d+(, [\w.]+)?: ", "", problem.message)
+                raise ExportFailed(
+                    f"{what}{f', at {place}' if place else ''}", seen=problem.seen, wanted=problem.wanted
+                ) from problem
             if place:
                 problem.message += f", at {place}"
             raise
@@ -189,10 +196,9 @@ class _Writer:
             for entry, node in zip(inputs, input_nodes, strict=True):
                 entry["name"] = node.name
         for node in self.fx:
-            counts = node.args and node.args[0] in counters and node.target is torch.ops.aten.add_.Tensor
-            if node.op == "call_function" and not counts and node not in folded and node not in unneeded:
+            if node.op == "call_function" and node not in counters and node not in folded and node not in unneeded:
                 self._call(node)
-        outputs = [self._reference(value)["$"] for value in self._outputs(signature)]
+        outputs = [self._reference(value)["$"] for value in self._outputs()]
         aliases = self._state.aliases(state)
         return {
             "format": FORMAT,
@@ -215,16 +221,12 @@ class _Writer:
                 together.insert(0 if node in used else len(together), node)
         return list(found.values())
 
-    def _outputs(self, signature: Any) -> list[Any]:
-        spec = self._program.call_spec.out_spec
-        if not spec.is_leaf() and spec.type not in (tuple, list):
-            raise ExportFailed("the module must return a tensor or a tuple of tensors", seen=spec.type.__name__)
-        wanted = signature.user_outputs
+    def _outputs(self) -> list[Any]:
         (output,) = [n for n in self.fx if n.op == "output"]
-        found = {getattr(v, "name", None): v for v in output.args[0]}
-        if not wanted or any(not isinstance(name, str) or name not in found for name in wanted):
-            raise ExportFailed("the module must return a tensor or a tuple of tensors", seen=wanted)
-        return [found[name] for name in wanted]
+        results = list(output.args[0])
+        values = [r.meta.get("val") if isinstance(r, torch.fx.Node) else r for r in results]
+        chosen = chosen_outputs(_pytree.tree_unflatten(values, self._program.call_spec.out_spec))
+        return [next(r for r, v in zip(results, values, strict=True) if v is one) for one in chosen]
 
     def _plain(self, node: Any) -> bool:
         """Whether the whitelist has a call just so."""
@@ -253,7 +255,7 @@ class _Writer:
 
     def _emit(self, entry: dict[str, Any], node: Any) -> int:
         self._nodes.append(entry)
-        self.places.append(user_line(node.meta.get("stack_trace")))
+        self.places.append(place_of(node))
         return self._first + len(self._nodes) - 1
 
     def _call(self, node: Any) -> None:
@@ -273,6 +275,9 @@ class _Writer:
         if name in DROPPED:
             return
         in_place = bool(re.fullmatch(r"aten\.[a-z0-9_]*[a-z0-9]_\.\w+", name))
+        if name == "aten.bernoulli_.float":
+            self._draw(node)
+            return
         if in_place:
             base, overload = name.removeprefix("aten.").rsplit(".", 1)
             name = f"aten.{base[:-1]}.{overload}"
@@ -287,10 +292,14 @@ class _Writer:
         if operator is None:
             shown = full_name(node.target)
             advice = ADVICE.get(shown) or ADVICE.get(name, USUAL_ADVICE)
-            raise UnsupportedOperator(shown, advice, where=user_line(node.meta.get("stack_trace")))
+            raise UnsupportedOperator(shown, advice, where=place_of(node))
         if name == "aten.batch_norm.default" and node.args[3] is None:
-            reason = "without running statistics it mixes the examples of a batch"
-            raise UnsupportedOperator(name, reason, where=user_line(node.meta.get("stack_trace")))
+            if type(node.args[0].meta["val"].shape[0]) is not int:
+                reason = "without running statistics it mixes the examples of a batch"
+                raise UnsupportedOperator(name, reason, where=place_of(node))
+            operator = REGISTRY["aten.instance_norm.default"]  # of a weight, as weight standardisation
+            if node.args[0].meta["val"].shape[0] != 1 or not node.args[5]:
+                raise UnsupportedOperator(name, "without running statistics it needs one row", where=place_of(node))
         index = self._emit(self._entry(operator, node, args, kwargs), node)
         first = next((a for a in node.args if isinstance(a, torch.fx.Node)), None)
         if name in SCATTERS:
@@ -300,6 +309,17 @@ class _Writer:
             self._write_back(first, node)
         else:
             self._values.add(node, index, family=first if name.split(".")[1] in MAY_ALIAS else None)
+
+    def _draw(self, node: Any) -> None:
+        """Ones with probability p while training, as p times a dropout of ones: p in eval mode and when scoring, where
+        drop path divides by it."""
+        self._check_in_place(node)
+        target, p = node.args[0], float(node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5))
+        ones = self._emit({"op": "aten.ones_like.default", "args": [self._reference(target)], "kwargs": {}}, node)
+        kept = self._emit({"op": "aten.dropout.default", "args": [{"$": ones}, 1.0 - p, True], "kwargs": {}}, node)
+        index = self._emit({"op": "aten.mul.Tensor", "args": [{"$": kept}, p], "kwargs": {}}, node)
+        self._values.add(node, index, same_as=target, family=target)
+        self._write_back(target, node)
 
     def _write_back(self, target: Any, node: Any) -> None:
         """After a change of a part: the whole it was cut from is a new value too."""
@@ -337,7 +357,7 @@ class _Writer:
         return True
 
     def _entry(self, operator: Operator, node: Any, given: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
-        where = user_line(node.meta.get("stack_trace"))
+        where = place_of(node)
         parameters = operator.parameters
         aten_names = [a.name for a in operator.native._schema.arguments]
         if len(given) > len(parameters):
@@ -361,7 +381,7 @@ class _Writer:
         changed part was cut from."""
         target = node.args[0]
         root = self._values.family[target]
-        where = user_line(node.meta.get("stack_trace"))
+        where = place_of(node)
         if root.op == "placeholder":
             raise UnsupportedOperator(
                 full_name(node.target), "forward may not change inputs, parameters or buffers", where=where
@@ -397,5 +417,5 @@ class _Writer:
         raise UnsupportedOperator(
             full_name(node.target),
             f"an argument of type {type(value).__name__}",
-            where=user_line(node.meta.get("stack_trace")),
+            where=place_of(node),
         )

@@ -18,11 +18,16 @@ from pot_lab.scoring.operators.registry import (
     operator,
 )
 
+_NO_CAST = (
+    "casts from floating point to whole numbers do not exist: give whole numbers, such as class numbers, as an input "
+    "of their own in int64"
+)
+
 
 def _copyable(arguments: dict[str, Any]) -> None:
     into, source = arguments["x"].tensor.dtype, arguments["src"].tensor.dtype
     if source.is_floating_point and not into.is_floating_point:
-        raise HostileGraph("casts from floating point to whole numbers do not exist", seen=f"to {into}")
+        raise HostileGraph(_NO_CAST, seen=f"to {into}")
 
 
 @operator("aten.copy.default", batch=batch_axis.elementwise, booleans=True, check=_copyable)
@@ -70,7 +75,7 @@ def _dropout(arithmetic: Arithmetic, x: Tensor, p: Probability, train: bool) -> 
 
 def _castable(arguments: dict[str, Any]) -> None:
     if arguments["x"].tensor.dtype.is_floating_point and arguments["dtype"] == torch.int64:
-        raise HostileGraph("casts from floating point to whole numbers do not exist", seen="to int64")
+        raise HostileGraph(_NO_CAST, seen="to int64")
 
 
 @operator("aten.to.dtype", batch=batch_axis.elementwise, check=_castable, booleans=True)

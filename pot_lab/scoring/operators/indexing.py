@@ -117,9 +117,10 @@ def _gather_axis(call: OperatorCall) -> Axis:
 
 @operator("aten.gather.default", batch=_gather_axis, check=_whole_places)
 def _gather(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor, sparse_grad: bool = False) -> Tensor:
-    """A place outside gives NaN."""
+    """A place outside gives NaN; among whole numbers -1, which is outside of every table."""
     outside = (index < 0) | (index >= x.shape[dim])
-    return x.to(torch.float64).gather(dim, index.masked_fill(outside, 0)).masked_fill_(outside, math.nan)
+    picked = x.gather(dim, index.masked_fill(outside, 0))
+    return picked.masked_fill_(outside, math.nan if x.is_floating_point() else -1)
 
 
 def _fits_its_place(arguments: dict[str, Any]) -> None:

@@ -224,7 +224,10 @@ def test_an_unsupported_operator_is_named_with_the_users_line() -> None:
         (lambda x: x.view(2, -1), ExportFailed, "fixes the batch's size"),
         (lambda x: F.softmax(x, 0), BatchMixing, "batch"),
         (lambda x: F.batch_norm(x, None, None, training=True), UnsupportedOperator, "without running statistics"),
-        (lambda x: {"out": x}, ExportFailed, "tensor"),
+        (lambda x: {"out": x, "more": x}, ExportFailed, r"several results by name.*seen: out, more"),
+        (lambda x: (x, 3), ExportFailed, "a tuple of tensors"),
+        (lambda x: None, ExportFailed, "must return a tensor"),
+        (lambda x: x * torch.empty(x.shape[0], 1).bernoulli_(0.5), ExportFailed, r"F.dropout\(x, p, self.training\)"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_with_a_reason(function: Callable, error: type[Exception], text: str) -> None:
@@ -255,7 +258,6 @@ def test_inputs_need_a_batch() -> None:
         (lambda x: torch.fft.fft2(x.unflatten(1, (2, 2))).real.flatten(1), "aten.fft_fft2.default", "fixed matrices"),
         (lambda x: torch.stft(x, 4, window=torch.ones(4), return_complex=True).abs()[..., 0], "stft", "nn.Conv1d"),
         (lambda x: x * torch.bernoulli(x.sigmoid()), "bernoulli", "random"),
-        (lambda x: x * torch.empty(x.shape[0], 1).bernoulli_(0.5), "empty.memory_format", "F.dropout"),
         (lambda x: torch.linalg.inv(x.unflatten(1, (2, 2))).flatten(1), "linalg_inv", "no rule"),
         (lambda x: F.grid_sample(x.view(-1, 1, 2, 2), x.view(-1, 1, 2, 2))[:, 0, 0], "grid_sampler", "resample"),
         (lambda x: torch.atan2(x, x), "atan2", "sines"),

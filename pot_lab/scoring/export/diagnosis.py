@@ -1,0 +1,146 @@
+"""Why torch cannot export a module, in the user's words: the cause, the line, and what to write instead.
+
+torch.export tells its own state, and often no line. What it does not tell is found by running the module again and
+looking for the call that is known to be the cause.
+"""
+
+from __future__ import annotations
+
+import linecache
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.overrides import TorchFunctionMode
+
+_TORCH = Path(torch.__file__).parent
+_OWN = Path(__file__).parent
+PACKED = "packed sequences depend on the batch; give padded data, and pick the last state with gather"
+_BATCH = (
+    "its forward fixes the batch's size: use sizes of the inputs or -1 instead of numbers, x.shape[0] instead of "
+    "len(x), a // b instead of int(a / b), and no `if` on the number of examples"
+)
+_BRANCH = (
+    "its forward branches on the numbers of a tensor; use torch.where, and for layers of torch that get a mask "
+    "is_causal=True in encoders and tgt_is_causal=True in decoders"
+)
+_UNTRACED = (
+    "its forward goes round torch's bookkeeping, as .data, .numpy() and .tolist() do; write .detach() instead of .data"
+)
+_PACK = ("pack_padded_sequence", "_pack_padded_sequence")
+_ROUND = ("data", "numpy", "tolist", "__array__", "set_")
+
+
+def user_line(stack_trace: str | None) -> str:
+    """The innermost line of a stack trace that is not torch's own, as `file:line in function: text`."""
+    found = re.findall(r'File "([^"\n]+)", line (\d+)(?:, in (\S+))?', stack_trace or "")
+    for file, line, function in reversed(found):
+        if not Path(file).is_relative_to(_TORCH):
+            return _shown(file, int(line), function)
+    return ""
+
+
+def place_of(node: Any) -> str:
+    """Where a call of an exported program comes from: the user's line, and the path and class of the part."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    line = user_line(node.meta.get("stack_trace"))
+    path, kind = stack[-1][:2] if stack else ("", "")
+    if not path:
+        return line
+    name = kind if isinstance(kind, str) else getattr(kind, "__qualname__", str(kind))
+    part = f"{path!r} ({name.rsplit('.', 1)[-1]})"
+    return f"{line}, in {part}" if line else part
+
+
+def _shown(file: str, line: int, function: str) -> str:
+    text = linecache.getline(file, line).strip()
+    return f"{Path(file).name}:{line}" + (f" in {function}" if function else "") + (f": {text}" if text else "")
+
+
+def _line_of(frames: Sequence[traceback.FrameSummary]) -> str:
+    """The innermost frame that is neither torch's nor of this package."""
+    for frame in reversed(frames):
+        path = Path(frame.filename)
+        if path.exists() and not path.is_relative_to(_TORCH) and not path.is_relative_to(_OWN):
+            return _shown(frame.filename, frame.lineno or 0, frame.name)
+    return ""
+
+
+def reason(problem: Exception, module: nn.Module, examples: tuple[Tensor, ...], export: Callable[[], object]) -> str:
+    """What is wrong, where, and what to write instead.
+
+    Args:
+        problem: what torch.export raised.
+        module: the user's, in the modes it was exported in.
+        examples: the inputs.
+        export: exports again, for another look.
+    """
+    text = str(problem)
+    frames = traceback.extract_tb(problem.__traceback__)
+    place = user_line(text) or _line_of(frames)
+    if packed := _called_at(module, examples, _PACK):
+        found, place = PACKED, packed
+    elif "batch" in text and ("onstraint" in text or "specializ" in text):
+        found, place = _BATCH, _specialised_at(export) or place
+    elif "data-dependent" in text:
+        found = _BRANCH
+    elif "fake tensor" in text.lower() or "FakeTensor" in text:
+        found, place = _UNTRACED, _called_at(module, examples, _ROUND) or place
+    else:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        found = f"{type(problem).__name__}: {lines[0] if lines else 'without a reason'}"
+        found = re.sub(r"\s*Please file an issue[^.]*\.?", "", found)
+    return found + (f", at {place}" if place else "")
+
+
+def _specialised_at(export: Callable[[], object]) -> str:
+    """The line that gives a size of the inputs a fixed value."""
+    places: list[str] = []
+    before = ShapeEnv._set_replacement
+
+    def watched(self: ShapeEnv, a: Any, target: Any, *rest: Any, **named: Any) -> None:
+        if getattr(target, "is_number", False):
+            places.append(_line_of(traceback.extract_stack()))
+        before(self, a, target, *rest, **named)
+
+    ShapeEnv._set_replacement = watched  # type: ignore[method-assign, assignment]
+    try:
+        export()
+    except Exception:  # it failed before, and fails again
+        pass
+    finally:
+        ShapeEnv._set_replacement = before  # type: ignore[method-assign]
+    return next((place for place in places if place), "")
+
+
+class _Watch(TorchFunctionMode):
+    """Notes where forward calls some of torch's functions."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names, self.places = names, list[str]()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name == "__get__":
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+        if name in self.names:
+            self.places.append(_line_of(traceback.extract_stack()))
+        return func(*args, **(kwargs or {}))
+
+
+def _called_at(module: nn.Module, examples: tuple[Tensor, ...], names: Sequence[str]) -> str:
+    """The first line of the user's forward that calls one of torch's functions."""
+    with _Watch(names) as watch, torch.no_grad():
+        try:
+            module(*examples)
+        except Exception:  # only the places count
+            pass
+    return next((place for place in watch.places if place), "")

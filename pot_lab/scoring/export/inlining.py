@@ -1,0 +1,132 @@
+"""Calls of an exported program written as others, before it becomes a graph.
+
+Blocks under `torch.no_grad()` are put into the program they stand in, their results detached. `x[torch.arange(batch),
+place]`, which picks places of each example, becomes a gather.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def inlined(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program without blocks that switch gradients off or on, and without rows picked by the examples' numbers.
+
+    torch keeps such a block as a graph of its own. Its calls are put in its place. What leaves a block without
+    gradients is detached, which gives the same numbers and the same gradients.
+    """
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
+            _inline(program.graph_module, graph, node)
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten.index.Tensor and _picks_by_example(node):
+            _gather(graph, node)
+    return program
+
+
+def _inline(owner: torch.nn.Module, graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+    enabled, block, *given = node.args
+    inside: Any = getattr(owner, str(getattr(block, "target", "")))
+    known: dict[torch.fx.Node, Any] = {}
+    waiting = iter(given)
+    results: list[Any] = []
+    with graph.inserting_before(node):
+        for part in inside.graph.nodes:
+            if part.op == "placeholder":
+                known[part] = next(waiting)
+            elif part.op == "output":
+                values = part.args[0]
+                results = [known[v] for v in (values if isinstance(values, list | tuple) else [values])]
+            elif part.op == "get_attr":
+                continue
+            else:
+                known[part] = graph.node_copy(part, lambda n: known[n])
+                if part.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
+                    _inline(inside, graph, known[part])
+        if not enabled:
+            results = [_detached(graph, value) for value in results]
+    for user in list(node.users):
+        if user.target is operator.getitem:
+            user.replace_all_uses_with(results[user.args[1]])  # type: ignore[index]
+            graph.erase_node(user)
+    if node.users:
+        node.replace_all_uses_with(results[0])
+    graph.erase_node(node)
+
+
+def _detached(graph: torch.fx.Graph, value: torch.fx.Node) -> torch.fx.Node:
+    found = graph.call_function(torch.ops.aten.detach.default, (value,))
+    found.meta = dict(value.meta)
+    return found
+
+
+def _picks_by_example(node: Any) -> bool:
+    """Whether a call is x[rows, places] with rows 0, 1, 2 and so on to the batch's size, along the first two axes."""
+    x, indices = node.args
+    if not isinstance(indices, list | tuple) or len(indices) != 2 or None in indices:
+        return False
+    rows, places = indices
+    data: Any = x.meta.get("val")
+    wanted: Any = places.meta.get("val")
+    numbers: Any = rows.meta.get("val")
+    if not all(isinstance(v, Tensor) for v in (data, wanted, numbers)) or data.dim() < 2:
+        return False
+    while rows.target in _RESHAPES:
+        if rows.target is torch.ops.aten.slice.Tensor and str(_shape(rows)) != str(_shape(rows.args[0])):
+            return False
+        rows = rows.args[0]
+    if not str(rows.target).startswith("aten.arange."):
+        return False
+    counted = [a for a in rows.args if not isinstance(a, int) or a != 0]
+    batch = data.shape[0]
+    first = numbers.shape[0] if numbers.dim() else 0
+    same = not isinstance(batch, int) and str(first) == str(batch) == str(wanted.shape[:1][0] if wanted.dim() else 0)
+    return same and len(counted) == 1 and numbers.shape[1:].numel() == 1 and numbers.dim() == wanted.dim()
+
+
+def _shape(node: Any) -> Any:
+    return tuple(node.meta["val"].shape)
+
+
+_RESHAPES = (
+    torch.ops.aten.slice.Tensor,
+    torch.ops.aten.unsqueeze.default,
+    torch.ops.aten.view.default,
+    torch.ops.aten.reshape.default,
+)
+
+
+def _gather(graph: torch.fx.Graph, node: Any) -> None:
+    """x[rows, places], written as x.gather(1, places) with places spread over the axes behind."""
+    aten = torch.ops.aten
+    x, (rows, places) = node.args[0], node.args[1]
+    data, wanted = x.meta["val"], places.meta["val"]
+    length, rest, inner = data.shape[1], list(data.shape[2:]), list(wanted.shape[1:])
+    count = math.prod(inner)
+
+    def add(target: Any, *args: Any) -> torch.fx.Node:
+        made = graph.call_function(target, args)
+        with data.fake_mode:
+            made.meta = dict(node.meta) | {"val": target(*torch.fx.node.map_arg(args, lambda n: n.meta["val"]))}
+        return made
+
+    with graph.inserting_before(node):
+        flat = add(aten.reshape.default, places, [-1, count, *[1] * len(rest)])
+        flat = add(aten.where.self, add(aten.lt.Scalar, flat, 0), add(aten.add.Tensor, flat, length), flat)
+        spread = add(aten.expand.default, flat, [-1, count, *rest])
+        picked = add(aten.gather.default, x, 1, spread)
+        result = add(aten.reshape.default, picked, [-1, *inner, *rest])
+    node.replace_all_uses_with(result)
+    graph.erase_node(node)
+    unused = [rows]
+    while unused:
+        old = unused.pop()
+        if isinstance(old, torch.fx.Node) and old.op == "call_function" and not old.users:
+            unused += old.all_input_nodes
+            graph.erase_node(old)
