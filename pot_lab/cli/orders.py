@@ -49,7 +49,10 @@ def orders(order: str | None, mine: bool, network: str | None, account: str | No
     with connect_lab(network, account) as lab:
         if order:
             found = lab.get(match_order_id(order, lambda: [each.id for each in lab.client.orders(SEARCHED_ORDERS)]))
-            click.echo(json.dumps(order_facts(found.view())) if as_json else repr(found))
+            view = found.view()
+            click.echo(json.dumps(order_facts(view)) if as_json else repr(found))
+            if lost := bonds_lost(view):
+                click.echo(lost, err=as_json)
             return
         listed = lab.client.orders(client=lab.identity.address if mine else b"")
     if as_json:
@@ -61,6 +64,17 @@ def orders(order: str | None, mine: bool, network: str | None, account: str | No
         click.echo(order_line(summary, now_ms))
     if not listed:
         click.echo("no orders")
+
+
+def bonds_lost(view: OrderView) -> str:
+    """A line about claims whose bonds an order's end cost; empty if there are none."""
+    from pot_lab.notebook.quantities import pot
+    from pot_lab.protocol.cycle import VoidReason
+
+    if view.void_reason != VoidReason.NOTHING_REVEALED:
+        return ""
+    bond = pot(view.order.claim_bond_grains)
+    return f"No provider revealed its model in time; each that had claimed lost its bond of {bond} POT."
 
 
 def match_order_id(text: str, list_ids: Callable[[], Collection[bytes]]) -> bytes:

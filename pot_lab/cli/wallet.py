@@ -367,6 +367,25 @@ def _date(seconds: int) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def what_is_not_free(view: AccountView) -> list[str]:
+    """Lines about stake that unbonds, that was slashed, and why."""
+    from pot_lab.notebook.quantities import pot
+    from pot_lab.protocol.parameters import Role
+
+    lines = []
+    for each in view.stakes:
+        name = Role(each.role).name.lower()
+        if each.unbonding_grains:
+            lines.append(f"unbonds  {pot(each.unbonding_grains)} POT as {name}")
+        if each.slashed_grains:
+            lines.append(f"slashed  {pot(each.slashed_grains)} POT as {name}")
+    if view.forfeits:
+        lines.append(
+            f"forfeits {view.forfeits}: models that were not revealed, or scores that were not opened, in time"
+        )
+    return lines
+
+
 def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
     from pot_lab.notebook.quantities import pot
     from pot_lab.protocol.parameters import Role
@@ -378,6 +397,9 @@ def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
             "address": lab.address,
             "balance_grains": held,
             "stakes_grains": stakes,
+            "unbonding_grains": {Role(each.role).name.lower(): each.unbonding_grains for each in view.stakes},
+            "slashed_grains": {Role(each.role).name.lower(): each.slashed_grains for each in view.stakes},
+            "forfeits": view.forfeits,
             "earned_grains": view.earned_grains,
             "claimed_grains": claimed,
         }
@@ -387,4 +409,6 @@ def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
     click.echo(f"balance  {pot(held)} POT")
     for name, amount in stakes.items():
         click.echo(f"stake    {pot(amount)} POT as {name}")
+    for line in what_is_not_free(view):
+        click.echo(line)
     click.echo(f"earned   {pot(view.earned_grains)} POT, of which {pot(claimed)} POT claimed")

@@ -9,7 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from pot_lab.cli.orders import AmbiguousOrder, NoSuchOrder, match_order_id, order_facts, order_line
+from pot_lab.cli.orders import (
+    AmbiguousOrder,
+    NoSuchOrder,
+    bonds_lost,
+    match_order_id,
+    order_facts,
+    order_line,
+)
+from pot_lab.cli.wallet import what_is_not_free
 from pot_lab.crypto.identity import format_address
 from pot_lab.protocol.cycle import Phase, Window
 from pot_lab.protocol.parameters import GRAINS_PER_POT
@@ -134,3 +142,20 @@ def test_the_facts_of_an_open_order_have_no_winner_and_no_scores() -> None:
     facts = order_facts(order_view(order_id, world.order(order_id)))
     assert facts["winner"] is None and facts["payouts"] == []
     assert [(claim["total"], claim["model"]) for claim in facts["claims"]] == [(None, "")]
+
+
+def test_a_bond_that_was_lost_is_shown_with_the_order_and_the_wallet() -> None:
+    from pot_lab.crypto.canonical import decode, encode
+    from pot_lab.protocol.queries import query
+    from pot_lab.protocol.views import AccountQuery, AccountView
+
+    world = new_world()
+    order_id = bring_to(world, Window.COMMIT)
+    who = PROVIDERS[0]
+    assert world.claim(order_id, who, "late").accepted
+    assert bonds_lost(order_view(order_id, world.order(order_id))) == ""
+    world.wait_for(order_id, Window.VOID)
+    assert "lost its bond of 1 POT" in bonds_lost(order_view(order_id, world.order(order_id)))
+    raw = query(world.ledger, "account", encode(AccountQuery(who.address)))
+    lines = what_is_not_free(decode(raw, AccountView, limit_bytes=1 << 20))
+    assert lines[0] == "slashed  1 POT as provider" and lines[1].startswith("forfeits 1: ")
