@@ -127,7 +127,7 @@ def test_the_parameter_table_has_every_parameter_and_its_default(generate: Modul
     rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
     assert set(rows) == set(Parameters.__struct_fields__)
     assert [name for name, row in rows.items() if row.endswith("|  |")] == []  # each has a meaning
-    assert "| `validators_per_model` | 7 | 1 to 64 |" in page
+    assert "| `seats_per_order` | 7 | 3 to 63 |" in page
 
 
 def test_the_network_toml_reference_has_every_key_with_its_meaning(generate: ModuleType) -> None:

@@ -1,7 +1,7 @@
 """Merkle trees (which bytes) and Merkle-sum trees (which integers, and what they add up to).
 
 A test set's root names its examples; a transcript's sum root binds the total of a score, so a wrong total is impossible
-and a wrong leaf is provable alone (protocol.md, "Validators and scores"). Leaves and nodes are hashed under different
+and a wrong leaf is provable alone (protocol.md, "Seats and scores"). Leaves and nodes are hashed under different
 first bytes, the root binds the kind of tree and the number of leaves, so no proof of one tree reads as a proof of
 another. An odd node moves up unchanged.
 """
@@ -72,6 +72,17 @@ class SumNode(Record, frozen=True):
     total: int
 
 
+def sum_root(top: SumNode, count: int) -> bytes:
+    """The root (32 bytes) of a sum tree of `count` leaves with this top node; it binds their number and their sum.
+
+    Raises:
+        BadTree: no tree has such a node.
+    """
+    if not 0 < count < _MAX_COUNT or not _in_range(top.total) or len(top.hash) != hashlib.sha256().digest_size:
+        raise BadTree("no tree has such a top node", seen=(top.total, count), wanted="a 128-bit sum, at least one leaf")
+    return _bind_sum(top, count)
+
+
 class SumProof(Record, frozen=True):
     """Where a value stands (`index` of `count`) and the nodes beside its way up."""
 
@@ -109,6 +120,7 @@ class SumTree:
         top = self._levels[-1][0]
         self.count: int = len(values)
         self.total: int = top.total
+        self.top: SumNode = top
         self.root: bytes = _bind_sum(top, self.count)
 
     def proof(self, index: int) -> SumProof:

@@ -79,6 +79,7 @@ class SaltedScore(msgspec.Struct, kw_only=True):
     """A score that a validator commits to: mid, root and salt in hex, the score, and the transcript's file.
 
     Attributes:
+        top_hash, top_total: hash (in hex) and sum of the transcript's top node.
         committed: whether the ledger has the commitment.
         closed: whether nothing is left to submit for it: it was opened, or the ledger refused to open it.
     """
@@ -90,7 +91,8 @@ class SaltedScore(msgspec.Struct, kw_only=True):
     root: str
     transcript: str
     salt: str
-    stake_grains: int
+    top_hash: str
+    top_total: int
     committed: bool = False
     closed: bool = False
 

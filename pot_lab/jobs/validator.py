@@ -8,17 +8,18 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pot_lab.crypto.canonical import Record, encode
+from pot_lab.crypto.merkle import SumNode
 from pot_lab.errors import PotLabError
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import SaltedScore, ValidatorMemory
 from pot_lab.jobs.scorer import files_to_score, lay_out
 from pot_lab.jobs.workspace import read_results
 from pot_lab.protocol.cycle import Window
-from pot_lab.protocol.errors import InsufficientStake, Refused
-from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
+from pot_lab.protocol.errors import Refused
+from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ClaimScore, ModelId, Salt, validation_commitment
 from pot_lab.protocol.transactions import (
     MAX_ITEMS,
@@ -28,14 +29,12 @@ from pot_lab.protocol.transactions import (
     OpenScores,
     ScoreCommitment,
 )
-from pot_lab.protocol.views import OrderView
+from pot_lab.protocol.views import ClaimView, OrderView
 
 log = logging.getLogger(__name__)
 
 PART_LIMIT_BYTES = TRANSACTION_LIMIT_BYTES - 1024
 """What the items of one transaction may have together: order id, account, signature and their frames are the rest."""
-STAKE_RETRY_MS = 5_000
-"""How often a validator looks whether stake that an order lacks has become free."""
 
 
 class ValidatorLoop(Loop[ValidatorMemory]):
@@ -45,10 +44,6 @@ class ValidatorLoop(Loop[ValidatorMemory]):
     memory_kind = ValidatorMemory
     windows = (Window.SCORE,)
     drawn = True
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._lacking: dict[bytes, tuple[int, InsufficientStake]] = {}  # orders short of stake: when seen, and how
 
     def begin_new(self) -> None:
         """Begin every order that is being scored and that this validator was drawn for."""
@@ -62,7 +57,7 @@ class ValidatorLoop(Loop[ValidatorMemory]):
 
     def _prepare(self, memory: ValidatorMemory, view: OrderView) -> None:
         """Bring the order's files, and begin to score once they are there."""
-        claims = [claim for claim in view.claims if self.identity.address in claim.assigned]
+        claims = self._assigned(view)
         if not claims:
             self.archive(memory, "not drawn")
             return
@@ -77,7 +72,6 @@ class ValidatorLoop(Loop[ValidatorMemory]):
             self._prepare(memory, view)
         elif view.ended:
             if self.paid(view):
-                self._lacking.pop(memory.id, None)
                 scored = memory.opened and any(item.committed for item in memory.items or [])
                 self.finish(memory, "scored" if scored else "did not score")
         elif view.window is Window.SCORE and not memory.committed:
@@ -87,12 +81,11 @@ class ValidatorLoop(Loop[ValidatorMemory]):
             self._open(memory, view)
 
     def _commit(self, memory: ValidatorMemory, view: OrderView) -> None:
-        """Commit to what the free stake covers; the rest follows when other orders have given stake back."""
+        """Commit to every model, in as many transactions as that takes."""
         results = read_results(self.order_folder(memory.id))
         if results is None:
             return
         if memory.items is None:
-            stake = self.client.network().parameters.min_validation_stake_grains
             memory.items = [
                 SaltedScore(
                     mid=result.mid,
@@ -102,7 +95,8 @@ class ValidatorLoop(Loop[ValidatorMemory]):
                     root=result.root,
                     transcript=result.transcript,
                     salt=self.random_bytes(32).hex(),
-                    stake_grains=stake,
+                    top_hash=result.top_hash,
+                    top_total=result.top_total,
                 )
                 for result in results
             ]
@@ -111,56 +105,27 @@ class ValidatorLoop(Loop[ValidatorMemory]):
         for item in memory.items:
             item.committed = item.committed or item.mid in known
         items = [item for item in memory.items if not item.committed]
-        if memory.id in self._lacking:
-            seen_ms, error = self._lacking[memory.id]
-            if 0 <= self.clock_ms() - seen_ms < STAKE_RETRY_MS:
-                raise error
-        covered = items[: self._covered(memory, view, items)]
-        for part in parts_of([(self._commitment(memory, item), item) for item in covered]):
+        assigned = {claim.mid.hex() for claim in self._assigned(view)}  # its seats may have gone to others meanwhile
+        items = [item for item in items if item.mid in assigned]
+        for part in parts_of([(self._commitment(memory, item), item) for item in items]):
             self.client.submit(CommitScores(memory.id, tuple(commitment for commitment, _ in part)))
             for _, item in part:
                 item.committed = True
             self.memories.write(memory)
             log.info("event=scores_committed order=%s models=%d", memory.order_id[:12], len(part))
-        if len(covered) < len(items):
-            error = InsufficientStake(
-                "the free stake as a validator does not cover a commitment to every model of the order",
-                seen=f"{len(memory.items) - len(items) + len(covered)} of {len(memory.items)} models",
-                wanted=f"{items[0].stake_grains / GRAINS_PER_POT:g} POT of free stake for each model",
-            )
-            self._lacking[memory.id] = self.clock_ms(), error
-            raise error
-        self._lacking.pop(memory.id, None)
         memory.committed = True
         self.memories.write(memory)
 
-    def _covered(self, memory: ValidatorMemory, view: OrderView, items: list[SaltedScore]) -> int:
-        """How many of these scores the free stake covers, once what better paid orders will need is left aside.
-
-        Otherwise a cheap order with many models takes the stake that a well paid one needs a moment later.
-        """
-        if not items:
-            return 0
-        account = self.client.account(self.identity.address)
-        free = next((max(0, s.bonded_grains - s.locked_grains) for s in account.stakes if s.role == self.role), 0)
-        stake = max(1, max(item.stake_grains for item in items))
-        mine = _worth(view, self._assigned(view)), memory.id
-        for other in self.memories.active():
-            seen = None if other.id == memory.id or other.committed else self.feed.view(other.id)
-            if seen is None or seen.window is not Window.SCORE or (_worth(seen, self._assigned(seen)), other.id) < mine:
-                continue
-            free -= stake * (self._assigned(seen) - sum(item.committed for item in other.items or []))
-        return max(0, free) // stake
-
-    def _assigned(self, view: OrderView) -> int:
-        return sum(self.identity.address in claim.assigned for claim in view.claims)
+    def _assigned(self, view: OrderView) -> list[ClaimView]:
+        """The claims whose models this validator has a seat for."""
+        return [claim for claim in view.claims if self.identity.address in claim.assigned]
 
     def _commitment(self, memory: ValidatorMemory, item: SaltedScore) -> ScoreCommitment:
         mid, salt = ModelId(bytes.fromhex(item.mid)), Salt(bytes.fromhex(item.salt))
         root = bytes.fromhex(item.root)
         score = ClaimScore(item.total, item.count, item.valid)
         commitment = validation_commitment(
-            self.client.network_id, memory.id, mid, self.identity.address, score, root, item.stake_grains, salt
+            self.client.network_id, memory.id, mid, self.identity.address, score, root, salt
         )
         return ScoreCommitment(mid, commitment)
 
@@ -196,7 +161,7 @@ class ValidatorLoop(Loop[ValidatorMemory]):
             score=ClaimScore(item.total, item.count, item.valid),
             transcript_root=bytes.fromhex(item.root),
             transcript=self.store.put((self.order_folder(memory.id) / item.transcript).read_bytes()),
-            stake_grains=item.stake_grains,
+            top=SumNode(bytes.fromhex(item.top_hash), item.top_total),
             salt=Salt(bytes.fromhex(item.salt)),
         )
 
@@ -219,11 +184,6 @@ class ValidatorLoop(Loop[ValidatorMemory]):
         for _, item in part:
             item.closed = True
         self.memories.write(memory)
-
-
-def _worth(view: OrderView, models: int) -> float:
-    """What an order pays for each model that it has scored, in grains."""
-    return view.order.reward_grains / max(1, models)
 
 
 Item = TypeVar("Item", bound=Record)

@@ -44,8 +44,9 @@ class ScoringResult(msgspec.Struct, kw_only=True):
     """One model's score, as `results.json` holds it.
 
     Attributes:
-        mid, root: the model's id and the transcript's root, 32 bytes in hex.
+        mid, root, top_hash: the model's id, the transcript's root and the hash of its tree's top node, 32 bytes in hex.
         total, count, valid: the score, see `ClaimScore`.
+        top_total: the sum of the transcript's leaves.
         transcript: the transcript's file, relative to the workspace.
         error: why the model is not usable, or None.
     """
@@ -55,6 +56,8 @@ class ScoringResult(msgspec.Struct, kw_only=True):
     count: int
     valid: bool
     root: Hex32
+    top_hash: Hex32
+    top_total: int
     transcript: str
     error: str | None = None
 
@@ -253,6 +256,8 @@ class ScoringTask(Workspace):
                     count=scored.count,
                     valid=scored.valid,
                     root=scored.root.hex(),
+                    top_hash=scored.transcript.tree.top.hash.hex(),
+                    top_total=scored.transcript.tree.top.total,
                     transcript=name,
                     error=error,
                 )

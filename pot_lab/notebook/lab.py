@@ -32,8 +32,8 @@ from pot_lab.notebook import arguments, baselines, posting
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.order import Order
 from pot_lab.notebook.paying import PaymentNotes, Payments
-from pot_lab.notebook.quantities import pot
-from pot_lab.protocol.parameters import GRAINS_PER_POT
+from pot_lab.notebook.quantities import grains, pot
+from pot_lab.protocol.parameters import GRAINS_PER_POT, LOCKS_TO_START
 from pot_lab.protocol.records import OrderId
 from pot_lab.store import Store
 from pot_lab.testnet.errors import NoTestnet
@@ -233,8 +233,8 @@ class Lab:
         arguments.check_model(model)
         arguments.check_baseline(function.full_name, function.version, baseline, margin)
         network = self.client.network()
-        _warn_without_miners(network)
         arguments.check_money(network.parameters, reward=reward, fee=fee, bond=bond, claim_bond=claim_bond)
+        _warn_without_miners(network, grains(reward))
         arguments.check_durations(network.parameters, train_for, windows)
         terms = posting.order_terms(
             network.parameters,
@@ -403,8 +403,10 @@ class Lab:
         return f"<table>{cells}</table>"
 
 
-def _warn_without_miners(network: NetworkView) -> None:
+def _warn_without_miners(network: NetworkView, reward_grains: int) -> None:
     """Warn where nobody could do the work: the order would end void, and its money come back late."""
+    parameters = network.parameters
+    stake = LOCKS_TO_START * parameters.score_lock_grains(reward_grains)
     missing = [
         role for role, count in (("provider", network.providers), ("validator", network.validators)) if not count
     ]
@@ -413,5 +415,13 @@ def _warn_without_miners(network: NetworkView) -> None:
         warnings.warn(
             f"no {' and no '.join(missing)} is registered in this network: the order ends void unless one comes in "
             f"time. Start one with {todo}, or a local testnet with `pot-lab testnet up --miners`.",
+            stacklevel=3,
+        )
+    elif network.validators < parameters.min_validators or network.validator_stake_grains < stake:
+        warnings.warn(
+            f"an order of {pot(reward_grains)} POT starts when {parameters.min_validators} validators with stakes of "
+            f"{pot(stake)} POT together are registered, and there are {network.validators} with "
+            f"{pot(network.validator_stake_grains)} POT: it waits for more, at most "
+            f"{parameters.pool_ms / 1_000:g} s, and then all of its money comes back. A smaller reward needs less.",
             stacklevel=3,
         )

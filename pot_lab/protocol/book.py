@@ -15,7 +15,7 @@ from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.errors import InsufficientStake, NotAllowed, UnknownOrder
-from pot_lab.protocol.order_index import OrderIndex
+from pot_lab.protocol.order_index import OrderIndex, is_waiting
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import NO_ORDER, NOBODY, OrderId
 from pot_lab.protocol.settlement import PayoutTree
@@ -39,6 +39,10 @@ class Book:
             role: {address for address, account in state.accounts.items() if account.active[role]} for role in Role
         }
         self.confirmed_tree: tuple[bytes, PayoutTree] | None = None
+        self.validators_changed = True
+        self.waiting = {
+            order_id for order_id, order in state.orders.items() if is_waiting(order) and order_id in state.escrows
+        }
 
     # --- who -------------------------------------------------------------------------------------------------
     @property
@@ -118,6 +122,7 @@ class Book:
         """Register an account in a role, or end its registration."""
         self.account(address).active[role] = active
         (self.active[role].add if active else self.active[role].discard)(address)
+        self.note_change(role)
 
     def forget_stranger(self, address: Address) -> None:
         """Drop the entry of an account that has nothing but a nonce, so that strangers cannot fill the ledger.
@@ -133,6 +138,25 @@ class Book:
         self.events.append(Event(kind=kind, order=order, account=account, detail=detail))
 
     # --- stakes ----------------------------------------------------------------------------------------------
+    def note_change(self, role: Role) -> None:
+        """Note that who is registered in a role, or the stake in it, is not what it was."""
+        self.validators_changed = self.validators_changed or role is Role.VALIDATOR
+
+    def validator_set(self) -> int:
+        """The number of the validators as they are now, with their stake, in `LedgerState.validator_sets`."""
+        sets = self.state.validator_sets
+        now = {address: self.stake(address, Role.VALIDATOR).bonded for address in sorted(self.active[Role.VALIDATOR])}
+        last = max(sets, default=0)
+        if not sets or sets[last] != now:
+            last += 1
+            sets[last] = now
+        return last
+
+    def drop_unused_sets(self) -> None:
+        """Forget the sets of validators from which no order can still draw."""
+        for number in [number for number in self.state.validator_sets if not self.index.draws_from(number)]:
+            del self.state.validator_sets[number]
+
     def free(self, address: Address, role: Role) -> int:
         """Stake in grains that is not promised to a live order."""
         stake = self.stake(address, role)
@@ -179,9 +203,16 @@ class Book:
         self.drop_if_below_minimum(address, role)
 
     def drop_if_below_minimum(self, address: Address, role: Role) -> None:
-        """An account whose stake fell under the minimum is no longer registered in that role."""
-        account = self.account(address)
-        if account.active[role] and account.stakes[role].bonded < self.state.parameters.min_stake_grains[role]:
+        """An account whose stake fell too far under the minimum is no longer registered in that role.
+
+        A quarter may be missing, so that a small slash ends nobody's work who staked the minimum; an aggregator's seat
+        needs all of it.
+        """
+        account, least = self.account(address), self.state.parameters.min_stake_grains[role]
+        if role is not Role.AGGREGATOR:
+            least = least * 3 // 4
+        self.note_change(role)
+        if account.active[role] and account.stakes[role].bonded < least:
             self.set_active(address, role, False)
             self.emit("unregistered", account=address, role=int(role))
 

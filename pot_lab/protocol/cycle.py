@@ -46,6 +46,7 @@ class VoidReason(StrEnum):
     """Why an order ended without a winner; each has its refund rule in `rewards`."""
 
     NO_ESCROW = "no escrow arrived"
+    TOO_FEW_VALIDATORS = "too few validators"
     NO_CLAIMS = "no claims"
     NOTHING_REVEALED = "nothing revealed"
     NOT_RELEASED = "test data not released"

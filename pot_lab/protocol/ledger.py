@@ -111,6 +111,7 @@ class Ledger:
         self._let_time_pass()
         replies = [self._apply(transaction) for transaction in transactions]
         chain_events.advance(self.book)
+        windows.start_waiting(self.book)
         epochs.advance(self.book)
         signers.advance(self.book)
         self.book.check_conservation()

@@ -7,6 +7,7 @@ reports it, so no batch walks through all orders. It decides nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Set
 from heapq import heappop, heappush
 
@@ -60,6 +61,8 @@ class OrderIndex:
         self._unfunded: set[OrderId] = set()
         self._windows: dict[OrderId, Window] = {}
         self._by_window: dict[Window, set[OrderId]] = {window: set() for window in Window}
+        self._sets: dict[OrderId, int] = {}
+        self._drawing: Counter[int] = Counter()
         for order_id, order in orders.items():
             self.touch(order_id, order)
 
@@ -78,6 +81,10 @@ class OrderIndex:
         """The orders that are in this window."""
         return self._by_window[window]
 
+    def draws_from(self, number: int) -> bool:
+        """Whether an order may still draw seats from this set of validators."""
+        return self._drawing[number] > 0
+
     def touch(self, order_id: OrderId, order: OrderState) -> None:
         """Take note of an order that is new or has changed its window, its money or its epoch."""
         ended = TABLE[order.window].phase is Phase.ENDED
@@ -88,6 +95,7 @@ class OrderIndex:
         self._leave_window(order_id)
         self._windows[order_id] = order.window
         self._by_window[order.window].add(order_id)
+        self._follow_set(order_id, order.validators_at)
         if unfunded or not ended:
             self._held.setdefault(order.order.client, set()).add(order_id)
         else:
@@ -99,12 +107,20 @@ class OrderIndex:
         self.retention.set(order_id, None)
         self._unfunded.discard(order_id)
         self._leave_window(order_id)
+        self._follow_set(order_id, 0)
         self._release(order_id, order)
 
     def _leave_window(self, order_id: OrderId) -> None:
         window = self._windows.pop(order_id, None)
         if window is not None:
             self._by_window[window].discard(order_id)
+
+    def _follow_set(self, order_id: OrderId, number: int) -> None:
+        before = self._sets.pop(order_id, 0)
+        self._drawing[before] -= 1
+        self._drawing[number] += 1
+        if number:
+            self._sets[order_id] = number
 
     def _release(self, order_id: OrderId, order: OrderState) -> None:
         held = self._held.get(order.order.client, set())
@@ -113,9 +129,14 @@ class OrderIndex:
             self._held.pop(order.order.client, None)
 
 
+def is_waiting(order: OrderState) -> bool:
+    """Whether the order has not started."""
+    return order.window is Window.WAITING
+
+
 def never_funded(order: OrderState) -> bool:
     """Whether the order waits for its escrow, or ended without one."""
-    return order.window is Window.WAITING or (order.window is Window.VOID and not order.t0_ms and not order.payouts)
+    return is_waiting(order) or (order.window is Window.VOID and not order.t0_ms and not order.payouts)
 
 
 def settling(order: OrderState) -> bool:

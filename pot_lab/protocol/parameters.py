@@ -15,6 +15,8 @@ from pot_lab.errors import PotLabError
 
 GRAINS_PER_POT = 10**9
 BASIS_POINTS = 10_000
+LOCKS_TO_START, LOCKS_TO_REVEAL = 10, 7
+"""How many locks the validators' stakes must be worth together for an order to start, and for models to be revealed."""
 BURN_ADDRESS = Address(bytes.fromhex("000000000000000000000000000000000000dead"))
 
 
@@ -43,10 +45,13 @@ class ParameterBounds(Record, frozen=True):
 
 
 class ScoreRule(Record, frozen=True):
-    """What the ledger knows of a score function: which way is better, and its parameters by name."""
+    """What the ledger knows of a score function: which way is better, its parameters by name, and whether its total is
+    the sum of the transcript's leaves.
+    """
 
     direction: Direction
     parameters: tuple[tuple[str, ParameterBounds], ...] = ()
+    sums: bool = True
 
 
 SLICES = ("slices", ParameterBounds(1, 2, 1))
@@ -56,7 +61,7 @@ SCORE_FUNCTIONS: dict[tuple[str, int], ScoreRule] = {
     ("cross_entropy", 1): ScoreRule(Direction.LOWER),
     ("perplexity", 1): ScoreRule(Direction.LOWER),
     ("next_token_loss", 1): ScoreRule(Direction.LOWER),
-    ("macro_f1", 1): ScoreRule(Direction.HIGHER, (("classes", ParameterBounds(2, 4096, None)),)),
+    ("macro_f1", 1): ScoreRule(Direction.HIGHER, (("classes", ParameterBounds(2, 4096, None)),), sums=False),
     ("mse", 1): ScoreRule(Direction.LOWER, (("decimals", ParameterBounds(0, 12, 6)),)),
     ("mae", 1): ScoreRule(Direction.LOWER, (("decimals", ParameterBounds(0, 12, 6)),)),
 }
@@ -90,6 +95,11 @@ def score_direction(name: str, version: int) -> Direction | None:
     return rule.direction if needed <= set(given) else None
 
 
+def score_is_sum(name: str, version: int) -> bool:
+    """Whether the total of a score function that `score_direction` knows is the sum of its transcript's leaves."""
+    return SCORE_FUNCTIONS[name.partition("[")[0], version].sums
+
+
 class BadParameter(PotLabError):
     """A parameter lies outside its hard bounds.
 
@@ -118,11 +128,14 @@ class Parameters(Record, frozen=True, kw_only=True):
         min_reward_grains, min_fee_grains, min_bond_grains: least that an order escrows of each.
         min_stake_grains: least stake of a provider, a validator, a verifier, an aggregator.
         min_claim_bond_grains: least that a provider bonds with a claim.
-        min_validation_stake_grains: what a validator bonds with each committed score.
+        min_score_lock_grains, score_lock_bp: what a validator has locked of its stake for an order that it scores, once
+            for all models: this share of the reward, and at least so much.
         winner_bp, validators_bp, aggregators_bp: shares of the reward; what is left goes to the treasury.
-        unopened_bp: share of its bond that a validator loses for a score that it committed to and did not open.
-        absence_bp: share of its stake that a validator loses for an order that it was drawn for and did not score.
-        validators_per_model: how many validators are drawn for each model.
+        unopened_bp: share of that lock that a validator loses if it opens not all the scores that it committed to.
+        absence_bp: what a validator loses for each of its seats on an order that it did not score, as a share of what a
+            seat earns (20,000: twice as much).
+        seats_per_order: how many seats, drawn by stake, score an order's models.
+        min_validators: how many registered validators an order waits for before it starts.
         max_live_orders_per_account: how many orders of an account may be live at once.
         max_claims_per_order: how many claims an order takes.
         treasury: the account (20 bytes) that gets what rounding leaves of a reward.
@@ -162,19 +175,30 @@ class Parameters(Record, frozen=True, kw_only=True):
         100 * GRAINS_PER_POT,
     )
     min_claim_bond_grains: int = GRAINS_PER_POT
-    min_validation_stake_grains: int = GRAINS_PER_POT
+    min_score_lock_grains: int = GRAINS_PER_POT
+    score_lock_bp: int = 1_000
     # shares of the reward
     winner_bp: int = 8_000
     validators_bp: int = 1_500
     aggregators_bp: int = 500
     # penalties
-    unopened_bp: int = 1_000
-    absence_bp: int = 10
+    unopened_bp: int = 5_000
+    absence_bp: int = 20_000
     # people
-    validators_per_model: int = 7
+    seats_per_order: int = 7
+    min_validators: int = 4
     max_live_orders_per_account: int = 64
     max_claims_per_order: int = 256
     treasury: Address = BURN_ADDRESS
+
+    def score_lock_grains(self, reward_grains: int) -> int:
+        """L: what a validator has locked for an order of this reward whose models it scores, however many they are."""
+        return max(self.min_score_lock_grains, reward_grains * self.score_lock_bp // BASIS_POINTS)
+
+    def absence_grains(self, reward_grains: int) -> int:
+        """What a seat that is left silent costs on an order of this reward."""
+        earned = reward_grains * self.validators_bp // BASIS_POINTS // self.seats_per_order
+        return earned * self.absence_bp // BASIS_POINTS
 
     @property
     def settling_ms(self) -> int:
@@ -241,13 +265,15 @@ _BOUNDS = (
     ("min_fee_grains", 0, 10**18),
     ("min_bond_grains", 0, 10**18),
     ("min_claim_bond_grains", 0, 10**18),
-    ("min_validation_stake_grains", 0, 10**18),
+    ("min_score_lock_grains", 0, 10**18),
+    ("score_lock_bp", 0, BASIS_POINTS),
     ("winner_bp", 5_000, BASIS_POINTS),
     ("validators_bp", 0, 5_000),
     ("aggregators_bp", 0, 2_000),
     ("unopened_bp", 0, BASIS_POINTS),
-    ("absence_bp", 0, 1_000),
-    ("validators_per_model", 1, 64),
+    ("absence_bp", 0, 10 * BASIS_POINTS),
+    ("seats_per_order", 3, 63),
+    ("min_validators", 3, 1_000),
     ("max_live_orders_per_account", 1, 10_000),
     ("max_claims_per_order", 1, 10_000),
 )

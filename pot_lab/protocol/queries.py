@@ -69,7 +69,7 @@ def order_view(order_id: OrderId, state: OrderState) -> OrderView:
             revealed_ms=c.revealed_ms,
             mid=c.mid,
             weights=c.weights,
-            assigned=tuple(c.assigned),
+            assigned=tuple(state.seats_of(c)) if c.mid else (),
             agreed=c.agreed,
             agreed_root=c.agreed_root,
         )
@@ -82,7 +82,6 @@ def order_view(order_id: OrderId, state: OrderState) -> OrderView:
             commitment=v.commitment,
             committed_ms=v.committed_ms,
             opened_ms=v.opened_ms,
-            stake_grains=v.stake_grains,
             score=v.score,
             transcript_root=v.transcript_root,
             transcript=v.transcript,
@@ -160,7 +159,7 @@ def _orders_in(ledger: Ledger, arguments: bytes) -> bytes:
 
 
 def _is_assigned(state: OrderState, account: Address) -> bool:
-    return any(account in claim.assigned for claim in state.claims.values())
+    return any(account in seats for seats in state.seats)
 
 
 def _fetch_orders(ledger: Ledger, arguments: bytes) -> bytes:
@@ -268,6 +267,9 @@ def _network(ledger: Ledger, arguments: bytes) -> bytes:
             providers=providers,
             validators=validators,
             verifiers=verifiers,
+            validator_stake_grains=sum(
+                ledger.book.stake(address, Role.VALIDATOR).bonded for address in ledger.book.active[Role.VALIDATOR]
+            ),
             deposited_grains=state.deposited_grains,
             members=tuple(Member(seat.account, seat.sealing_public) for seat in state.aggregators),
         )

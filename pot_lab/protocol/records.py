@@ -57,12 +57,13 @@ class Windows(Record, frozen=True, kw_only=True):
 
     @property
     def longest_ms(self) -> int:
-        """The longest that a cycle can take, with the one extension of the score windows, before it is sealed."""
+        """The longest that a cycle can take, with the one extension of the score window, before it is sealed."""
         return (
             self.train_ms
             + self.reveal_ms
             + self.release_ms
-            + 2 * (self.score_ms + self.open_scores_ms)
+            + 2 * self.score_ms
+            + self.open_scores_ms
             + self.challenge_ms
             + self.open_challenges_ms
             + self.judge_ms
@@ -377,21 +378,19 @@ def validation_commitment(
     validator: Address,
     score: ClaimScore,
     transcript_root: bytes,
-    stake_grains: int,
     salt: Salt,
 ) -> Digest:
     """What a validator commits to before scores are opened; salted, because a score has few values and would be
     guessed.
     """
     return tagged_hash(
-        "pot-lab/validation/1",
+        "pot-lab/validation/2",
         network_id,
         order_id,
         mid,
         validator,
         encode(score),
         transcript_root,
-        stake_grains.to_bytes(16, "big"),
         salt,
     )
 

@@ -30,7 +30,7 @@ def sealed_payouts(
     escrow: Escrow,
     parameters: Parameters,
     winner: Address,
-    winning_stakes: Mapping[Address, int],
+    seats: Mapping[Address, int],
     other_validations: Mapping[Address, int],
     aggregators: Sequence[Address],
 ) -> list[Payout]:
@@ -38,14 +38,14 @@ def sealed_payouts(
 
     Args:
         winner: the provider's address.
-        winning_stakes: stake in grains of each validator that agrees on the winning model.
+        seats: how many seats each validator has whose scores stand.
         other_validations: how many agreeing validations of other models each validator has; paid from the fee.
     Returns: payouts that add up to the escrow; the client gets its bond back, and the fee where no other model was
         scored.
     """
     payouts = [Payout(winner, escrow.reward_grains * parameters.winner_bp // BASIS_POINTS, "winner")]
     validators = escrow.reward_grains * parameters.validators_bp // BASIS_POINTS
-    payouts += _named(share_out(validators, winning_stakes), "validator")
+    payouts += _named(share_out(validators, seats), "validator")
     aggregated = escrow.reward_grains * parameters.aggregators_bp // BASIS_POINTS
     payouts += _named(share_out(aggregated, dict.fromkeys(aggregators, 1)), "aggregator")
     payouts += _named(share_out(escrow.fee_grains, other_validations), "validation fee")

@@ -114,7 +114,9 @@ class Escrow(State, kw_only=True):
 
 
 class ClaimState(State, kw_only=True):
-    """A provider's claim; `place` is its order among all claims of the ledger and decides ties."""
+    """A provider's claim; `place` is its order among all claims of the ledger and decides ties, `seat_set` says which
+    of the order's sets of seats scores its model.
+    """
 
     provider: Address
     commitment: bytes
@@ -125,28 +127,22 @@ class ClaimState(State, kw_only=True):
     weights: Link | None = None
     salt: Salt = Salt(b"")
     revealed_ms: int = 0
-    assigned: list[Address] = msgspec.field(default_factory=list)
+    seat_set: int = 0
     agreed: ClaimScore | None = None
     agreed_root: bytes = b""
 
 
 class ValidationState(State, kw_only=True):
-    """One validator's score of one model, first committed, then opened.
-
-    `late`: it was committed when another's score of this model was public already (in the extension). If it is the
-    same it may be a copy: it counts for the quorum and is not paid.
-    """
+    """One validator's score of one model, first committed, then opened."""
 
     validator: Address
     mid: ModelId
     commitment: bytes
     committed_ms: int
-    stake_grains: int
     score: ClaimScore | None = None
     transcript_root: bytes = b""
     transcript: Link | None = None
     opened_ms: int = 0
-    late: bool = False
 
 
 class Span(State):
@@ -192,7 +188,10 @@ class Candidate(State):
 class OrderState(State, kw_only=True):
     """One order and its task cycle data.
 
-    `sealed_to` names the set of aggregators (`LedgerState.sets`) that hold the shares of its test key.
+    `sealed_to` names the set of aggregators (`LedgerState.sets`) that hold the shares of its test key,
+    `validators_at` the validators with their weights at t0 (`LedgerState.validator_sets`). `electors` are those of them
+    that may be drawn, `seats` the account of each seat in each set, `silent` whose seats others got, with the set's
+    number, `locked` everybody whose stake is locked for the order.
     """
 
     order: OrderRecord
@@ -213,6 +212,20 @@ class OrderState(State, kw_only=True):
     epoch: int = 0
     ended_ms: int = 0
     sealed_to: int = 0
+    validators_at: int = 0
+    electors: list[Address] = msgspec.field(default_factory=list)
+    seats: list[list[Address]] = msgspec.field(default_factory=list)
+    silent: list[tuple[Address, int]] = msgspec.field(default_factory=list)
+    locked: list[Address] = msgspec.field(default_factory=list)
+
+    @property
+    def lock_grains(self) -> int:
+        """L: what each validator with a seat has locked for this order."""
+        return self.parameters.score_lock_grains(self.order.reward_grains)
+
+    def seats_of(self, claim: ClaimState) -> list[Address]:
+        """The account of each seat that scores the claim's model; empty before the draw."""
+        return self.seats[claim.seat_set] if self.seats else []
 
     def claim_of(self, mid: ModelId) -> ClaimState | None:
         """The revealed claim of this model."""
@@ -281,7 +294,8 @@ class LedgerState(State, kw_only=True):
     that ever was an aggregator's; `convicted` are those that equivocated.
     `signers` are the keys that the chain's contract counts, ascending, `signing_quorum` how many of them it requires,
     `chain_keys` the keys that staking accounts named there; `rotation` is the set that shall follow.
-    `sets` holds the accounts of the sets to which live orders are sealed, by the batch that named the set.
+    `sets` holds the accounts of the sets to which live orders are sealed, by the batch that named the set;
+    `validator_sets` the registered validators with their stake in grains when orders started, by a batch that did.
     """
 
     genesis: Genesis
@@ -312,6 +326,7 @@ class LedgerState(State, kw_only=True):
     changed: int = 0
     era: int = 0
     sets: dict[int, list[Address]] = msgspec.field(default_factory=dict)
+    validator_sets: dict[int, dict[Address, int]] = msgspec.field(default_factory=dict)
     keys: dict[Address, Address] = msgspec.field(default_factory=dict)
     signers: list[Address] = msgspec.field(default_factory=list)
     convicted: list[Address] = msgspec.field(default_factory=list)

@@ -12,6 +12,7 @@ from typing import TypeVar
 from pot_lab.crypto.canonical import HASH_BYTES, Digest, Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, Address, BadSignature, Identity, Recover, format_address, recover
 from pot_lab.crypto.link import Link
+from pot_lab.crypto.merkle import SumNode
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import Malformed
 from pot_lab.protocol.errors import UnknownKind, WrongNetwork
@@ -120,13 +121,15 @@ class CommitScores(Record, frozen=True):
 
 
 class OpenedScore(Record, frozen=True, kw_only=True):
-    """One model's score, the Merkle-sum root of its per-example results, and where the whole transcript is."""
+    """One model's score, the Merkle-sum root of its per-example results, its tree's top node, which shows their sum,
+    and where the whole transcript is.
+    """
 
     mid: ModelId
     score: ClaimScore
     transcript_root: bytes
+    top: SumNode
     transcript: Link
-    stake_grains: int
     salt: Salt
 
 

@@ -27,7 +27,9 @@ class UnknownQuery(PotLabError):
 
 
 class ClaimView(Record, frozen=True, kw_only=True):
-    """A claim as others see it: the model's id and link are empty until it is revealed."""
+    """A claim as others see it: the model's id and link are empty until it is revealed; `assigned` has an account for
+    each seat that scores the model.
+    """
 
     provider: Address
     commitment: bytes
@@ -49,7 +51,6 @@ class ValidationView(Record, frozen=True, kw_only=True):
     commitment: bytes
     committed_ms: int
     opened_ms: int
-    stake_grains: int
     score: ClaimScore | None
     transcript_root: bytes
     transcript: Link | None
@@ -181,8 +182,8 @@ class EpochView(Record, frozen=True, kw_only=True):
 
 
 class NetworkView(Record, frozen=True, kw_only=True):
-    """The network as a whole; `orders_live` counts those that have not ended, `members` are the aggregators now, to
-    whose keys an order's shares are sealed.
+    """The network as a whole; `orders_live` counts those that have not ended, `validator_stake_grains` the stake of all
+    registered validators, `members` are the aggregators now, to whose keys an order's shares are sealed.
     """
 
     genesis: Genesis
@@ -192,6 +193,7 @@ class NetworkView(Record, frozen=True, kw_only=True):
     providers: int
     validators: int
     verifiers: int
+    validator_stake_grains: int
     deposited_grains: int
     members: tuple[Member, ...]
 

@@ -116,7 +116,7 @@ class Cast:
             update_ms=1_000,
             settlement_timeout_ms=4_000,
             retention_ms=4_000,
-            validators_per_model=VALIDATORS,
+            min_validators=VALIDATORS,
             treasury=_key("treasury").address,
         )
         members = tuple(Member(each.address, sha256(b"seal %d" % i)) for i, each in enumerate(self.aggregators))
@@ -370,7 +370,7 @@ class Validator(Person):
             nonce = order.order.nonce
             if order.window is Window.SCORE:
                 done = {v.mid for v in order.validations if v.validator == me}
-                drawn = [c.mid for c in order.revealed() if me in c.assigned and c.mid not in done]
+                drawn = [c.mid for c in order.revealed() if me in order.seats_of(c) and c.mid not in done]
                 if drawn:
                     items = tuple(ScoreCommitment(mid, self._commitment(order_id, nonce, mid)) for mid in drawn)
                     yield f"commit {nonce}", CommitScores(order_id, items)
@@ -381,20 +381,20 @@ class Validator(Person):
 
     def _opened(self, nonce: int, mid: ModelId) -> OpenedScore:
         total = mid[0] % _EXAMPLES
-        root = SumTree([1] * total + [0] * (_EXAMPLES - total)).root
+        tree = SumTree([1] * total + [0] * (_EXAMPLES - total))
         return OpenedScore(
             mid=mid,
             score=ClaimScore(total, _EXAMPLES, True),
-            transcript_root=root,
+            transcript_root=tree.root,
+            top=tree.top,
             transcript=_link("transcript"),
-            stake_grains=POT,
             salt=_salt(self._name),
         )
 
     def _commitment(self, order_id: OrderId, nonce: int, mid: ModelId) -> bytes:
         o = self._opened(nonce, mid)
         network_id, me = self.cast.network_id, self.identity.address
-        return validation_commitment(network_id, order_id, mid, me, o.score, o.transcript_root, o.stake_grains, o.salt)
+        return validation_commitment(network_id, order_id, mid, me, o.score, o.transcript_root, o.salt)
 
 
 class Regular(Person):

@@ -27,13 +27,17 @@ TESTNET_PARAMETERS: Mapping[str, Any] = {
     "seal_margin_ms": 10_000,
     "min_window_ms": 500,
     "unbonding_ms": 86_400_000,
+    "seats_per_order": 63,
+    "min_validators": 3,
     "usual_windows_ms": [8_000, 8_000, 90_000, 15_000, 8_000, 5_000, 5_000],
 }
 """Shorter waits than a real network's, since all processes are on one machine. The score window closes early, so it may
-be long.
+be long. So many seats that each of a few validators with equal stakes has some.
 """
 CLIENT_POT, MINER_POT = 10_000, 100
-"""What each account gets, besides twice its role's least stake."""
+"""What each account gets, besides its stake."""
+VALIDATORS_STAKE, OTHERS_STAKE = 50, 2
+"""How many times their role's least stake accounts have. Validators' stakes bound the reward that they score for."""
 STAKED_ROLES = {"provider": Role.PROVIDER, "validator": Role.VALIDATOR, "verifier": Role.VERIFIER}
 
 
@@ -147,10 +151,14 @@ class Founding:
         }
 
     def stakes(self, parameters: Parameters) -> list[tuple[bytes, int, int]]:
-        """`(account, role, grains)`: miners and aggregators stake twice the least of their role."""
+        """`(account, role, grains)`: miners and aggregators stake several times the least of their role."""
         staking = [(self.accounts[name], role) for name in self.accounts if (role := staked_role(name)) is not None]
         staking += [(each.identity, Role.AGGREGATOR) for each in self.aggregators]
-        return [(identity.address, int(role), 2 * parameters.min_stake_grains[role]) for identity, role in staking]
+        times = {Role.VALIDATOR: VALIDATORS_STAKE}
+        return [
+            (identity.address, int(role), times.get(role, OTHERS_STAKE) * parameters.min_stake_grains[role])
+            for identity, role in staking
+        ]
 
 
 def staked_role(account: str) -> Role | None:

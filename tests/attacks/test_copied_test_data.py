@@ -56,6 +56,7 @@ def released(world: World) -> int:
 
 def stolen_key(world: World) -> bytes:
     """The test key that the attack brings out, and empty if none; the victim's order still trains then."""
+    world.have_validators()
     victim = sealed_order(world, windows=structs.replace(WINDOWS, **LONG))
     world.must(world.client, Put(victim))
     world.escrow(victim)
@@ -82,6 +83,7 @@ def test_a_copy_opens_nothing_and_its_order_ends_void() -> None:
 
 def test_the_same_boxes_open_in_their_own_order() -> None:
     world = World()
+    world.have_validators()
     order = sealed_order(world)
     world.must(world.client, Put(order))
     world.escrow(order)

@@ -48,6 +48,7 @@ class Market(World):
 
     def place(self, store: Store, *, files: Mapping[str, bytes], **changes: Any) -> bytes:
         """Put and fund an order whose blobs (graph, weights, train, test) are in the store; returns its id."""
+        self.have_validators()
         draft = self.new_order(**changes)
         secret, shares = self.keys.pop(draft.id), self.shares.pop(draft.id)
         test = msgspec.structs.replace(

@@ -239,20 +239,22 @@ def test_a_winner_claims_when_the_epoch_is_confirmed(bench: Bench, place: Callab
 
 def finish_with(market: Market, order_id: bytes, total: int) -> None:
     """Validators score the revealed models alike until the order is sealed."""
+    from pot_lab.crypto.merkle import SumTree
     from pot_lab.protocol.records import ClaimScore, validation_commitment
     from pot_lab.protocol.transactions import CommitScores, OpenedScore, OpenScores, ScoreCommitment
     from tests.protocol.scenes import VALIDATORS
     from tests.protocol.world import link
 
     market.release(order_id)
+    tree = SumTree([1] * total + [0] * (100 - total))
     mids = [claim.mid for claim in market.order(order_id).claims.values() if claim.mid]
     opened = [
         OpenedScore(
             mid=mid,
             score=ClaimScore(total, 100, True),
-            transcript_root=bytes(32),
+            transcript_root=tree.root,
+            top=tree.top,
             transcript=link("t"),
-            stake_grains=POT,
             salt=bytes(32),
         )
         for mid in mids
@@ -263,7 +265,7 @@ def finish_with(market: Market, order_id: bytes, total: int) -> None:
                 one.mid,
                 validation_commitment(
                     market.network_id, order_id, one.mid, validator.address, one.score, one.transcript_root,
-                    one.stake_grains, one.salt,
+                    one.salt,
                 ),
             )
             for one in opened
@@ -343,7 +345,8 @@ def test_files_larger_than_their_kind_are_refused_before_the_first_byte(
     field: str, limit_bytes: int, bench: Bench, market: Market, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big = Link(digest=sha256(b"x"), size_bytes=limit_bytes + 1, uri="http://127.0.0.1:9/x")
-    order = market.new_order(**{field: big}, reward_grains=1000 * POT)
+    order = market.new_order(**{field: big}, reward_grains=500 * POT)
+    market.have_validators()
     market.must(market.client, Put(order))
     market.escrow(order)
     monkeypatch.setattr(store, "fetch_file", lambda *a, **k: pytest.fail("asked for"))

@@ -80,14 +80,32 @@ def test_evidence_is_kept_whatever_its_types(task: TrainingTask) -> None:
 
 def test_results_are_none_until_they_are_there(tmp_path: Path) -> None:
     assert read_results(tmp_path) is None
-    result = {"mid": "ab" * 32, "total": 1, "count": 2, "valid": True, "root": "cd" * 32, "transcript": "t.bin"}
+    result = {
+        "mid": "ab" * 32,
+        "total": 1,
+        "count": 2,
+        "valid": True,
+        "root": "cd" * 32,
+        "transcript": "t.bin",
+        "top_hash": "ef" * 32,
+        "top_total": 1,
+    }
     (tmp_path / "results.json").write_text(json.dumps([result]))
     assert read_results(tmp_path) == [ScoringResult(**result)]
 
 
 @pytest.mark.parametrize("mid", ["ab" * 31, "ab" * 33, "AB" * 32, "zz" * 32, "ab" * 32 + "\n"])
 def test_ids_in_results_are_32_bytes_in_hex(mid: str, tmp_path: Path) -> None:
-    result = {"mid": mid, "total": 1, "count": 2, "valid": True, "root": "cd" * 32, "transcript": "t.bin"}
+    result = {
+        "mid": mid,
+        "total": 1,
+        "count": 2,
+        "valid": True,
+        "root": "cd" * 32,
+        "transcript": "t.bin",
+        "top_hash": "ef" * 32,
+        "top_total": 1,
+    }
     (tmp_path / "results.json").write_text(json.dumps([result]))
     with pytest.raises(BadWorkspace, match="results cannot be read"):
         read_results(tmp_path)

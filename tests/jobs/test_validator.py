@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.link import Link
+from pot_lab.crypto.merkle import SumTree
 from pot_lab.jobs import scorer
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.validator import ValidatorLoop
@@ -27,7 +27,7 @@ from pot_lab.protocol.views import OrdersQuery, OrderSummary
 from pot_lab.store import Store
 from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
 from tests.protocol.scenes import PROVIDERS, VALIDATORS
-from tests.protocol.world import POT, WINDOWS, key
+from tests.protocol.world import WINDOWS, key
 
 ME = VALIDATORS[0]
 VERIFIER = key("verifier")
@@ -71,14 +71,21 @@ class Bench:
         write_results(self.runner.only.workspace, **changes)
 
 
+def sum_tree(total: int) -> SumTree:
+    return SumTree([1] * total + [0] * (100 - total))
+
+
 def write_results(workspace: Path, **changes: Any) -> None:
-    results = []
+    results, total = [], changes.get("total", 80)
+    tree = sum_tree(total if isinstance(total, int) else 80)
     (workspace / "transcripts").mkdir(exist_ok=True)
     for mid in Workspace(workspace).order["models"]:
         name = f"transcripts/{mid}.bin"
         (workspace / name).write_bytes(b"transcript of " + mid.encode())
-        root = sha256(mid.encode()).hex()
-        result = {"mid": mid, "total": 80, "count": 100, "valid": True, "root": root, "transcript": name, "error": None}
+        result = {
+            "mid": mid, "total": total, "count": 100, "valid": True, "root": tree.root.hex(), "transcript": name,
+            "top_hash": tree.top.hash.hex(), "top_total": total, "error": None,
+        }  # fmt: skip
         results.append({**result, **changes})
     (workspace / "results.json").write_text(json.dumps(results))
 
@@ -182,9 +189,9 @@ def test_scores_are_committed_once_and_opened_with_their_transcripts(
     bench.loop.step()
     (commit,) = bench.of(CommitScores)
     for number, item in enumerate(commit.items, 1):
-        root, salt = sha256(item.mid.hex().encode()), number.to_bytes(32, "big")
+        root, salt = sum_tree(80).root, number.to_bytes(32, "big")
         assert item.commitment == validation_commitment(
-            market.network_id, order_id, item.mid, ME.address, ClaimScore(80, 100, True), root, POT, salt
+            market.network_id, order_id, item.mid, ME.address, ClaimScore(80, 100, True), root, salt
         )
     assert len(commit.items) == 2
     bench.loop.step()
@@ -342,7 +349,7 @@ def test_a_file_larger_than_weights_can_be_gets_an_invalid_score_without_a_downl
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mid": "zz"}, {"root": "aa"}, {"total": "80"}, {"valid": None}, {"root": "AA" * 32}]
+    "changes", [{"mid": "zz"}, {"root": "aa"}, {"total": "80"}, {"valid": None}, {"root": "AA" * 32}, {"top_hash": ""}]
 )
 def test_results_of_another_shape_stop_neither_the_loop_nor_the_other_orders(
     changes: dict[str, Any], bench: Bench, to_scores: Callable[[], bytes], caplog: pytest.LogCaptureFixture

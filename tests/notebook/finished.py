@@ -12,10 +12,10 @@ SCORES = {"model 0": 80, "model 1": 95}
 
 
 def finished_order() -> OrderView:
-    """Two providers with models of 80 and 95 right of 100, three validators, all scores opened."""
+    """Two providers with models of 80 and 95 right of 100, four validators, all scores opened."""
     world = World()
     providers = [key(f"provider {i}") for i in range(2)]
-    validators = [key(f"validator {i}") for i in range(3)]
+    validators = [key(f"validator {i}") for i in range(4)]
     for provider in providers:
         world.stake(provider, Role.PROVIDER)
     for validator in validators:

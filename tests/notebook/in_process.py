@@ -24,9 +24,11 @@ WALLET_GRAINS = 100 * 10**9
 class FollowedWorld(World):
     """A world whose batches can be followed as those of a network."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, validators: bool = True) -> None:
         super().__init__()
         self.followers: list[Callable[[int, int, tuple[bytes, ...]], None]] = []
+        if validators:
+            self.have_validators()
 
     def ordered(self, *requests: bytes) -> list[Reply]:
         before = len(self.events)

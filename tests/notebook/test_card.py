@@ -39,7 +39,7 @@ def test_the_text_counts_claims_scores_and_money(view: OrderView) -> None:
     assert facts["window"] == "finalization (FINALIZATION)"
     assert facts["reward"] == "25 POT (escrowed with fee and bond: 28 POT)"
     assert facts["claims"] == "2, 2 revealed"
-    assert facts["scores"] == "6 of 6 opened"
+    assert facts["scores"] == "8 of 8 opened"
     assert facts["winner"].endswith(": 95 of 100")
     assert "void" not in facts
 
@@ -47,7 +47,7 @@ def test_the_text_counts_claims_scores_and_money(view: OrderView) -> None:
 def test_scores_that_are_not_opened_are_not_counted_as_opened(view: OrderView) -> None:
     sealed = [replace(v, score=None) for v in view.validations[:2]]
     partly = replace(view, validations=(*sealed, *view.validations[2:]))
-    assert "4 of 6 opened" in describe(partly, 0)
+    assert "6 of 8 opened" in describe(partly, 0)
     assert "opened" not in describe(replace(view, validations=()), 0)
 
 

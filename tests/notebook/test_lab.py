@@ -217,13 +217,21 @@ def test_a_chain_that_is_away_hinders_no_look_at_orders(refunded: Lab, world: Fo
     assert [order.window for order in refunded.orders()] == [Window.VOID]
 
 
-def test_an_order_that_nobody_can_work_on_warns(lab: Lab, world: FollowedWorld, net: nn.Module) -> None:
+def test_an_order_that_nobody_can_work_on_warns(net: nn.Module, tmp_path: Path) -> None:
+    world = FollowedWorld(validators=False)
+    lab = lab_of(world, tmp_path)
     with pytest.warns(UserWarning, match="no provider and no validator is registered .* `pot-lab mine provider`"):
         lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
     world.stake(key("p"), Role.PROVIDER)
     with pytest.warns(UserWarning, match="no validator is registered"):
         lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
-    world.stake(key("v"), Role.VALIDATOR)
+    for number in range(3):
+        world.stake(key(f"v {number}"), Role.VALIDATOR, 20 * POT)
+    with pytest.warns(UserWarning, match="of 5 POT starts when 4 validators .* of 10 POT .* 3 with 60 POT: .* 600 s"):
+        lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
+    world.stake(key("v 3"), Role.VALIDATOR, 20 * POT)
+    with pytest.warns(UserWarning, match="stakes of 100 POT together are registered, and there are 4 with 80 POT"):
+        lab_module._warn_without_miners(lab.client.network(), 100 * POT)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        lab_module._warn_without_miners(lab.client.network())
+        lab_module._warn_without_miners(lab.client.network(), 80 * POT)

@@ -108,12 +108,15 @@ def test_a_slash_takes_bonded_stake_first_and_never_more_than_there_is(
     assert slashes == ([slashed] if grains else [])
 
 
-def test_an_account_at_the_minimum_stays_registered_and_one_below_does_not(book: Book) -> None:
+def test_an_account_at_the_minimum_stays_registered_and_one_far_below_does_not(book: Book) -> None:
     minimum = book.state.parameters.min_stake_grains[Role.PROVIDER]
     book.account(ALICE).stakes[Role.PROVIDER].bonded = minimum
     book.drop_if_below_minimum(ALICE, Role.PROVIDER)
     assert ALICE in book.active[Role.PROVIDER]
-    book.account(ALICE).stakes[Role.PROVIDER].bonded = minimum - 1
+    book.account(ALICE).stakes[Role.PROVIDER].bonded = minimum * 3 // 4
+    book.drop_if_below_minimum(ALICE, Role.PROVIDER)
+    assert ALICE in book.active[Role.PROVIDER], "a small slash ends nobody's work"
+    book.account(ALICE).stakes[Role.PROVIDER].bonded = minimum * 3 // 4 - 1
     book.drop_if_below_minimum(ALICE, Role.PROVIDER)
     assert ALICE not in book.active[Role.PROVIDER] and not book.account(ALICE).active[Role.PROVIDER]
 

@@ -400,7 +400,7 @@ def test_an_escrow_that_comes_after_the_end_goes_back_with_the_next_epoch(how: s
 
 
 def test_an_escrow_that_comes_after_its_order_was_forgotten_waits_for_it() -> None:
-    world = World()
+    world = new_world()
     order = world.new_order()
     world.must(world.client, Put(order))
     world.must(world.client, Withdraw(order.id))

@@ -17,6 +17,7 @@ from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.state import Account, LedgerState
 from pot_lab.protocol.transactions import Put, Withdraw
 from tests.protocol.scenes import MODELS, PROVIDERS, RESTING, SCORES, VALIDATORS, bring_to, finish, new_world
+from tests.protocol.test_chain_events import staked
 from tests.protocol.world import POT, World, key
 
 
@@ -99,6 +100,8 @@ def test_a_snapshot_whose_money_does_not_add_up_is_not_taken_over(how: str) -> N
 @pytest.mark.parametrize("reward", [POT // 100, POT // 100 + 1, 10**7 + 7, 25 * POT - 1, 10**18])
 def test_odd_rewards_pay_out_to_the_grain(reward: int) -> None:
     world = new_world()
+    for validator in VALIDATORS:  # even the largest reward finds its locks
+        world.chain(staked(reward, 1, validator))
     order_id, order = world.start(reward_grains=reward, fee_grains=10**7 + 3, bond_grains=10**7 + 1)
     for provider, model in zip(PROVIDERS, MODELS, strict=True):
         world.claim(order_id, provider, model)
@@ -142,11 +145,15 @@ def test_a_validator_that_stays_away_loses_its_assignment_and_a_little_stake() -
     for validator in VALIDATORS[1:]:
         assert world.open_scores(order_id, validator, SCORES).accepted
     away = world.ledger.state.accounts[VALIDATORS[0].address]
-    assert (away.stakes[1].slashed, away.reputation.absences) == (200 * POT // 1_000, 1)
+    seats = world.order(order_id).seats[0].count(VALIDATORS[0].address)
+    assert (away.stakes[1].slashed, away.reputation.absences) == (
+        min(seats * world.parameters.absence_grains(25 * POT), 25 * POT // 10),
+        1,
+    )
     assert world.order(order_id).window == Window.CHALLENGE
 
 
-def test_a_slash_below_the_minimum_ends_a_registration_and_takes_no_more_than_there_is() -> None:
+def test_a_slash_far_below_the_minimum_ends_a_registration_and_takes_no_more_than_there_is() -> None:
     world = World()
     poor = key("poor")
     world.stake(poor, Role.PROVIDER, 10 * POT)
@@ -154,8 +161,10 @@ def test_a_slash_below_the_minimum_ends_a_registration_and_takes_no_more_than_th
     assert world.claim(order_id, poor, "x").accepted
     world.wait_for(order_id, Window.VOID)
     account = world.ledger.state.accounts[poor.address]
-    assert not account.active[0] and account.stakes[0].bonded == 9 * POT
+    assert account.active[0] and account.stakes[0].bonded == 9 * POT, "a quarter of the minimum may be missing"
     book = world.ledger.book
+    book.slash(poor.address, Role.PROVIDER, 2 * POT, "test")
+    assert not account.active[0]
     book.slash(poor.address, Role.PROVIDER, 10**6 * POT, "test")
     assert (account.stakes[0].bonded, account.stakes[0].slashed) == (0, 10 * POT)
     book.audit()

@@ -63,7 +63,9 @@ def test_an_order_runs_from_put_to_payout(world: World) -> None:
     order = world.order(order_id)
     assert order.winner == PROVIDERS[1].address
     assert earned(world, PROVIDERS[1]) == 20 * POT
-    assert sum(earned(world, v) for v in VALIDATORS) == 25 * POT * 15 // 100 + POT, "15 % of the reward, and the fee"
+    rounding = earned(world, key("treasury"))
+    assert sum(earned(world, v) for v in VALIDATORS) == 25 * POT * 15 // 100 + POT - rounding, "15 %, and the fee"
+    assert rounding < 8
     assert earned(world, world.client) == 2 * POT, "its bond back"
     assert sum(p.grains for p in order.payouts) == 28 * POT
     world.wait(1_100)

@@ -279,8 +279,8 @@ def test_an_order_shows_each_of_its_figures_under_its_own_name() -> None:
     same_fields(view, order, but=nested)
     assert (view.void_reason, view.phase) == ("", Phase.FINALIZATION)
     for claim_view, claim in zip(view.claims, sorted(order.claims.values(), key=lambda c: c.place), strict=True):
-        same_fields(claim_view, claim, but=("assigned",))
-        assert list(claim_view.assigned) == claim.assigned
+        same_fields(claim_view, claim, but=("assigned", "seat_set"))
+        assert list(claim_view.assigned) == order.seats[0]
     for shown, validation in zip(view.validations, order.validations, strict=True):
         same_fields(shown, validation)
     assert [(s.name, s.opened_ms, s.closed_ms) for s in view.timeline] == [
@@ -424,7 +424,7 @@ def test_orders_in_a_window_are_listed_completely_by_pages() -> None:
 def test_whoever_was_drawn_finds_the_order_and_nobody_else() -> None:
     world = new_world()
     order_id = bring_to(world, Window.SCORE)
-    drawn = {account for claim in world.order(order_id).claims.values() for account in claim.assigned}
+    drawn = set(world.order(order_id).seats[0])
     for who in (*VALIDATORS, *PROVIDERS, key("stranger")):
         listed = ids_in(world, windows=(Window.SCORE,), assigned=who.address)
         assert listed == ([order_id] if who.address in drawn else [])

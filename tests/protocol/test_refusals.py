@@ -11,13 +11,14 @@ from pot_lab.agreement.evidence import Equivocation
 from pot_lab.agreement.votes import SignedVote
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.merkle import SumNode
 from pot_lab.crypto.shamir import Share
 from pot_lab.protocol import errors
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import Refused
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.records import Contact, ScoreSpec, possession_digest, validation_commitment
+from pot_lab.protocol.records import Contact, ScoreSpec, possession_digest
 from pot_lab.protocol.state import LedgerState
 from pot_lab.protocol.transactions import (
     Accuse,
@@ -117,28 +118,6 @@ def scene_claimed_twice(world: World) -> tuple[Identity, Record]:
     return provider, Claim(other, H)
 
 
-def scene_overstaked(world: World) -> tuple[Identity, Record]:
-    order_id = bring_to(world, Window.RELEASE)
-    world.release(order_id)
-    rich = [
-        structs.replace(world.opened(order_id, VALIDATORS[0], model, total), stake_grains=150 * POT)
-        for model, total in SCORES.items()
-    ]
-    items = tuple(
-        ScoreCommitment(
-            o.mid,
-            validation_commitment(
-                world.network_id, order_id, o.mid, VALIDATORS[0].address, o.score, o.transcript_root, o.stake_grains,
-                o.salt,
-            ),
-        )
-        for o in rich
-    )  # fmt: skip
-    world.must(VALIDATORS[0], CommitScores(order_id, items))
-    world.wait_for(order_id, Window.OPEN_SCORES)
-    return VALIDATORS[0], OpenScores(order_id, tuple(rich))
-
-
 def scene_unassigned(world: World) -> tuple[Identity, Record]:
     late = key("late validator")
     order_id = bring_to(world, Window.SCORE)
@@ -217,9 +196,9 @@ SCENES: list[tuple[str, Scene]] = [
         for change in (
             {"salt": H},
             {"transcript_root": H},
-            {"stake_grains": 2 * POT},
-            {"stake_grains": POT - 1},
-            {"stake_grains": -1},
+            {"top": SumNode(H, 80)},
+            {"top": SumNode(H[:-1], 80)},
+            {"top": SumNode(H, 1 << 62)},
         )
     ),
     ("AlreadyDone", revealed_again),
@@ -231,7 +210,6 @@ SCENES: list[tuple[str, Scene]] = [
     ("AlreadyDone", lambda w: (PROVIDERS[0], Register(0))),
     ("InsufficientStake", lambda w: (STRANGER, Register(0))),
     ("InsufficientStake", scene_claimed_twice),
-    ("InsufficientStake", scene_overstaked),
     ("NotAssigned", scene_unassigned),
     ("BadShare", lambda w: changed(w, Window.RELEASE, "release_share", share=Share(1, H))),
     ("BadShare", lambda w: changed(w, Window.RELEASE, "release_share", share=Share(1, b""))),

@@ -35,7 +35,7 @@ from pot_lab.protocol.transactions import (
 from tests.protocol.scenes import finish
 from tests.protocol.world import POT, World, key
 
-PEOPLE = [key(f"person {i}") for i in range(6)]
+PEOPLE = [key(f"person {i}") for i in range(8)]
 MODELS = ["red", "green", "blue"]
 people = st.sampled_from(PEOPLE)
 roles = st.sampled_from([Role.PROVIDER, Role.VALIDATOR])
@@ -52,7 +52,8 @@ SHORT = Windows(
     judge_ms=1_000,
 )
 PARAMETERS = Parameters(
-    update_ms=2_000, pool_ms=5_000, settlement_timeout_ms=4_000, retention_ms=20_000, validators_per_model=3,
+    update_ms=2_000, pool_ms=5_000, settlement_timeout_ms=4_000, retention_ms=20_000, seats_per_order=5,
+    min_validators=3,
     max_live_orders_per_account=3, treasury=key("treasury").address,
 )  # fmt: skip
 
@@ -70,8 +71,8 @@ class Market(RuleBasedStateMachine):
         self.orders: list[OrderRecord] = []
         self.escrowed: set[bytes] = set()
         self.ended: dict[bytes, Window] = {}
-        for person in PEOPLE[:4]:
-            for role in (Role.PROVIDER, Role.VALIDATOR):
+        for role, persons in ((Role.PROVIDER, PEOPLE[:4]), (Role.VALIDATOR, PEOPLE[2:])):
+            for person in persons:
                 self.world.stake(person, role, 25 * POT)
 
     # --- helpers ---------------------------------------------------------------------------------------------------
@@ -359,6 +360,9 @@ class Market(RuleBasedStateMachine):
         assert all(fresh.in_window(window) == index.in_window(window) for window in Window)
         assert fresh.deadlines.next_ms() == index.deadlines.next_ms()
         assert fresh.retention.next_ms() == index.retention.next_ms()
+        drawing = {order.validators_at for order in ledger.state.orders.values()} - {0}
+        assert set(ledger.state.validator_sets) == drawing
+        assert drawing == {number for number in range(1, 100) if index.draws_from(number)}
         for role in Role:
             active = {a for a, account in ledger.state.accounts.items() if account.active[role]}
             assert active == ledger.book.active[role]
@@ -371,9 +375,9 @@ class Market(RuleBasedStateMachine):
                 for claim in order.claims.values():
                     place = claim.provider, Role.PROVIDER
                     locked[place] = locked.get(place, 0) + claim.bond_grains
-                for validation in order.validations:
-                    place = validation.validator, Role.VALIDATOR
-                    locked[place] = locked.get(place, 0) + validation.stake_grains
+                for validator in order.locked:
+                    place = validator, Role.VALIDATOR
+                    locked[place] = locked.get(place, 0) + order.lock_grains
         for address, account in self.world.ledger.state.accounts.items():
             for role in Role:
                 assert account.stakes[role].locked == locked.get((address, role), 0)

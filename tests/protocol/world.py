@@ -72,6 +72,13 @@ def deterministic_bytes(name: str):
     return lambda count: hashlib.shake_256(f"{name}{next(counter)}".encode()).digest(count)
 
 
+PARAMETERS = Parameters(
+    update_ms=1_000,
+    treasury=key("treasury").address,
+    seats_per_order=63,  # so many that each of a few validators with equal stake has some
+)
+
+
 class World:
     """A ledger, its people, and a clock that the test turns."""
 
@@ -81,7 +88,7 @@ class World:
             SealingKey.from_secret(hashlib.sha256(f"seal {i}".encode()).digest()) for i in range(aggregators)
         ]
         members = tuple(Member(a.address, s.public) for a, s in zip(self.aggregators, self.sealing, strict=True))
-        self.parameters = parameters or Parameters(update_ms=1_000, treasury=key("treasury").address)
+        self.parameters = parameters or PARAMETERS
         self.genesis = Genesis(
             name="test", chain_id=1337, settlement_contract=b"\x07" * 20, members=members, parameters=self.parameters
         )
@@ -232,8 +239,14 @@ class World:
         self.keys[order.id], self.shares[order.id] = secret, shares
         return order
 
+    def have_validators(self) -> None:
+        """Stake as many validators as an order needs, if they are not there yet."""
+        for number in range(self.parameters.min_validators - len(self.ledger.book.active[Role.VALIDATOR])):
+            self.stake(key(f"bystander {number}"), Role.VALIDATOR)
+
     def start(self, **changes: Any) -> tuple[bytes, OrderRecord]:
-        """Put an order and fund it."""
+        """Put an order and fund it, on a network that has the validators it needs."""
+        self.have_validators()
         order = self.new_order(**changes)
         self.must(self.client, Put(order))
         self.escrow(order)
@@ -263,27 +276,23 @@ class World:
         for index in range(correct(len(self.aggregators)) if count is None else count):
             self.must(self.aggregators[index], ReleaseShare(order_id, self.shares[order_id][index]))
 
-    def opened(
-        self, order_id: bytes, validator: Identity, model: str, total: int, *, count: int = 100, stake_grains: int = POT
-    ) -> OpenedScore:
+    def opened(self, order_id: bytes, validator: Identity, model: str, total: int, *, count: int = 100) -> OpenedScore:
         """What a validator opens for a model that got `total` of `count`."""
-        root = SumTree([1] * total + [0] * (count - total)).root
+        tree = SumTree([1] * total + [0] * (count - total))
         return OpenedScore(
             mid=self.mid(order_id, model),
             score=ClaimScore(total, count, model not in self.invalid),
-            transcript_root=root,
+            transcript_root=tree.root,
+            top=tree.top,
             transcript=link("transcript"),
-            stake_grains=stake_grains,
             salt=salt(model),
         )
 
-    def commit_scores(
-        self, order_id: bytes, validator: Identity, scores: dict[str, int], *, stake_grains: int = POT
-    ) -> Reply:
+    def commit_scores(self, order_id: bytes, validator: Identity, scores: dict[str, int]) -> Reply:
         """Commit to scores of models by name."""
         items = []
         for model, total in scores.items():
-            opened = self.opened(order_id, validator, model, total, stake_grains=stake_grains)
+            opened = self.opened(order_id, validator, model, total)
             items.append(ScoreCommitment(opened.mid, self.commitment(order_id, validator, opened)))
         return self.submit(validator, CommitScores(order_id, tuple(items)))
 
@@ -296,22 +305,18 @@ class World:
             validator.address,
             opened.score,
             opened.transcript_root,
-            opened.stake_grains,
             opened.salt,
         )
 
-    def open_scores(
-        self, order_id: bytes, validator: Identity, scores: dict[str, int], *, stake_grains: int = POT
-    ) -> Reply:
+    def open_scores(self, order_id: bytes, validator: Identity, scores: dict[str, int]) -> Reply:
         """Open scores of models by name."""
-        items = [
-            self.opened(order_id, validator, model, total, stake_grains=stake_grains) for model, total in scores.items()
-        ]
+        items = [self.opened(order_id, validator, model, total) for model, total in scores.items()]
         return self.submit(validator, OpenScores(order_id, tuple(items)))
 
     def assigned(self, order_id: bytes, validator: Identity) -> list[bytes]:
         """Models that the validator was drawn for."""
-        return [c.mid for c in self.order(order_id).claims.values() if validator.address in c.assigned]
+        order = self.order(order_id)
+        return [claim.mid for claim in order.claims.values() if validator.address in order.seats_of(claim)]
 
     def sign_epoch(self, count: int | None = None) -> None:
         """Aggregators sign the pending settlement."""

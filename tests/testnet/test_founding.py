@@ -82,7 +82,7 @@ def test_balances_and_stakes_follow_the_roles(tmp_path: Path) -> None:
     assert stakes == [
         (made.accounts["provider-0"].address, 0, 2 * least[0]),
         (made.accounts["provider-1"].address, 0, 2 * least[0]),
-        (made.accounts["validator-0"].address, 1, 2 * least[1]),
+        (made.accounts["validator-0"].address, 1, 50 * least[1]),
         (made.accounts["verifier-0"].address, 2, 2 * least[2]),
         (made.aggregators[0].identity.address, 3, 2 * least[3]),
         (made.aggregators[1].identity.address, 3, 2 * least[3]),

@@ -6,15 +6,16 @@ decides when an order ends.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from pot_lab.crypto.identity import Address
 from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Role, score_direction
-from pot_lab.protocol.records import OrderId
+from pot_lab.protocol.records import ModelId, OrderId
 from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, void_payouts
+from pot_lab.protocol.selection import ACCOUNTS
 from pot_lab.protocol.state import ClaimState, OrderState, ValidationState
 
 
@@ -49,20 +50,25 @@ def winning_claim(order: OrderState) -> ClaimState | None:
 
 
 def pay_winner(book: Book, order_id: OrderId, order: OrderState, winner: ClaimState) -> None:
-    """Turn the escrow into the earnings of the winner, of the validators that agreed, and of the aggregators; free all
-    stakes that were locked for the order.
+    """Turn the escrow into the earnings of the winner, of the validators whose scores stand, and of the aggregators;
+    free all stakes that were locked for the order.
+
+    A validator is paid by its seats, for all models of its set: one that stands for a part of them is not.
     """
-    by_stake, others = Counter[Address](), Counter[Address]()
-    for validation in own_work(order, agreeing(order)):
-        if validation.mid == winner.mid:
-            by_stake[validation.validator] += max(validation.stake_grains, 1)
-        else:
-            others[validation.validator] += 1
-        book.account(validation.validator).reputation.agreeing_validations += 1
+    by_seats, others = Counter[Address](), Counter[Address]()
+    stood = {(validation.validator, validation.mid) for validation in agreeing(order)}
+    for number, seats in enumerate(order.seats):
+        agreed = [claim.mid for claim in order.claims.values() if claim.agreed is not None and claim.seat_set == number]
+        for validator in seats if agreed else []:
+            by_seats[validator] += all((validator, mid) in stood for mid in agreed)
+    for validator, mid in sorted(stood):
+        if mid != winner.mid:
+            others[validator] += 1
+        book.account(validator).reputation.agreeing_validations += 1
     book.account(winner.provider).reputation.wins += 1
     order.winner = winner.provider
     order.payouts = sealed_payouts(
-        book.state.escrows[order_id], order.parameters, winner.provider, by_stake, others, book.paid_aggregators
+        book.state.escrows[order_id], order.parameters, winner.provider, by_seats, others, book.paid_aggregators
     )
     book.pay_out(order_id, order.payouts)
     release_stakes(book, order)
@@ -72,12 +78,12 @@ def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
     """Turn the escrow, if there is one, into what the refund rule of `reason` gives to each; free all stakes that were
     locked for the order.
 
-    A score that a quorum contradicts, or that may be copied, is not paid for.
+    A score that a quorum contradicts is not paid for.
     """
     order.void_reason = reason
     opened = [validation for validation in order.validations if validation.score is not None]
     agreed = any(claim.agreed for claim in order.claims.values())
-    work = Counter(validation.validator for validation in own_work(order, agreeing(order) if agreed else opened))
+    work = Counter(validation.validator for validation in (agreeing(order) if agreed else opened))
     release_stakes(book, order)
     escrow = book.state.escrows.get(order_id)
     if escrow is not None:
@@ -86,51 +92,51 @@ def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
         book.pay_out(order_id, order.payouts)
 
 
-def penalise_silence(book: Book, order: OrderState) -> None:
-    """Slash validators that were drawn and did not commit, or committed and did not open.
-
-    Nobody pays for a model that no validator committed to: it could not be fetched, or a provider could make all of
-    them pay with a dead link.
-    """
-    committed = {(v.validator, v.mid) for v in order.validations}
-    scored = {v.mid for v in order.validations}
-    absent = {
-        validator
-        for claim in order.claims.values()
-        if claim.mid in scored
-        for validator in claim.assigned
-        if (validator, claim.mid) not in committed
-    }
-    for validator in sorted(absent):
-        book.account(validator).reputation.absences += 1
-        bonded = book.stake(validator, Role.VALIDATOR).bonded
-        book.slash(validator, Role.VALIDATOR, bonded * order.parameters.absence_bp // BASIS_POINTS, "assignment missed")
+def committed(order: OrderState) -> defaultdict[ModelId, set[Address]]:
+    """Who committed to a score of each model."""
+    found: defaultdict[ModelId, set[Address]] = defaultdict(set)
     for validation in order.validations:
-        if validation.score is None:
-            book.account(validation.validator).reputation.forfeits += 1
-            grains = validation.stake_grains * order.parameters.unopened_bp // BASIS_POINTS
-            book.slash(validation.validator, Role.VALIDATOR, grains, "score not opened")
+        found[validation.mid].add(validation.validator)
+    return found
+
+
+def penalise_silence(book: Book, order: OrderState) -> None:
+    """Slash validators that left a seat silent, or committed and did not open; in all at most what they have locked.
+
+    Nobody pays for a model that fewer than `ACCOUNTS` accounts committed to: it could not be fetched, or a provider
+    could make all of them pay with a link that answers nobody, or accomplices only.
+    """
+    done, cost = committed(order), Counter[Address]()
+    available = [claim for claim in order.revealed() if len(done[claim.mid]) >= ACCOUNTS]
+    held = [(validator, number) for number, seats in enumerate(order.seats) for validator in seats]
+    silent = [
+        validator
+        for validator, number in [*held, *order.silent]
+        if any(claim.seat_set == number and validator not in done[claim.mid] for claim in available)
+    ]
+    for validator in silent:
+        cost[validator] += order.parameters.absence_grains(order.order.reward_grains)
+    for validator in sorted(cost):
+        book.account(validator).reputation.absences += 1
+        book.slash(validator, Role.VALIDATOR, min(cost[validator], order.lock_grains), "seat left silent")
+    for validator in sorted({each.validator for each in order.validations if each.score is None}):
+        book.account(validator).reputation.forfeits += 1
+        grains = order.lock_grains * order.parameters.unopened_bp // BASIS_POINTS
+        left = max(0, order.lock_grains - cost[validator])
+        book.slash(validator, Role.VALIDATOR, min(grains, left), "score not opened")
 
 
 def release_stakes(book: Book, order: OrderState) -> None:
-    """Unlock the bonds of the order's claims and the stakes of its validations."""
+    """Unlock the bonds of the order's claims and the stakes of the validators with seats."""
     for claim in order.claims.values():
         book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
         book.account(claim.provider).reputation.claims += 1
-    for validation in order.validations:
-        book.unlock(validation.validator, Role.VALIDATOR, validation.stake_grains)
+    for validator in order.locked:
+        book.unlock(validator, Role.VALIDATOR, order.lock_grains)
+    order.locked = []
 
 
 def agreeing(order: OrderState) -> list[ValidationState]:
     """Opened validations that are equal to what a quorum opened for their model."""
     agreed = {claim.mid: (claim.agreed, claim.agreed_root) for claim in order.revealed() if claim.agreed is not None}
     return [v for v in order.validations if v.score is not None and agreed.get(v.mid) == (v.score, v.transcript_root)]
-
-
-def own_work(order: OrderState, validations: list[ValidationState]) -> list[ValidationState]:
-    """These validations without those that equal what was public when they were committed, and so may be copies.
-
-    A late validation that contradicts what was public is a validator's own work.
-    """
-    public = {(v.mid, v.score, v.transcript_root) for v in order.validations if not v.late}
-    return [v for v in validations if not (v.late and (v.mid, v.score, v.transcript_root) in public)]

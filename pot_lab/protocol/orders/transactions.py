@@ -9,6 +9,7 @@ from __future__ import annotations
 from pot_lab.agreement.quorum import correct
 from pot_lab.crypto.cipher import KEY_BYTES
 from pot_lab.crypto.identity import Address
+from pot_lab.crypto.merkle import BadTree, sum_root
 from pot_lab.crypto.shamir import Share, combine
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import PLACES, TABLE, VoidReason, Window, window_accepting
@@ -27,7 +28,7 @@ from pot_lab.protocol.errors import (
     UnknownClaim,
 )
 from pot_lab.protocol.orders.windows import close_if_complete, end_void, start_if_funded
-from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.parameters import Role, score_is_sum
 from pot_lab.protocol.records import (
     OrderId,
     claim_commitment,
@@ -40,6 +41,7 @@ from pot_lab.protocol.state import ClaimState, OrderState, Span, ValidationState
 from pot_lab.protocol.transactions import (
     Claim,
     CommitScores,
+    OpenedScore,
     OpenScores,
     Put,
     ReleaseKey,
@@ -214,25 +216,13 @@ def on_commit_scores(book: Book, validator: Address, body: CommitScores) -> byte
         claim = claims.get(mid)
         if claim is None:
             raise UnknownClaim("no revealed claim of this order has this model", seen=mid)
-        if validator not in claim.assigned:
-            raise NotAssigned("the validator was not drawn for this model", seen=mid)
+        if validator not in order.seats_of(claim):
+            raise NotAssigned("the validator has no seat that scores this model", seen=mid)
         if mid in known:
             raise AlreadyDone("the validator has committed to a score of this model already", seen=mid)
-    stake = order.parameters.min_validation_stake_grains
-    book.require_free(validator, Role.VALIDATOR, stake * len(mids))
-    public = {v.mid for v in order.validations if v.score is not None}
     for item in body.items:
-        book.lock(validator, Role.VALIDATOR, stake)
-        late = item.mid in public
         order.validations.append(
-            ValidationState(
-                validator=validator,
-                mid=item.mid,
-                commitment=item.commitment,
-                committed_ms=book.now_ms,
-                stake_grains=stake,
-                late=late,
-            )
+            ValidationState(validator=validator, mid=item.mid, commitment=item.commitment, committed_ms=book.now_ms)
         )
     book.emit("scores_committed", body.order_id, validator, models=len(mids))
     close_if_complete(book, body.order_id, order)
@@ -247,7 +237,6 @@ def on_open_scores(book: Book, validator: Address, body: OpenScores) -> bytes:
         raise AlreadyDone("a model is named twice in one transaction")
     known = _validations_of(order, validator)
     found: list[ValidationState] = []
-    extra = 0
     for item in body.items:
         validation = known.get(item.mid)
         if validation is None:
@@ -255,14 +244,7 @@ def on_open_scores(book: Book, validator: Address, body: OpenScores) -> bytes:
         if validation.score is not None:
             raise AlreadyDone("the score is open already", seen=item.mid)
         item.transcript.check()
-        if item.stake_grains < validation.stake_grains:
-            raise BadCommitment(
-                "the stake on a validation is too small",
-                seen=f"{item.stake_grains} grains",
-                wanted=f"at least {validation.stake_grains} grains",
-            )
-        if item.score.count <= 0:
-            raise BadCommitment("a score counts no example", seen=item.score.count, wanted="at least 1")
+        _check_score(order, item)
         opened = validation_commitment(
             book.network_id,
             body.order_id,
@@ -270,19 +252,15 @@ def on_open_scores(book: Book, validator: Address, body: OpenScores) -> bytes:
             validator,
             item.score,
             item.transcript_root,
-            item.stake_grains,
             item.salt,
         )
         if opened != validation.commitment:
             raise BadCommitment(
                 "what was opened is not what the validator committed to", seen=opened, wanted=validation.commitment
             )
-        extra += item.stake_grains - validation.stake_grains
         found.append(validation)
-    book.require_free(validator, Role.VALIDATOR, extra)
     for item, validation in zip(body.items, found, strict=True):
-        book.lock(validator, Role.VALIDATOR, item.stake_grains - validation.stake_grains)
-        validation.stake_grains, validation.score, validation.opened_ms = item.stake_grains, item.score, book.now_ms
+        validation.score, validation.opened_ms = item.score, book.now_ms
         validation.transcript_root, validation.transcript = item.transcript_root, item.transcript
         score = item.score
         book.emit(
@@ -296,6 +274,34 @@ def on_open_scores(book: Book, validator: Address, body: OpenScores) -> bytes:
         )
     close_if_complete(book, body.order_id, order)
     return b""
+
+
+def _check_score(order: OrderState, item: OpenedScore) -> None:
+    """Raise BadCommitment unless the score counts the order's examples and the transcript's root binds its total.
+
+    The top node shows the sum of the leaves. That is the total, but for functions whose total is no sum, where the
+    leaves alone are bound; of an invalid score it is the number of examples without a result.
+    """
+    score, examples = item.score, order.order.test.examples
+    if score.count != examples:
+        raise BadCommitment(
+            "a score counts other examples than the order's", seen=score.count, wanted=f"{examples} examples"
+        )
+    try:
+        bound = sum_root(item.top, score.count)
+    except BadTree as error:
+        raise BadCommitment("the transcript's top node is none of a tree", seen=item.top.total) from error
+    if bound != item.transcript_root:
+        raise BadCommitment("the transcript's root does not bind its top node", seen=bound, wanted=item.transcript_root)
+    spec = order.order.score
+    if not score.valid and not 0 < score.total <= score.count:
+        raise BadCommitment(
+            "an invalid score shows how many examples have no result",
+            seen=score.total,
+            wanted=f"1 .. {score.count}",
+        )
+    if (not score.valid or score_is_sum(spec.name, spec.version)) and item.top.total != score.total:
+        raise BadCommitment("the transcript does not add up to the score", seen=score.total, wanted=item.top.total)
 
 
 def _in_window(book: Book, order_id: OrderId, kind: str) -> OrderState:

@@ -8,12 +8,20 @@ from collections.abc import Callable
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import TABLE, Phase, VoidReason, Window
 from pot_lab.protocol.order_index import never_funded
-from pot_lab.protocol.orders.sealing import pay_back, pay_winner, penalise_silence, winning_claim
-from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.orders.sealing import committed, pay_back, pay_winner, penalise_silence, winning_claim
+from pot_lab.protocol.parameters import LOCKS_TO_REVEAL, LOCKS_TO_START, Parameters, Role
 from pot_lab.protocol.records import ClaimScore, ModelId, OrderId
 from pot_lab.protocol.rewards import void_payouts
-from pot_lab.protocol.selection import draw_seed, draw_validators, score_quorum
-from pot_lab.protocol.state import ClaimState, OrderHeader, OrderState, Span
+from pot_lab.protocol.selection import (
+    ACCOUNTS,
+    draw_seats,
+    draw_seed,
+    redraw_seats,
+    score_quorum,
+    set_of,
+    sets_for,
+)
+from pot_lab.protocol.state import ClaimState, OrderHeader, OrderState, Span, ValidationState
 
 
 def start_if_funded(book: Book, order_id: OrderId) -> None:
@@ -30,9 +38,22 @@ def start_if_funded(book: Book, order_id: OrderId) -> None:
     if (escrow.reward_grains, escrow.fee_grains, escrow.bond_grains) != wanted:
         end_void(book, order_id, order, VoidReason.WRONG_ESCROW)
         return
-    order.t0_ms, order.parameters = book.now_ms, book.state.parameters
+    parameters = book.state.parameters
+    if not _enough_to_start(book, order, parameters):
+        book.waiting.add(order_id)
+        return
+    order.t0_ms, order.parameters = book.now_ms, parameters
+    order.validators_at = book.validator_set()
     book.emit("order_started", order_id, order.order.client, t0_ms=book.now_ms)
     _open(book, order_id, order, Window.COMMIT)
+
+
+def start_waiting(book: Book) -> None:
+    """Begin the orders that have their escrow and waited for validators, once there are enough."""
+    if book.validators_changed:
+        book.validators_changed = False
+        for order_id in sorted(book.waiting):
+            start_if_funded(book, order_id)
 
 
 def close_if_complete(book: Book, order_id: OrderId, order: OrderState) -> None:
@@ -92,9 +113,15 @@ def _enter(book: Book, order_id: OrderId, order: OrderState, window: Window, dur
     ended = TABLE[window].phase is Phase.ENDED
     order.window, order.closes_ms = window, book.now_ms + duration_ms if duration_ms else 0
     order.timeline.append(Span(window, book.now_ms, book.now_ms if ended else 0))
+    if window is not Window.WAITING:
+        book.waiting.discard(order_id)
+    if ended or TABLE[window].phase is Phase.CHALLENGE:
+        order.validators_at, order.electors = 0, []
     if ended:
         order.ended_ms = book.now_ms
     book.index.touch(order_id, order)
+    if not order.validators_at:
+        book.drop_unused_sets()
     book.emit("window_opened", order_id, window=window, phase=TABLE[window].phase, closes_ms=order.closes_ms)
 
 
@@ -114,15 +141,25 @@ def _go_on(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
 
 
 def _close_waiting(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
-    end_void(book, order_id, order, VoidReason.NO_ESCROW)
+    funded = order_id in book.state.escrows
+    end_void(book, order_id, order, VoidReason.TOO_FEW_VALIDATORS if funded else VoidReason.NO_ESCROW)
     return None
 
 
 def _close_commit(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
-    if order.claims:
-        return Window.REVEAL
-    end_void(book, order_id, order, VoidReason.NO_CLAIMS)
-    return None
+    if not order.claims:
+        end_void(book, order_id, order, VoidReason.NO_CLAIMS)
+        return None
+    stakes, lock = book.state.validator_sets[order.validators_at], order.lock_grains
+    order.electors = [
+        address
+        for address in stakes
+        if address != order.order.client and address not in order.claims and book.free(address, Role.VALIDATOR) >= lock
+    ]
+    if len(order.electors) < ACCOUNTS or sum(stakes[each] for each in order.electors) < LOCKS_TO_REVEAL * lock:
+        end_void(book, order_id, order, VoidReason.TOO_FEW_VALIDATORS)  # before any model is revealed
+        return None
+    return Window.REVEAL
 
 
 def _close_reveal(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
@@ -151,44 +188,88 @@ def _close_release(book: Book, order_id: OrderId, order: OrderState) -> Window |
     return None
 
 
+def _close_score(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
+    if order.extended or all(len(accounts) >= ACCOUNTS for accounts in committed(order).values()):
+        return Window.OPEN_SCORES
+    order.extended = True
+    book.emit("order_extended", order_id, why="too few validators committed to scores")
+    _redraw(book, order_id, order)
+    return Window.SCORE
+
+
 def _close_open_scores(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
-    agreed = 0
-    opened: defaultdict[ModelId, Counter[tuple[ClaimScore, bytes]]] = defaultdict(Counter)
+    opened: defaultdict[ModelId, list[ValidationState]] = defaultdict(list)
     for validation in order.validations:
         if validation.score is not None:
-            opened[validation.mid][validation.score, validation.transcript_root] += 1
+            opened[validation.mid].append(validation)
     for claim in order.revealed():
-        votes = opened[claim.mid]
-        if not votes:
+        held, votes = Counter(order.seats_of(claim)), Counter[tuple[ClaimScore, bytes]]()
+        accounts = 0
+        for validation in opened[claim.mid]:
+            if validation.score is not None and (seats := held[validation.validator]):
+                votes[validation.score, validation.transcript_root] += seats
+                accounts += 1
+        if accounts < ACCOUNTS:
             continue
         (score, root), count = max(votes.items(), key=lambda vote: vote[1])
-        if count >= score_quorum(len(claim.assigned)):
+        if count >= score_quorum(votes.total()):
             claim.agreed, claim.agreed_root = score, root
-            agreed += 1
-    if not agreed and not order.extended:
-        order.extended = True
-        book.emit("order_extended", order_id, why=VoidReason.NO_QUORUM)
-        return Window.SCORE
     penalise_silence(book, order)
-    if agreed:
+    if any(claim.agreed for claim in order.claims.values()):
         return Window.CHALLENGE
     end_void(book, order_id, order, VoidReason.NO_QUORUM)
     return None
 
 
-def _draw(book: Book, order_id: OrderId, order: OrderState) -> None:
-    revealed, parameters = order.revealed(), order.parameters
-    seed = draw_seed(order_id, [claim.salt for claim in revealed])
-    eligible = {
-        address: book.stake(address, Role.VALIDATOR).bonded
+def _enough_to_start(book: Book, order: OrderState, parameters: Parameters) -> bool:
+    """Whether there are validators for the order, with stake for what its seats lock."""
+    stakes = [
+        book.stake(address, Role.VALIDATOR).bonded
         for address in book.active[Role.VALIDATOR]
         if address != order.order.client
-        and book.free(address, Role.VALIDATOR) >= parameters.min_validation_stake_grains
-    }
+    ]
+    lock = parameters.score_lock_grains(order.order.reward_grains)
+    return len(stakes) >= parameters.min_validators and sum(stakes) >= LOCKS_TO_START * lock
+
+
+def _draw(book: Book, order_id: OrderId, order: OrderState) -> None:
+    revealed, seed = order.revealed(), _seed(order_id, order)
+    stakes, lock = book.state.validator_sets[order.validators_at], order.lock_grains
+    weights = {each: stakes[each] for each in order.electors if book.free(each, Role.VALIDATOR) >= lock}
+    if len(weights) < ACCOUNTS:  # other orders took their free stake meanwhile: better backed twice than not scored
+        weights = {each: stakes[each] for each in order.electors}
+    sets = sets_for(len(revealed))
+    order.seats = [draw_seats(seed, number, weights, order.parameters.seats_per_order) for number in range(sets)]
     for claim in revealed:
-        weights = {address: weight for address, weight in eligible.items() if address != claim.provider}
-        claim.assigned = draw_validators(seed, claim.mid, weights, parameters.validators_per_model)
-        book.emit("validators_drawn", order_id, claim.provider, mid=claim.mid, validators=claim.assigned)
+        claim.seat_set = set_of(seed, claim.mid, sets)
+    _lock_seats(book, order_id, order)
+
+
+def _redraw(book: Book, order_id: OrderId, order: OrderState) -> None:
+    """Give seats that missed a model to others; a model that nobody scored cannot be fetched, and is nobody's fault."""
+    done = committed(order)
+    stakes, lock = book.state.validator_sets[order.validators_at], order.lock_grains
+    fresh = [each for each in order.electors if each not in order.locked and book.free(each, Role.VALIDATOR) >= lock]
+    seed = _seed(order_id, order)
+    for number, seats in enumerate(order.seats):
+        scored = [done[claim.mid] for claim in order.revealed() if claim.seat_set == number and done[claim.mid]]
+        silent = {each for each in seats if any(each not in accounts for accounts in scored)}
+        pool = {each: stakes[each] for each in {*fresh, *seats}}  # nobody gets another set's models too, so late
+        order.seats[number] = redraw_seats(seed, number, seats, silent, pool)
+        kept = set(order.seats[number])
+        order.silent += [(each, number) for each in seats if each not in kept]
+    _lock_seats(book, order_id, order)
+
+
+def _lock_seats(book: Book, order_id: OrderId, order: OrderState) -> None:
+    for address in sorted({each for seats in order.seats for each in seats}.difference(order.locked)):
+        book.lock(address, Role.VALIDATOR, order.lock_grains)
+        order.locked.append(address)
+    book.emit("validators_drawn", order_id, seats=order.seats)
+
+
+def _seed(order_id: OrderId, order: OrderState) -> bytes:
+    return draw_seed(order_id, [claim.salt for claim in order.revealed()], order.test_key)
 
 
 def _seal(book: Book, order_id: OrderId, order: OrderState) -> None:
@@ -215,7 +296,8 @@ def _drop(book: Book, order_id: OrderId, order: OrderState, claim: ClaimState, w
 
 
 def _all_scored(order: OrderState) -> bool:
-    return len(order.validations) >= sum(len(claim.assigned) for claim in order.claims.values())
+    done = committed(order)
+    return all(done[claim.mid].issuperset(order.seats_of(claim)) for claim in order.revealed())
 
 
 _COMPLETE: dict[Window, Callable[[OrderState], bool]] = {
@@ -233,5 +315,6 @@ _CLOSE: dict[Window, Callable[[Book, OrderId, OrderState], Window | None]] = {
     Window.COMMIT: _close_commit,
     Window.REVEAL: _close_reveal,
     Window.RELEASE: _close_release,
+    Window.SCORE: _close_score,
     Window.OPEN_SCORES: _close_open_scores,
 }

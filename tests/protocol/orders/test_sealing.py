@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from msgspec import structs
 
+from pot_lab.crypto.identity import Identity
 from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.orders.sealing import direction_of, winning_claim
 from pot_lab.protocol.parameters import Direction, Role
 from pot_lab.protocol.records import ClaimScore, ScoreSpec
-from pot_lab.protocol.transactions import CommitScores, OpenScores, ScoreCommitment
 from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to, new_world
-from tests.protocol.world import POT, World, key
+from tests.protocol.world import PARAMETERS, POT, World, key
 
-STAKES = [POT, 2 * POT, 3 * POT, 9 * POT]
 WINNER = {MODELS[1]: 95}
 
 
@@ -30,19 +31,37 @@ def paid(world: World, order_id: bytes, reason: str) -> dict[bytes, int]:
     return {payout.account: payout.grains for payout in world.order(order_id).payouts if payout.reason == reason}
 
 
-def test_validators_of_the_winner_are_paid_by_the_stake_that_they_put_on_it() -> None:
+def test_validators_are_paid_by_the_seats_whose_scores_stand() -> None:
     world = new_world()
     order_id = to_scoring(world)
-    for validator, stake in zip(VALIDATORS, STAKES, strict=True):
-        assert world.commit_scores(order_id, validator, WINNER, stake_grains=stake).accepted
-    world.wait_for(order_id, Window.OPEN_SCORES)
-    for validator, stake in zip(VALIDATORS, STAKES, strict=True):
-        assert world.open_scores(order_id, validator, WINNER, stake_grains=stake).accepted
+    whole, part = VALIDATORS[:3], VALIDATORS[3]
+    for act in (world.commit_scores, world.open_scores):
+        for validator in whole:
+            assert act(order_id, validator, SCORES).accepted
+        assert act(order_id, part, WINNER).accepted
+        if act == world.commit_scores:
+            world.wait_for(order_id, Window.OPEN_SCORES)
     world.wait_for(order_id, Window.FINALIZATION)
-    share = world.order(order_id).order.reward_grains * world.parameters.validators_bp // 10_000
+    order = world.order(order_id)
+    share = order.order.reward_grains * world.parameters.validators_bp // 10_000
+    seats = Counter(order.seats[0])
+    paying = sum(seats[validator.address] for validator in whole)
+    assert paying + seats[part.address] == 63 and seats[part.address] > 0
     assert paid(world, order_id, "validator") == {
-        validator.address: share * stake // sum(STAKES) for validator, stake in zip(VALIDATORS, STAKES, strict=True)
-    }
+        validator.address: share * seats[validator.address] // paying for validator in whole
+    }, "who scores the winner alone is not paid"
+
+
+def test_the_lock_is_one_for_the_order_however_many_models_it_has() -> None:
+    world = new_world()
+    order_id = to_scoring(world)
+    lock = 25 * POT // 10
+    assert world.order(order_id).lock_grains == lock
+    locked = [world.ledger.book.stake(validator.address, Role.VALIDATOR).locked for validator in VALIDATORS]
+    assert locked == [lock] * 4, "from the draw on"
+    for validator in VALIDATORS:
+        assert world.commit_scores(order_id, validator, SCORES).accepted
+    assert [world.ledger.book.stake(each.address, Role.VALIDATOR).locked for each in VALIDATORS] == [lock] * 4
 
 
 def test_validations_of_other_models_are_paid_from_the_fee_by_their_number() -> None:
@@ -59,21 +78,6 @@ def test_validations_of_other_models_are_paid_from_the_fee_by_their_number() -> 
     provider = world.ledger.book.account(PROVIDERS[1].address).reputation
     other = world.ledger.book.account(PROVIDERS[0].address).reputation
     assert (provider.wins, provider.claims, other.wins, other.claims) == (1, 1, 0, 1)
-
-
-@pytest.mark.parametrize(("count", "accepted"), [(-1, False), (0, False), (1, True)])
-def test_a_score_that_counts_no_example_is_refused(count: int, accepted: bool) -> None:
-    world = new_world()
-    order_id = to_scoring(world)
-    validator = VALIDATORS[0]
-    opened = structs.replace(world.opened(order_id, validator, MODELS[1], 1), score=ClaimScore(1, count, True))
-    commitment = world.commitment(order_id, validator, opened)
-    assert world.submit(validator, CommitScores(order_id, (ScoreCommitment(opened.mid, commitment),))).accepted
-    world.wait_for(order_id, Window.OPEN_SCORES)
-    reply = world.submit(validator, OpenScores(order_id, (opened,)))
-    assert reply.accepted is accepted
-    if not accepted:
-        assert (reply.code, reply.seen) == ("BadCommitment", str(count))
 
 
 @pytest.mark.parametrize(
@@ -120,40 +124,59 @@ def test_an_order_whose_score_function_is_unknown_breaks_an_invariant() -> None:
         direction_of(order)
 
 
-def test_absent_validators_are_slashed_in_the_order_of_their_accounts() -> None:
-    world = new_world()
+def silent_and_others(world: World) -> tuple[bytes, list[Identity]]:
+    """Four of eight validators left their seats silent while four scored; the four."""
     more = [key(f"validator {i}") for i in range(4, 8)]
     for validator in more:
         world.stake(validator, Role.VALIDATOR)
     order_id = to_scoring(world)
-    mid = world.mid(order_id, MODELS[1])
-    assigned = [each for each in (*VALIDATORS, *more) if mid in world.assigned(order_id, each)]
-    assert len(assigned) == world.parameters.validators_per_model == 7
-    assert world.commit_scores(order_id, assigned[0], WINNER).accepted
-    world.wait_for(order_id, Window.OPEN_SCORES)
-    assert world.open_scores(order_id, assigned[0], WINNER).accepted
-    world.wait_for(order_id, Window.VOID)
+    for act in (world.commit_scores, world.open_scores):
+        for validator in VALIDATORS:
+            assert act(order_id, validator, SCORES).accepted
+        if act == world.commit_scores:
+            world.wait_for(order_id, Window.OPEN_SCORES)
+    world.wait_for(order_id, Window.CHALLENGE)
+    return order_id, more
+
+
+def test_silent_seats_are_slashed_in_the_order_of_their_accounts() -> None:
+    world = new_world()
+    order_id, more = silent_and_others(world)
     slashed = [event for event in world.events if event.kind == "slashed"]
-    absent = sorted(each.address for each in assigned[1:])
+    absent = sorted(each.address for each in more)
     assert [event.account for event in slashed] == absent, "replicas would part by the order of a set"
-    stake = 200 * POT
-    assert {event.detail["grains"] for event in slashed} == {stake * world.parameters.absence_bp // 10_000}
-    assert {event.detail["why"] for event in slashed} == {"assignment missed"}
-    counts = [world.ledger.book.account(account).reputation.absences for account in absent]
-    assert counts == [1] * 6 and world.ledger.book.account(assigned[0].address).reputation.absences == 0
+    seats = Counter(world.order(order_id).seats[0])
+    a_seat = 25 * POT * 1_500 // 10_000 // 63 * 2
+    assert world.parameters.absence_grains(25 * POT) == a_seat, "twice what the seat would have earned"
+    assert [event.detail["grains"] for event in slashed] == [a_seat * seats[account] for account in absent]
+    assert {event.detail["why"] for event in slashed} == {"seat left silent"}
+    assert [world.ledger.book.account(account).reputation.absences for account in absent] == [1] * 4
+    assert [world.ledger.book.account(each.address).reputation.absences for each in VALIDATORS] == [0] * 4
 
 
-def test_a_committed_score_that_is_not_opened_costs_a_share_of_the_stake_on_it() -> None:
+def test_silence_costs_no_more_than_the_lock() -> None:
+    world = new_world(structs.replace(PARAMETERS, absence_bp=10 * 10_000))
+    order_id, more = silent_and_others(world)
+    lock = 25 * POT // 10
+    taken = {event.account: event.detail["grains"] for event in world.events if event.kind == "slashed"}
+    seats = Counter(world.order(order_id).seats[0])
+    owed = {each.address: seats[each.address] * world.parameters.absence_grains(25 * POT) for each in more}
+    assert taken == {account: min(grains, lock) for account, grains in owed.items()}
+    assert max(owed.values()) > lock
+
+
+def test_a_committed_score_that_is_not_opened_costs_a_share_of_the_lock() -> None:
     world = new_world()
     order_id = to_scoring(world)
     for validator in VALIDATORS:
-        assert world.commit_scores(order_id, validator, WINNER).accepted
+        assert world.commit_scores(order_id, validator, SCORES).accepted
     world.wait_for(order_id, Window.OPEN_SCORES)
     for validator in VALIDATORS[1:]:
-        assert world.open_scores(order_id, validator, WINNER).accepted
+        assert world.open_scores(order_id, validator, SCORES).accepted
+    assert world.open_scores(order_id, VALIDATORS[0], WINNER).accepted, "one of the two"
     world.wait_for(order_id, Window.FINALIZATION)
     (event,) = [event for event in world.events if event.kind == "slashed"]
     assert (event.account, event.detail["why"]) == (VALIDATORS[0].address, "score not opened")
-    assert event.detail["grains"] == POT * world.parameters.unopened_bp // 10_000
+    assert event.detail["grains"] == 25 * POT // 10 // 2
     assert world.ledger.book.account(VALIDATORS[0].address).reputation.forfeits == 1
     assert VALIDATORS[0].address not in paid(world, order_id, "validator")
