@@ -7,6 +7,7 @@ cannot even start is tried again later and later.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -56,11 +57,13 @@ class JudgeHelper:
         """Ask, and wait for the answer; never raises.
 
         Args:
-            wall_s: the longest wait for the reply where the limits' own is not right, in seconds.
+            wall_s: the longest wait for the reply where the limits' own is not right, in seconds: a large model takes
+                longer, and an order's windows are as long as its work.
         """
         self._number += 1
+        wait_s = self._limits.wall_s if wall_s is None else wall_s
         try:
-            record = encode(HelperRequest(number=self._number, body=body))
+            record = encode(HelperRequest(number=self._number, wall_s=math.ceil(wait_s), body=body))
         except (OverflowError, TypeError, ValueError) as error:
             return not_judged("RequestNotEncodable", str(error))
         if len(record) > self._limits.request_bytes:
@@ -68,12 +71,17 @@ class JudgeHelper:
         channel = self._running()
         if isinstance(channel, Judgement):
             return channel
-        deadline_s = self._clock_s() + (self._limits.wall_s if wall_s is None else wall_s)
+        deadline_s = self._clock_s() + wait_s
         failure = self._exchange(channel, body, record, deadline_s)
         if isinstance(failure, Judgement):
             return failure
         self._drop(channel)
         return not_judged(*failure)
+
+    def rest(self) -> None:
+        """End the helper until the next request, to free its memory. Not while a request waits."""
+        if self._channel is not None:
+            self._drop(self._channel)
 
     def close(self) -> None:
         """End the helper; a request that waits, on whatever thread, is not judged. No helper is started again."""

@@ -10,8 +10,9 @@ class HelperLimits(Record, frozen=True, kw_only=True):
 
     Attributes:
         memory_bytes: address space beyond what the interpreter and its libraries take. Files that are mapped count.
-        cpu_s: processor time for one request, in whole seconds.
-        wall_s: time from sending a request to its reply, in seconds.
+        cpu_s: processor time for one request, in whole seconds; a request that is waited for longer than `wall_s` has
+            as much more.
+        wall_s: usual time from sending a request to its reply, in seconds.
         start_s: time from starting a helper until it says that it is ready, in seconds.
         file_bytes: the largest file that a helper may write.
         open_files: open descriptors.

@@ -16,6 +16,8 @@ class JudgePool:
     Args:
         helpers: how each thread's helper is made; their number is the bound of what runs at once.
         waiting_limit: the most requests that wait for a helper.
+        rest_after_s: a helper without a request for so long is ended, since it holds some hundred MB; the next request
+            starts one again.
         on_done: called, on one of the threads, when an answer is there to be collected.
     """
 
@@ -24,9 +26,11 @@ class JudgePool:
         helpers: list[JudgeHelper],
         *,
         waiting_limit: int = 1_024,
+        rest_after_s: float = 300.0,
         on_done: Callable[[], None] = lambda: None,
     ) -> None:
         self._helpers, self._waiting_limit, self._on_done = helpers, waiting_limit, on_done
+        self._rest_after_s = rest_after_s
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Hashable, JudgeBody, float | None]] = deque()
         self._done: list[tuple[Hashable, Judgement]] = []
@@ -76,7 +80,8 @@ class JudgePool:
             with self._changed:
                 self._idle += 1
                 while not self._waiting and not self._closed:
-                    self._changed.wait()
+                    if not self._changed.wait(self._rest_after_s):
+                        helper.rest()
                 self._idle -= 1
                 if self._closed:
                     return

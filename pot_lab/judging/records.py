@@ -219,9 +219,10 @@ class Judgement(Record, frozen=True, kw_only=True):
 
 
 class HelperRequest(Record, frozen=True, kw_only=True):
-    """One request frame; the reply repeats `number`."""
+    """One request frame; the reply repeats `number`. `wall_s`: how long its sender waits, in whole seconds."""
 
     number: int
+    wall_s: int
     body: JudgeBody
 
 

@@ -23,6 +23,9 @@ from pot_lab.consensus.messages import Message, decode_message, encode_message
 from pot_lab.consensus.records import LogRecord, decode_record, encode_record
 from pot_lab.crypto.canonical import decode, encode, sha256
 from pot_lab.crypto.link import Link
+from pot_lab.crypto.sealed_model import KeyBox, KeyBoxes, read_key_boxes
+from pot_lab.judging.helper.answer import answer
+from pot_lab.judging.records import HelperReply, HelperRequest, JudgeBody
 from pot_lab.network.aggregator.durable_log import DurableLog
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.wire import (
@@ -39,7 +42,7 @@ from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.records import ChainEvent, OrderRecord
 from pot_lab.protocol.transactions import Put, Register, open_transaction, sign
 from pot_lab.protocol.views import OrderQuery
-from pot_lab.scoring import load_graph, load_weights, unpack_dataset
+from pot_lab.scoring import Transcript, load_graph, load_weights, parse_transcript, score_function, unpack_dataset
 from pot_lab.simulator.people import Cast, cast_of
 from tests.scoring.graphs import document
 
@@ -66,6 +69,8 @@ def example(type_: Any) -> Any:
                 return "text"
             case msgspec.inspect.BoolType():
                 return True
+            case msgspec.inspect.EnumType(cls=enumeration):
+                return next(iter(enumeration))
             case msgspec.inspect.VarTupleType(item_type=item):
                 return (value(item), value(item))
             case msgspec.inspect.TupleType(item_types=items):
@@ -239,6 +244,24 @@ def _records(type_: type[Any]) -> Target:
 
 
 @cache
+def _transcript_seed() -> bytes:
+    return Transcript.of(score_function("accuracy/1"), [1, 0, 1], [False] * 3).data
+
+
+def _key_boxes(raw: bytes) -> KeyBoxes:
+    found = decode(raw, KeyBoxes, limit_bytes=1 << 16)
+    return read_key_boxes(raw, found.root, len(found.boxes))
+
+
+def _judging_seed(kind: type) -> bytes:
+    return encode(HelperRequest(number=1, wall_s=1, body=example(kind)))
+
+
+def _judging_request(raw: bytes) -> object:
+    """Decoded and answered; paths in seeds lead to no file."""
+    return answer(decode(raw, HelperRequest, limit_bytes=1 << 20).body)
+
+
 def targets() -> dict[str, Target]:
     """All of them, by name."""
     revert = abi.encode(["string"], ["no"])
@@ -260,4 +283,8 @@ def targets() -> dict[str, Target]:
         "graph": Target(load_graph, (_graph_seed(),)),
         "weights": Target(_weights, (_weights_seed(),)),
         "dataset": Target(unpack_dataset, (_dataset_seed(),)),
+        "transcript": Target(lambda raw: parse_transcript(raw, count=3), (_transcript_seed(),)),
+        "key boxes": Target(_key_boxes, (encode(KeyBoxes(HASH, (KeyBox(HASH, b"box"), KeyBox(HASH, HASH)))),)),
+        "judging request": Target(_judging_request, tuple(map(_judging_seed, get_args(JudgeBody)))),
+        "judging reply": _records(HelperReply),
     }

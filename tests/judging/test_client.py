@@ -27,9 +27,11 @@ class ScriptedHelper:
         self.status: int | None = None
         self.killed = 0
         self.waited_s: list[float] = []
+        self.told_s: list[int] = []
 
     def send(self, data: bytes, timeout_s: float) -> None:
         request = decode(data[LENGTH_BYTES:], HelperRequest, limit_bytes=1 << 20)
+        self.told_s.append(request.wall_s)
         answer = self._answer(request)
         if isinstance(answer, Exception):
             raise answer
@@ -206,7 +208,17 @@ def test_the_wait_is_the_requests_own_or_that_of_the_limits() -> None:
     helper = JudgeHelper(start, HelperLimits(wall_s=7.0, start_s=11.0), clock_s=lambda: 0.0)
     helper.judge(BODY)
     helper.judge(BODY, wall_s=3.0)
-    assert set(start.helpers[0].waited_s) == {11.0, 7.0, 3.0}
+    assert set(start.helpers[0].waited_s) == {11.0, 7.0, 3.0} and start.helpers[0].told_s == [7, 3]
+
+
+def test_a_helper_that_rests_is_started_again_by_the_next_request() -> None:
+    start = Started(honest)
+    helper = JudgeHelper(start, clock_s=lambda: 0.0)
+    helper.rest()
+    assert helper.judge(BODY) == RIGHT
+    helper.rest()
+    assert start.helpers[0].killed == 1 and helper.judge(BODY) == RIGHT
+    assert len(start.helpers) == 2
 
 
 def test_after_close_nothing_is_judged_or_started() -> None:

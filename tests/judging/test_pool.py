@@ -42,16 +42,18 @@ class WaitingHelper:
 class Pool:
     """A pool of waiting helpers, and what a test needs to drive it."""
 
-    def __init__(self, helpers: int, waiting_limit: int = 100) -> None:
+    def __init__(self, helpers: int, waiting_limit: int = 100, rest_after_s: float = 300.0) -> None:
         self.let, self.entered, self.done = threading.Semaphore(0), threading.Semaphore(0), threading.Semaphore(0)
         self.started = 0
+        self.helpers: list[WaitingHelper] = []
 
         def start(limits: HelperLimits) -> WaitingHelper:
             self.started += 1
-            return WaitingHelper(self.let, self.entered)
+            self.helpers.append(WaitingHelper(self.let, self.entered))
+            return self.helpers[-1]
 
         made = [JudgeHelper(start) for _ in range(helpers)]
-        self.pool = JudgePool(made, waiting_limit=waiting_limit, on_done=self.done.release)
+        self.pool = JudgePool(made, waiting_limit=waiting_limit, rest_after_s=rest_after_s, on_done=self.done.release)
 
     def submit(self, *keys: int) -> None:
         for key in keys:
@@ -104,3 +106,16 @@ def test_closing_answers_everything_and_ends_the_threads() -> None:
     assert set(found) == {1, 2, 3, 4}
     assert {judgement.finding for judgement in found.values()} == {Finding.NOT_JUDGED}
     assert threading.active_count() == before
+
+
+def test_a_helper_without_work_is_ended_and_the_next_request_starts_one() -> None:
+    one = Pool(1, rest_after_s=0.01)
+    for number in range(2):
+        one.let.release()
+        one.submit(number)
+        assert one.done.acquire(timeout=60)
+        while one.helpers[-1].exit_status() is None:
+            pass
+    assert one.started == 2
+    assert [found.finding for _, found in one.pool.collect()] == [Finding.RIGHT] * 2
+    one.pool.close()

@@ -170,6 +170,16 @@ def test_processor_time_that_ends_is_no_vote(tmp_path: Path, start: Started, cas
     helper.close()
 
 
+def test_a_request_that_is_waited_for_longer_has_more_processor_time(start: Started, case: Case) -> None:
+    helper = JudgeHelper(start, msgspec.structs.replace(PATIENT, wall_s=60.0, cpu_s=10))
+    limits = []
+    for wall_s in (None, 30.0, 600.0):
+        assert helper.judge(case.model(), wall_s=wall_s).finding is Finding.RIGHT
+        limits.append(psutil.Process(start.pid).rlimit(psutil.RLIMIT_CPU)[0])
+    helper.close()
+    assert limits[1] - limits[0] < 5 and limits[2] - limits[1] >= 85
+
+
 def test_a_helper_whose_asker_died_ends(tmp_path: Path, case: Case) -> None:
     code = (
         "import os; from pot_lab.judging import HelperLimits, JudgeHelper, start_helper, CheckModel\n"
@@ -219,7 +229,9 @@ def test_a_frame_that_no_client_sends_ends_the_helper(case: Case) -> None:
     for frame in (
         framed(b"rubbish"),
         (1 << 31).to_bytes(4, "big"),
-        framed(encode(HelperRequest(number=1, body=case.model())) + b"\0"),
+        framed(encode(HelperRequest(number=1, wall_s=-1, body=case.model()))),
+        framed(encode(HelperRequest(number=1, wall_s=1 << 62, body=case.model()))),
+        framed(encode(HelperRequest(number=1, wall_s=60, body=case.model())) + b"\0"),
     ):
         process = start_helper(PATIENT)
         read_frame(lambda size: process.receive(size, 600.0), PATIENT.reply_bytes)  # noqa: B023

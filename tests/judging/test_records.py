@@ -44,7 +44,7 @@ def samples(case: Case) -> Samples:
         case.sealed(bytes(32)),
     ]
     return Samples(
-        [encode(HelperRequest(number=1, body=body)) for body in bodies],
+        [encode(HelperRequest(number=1, wall_s=60, body=body)) for body in bodies],
         [encode(HelperReply(number=1, judgement=answer(body).judgement)) for body in bodies],
     )
 

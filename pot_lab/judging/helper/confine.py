@@ -32,12 +32,17 @@ def confine(limits: HelperLimits) -> None:
         resource.setrlimit(kind, (value, value))
 
 
-def begin_request(limits: HelperLimits) -> None:
-    """Bound the next request: processor time from now, and time even if nobody is left to kill this process."""
+def begin_request(limits: HelperLimits, wall_s: int) -> None:
+    """Bound the next request: processor time from now, and time even if nobody is left to kill this process.
+
+    Args:
+        wall_s: how long its sender waits, in seconds.
+    """
+    cpu_s = math.ceil(limits.cpu_s * max(1.0, wall_s / limits.wall_s))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = math.ceil(used.ru_utime + used.ru_stime) + limits.cpu_s
+    soft = math.ceil(used.ru_utime + used.ru_stime) + cpu_s
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-    signal.setitimer(signal.ITIMER_REAL, limits.wall_s + _ALARM_SPARE_S)
+    signal.setitimer(signal.ITIMER_REAL, wall_s + _ALARM_SPARE_S)
 
 
 def end_request() -> None:

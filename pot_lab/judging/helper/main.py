@@ -14,7 +14,7 @@ import msgspec
 import torch
 
 from pot_lab.crypto.canonical import decode, encode
-from pot_lab.errors import PotLabError
+from pot_lab.errors import Malformed, PotLabError
 from pot_lab.judging.frames import HelperClosed, framed, read_frame
 from pot_lab.judging.helper.answer import answer
 from pot_lab.judging.helper.confine import begin_request, confine, end_request
@@ -25,6 +25,8 @@ from pot_lab.scoring.graph.model_graph import FORMAT, VERSION, encode_graph
 
 BAD_REQUEST, UNSOUND = 2, 3
 """Exit codes: a frame that no client sends; a fault after which this process may not go on."""
+LONGEST_WAIT_S = 30 * 86_400
+
 _SMALLEST_GRAPH = {
     "format": FORMAT,
     "version": VERSION,
@@ -62,10 +64,12 @@ def _serve(stream: socket.socket, limits: HelperLimits) -> int:
         try:
             record = read_frame(stream.recv, limits.request_bytes)
             request = decode(record, HelperRequest, limit_bytes=limits.request_bytes)
+            if not 0 <= request.wall_s <= LONGEST_WAIT_S:
+                raise Malformed("nobody waits so long", seen=request.wall_s, wanted=f"0 .. {LONGEST_WAIT_S} seconds")
         except PotLabError as problem:
             print(f"judging helper: {problem}", file=sys.stderr)
             return BAD_REQUEST
-        begin_request(limits)
+        begin_request(limits, request.wall_s)
         judgement, sound = answer(request.body)
         end_request()
         stream.sendall(_reply(request.number, judgement))

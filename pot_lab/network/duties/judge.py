@@ -8,6 +8,7 @@ long as the ledger wants it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from pot_lab.judging import Finding, HelperLimits, JudgeBody, JudgeHelper, Judgement, JudgePool, start_helper
 from pot_lab.network.duties.duty import REPEAT_AFTER_MS, log
@@ -17,7 +18,17 @@ HELPERS = 2
 FIRST_RETRY_MS = 1_000
 LONGEST_RETRY_MS = 60_000
 
-Wanted = Callable[[], Mapping[bytes, JudgeBody]]
+
+class WantedJudgement(NamedTuple):
+    """A question, and how long its answer may take, in seconds; None for what is usual. An order's windows are as long
+    as its work, and so must this be, or a large model could not be judged.
+    """
+
+    body: JudgeBody
+    wall_s: float | None = None
+
+
+OpenQuestions = Callable[[], Mapping[bytes, WantedJudgement]]
 """What this aggregator is to judge now, by a name that means one question for ever; empty of what it voted on."""
 Vote = Callable[[bytes, Judgement], bytes]
 """The signed request that submits a judgement under the question's name."""
@@ -32,7 +43,7 @@ class JudgeDuty:
         pool: the helpers.
     """
 
-    def __init__(self, wanted: Wanted, vote: Vote, pool: JudgePool) -> None:
+    def __init__(self, wanted: OpenQuestions, vote: Vote, pool: JudgePool) -> None:
         self._wanted, self._vote, self._pool = wanted, vote, pool
         self._asked: set[bytes] = set()
         self._answers: dict[bytes, Judgement] = {}
@@ -48,10 +59,10 @@ class JudgeDuty:
         wanted = self._wanted()
         self._forget(wanted)
         self._collect(now_ms)
-        for name, body in wanted.items():
+        for name, (body, wall_s) in wanted.items():
             if name not in self._asked and name not in self._answers and now_ms >= self._retry_at_ms.get(name, now_ms):
                 self._asked.add(name)
-                self._pool.submit(name, body)
+                self._pool.submit(name, body, wall_s=wall_s)
         due = [
             name
             for name in self._answers
@@ -64,7 +75,7 @@ class JudgeDuty:
         """End the helpers. Called when the aggregator stops."""
         self._pool.close()
 
-    def _forget(self, wanted: Mapping[bytes, JudgeBody]) -> None:
+    def _forget(self, wanted: Mapping[bytes, WantedJudgement]) -> None:
         """What the ledger does not want any more."""
         self._answers = {name: each for name, each in self._answers.items() if name in wanted}
         self._submitted_at_ms = {name: at for name, at in self._submitted_at_ms.items() if name in wanted}

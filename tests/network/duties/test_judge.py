@@ -26,7 +26,7 @@ from pot_lab.judging import (
 from pot_lab.judging.process import HelperProcess
 from pot_lab.judging.records import not_judged
 from pot_lab.network.duties.duty import REPEAT_AFTER_MS
-from pot_lab.network.duties.judge import FIRST_RETRY_MS, LONGEST_RETRY_MS, JudgeDuty
+from pot_lab.network.duties.judge import FIRST_RETRY_MS, LONGEST_RETRY_MS, JudgeDuty, WantedJudgement
 from tests.judging.cases import make_case
 
 RIGHT, WRONG = Judgement(finding=Finding.RIGHT), Judgement(finding=Finding.WRONG)
@@ -42,10 +42,12 @@ class HeldJudges(JudgePool):
     def __init__(self) -> None:
         super().__init__([])
         self.submitted: list[Hashable] = []
+        self.waits_s: list[float | None] = []
         self.answers: list[tuple[Hashable, Judgement]] = []
 
     def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None) -> None:
         self.submitted.append(key)
+        self.waits_s.append(wall_s)
 
     def collect(self) -> list[tuple[Hashable, Judgement]]:
         found, self.answers = self.answers, []
@@ -57,8 +59,13 @@ class Bench:
 
     def __init__(self) -> None:
         self.wanted: dict[bytes, JudgeBody] = {}
+        self.wall_s: float | None = None
         self.judges = HeldJudges()
-        self.duty = JudgeDuty(lambda: self.wanted, lambda name, found: name + found.finding.encode(), self.judges)
+        self.duty = JudgeDuty(
+            lambda: {name: WantedJudgement(each, self.wall_s) for name, each in self.wanted.items()},
+            lambda name, found: name + found.finding.encode(),
+            self.judges,
+        )
 
 
 @pytest.fixture
@@ -77,6 +84,14 @@ def test_a_question_is_asked_once_and_its_vote_submitted_until_it_counts(bench: 
     del bench.wanted[b"a"]  # it counts
     assert bench.duty.poll(10_000 + REPEAT_AFTER_MS) == [b"bwrong"]
     assert bench.judges.submitted == [b"a", b"b"]
+
+
+def test_a_question_is_waited_for_as_long_as_it_needs(bench: Bench) -> None:
+    bench.wanted = {b"usual": body()}
+    bench.duty.poll(0)
+    bench.wanted, bench.wall_s = {b"large": body(1)}, 3_600.0
+    bench.duty.poll(1)
+    assert bench.judges.waits_s == [None, 3_600.0]
 
 
 def test_an_invalid_request_is_an_answer_too(bench: Bench) -> None:
@@ -134,7 +149,11 @@ class RealJudges:
 
         limits = HelperLimits(wall_s=wall_s, start_s=600.0)
         pool = JudgePool([JudgeHelper(start, limits)], on_done=self.done.release)
-        self.duty = JudgeDuty(lambda: self.wanted, lambda name, found: name + found.finding.encode(), pool)
+        self.duty = JudgeDuty(
+            lambda: {name: WantedJudgement(each) for name, each in self.wanted.items()},
+            lambda name, found: name + found.finding.encode(),
+            pool,
+        )
         self.now_ms = 0
 
     def votes(self) -> list[bytes]:
