@@ -98,19 +98,34 @@ class JsonRpc:
         """
         with self._lock:
             for node in self._nodes[1:]:
-                if time.monotonic() < self._silent_until_s.get(node, 0.0):
-                    continue
-                try:
-                    other = read(self._ask(node, method, parameters))
-                except (ChainUnreachable, ChainRefused):
-                    self._silent_until_s[node] = time.monotonic() + LEFT_ALONE_S
-                    continue
+                other = self._ask_aside(node, read, method, parameters)
                 if other is not None and other != wanted:
                     raise ChainRefused(
                         f"two nodes of the chain disagree on {method}",
                         seen=f"{self.name} and {node.name}",
                         wanted="the same from both",
                     )
+
+    def turn_if(self, better: Callable[[Any], bool], method: str, *parameters: Any) -> None:
+        """Ask the next node from now on if another one has a better answer: this one may stand still.
+
+        Args:
+            better: whether an answer is better than this node's.
+        """
+        with self._lock:
+            if any(self._ask_aside(node, better, method, parameters) for node in self._nodes[1:]):
+                _log.warning("event=chain_node_stands_still node=%s", self.name)
+                self._nodes.append(self._nodes.pop(0))
+
+    def _ask_aside(self, node: ChainNode, read: Callable[[Any], Any], method: str, parameters: tuple[Any, ...]) -> Any:
+        """What another node's answer comes to; None where it has none."""
+        if time.monotonic() < self._silent_until_s.get(node, 0.0):
+            return None
+        try:
+            return read(self._ask(node, method, parameters))
+        except (ChainUnreachable, ChainRefused):
+            self._silent_until_s[node] = time.monotonic() + LEFT_ALONE_S
+            return None
 
     def close(self) -> None:
         """Close the connections; a later call opens new ones."""

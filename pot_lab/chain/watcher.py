@@ -11,6 +11,7 @@ Where several nodes are named, all must agree on the last block that was read. A
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from pot_lab.crypto.identity import Address
 from pot_lab.errors import Malformed
 from pot_lab.protocol.records import ChainEvent
 
+STANDS_STILL_S: Final = 60.0
+"""How long a node may have no new final block before the other ones are asked whether they have."""
 _NO_ROLE: Final = -1
 _MOST: Final = (1 << 64) - 1
 """More than the supply, and than any uint64: no event of our contracts holds a larger integer."""
@@ -69,6 +72,7 @@ class ChainWatcher:
         addresses = (contracts.registry, contracts.escrow, contracts.settlement)
         self._logs = LogReader(self._rpc, addresses, [topic for _, topic in self._readers])
         self._chain_id: int | None = contracts.chain_id
+        self._look_elsewhere_at_s = time.monotonic() + STANDS_STILL_S
 
     @property
     def position(self) -> Position:
@@ -98,11 +102,13 @@ class ChainWatcher:
         first = self._position.next_block
         final = read_quantity(self._rpc.call("eth_blockNumber")) - self._confirmations
         if final < first:
-            return []
+            return self._nothing_new()
         if self._position.last_hash:
             seen_hash = self._hash(first - 1)
             if seen_hash is None:
-                return []  # behind a load balancer the next node may lag: it cannot say what became of the block
+                return (
+                    self._nothing_new()
+                )  # behind a load balancer the next node may lag: it cannot say what became of the block
             if seen_hash != self._position.last_hash:
                 raise DeepReorganisation(
                     f"block {first - 1} is not the one that was read before",
@@ -112,7 +118,7 @@ class ChainWatcher:
         logs, last = self._logs.read(first, final)
         last_hash = self._hash(last)
         if last_hash is None:
-            return []  # behind a load balancer the next node may lag: read again later
+            return self._nothing_new()  # behind a load balancer the next node may lag: read again later
         self._rpc.confirm(last_hash, _hash_of, "eth_getBlockByNumber", hex_quantity(last), False)
         events = [self._read(log, first, last) for log in logs]
         events.sort(key=lambda event: (event.block, event.log_index))
@@ -120,7 +126,16 @@ class ChainWatcher:
         if len(places) != len(events):
             raise ChainRefused("the chain's node answered one log twice")
         self._position = Position(last + 1, last_hash, self._position.events + len(events))
+        self._look_elsewhere_at_s = time.monotonic() + STANDS_STILL_S
         return events
+
+    def _nothing_new(self) -> list[ChainEvent]:
+        """No events; where this node has had none for long and another one has, the next one is asked from now on."""
+        if time.monotonic() >= self._look_elsewhere_at_s:
+            self._look_elsewhere_at_s = time.monotonic() + STANDS_STILL_S
+            wanted = self._position.next_block + self._confirmations
+            self._rpc.turn_if(lambda answer: read_quantity(answer) >= wanted, "eth_blockNumber")
+        return []
 
     def _hash(self, number: int) -> bytes | None:
         return _hash_of(self._rpc.call("eth_getBlockByNumber", hex_quantity(number), False))

@@ -203,6 +203,46 @@ def test_a_second_node_that_is_down_is_not_asked_at_every_poll(world: World) -> 
     assert asked == ["eth_chainId"]
 
 
+@pytest.mark.parametrize("lie", ["stands still", "claims too much"])
+def test_a_node_without_new_blocks_is_left_for_one_that_has_some(
+    world: World, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    honest, ill = pass_on(world), [False]
+    stood_at = world.rpc.call("eth_blockNumber")
+
+    def talk(request: dict[str, Any]) -> Any:
+        if not ill[0] or request["method"] == "eth_chainId":
+            return honest(request)
+        if request["method"] == "eth_blockNumber":
+            return stood_at if lie == "stands still" else "0xffffff"
+        return None
+
+    with talking_node(talk) as url:
+        patient = ChainWatcher(f"{url},{world.url}", world.contracts, 0, world.contracts.first_block)
+        alone = ChainWatcher(url, world.contracts, 0, world.contracts.first_block)
+        for watcher in (patient, alone):
+            watcher.poll()
+        ill[0] = True
+        world.order()
+        for watcher in (patient, alone):
+            assert watcher.poll() == [], "it may just be late"
+            assert watcher._rpc.name == url.removeprefix("http://")
+        monkeypatch.setattr("pot_lab.chain.watcher.STANDS_STILL_S", 0.0)
+        patient._look_elsewhere_at_s = alone._look_elsewhere_at_s = 0.0
+        assert patient.poll() == alone.poll() == []
+        assert [event.kind for event in patient.poll()] == ["order_placed"]
+        assert alone.poll() == []
+
+
+def test_a_quiet_chain_makes_nobody_change_nodes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pot_lab.chain.watcher.STANDS_STILL_S", 0.0)
+    with talking_node(pass_on(world)) as url:
+        watcher = ChainWatcher(f"{world.url},{url}", world.contracts, 0, world.contracts.first_block)
+        for _ in range(5):
+            watcher.poll()
+        assert watcher._rpc.name == world.url.removeprefix("http://")
+
+
 def test_a_node_that_lost_the_last_block_is_no_reorganisation(world: World) -> None:
     """A load balancer's next node may lag; only another block in its place is a reorganisation."""
     honest, behind = pass_on(world), [False]
