@@ -252,6 +252,7 @@ class Loop(Generic[M]):
         self.memories.write(memory)
         self.feed.forget(memory.id)
         self.files.forget(memory.id)
+        self.files.uploaded(self.order_folder(memory.id))
         self.troubles.forget(memory.id)
 
     def start_job(self, memory: M) -> None:

@@ -14,11 +14,13 @@ from pathlib import Path
 
 from pot_lab.crypto.cipher import CannotDecrypt
 from pot_lab.crypto.link import Link
-from pot_lab.errors import Malformed, Oversize
+from pot_lab.errors import Malformed, Oversize, PotLabError
 from pot_lab.jobs.downloads import THREADS, Build, Downloads, Wanted
 from pot_lab.jobs.errors import OrderUnusable
 from pot_lab.jobs.prune import KEEP_BYTES, KEEP_S, prune_quietly
 from pot_lab.jobs.scorer import BadTestData
+from pot_lab.jobs.uploads import THREADS as UPLOADS
+from pot_lab.jobs.uploads import Uploads
 from pot_lab.store import MissingExtra, Store, StoreFull, TooBig, UnusableAddress, WrongHash
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class OrderFiles:
     ) -> None:
         self.store, self._cache, self._clock_ms, self._role = store, cache, clock_ms, role
         self._downloads = Downloads(self._fetch, wake, threads=threads)
+        self._uploads = Uploads(store.put_file, wake, threads=min(threads, UPLOADS))
         self._patience_s = PATIENCE_S if threads else 0.0
         self._aside: dict[bytes, tuple[int, int, int]] = {}  # by order: tries, when it was set aside, for how long
         self._pruned_ms: int = clock_ms() - PRUNE_MS + FIRST_PRUNE_MS
@@ -98,6 +101,27 @@ class OrderFiles:
         self._downloads.forget(order_id)
         self.set_aside(order_id, state.error)
         return False
+
+    def upload(self, paths: Sequence[Path]) -> tuple[dict[Path, Link], PotLabError | OSError | None]:
+        """Bring files into the store, over several calls.
+
+        Returns: the links of those that are there, and why one could not be put, which the next call tries again.
+        """
+        links: dict[Path, Link] = {}
+        failure: PotLabError | OSError | None = None
+        for _ in range(2 if self._patience_s else 1):
+            for path in (path for path in paths if path not in links):
+                try:
+                    link = self._uploads.link_of(path)
+                except (PotLabError, OSError) as error:
+                    failure = error
+                    continue
+                if link is not None:
+                    links[path] = link
+            if len(links) == len(paths) or failure is not None:
+                break
+            self._uploads.wait(self._patience_s)
+        return links, failure
 
     def _check(self, wanted: Sequence[Wanted]) -> None:
         """Refuse files by the sizes that their links name, before the first byte is asked for."""
@@ -146,9 +170,13 @@ class OrderFiles:
         return 0 <= self._clock_ms() - since_ms < pause_ms
 
     def forget(self, order_id: bytes) -> None:
-        """Nothing more is needed for this order."""
+        """Nothing more is to be fetched for this order."""
         self._downloads.forget(order_id)
         self._aside.pop(order_id, None)
+
+    def uploaded(self, folder: Path) -> None:
+        """Nothing more is to be put from this folder."""
+        self._uploads.forget(folder)
 
     def close(self) -> None:
         """End all downloads."""

@@ -8,12 +8,13 @@ upload would show them.
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pot_lab.crypto.canonical import sha256
+from pot_lab.crypto.canonical import Digest
 from pot_lab.errors import PotLabError
 from pot_lab.jobs.downloads import Wanted
 from pot_lab.jobs.loop import Loop
@@ -193,7 +194,7 @@ class ProviderLoop(Loop[ProviderMemory]):
             if now_ms - last.at_ms < MIN_COMMIT_INTERVAL_MS and view.closes_ms - now_ms > COMMIT_MARGIN_MS:
                 return
         if last is None or last.file != newest.name:
-            mid = model_id(view.order.model.digest, sha256(newest.read_bytes()))
+            mid = model_id(view.order.model.digest, _digest_of(newest))
             salt = self.random_bytes(32)
             last = Commitment(file=newest.name, mid=mid.hex(), salt=salt.hex(), at_ms=now_ms)
             memory.commits.append(last)
@@ -214,13 +215,18 @@ class ProviderLoop(Loop[ProviderMemory]):
         for commit in reversed(memory.commits):
             if self._commitment(memory, commit) != commitment:
                 continue
-            link = self.store.put((self.order_folder(memory.id) / "models" / commit.file).read_bytes())
+            path = self.order_folder(memory.id) / "models" / commit.file
+            links, failure = self.files.upload([path])
+            if failure is not None:
+                raise failure
+            if path not in links:  # on its way: the loop is woken when it is there
+                return
             try:
                 self.client.submit(
                     RevealModel(
                         order_id=memory.id,
                         mid=ModelId(bytes.fromhex(commit.mid)),
-                        weights=link,
+                        weights=links[path],
                         salt=Salt(bytes.fromhex(commit.salt)),
                     )
                 )
@@ -235,6 +241,11 @@ class ProviderLoop(Loop[ProviderMemory]):
     def _commitment(self, memory: ProviderMemory, commit: Commitment) -> bytes:
         mid, salt = ModelId(bytes.fromhex(commit.mid)), Salt(bytes.fromhex(commit.salt))
         return claim_commitment(self.client.network_id, memory.id, self.identity.address, mid, salt)
+
+
+def _digest_of(path: Path) -> Digest:
+    with path.open("rb") as file:
+        return Digest(hashlib.file_digest(file, "sha256").digest())
 
 
 def submitted_models(folder: Path) -> list[Path]:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from pot_lab.crypto.canonical import Record, encode
+from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumNode
-from pot_lab.errors import PotLabError
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import SaltedScore, ValidatorMemory
 from pot_lab.jobs.scorer import files_to_score, lay_out
@@ -136,18 +136,14 @@ class ValidatorLoop(Loop[ValidatorMemory]):
             LinkDead, StoreFull, ...: a transcript could not be stored; what can be opened was opened before.
         """
         mine = {v.mid.hex(): v for v in view.validations if v.validator == self.identity.address}
-        ready: list[tuple[OpenedScore, SaltedScore]] = []
-        failure: PotLabError | None = None
         for item in memory.items or []:
             item.committed = item.mid in mine
             if not item.committed or mine[item.mid].score is not None:
                 item.closed = True
-            if item.closed:
-                continue
-            try:
-                ready.append((self._opened(memory, item), item))
-            except PotLabError as error:  # of the store: the other scores are opened all the same
-                failure = error
+        folder = self.order_folder(memory.id)
+        items = {folder / item.transcript: item for item in memory.items or [] if not item.closed}
+        links, failure = self.files.upload(list(items))
+        ready = [(self._opened(items[path], link), items[path]) for path, link in links.items()]
         for part in parts_of(ready):
             self._open_part(memory, part)
         memory.opened = all(item.closed for item in memory.items or [])
@@ -155,12 +151,12 @@ class ValidatorLoop(Loop[ValidatorMemory]):
         if failure is not None:
             raise failure
 
-    def _opened(self, memory: ValidatorMemory, item: SaltedScore) -> OpenedScore:
+    def _opened(self, item: SaltedScore, transcript: Link) -> OpenedScore:
         return OpenedScore(
             mid=ModelId(bytes.fromhex(item.mid)),
             score=ClaimScore(item.total, item.count, item.valid),
             transcript_root=bytes.fromhex(item.root),
-            transcript=self.store.put((self.order_folder(memory.id) / item.transcript).read_bytes()),
+            transcript=transcript,
             top=SumNode(bytes.fromhex(item.top_hash), item.top_total),
             salt=Salt(bytes.fromhex(item.salt)),
         )

@@ -10,6 +10,8 @@ import enum
 import hashlib
 import os
 import queue
+import secrets
+import shutil
 import tempfile
 import threading
 import time
@@ -20,7 +22,7 @@ from urllib.parse import quote
 
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
-from pot_lab.files import replace_durably
+from pot_lab.files import move_durably, replace_durably
 from pot_lab.store.addresses import HTTP_SCHEMES, is_private_place, local_path, scheme_of, store_address
 from pot_lab.store.cache import Transfer, in_cache
 from pot_lab.store.errors import LinkDead, TooBig, TooSlow, UnusableAddress, WrongHash
@@ -103,6 +105,40 @@ class Store:
                 raise_if_full(error, uri)
                 raise LinkDead("the store refused the blob", seen=f"{type(error).__name__}: {error}") from error
         return Link(digest=digest, size_bytes=len(data), uri=uri)
+
+    def put_file(self, path: Path, *, timeout_s: float = PUT_TIMEOUT_S) -> Link:
+        """As `put`, but a file's content, which never lies in memory as a whole. Raises OSError too."""
+        with path.open("rb") as file:
+            digest, size_bytes = hashlib.file_digest(file, "sha256").digest(), os.fstat(file.fileno()).st_size
+        link = Link(digest=digest, size_bytes=size_bytes, uri=self.uri(digest))
+        if self._scheme == "file":
+            self._copy_file(digest, path)
+        elif self._scheme in HTTP_SCHEMES:
+            from pot_lab.store.http_transport import http_put
+
+            http_put(link.uri, path, timeout_s, self._credentials)
+        else:
+            try:
+                filesystem(self._scheme).put_file(str(path), link.uri)
+            except OSError as error:
+                raise_if_full(error, link.uri)
+                raise LinkDead("the store refused the blob", seen=f"{type(error).__name__}: {error}") from error
+        return link
+
+    def _copy_file(self, digest: bytes, source: Path) -> None:
+        path = self._root / digest.hex()
+        temporary = path.with_name(f".{digest.hex()[:16]}.{secrets.token_hex(8)}.tmp")
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            if path.is_file() and path.stat().st_size == source.stat().st_size and _sha256_of(path) == digest:
+                return
+            shutil.copyfile(source, temporary)
+            move_durably(temporary, path)
+        except OSError as error:
+            raise_if_full(error, self._root)
+            raise LinkDead("the store's folder cannot be written", seen=f"{error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _put_file(self, digest: bytes, data: bytes) -> None:
         path = self._root / digest.hex()

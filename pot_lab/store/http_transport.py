@@ -7,11 +7,14 @@ ends its header can outlast the caller's deadline. Must not decode or hold more 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -84,7 +87,9 @@ class _Exchange:
         self._response: BaseHTTPResponse | None = None
         self._cut = False
 
-    def request(self, method: str, uri: str, headers: dict[str, str], body: bytes | None = None) -> BaseHTTPResponse:
+    def request(
+        self, method: str, uri: str, headers: dict[str, str], body: bytes | Path | None = None
+    ) -> BaseHTTPResponse:
         """Send a request, follow redirects and read the answer's header; the body is still to be read.
 
         Raises:
@@ -106,7 +111,7 @@ class _Exchange:
         raise LinkDead("the link redirects without end", seen=uri, wanted=f"at most {REDIRECT_LIMIT} redirects")
 
     def _ask(
-        self, method: str, uri: str, headers: dict[str, str], credentials: str | None, body: bytes | None
+        self, method: str, uri: str, headers: dict[str, str], credentials: str | None, body: bytes | Path | None
     ) -> BaseHTTPResponse:
         if self._cut:
             raise Interrupted("closed by the caller")
@@ -115,11 +120,15 @@ class _Exchange:
         headers = {**headers, "Accept-Encoding": "identity", "Connection": "close", "User-Agent": "pot-lab"}
         if credentials is not None:
             headers |= make_headers(basic_auth=credentials)
+        file: BinaryIO | None = None
+        if isinstance(body, Path):
+            file = body.open("rb")
+            headers["Content-Length"] = str(os.fstat(file.fileno()).st_size)
         try:
             self._response = self._manager(uri).urlopen(
                 method,
                 uri,
-                body=body,
+                body=body if file is None else file,
                 headers=headers,
                 redirect=False,
                 retries=False,
@@ -131,6 +140,9 @@ class _Exchange:
             raise UnusableAddress("the address has an impossible host", seen=uri) from error
         except (HTTPError, OSError) as error:
             raise Interrupted(f"{type(error).__name__}: {error}") from error
+        finally:
+            if file is not None:
+                file.close()
         return self._response
 
     def _manager(self, uri: str) -> urllib3.PoolManager:
@@ -308,13 +320,13 @@ def _size(text: str) -> int | None:
     return int(text) if _SIZE.match(text) else None
 
 
-def http_put(uri: str, data: bytes, timeout_s: float, credentials: str | None = None) -> None:
+def http_put(uri: str, data: bytes | Path, timeout_s: float, credentials: str | None = None) -> None:
     """Put a blob to an HTTP store, following redirects.
 
     Args:
         uri: the blob's address.
-        data: the blob.
-        timeout_s: for each wait, and for sending the whole body.
+        data: the blob, or the file that holds it, which is sent a part at a time.
+        timeout_s: for each wait, and for sending a whole blob, or each part of a file.
         credentials: `user:password`, sent as basic authentication to the address's own origin.
 
     Raises:
@@ -322,16 +334,17 @@ def http_put(uri: str, data: bytes, timeout_s: float, credentials: str | None = 
         TooBig, StoreFull, WrongHash: the server's refusals.
         UnusableAddress: not an HTTP address, or an impossible host.
     """
+    size_bytes = data.stat().st_size if isinstance(data, Path) else len(data)
     deadline = time.monotonic() + timeout_s
     for attempt in range(PUT_ATTEMPTS):
         exchange = _Exchange(timeout_s, credentials)
         try:
-            if _has(exchange, uri, len(data)):
+            if _has(exchange, uri, size_bytes):
                 return  # content-addressed: the same bytes are there already
             response = exchange.request("PUT", uri, {"Content-Type": "application/octet-stream"}, data)
             reason = response.read1(REASON_LIMIT_BYTES, decode_content=False).decode("utf-8", "replace").strip()
             # A login page or a catch-all server answers 200 to everything.
-            if response.status in (201, 204) or (response.status == 200 and _has(exchange, uri, len(data))):
+            if response.status in (201, 204) or (response.status == 200 and _has(exchange, uri, size_bytes)):
                 return
             if response.status != 503:
                 break
@@ -345,7 +358,7 @@ def http_put(uri: str, data: bytes, timeout_s: float, credentials: str | None = 
         raise LinkDead("the store answers, but it does not have the blob", seen=f"HTTP 200 at {uri}")
     refusals = {413: TooBig, 422: WrongHash, 507: StoreFull}
     kind = refusals.get(response.status, LinkDead)
-    raise kind("the store refused the blob", seen=f"{len(data)} bytes", wanted=f"HTTP {response.status}: {reason}")
+    raise kind("the store refused the blob", seen=f"{size_bytes} bytes", wanted=f"HTTP {response.status}: {reason}")
 
 
 def _has(exchange: _Exchange, uri: str, size_bytes: int) -> bool:

@@ -36,8 +36,8 @@ LONG_NAME = "s3://research-group-bucket-eu-central-1/pot-lab/networks/production
 class FarStore(Store):
     """A store whose links are as long as those of a bucket."""
 
-    def put(self, data: bytes, *, timeout_s: float = 60.0) -> Link:
-        link = super().put(data, timeout_s=timeout_s)
+    def put_file(self, path: Path, *, timeout_s: float = 60.0) -> Link:
+        link = super().put_file(path, timeout_s=timeout_s)
         return structs.replace(link, uri=LONG_NAME + link.digest.hex())
 
 
@@ -149,14 +149,14 @@ def test_a_store_that_fails_for_one_transcript_keeps_the_others_open(
     crowd.score()
     bench.loop.step()
     crowd.market.wait_for(order_id, Window.OPEN_SCORES)
-    put, failures = bench.store.put, [LinkDead("the store does not answer")]
+    put, failures = bench.loop.files._uploads._put, [LinkDead("the store does not answer")]
 
-    def failing_once(data: bytes, **options: float) -> Link:
+    def failing_once(path: Path) -> Link:
         if failures:
             raise failures.pop()
-        return put(data, **options)
+        return put(path)
 
-    monkeypatch.setattr(bench.store, "put", failing_once)
+    monkeypatch.setattr(bench.loop.files._uploads, "_put", failing_once)
     bench.loop.step()
     opened = [v.score is not None for v in crowd.market.order(order_id).validations]
     assert sorted(opened) == [False, True, True] and not bench.memory(order_id)["opened"]

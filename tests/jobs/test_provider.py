@@ -16,7 +16,7 @@ from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.link import Link
 from pot_lab.jobs import provider
 from pot_lab.jobs.errors import NotebookUnusable
-from pot_lab.jobs.order_files import ASIDE_MS, TRIES
+from pot_lab.jobs.order_files import ASIDE_MS, DISK_RESERVE_BYTES, TRIES
 from pot_lab.jobs.provider import (
     COMMIT_MARGIN_MS,
     MIN_COMMIT_INTERVAL_MS,
@@ -360,15 +360,12 @@ def test_files_larger_than_their_kind_are_refused_before_the_first_byte(
 def test_an_order_that_the_disk_has_no_room_for_keeps_no_smaller_one_waiting(
     bench: Bench, place: Callable[..., bytes], market: Market, caplog: pytest.LogCaptureFixture
 ) -> None:
-    huge = Link(digest=sha256(b"x"), size_bytes=shutil.disk_usage(bench.home).free // 2 + 1, uri="http://127.0.0.1:9/x")
-    if huge.size_bytes > DATA_LIMIT_BYTES:
-        huge = structs.replace(huge, size_bytes=DATA_LIMIT_BYTES)
-    order = market.new_order(train=huge, reward_grains=50 * POT)
+    large = Link(digest=sha256(b"x"), size_bytes=1000, uri="http://127.0.0.1:9/x")
+    order = market.new_order(train=large, reward_grains=50 * POT)
     market.must(market.client, Put(order))
     market.escrow(order)
     small = place(reward_grains=10 * POT)
-    free = structs.replace(huge, size_bytes=huge.size_bytes)
-    usage = shutil.disk_usage(bench.home)._replace(free=free.size_bytes)
+    usage = shutil.disk_usage(bench.home)._replace(free=DISK_RESERVE_BYTES + 1000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage)
         bench.loop.step()

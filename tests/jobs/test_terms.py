@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 
 from pot_lab.crypto.link import Link
+from pot_lab.jobs import provider
 from pot_lab.jobs.provider import LOOK_AGAIN_MS, STOP_GRACE_MS
 from pot_lab.jobs.terms import Terms
 from pot_lab.protocol.cycle import Window
@@ -47,9 +48,15 @@ def bench(market: Market, store: Store, tmp_path: Path) -> Bench:
     ],
 )
 def test_an_order_that_cannot_pay_is_passed_over_before_anything_is_fetched(
-    changes: dict[str, Any], reason: str, bench: Bench, market: Market, caplog: pytest.LogCaptureFixture
+    changes: dict[str, Any],
+    reason: str,
+    bench: Bench,
+    market: Market,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(provider, "passing_objection", lambda view, free_grains: None)  # this machine's memory
     order = market.new_order(**changes)
     market.must(market.client, Put(order))
     market.escrow(order)

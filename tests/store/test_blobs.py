@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -283,3 +284,38 @@ def test_a_blob_that_another_process_finishes_at_that_moment_is_taken_from_it(
     monkeypatch.setattr("fcntl.flock", flock_after_the_other_process)
     assert fetch(link, limit_bytes=len(BLOB), timeout_s=60, cache_dir=cache) == BLOB
     assert [path.name for path in cache.iterdir() if path.suffix != ".part"] == [link.digest.hex()]
+
+
+@pytest.mark.parametrize("kind", ["folder", "server"])
+def test_a_file_is_put_as_its_bytes_are_and_never_lies_in_memory(kind: str, serve, tmp_path: Path) -> None:
+    store = Store(tmp_path / "blobs" if kind == "folder" else serve().url)
+    (tmp_path / "small").write_bytes(b"hello")
+    assert store.put_file(tmp_path / "small") == store.put(b"hello") == store.put_file(tmp_path / "small")
+    with open(tmp_path / "big", "wb") as file:
+        file.truncate(48 << 20)
+    tracemalloc.start()
+    try:
+        link = store.put_file(tmp_path / "big")
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert link.size_bytes == 48 << 20 and peak_bytes < 8 << 20
+    assert store.fetch(link, limit_bytes=48 << 20, timeout_s=60) == bytes(48 << 20)
+    (tmp_path / "empty").touch()
+    assert store.fetch(store.put_file(tmp_path / "empty"), limit_bytes=1, timeout_s=60) == b""
+
+
+def test_a_file_follows_a_redirect_from_its_beginning(serve, scripted, tmp_path: Path) -> None:
+    server = serve()
+    path = tmp_path / "weights"
+    path.write_bytes(b"weights" * 1000)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    away = b"HTTP/1.1 307 Moved\r\nContent-Length: 0\r\nConnection: close\r\nLocation: "
+    gateway = scripted([away + f"{server.url}/{digest}".encode() + b"\r\n\r\n"])
+    Store(gateway.url.rpartition("/")[0]).put_file(path)
+    assert server.request("GET", f"/{digest}")[1] == path.read_bytes()
+
+
+def test_a_file_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Store(tmp_path / "blobs").put_file(tmp_path / "none")

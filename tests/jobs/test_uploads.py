@@ -1,0 +1,111 @@
+"""Uploads beside the loop: a store that is away or slow stops nobody, and nothing is put twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pot_lab.crypto.canonical import sha256
+from pot_lab.crypto.link import Link
+from pot_lab.errors import PotLabError
+from pot_lab.jobs.uploads import THREADS, Uploads
+from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.transactions import Claim, RevealModel
+from pot_lab.store import LinkDead, Store
+from tests.jobs.in_process import Market
+from tests.jobs.test_provider import Bench
+
+PATH = Path("/work/order/models/1")
+
+
+def link_to(path: Path) -> Link:
+    return Link(digest=sha256(str(path).encode()), size_bytes=1, uri="http://127.0.0.1:9/x")
+
+
+def test_a_file_is_put_once_and_tried_again_after_a_failure() -> None:
+    failures: list[Exception] = [LinkDead("away"), OSError("no such file"), KeyError("a library's own")]
+    calls: list[Path] = []
+
+    def put(path: Path) -> Link:
+        calls.append(path)
+        if failures:
+            raise failures.pop(0)
+        return link_to(path)
+
+    uploads = Uploads(put, lambda: None, threads=0)
+    for kind in (LinkDead, OSError, PotLabError):
+        with pytest.raises(kind):
+            uploads.link_of(PATH)
+    assert uploads.link_of(PATH) == uploads.link_of(PATH) == link_to(PATH) and len(calls) == 4
+    uploads.forget(PATH.parent.parent)
+    uploads.link_of(PATH)
+    assert len(calls) == 5
+
+
+def test_a_store_that_hangs_lets_its_caller_go_on_and_wakes_it_when_it_is_done() -> None:
+    go, woken = threading.Event(), threading.Semaphore(0)
+
+    def put(path: Path) -> Link:
+        go.wait(60)
+        return link_to(path)
+
+    uploads = Uploads(put, woken.release)
+    paths = [PATH.with_name(str(number)) for number in range(THREADS + 3)]
+    assert [uploads.link_of(path) for path in paths] == [None] * len(paths)
+    go.set()
+    for _ in paths:
+        assert woken.acquire(timeout=60)
+    uploads.wait(60.0)
+    assert [uploads.link_of(path) for path in paths] == [link_to(path) for path in paths]
+
+
+def test_what_is_forgotten_while_it_waits_is_not_put() -> None:
+    go, put_paths = threading.Event(), []
+
+    def put(path: Path) -> Link:
+        put_paths.append(path)
+        go.wait(60)
+        return link_to(path)
+
+    uploads = Uploads(put, lambda: None, threads=1)
+    uploads.link_of(PATH)
+    uploads.link_of(Path("/work/other/1"))
+    while not put_paths:
+        threading.Event().wait(0.01)
+    uploads.forget(Path("/work/other"))
+    go.set()
+    uploads.wait(60.0)
+    assert put_paths == [PATH]
+
+
+def test_a_reveal_that_waits_for_its_store_keeps_no_other_order_waiting(
+    market: Market, store: Store, tmp_path: Path, place: Callable[..., bytes], until: Callable[..., None]
+) -> None:
+    bench = Bench(market, store, tmp_path)
+    slow = place()
+    bench.loop.step()
+    bench.submit_model(b"model")
+    bench.loop.step()
+    go, put = threading.Event(), store.put_file
+
+    def hanging(path: Path) -> Link:
+        go.wait(60)
+        return put(path)
+
+    bench.loop.files._uploads = Uploads(hanging, bench.loop.feed.wake)
+    market.wait_for(slow, Window.REVEAL)
+    other = place(reward_grains=30 * 10**9)
+    bench.loop.step()
+    assert bench.of(RevealModel) == [] and bench.loop.has_begun(other)
+    job = list(bench.runner.jobs.values())[-1]
+    (job.workspace / "models").mkdir()
+    (job.workspace / "models" / "00001.safetensors").write_bytes(b"other")
+    bench.loop.step()
+    assert [claim.order_id for claim in bench.of(Claim)] == [slow, other]
+    go.set()
+    bench.loop.files._uploads.wait(60.0)
+    bench.loop.step()
+    assert [body.order_id for body in bench.of(RevealModel)] == [slow]
