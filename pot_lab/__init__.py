@@ -108,6 +108,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "DiskFull",
         "LogCorrupt",
         "NoAgreement",
+        "QueryFailed",
         "NoFreePorts",
         "RemoteError",
         "Unreachable",

@@ -17,6 +17,13 @@ from pot_lab.cli.common import FILE, listening_option
     "--keys", type=FILE, required=True, metavar="FOLDER", help="Holds account.json, password, curve.key, sealing.key."
 )
 @click.option("--data", type=FILE, required=True, metavar="FOLDER", help="For its log and history.")
+@click.option(
+    "--history-batches",
+    type=click.IntRange(min=0),
+    default=1_000_000,
+    show_default=True,
+    help="How many executed batches it keeps for subscribers; 0 keeps all.",
+)
 @click.option("--no-chain", is_flag=True, help="Do not watch the chain (for measuring).")
 @click.option(
     "--log-level",
@@ -33,6 +40,7 @@ def aggregator(
     listen: tuple[str, int, int] | None,
     keys: Path,
     data: Path,
+    history_batches: int,
     no_chain: bool,
     log_level: str,
 ) -> None:
@@ -45,4 +53,15 @@ def aggregator(
         raise click.UsageError("exactly one of --index and --listen is needed")
     from pot_lab.network.aggregator.main import run_node
 
-    context.exit(run_node(network, index, keys, data, listening=listen, watch_chain=not no_chain, log_level=log_level))
+    context.exit(
+        run_node(
+            network,
+            index,
+            keys,
+            data,
+            listening=listen,
+            watch_chain=not no_chain,
+            history_batches=history_batches,
+            log_level=log_level,
+        )
+    )

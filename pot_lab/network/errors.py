@@ -99,6 +99,13 @@ class NoAgreement(Unreachable):
     """
 
 
+class QueryFailed(PotLabError):
+    """Aggregators cannot answer a query because of a fault of their own, which their logs show.
+
+    What to do: ask for something else, and report the query.
+    """
+
+
 class RemoteError(PotLabError):
     """f+1 aggregators refused with an error code that this release does not know.
 

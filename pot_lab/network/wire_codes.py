@@ -18,7 +18,7 @@ from pot_lab.crypto.identity import BadKey, BadSignature
 from pot_lab.crypto.merkle import BadTree
 from pot_lab.crypto.shamir import BadShares
 from pot_lab.errors import InvariantBroken, Malformed, Oversize, PotLabError, UnknownScoreFunction
-from pot_lab.network.errors import RemoteError
+from pot_lab.network.errors import QueryFailed, RemoteError
 from pot_lab.protocol import errors as ledger
 from pot_lab.protocol.parameters import BadParameter
 from pot_lab.protocol.settlement import BadLeaf, NotEncodable
@@ -56,6 +56,7 @@ WIRE_ERRORS = table_of_codes(
         BadReplicaCount,
         NoEquivocation,
         NoProof,
+        QueryFailed,
         QueueFull,
         # the ledger: replies and queries
         BadLeaf,

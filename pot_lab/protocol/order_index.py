@@ -7,6 +7,7 @@ reports it, so no batch walks through all orders. It decides nothing.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Mapping, Set
 from heapq import heappop, heappush
@@ -15,6 +16,9 @@ from pot_lab.crypto.identity import Address
 from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.state import OrderState
+
+_Age = tuple[int, OrderId]
+"""Minus the time of the put, and the order; sorts the newest first."""
 
 
 class _Alarms:
@@ -60,6 +64,8 @@ class OrderIndex:
         self._held: dict[Address, set[OrderId]] = {}
         self._unfunded: set[OrderId] = set()
         self._windows: dict[OrderId, Window] = {}
+        self._newest: list[_Age] = []
+        self._newest_of: dict[Address, list[_Age]] = {}
         self._by_window: dict[Window, set[OrderId]] = {window: set() for window in Window}
         self._sets: dict[OrderId, int] = {}
         self._drawing: Counter[int] = Counter()
@@ -85,6 +91,16 @@ class OrderIndex:
         """Whether an order may still draw seats from this set of validators."""
         return self._drawing[number] > 0
 
+    @property
+    def live(self) -> int:
+        """How many orders have not ended."""
+        return sum(len(ids) for window, ids in self._by_window.items() if TABLE[window].phase is not Phase.ENDED)
+
+    def newest(self, client: Address | None, count: int) -> list[OrderId]:
+        """Up to `count` orders, of one client or of all, the newest first and by id where they are of one age."""
+        ages = self._newest if client is None else self._newest_of.get(client, [])
+        return [order_id for _, order_id in ages[:count]]
+
     def touch(self, order_id: OrderId, order: OrderState) -> None:
         """Take note of an order that is new or has changed its window, its money or its epoch."""
         ended = TABLE[order.window].phase is Phase.ENDED
@@ -92,6 +108,10 @@ class OrderIndex:
         self.deadlines.set(order_id, order.closes_ms or None)
         self.retention.set(order_id, forget_ms(order) if ended and not settling(order) else None)
         (self._unfunded.add if unfunded else self._unfunded.discard)(order_id)
+        if order_id not in self._windows:
+            age = -order.put_ms, order_id
+            insort(self._newest, age)
+            insort(self._newest_of.setdefault(order.order.client, []), age)
         self._leave_window(order_id)
         self._windows[order_id] = order.window
         self._by_window[order.window].add(order_id)
@@ -106,6 +126,12 @@ class OrderIndex:
         self.deadlines.set(order_id, None)
         self.retention.set(order_id, None)
         self._unfunded.discard(order_id)
+        if order_id in self._windows:
+            own = self._newest_of[order.order.client]
+            for ages in (self._newest, own):
+                del ages[bisect_left(ages, (-order.put_ms, order_id))]
+            if not own:
+                del self._newest_of[order.order.client]
         self._leave_window(order_id)
         self._follow_set(order_id, 0)
         self._release(order_id, order)

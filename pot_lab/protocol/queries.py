@@ -9,7 +9,7 @@ import msgspec
 
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import Address
-from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.cycle import TABLE, Window
 from pot_lab.protocol.epochs import SLASHED_TO, confirmed_tree
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
@@ -136,13 +136,9 @@ def _order(ledger: Ledger, arguments: bytes) -> bytes:
 
 def _orders(ledger: Ledger, arguments: bytes) -> bytes:
     asked = decode(arguments, OrdersQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
-    found = [
-        (order_id, state)
-        for order_id, state in ledger.state.orders.items()
-        if not asked.client or state.order.client == asked.client
-    ]
-    found.sort(key=lambda item: (-item[1].put_ms, item[0]))
-    return encode([_summary(order_id, state) for order_id, state in found[: min(max(asked.limit, 0), MAX_LISTED)]])
+    orders, count = ledger.state.orders, min(max(asked.limit, 0), MAX_LISTED)
+    newest = ledger.book.index.newest(asked.client or None, count)
+    return encode([_summary(order_id, orders[order_id]) for order_id in newest])
 
 
 def _orders_in(ledger: Ledger, arguments: bytes) -> bytes:
@@ -165,7 +161,8 @@ def _is_assigned(state: OrderState, account: Address) -> bool:
 def _fetch_orders(ledger: Ledger, arguments: bytes) -> bytes:
     """FetchOrders(n): open orders by reward per unit of training time, compared without division."""
     asked = decode(arguments, OrdersQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
-    found = [(order_id, state) for order_id, state in ledger.state.orders.items() if state.window is Window.COMMIT]
+    orders = ledger.state.orders
+    found = [(order_id, orders[order_id]) for order_id in ledger.book.index.in_window(Window.COMMIT)]
 
     def compare(a: tuple[OrderId, OrderState], b: tuple[OrderId, OrderState]) -> int:
         ours, theirs = a[1].order, b[1].order
@@ -257,13 +254,12 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
 def _network(ledger: Ledger, arguments: bytes) -> bytes:
     state = ledger.state
     providers, validators, verifiers, _aggregators = (len(ledger.book.active[role]) for role in Role)
-    live = sum(TABLE[order.window].phase is not Phase.ENDED for order in state.orders.values())
     return encode(
         NetworkView(
             genesis=state.genesis,
             parameters=state.parameters,
             next_chain_event=state.next_chain_event,
-            orders_live=live,
+            orders_live=ledger.book.index.live,
             providers=providers,
             validators=validators,
             verifiers=verifiers,

@@ -9,12 +9,13 @@ import pytest
 from msgspec import structs
 
 from pot_lab.crypto.canonical import decode, encode
+from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Malformed, Oversize
 from pot_lab.protocol import queries, views
 from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.protocol.ledger import Ledger
-from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.parameters import Parameters, Role
 from pot_lab.protocol.records import Contact
 from pot_lab.protocol.settlement import reward_leaf, slash_leaf, verify_proof
 from pot_lab.protocol.state import (
@@ -27,6 +28,7 @@ from pot_lab.protocol.state import (
     Reputation,
     Stake,
 )
+from pot_lab.protocol.transactions import Put
 from tests.protocol.scenes import MODELS, PROVIDERS, RESTING, VALIDATORS, bring_to, finish, new_world
 from tests.protocol.world import POT, WINDOWS, World, key
 
@@ -429,3 +431,39 @@ def test_whoever_was_drawn_finds_the_order_and_nobody_else() -> None:
         listed = ids_in(world, windows=(Window.SCORE,), assigned=who.address)
         assert listed == ([order_id] if who.address in drawn else [])
     assert drawn
+
+
+def test_lists_from_indices_are_those_of_a_walk_over_all_orders() -> None:
+    """Also after orders have ended and were forgotten, and in a ledger that was restored."""
+    world = World(parameters=Parameters(pool_ms=5_000))
+    clients = [key(f"client {number}") for number in range(3)]
+    for number in range(30):
+        who = clients[number % 3]
+        world.must(who, Put(world.new_order(client=who.address, nonce=1_000 + number)))
+        if number % 4 == 0:
+            world.wait(400)
+        if number % 10 == 9:
+            compare_with_a_walk(world.ledger, clients)
+    restored = Ledger(world.genesis)
+    restored.restore(world.ledger.snapshot())
+    compare_with_a_walk(restored, clients)
+    before = len(world.ledger.state.orders)
+    for _ in range(40):
+        world.wait(400)
+        compare_with_a_walk(world.ledger, clients)
+    assert len(world.ledger.state.orders) < before
+
+
+def compare_with_a_walk(ledger: Ledger, clients: list[Identity]) -> None:
+    orders = ledger.state.orders
+    newest = sorted(orders, key=lambda each: (-orders[each].put_ms, each))
+    for limit in (1, 7, 500):
+        listed = ask(ledger, "orders", views.OrdersQuery(limit), tuple[views.OrderSummary, ...])
+        assert [each.id for each in listed] == newest[:limit]  # type: ignore[attr-defined]
+        for who in clients:
+            listed = ask(ledger, "orders", views.OrdersQuery(limit, who.address), tuple[views.OrderSummary, ...])
+            own = [each for each in newest if orders[each].order.client == who.address]
+            assert [each.id for each in listed] == own[:limit]  # type: ignore[attr-defined]
+    network = ask(ledger, "network", None, views.NetworkView)
+    live = sum(TABLE[each.window].phase is not Phase.ENDED for each in orders.values())
+    assert network.orders_live == live  # type: ignore[attr-defined]

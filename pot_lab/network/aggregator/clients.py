@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Protocol, assert_never
+from typing import Protocol
 
 from pot_lab.agreement.application import Application
 from pot_lab.consensus.messages import request_digest
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import SendRefusal, SendReply, Submitted
 from pot_lab.crypto.canonical import encode
-from pot_lab.errors import InvariantBroken, Oversize, PotLabError
-from pot_lab.network.aggregator.client_queues import FairQueue, Streams, Waiting
-from pot_lab.network.aggregator.history import History, HistoryRow
+from pot_lab.errors import Oversize, PotLabError
+from pot_lab.network.aggregator.fair_queue import FairQueue
+from pot_lab.network.aggregator.history import History
 from pot_lab.network.aggregator.metrics import Metrics
+from pot_lab.network.aggregator.read_time import ReadTime
+from pot_lab.network.aggregator.streams import Streams
+from pot_lab.network.aggregator.waiting import Waiting
+from pot_lab.network.errors import QueryFailed
 from pot_lab.network.seats import HANDOVERS, encode_handovers
 from pot_lab.network.wire import (
     MAX_ANSWER_FRAME_BYTES,
+    MAX_BUNDLE,
     Answer,
     Answered,
     AnsweredAll,
     AskStatus,
     Follow,
-    Pushed,
     Query,
     QueryAnswered,
     QueryRefused,
@@ -35,10 +41,15 @@ from pot_lab.network.wire import (
     decode_question,
 )
 from pot_lab.network.wire_codes import error_to_wire
+from pot_lab.network.zmtp.listener import Sender
 
-QUESTIONS_A_TURN = 256
-"""How many questions are taken up in one turn."""
-_PUSHES_A_TURN = 64
+_log = logging.getLogger("pot_lab.aggregator")
+
+REQUESTS_A_TURN = 256
+"""How many requests are taken up in one turn."""
+_REQUEST_S = 100e-6
+"""What a request counts as: its signature is checked later, in the replica's step."""
+_KNOWN_BYTES = 4 << 20
 _REPLIES_BYTES, _REPLY_ROOM_BYTES = 1024 * 1024, 64
 _ANSWER_ROOM_BYTES = 64
 
@@ -62,6 +73,9 @@ class QuestionAnswerer:
 
     def __init__(self, replica: Replica, application: Application, metrics: Metrics) -> None:
         self._replica, self._application, self._metrics = replica, application, metrics
+        self._known: dict[tuple[str, bytes], bytes] = {}
+        self._known_bytes = 0
+        self._known_of = -1
 
     def query(self, question: Query) -> Answer:
         """Answer a query, or refuse it."""
@@ -73,6 +87,10 @@ class QuestionAnswerer:
                 raise Oversize("an answer is too large; ask for less", seen=seen, wanted=wanted)
         except PotLabError as error:
             return QueryRefused(call=question.call, executed=self._replica.executed, **error_to_wire(error))
+        except Exception:  # a fault of ours that a client found must not end the process for the others
+            _log.exception("the query %s failed", question.name)
+            failed = QueryFailed("an aggregator cannot answer this query", seen=question.name)
+            return QueryRefused(call=question.call, executed=self._replica.executed, **error_to_wire(failed))
         return QueryAnswered(question.call, self._replica.executed, answer)
 
     def status(self, call: int) -> Answer:
@@ -95,40 +113,71 @@ class QuestionAnswerer:
             return encode_handovers(self._replica.succession.since(int.from_bytes(arguments[:8], "big")))
         if name == "proof":
             return encode(self._replica.prove(arguments))
-        return self._application.query(name, arguments)
+        return self._known_answer(name, arguments)
+
+    def _known_answer(self, name: str, arguments: bytes) -> bytes:
+        """The application's answer; computed once for each state, as far as answers fit into memory."""
+        if self._known_of != self._replica.executed:
+            self._known.clear()
+            self._known_bytes, self._known_of = 0, self._replica.executed
+        question = name, arguments
+        answer = self._known.get(question)
+        if answer is None:
+            answer = self._application.query(name, arguments)
+            size_bytes = len(arguments) + len(answer)
+            if self._known_bytes + size_bytes <= _KNOWN_BYTES:
+                self._known[question] = answer
+                self._known_bytes += size_bytes
+        return answer
+
+
+Reading = Query | Follow | Unfollow | AskStatus
 
 
 class ClientService:
     """The clients' side of one aggregator. Answers gather until `flush`, which comes after the log was written.
 
+    Requests and readings wait in queues of their own. Both serve sites and clients by the time that they used; readings
+    have a turn's time besides (`ReadTime`), so that no number of them delays what the aggregators decide.
+
     Args:
         answerer: answers queries and status calls.
         counters: counts what is refused, dropped or not sent.
+        clock: seconds, never going back.
     """
 
-    def __init__(self, answerer: AnswersQuestions, counters: Counter[str]) -> None:
-        self._answerer, self._counters = answerer, counters
-        self._queue, self._waiting, self._streams = FairQueue(), Waiting(), Streams()
+    def __init__(
+        self, answerer: AnswersQuestions, counters: Counter[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._answerer, self._counters, self._clock = answerer, counters, clock
+        self._requests: FairQueue[Submit] = FairQueue()
+        self._readings: FairQueue[Reading] = FairQueue()
+        self._read_time = ReadTime(clock)
+        self._waiting, self._streams = Waiting(), Streams()
+        self._submitted: list[Submitted] = []
         self._replies: dict[bytes, list[Answered]] = {}
         self._answers: list[tuple[bytes, Answer]] = []
 
     @property
     def counters(self) -> Counter[str]:
-        """What the queue counted."""
-        return self._queue.counters
+        """What the queues counted."""
+        return self._requests.counters + self._readings.counters
 
     @property
-    def busy(self) -> bool:
-        """Whether questions wait for their turn."""
-        return bool(self._queue)
+    def wait_ms(self) -> int | None:
+        """How long the loop may wait at most; None for as long as it likes."""
+        if self._requests:
+            return 0
+        return self._read_time.wait_ms if self._readings or self._streams.busy else None
 
-    def receive(self, frames: Iterable[tuple[str, bytes, bytes | None]]) -> None:
-        """Queue the questions in these frames (client, route back, frame); stops reading once a turn's are there.
+    def wants(self, sender: Sender) -> bool:
+        """Whether a frame of this client can be queued whole; while not, it waits in the kernel and loses nothing."""
+        return self._requests.has_room(sender, MAX_BUNDLE) and self._readings.has_room(sender)
 
-        What stays in the socket is not lost; in a full queue it would be, and later nonces would overtake it.
-        """
-        for client, route, frame in frames:
-            if frame is None or not client:
+    def receive(self, frames: Iterable[tuple[Sender, bytes | None]]) -> None:
+        """Queue the questions in these frames."""
+        for sender, frame in frames:
+            if frame is None or not sender.key:
                 self._counters["client_frames_malformed"] += 1
                 continue
             try:
@@ -138,36 +187,48 @@ class ClientService:
                 continue
             if isinstance(question, SubmitAll):
                 for request in question.requests:
-                    self._queue.put(client, route, Submit(request, question.spread))
+                    self._requests.put(sender, Submit(request, question.spread), len(request))
+            elif isinstance(question, Submit):
+                self._requests.put(sender, question, len(question.request))
             else:
-                self._queue.put(client, route, question)
-            if len(self._queue) >= QUESTIONS_A_TURN:
-                return
+                self._readings.put(sender, question, len(frame))
 
     def take_up(self, now_ms: int) -> list[Submitted]:
-        """Take up a turn's questions, one client after the other; returns the requests among them, for the replica."""
-        submitted: list[Submitted] = []
-        for _ in range(min(QUESTIONS_A_TURN, len(self._queue))):
-            route, question = self._queue.take()
-            if isinstance(question, Submit):
-                digest = request_digest(question.request)
-                self._waiting.add(digest, route, now_ms)
-                submitted.append(Submitted(question.request, question.spread, digest))
-            elif isinstance(question, Query):
-                self._counters["queries"] += 1
-                self._answers.append((route, self._answerer.query(question)))
-            elif isinstance(question, Follow):
-                if not self._streams.follow(route, question, now_ms):
-                    self._counters["streams_refused"] += 1
-            elif isinstance(question, Unfollow):
-                self._streams.unfollow(route, question.stream)
-            elif isinstance(question, AskStatus):
-                self._answers.append((route, self._answerer.status(question.call)))
-            elif isinstance(question, SubmitAll):
-                raise InvariantBroken("a bundle is in the queue", wanted="its requests one by one")
-            else:
-                assert_never(question)
+        """Take up a turn's requests, for the replica."""
+        for _ in range(min(REQUESTS_A_TURN, len(self._requests))):
+            self._requests.serve(lambda sender, request: self._submit(sender, request, now_ms), self._clock)
+        submitted, self._submitted = self._submitted, []
         return submitted
+
+    def read(self, now_ms: int, *, quiet: bool) -> None:
+        """Take up queries and other readings in a turn's time.
+
+        Args:
+            quiet: whether nothing is being decided, so that readings delay nobody.
+        """
+        self._read_time.begin(quiet=quiet)
+        while self._readings and self._read_time.left_s > 0:
+            started_s = self._clock()
+            self._readings.serve(lambda sender, reading: self._read(sender, reading, now_ms), self._clock)
+            self._read_time.spend(self._clock() - started_s)
+
+    def _submit(self, sender: Sender, submit: Submit, now_ms: int) -> float:
+        digest = request_digest(submit.request)
+        self._waiting.add(digest, sender.route, now_ms)
+        self._submitted.append(Submitted(submit.request, submit.spread, digest))
+        return _REQUEST_S
+
+    def _read(self, sender: Sender, reading: Reading, now_ms: int) -> None:
+        if isinstance(reading, Query):
+            self._counters["queries"] += 1
+            self._answers.append((sender.route, self._answerer.query(reading)))
+        elif isinstance(reading, Follow):
+            if not self._streams.follow(sender, reading, now_ms):
+                self._counters["streams_refused"] += 1
+        elif isinstance(reading, Unfollow):
+            self._streams.unfollow(sender.route, reading.stream)
+        else:
+            self._answers.append((sender.route, self._answerer.status(reading.call)))
 
     def reply(self, reply: SendReply) -> None:
         """Add the reply of an executed request to the answers of the connections that wait for it."""
@@ -191,16 +252,13 @@ class ClientService:
         self._answers.clear()
 
     def push(self, history: History, now_ms: int, send: Callable[[bytes, Answer], bool]) -> None:
-        """Push executed batches to the streams that have credit for them."""
-        read: dict[int, list[HistoryRow]] = {}
-        for stream in self._streams.owed(history.height, now_ms):
-            first = stream.next_sequence
-            if first not in read:
-                read[first] = history.read(first, _PUSHES_A_TURN)
-            for row in read[first][: stream.credit]:
-                pushed = Pushed(stream=stream.stream, sequence=row.sequence, time_ms=row.time_ms, events=row.events)
-                self._send(send, stream.route, pushed)
-                stream.next_sequence, stream.credit = row.sequence + 1, stream.credit - 1
+        """Push executed batches to the streams that have credit for them, in the time that is left for readings."""
+        budget_s = self._read_time.left_s
+        started_s = self._clock()
+        unsent = self._streams.push(history, now_ms, send, budget_s=budget_s, clock=self._clock)
+        self._read_time.spend(self._clock() - started_s)
+        if unsent:
+            self._counters["answers_unsent"] += unsent
 
     def _send(self, send: Callable[[bytes, Answer], bool], route: bytes, answer: Answer) -> None:
         if not send(route, answer):

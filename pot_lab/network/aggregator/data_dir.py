@@ -23,10 +23,12 @@ class DataDir:
         path: the folder; made when it is not there.
         owner: 32 bytes that name network and replica; a log of another owner is refused.
         durability: "fsync" or "flush", see `DurableLog`.
+        history_batches: how many executed batches the history keeps; 0 keeps all.
     """
 
-    def __init__(self, path: Path, owner: bytes, durability: str) -> None:
+    def __init__(self, path: Path, owner: bytes, durability: str, history_batches: int = 0) -> None:
         self.path, self._owner, self._durability = path, owner, durability
+        self._history_batches = history_batches
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[tuple[ReplicaLog, History]]:
@@ -42,7 +44,9 @@ class DataDir:
         try:
             log = ReplicaLog(self.path / _LOG_FILE, self._owner, self._durability)
             try:
-                with contextlib.closing(History(self.path / _HISTORY_FILE, self._durability)) as history:
+                with contextlib.closing(
+                    History(self.path / _HISTORY_FILE, self._durability, self._history_batches)
+                ) as history:
                     yield log, history
             except BaseException:
                 with contextlib.suppress(PotLabError, OSError):  # the error on its way up has said why

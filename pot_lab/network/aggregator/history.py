@@ -16,6 +16,9 @@ import msgspec
 
 from pot_lab.network.errors import DiskFull, LogCorrupt
 
+_PRUNE = "DELETE FROM batches WHERE sequence <= MIN(?, (SELECT MIN(sequence) FROM batches) + ? - 1)"
+_PRUNED_AT_ONCE = 5_000
+
 
 class HistoryRow(NamedTuple):
     """One executed batch."""
@@ -31,13 +34,15 @@ class History:
     Args:
         path: the SQLite file; made when it is not there.
         durability: "fsync" waits for the disk when a checkpoint of the file requires it, "flush" never.
+        keep: so many batches are kept, the newest; 0 keeps all. Older ones leave when the log is compacted, a few
+            thousand at a time.
     Raises:
         LogCorrupt: the file is damaged (it can be removed: the log brings it back).
         DiskFull: no room to make it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], durability: str = "fsync") -> None:
-        self._path = path
+    def __init__(self, path: str | os.PathLike[str], durability: str = "fsync", keep: int = 0) -> None:
+        self._path, self._keep = path, keep
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -68,8 +73,10 @@ class History:
         self.height = fresh[-1].sequence
 
     def sync(self) -> None:
-        """Wait until the disk has every batch that was added; raises DiskFull."""
+        """Wait until the disk has every batch that was added, and let the oldest go; raises DiskFull."""
         try:
+            if self._keep:
+                self._database.execute(_PRUNE, (self.height - self._keep, _PRUNED_AT_ONCE))
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise self._readable(error) from error

@@ -28,6 +28,9 @@ from pot_lab.network.genesis import genesis_of
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 
+HISTORY_BATCHES = 1_000_000
+"""How many executed batches an aggregator keeps by default: 11 days of a batch a second."""
+
 
 def run_node(
     network_file: Path,
@@ -37,6 +40,7 @@ def run_node(
     *,
     listening: tuple[str, int, int] | None = None,
     watch_chain: bool = True,
+    history_batches: int = HISTORY_BATCHES,
     log_level: str = "info",
 ) -> int:
     """Run one aggregator until SIGTERM, or until it has left its seat; returns the process's exit code.
@@ -48,6 +52,7 @@ def run_node(
         data: the folder for its log and history.
         listening: where one that is not of the first listens: host, port for aggregators, port for clients.
         watch_chain: whether it attests chain events (not while measuring).
+        history_batches: how many executed batches it keeps for subscribers; 0 keeps all.
         log_level: the least severe messages that are logged.
     Returns: 0 after a clean stop; 1 after an error, which is one line on stderr.
     """
@@ -102,6 +107,7 @@ def run_node(
             listening=entry,
             spare=[(each.identity, each.curve.secret) for each in spare],
             witness=evidence.add,
+            history_batches=history_batches,
             log_level=log_level,
             on_created=created if watch_chain else None,
         )

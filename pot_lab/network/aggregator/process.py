@@ -54,6 +54,7 @@ class Aggregator:
         listening: where it listens, if it is not one of the first aggregators.
         spare: further voting and CURVE keys, which it uses once a set in force names them.
         witness: called with the evidence when another aggregator's double signing is proved; again after a restart.
+        history_batches: how many executed batches it keeps for subscribers; 0 keeps all.
         clock_ms: milliseconds since the Unix epoch.
 
     Raises:
@@ -75,6 +76,7 @@ class Aggregator:
         listening: AggregatorEntry | None = None,
         spare: Sequence[tuple[Identity, str]] = (),
         witness: Callable[[Equivocation], None] | None = None,
+        history_batches: int = 0,
         clock_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         secrets = [secret for _, secret in spare]
@@ -89,7 +91,7 @@ class Aggregator:
         self.counters: Counter[str] = Counter()
         place = identity.address if index is None else index.to_bytes(4, "big")
         owner = tagged_hash("pot-lab/network/log-owner/1", config.network_id, place)
-        self._data = DataDir(Path(data_dir), owner, config.durability)
+        self._data = DataDir(Path(data_dir), owner, config.durability, history_batches)
         self._log = EventLog("pot_lab.aggregator", index=index)
         self._duties = DutySchedule(duties, self.counters, self._log)
         self._application, self._witness, self._clock_ms = application, witness, clock_ms

@@ -35,6 +35,7 @@ def run_aggregator(
     listening: AggregatorEntry | None = None,
     spare: Sequence[tuple[Identity, str]] = (),
     witness: Callable[[Equivocation], None] | None = None,
+    history_batches: int = 0,
     log_level: str = "info",
     on_created: Callable[[Aggregator], None] | None = None,
 ) -> int:
@@ -62,6 +63,7 @@ def run_aggregator(
             listening=listening,
             spare=spare,
             witness=witness,
+            history_batches=history_batches,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: aggregator.stop())

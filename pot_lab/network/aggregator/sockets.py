@@ -12,7 +12,7 @@ from pot_lab.network.config import AggregatorEntry
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.wake_up import WakeUp
 from pot_lab.network.wire import MAX_CLIENT_FRAME_BYTES, Answer, encode_frame
-from pot_lab.network.zmtp.listener import ListeningPort
+from pot_lab.network.zmtp.listener import ListeningPort, Sender
 
 _PEER_FRAMES_A_TURN = 2_000
 _UNSENT_BYTES = 8 << 20
@@ -87,13 +87,14 @@ class Sockets:
         """
         return self._links.receive(ready, _PEER_FRAMES_A_TURN, wants)
 
-    def client_frames(self, ready: Container[object]) -> Iterator[tuple[str, bytes, bytes | None]]:
-        """Frames from clients, a turn's share of them: the client's CURVE key, the route back, the frame (None where
-        the message had another number of frames).
+    def client_frames(
+        self, ready: Container[object], wants: Callable[[Sender], bool]
+    ) -> Iterator[tuple[Sender, bytes | None]]:
+        """Frames from clients, a turn's share of them, each with who sent it (None where the message had another number
+        of frames); of one that is not wanted none.
         """
         if self._clients.source.fileno() in ready or self._clients.busy:
-            for sender, frame in self._clients.messages():
-                yield sender.key, sender.route, frame
+            yield from self._clients.messages(wants)
 
     def send(self, to: int, frame: bytes) -> None:
         """Queue a frame for one peer by its number; dropped when it is not connected."""

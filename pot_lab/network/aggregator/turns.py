@@ -54,7 +54,7 @@ class Turns:
         """Replay the journal; raises what `Driver.recover` raises."""
         for effects in self._driver.recover(self._clock_ms()):
             self._driver.carry_out(effects)
-            self._finish()
+            self._finish(quiet=False)
 
     def take(self) -> None:
         """Wait for something to do, and do it.
@@ -66,25 +66,25 @@ class Turns:
         ready = sockets.poll(self._wait_ms())
         now_ms = self._clock_ms()
         sockets.maintain()
-        self._clients.receive(sockets.client_frames(ready))
+        self._clients.receive(sockets.client_frames(ready, self._clients.wants))
         # Clients come first: a proposal of a peer may name their requests.
         inputs: list[Input] = [*self._clients.take_up(now_ms)]
         self._receive_peers(ready, now_ms, inputs)
         requests = self._duties.poll(now_ms, woken=sockets.was_woken(ready))
         inputs += [Submitted(request, spread=False) for request in requests]
         self._driver.turn(now_ms, inputs)
-        self._finish()
+        replica = self._driver.replica
+        self._finish(quiet=not (inputs or replica.open_batches or len(replica.pool)))
 
     def _wait_ms(self) -> int:
-        wait_ms = self._outputs.sockets.wait_ms
-        if wait_ms == 0 and self._budgets.is_anyone_waiting:
-            wait_ms = _BUDGET_WAIT_MS
-        if self._clients.busy or wait_ms == 0:
-            return 0
-        now_ms = self._clock_ms()
-        longest_ms = _LONGEST_WAIT_MS if wait_ms is None else wait_ms
-        times_ms = [now_ms + longest_ms, self._duties.due_at_ms, self._outputs.timer_ms]
-        return max(0, min(at_ms for at_ms in times_ms if at_ms is not None) - now_ms)
+        socket_ms, now_ms = self._outputs.sockets.wait_ms, self._clock_ms()
+        if socket_ms == 0 and self._budgets.is_anyone_waiting:
+            socket_ms = _BUDGET_WAIT_MS
+        waits_ms = [_LONGEST_WAIT_MS, socket_ms, self._clients.wait_ms]
+        waits_ms += [
+            None if at_ms is None else at_ms - now_ms for at_ms in (self._duties.due_at_ms, self._outputs.timer_ms)
+        ]
+        return max(0, min(each for each in waits_ms if each is not None))
 
     def _receive_peers(self, ready: Container[object], now_ms: int, inputs: list[Input]) -> None:
         since, budgets = self._driver.replica.membership.since, self._budgets
@@ -106,12 +106,13 @@ class Turns:
             if message is not None:
                 inputs.append(Received(sender, message))
 
-    def _finish(self) -> None:
-        """Answer clients and tell the duties, now that the log was written."""
-        self._outputs.sockets.flush_peers()
-        answer = self._outputs.sockets.answer
-        self._clients.flush(answer)
-        self._clients.push(self._history, self._clock_ms(), answer)
-        self._outputs.sockets.flush()
+    def _finish(self, *, quiet: bool) -> None:
+        """Send, answer clients and tell the duties, now that the log was written."""
+        sockets, now_ms = self._outputs.sockets, self._clock_ms()
+        sockets.flush_peers()
+        self._clients.read(now_ms, quiet=quiet)
+        self._clients.flush(sockets.answer)
+        self._clients.push(self._history, now_ms, sockets.answer)
+        sockets.flush()
         for batch in self._outputs.take_executed():
             self._duties.on_batch(batch.sequence, batch.time_ms, batch.execution.events)

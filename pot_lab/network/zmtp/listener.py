@@ -233,7 +233,7 @@ class ListeningPort:
         self._turns.add(accepted)  # before anything is given: the caller may stop at any message
         sender = Sender(connection.key, accepted.site, accepted.route)
         for _ in range(_MESSAGES_A_TURN):
-            if connection.ready and not wants(sender):
+            if sender.key and not wants(sender):
                 break
             taken = connection.take()
             if taken is None:

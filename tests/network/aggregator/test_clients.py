@@ -14,7 +14,7 @@ from pot_lab.consensus.steps import SendRefusal, SendReply, Submitted
 from pot_lab.crypto.canonical import encode
 from pot_lab.errors import Malformed
 from pot_lab.network.aggregator import clients as clients_module
-from pot_lab.network.aggregator.clients import QUESTIONS_A_TURN, ClientService, QuestionAnswerer, bundled_replies
+from pot_lab.network.aggregator.clients import REQUESTS_A_TURN, ClientService, QuestionAnswerer, bundled_replies
 from pot_lab.network.aggregator.history import History, HistoryRow
 from pot_lab.network.aggregator.metrics import Metrics
 from pot_lab.network.wire import (
@@ -35,6 +35,7 @@ from pot_lab.network.wire import (
     Unfollow,
     encode_frame,
 )
+from pot_lab.network.zmtp.listener import Sender
 from tests.network.toy import Toy
 from tests.protocol.world import key
 
@@ -54,7 +55,8 @@ class Answers:
 class Service:
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
-        self.clients = ClientService(Answers(), self.counters)
+        self.now_s = 0.0
+        self.clients = ClientService(Answers(), self.counters, lambda: self.now_s)
         self.sent: list[tuple[bytes, Answer]] = []
         self.gone: set[bytes] = set()
 
@@ -65,8 +67,10 @@ class Service:
         return True
 
     def take(self, *questions: Question, route: bytes = ROUTE, client: str = "client") -> list[Submitted]:
-        self.clients.receive((client, route, encode_frame(each)) for each in questions)
-        return self.clients.take_up(1_000)
+        self.clients.receive((Sender(client, "here", route), encode_frame(each)) for each in questions)
+        submitted = self.clients.take_up(1_000)
+        self.clients.read(1_000, quiet=True)
+        return submitted
 
     def flush(self) -> list[tuple[bytes, Answer]]:
         self.clients.flush(self.send)
@@ -126,20 +130,64 @@ def test_queries_and_status_are_answered_on_the_connection_that_asked(service: S
 
 
 def test_what_is_no_question_is_counted_and_dropped(service: Service) -> None:
-    frames = [("client", ROUTE, None), ("", ROUTE, encode_frame(AskStatus(1))), ("client", ROUTE, b"\xc1")]
-    service.clients.receive([*frames, ("client", ROUTE, bytes(600_000))])
-    assert service.clients.take_up(0) == [] and not service.clients.busy
+    client, nobody = Sender("client", "here", ROUTE), Sender("", "here", ROUTE)
+    frames = [(client, None), (nobody, encode_frame(AskStatus(1))), (client, b"\xc1"), (client, bytes(600_000))]
+    service.clients.receive(frames)
+    assert service.clients.take_up(0) == [] and service.clients.wait_ms is None
     assert service.counters == {"client_frames_malformed": 3, "client_frames_oversize": 1}
 
 
-def test_a_turn_takes_so_many_and_leaves_the_rest_where_it_is(service: Service) -> None:
-    frames = iter([("client", ROUTE, encode_frame(Submit(b"%d" % n, True))) for n in range(QUESTIONS_A_TURN + 5)])
-    service.clients.receive(frames)
-    assert len(list(frames)) == 5
-    assert service.clients.busy and len(service.clients.take_up(0)) == QUESTIONS_A_TURN and not service.clients.busy
-    service.clients.receive([("client", ROUTE, encode_frame(SubmitAll((b"x",) * 100, True)))] * 5)
-    assert len(service.clients.take_up(0)) == QUESTIONS_A_TURN and service.clients.busy
-    assert len(service.clients.take_up(0)) == 300 - QUESTIONS_A_TURN
+def test_a_turn_takes_so_many_requests_and_a_client_with_a_full_queue_is_not_read(service: Service) -> None:
+    client = Sender("client", "here", ROUTE)
+    for number in range(4):
+        assert service.clients.wants(client)
+        bundle = SubmitAll(tuple(b"%d %d" % (number, each) for each in range(100)), True)
+        service.clients.receive([(client, encode_frame(bundle))])
+    assert not service.clients.wants(client) and service.clients.wants(Sender("other", "here", b"other"))
+    assert service.clients.wait_ms == 0 and len(service.clients.take_up(0)) == REQUESTS_A_TURN
+    assert service.clients.wants(client)
+    assert len(service.clients.take_up(0)) == 400 - REQUESTS_A_TURN and service.clients.wait_ms is None
+    assert not service.clients.counters
+
+
+class Costly(Answers):
+    """A query takes a millisecond of the service's clock."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def query(self, question: Query) -> Answer:
+        self.service.now_s += 0.001
+        return super().query(question)
+
+
+def test_queries_have_a_turns_time_and_a_share_of_it_while_something_is_decided(service: Service) -> None:
+    service.clients = ClientService(Costly(service), service.counters, lambda: service.now_s)
+    client = Sender("client", "here", ROUTE)
+    service.clients.receive((client, encode_frame(Query(number, "q", b""))) for number in range(40))
+
+    def answered(*, quiet: bool) -> int:
+        service.clients.read(0, quiet=quiet)
+        return len(service.flush())
+
+    assert [answered(quiet=True) for _ in range(3)] == [2, 2, 2]
+    assert answered(quiet=False) == 1, "a quarter of the 2 ms that the turn before took"
+    service.now_s += 0.001
+    assert answered(quiet=False) == 0 and service.clients.wait_ms == 2
+    service.now_s += 0.1
+    assert answered(quiet=False) == 2
+    assert answered(quiet=True) == 2
+
+
+def test_queries_of_one_client_delay_those_of_another_by_one(service: Service) -> None:
+    service.clients = ClientService(Costly(service), service.counters, lambda: service.now_s)
+    heavy, light = Sender("heavy", "here", b"heavy"), Sender("light", "here", b"light")
+    service.clients.receive((heavy, encode_frame(Query(number, "q", b""))) for number in range(64))
+    service.clients.read(0, quiet=True)
+    service.flush()
+    service.clients.receive([(light, encode_frame(Query(1, "q", b"")))])
+    service.clients.read(0, quiet=True)
+    assert b"light" in [route for route, _ in service.flush()]
 
 
 def test_what_is_not_sent_is_counted(service: Service) -> None:
@@ -227,6 +275,38 @@ def test_metrics_handovers_and_proofs_are_answered_by_the_aggregator_and_the_res
     assert isinstance(status, StatusAnswered)
     assert (status.call, status.view, status.primary, status.executed) == (6, 0, 0, 0)
     assert (status.time_ms, status.state) == (replica.time_ms, replica.state) and "uptime_ms" in status.counters
+
+
+def test_a_query_that_finds_a_fault_of_ours_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, _ = answerer()
+
+    def broken(self: Toy, name: str, arguments: bytes) -> bytes:
+        raise KeyError(name)
+
+    monkeypatch.setattr(Toy, "query", broken)
+    refused = answers.query(Query(1, "total", b""))
+    assert isinstance(refused, QueryRefused) and refused.code == "QueryFailed"
+
+
+def test_an_answer_is_computed_once_for_each_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, replica = answerer()
+    asked: list[tuple[str, bytes]] = []
+
+    def answer(self: Toy, name: str, arguments: bytes) -> bytes:
+        asked.append((name, arguments))
+        return b"%d" % len(asked)
+
+    monkeypatch.setattr(Toy, "query", answer)
+    for number in range(3):
+        assert answers.query(Query(number, "q", b"x")) == QueryAnswered(number, 0, b"1")
+    assert answers.query(Query(4, "q", b"y")) == QueryAnswered(4, 0, b"2")
+    replica.executed = 7
+    assert answers.query(Query(5, "q", b"x")) == QueryAnswered(5, 7, b"3")
+    monkeypatch.setattr(clients_module, "_KNOWN_BYTES", 5)
+    replica.executed = 8
+    for number in range(3):
+        answers.query(Query(number, "q", b"12345"))
+    assert len(asked) == 6
 
 
 def test_the_era_of_handovers_is_eight_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pot_lab.network.aggregator import history as module
 from pot_lab.network.aggregator.history import History, HistoryRow
 from pot_lab.network.errors import LogCorrupt
 
@@ -65,3 +66,38 @@ def test_what_was_synced_does_not_depend_on_the_tail_that_a_power_cut_takes(tmp_
     again.append(rows(9, 12))
     assert again.read(1, 100) == rows(1, 12)
     again.close()
+
+
+def test_the_oldest_batches_leave_when_the_log_is_compacted_and_the_file_stops_growing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PRUNED_AT_ONCE", 40)
+    path = tmp_path / "history.sqlite"
+    with closing(History(path, "flush")) as history:
+        history.append(rows(1, 200))
+        history.sync()
+        assert history.read(1, 1) == rows(1, 1)
+    with closing(History(path, "flush", keep=100)) as history:
+        history.sync()
+        assert history.read(40, 1) == [] and history.read(41, 1) == rows(41, 41)
+        for _ in range(5):
+            history.sync()
+        assert history.read(100, 1) == [] and history.read(101, 200) == rows(101, 200)
+        sizes = []
+        for first in range(201, 4_201, 100):
+            history.append(rows(first, first + 99))
+            for _ in range(3):
+                history.sync()
+            sizes.append(path.stat().st_size)
+        assert history.height == 4_200 and history.read(4_101, 200) == rows(4_101, 4_200)
+        assert len(set(sizes[5:])) == 1
+    with closing(History(path, "flush", keep=100)) as again:
+        assert again.height == 4_200 and again.read(4_100, 1) == []
+
+
+def test_a_history_shorter_than_what_is_kept_loses_nothing(tmp_path: Path) -> None:
+    with closing(History(tmp_path / "history.sqlite", "flush", keep=100)) as history:
+        history.sync()
+        history.append(rows(1, 100))
+        history.sync()
+        assert history.read(1, 200) == rows(1, 100)

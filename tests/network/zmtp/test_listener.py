@@ -203,6 +203,29 @@ def test_what_is_not_wanted_waits_in_the_kernel_and_slows_its_sender(make: Calla
     port.until(lambda: len(port.came) >= wanted)
 
 
+def test_what_is_not_wanted_waits_also_after_its_sender_hung_up(make: Callable[..., Port]) -> None:
+    port = make()
+    client = port.connect()
+    say(client, *(b"%d" % number for number in range(10)))
+
+    def few(sender: Sender) -> bool:
+        return len(port.came) < 3
+
+    port.until(lambda: len(port.came) == 3, few)
+    port.opened.clear()
+    hang_up(client)
+    [accepted] = port.listener._connections.by_route.values()
+    until_s = time.monotonic() + PATIENCE_S
+    while not accepted.connection.is_broken:
+        assert time.monotonic() < until_s
+        port.listener.send(accepted.route, b"an answer")
+        port.listener.flush()
+    for _ in range(5):
+        port.turn(few)
+    assert len(port.came) == 3 and port.listener.busy
+    port.until(lambda: len(port.came) == 10 and len(port.listener) == 0)
+
+
 def test_who_reads_nothing_is_sent_no_more_than_a_bound(make: Callable[..., Port]) -> None:
     port = make()
     client = port.connect()
