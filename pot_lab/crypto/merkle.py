@@ -42,7 +42,7 @@ class MerkleProof(Record, frozen=True):
 
     def verify(self, root: bytes, leaf: bytes) -> bool:
         """Whether `leaf` is the leaf at `index` of the tree of `count` leaves with this 32-byte `root`."""
-        top = _climb(_leaf_hash(leaf), self.index, self.count, self.siblings, _node_hash)
+        top = _climb(leaf_hash(leaf), self.index, self.count, self.siblings, node_hash)
         return top is not None and _bind(top, self.count) == root
 
 
@@ -52,7 +52,7 @@ def merkle_root(leaves: Iterable[bytes]) -> bytes:
     Raises:
         BadTree: no leaves.
     """
-    return _bind(*_folded((_leaf_hash(leaf) for leaf in leaves), _node_hash))
+    return _bind(*_folded((leaf_hash(leaf) for leaf in leaves), node_hash))
 
 
 def merkle_proof(leaves: Sequence[bytes], index: int) -> MerkleProof:
@@ -61,7 +61,7 @@ def merkle_proof(leaves: Sequence[bytes], index: int) -> MerkleProof:
     Raises:
         BadTree: no leaves, or no such index.
     """
-    levels = _levels([_leaf_hash(leaf) for leaf in leaves], _node_hash)
+    levels = _levels([leaf_hash(leaf) for leaf in leaves], node_hash)
     return MerkleProof(index, len(leaves), tuple(_siblings(levels, index)))
 
 
@@ -140,11 +140,13 @@ class SumTree:
             yield _sum_leaf(index, value)
 
 
-def _leaf_hash(leaf: bytes) -> bytes:
+def leaf_hash(leaf: bytes) -> bytes:
+    """A leaf's node of a Merkle tree, 32 bytes."""
     return hashlib.sha256(_LEAF + leaf).digest()
 
 
-def _node_hash(left: bytes, right: bytes) -> bytes:
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """The node above two nodes of a Merkle tree, 32 bytes."""
     return hashlib.sha256(_NODE + left + right).digest()
 
 

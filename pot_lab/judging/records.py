@@ -52,12 +52,13 @@ class ProvenExample(Record, frozen=True, kw_only=True, tag=1):
 
 
 class ExampleRow(Record, frozen=True, kw_only=True, tag=2):
-    """The example that stands at the disputed index of an opened data file.
+    """The example that stands at the disputed index of an opened data file of this host.
 
-    Only for a file of this host that `CheckTestData` found right: its row is not proved again.
+    `tree`: path of the Merkle tree that `CheckTestData` left, which proves the row without reading the others.
     """
 
     path: str
+    tree: str
 
 
 class JudgeExample(Record, frozen=True, kw_only=True, tag=1):
@@ -101,6 +102,7 @@ class CheckTestData(Record, frozen=True, kw_only=True, tag=2):
         schema: of each input and of the target, in this order.
         graph: path of the order's graph.
         function: the score function's identifier.
+        tree: path where the Merkle tree of the data is left if they are right; nothing may be there.
     """
 
     path: str
@@ -109,6 +111,7 @@ class CheckTestData(Record, frozen=True, kw_only=True, tag=2):
     schema: tuple[TensorSchema, ...]
     graph: str
     function: str
+    tree: str
 
 
 class CheckModel(Record, frozen=True, kw_only=True, tag=3):

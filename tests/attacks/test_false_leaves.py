@@ -89,3 +89,21 @@ def test_an_example_of_ones_own_is_not_the_orders(case: Case, monkeypatch: pytes
 
     monkeypatch.setattr(example, "proven_example", unproved)
     assert answering.answer(body).judgement.finding is Finding.WRONG
+
+
+def test_a_bit_that_flipped_on_a_disk_convicts_nobody(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An aggregator's copy of the test data rots after it was checked. Its vote would be against an honest score."""
+    honest = case.dispute(case.honest, 3, row=True)
+    assert answering.answer(honest).judgement.finding is Finding.RIGHT
+    whole = Path(case.data).read_bytes()
+    row = case.inputs[3].numpy().tobytes()  # type: ignore[union-attr]
+    place = whole.index(row)
+    Path(case.data).write_bytes(whole[:place] + bytes(len(row)) + whole[place + len(row) :])
+    assert answering.answer(honest).judgement.finding is Finding.NOT_JUDGED
+
+    class Unchecked:
+        def verify(self, root: bytes, leaf: bytes) -> bool:
+            return True
+
+    monkeypatch.setattr(example, "proof_from_tree", lambda path, index, count: Unchecked())
+    assert answering.answer(honest).judgement.finding is Finding.WRONG

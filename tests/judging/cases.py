@@ -25,10 +25,12 @@ from pot_lab.judging import (
     TensorSchema,
     TranscriptFile,
 )
+from pot_lab.judging.helper.tree_file import write_tree
 from pot_lab.scoring import (
     Transcript,
     dataset_proof,
     dataset_root,
+    example_leaf,
     export_model,
     model_id,
     save_dataset,
@@ -75,6 +77,10 @@ class Case:
         return str(self.folder / "test.safetensors")
 
     @property
+    def tree(self) -> str:
+        return str(self.folder / "test.tree")
+
+    @property
     def examples(self) -> int:
         return len(self.targets)
 
@@ -104,7 +110,7 @@ class Case:
             function=self.function,
             test_root=self.root,
             examples=self.examples,
-            example=ExampleRow(path=self.data) if row else self.proven(index),
+            example=ExampleRow(path=self.data, tree=self.tree) if row else self.proven(index),
             transcript_root=transcript.root,
             leaves_total=transcript.tree.total,
             valid=transcript.valid,
@@ -123,6 +129,7 @@ class Case:
             ),
             graph=self.graph,
             function=self.function,
+            tree=self.tree + ".new",
         )
 
     def model(self) -> CheckModel:
@@ -189,6 +196,7 @@ def case_of(folder: Path, net: nn.Module, inputs: tuple[Tensor, ...], targets: T
     (folder / "weights.safetensors").write_bytes(artifact.weights)
     given = inputs if len(inputs) > 1 else inputs[0]
     save_dataset(folder / "test.safetensors", given, targets)
+    write_tree(folder / "test.tree", (example_leaf(given, targets, i) for i in range(len(targets))))
     return Case(
         folder=folder,
         inputs=given,

@@ -160,7 +160,13 @@ def test_processor_time_that_ends_is_no_vote(tmp_path: Path, start: Started, cas
     save_dataset(path, torch.zeros(examples, 1), torch.zeros(examples, dtype=torch.int64))
     schema = (TensorSchema(dtype="float32", shape=(1,)), TensorSchema(dtype="int64", shape=()))
     body = CheckTestData(
-        path=str(path), root=bytes(32), examples=examples, schema=schema, graph=case.graph, function=case.function
+        path=str(path),
+        root=bytes(32),
+        examples=examples,
+        schema=schema,
+        graph=case.graph,
+        function=case.function,
+        tree=str(tmp_path / "tree"),
     )
     helper = JudgeHelper(start, msgspec.structs.replace(PATIENT, cpu_s=1))
     found = helper.judge(body)

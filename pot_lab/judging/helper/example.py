@@ -12,6 +12,7 @@ from torch import Tensor
 from pot_lab.errors import Oversize, PotLabError
 from pot_lab.judging.helper.faults import is_fault
 from pot_lab.judging.helper.files import CopyDamaged, check_file, read_copy
+from pot_lab.judging.helper.tree_file import proof_from_tree
 from pot_lab.judging.records import ExampleRow, Finding, JudgeExample, Judgement, ProvenExample, TensorBytes
 from pot_lab.scoring import DEFAULT_LIMITS, DatasetFile, ModelGraph, exact_model, example_leaf, load_graph
 from pot_lab.scoring.dataset import INPUT_DTYPES, check_dataset, some_rows
@@ -85,6 +86,9 @@ def _example(request: JudgeExample) -> tuple[Inputs, Tensor]:
         data = DatasetFile(Path(path))
         if data.examples != request.examples:
             raise CopyDamaged("the test data file has another number of examples", seen=data.examples)
+        proof = proof_from_tree(Path(request.example.tree), index, request.examples)
+        if not proof.verify(request.test_root, example_leaf(data.inputs, data.targets, index)):
+            raise CopyDamaged("the row of the test data file is not under the root")
         return some_rows(data.inputs, slice(index, index + 1)), data.targets[index : index + 1]
     return proven_example(request.example, request.test_root, index, request.examples)
 

@@ -153,11 +153,29 @@ def test_missing_and_damaged_copies_are_no_votes(case: Case, tmp_path: Path) -> 
         replace(good, weights="a\0b"),
         replace(good, weights=other.weights),
         replace(good, mid=bytes(32)),
-        replace(good, example=ExampleRow(path="/nowhere")),
-        replace(good, example=ExampleRow(path=other.data)),
+        replace(good, example=ExampleRow(path="/nowhere", tree=case.tree)),
+        replace(good, example=ExampleRow(path=other.data, tree=other.tree)),
+        replace(good, example=ExampleRow(path=case.data, tree="/nowhere")),
+        replace(good, example=ExampleRow(path=case.data, tree=other.tree)),
+        replace(good, example=ExampleRow(path=case.data, tree=case.tree), test_root=bytes(32)),
     ):
         found = judged(body)
         assert (found.finding, found.code) == (Finding.NOT_JUDGED, "CopyDamaged"), body
+
+
+@given(data=st.data())
+def test_a_damaged_row_or_tree_is_no_vote(fixed: Case, data: st.DataObject) -> None:
+    """One changed bit in what the row's proof needs; elsewhere the honest answer stays."""
+    index = data.draw(st.integers(0, fixed.examples - 1))
+    name = data.draw(st.sampled_from(["data", "tree"]))
+    whole = bytearray(Path(getattr(fixed, name)).read_bytes())
+    first = 8 + int.from_bytes(whole[:8], "little") if name == "data" else 0
+    whole[data.draw(st.integers(first, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    damaged = fixed.folder / f"damaged-{name}"
+    damaged.write_bytes(whole)
+    paths = {"path": fixed.data, "tree": fixed.tree} | {"path" if name == "data" else "tree": str(damaged)}
+    found = judged(replace(fixed.dispute(fixed.honest, index), example=ExampleRow(**paths)))
+    assert found.finding in (Finding.RIGHT, Finding.NOT_JUDGED)
 
 
 def test_a_link_in_place_of_a_file_is_not_followed(case: Case, tmp_path: Path) -> None:

@@ -33,6 +33,19 @@ def test_promised_test_data_and_models_are_right(case: Case) -> None:
     for body in (case.test_data(), case.model()):
         found = answer(body)
         assert found.sound and found.judgement.finding is Finding.RIGHT
+    tree = Path(case.test_data().tree)
+    assert tree.read_bytes() == Path(case.tree).read_bytes() and tree.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_tree_is_left_by_right_test_data_only_and_replaces_nothing(case: Case) -> None:
+    good = case.test_data()
+    assert answer(replace(good, root=bytes(32))).judgement.finding is Finding.WRONG
+    assert not Path(good.tree).exists()
+    Path(good.tree).write_bytes(b"kept")
+    assert answer(good).judgement.code == "CopyDamaged"
+    assert Path(good.tree).read_bytes() == b"kept"
+    assert answer(replace(good, tree="/nowhere/tree")).judgement.code == "CopyDamaged"
+    assert answer(replace(good, tree="a\0b")).judgement.code == "CopyDamaged"
 
 
 def test_test_data_that_differ_from_the_promise_are_wrong(case: Case) -> None:
@@ -73,6 +86,7 @@ def test_a_changed_header_of_test_data_is_judged_and_is_no_fault(fixed: Case, da
     changed.write_bytes(whole)
     found = answer(replace(fixed.test_data(), path=str(changed)))
     assert found.sound and found.judgement.is_vote
+    Path(fixed.test_data().tree).unlink(missing_ok=True)
 
 
 def test_test_data_that_no_model_of_the_order_can_be_scored_with_are_wrong(case: Case) -> None:
