@@ -50,6 +50,15 @@ def notebook_parameters(
     help="A parameter of the notebook; may be repeated.",
 )
 @click.option(
+    "--jobs",
+    "at_once",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="How many notebooks run at once; the best paid orders go first.",
+)
+@click.option(
     "--min-reward-per-hour",
     type=click.FloatRange(min=0),
     default=0.0,
@@ -71,6 +80,7 @@ def mine(
     orders: int | None,
     notebook: Path | None,
     parameters: dict[str, Any],
+    at_once: int,
     min_reward_per_hour: float,
     upload_rate: float | None,
     network: str | None,
@@ -130,6 +140,7 @@ def mine(
             settings=parameters,
             limit=orders,
             make_claimer=lambda: wallet_of(config, identity),
+            jobs_at_once=at_once,
             **options,
         )
         loop.run(stop)

@@ -27,7 +27,7 @@ from pot_lab.jobs.errors import LoopRunning, OrderUnusable
 from pot_lab.jobs.memory import M, Memories
 from pot_lab.jobs.order_feed import OrderFeed, OrderReader
 from pot_lab.jobs.order_files import OrderFiles
-from pot_lab.jobs.recipe_jobs import RecipeJobs, Runner
+from pot_lab.jobs.recipe_jobs import AT_ONCE, RecipeJobs, Runner
 from pot_lab.jobs.troubles import Troubles
 from pot_lab.network.client.ledger import NoIdentity
 from pot_lab.network.errors import Unreachable
@@ -81,6 +81,7 @@ class Loop(Generic[M]):
         clock_ms: the host's clock in milliseconds.
         random_bytes: a source of secret salts, `os.urandom` but in tests.
         threads: how many files are downloaded at once; 0 downloads them within a step.
+        jobs_at_once: how many notebooks run at once; the best paid orders go first.
 
     Raises:
         NoIdentity: the client was opened without an account.
@@ -107,6 +108,7 @@ class Loop(Generic[M]):
         clock_ms: Callable[[], int] = milliseconds_now,
         random_bytes: Callable[[int], bytes] = os.urandom,
         threads: int = THREADS,
+        jobs_at_once: int = AT_ONCE,
     ) -> None:
         if client.identity is None:
             raise NoIdentity(
@@ -118,7 +120,7 @@ class Loop(Generic[M]):
         role, account = self.role.name.lower(), format_address(self.identity.address)[2:10].lower()
         folder = home / "work" / f"{role}-{account}-{client.network_id.hex()[:12]}"
         self.memories = Memories(folder, self.memory_kind)
-        self.jobs = RecipeJobs(runner, notebook, role, f"{role}-{account[:6]}", settings or {})
+        self.jobs = RecipeJobs(runner, notebook, role, f"{role}-{account[:6]}", settings or {}, at_once=jobs_at_once)
         assigned = self.identity.address if self.drawn else b""
         self.feed = OrderFeed(client, lambda: clock_ms() / 1000, windows=self.windows, assigned=assigned)
         self.earnings = Earnings(self.identity.address, client.account, make_claimer, clock_ms)
@@ -248,6 +250,7 @@ class Loop(Generic[M]):
     def archive(self, memory: M, outcome: str) -> None:
         """Mark an order as finished, without counting it: nothing is left to do for it."""
         self.jobs.cancel([memory])
+        self.jobs.forget(memory.id)
         memory.finished, memory.outcome = True, outcome
         self.memories.write(memory)
         self.feed.forget(memory.id)
@@ -260,6 +263,10 @@ class Loop(Generic[M]):
         memory.job_id = self.jobs.start(memory.id, self.order_folder(memory.id))
         self.memories.write(memory)
         self.files.forget(memory.id)
+
+    def may_start_job(self, view: OrderView) -> bool:
+        """Whether the order's notebook may start now, beside those that run."""
+        return self.jobs.may_start(view.id, view.order.reward_grains, self.memories.active())
 
     def end_job(self, memory: M) -> None:
         """End the order's notebook if it still runs: nothing that it does is of use any more."""

@@ -67,6 +67,7 @@ class OrderFiles:
         self._downloads = Downloads(self._fetch, wake, threads=threads)
         self._uploads = Uploads(store.put_file, wake, threads=min(threads, UPLOADS))
         self._patience_s = PATIENCE_S if threads else 0.0
+        self._promised: dict[bytes, int] = {}  # what downloads that run may still take of the disk, in bytes
         self._aside: dict[bytes, tuple[int, int, int]] = {}  # by order: tries, when it was set aside, for how long
         self._pruned_ms: int = clock_ms() - PRUNE_MS + FIRST_PRUNE_MS
 
@@ -88,7 +89,7 @@ class OrderFiles:
         if state is None:
             if self.is_aside(order_id):
                 return False
-            self._check(wanted)
+            self._promised[order_id] = self._check(wanted)
             size_bytes = sum(one.link.size_bytes for one in wanted)
             timeout_s = max(0.0, min(window_s, GATHER_S + size_bytes / LEAST_BYTES_PER_S))
             self._downloads.begin(order_id, wanted, timeout_s=timeout_s, build=build)
@@ -96,6 +97,7 @@ class OrderFiles:
             state = self._downloads.state(order_id)
         if state is None or not state.done:
             return False
+        self._promised.pop(order_id, None)
         if state.error is None:
             return True
         self._downloads.forget(order_id)
@@ -109,7 +111,8 @@ class OrderFiles:
         """
         links: dict[Path, Link] = {}
         failure: PotLabError | OSError | None = None
-        for _ in range(2 if self._patience_s else 1):
+        fresh = bool(self._patience_s) and not all(map(self._uploads.has, paths))
+        for _ in range(1 + fresh):
             for path in (path for path in paths if path not in links):
                 try:
                     link = self._uploads.link_of(path)
@@ -123,8 +126,10 @@ class OrderFiles:
             self._uploads.wait(self._patience_s)
         return links, failure
 
-    def _check(self, wanted: Sequence[Wanted]) -> None:
-        """Refuse files by the sizes that their links name, before the first byte is asked for."""
+    def _check(self, wanted: Sequence[Wanted]) -> int:
+        """Refuse files by the sizes that their links name, before the first byte is asked for; returns how much of the
+        disk they need, in bytes.
+        """
         for one in wanted:
             if one.required and one.link.size_bytes > one.limit_bytes:
                 raise OrderUnusable(
@@ -133,13 +138,14 @@ class OrderFiles:
                     wanted=f"at most {one.limit_bytes} bytes",
                 )
         needed_bytes = 2 * sum(one.link.size_bytes for one in wanted)  # opened, and the notebook's own
-        free_bytes = shutil.disk_usage(self._existing()).free - DISK_RESERVE_BYTES
+        free_bytes = shutil.disk_usage(self._existing()).free - DISK_RESERVE_BYTES - sum(self._promised.values())
         if needed_bytes > free_bytes:
             raise StoreFull(
                 "the disk has no room for the order's files",
                 seen=f"{max(0, free_bytes)} bytes to spare",
                 wanted=f"{needed_bytes} bytes",
             )
+        return needed_bytes
 
     def _existing(self) -> Path:
         return next(path for path in (self._cache, *self._cache.parents) if path.exists())
@@ -171,6 +177,7 @@ class OrderFiles:
 
     def forget(self, order_id: bytes) -> None:
         """Nothing more is to be fetched for this order."""
+        self._promised.pop(order_id, None)
         self._downloads.forget(order_id)
         self._aside.pop(order_id, None)
 

@@ -134,7 +134,8 @@ class ProviderLoop(Loop[ProviderMemory]):
             Workspace.create(folder, facts, files)
 
         left_s = (view.closes_ms - COMMIT_MARGIN_MS - self.clock_ms()) / 1000
-        if self.files.prepare(memory.id, wanted, window_s=left_s / 2, build=build):
+        ready = self.files.prepare(memory.id, wanted, window_s=left_s / 2, build=build)
+        if ready and self.may_start_job(view):
             memory.training = True  # written with the job's id, so that a loop that is killed does not train two
             try:
                 self.start_job(memory)

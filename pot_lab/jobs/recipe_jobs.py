@@ -21,6 +21,8 @@ HOPELESS = frozenset(
     }
 )  # fmt: skip
 """Errors of an order's files, by their class's name: the notebook would end with them again."""
+AT_ONCE = 4
+"""How many notebooks of a loop run at once; many cheap orders must not take all of the host's memory."""
 _NAMES = 1000
 
 
@@ -59,14 +61,42 @@ class RecipeJobs:
         kind: the role, as in `provider`; jobs are listed by it.
         prefix: what the ids of this account's jobs begin with.
         settings: parameters passed on to the notebook.
+        at_once: how many may run at once.
     """
 
-    def __init__(self, runner: Runner, notebook: Path, kind: str, prefix: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        notebook: Path,
+        kind: str,
+        prefix: str,
+        settings: Mapping[str, Any],
+        *,
+        at_once: int = AT_ONCE,
+    ) -> None:
         self._runner = runner
         self._notebook = notebook
         self._kind = kind
         self._prefix = prefix
         self._settings = dict(settings)
+        self._at_once = at_once
+        self._waiting: dict[bytes, int] = {}  # orders whose job could start, with their rewards
+
+    def may_start(self, order_id: bytes, reward_grains: int, memories: Iterable[OrderMemory]) -> bool:
+        """Whether an order's job may start now: not too many run, and no better paid order waits for the same place.
+
+        Args:
+            order_id, reward_grains: the order, and what it pays.
+            memories: of the orders at hand.
+        """
+        self._waiting[order_id] = reward_grains
+        running = sum(self.is_running(memory) for memory in memories if memory.job_id and not memory.job_over)
+        places = max(0, self._at_once - running)
+        return order_id in sorted(self._waiting, key=lambda each: (-self._waiting[each], each))[:places]
+
+    def forget(self, order_id: bytes) -> None:
+        """An order's job will not be started any more."""
+        self._waiting.pop(order_id, None)
 
     def start(self, order_id: bytes, workspace: Path) -> str:
         """Run the recipe on an order's workspace; returns the job's id.
@@ -81,6 +111,7 @@ class RecipeJobs:
                 job = self._runner.start(self._notebook, parameters, kind=self._kind, job_id=job_id)
             except JobExists:  # of an earlier order with such an id, or of a loop killed before it kept its job's id
                 continue
+            self.forget(order_id)
             log.info("event=job_started role=%s order=%s job=%s", self._kind, order_id.hex()[:12], job.id)
             return job.id
         raise JobExists("there are too many jobs for this order", seen=name, wanted=f"fewer than {_NAMES}")

@@ -63,6 +63,10 @@ class Uploads:
                 raise upload.error
             return upload.link
 
+    def has(self, path: Path) -> bool:
+        """Whether a file was begun to be put."""
+        return path in self._uploads
+
     def wait(self, timeout_s: float) -> None:
         """Return when nothing is on its way, at the latest after `timeout_s` seconds."""
         with self._changed:

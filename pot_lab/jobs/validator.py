@@ -63,7 +63,8 @@ class ValidatorLoop(Loop[ValidatorMemory]):
             return
         build = functools.partial(lay_out, view, claims, self.order_folder(view.id))
         window_s = (view.closes_ms - self.clock_ms()) / 2000
-        if self.files.prepare(memory.id, files_to_score(view, claims), window_s=window_s, build=build):
+        ready = self.files.prepare(memory.id, files_to_score(view, claims), window_s=window_s, build=build)
+        if ready and self.may_start_job(view):
             self.start_job(memory)
 
     def advance(self, memory: ValidatorMemory, view: OrderView) -> None:

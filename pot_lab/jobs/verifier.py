@@ -50,7 +50,8 @@ class VerifierLoop(Loop[VerifierMemory]):
         claims = [claim for claim in view.claims if claim.mid]
         build = functools.partial(lay_out, view, claims, self.order_folder(view.id))
         window_s = max(GATHER_S, (view.closes_ms - self.clock_ms()) / 1000)
-        if self.files.prepare(memory.id, files_to_score(view, claims), window_s=window_s, build=build):
+        ready = self.files.prepare(memory.id, files_to_score(view, claims), window_s=window_s, build=build)
+        if ready and self.may_start_job(view):
             self.start_job(memory)
 
     def advance(self, memory: VerifierMemory, view: OrderView) -> None:

@@ -23,6 +23,7 @@ from pot_lab.jobs.troubles import CLOCK_OFF_MS, REST_MS
 from pot_lab.jobs.validator import ValidatorLoop
 from pot_lab.network.client.ledger import NoIdentity
 from pot_lab.network.errors import Unreachable
+from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import InsufficientStake
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ChainEvent
@@ -389,3 +390,48 @@ def test_a_clock_that_is_off_is_told_once(
     loop.feed.on_batch(1, market.now_ms - ahead_ms, [])
     loop.step()
     assert caplog.text.count("event=clock_off") == 2 * told
+
+
+def test_so_many_notebooks_run_at_once_and_the_best_paid_orders_go_first(tmp_path: Path) -> None:
+    runner = HeldRunner()
+    jobs = RecipeJobs(runner, Path("recipe.ipynb"), "validator", "v", {}, at_once=2)
+    orders = [bytes([number]) * 32 for number in range(4)]
+    memories = [OrderMemory(order_id=order_id.hex()) for order_id in orders]
+
+    def start(number: int) -> bool:
+        may = jobs.may_start(orders[number], 10 * number, memories)
+        if may:
+            memories[number].job_id = jobs.start(orders[number], tmp_path)
+        return may
+
+    assert [start(number) for number in (0, 1)] == [True, True]
+    assert [start(number) for number in (2, 3)] == [False, False]
+    runner.jobs[memories[0].job_id].state = "done"
+    assert [start(2), start(3)] == [False, True]  # the better paid one takes the place
+    runner.jobs[memories[1].job_id].state = "failed"
+    jobs.forget(orders[3])
+    assert start(2)
+
+
+def test_a_loop_starts_no_more_notebooks_than_it_may(
+    make: Callable[..., Any], place: Callable[..., bytes], market: Market, store: Store, tmp_path: Path
+) -> None:
+    from pot_lab.jobs.verifier import VerifierLoop
+
+    loop = make(VerifierLoop, key("verifier"), jobs_at_once=1)
+    orders = [place(reward_grains=(20 + number) * 10**9) for number in range(3)]
+    for order_id in orders:
+        market.ledger.state.orders[order_id].window = Window.CHALLENGE
+        market.ledger.state.orders[order_id].test_key = market.keys[order_id]
+        market.ledger.book.index.touch(order_id, market.ledger.state.orders[order_id])
+    for _ in range(3):
+        loop.step()
+    runner: HeldRunner = loop.jobs._runner
+    assert len(runner.jobs) == 1 and len(loop.memories.active()) == 3
+    first = runner.only.workspace.name
+    runner.only.state = "done"
+    loop.step()
+    rest = [order_id for order_id in orders if order_id.hex()[:24] != first]
+    assert [job.workspace.name for job in runner.jobs.values()] == [first, rest[-1].hex()[:24]]
+    loop.step()
+    assert len(runner.jobs) == 2
