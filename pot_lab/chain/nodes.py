@@ -10,6 +10,7 @@ import http.client
 import io
 import ipaddress
 import json
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ MAX_ANSWER_BYTES: Final = 16 << 20
 _BUSY_STATUS: Final = frozenset((408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529))
 _SHOWN_CHARACTERS: Final = 80
 _CHUNK_BYTES: Final = 1 << 16
+_SILENT: Final = logging.Logger("pot_lab.chain.silent", logging.CRITICAL + 1)
+"""For libraries whose debug messages hold whole addresses, and so keys."""
 _WANTED: Final = "http://host:port, https://host, wss://host or ipc:///path"
 
 
@@ -91,6 +94,8 @@ class _HttpNode:
             session=self._session,
             exception_retry_configuration=None,
         )
+        self._provider.logger = _SILENT
+        logging.getLogger("urllib3.connectionpool").addFilter(_names_no_path)
 
     def exchange(self, method: str, parameters: Sequence[Any]) -> object:
         for attempt in (0, 1):
@@ -237,6 +242,7 @@ class _WebSocketNode:
                 close_timeout=1,
                 max_size=MAX_ANSWER_BYTES,
                 compression=None,
+                logger=_SILENT,
                 proxy=proxy,
             )
         self._id += 1
@@ -252,6 +258,11 @@ class _WebSocketNode:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+
+def _names_no_path(record: logging.LogRecord) -> bool:
+    """Drops the debug messages that hold each request's path; adding it again changes nothing."""
+    return record.levelno > logging.DEBUG
 
 
 class _Dropped(Exception):

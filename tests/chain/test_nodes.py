@@ -350,3 +350,15 @@ def test_a_websocket_that_was_closed_is_opened_again_and_a_silent_one_given_up()
 def test_too_many_nodes_are_refused() -> None:
     with pytest.raises(Malformed, match=f"at most {MAX_NODES}"):
         JsonRpc(",".join(f"http://127.0.0.1:{port}" for port in range(1, MAX_NODES + 2)))
+
+
+@pytest.mark.parametrize("way", [talking_node, websocket_node])
+def test_no_log_holds_an_addresss_key(way: Callable[[Talk], Any], caplog: pytest.LogCaptureFixture) -> None:
+    """The libraries log each request's whole address, where somebody asks for their debug messages."""
+    caplog.set_level("DEBUG")
+    for name in ("web3.providers", "urllib3.connectionpool", "websockets.client"):
+        caplog.set_level("DEBUG", name)
+    with way(lambda _: "0x1") as url:
+        assert JsonRpc(url + "/v3/geheim?token=geheim", timeout_s=20).call("eth_chainId") == "0x1"
+    told = [record.getMessage() for record in caplog.records if record.name != "websockets.server"]
+    assert not [text for text in told if "geheim" in text]
