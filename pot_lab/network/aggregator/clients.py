@@ -49,6 +49,7 @@ REQUESTS_A_TURN = 256
 """How many requests are taken up in one turn."""
 _REQUEST_S = 100e-6
 """What a request counts as: its signature is checked later, in the replica's step."""
+_HELD_UP_WAIT_MS = 10
 _KNOWN_BYTES = 4 << 20
 _REPLIES_BYTES, _REPLY_ROOM_BYTES = 1024 * 1024, 64
 _ANSWER_ROOM_BYTES = 64
@@ -155,6 +156,7 @@ class ClientService:
         self._read_time = ReadTime(clock)
         self._waiting, self._streams = Waiting(), Streams()
         self._submitted: list[Submitted] = []
+        self._is_held_up = False
         self._replies: dict[bytes, list[Answered]] = {}
         self._answers: list[tuple[bytes, Answer]] = []
 
@@ -167,7 +169,7 @@ class ClientService:
     def wait_ms(self) -> int | None:
         """How long the loop may wait at most; None for as long as it likes."""
         if self._requests:
-            return 0
+            return _HELD_UP_WAIT_MS if self._is_held_up else 0
         return self._read_time.wait_ms if self._readings or self._streams.busy else None
 
     def wants(self, sender: Sender) -> bool:
@@ -193,9 +195,10 @@ class ClientService:
             else:
                 self._readings.put(sender, question, len(frame))
 
-    def take_up(self, now_ms: int) -> list[Submitted]:
-        """Take up a turn's requests, for the replica."""
-        for _ in range(min(REQUESTS_A_TURN, len(self._requests))):
+    def take_up(self, now_ms: int, room: int = REQUESTS_A_TURN) -> list[Submitted]:
+        """Take up a turn's requests, for the replica, which has room for so many."""
+        self._is_held_up = room <= 0
+        for _ in range(min(REQUESTS_A_TURN, room, len(self._requests))):
             self._requests.serve(lambda sender, request: self._submit(sender, request, now_ms), self._clock)
         submitted, self._submitted = self._submitted, []
         return submitted

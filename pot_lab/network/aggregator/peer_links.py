@@ -76,9 +76,11 @@ class PeerLinks:
     @property
     def wait_ms(self) -> int | None:
         """How long the loop may wait at most; None for as long as it likes."""
-        if self._inbox.busy or any(link.busy for link in self._dialled.values()):
+        if any(link.busy for link in self._dialled.values()):
             return 0
-        return None if all(link.ready for link in self._dialled.values()) else _DIALLING_WAIT_MS
+        dialling_ms = None if all(link.ready for link in self._dialled.values()) else _DIALLING_WAIT_MS
+        waits_ms = [each for each in (dialling_ms, self._inbox.wait_ms) if each is not None]
+        return min(waits_ms, default=None)
 
     def update(self, peers: Mapping[int, AggregatorEntry]) -> None:
         """Have links to these and no others; one to the same place under the same key goes on under its new number."""
@@ -120,7 +122,7 @@ class PeerLinks:
             ready: the descriptors of those `sources` that can be read.
             wants: asked for each peer before a frame of it is taken; while it says no, they wait in the kernel.
         """
-        if self._inbox.source.fileno() in ready or self._inbox.busy:
+        if self._inbox.source.fileno() in ready or self._inbox.wait_ms is not None:
             yield from self._accepted(wants)
         if self._events.fileno() in ready:
             self._take_events()

@@ -58,7 +58,8 @@ class Sockets:
     @property
     def wait_ms(self) -> int | None:
         """How long the loop may wait at most; None for as long as it likes."""
-        return 0 if self._clients.busy else self._links.wait_ms
+        waits_ms = [each for each in (self._clients.wait_ms, self._links.wait_ms) if each is not None]
+        return min(waits_ms, default=None)
 
     @property
     def client_connections(self) -> int:
@@ -93,7 +94,7 @@ class Sockets:
         """Frames from clients, a turn's share of them, each with who sent it (None where the message had another number
         of frames); of one that is not wanted none.
         """
-        if self._clients.source.fileno() in ready or self._clients.busy:
+        if self._clients.source.fileno() in ready or self._clients.wait_ms is not None:
             yield from self._clients.messages(wants)
 
     def send(self, to: int, frame: bytes) -> None:

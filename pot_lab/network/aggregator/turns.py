@@ -18,6 +18,11 @@ from pot_lab.network.wire import MAX_PEER_FRAME_BYTES
 
 _LONGEST_WAIT_MS = 1_000
 _BUDGET_WAIT_MS = 5
+POOL_REQUESTS = 4_000
+"""While so many requests wait for their place in a batch, clients' requests wait in their queues: there, who sends
+little has its turn, and in a full pool it would be refused. Less than what the replica holds, twice what open batches
+hold.
+"""
 
 
 class Turns:
@@ -68,7 +73,7 @@ class Turns:
         sockets.maintain()
         self._clients.receive(sockets.client_frames(ready, self._clients.wants))
         # Clients come first: a proposal of a peer may name their requests.
-        inputs: list[Input] = [*self._clients.take_up(now_ms)]
+        inputs: list[Input] = [*self._clients.take_up(now_ms, POOL_REQUESTS - len(self._driver.replica.pool))]
         self._receive_peers(ready, now_ms, inputs)
         requests = self._duties.poll(now_ms, woken=sockets.was_woken(ready))
         inputs += [Submitted(request, spread=False) for request in requests]

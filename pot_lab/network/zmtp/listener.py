@@ -33,6 +33,7 @@ _MESSAGES_A_TURN = 32
 _READING_S = 0.02
 _HANDSHAKE_S = 10.0
 _SWEEP_S = 1.0
+_UNWANTED_WAIT_MS = 5
 _BYTES_IN_ALL = 256 << 20
 _BACKLOG = 512
 _WATCHED = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -47,9 +48,12 @@ class Sender(NamedTuple):
 
 
 class _Turns:
-    """Connections that may have something to read, one of each site in turn."""
+    """Connections that may have something to read, one of each site in turn; `has_progress` says whether the last
+    reading looked at any.
+    """
 
     def __init__(self) -> None:
+        self.has_progress = False
         self._sites: OrderedDict[str, OrderedDict[bytes, AcceptedConnection]] = OrderedDict()
         self._size = 0
 
@@ -132,9 +136,13 @@ class ListeningPort:
         return len(self._connections)
 
     @property
-    def busy(self) -> bool:
-        """Whether messages may wait that `messages` has not given yet and `source` does not tell of again."""
-        return bool(self._turns)
+    def wait_ms(self) -> int | None:
+        """How long to wait at most before `messages` is called again, since there may be some that `source` does not
+        tell of; None where there are none. Where none of them was wanted it is some time, so that nobody spins.
+        """
+        if not self._turns:
+            return None
+        return 0 if self._turns.has_progress else _UNWANTED_WAIT_MS
 
     def messages(self, wants: Callable[[Sender], bool] = lambda sender: True) -> Iterator[tuple[Sender, bytes | None]]:
         """A turn's share of the messages that wait, each with who sent it; None for one of several parts.
@@ -154,6 +162,7 @@ class ListeningPort:
                 if mask & ~select.EPOLLOUT:
                     accepted.has_more = True
                     self._turns.add(accepted)
+        self._turns.has_progress = False
         for _ in range(len(self._turns)):
             if not self._turns:
                 return  # those that were left have ended
@@ -235,6 +244,7 @@ class ListeningPort:
         for _ in range(_MESSAGES_A_TURN):
             if sender.key and not wants(sender):
                 break
+            self._turns.has_progress = True
             taken = connection.take()
             if taken is None:
                 if connection.ended or not accepted.has_more:

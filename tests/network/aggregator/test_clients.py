@@ -150,6 +150,20 @@ def test_a_turn_takes_so_many_requests_and_a_client_with_a_full_queue_is_not_rea
     assert not service.clients.counters
 
 
+def test_requests_wait_in_fair_order_while_the_replica_has_no_room(service: Service) -> None:
+    """In a full pool whoever came later would be refused, whatever it had sent before."""
+    flood, quiet = Sender("flood", "there", b"flood"), Sender("quiet", "here", b"quiet")
+    for number in range(3):
+        bundle = SubmitAll(tuple(b"%d %d" % (number, each) for each in range(100)), True)
+        service.clients.receive([(flood, encode_frame(bundle))])
+    assert len(service.clients.take_up(0, 10)) == 10
+    assert service.clients.take_up(0, 0) == [] == service.clients.take_up(0, -5)
+    assert service.clients.wait_ms == 10, "the loop does not spin"
+    service.clients.receive([(quiet, encode_frame(Submit(b"mine", True)))])
+    assert submitted(b"mine") in service.clients.take_up(0, 2)
+    assert service.clients.wait_ms == 0
+
+
 class Costly(Answers):
     """A query takes a millisecond of the service's clock."""
 

@@ -222,7 +222,7 @@ def test_what_is_not_wanted_waits_also_after_its_sender_hung_up(make: Callable[.
         port.listener.flush()
     for _ in range(5):
         port.turn(few)
-    assert len(port.came) == 3 and port.listener.busy
+    assert len(port.came) == 3 and port.listener.wait_ms == 5
     port.until(lambda: len(port.came) == 10 and len(port.listener) == 0)
 
 
@@ -367,7 +367,7 @@ def test_a_connection_that_was_reset_is_forgotten(make: Callable[..., Port]) -> 
             say(client, *[bytes(1_000)] * 20)
         hang_up(client)
         port.until(lambda: len(port.listener) == 0)
-    assert not port.listener.busy and port.listener._connections.bytes_in_all == 0
+    assert port.listener.wait_ms is None and port.listener._connections.bytes_in_all == 0
 
 
 def test_a_taken_port_is_named(make: Callable[..., Port]) -> None:
