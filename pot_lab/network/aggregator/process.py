@@ -108,7 +108,7 @@ class Aggregator:
         self.wake()
 
     def run(self) -> None:
-        """Work until `stop`, or until this aggregator has left its seat.
+        """Work until `stop`, or until this aggregator has left its seat. Duties are closed at the end.
 
         Raises:
             DataDirLocked, PortTaken, LogCorrupt, BadLog: it cannot start.
@@ -149,7 +149,7 @@ class Aggregator:
                 counters=self.counters,
                 clock_ms=self._clock_ms,
             )
-            with contextlib.closing(outputs):
+            with contextlib.closing(outputs), contextlib.closing(self._duties):
                 turns.recover()
                 entry = self._seat.entry
                 self._log.info(

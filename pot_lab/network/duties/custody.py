@@ -170,16 +170,14 @@ class CustodyDuty:
         self._unattested: tuple[object, object, list[ExpectedBlob]] = (None, None, [])
         self._thread = threading.Thread(target=self._work, name="custody", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
         """Nothing to do: `poll` reads the ledger."""
 
     def poll(self, now_ms: int) -> list[bytes]:
         """Attestations of what is held and not counted yet, unless submitted lately. Does not wait."""
         wanted = self._wanted()
+        if self._thread.ident is None:
+            self._thread.start()
         with self._changed:
             self._now_wanted = wanted
             held = self._held

@@ -9,7 +9,7 @@ loop.
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 log = logging.getLogger("pot_lab.network.duties")
 
@@ -26,4 +26,13 @@ class Duty(Protocol):
 
     def poll(self, now_ms: int) -> list[bytes]:
         """Signed requests to submit now; called often, from the aggregator's only thread, so it must not block."""
+        ...
+
+
+@runtime_checkable
+class ClosingDuty(Duty, Protocol):
+    """A duty that holds processes or threads, which end with the aggregator."""
+
+    def close(self) -> None:
+        """End them. Called once, after the last poll, when the aggregator stops for whatever reason."""
         ...

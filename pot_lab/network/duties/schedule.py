@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pot_lab.network.duties.duty import Duty
+from pot_lab.network.duties.duty import ClosingDuty, Duty
 from pot_lab.network.logs import EventLog
 
 _POLL_EVERY_MS = 100
@@ -51,6 +51,15 @@ class DutySchedule:
                 duty.on_batch(sequence, time_ms, events)
             except Exception:  # a duty's fault must not take the ordering down with it
                 self._failed(duty)
+
+    def close(self) -> None:
+        """End what the duties hold: helper processes, threads."""
+        for duty in self._duties:
+            if isinstance(duty, ClosingDuty):
+                try:
+                    duty.close()
+                except Exception:  # the others' processes must end too
+                    self._failed(duty)
 
     def _failed(self, duty: Duty) -> None:
         self._counters["duty_errors"] += 1

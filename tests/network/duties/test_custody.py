@@ -190,9 +190,18 @@ class Duty:
         self.attested: list[list[ExpectedBlob]] = []
         self.woken = threading.Semaphore(0)
         self.keeping = Keeping(root)
-        self.duty = CustodyDuty(
-            lambda: list(self.wanted), self.attest, lambda: self.keeping.keeper, wake=self.woken.release
-        )
+        self.duty = CustodyDuty(lambda: list(self.wanted), self.attest, self.open_keeper, wake=self.woken.release)
+        self.can_open = True
+
+    def open_keeper(self) -> CustodyKeeper:
+        if not self.can_open:
+            raise OSError("no folder")
+        return self.keeping.keeper
+
+    def holds(self, blobs: set[ExpectedBlob]) -> None:
+        """As if a pass had found these; no other pass comes."""
+        self.can_open = False
+        self.duty._held = blobs
 
     def attest(self, blobs: Sequence[ExpectedBlob]) -> bytes:
         self.attested.append(list(blobs))
@@ -203,7 +212,6 @@ def test_what_is_held_is_attested_until_it_counts(tmp_path: Path) -> None:
     made = Duty(tmp_path)
     made.wanted = [wanted_of(b"one"), wanted_of(b"two")]
     assert made.duty.poll(0) == []
-    made.duty.start()
     while made.keeping.custody.missing() == []:
         pass
     made.keeping.bring(b"one")
@@ -219,35 +227,32 @@ def test_what_is_held_is_attested_until_it_counts(tmp_path: Path) -> None:
 def test_many_blobs_are_attested_in_bounded_requests(tmp_path: Path) -> None:
     made = Duty(tmp_path)
     made.wanted = [wanted_of(i.to_bytes(2, "big")) for i in range(2 * ATTESTED_AT_ONCE + 1)]
-    made.duty._held = {each.blob for each in made.wanted}
+    made.holds({each.blob for each in made.wanted})
     assert len(made.duty.poll(0)) == 3
+    made.duty.close()
     assert [len(each) for each in made.attested] == [ATTESTED_AT_ONCE, ATTESTED_AT_ONCE, 1]
 
 
 def test_a_blob_that_two_references_name_is_attested_once(tmp_path: Path) -> None:
     made = Duty(tmp_path)
     made.wanted = [wanted_of(b"one", reference=b"1"), wanted_of(b"one", reference=b"2")]
-    made.duty._held = {made.wanted[0].blob}
+    made.holds({made.wanted[0].blob})
     made.duty.poll(0)
+    made.duty.close()
     assert made.attested == [[made.wanted[0].blob]]
 
 
 def test_a_folder_that_cannot_be_opened_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = Duty(tmp_path / "custody")
-    failures = [OSError("no folder")]
-
-    def open_keeper() -> CustodyKeeper:
-        if failures:
-            raise failures.pop()
-        return made.keeping.keeper
-
-    duty = CustodyDuty(lambda: [wanted_of(b"one")], made.attest, open_keeper)
-    duty.poll(0)
-    duty.start()
+    made.wanted = [wanted_of(b"one")]
+    made.can_open = False
+    made.duty.poll(0)
+    while "custody_failed" not in caplog.text:
+        pass
+    made.can_open = True
     while made.keeping.custody.missing() == []:
         pass
-    assert "custody_failed" in caplog.text
-    duty.close()
+    made.duty.close()
 
 
 def test_a_link_becomes_an_attestation_through_real_processes(tmp_path: Path) -> None:
@@ -269,7 +274,6 @@ def test_a_link_becomes_an_attestation_through_real_processes(tmp_path: Path) ->
 
     duty = CustodyDuty(lambda: wanted, attest, open_keeper, wake=held.release)
     duty.poll(0)
-    duty.start()
     assert held.acquire(timeout=300)
     assert duty.poll(1) == [b"request"] and attested == [wanted[0].blob]
     duty.close()

@@ -59,3 +59,21 @@ def test_a_duty_that_fails_is_counted_and_the_others_go_on(caplog: pytest.LogCap
     plan.on_batch(1, 1, ())
     assert good.batches == [1] and counters == {"duty_errors": 2, "duty_requests": 1}
     assert "duty_failed duty=Recorder" in caplog.text
+
+
+class Closing(Recorder):
+    def __init__(self, *, fails: bool = False) -> None:
+        super().__init__(fails=fails)
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+        if self.fails:
+            raise RuntimeError("close")
+
+
+def test_duties_that_hold_something_are_closed_also_after_one_that_fails() -> None:
+    bad, plain, good = Closing(fails=True), Recorder(), Closing()
+    plan, counters = schedule(bad, plain, good)
+    plan.close()
+    assert (bad.closed, good.closed) == (1, 1) and counters == {"duty_errors": 1}
