@@ -199,7 +199,7 @@ def _make_aggregator(keys: Path) -> AggregatorKeys:
 
 def _make_account(keys: Path) -> Identity:
     identity, password = Identity.generate(), secrets.token_urlsafe(18)
-    keys.mkdir(parents=True, exist_ok=True)
+    make_private_folder(keys)
     _write_secret(keys / PASSWORD_FILE, password)
     save_keystore(keys / ACCOUNT_FILE, identity, password, work_factor=TESTNET_WORK_FACTOR)
     return identity

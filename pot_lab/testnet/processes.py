@@ -26,6 +26,12 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 _SAME_START_S = 0.05
 _POLL_S = 0.02
+_UMASKS = {"store": 0o022}
+"""Blobs are public; what every other process writes is for this account alone."""
+
+
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class ProcessEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +110,7 @@ class ProcessTable:
     def start(self, name: str, module: str, arguments: Sequence[str]) -> None:
         """Start `python -m module arguments` detached from this process; its output is appended to its log."""
         make_private_folder(self._log(name).parent)
-        with uninterrupted(), self._log(name).open("ab") as log:
+        with uninterrupted(), open(self._log(name), "ab", opener=_privately) as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -112,6 +118,7 @@ class ProcessTable:
                 stderr=log,
                 start_new_session=True,
                 cwd=self._folder,
+                umask=_UMASKS.get(name, 0o077),
             )
             _reap(process)
             entry = ProcessEntry(pid=process.pid, created_s=_created_s(process.pid))

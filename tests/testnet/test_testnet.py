@@ -77,3 +77,17 @@ def test_a_testnet_is_started_over_what_is_damaged_and_over_what_was_not_finishe
         assert third.is_up() and third.identity("client").address != client_address
     finally:
         net.down()
+
+
+def test_what_a_testnet_keeps_is_private_but_for_what_is_public(networks: Path) -> None:
+    """Under a usual umask; the network's file and the blobs are for everybody."""
+    before = os.umask(0o022)
+    try:
+        testnet = Testnet.up("private", aggregators=4, providers=1, validators=1, verifiers=0, durability="flush")
+    finally:
+        os.umask(before)
+    try:
+        shown = [path.relative_to(testnet.folder) for path in testnet.folder.rglob("*") if path.stat().st_mode & 0o077]
+    finally:
+        testnet.down()
+    assert {path.parts[0] for path in shown} <= {"network.toml", "testnet.json", "blobs", "store.port"}
