@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pot_lab.jobs.cancellation import Cancellation, Cancelled
+from pot_lab.jobs.leftovers import end_leftovers
 from pot_lab.jobs.registry import JobEventLog, JobState, write_json
 
 KERNEL_START_TIMEOUT_S = 120
@@ -44,6 +45,9 @@ def main(arguments: list[str]) -> int:
         state = "failed"
         error = {"name": type(failure).__name__, "message": _short(str(failure)), "cell": None}
     cancellation.only_record()
+    left = end_leftovers(directory)  # they hold memory, and the device
+    if left:
+        events.emit("leftovers_killed", processes=left)
     if cancellation.requested:
         state, error = "cancelled", None
     record = json.loads((directory / "state.json").read_text())

@@ -23,6 +23,7 @@ from typing import Any
 from pot_lab.files import make_private_folder, replace_durably
 from pot_lab.jobs import recipe_files, registry
 from pot_lab.jobs.errors import BadJobParameters, JobDone, JobExists, JobRunning
+from pot_lab.jobs.leftovers import end_leftovers
 from pot_lab.jobs.registry import Job, write_json
 
 CANCEL_GRACE_S = 10.0
@@ -124,7 +125,7 @@ class JobRunner:
         try:
             if job.record()["state"] == "done":
                 raise JobDone("the job is done already", seen=job_id)
-            _end_kernels(job)
+            end_leftovers(job.directory)
             attempt = int(job.record().get("attempt", 1))
             if job.output.exists():
                 job.output.rename(job.directory / f"output-{attempt}.ipynb")
@@ -199,17 +200,3 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if name in _NOT_SECRET or not (_SECRET_NAME.search(name) or _USER_INFO.search(value))
     }
-
-
-def _end_kernels(job: Job) -> None:
-    """Kill kernels that outlived their supervisor; a kernel is known by its process id and its start time together."""
-    import psutil
-
-    for event in job.events("kernel_started"):
-        try:
-            process = psutil.Process(event["pid"])
-            if abs(process.create_time() - event["created_s"]) < 0.01:
-                os.killpg(event["pid"], signal.SIGKILL)
-                process.wait(30)
-        except (psutil.NoSuchProcess, ProcessLookupError):
-            continue
