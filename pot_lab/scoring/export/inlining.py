@@ -27,7 +27,19 @@ def inlined(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
     for node in list(graph.nodes):
         if node.target is torch.ops.aten.index.Tensor and _picks_by_example(node):
             _gather(graph, node)
+    for node in reversed(list(graph.nodes)):
+        if node.op == "call_function" and not node.users and _computes_only(node.target):
+            graph.erase_node(node)
     return program
+
+
+def _computes_only(target: Any) -> bool:
+    """Whether a call whose result nobody uses may be left out: it changes nothing and draws no random numbers."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return target in (operator.add, operator.sub, operator.mul, operator.floordiv, operator.getitem)
+    asserts = "assert" in str(target) or "constrain" in str(target)
+    drawing = torch.Tag.nondeterministic_seeded in target.tags or "dropout" in str(target)
+    return not (target._schema.is_mutable or asserts or drawing)
 
 
 def _inline(owner: torch.nn.Module, graph: torch.fx.Graph, node: torch.fx.Node) -> None:
@@ -84,10 +96,13 @@ def _picks_by_example(node: Any) -> bool:
     if not str(rows.target).startswith("aten.arange."):
         return False
     counted = [a for a in rows.args if not isinstance(a, int) or a != 0]
-    batch = data.shape[0]
-    first = numbers.shape[0] if numbers.dim() else 0
-    same = not isinstance(batch, int) and str(first) == str(batch) == str(wanted.shape[:1][0] if wanted.dim() else 0)
-    return same and len(counted) == 1 and numbers.shape[1:].numel() == 1 and numbers.dim() == wanted.dim()
+    batch, first = data.shape[0], numbers.shape[0] if numbers.dim() else 0
+    if isinstance(batch, int) or str(first) != str(batch) or len(counted) != 1 or numbers.shape[1:].numel() != 1:
+        return False
+    inner = _shape(node)[1 : len(_shape(node)) - data.dim() + 2]
+    if wanted.dim() and str(wanted.shape[0]) == str(batch):
+        return bool(numbers.dim() == wanted.dim())
+    return all(isinstance(n, int) for n in _shape(places)) and math.prod(_shape(places)) == math.prod(inner)
 
 
 def _shape(node: Any) -> Any:
@@ -105,10 +120,12 @@ _RESHAPES = (
 def _gather(graph: torch.fx.Graph, node: Any) -> None:
     """x[rows, places], written as x.gather(1, places) with places spread over the axes behind."""
     aten = torch.ops.aten
-    x, (rows, places) = node.args[0], node.args[1]
+    x, (_, places) = node.args[0], node.args[1]
     data, wanted = x.meta["val"], places.meta["val"]
-    length, rest, inner = data.shape[1], list(data.shape[2:]), list(wanted.shape[1:])
+    length, rest = data.shape[1], list(data.shape[2:])
+    inner = list(_shape(node)[1 : len(_shape(node)) - len(rest)])
     count = math.prod(inner)
+    fixed = not wanted.dim() or str(wanted.shape[0]) != str(data.shape[0])
 
     def add(target: Any, *args: Any) -> torch.fx.Node:
         made = graph.call_function(target, args)
@@ -117,16 +134,12 @@ def _gather(graph: torch.fx.Graph, node: Any) -> None:
         return made
 
     with graph.inserting_before(node):
-        flat = add(aten.reshape.default, places, [-1, count, *[1] * len(rest)])
-        flat = add(aten.where.self, add(aten.lt.Scalar, flat, 0), add(aten.add.Tensor, flat, length), flat)
-        spread = add(aten.expand.default, flat, [-1, count, *rest])
-        picked = add(aten.gather.default, x, 1, spread)
+        if fixed:
+            picked = add(aten.index.Tensor, x, [None, add(aten.reshape.default, places, [count])])
+        else:
+            flat = add(aten.reshape.default, places, [-1, count, *[1] * len(rest)])
+            flat = add(aten.where.self, add(aten.lt.Scalar, flat, 0), add(aten.add.Tensor, flat, length), flat)
+            picked = add(aten.gather.default, x, 1, add(aten.expand.default, flat, [-1, count, *rest]))
         result = add(aten.reshape.default, picked, [-1, *inner, *rest])
     node.replace_all_uses_with(result)
     graph.erase_node(node)
-    unused = [rows]
-    while unused:
-        old = unused.pop()
-        if isinstance(old, torch.fx.Node) and old.op == "call_function" and not old.users:
-            unused += old.all_input_nodes
-            graph.erase_node(old)

@@ -11,6 +11,8 @@ import string
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from pot_lab.scoring.export.diagnosis import PACKED
 
 Respelled = tuple[str, list[Any], dict[str, Any]]
@@ -58,8 +60,9 @@ def _value(node: Any) -> Any:
 
 
 def _cast(node: Any) -> Respelled:
-    """Any cast, by type, by device or by example."""
-    return "aten.to.dtype", [node.args[0], _value(node).dtype], {}
+    """Any cast, by type, by device or by example; int32 as int64, which holds the same numbers."""
+    dtype = _value(node).dtype
+    return "aten.to.dtype", [node.args[0], torch.int64 if dtype is torch.int32 else dtype], {}
 
 
 def _made(name: str) -> Callable[[Any], Respelled]:
@@ -143,6 +146,7 @@ def _turned(own: str, name: str) -> Callable[[Any], Respelled]:
 RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
     **dict.fromkeys(
         [
+            "aten.to.dtype",
             "aten.to.device",
             "aten.to.other",
             "aten.to.dtype_layout",

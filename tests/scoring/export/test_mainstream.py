@@ -128,6 +128,25 @@ CASES: dict[str, tuple[Net, tuple[Tensor, ...]]] = {
         Net(lambda n, x, k: n.last(x * x[torch.arange(x.shape[0]), k].unsqueeze(1)), last=linear(8, 3)),
         (X, ENDS % 8),
     ),
+    "fixed places of each example": (
+        Net(
+            lambda n, x: n.last(x[torch.arange(x.size(0))[:, None, None], torch.tensor([[[1], [7]]])].flatten(1)),
+            last=linear(10, 3),
+        ),
+        (STATES,),
+    ),
+    "numbers of the examples that nothing needs": (
+        Net(lambda n, x: (torch.arange(x.size(0))[:, None] + 1, n.last(x))[1], last=linear(8, 3)),
+        (X,),
+    ),
+    "whole numbers in 32 bits": (
+        Net(
+            lambda n, w: n.last(n.words(w.ne(1).int().cumsum(1).type_as(w)).mean(1)),
+            words=nn.Embedding(20, 8),
+            last=linear(8, 3),
+        ),
+        (WORDS,),
+    ),
     "words in another order": (
         Net(
             lambda n, w, order: n.last(n.words(w.gather(1, order))[:, 0]), words=nn.Embedding(20, 8), last=linear(8, 3)

@@ -1,0 +1,104 @@
+"""Models of torchvision and transformers as published, with random weights and small sizes.
+
+torchvision's compiled operators (boxes of detectors) are built for one build of torch, and are left out where they do
+not load: no model here needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Example = tuple[nn.Module, Tensor]
+_LIBRARIES: list[torch.library.Library] = []
+
+
+def torchvision_models() -> Any:
+    """`torchvision.models`, also without the compiled operators."""
+    try:
+        import torchvision.models as models
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _LIBRARIES.append(library)
+        import torchvision.models as models
+    return models
+
+
+def vision(name: str, size: int = 64, **options: Any) -> Callable[[], Example]:
+    """A model of torchvision for ten classes of pictures of `size` x `size`."""
+
+    def make() -> Example:
+        torch.manual_seed(0)
+        return torchvision_models().get_model(name, weights=None, num_classes=10, **options), torch.randn(
+            4, 3, size, size
+        )
+
+    return make
+
+
+def language(model: str, config: str, **options: Any) -> Callable[[], Example]:
+    """A model of transformers for sequences of 16 of 99 words."""
+
+    def make() -> Example:
+        torchvision_models()  # which transformers imports
+        import transformers
+
+        torch.manual_seed(0)
+        return getattr(transformers, model)(getattr(transformers, config)(**options)), torch.randint(2, 99, (4, 16))
+
+    return make
+
+
+def pictures(model: str, config: str, **options: Any) -> Callable[[], Example]:
+    """A model of transformers for pictures of 32 x 32."""
+
+    def make() -> Example:
+        module, _ = language(model, config, **options)()
+        return module, torch.randn(4, 3, 32, 32)
+
+    return make
+
+
+_SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+_WORDS = {**_SIZES, "vocab_size": 99, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 1}
+TRANSFORMERS: dict[str, Callable[[], Example]] = {
+    "BERT": language("BertForSequenceClassification", "BertConfig", **_WORDS),
+    "RoBERTa": language("RobertaForSequenceClassification", "RobertaConfig", **_WORDS, pad_token_id=1),
+    "DistilBERT": language(
+        "DistilBertForSequenceClassification",
+        "DistilBertConfig",
+        vocab_size=99,
+        dim=32,
+        n_layers=2,
+        n_heads=4,
+        hidden_dim=64,
+        max_position_embeddings=64,
+    ),
+    "GPT-2": language(
+        "GPT2LMHeadModel",
+        "GPT2Config",
+        vocab_size=99,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=1,
+    ),
+    "Llama": language("LlamaForCausalLM", "LlamaConfig", **_WORDS, num_key_value_heads=2, use_cache=False),
+    "ViT": pictures("ViTForImageClassification", "ViTConfig", **_SIZES, image_size=32, patch_size=8),
+}
+TORCHVISION: dict[str, Callable[[], Example]] = {
+    "ResNet-18": vision("resnet18"),
+}
