@@ -55,12 +55,12 @@ class AggregatorEntry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def peer_url(self) -> str:
         """Where other aggregators connect."""
-        return f"tcp://{self.host}:{self.peer_port}"
+        return f"tcp://{_in_url(self.host)}:{self.peer_port}"
 
     @property
     def client_url(self) -> str:
         """Where clients connect."""
-        return f"tcp://{self.host}:{self.client_port}"
+        return f"tcp://{_in_url(self.host)}:{self.client_port}"
 
 
 class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,6 +234,10 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         if self.parameters:
             table["parameters"] = self.parameters
         return table
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def is_curve_key(text: str) -> bool:

@@ -178,3 +178,12 @@ def test_where_an_aggregator_listens_is_read_from_what_was_typed() -> None:
 def test_bad_ports_are_named(typed: tuple[str, str]) -> None:
     with pytest.raises(BadConfig, match="port"):
         parse_listening(["localhost", *typed])
+
+
+def test_an_ipv6_host_has_brackets_in_urls() -> None:
+    changes = {"host": "::1", "peer_port": 7, "client_port": 8}
+    second = NetworkConfig.from_table(entry(**changes)).aggregators[1]
+    assert (second.peer_url, second.client_url) == ("tcp://[::1]:7", "tcp://[::1]:8")
+    assert NetworkConfig.from_table(entry(host="a.example", client_port=8)).aggregators[1].client_url == (
+        "tcp://a.example:8"
+    )

@@ -364,6 +364,18 @@ def test_one_wrong_server_key_does_not_matter(network: ToyNetwork, account: Iden
         assert client.submit(toy_request(account, 0)).result(PATIENCE_S).isdigit()
 
 
+@pytest.mark.parametrize("host", ["a b", "-", "no-such-host.invalid", "é", "::1", "*", ""])
+def test_one_host_that_cannot_be_connected_to_does_not_matter(
+    network: ToyNetwork, account: Identity, host: str
+) -> None:
+    """An aggregator chooses its host itself, and the first in the list must not keep the others from being tried."""
+    first, *others = network.config.aggregators
+    entries = (msgspec.structs.replace(first, host=host), *others)
+    with NetworkClient(msgspec.structs.replace(network.config, aggregators=entries)) as client:
+        assert client.submit(toy_request(account, 0)).result(PATIENCE_S).isdigit()
+        assert not client.status(timeout_s=0.2).result(PATIENCE_S)[0].reachable
+
+
 def test_one_aggregators_answer_alone_is_no_agreement(network: ToyNetwork, client: NetworkClient) -> None:
     timeout_s, error = 1.0, Unreachable("not asked yet", {})
     while not isinstance(error, NoAgreement) and timeout_s <= PATIENCE_S:  # a busy machine may not answer in a second

@@ -59,7 +59,21 @@ class AggregatorLink:
         prepare_dealer(self.socket, keys, entry.curve_public)
         self.monitor = self.socket.get_monitor_socket(_MONITORED)
         self.url = entry.client_url
-        self.socket.connect(self.url)
+        if ":" in entry.host:
+            self.socket.setsockopt(zmq.IPV6, 1)
+        self._connect()
+
+    def _connect(self) -> None:
+        """Connect, or note why not: an aggregator chooses its host, and the others must be reached all the same."""
+        try:
+            reconnect(self.socket, self.url)
+        except zmq.ZMQError as error:
+            self.reason = f"{self.where} is no address that can be connected to: {error.strerror}"
+
+    def reconnect(self) -> None:
+        """Begin the connection again, which libzmq has given up."""
+        if not self.closed and not self.connected:
+            self._connect()
 
     def send(self, frame: bytes) -> bool:
         """Send a frame; False when no connection takes it, or older frames must go first."""
@@ -201,12 +215,7 @@ class AggregatorLinks:
             if link.on_monitor_event(event):
                 self._resend(link)
             elif event & _GIVEN_UP:
-                self._io.after(_RECONNECT_AFTER_S, functools.partial(self._reconnect, link))
-
-    def _reconnect(self, link: AggregatorLink) -> None:
-        """Connect anew: libzmq gives a connection up for good when its handshake breaks the protocol."""
-        if not link.closed and not link.connected:
-            reconnect(link.socket, link.url)
+                self._io.after(_RECONNECT_AFTER_S, link.reconnect)
 
     def _resend(self, link: AggregatorLink) -> None:
         if link.closed or not link.connected:
