@@ -66,12 +66,13 @@ class Commitment(msgspec.Struct, kw_only=True):
 
 class ProviderMemory(OrderMemory, kw_only=True):
     """A provider's: whether the notebook still trains, since when the order takes no more models by the host's clock (0
-    while it does), whether the model is revealed, and all commitments, oldest first.
+    while it does), whether the model is revealed and in the store, and all commitments, oldest first.
     """
 
     training: bool = False
     stopped_ms: int = 0
     revealed: bool = False
+    stored: bool = False
     commits: list[Commitment] = []
 
 
@@ -98,13 +99,14 @@ class SaltedScore(msgspec.Struct, kw_only=True):
 
 
 class ValidatorMemory(OrderMemory, kw_only=True):
-    """A validator's: its scores with their salts (None until there are any), whether all of them were committed to and
-    whether all of those were opened.
+    """A validator's: its scores with their salts (None until there are any), whether all of them were committed to,
+    whether all of those were opened, and whether their transcripts are in the store.
     """
 
     items: list[SaltedScore] | None = None
     committed: bool = False
     opened: bool = False
+    stored: bool = False
 
 
 class Difference(msgspec.Struct, kw_only=True):

@@ -38,6 +38,7 @@ TRIES = 5
 PRUNE_MS, FIRST_PRUNE_MS = 3_600_000, 600_000
 """How often it is looked for what is over and has grown old, and how long after the start at first."""
 _FOR_GOOD = (WrongHash, TooBig, UnusableAddress, Malformed, Oversize, BadTestData, CannotDecrypt)
+Failure = PotLabError | OSError | None
 _OUR_TROUBLE = (StoreFull, MissingExtra, OSError)
 
 
@@ -104,13 +105,17 @@ class OrderFiles:
         self.set_aside(order_id, state.error)
         return False
 
-    def upload(self, paths: Sequence[Path]) -> tuple[dict[Path, Link], PotLabError | OSError | None]:
+    def upload(self, paths: Sequence[Path], *, late: bool = False) -> tuple[dict[Path, Link], Failure]:
         """Bring files into the store, over several calls.
+
+        Args:
+            paths: the files.
+            late: whether there is no time to wait: files that are not there yet get the link that they will have.
 
         Returns: the links of those that are there, and why one could not be put, which the next call tries again.
         """
         links: dict[Path, Link] = {}
-        failure: PotLabError | OSError | None = None
+        failure: Failure = None
         fresh = bool(self._patience_s) and not all(map(self._uploads.has, paths))
         for _ in range(1 + fresh):
             for path in (path for path in paths if path not in links):
@@ -124,6 +129,8 @@ class OrderFiles:
             if len(links) == len(paths) or failure is not None:
                 break
             self._uploads.wait(self._patience_s)
+        if late:
+            links |= {path: self.store.link_of(path) for path in paths if path not in links}
         return links, failure
 
     def _check(self, wanted: Sequence[Wanted]) -> int:

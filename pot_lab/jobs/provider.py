@@ -164,7 +164,9 @@ class ProviderLoop(Loop[ProviderMemory]):
         if claim is not None and claim.mid:
             memory.revealed = True
         if view.window is Window.REVEAL and claim is not None and not claim.mid:
-            self._reveal(memory, claim.commitment)
+            self._reveal(memory, view, claim.commitment)
+        elif claim is not None and claim.mid and not memory.stored and not view.ended:
+            self._store(memory, claim.mid)
         elif view.ended:
             if self.paid(view):
                 won = view.winner == self.identity.address
@@ -211,14 +213,19 @@ class ProviderLoop(Loop[ProviderMemory]):
         last.submitted, last.at_ms = True, self.clock_ms()
         self.memories.write(memory)
 
-    def _reveal(self, memory: ProviderMemory, commitment: bytes) -> None:
-        """Open the commitment that the ledger has, which is the last one that came in time."""
+    def _reveal(self, memory: ProviderMemory, view: OrderView, commitment: bytes) -> None:
+        """Open the commitment that the ledger has, which is the last one that came in time.
+
+        Where the store does not take the model, it is revealed in the window's last quarter all the same: the bond is
+        worth more than the wait, and the model may still come to its link.
+        """
+        late = view.closes_ms - self.clock_ms() < view.order.windows.reveal_ms // 4
         for commit in reversed(memory.commits):
             if self._commitment(memory, commit) != commitment:
                 continue
             path = self.order_folder(memory.id) / "models" / commit.file
-            links, failure = self.files.upload([path])
-            if failure is not None:
+            links, failure = self.files.upload([path], late=late)
+            if failure is not None and not late:
                 raise failure
             if path not in links:  # on its way: the loop is woken when it is there
                 return
@@ -236,8 +243,21 @@ class ProviderLoop(Loop[ProviderMemory]):
                 pass
             memory.revealed = True
             self.memories.write(memory)
+            if failure is not None:
+                raise failure
             return
         log.error("event=salt_lost order=%s", memory.order_id[:12])
+
+    def _store(self, memory: ProviderMemory, mid: bytes) -> None:
+        """See that the model that was revealed is in the store."""
+        files = [commit.file for commit in memory.commits if commit.mid == mid.hex()]
+        paths = [self.order_folder(memory.id) / "models" / name for name in files[-1:]]
+        links, failure = self.files.upload(paths)
+        if failure is not None:
+            raise failure
+        if len(links) == len(paths):
+            memory.stored = True
+            self.memories.write(memory)
 
     def _commitment(self, memory: ProviderMemory, commit: Commitment) -> bytes:
         mid, salt = ModelId(bytes.fromhex(commit.mid)), Salt(bytes.fromhex(commit.salt))

@@ -80,6 +80,8 @@ class ValidatorLoop(Loop[ValidatorMemory]):
                 self._commit(memory, view)
         elif view.window is Window.OPEN_SCORES and memory.items and not memory.opened:
             self._open(memory, view)
+        elif memory.opened and not memory.stored:
+            self._store(memory)
 
     def _commit(self, memory: ValidatorMemory, view: OrderView) -> None:
         """Commit to every model, in as many transactions as that takes."""
@@ -133,6 +135,9 @@ class ValidatorLoop(Loop[ValidatorMemory]):
     def _open(self, memory: ValidatorMemory, view: OrderView) -> None:
         """Open every score that the ledger has a commitment to; one that is refused keeps no other from being opened.
 
+        Where the store does not take a transcript, its score is opened in the window's last quarter all the same: the
+        stake on it is worth more than the wait, and the transcript may still come to its link.
+
         Raises:
             LinkDead, StoreFull, ...: a transcript could not be stored; what can be opened was opened before.
         """
@@ -143,7 +148,8 @@ class ValidatorLoop(Loop[ValidatorMemory]):
                 item.closed = True
         folder = self.order_folder(memory.id)
         items = {folder / item.transcript: item for item in memory.items or [] if not item.closed}
-        links, failure = self.files.upload(list(items))
+        late = view.closes_ms - self.clock_ms() < view.order.windows.open_scores_ms // 4
+        links, failure = self.files.upload(list(items), late=late)
         ready = [(self._opened(items[path], link), items[path]) for path, link in links.items()]
         for part in parts_of(ready):
             self._open_part(memory, part)
@@ -151,6 +157,17 @@ class ValidatorLoop(Loop[ValidatorMemory]):
         self.memories.write(memory)
         if failure is not None:
             raise failure
+
+    def _store(self, memory: ValidatorMemory) -> None:
+        """See that the transcripts of opened scores are in the store."""
+        folder = self.order_folder(memory.id)
+        paths = [folder / item.transcript for item in memory.items or [] if item.committed]
+        links, failure = self.files.upload(paths)
+        if failure is not None:
+            raise failure
+        if len(links) == len(set(paths)):
+            memory.stored = True
+            self.memories.write(memory)
 
     def _opened(self, item: SaltedScore, transcript: Link) -> OpenedScore:
         return OpenedScore(

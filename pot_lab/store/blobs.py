@@ -108,11 +108,9 @@ class Store:
 
     def put_file(self, path: Path, *, timeout_s: float = PUT_TIMEOUT_S) -> Link:
         """As `put`, but a file's content, which never lies in memory as a whole. Raises OSError too."""
-        with path.open("rb") as file:
-            digest, size_bytes = hashlib.file_digest(file, "sha256").digest(), os.fstat(file.fileno()).st_size
-        link = Link(digest=digest, size_bytes=size_bytes, uri=self.uri(digest))
+        link = self.link_of(path)
         if self._scheme == "file":
-            self._copy_file(digest, path)
+            self._copy_file(link.digest, path)
         elif self._scheme in HTTP_SCHEMES:
             from pot_lab.store.http_transport import http_put
 
@@ -124,6 +122,12 @@ class Store:
                 raise_if_full(error, link.uri)
                 raise LinkDead("the store refused the blob", seen=f"{type(error).__name__}: {error}") from error
         return link
+
+    def link_of(self, path: Path) -> Link:
+        """The link that `put_file` would return; nothing is put. Raises OSError."""
+        with path.open("rb") as file:
+            digest, size_bytes = hashlib.file_digest(file, "sha256").digest(), os.fstat(file.fileno()).st_size
+        return Link(digest=digest, size_bytes=size_bytes, uri=self.uri(digest))
 
     def _copy_file(self, digest: bytes, source: Path) -> None:
         path = self._root / digest.hex()

@@ -12,11 +12,15 @@ from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
 from pot_lab.jobs.uploads import THREADS, Uploads
+from pot_lab.jobs.validator import ValidatorLoop
 from pot_lab.protocol.cycle import Window
-from pot_lab.protocol.transactions import Claim, RevealModel
+from pot_lab.protocol.transactions import Claim, OpenScores, RevealModel
 from pot_lab.store import LinkDead, Store
 from tests.jobs.in_process import Market
 from tests.jobs.test_provider import Bench
+from tests.jobs.test_validator import Bench as ScoringBench
+from tests.jobs.test_validator import to_scores  # noqa: F401 - a fixture
+from tests.protocol.scenes import VALIDATORS
 
 PATH = Path("/work/order/models/1")
 
@@ -109,3 +113,69 @@ def test_a_reveal_that_waits_for_its_store_keeps_no_other_order_waiting(
     bench.loop.files._uploads.wait(60.0)
     bench.loop.step()
     assert [body.order_id for body in bench.of(RevealModel)] == [slow]
+
+
+class Failing:
+    """A store that is away until it is told to come back."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_away, self._put = True, store.put_file
+        monkeypatch.setattr(store, "put_file", self.put_file)
+
+    def put_file(self, path: Path, **options: float) -> Link:
+        if self.is_away:
+            raise LinkDead("the store does not answer")
+        return self._put(path, **options)
+
+
+def test_a_model_is_revealed_in_time_without_its_store_and_comes_there_later(
+    market: Market, store: Store, tmp_path: Path, place: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = Failing(store, monkeypatch)
+    bench = Bench(market, store, tmp_path)
+    order_id = place()
+    bench.loop.step()
+    bench.submit_model(b"model")
+    bench.loop.step()
+    market.wait_for(order_id, Window.REVEAL)
+    bench.loop.step()
+    order = market.order(order_id)
+    market.now_ms = order.closes_ms - order.order.windows.reveal_ms // 4
+    bench.loop.step()
+    assert bench.of(RevealModel) == []  # the store may still answer in time
+    market.now_ms += 1
+    bench.loop.step()
+    (reveal,) = bench.of(RevealModel)
+    assert market.order(order_id).claims[bench.loop.identity.address].mid
+    with pytest.raises(LinkDead):
+        store.fetch(reveal.weights, limit_bytes=100, timeout_s=60)
+    failing.is_away = False
+    bench.loop.step()
+    assert store.fetch(reveal.weights, limit_bytes=100, timeout_s=60) == b"model"
+    assert bench.loop.memories.active()[0].stored and bench.loop.memories.active()[0].revealed
+
+
+def test_scores_are_opened_in_time_without_their_store_and_transcripts_come_later(
+    market: Market, store: Store, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring: Callable[[], bytes] = request.getfixturevalue("to_scores")
+    everybody = [ScoringBench(ValidatorLoop, who, market, store, tmp_path) for who in VALIDATORS]
+    bench, order_id = everybody[0], bring()
+    for each in everybody:
+        each.loop.step()
+        each.score()
+        each.loop.step()
+    failing = Failing(store, monkeypatch)
+    bench.loop.files._uploads = Uploads(store.put_file, lambda: None, threads=0)
+    market.wait_for(order_id, Window.OPEN_SCORES)
+    bench.loop.step()
+    assert bench.of(OpenScores) == [] and not bench.memory(order_id)["opened"]
+    market.now_ms = market.order(order_id).closes_ms - 1
+    bench.loop.step()
+    (opened,) = bench.of(OpenScores)
+    assert bench.memory(order_id)["opened"] and not bench.memory(order_id)["stored"]
+    failing.is_away = False
+    bench.loop.step()
+    assert bench.memory(order_id)["stored"]
+    for item in opened.items:
+        assert store.fetch(item.transcript, limit_bytes=1000, timeout_s=60).startswith(b"transcript of ")
