@@ -143,6 +143,8 @@ class JudgeHelper:
         contradicted = contradiction(body, reply.judgement)
         if contradicted is not None:
             return "HelperLied", contradicted
+        if reply.ends:
+            self._drop(channel)
         return reply.judgement
 
     def _reply(self, channel: HelperChannel, deadline_s: float) -> HelperReply:

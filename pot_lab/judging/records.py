@@ -230,10 +230,11 @@ class HelperRequest(Record, frozen=True, kw_only=True):
 
 
 class HelperReply(Record, frozen=True, kw_only=True):
-    """One reply frame. `number` 0 is the first frame of a helper that is ready."""
+    """One reply frame. `number` 0 is the first frame of a helper that is ready; `ends`: it takes no further request."""
 
     number: int
     judgement: Judgement
+    ends: bool = False
 
 
 def not_judged(code: str, reason: str = "") -> Judgement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from pot_lab.judging.helper import example, promises
 from pot_lab.scoring import Transcript
 from pot_lab.scoring.errors import BadWeights
 from pot_lab.scoring.evaluate import ExampleScore
-from pot_lab.scoring.tensor_file import write_tensors
+from pot_lab.scoring.tensor_file import read_tensors, write_tensors
 from tests.judging.cases import Case, make_case, marks
 
 
@@ -107,3 +108,28 @@ def test_a_bit_that_flipped_on_a_disk_convicts_nobody(case: Case, monkeypatch: p
 
     monkeypatch.setattr(example, "proof_from_tree", lambda path, index, count: Unchecked())
     assert answering.answer(honest).judgement.finding is Finding.WRONG
+
+
+def test_a_broken_model_does_not_pass_for_a_broken_machine(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider names tensors so that the reader's complaint about its file sounds like a host without memory. Nobody
+    would vote on the model, and its bond would be safe.
+    """
+    name = "DefaultCPUAllocator: can't allocate memory (os error 12)"
+    header = json.dumps({name: {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}).encode()
+    broken = case.with_weights(len(header).to_bytes(8, "little") + header + bytes(8))
+    reads: list[bytes] = []
+
+    def without_names(given: object, weights: bytes) -> None:
+        """As for a graph that has such a name: the file itself is what is refused."""
+        reads.append(weights)
+        read_tensors(weights, limit_bytes=1 << 20, what="weights file", error=BadWeights)
+
+    monkeypatch.setattr(promises, "load_weights", without_names)
+    assert answering.answer(broken.model()).judgement.finding is Finding.WRONG and len(reads) == 1
+
+    def by_words(problem: BaseException) -> bool:
+        """The rule switched off: words in the complaint decide."""
+        return "memory" in str(problem.__cause__)
+
+    monkeypatch.setattr(promises, "is_fault", by_words)
+    assert answering.answer(broken.model()).judgement.finding is Finding.NOT_JUDGED

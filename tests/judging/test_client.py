@@ -111,6 +111,17 @@ def test_a_broken_helper_is_killed_and_the_next_request_has_a_fresh_one(answer: 
     assert len(start.helpers) == 2
 
 
+def test_a_helper_that_says_that_it_ends_is_not_asked_again() -> None:
+    """It says so after a fault, and would take the next request to its grave."""
+    fault = not_judged("OutOfMemory")
+    start = Started(
+        lambda request: framed(encode(HelperReply(number=request.number, judgement=fault, ends=True))), honest
+    )
+    helper = JudgeHelper(start, clock_s=lambda: 0.0)
+    assert helper.judge(BODY) == fault
+    assert start.helpers[0].killed == 1 and helper.judge(BODY) == RIGHT
+
+
 def test_an_answer_that_came_too_late_is_not_taken_for_the_next_requests() -> None:
     """A helper that lost its turn is killed, so its late answer can never meet another request."""
     start = Started(lambda request: b"silent", honest)

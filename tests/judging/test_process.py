@@ -146,12 +146,16 @@ def large_model(folder: Path) -> CheckModel:
 @pytest.mark.parametrize(
     ("memory_mib", "finding"), [(64, Finding.NOT_JUDGED), (200, Finding.NOT_JUDGED), (2048, Finding.RIGHT)]
 )
-def test_memory_that_ends_is_no_vote(tmp_path: Path, start: Started, memory_mib: int, finding: Finding) -> None:
+def test_memory_that_ends_is_no_vote_and_costs_no_other_answer(
+    tmp_path: Path, start: Started, case: Case, memory_mib: int, finding: Finding
+) -> None:
     """64 MiB end while the file is read, 200 MiB while tensors are made of it, where readers call a file broken."""
     helper = JudgeHelper(start, msgspec.structs.replace(PATIENT, memory_bytes=memory_mib << 20))
     found = helper.judge(large_model(tmp_path))
+    after = helper.judge(case.dispute(case.honest, 3))
     helper.close()
     assert found.finding is finding, found
+    assert after.finding is Finding.RIGHT, after
 
 
 def test_processor_time_that_ends_is_no_vote(tmp_path: Path, start: Started, case: Case) -> None:

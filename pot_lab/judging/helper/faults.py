@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-_SIGNS = ("memory", "os error", "i/o error", "too many open files")
+_OUT_OF_MEMORY = ("[enforce fail at alloc_cpu", "DefaultCPUAllocator: ")
+"""How torch begins when an allocation failed; it raises the class of any other error."""
 
 
 def is_fault(problem: BaseException) -> bool:
     """Whether a refusal was caused by memory or the operating system, not by the bytes that were read.
 
-    safetensors reports a mapping that failed, and torch an allocation that failed, by errors of the same classes as
-    those for broken files; readers turn both into refusals. Their causes tell.
+    Readers turn whatever a library raises into refusals, so the causes tell, by their class. Of a text only the
+    beginning counts, which is the library's own: what follows may name a stranger's tensors.
     """
     cause: BaseException | None = problem.__cause__ or problem.__context__
     while cause is not None:
         if isinstance(cause, MemoryError | OSError):
             return True
-        if any(sign in str(cause).lower() for sign in _SIGNS):
+        if type(cause) is RuntimeError and str(cause).startswith(_OUT_OF_MEMORY):
             return True
         cause = cause.__cause__ or cause.__context__
     return False

@@ -72,14 +72,14 @@ def _serve(stream: socket.socket, limits: HelperLimits) -> int:
         begin_request(limits, request.wall_s)
         judgement, sound = answer(request.body)
         end_request()
-        stream.sendall(_reply(request.number, judgement))
+        stream.sendall(_reply(request.number, judgement, ends=not sound))
         if not sound:
             return UNSOUND
 
 
-def _reply(number: int, judgement: Judgement) -> bytes:
+def _reply(number: int, judgement: Judgement, *, ends: bool = False) -> bytes:
     try:
-        record = encode(HelperReply(number=number, judgement=judgement))
+        record = encode(HelperReply(number=number, judgement=judgement, ends=ends))
     except (OverflowError, ValueError) as problem:  # a sum beyond what records hold
         record = encode(HelperReply(number=number, judgement=not_judged("NotEncodable", str(problem))))
     return framed(record)

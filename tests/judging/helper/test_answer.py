@@ -33,8 +33,11 @@ FAULTS = [
     OSError(5, "Input/output error"),
     caused(BadWeights("the weights file is no valid safetensors file"), MemoryError()),
     caused(BadWeights("the weights file is no valid safetensors file"), OSError(12, "Cannot allocate memory")),
-    caused(BadWeights("no file"), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")),
-    caused(BadWeights("no file"), ValueError("Error while mapping: I/O error: Cannot allocate memory (os error 12)")),
+    caused(
+        BadWeights("no file"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    ),
+    caused(BadWeights("no file"), caused(BadWeights("no file"), MemoryError())),
 ]
 
 
@@ -63,12 +66,14 @@ def refusals() -> list[Callable[[], object]]:
         return lambda: read_tensors(data, limit_bytes=1 << 20, what="file", error=BadWeights)
 
     header = b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,4]}}'
+    named = b'{"MemoryError: os error 12":{"dtype":"F32","shape":[4],"data_offsets":[0,4]}}'
     return [
         lambda: load_graph(b"rubbish"),
         lambda: load_graph(b'{"a":1}'),
         tensors(b""),
         tensors(b"rubbish and more rubbish"),
         tensors(len(header).to_bytes(8, "little") + header + bytes(4)),
+        tensors(len(named).to_bytes(8, "little") + named + bytes(4)),
         tensors(len(header).to_bytes(8, "little") + header + bytes(16)),
     ]
 
