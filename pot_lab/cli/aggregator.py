@@ -9,6 +9,23 @@ import click
 from pot_lab.cli.common import FILE, listening_option
 
 
+class _HostAndPort(click.ParamType[tuple[str, int]]):
+    """`PORT`, or `HOST:PORT`."""
+
+    name = "[HOST:]PORT"
+
+    def convert(
+        self, value: str | tuple[str, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """Host and port of the text."""
+        if isinstance(value, tuple):
+            return value
+        host, _, port = value.rpartition(":")
+        if not port.isdecimal() or not 1 <= int(port) <= 65_535:
+            self.fail(f"{value!r} names no TCP port; wanted: a number from 1 to 65535, or HOST: and one", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)
+
+
 @click.command
 @click.option("--network", type=FILE, required=True, metavar="FILE", help="The network's network.toml.")
 @click.option("--index", type=int, help="Which of the network's first aggregators this is, from 0.")
@@ -24,6 +41,7 @@ from pot_lab.cli.common import FILE, listening_option
     show_default=True,
     help="How many executed batches it keeps for subscribers; 0 keeps all.",
 )
+@click.option("--metrics", type=_HostAndPort(), help="Serve /metrics and /healthz there; on this host by default.")
 @click.option("--no-chain", is_flag=True, help="Do not watch the chain (for measuring).")
 @click.option(
     "--log-level",
@@ -41,6 +59,7 @@ def aggregator(
     keys: Path,
     data: Path,
     history_batches: int,
+    metrics: tuple[str, int] | None,
     no_chain: bool,
     log_level: str,
 ) -> None:
@@ -62,6 +81,7 @@ def aggregator(
             listening=listen,
             watch_chain=not no_chain,
             history_batches=history_batches,
+            metrics_at=metrics,
             log_level=log_level,
         )
     )

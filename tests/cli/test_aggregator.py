@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pot_lab.cli.aggregator import aggregator
 from pot_lab.cli.main import main
 
 FOLDERS = ["--network", "network.toml", "--keys", "keys", "--data", "data"]
@@ -29,3 +30,18 @@ def test_without_its_network_it_ends_with_one_line(
     monkeypatch.chdir(tmp_path)
     assert main(["aggregator", *FOLDERS, "--index", "0"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("place", ["0", "abc", "65536", "host:", ""])
+def test_where_metrics_are_served_has_to_be_a_port(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["aggregator", *FOLDERS, "--index", "0", "--metrics", place]) == 2
+    assert "names no TCP port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "served_at"),
+    [("9000", ("127.0.0.1", 9000)), ("0.0.0.0:80", ("0.0.0.0", 80)), ("[::1]:80", ("::1", 80))],
+)
+def test_metrics_are_served_on_this_host_unless_told_otherwise(place: str, served_at: tuple[str, int]) -> None:
+    [option] = [each for each in aggregator.params if each.name == "metrics"]
+    assert option.type.convert(place, option, None) == served_at

@@ -190,6 +190,7 @@ def main() -> int:
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    metrics_port = int(os.environ.get("TOY_METRICS_PORT", "0"))
     return run_aggregator(
         config_path,
         index,
@@ -198,6 +199,7 @@ def main() -> int:
         (),
         identity=Identity(bytes.fromhex(secret)),
         curve_secret=curve_secret,
+        metrics_at=("127.0.0.1", metrics_port) if metrics_port else None,
         parameters=ConsensusParameters(snapshot_batches=int(os.environ.get("TOY_SNAPSHOT_BATCHES", "512"))),
     )
 

@@ -41,6 +41,7 @@ def run_node(
     listening: tuple[str, int, int] | None = None,
     watch_chain: bool = True,
     history_batches: int = HISTORY_BATCHES,
+    metrics_at: tuple[str, int] | None = None,
     log_level: str = "info",
 ) -> int:
     """Run one aggregator until SIGTERM, or until it has left its seat; returns the process's exit code.
@@ -53,6 +54,7 @@ def run_node(
         listening: where one that is not of the first listens: host, port for aggregators, port for clients.
         watch_chain: whether it attests chain events (not while measuring).
         history_batches: how many executed batches it keeps for subscribers; 0 keeps all.
+        metrics_at: host and port of `/metrics` and `/healthz`; None for none.
         log_level: the least severe messages that are logged.
     Returns: 0 after a clean stop; 1 after an error, which is one line on stderr.
     """
@@ -108,6 +110,7 @@ def run_node(
             spare=[(each.identity, each.curve.secret) for each in spare],
             witness=evidence.add,
             history_batches=history_batches,
+            metrics_at=metrics_at,
             log_level=log_level,
             on_created=created if watch_chain else None,
         )

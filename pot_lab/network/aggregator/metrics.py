@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from pot_lab.agreement.quorum import quorum
 from pot_lab.consensus.replica import Replica
 
 _HEARD_LATELY_MS = 10_000
@@ -61,17 +62,30 @@ class Metrics:
         totals["uptime_ms"] = self._clock_ms() - self._started_ms
         return dict(totals)
 
-    def text(self) -> str:
-        """The totals and the replica's position in Prometheus' text form."""
+    def gauges(self) -> dict[str, int]:
+        """The replica's position."""
         replica = self._replica
-        gauges = {
+        return {
             "view": replica.view,
             "view_changing": int(replica.changing),
             "executed_sequence": replica.executed,
             "executed_time_ms": replica.time_ms,
             "stable_sequence": replica.low,
         }
-        lines = [f"pot_lab_{name} {value}" for name, value in gauges.items()]
+
+    def ailments(self) -> list[str]:
+        """Why this aggregator is not healthy; empty if it is."""
+        heard, needed = self.totals().get("peers_heard", 0), quorum(self._replica.n) - 1
+        found = []
+        if heard < needed:
+            found.append(f"it hears {heard} other aggregators of the {needed} that it needs")
+        if self._replica.changing:
+            found.append("it waits for another primary")
+        return found
+
+    def text(self) -> str:
+        """The totals and the replica's position in Prometheus' text form."""
+        lines = [f"pot_lab_{name} {value}" for name, value in self.gauges().items()]
         lines += [f"pot_lab_{name} {value}" for name, value in sorted(self.totals().items())]
         return "\n".join(lines) + "\n"
 

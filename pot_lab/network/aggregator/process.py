@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from pot_lab.agreement.application import Application
 from pot_lab.agreement.evidence import Equivocation
@@ -38,6 +39,16 @@ from pot_lab.network.logs import EventLog
 from pot_lab.network.seats import first_set, succession_of
 from pot_lab.network.wake_up import WakeUp
 
+if TYPE_CHECKING:
+    from pot_lab.network.aggregator.metrics_server import MetricsServer
+
+
+class _Outside(NamedTuple):
+    """Whom an aggregator tells of double signing, and where it tells everybody how it is."""
+
+    witness: Callable[[Equivocation], None] | None
+    metrics_at: tuple[str, int] | None
+
 
 class Aggregator:
     """One aggregator of a network.
@@ -55,6 +66,7 @@ class Aggregator:
         spare: further voting and CURVE keys, which it uses once a set in force names them.
         witness: called with the evidence when another aggregator's double signing is proved; again after a restart.
         history_batches: how many executed batches it keeps for subscribers; 0 keeps all.
+        metrics_at: host and port of `/metrics` and `/healthz`; None for none.
         clock_ms: milliseconds since the Unix epoch.
 
     Raises:
@@ -77,6 +89,7 @@ class Aggregator:
         spare: Sequence[tuple[Identity, str]] = (),
         witness: Callable[[Equivocation], None] | None = None,
         history_batches: int = 0,
+        metrics_at: tuple[str, int] | None = None,
         clock_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         secrets = [secret for _, secret in spare]
@@ -94,7 +107,8 @@ class Aggregator:
         self._data = DataDir(Path(data_dir), owner, config.durability, history_batches)
         self._log = EventLog("pot_lab.aggregator", index=index)
         self._duties = DutySchedule(duties, self.counters, self._log)
-        self._application, self._witness, self._clock_ms = application, witness, clock_ms
+        self._application, self._clock_ms = application, clock_ms
+        self._outside = _Outside(witness, metrics_at)
         self._wake_up = WakeUp()
         self._stopping = False
 
@@ -121,7 +135,7 @@ class Aggregator:
                 self.replica,
                 self._seat,
                 clients,
-                witness=self._witness,
+                witness=self._outside.witness,
                 events=self._log,
                 wake_up=self._wake_up,
             )
@@ -149,7 +163,11 @@ class Aggregator:
                 counters=self.counters,
                 clock_ms=self._clock_ms,
             )
-            with contextlib.closing(outputs), contextlib.closing(self._duties):
+            with (
+                contextlib.closing(outputs),
+                contextlib.closing(self._duties),
+                self._metrics_server() as server,
+            ):
                 turns.recover()
                 entry = self._seat.entry
                 self._log.info(
@@ -160,4 +178,13 @@ class Aggregator:
                 )
                 while not self._stopping and not outputs.left:
                     turns.take()
+                    if server is not None and server.due:
+                        server.publish(metrics.gauges(), metrics.totals(), metrics.ailments())
                 self._log.info("stopped", executed=self.replica.executed)
+
+    def _metrics_server(self) -> contextlib.AbstractContextManager[MetricsServer | None]:
+        if self._outside.metrics_at is None:
+            return contextlib.nullcontext()
+        from pot_lab.network.aggregator.metrics_server import MetricsServer  # costs memory, and most do without
+
+        return MetricsServer(*self._outside.metrics_at)

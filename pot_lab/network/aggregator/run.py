@@ -36,6 +36,7 @@ def run_aggregator(
     spare: Sequence[tuple[Identity, str]] = (),
     witness: Callable[[Equivocation], None] | None = None,
     history_batches: int = 0,
+    metrics_at: tuple[str, int] | None = None,
     log_level: str = "info",
     on_created: Callable[[Aggregator], None] | None = None,
 ) -> int:
@@ -64,6 +65,7 @@ def run_aggregator(
             spare=spare,
             witness=witness,
             history_batches=history_batches,
+            metrics_at=metrics_at,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: aggregator.stop())
