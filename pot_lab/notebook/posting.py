@@ -8,6 +8,7 @@ Functions here read no clock and no randomness of their own: both come in as arg
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -344,7 +345,7 @@ def _exported(model: object, inputs: Inputs) -> ModelArtifact:
     import torch
 
     from pot_lab.scoring import export_model
-    from pot_lab.scoring.export.trial import ROWS, left_as_it_was
+    from pot_lab.scoring.export.trial import ROWS, has_lazy_parts, left_as_it_was
 
     if not isinstance(model, torch.nn.Module):
         wanted = "a torch.nn.Module, or what export_model returned"
@@ -354,7 +355,7 @@ def _exported(model: object, inputs: Inputs) -> ModelArtifact:
         if x.dim() == 0 or len(x) < 2:
             raise BadArgument("`train` needs at least two examples", seen=f"inputs of shape {tuple(x.shape)}")
     few = tuple(x[:ROWS] for x in given)
-    with left_as_it_was(model):
+    with contextlib.nullcontext() if has_lazy_parts(model) else left_as_it_was(model):
         _try_out(model, tuple(x[:2] for x in given))
     return export_model(model, few)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree
 
 from pot_lab.scoring.errors import ExportFailed
@@ -25,6 +27,8 @@ from pot_lab.scoring.tensor_file import dtype_name
 ROWS = 4
 """Examples of a run: another number than the two that an export sees."""
 _SEED = 20
+_CONTAINERS = (dict, OrderedDict, list, set)
+"""Whose content is put back; others may not be filled as these are."""
 UNKNOWN_PARAMETER = (
     "forward uses a parameter that the module does not list among its parameters, so nobody would train it; put "
     "modules into nn.ModuleList or nn.ModuleDict, parameters into nn.ParameterList, or register them"
@@ -82,12 +86,19 @@ def set_modes(modes: Mapping[nn.Module, bool]) -> None:
 @contextlib.contextmanager
 def left_as_it_was(module: nn.Module) -> Iterator[None]:
     """Undo what runs inside change: attributes of all parts, the content of their lists and tables, parameters,
-    buffers, gradients, modes, and the state of the random generators."""
+    buffers, gradients, modes, and the state of the random generators.
+
+    Raises: ExportFailed for a module whose layers have no sizes yet.
+    """
+    if has_lazy_parts(module):
+        raise ExportFailed(
+            "lazy layers have no parameters before their first run: run the module once on some examples",
+            seen=", ".join(name for name, t in _named(module) if is_lazy(t))[:200],
+        )
     parts = list(module.modules())
     attributes = [dict(vars(part)) for part in parts]
     contents = [
-        {name: copy.copy(value) for name, value in vars(part).items() if isinstance(value, dict | list | set)}
-        for part in parts
+        {name: copy.copy(value) for name, value in vars(part).items() if type(value) in _CONTAINERS} for part in parts
     ]
     own = {id(t): t for part in parts for t in _tensors_of(part)}
     numbers = {key: t.detach().clone() for key, t in own.items()}
@@ -110,6 +121,16 @@ def left_as_it_was(module: nn.Module) -> Iterator[None]:
                         tensor.copy_(numbers[key])
                     if tensor.is_leaf:
                         tensor.grad = gradients.get(key)
+
+
+def has_lazy_parts(module: nn.Module) -> bool:
+    """Whether a module has layers whose sizes are not known before it has run."""
+    return any(is_lazy(t) for _, t in _named(module))
+
+
+def _named(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
 
 
 def _tensors_of(part: nn.Module) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pot_lab.notebook.posting import prepare
 from pot_lab.scoring import export_model, load_graph, score, trainable
 from pot_lab.scoring.errors import BadWeights, ExportFailed
 from pot_lab.scoring.export import writer
@@ -284,3 +285,24 @@ def test_other_names_are_to_be_renamed(name: str) -> None:
     module.columns = nn.ModuleDict({name: nn.Linear(8, 3)})
     with pytest.raises(ExportFailed, match="rename it"):
         export_model(module, X)
+
+
+def test_lazy_layers_get_their_sizes_from_the_data() -> None:
+    def lazy() -> nn.Module:
+        return nn.Sequential(nn.LazyLinear(6), nn.LazyBatchNorm1d(), nn.Linear(6, 3))
+
+    with pytest.raises(ExportFailed, match=r"run the module once on some examples \(seen: 0.weight"):
+        export_model(lazy(), X)
+    net = lazy()
+    order = prepare(net, (X, Y), (X[:30].clone(), Y[:30].clone()), "accuracy")
+    net.load_state_dict(trainable(load_graph(order.graph), order.weights).state_dict())
+
+
+def test_containers_of_other_types_are_left_alone() -> None:
+    class Strict(dict):
+        def clear(self) -> None:
+            raise TypeError("this table is never emptied")
+
+    module = Net(plain, lambda n: setattr(n, "table", Strict(a=1)))
+    export_model(module, X)
+    assert module.table == {"a": 1}
