@@ -7,6 +7,7 @@ suite; `fuzz.py` gives them to a coverage-guided fuzzer for as long as one likes
 from __future__ import annotations
 
 import json
+import socket
 import tempfile
 import tomllib
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import msgspec
+from nacl import bindings
 
 from pot_lab.chain import abi
 from pot_lab.chain.contract import Contracts, read_revert
@@ -38,6 +40,10 @@ from pot_lab.network.wire import (
     encode_frame,
 )
 from pot_lab.network.wire_codes import error_from_wire
+from pot_lab.network.zmtp.connection import Connection
+from pot_lab.network.zmtp.curve import ClientHandshake, ServerHandshake, check_metadata
+from pot_lab.network.zmtp.framing import FrameReader
+from pot_lab.network.zmtp.framing import encode_frame as encode_zmtp_frame
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.records import ChainEvent, OrderRecord
 from pot_lab.protocol.transactions import Put, Register, open_transaction, sign
@@ -160,6 +166,43 @@ def _network_file(data: bytes) -> object:
     return NetworkConfig.from_table(table)
 
 
+def _zmtp_frames(data: bytes) -> object:
+    reader, found = FrameReader(1_000), []
+    reader.feed(data)
+    while (frame := reader.take()) is not None:
+        found.append(frame)
+    return found
+
+
+def _zmtp_handshake(data: bytes) -> object:
+    """Bytes in the place of any command of a handshake, and its properties in the clear."""
+    secret, public = bytes(range(32)), bindings.crypto_scalarmult_base(bytes(range(32)))
+    if data[:1] == b"p":
+        return check_metadata(data[1:])
+    server = ServerHandshake(secret, public, b"ROUTER", lambda key: True)
+    if data[:1] == b"i":
+        server.answer(ClientHandshake(secret, public, public, b"DEALER").opening())
+    return server.answer(data[1:])
+
+
+def _zmtp_connection(data: bytes) -> object:
+    """What a client with a key sends once it is connected; the first byte says whether it is a command."""
+    secret, public = bytes(range(32)), bindings.crypto_scalarmult_base(bytes(range(32)))
+    client = ClientHandshake(secret, public, public, b"DEALER")
+    server = ServerHandshake(secret, public, b"ROUTER", lambda key: True)
+    client.answer(server.answer(client.answer(server.answer(client.opening()))))
+    here, there = socket.socketpair()
+    with here, there:
+        connection = Connection(here, server, limit_bytes=1_000, unsent_limit_bytes=1_000)
+        connection._greeted = True
+        there.sendall(encode_zmtp_frame(client.channel.seal(data[1:], is_command=data[:1] == b"c")))  # type: ignore[union-attr]
+        connection.flush()
+        connection.read()
+        found = connection.take()
+        connection.flush()
+        return found
+
+
 @cache
 def _graph() -> Any:
     return load_graph(_graph_seed())
@@ -170,6 +213,13 @@ def _weights(data: bytes) -> object:
 
 
 # Their seeds.
+
+ZMTP_PROPERTIES = b"\x0bSocket-Type\0\0\0\6DEALER\x08Identity\0\0\0\0"
+
+
+def _hello_seed() -> bytes:
+    secret, public = bytes(range(32)), bindings.crypto_scalarmult_base(bytes(range(32)))
+    return ClientHandshake(secret, public, public, b"DEALER").opening()
 
 
 def _log_file_seed() -> bytes:
@@ -269,6 +319,11 @@ def targets() -> dict[str, Target]:
         "message": Target(_message, tuple(encode_message(example(each)) for each in get_args(Message))),
         "question": Target(decode_question, tuple(encode_frame(example(each)) for each in get_args(Question))),
         "answer": Target(_refusal, tuple(encode_frame(example(each)) for each in get_args(Answer))),
+        "zmtp frames": Target(
+            _zmtp_frames, (encode_zmtp_frame(b"x") + encode_zmtp_frame(bytes(300), is_command=True),)
+        ),
+        "zmtp handshake": Target(_zmtp_handshake, (b"p" + ZMTP_PROPERTIES, b"h" + _hello_seed(), b"i" + bytes(400))),
+        "zmtp connection": Target(_zmtp_connection, (b"c\x04PING\0\1context", b"m" + bytes(100), b"c\x04PONG")),
         "log record": Target(decode_record, tuple(encode_record(example(each)) for each in get_args(LogRecord))),
         "log file": Target(_log_file, (_log_file_seed(),)),
         "transaction": Target(_transaction, (_signed(Register(0)), _signed(Put(_cast().order(1)[0])))),

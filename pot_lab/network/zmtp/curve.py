@@ -127,7 +127,7 @@ class ServerHandshake:
         other, vouch_nonce, vouch = plain[:32], plain[32:48], plain[48:128]
         if _open_easy(vouch, b"VOUCH---" + vouch_nonce, _agree(other, self._own_secret)) != self._client + self._public:
             raise Malformed("a vouch is for another connection")
-        _check_metadata(plain[128:])
+        check_metadata(plain[128:])
         if not self._admits(other):
             self.refused = True
             raise Malformed("this CURVE key may not connect here", seen=other)
@@ -190,7 +190,7 @@ class ClientHandshake:
         if len(ready) < 14 + _TAG_BYTES or not ready.startswith(_READY):
             raise Malformed("the second CURVE answer is no READY", seen=ready[:16])
         nonce = ready[6:14]
-        _check_metadata(_open_easy(ready[14:], b"CurveZMQREADY---" + nonce, self._key))
+        check_metadata(_open_easy(ready[14:], b"CurveZMQREADY---" + nonce, self._key))
         self.other_key = self._server
         self.channel = Channel(self._key, is_server=False, sent=2, received=int.from_bytes(nonce, "big"))
         return b""
@@ -200,7 +200,7 @@ def _metadata(socket_type: bytes) -> bytes:
     return b"\x0bSocket-Type" + len(socket_type).to_bytes(4, "big") + socket_type + b"\x08Identity" + bytes(4)
 
 
-def _check_metadata(data: bytes) -> None:
+def check_metadata(data: bytes) -> None:
     """Raise Malformed unless these are whole properties; what they say decides nothing."""
     at = 0
     while at < len(data):
