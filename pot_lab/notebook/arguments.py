@@ -85,6 +85,18 @@ def check_money(
                 seen=f"{pot(given)} POT",
                 wanted=f"at least {pot(least)} POT",
             )
+    if bond is not None and grains(bond) < (least := parameters.client_bond_grains(grains(reward))):
+        raise RewardTooSmall(
+            "`bond` is too small for this reward: it is what the providers get if the test data are not released",
+            seen=f"{pot(grains(bond))} POT",
+            wanted=f"at least {pot(least)} POT",
+        )
+    if claim_bond is not None and grains(claim_bond) > (most := parameters.claim_bond_grains(grains(reward))):
+        raise RewardTooSmall(
+            "`claim_bond` is more than this reward is worth to a provider",
+            seen=f"{pot(grains(claim_bond))} POT",
+            wanted=f"at most {pot(most)} POT",
+        )
 
 
 def check_durations(

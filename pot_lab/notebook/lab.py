@@ -199,8 +199,10 @@ class Lab:
                 perplexity, 10^-decimals for mse and mae.
             margin: score per example in the same unit, rounded to millionths.
             fee: POT for scoring models that lose; by default the network's minimum.
-            bond: POT of the client's own, returned with the order's end; by default the network's minimum.
-            claim_bond: POT that a provider stakes on its claim; by default the network's minimum.
+            bond: POT of the client's own, returned with the order's end; by default the network's minimum for the
+                reward, a tenth of it.
+            claim_bond: POT that a provider stakes on its claim; by default the most that the network allows for the
+                reward: a twentieth of it, and at least 1.
             windows: other lengths than the network's usual ones, by window: `reveal`, `release`, `score`,
                 `open_scores`, `challenge`, `open_challenges`, `judge`; each as `train_for`.
             title: what people see in lists, at most 120 printable characters.

@@ -128,8 +128,8 @@ def order_terms(
     return OrderTerms(
         reward_grains=grains(reward),
         fee_grains=parameters.min_fee_grains if fee is None else grains(fee),
-        bond_grains=parameters.min_bond_grains if bond is None else grains(bond),
-        claim_bond_grains=parameters.min_claim_bond_grains if claim_bond is None else grains(claim_bond),
+        bond_grains=parameters.client_bond_grains(grains(reward)) if bond is None else grains(bond),
+        claim_bond_grains=parameters.claim_bond_grains(grains(reward)) if claim_bond is None else grains(claim_bond),
         windows=windows_for(milliseconds(train_for), parameters, changes),
         baseline_total=base.numerator,
         baseline_count=0 if baseline is None else base.denominator,

@@ -127,7 +127,9 @@ class Parameters(Record, frozen=True, kw_only=True):
             and `settlement_timeout_ms`.
         min_reward_grains, min_fee_grains, min_bond_grains: least that an order escrows of each.
         min_stake_grains: least stake of a provider, a validator, a verifier, an aggregator.
-        min_claim_bond_grains: least that a provider bonds with a claim.
+        client_bond_bp: share of the reward that a client's bond is at least.
+        min_claim_bond_grains, claim_bond_bp: what a provider bonds with a claim: at least so much, and at most that or
+            this share of the reward.
         min_score_lock_grains, score_lock_bp: what a validator has locked of its stake for an order that it scores, once
             for all models: this share of the reward, and at least so much.
         winner_bp, validators_bp, aggregators_bp: shares of the reward; what is left goes to the treasury.
@@ -167,7 +169,8 @@ class Parameters(Record, frozen=True, kw_only=True):
     # money
     min_reward_grains: int = GRAINS_PER_POT // 100
     min_fee_grains: int = GRAINS_PER_POT // 100
-    min_bond_grains: int = GRAINS_PER_POT // 100
+    min_bond_grains: int = GRAINS_PER_POT // 10
+    client_bond_bp: int = 1_000
     min_stake_grains: tuple[int, int, int, int] = (
         10 * GRAINS_PER_POT,
         20 * GRAINS_PER_POT,
@@ -175,6 +178,7 @@ class Parameters(Record, frozen=True, kw_only=True):
         100 * GRAINS_PER_POT,
     )
     min_claim_bond_grains: int = GRAINS_PER_POT
+    claim_bond_bp: int = 500
     min_score_lock_grains: int = GRAINS_PER_POT
     score_lock_bp: int = 1_000
     # shares of the reward
@@ -190,6 +194,14 @@ class Parameters(Record, frozen=True, kw_only=True):
     max_live_orders_per_account: int = 64
     max_claims_per_order: int = 256
     treasury: Address = BURN_ADDRESS
+
+    def client_bond_grains(self, reward_grains: int) -> int:
+        """Least that a client bonds for an order of this reward."""
+        return max(self.min_bond_grains, reward_grains * self.client_bond_bp // BASIS_POINTS)
+
+    def claim_bond_grains(self, reward_grains: int) -> int:
+        """Most that an order of this reward may ask providers to bond, and what it asks unless its client asks less."""
+        return max(self.min_claim_bond_grains, reward_grains * self.claim_bond_bp // BASIS_POINTS)
 
     def score_lock_grains(self, reward_grains: int) -> int:
         """L: what a validator has locked for an order of this reward whose models it scores, however many they are."""
@@ -264,7 +276,9 @@ _BOUNDS = (
     ("min_reward_grains", 1, 10**18),
     ("min_fee_grains", 0, 10**18),
     ("min_bond_grains", 0, 10**18),
+    ("client_bond_bp", 0, BASIS_POINTS),
     ("min_claim_bond_grains", 0, 10**18),
+    ("claim_bond_bp", 0, BASIS_POINTS),
     ("min_score_lock_grains", 0, 10**18),
     ("score_lock_bp", 0, BASIS_POINTS),
     ("winner_bp", 5_000, BASIS_POINTS),

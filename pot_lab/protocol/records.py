@@ -208,18 +208,19 @@ class OrderRecord(Record, frozen=True, kw_only=True):
         for name, low in (
             ("reward", parameters.min_reward_grains),
             ("fee", parameters.min_fee_grains),
-            ("bond", parameters.min_bond_grains),
+            ("bond", parameters.client_bond_grains(self.reward_grains)),
         ):
             value = getattr(self, f"{name}_grains")
             if not low <= value <= MAX_GRAINS:
                 raise RewardTooSmall(
                     f"the {name} is out of bounds", seen=f"{value} grains", wanted=f"{low} .. {MAX_GRAINS} grains"
                 )
-        if not parameters.min_claim_bond_grains <= self.claim_bond_grains <= MAX_GRAINS:
+        least, most = parameters.min_claim_bond_grains, parameters.claim_bond_grains(self.reward_grains)
+        if not least <= self.claim_bond_grains <= most:
             raise RewardTooSmall(
                 "the bond asked of claims is out of bounds",
                 seen=f"{self.claim_bond_grains} grains",
-                wanted=f"at least {parameters.min_claim_bond_grains} grains",
+                wanted=f"{least} .. {most} grains",
             )
         if not 0 <= self.nonce < 1 << 63 or not 0 <= self.seal_by_s < 1 << 40:
             raise BadOrder("the order's nonce or escrow deadline is impossible", seen=(self.nonce, self.seal_by_s))

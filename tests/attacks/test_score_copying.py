@@ -7,6 +7,7 @@ from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ClaimScore, validation_commitment
 from pot_lab.protocol.transactions import CommitScores, ScoreCommitment
 from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to
+from tests.protocol.test_chain_events import staked
 from tests.protocol.world import POT, World, salt
 
 LAZY, HONEST = VALIDATORS[0], VALIDATORS[1]
@@ -96,6 +97,8 @@ def test_a_validator_that_was_not_drawn_is_not_paid(world: World) -> None:
 
 
 def test_a_minority_of_liars_changes_no_score_and_is_not_paid(world: World) -> None:
+    for validator in VALIDATORS[1:]:  # so that the liar holds fewer than a third of the seats
+        world.chain(staked(400 * POT, 1, validator))
     order_id = bring_to(world, Window.SCORE)
     lie = dict.fromkeys(SCORES, 100)
     assert world.commit_scores(order_id, LAZY, lie).accepted
@@ -109,6 +112,8 @@ def test_a_minority_of_liars_changes_no_score_and_is_not_paid(world: World) -> N
 
 
 def test_a_liar_is_not_paid_from_the_fee_of_an_order_without_improvement(world: World) -> None:
+    for validator in VALIDATORS[1:]:
+        world.chain(staked(400 * POT, 1, validator))
     order_id = with_a_high_baseline(world)
     for act in (world.commit_scores, world.open_scores):
         for validator in VALIDATORS:

@@ -156,7 +156,7 @@ def test_windows_and_terms_reach_the_ledger(lab: Lab, world: FollowedWorld, net:
         net,
         (X, Y),
         (X, Y),
-        reward=5,
+        reward=60,
         train_for="20s",
         windows={"score": "30s"},
         baseline=0.5,
@@ -207,7 +207,7 @@ def test_every_look_at_the_money_brings_it_home(
 
 def test_an_order_is_paid_from_what_is_on_its_way_home(refunded: Lab, world: FollowedWorld, net: nn.Module) -> None:
     settle(world)
-    refunded.order(net, (X, Y), (X, Y), reward=97, train_for="10s", fee=1, bond=2)
+    refunded.order(net, (X, Y), (X, Y), reward=90, train_for="10s", fee=1, bond=9)
     assert refunded.wallet.grains == 0
 
 

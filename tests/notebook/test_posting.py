@@ -239,8 +239,8 @@ def test_what_is_left_out_is_the_networks_minimum() -> None:
     assert terms == OrderTerms(
         reward_grains=25 * 10**9,
         fee_grains=PARAMETERS.min_fee_grains,
-        bond_grains=PARAMETERS.min_bond_grains,
-        claim_bond_grains=PARAMETERS.min_claim_bond_grains,
+        bond_grains=25 * 10**8,
+        claim_bond_grains=125 * 10**7,
         windows=windows_for(600_000, PARAMETERS, {}),
         baseline_total=0,
         baseline_count=0,
@@ -248,16 +248,16 @@ def test_what_is_left_out_is_the_networks_minimum() -> None:
         title="",
         tags=(),
     )
-    assert terms.escrow_grains == 25 * 10**9 + PARAMETERS.min_fee_grains + PARAMETERS.min_bond_grains
+    assert terms.escrow_grains == 25 * 10**9 + PARAMETERS.min_fee_grains + 25 * 10**8
 
 
 def test_terms_are_read_exactly() -> None:
     terms = order_terms(
-        PARAMETERS, reward="0.5", train_for=20, baseline=0.9, margin=0.01, fee=2, bond=Decimal("3.5"), claim_bond=4,
+        PARAMETERS, reward="0.5", train_for=20, baseline=0.9, margin=0.01, fee=2, bond=Decimal("3.5"), claim_bond="1",
         windows={"score": "2min"}, title="digits", tags=["small", "image"],
     )  # fmt: skip
     assert (terms.reward_grains, terms.fee_grains) == (500_000_000, 2 * 10**9)
-    assert (terms.bond_grains, terms.claim_bond_grains) == (3_500_000_000, 4 * 10**9)
+    assert (terms.bond_grains, terms.claim_bond_grains) == (3_500_000_000, 10**9)
     assert terms.escrow_grains == 6 * 10**9
     assert (terms.windows.train_ms, terms.windows.score_ms) == (20_000, 120_000)
     assert (terms.baseline_total, terms.baseline_count, terms.margin_micro) == (9, 10, 10_000)
@@ -336,12 +336,12 @@ def test_the_record_holds_terms_contents_and_time(prepared: PreparedOrder, tmp_p
     sealed, store = sealed_among(4, prepared), Store(str(tmp_path))
     terms = order_terms(
         PARAMETERS,
-        reward=5,
+        reward=80,
         train_for=20,
         baseline=0.9,
         margin=0.01,
         fee=2,
-        bond=3,
+        bond=9,
         claim_bond=4,
         title="t",
         tags=["u"],
@@ -372,6 +372,8 @@ def test_the_record_holds_terms_contents_and_time(prepared: PreparedOrder, tmp_p
         ({"reward": 0}, RewardTooSmall),
         ({"fee": 0}, RewardTooSmall),
         ({"claim_bond": 0}, RewardTooSmall),
+        ({"claim_bond": 2}, RewardTooSmall),
+        ({"bond": 0.4}, RewardTooSmall),
         ({"title": "x" * 121}, BadOrder),
         ({"tags": ["bad\n"]}, BadOrder),
         ({"margin": -1}, BadOrder),

@@ -102,7 +102,8 @@ def test_odd_rewards_pay_out_to_the_grain(reward: int) -> None:
     world = new_world()
     for validator in VALIDATORS:  # even the largest reward finds its locks
         world.chain(staked(reward, 1, validator))
-    order_id, order = world.start(reward_grains=reward, fee_grains=10**7 + 3, bond_grains=10**7 + 1)
+    bond = world.parameters.client_bond_grains(reward) + 1
+    order_id, order = world.start(reward_grains=reward, fee_grains=10**7 + 3, bond_grains=bond)
     for provider, model in zip(PROVIDERS, MODELS, strict=True):
         world.claim(order_id, provider, model)
     world.wait_for(order_id, Window.REVEAL)

@@ -70,7 +70,7 @@ def fixed_order() -> OrderRecord:
         seal_by_s=1_900_000_000,
         reward_grains=25 * 10**9,
         fee_grains=10**9,
-        bond_grains=2 * 10**9,
+        bond_grains=25 * 10**8,
         model=blob,
         weights=blob,
         train=blob,
@@ -111,9 +111,9 @@ GOLDEN = {
     "transaction": lambda: sha256(sign(NETWORK, Claim(ORDER_ID, MID), key("golden"), 5)),
 }
 EXPECTED = {
-    "order": "f8f39e32e20541d9a39f0a2aac3d8b9fc1082946311a80a0852769eb84d84d6a",
-    "order id": "f914a30d7fa4c8d00ba25970131a101395b5697c9b6074df83276f95141ab62f",
-    "genesis": "7ddef0d7dc9b5af0b64c3fbf2c12c345730c87ea9ae153cab3f0814cd00ee64c",
+    "order": "cdc9c84276aab07057d7b0e8dd117401d08605d023db2118df3ba6e1e340bcc7",
+    "order id": "522ea16d24746d2a2774333bc735224711aa90841ce80ab825096d6447a2040a",
+    "genesis": "ead53086c45f604533f0e9b1e94f9abcbd333ed4d76b36f2c8591fc502ca02e1",
     "model id": "081cdf5202c3c2f0ee4c230e44ddc6491a3f24b94c486d55713952753b3422ef",
     "claim commitment": "5add5a9899b66d1442ba2313eb0021fbafa07c680df250f0ea180f2368c3e87e",
     "validation commitment": "b4310c7f8e9f3869b6b771d7f58965389581e80525c9c34a8c8e8bef01ca8c00",
@@ -191,6 +191,8 @@ BAD = [
     ({"bond_grains": 1}, "RewardTooSmall"),
     ({"claim_bond_grains": 1}, "RewardTooSmall"),
     ({"claim_bond_grains": MAX_GRAINS + 1}, "RewardTooSmall"),
+    ({"claim_bond_grains": 25 * 10**9 // 20 + 1}, "RewardTooSmall"),
+    ({"bond_grains": 25 * 10**8 - 1}, "RewardTooSmall"),
     *((in_windows(**{name: ms}), "BadWindows") for name in Windows.__struct_fields__ for ms in (-1, 0, 1, 1 << 62)),
     ({"score": ScoreSpec("accuracy", 2)}, "UnknownScoreFunction"),
     ({"score": ScoreSpec("__import__('os')", 1)}, "UnknownScoreFunction"),
@@ -240,11 +242,11 @@ GOOD = [
     {"nonce": (1 << 63) - 1},
     {"seal_by_s": 0},
     {"seal_by_s": (1 << 40) - 1},
-    *({f"{name}_grains": MAX_GRAINS} for name in ("reward", "fee", "bond", "claim_bond")),
-    *(
-        {f"{name}_grains": getattr(Parameters(), f"min_{name}_grains")}
-        for name in ("reward", "fee", "bond", "claim_bond")
-    ),
+    {"reward_grains": MAX_GRAINS, "bond_grains": MAX_GRAINS // 10},
+    *({f"{name}_grains": MAX_GRAINS} for name in ("fee", "bond")),
+    *({f"{name}_grains": getattr(Parameters(), f"min_{name}_grains")} for name in ("reward", "fee", "claim_bond")),
+    {"reward_grains": 10**9, "bond_grains": Parameters().min_bond_grains},
+    {"claim_bond_grains": 25 * 10**9 // 20},
     in_test(examples=1),
     in_test(examples=(1 << 40) - 1),
     in_test(plain_bytes=1),

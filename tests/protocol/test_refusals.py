@@ -112,9 +112,11 @@ def scene_header(world: World) -> tuple[Identity, Record]:
 def scene_claimed_twice(world: World) -> tuple[Identity, Record]:
     provider = key("poor")
     world.stake(provider, Role.PROVIDER, 10 * POT)
-    order_id, _ = world.start(claim_bond_grains=6 * POT)
-    world.must(provider, Claim(order_id, H))
-    other, _ = world.start(claim_bond_grains=6 * POT)
+    large = {"reward_grains": 80 * POT, "claim_bond_grains": 4 * POT}
+    for _ in range(2):
+        order_id, _ = world.start(**large)
+        world.must(provider, Claim(order_id, H))
+    other, _ = world.start(**large)
     return provider, Claim(other, H)
 
 

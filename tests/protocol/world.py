@@ -75,6 +75,7 @@ def deterministic_bytes(name: str):
 PARAMETERS = Parameters(
     update_ms=1_000,
     treasury=key("treasury").address,
+    client_bond_bp=800,  # 2 POT of 25
     seats_per_order=63,  # so many that each of a few validators with equal stake has some
 )
 
@@ -227,10 +228,11 @@ class World:
             share_commitments=tuple(share_commitment(binding, share) for share in shares),
             sealed_shares=tuple(seal(s.public, b"share", b"context") for s in self.sealing),
         )
+        bond = max(2 * POT, self.parameters.client_bond_grains(changes.get("reward_grains", 25 * POT)))
         fields: dict[str, Any] = {
             "network_id": self.network_id, "client": client, "nonce": nonce,
             "seal_by_s": self.now_ms // 1000 + 10_000_000,
-            "reward_grains": 25 * POT, "fee_grains": POT, "bond_grains": 2 * POT, "model": link("graph"),
+            "reward_grains": 25 * POT, "fee_grains": POT, "bond_grains": bond, "model": link("graph"),
             "weights": link("weights"), "train": link("train"), "test": test, "score": ScoreSpec("accuracy", 1),
             "windows": WINDOWS, "claim_bond_grains": POT,
             "baseline_total": 0, "baseline_count": 0, "margin_micro": 0, "title": "digits",

@@ -45,6 +45,7 @@ from pot_lab.store import LinkDead, Store
 from pot_lab.testnet.errors import NoTestnet, TestnetFailed, TestnetRunning, UnknownAccount
 from pot_lab.testnet.testnet import Testnet
 from tests.scenarios.processes import await_nothing_left, run, start
+from tests.testnets import register_validators
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ORDER: dict[str, Any] = {"reward": 5, "train_for": "30s"}
@@ -65,6 +66,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def testnet(home: Path) -> Iterator[Testnet]:
     net = Testnet.up("bad", durability="flush", providers=4)
+    register_validators(net)
     yield net
     net.down()
     assert await_nothing_left(home) == []
@@ -185,6 +187,7 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
 ) -> None:
     """One provider offers a pickle, reveals what it did not commit to, and comes late; the other one's model wins."""
     net, train, test = task
+    good = trained(net, train)
     order = lab.order(net, train, test, reward=5, train_for="12s", title="pickle")
     config = lab.config
     evil, honest = (LedgerClient(config, testnet.identity(f"provider-{i}")) for i in (0, 1))
@@ -211,7 +214,7 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
         view = lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=120)
         offered = {
             evil: pickle.dumps({"boom": print}),
-            honest: trained(net, train),
+            honest: good,
         }
         salt = sha256(b"salt")
 
@@ -318,7 +321,11 @@ def test_an_order_whose_data_are_gone_is_put_aside_by_its_miners(
     with LedgerClient(lab.config, testnet.identity("provider-1")) as client:
         loop = ProviderLoop(client, Store(lab.config.store_url), JobRunner(home), recipe("provider"), home, limit=1)
         loop.register()
-        loop.step()
+        deadline = time.monotonic() + 120
+        while not loop.finished:  # it downloads beside the loop
+            assert time.monotonic() < deadline
+            loop.step()
+            time.sleep(0.05)
         assert loop.finished == 1 and loop.has_begun(order.id)
         memory = (loop.order_folder(order.id) / "memory.json").read_text()
     assert "unusable" in memory and "no such blob" in memory

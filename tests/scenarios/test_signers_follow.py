@@ -22,6 +22,7 @@ from pot_lab.protocol.parameters import Role
 from pot_lab.testnet.testnet import Testnet
 from tests.network.ledger_network import HOST, Seat
 from tests.scenarios.processes import await_nothing_left, start
+from tests.testnets import register_validators
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -29,7 +30,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture
 def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Testnet]:
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
-    net = Testnet.up("signers", providers=0, validators=0, verifiers=0, durability="flush")
+    net = Testnet.up("signers", providers=0, validators=3, verifiers=0, durability="flush")
+    register_validators(net)
     yield net
     net.down()
     assert await_nothing_left(tmp_path) == []
