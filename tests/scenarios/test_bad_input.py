@@ -311,7 +311,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def test_an_order_whose_data_are_gone_is_put_aside_by_its_miners(
-    home: Path, testnet: Testnet, lab: Lab, task: Any
+    home: Path, testnet: Testnet, lab: Lab, task: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     net, train, test = task
     order = lab.order(net, (train[0] * 0.5, train[1]), test, reward=5, train_for="120s", title="no data")
@@ -322,13 +322,12 @@ def test_an_order_whose_data_are_gone_is_put_aside_by_its_miners(
         loop = ProviderLoop(client, Store(lab.config.store_url), JobRunner(home), recipe("provider"), home, limit=1)
         loop.register()
         deadline = time.monotonic() + 120
-        while not loop.finished:  # it downloads beside the loop
+        while not loop.files.is_aside(order.id):  # it downloads beside the loop
             assert time.monotonic() < deadline
             loop.step()
             time.sleep(0.05)
-        assert loop.finished == 1 and loop.has_begun(order.id)
-        memory = (loop.order_folder(order.id) / "memory.json").read_text()
-    assert "unusable" in memory and "no such blob" in memory
+        assert loop.has_begun(order.id) and loop.finished == 0, "it is tried again, in a while"
+    assert "event=order_set_aside" in caplog.text and "no such blob" in caplog.text
     order.withdraw()
     assert order.wait(120).void_reason == "client withdrew"
 
