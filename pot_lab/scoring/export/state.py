@@ -38,12 +38,13 @@ class ExportedState:
         count, with 0."""
         found: dict[Any, int] = {}
         for node in state_nodes:
-            steps, waiting = [], list(node.users)
-            while waiting:
+            steps: list[Any] = []
+            waiting = list(node.users)
+            while waiting and _counts(waiting[-1]):
                 call = waiting.pop()
                 steps.append(call)
                 waiting += call.users
-            if steps and all(_counts(call) for call in steps):
+            if steps and not waiting:  # nothing but counting
                 found |= {node: sum(call.args[1] for call in steps), **dict.fromkeys(steps, 0)}
         return found
 

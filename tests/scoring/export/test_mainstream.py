@@ -197,6 +197,19 @@ def test_a_norm_that_is_used_twice_counts_twice() -> None:
     assert int(twin.get_buffer("norm.num_batches_tracked")) == 2
 
 
+def test_what_follows_a_weight_is_looked_at_once() -> None:
+    """Forty residual blocks have a million million paths from the first weight to the output."""
+    blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(40))
+
+    def forward(n: Net, x: Tensor) -> Tensor:
+        for block in n.blocks:
+            x = x + torch.relu(block(x))
+        return n.last(x)
+
+    module = Net(forward, blocks=blocks, last=linear(4, 3))
+    assert len(load_graph(export_model(module, X[:, :4]).graph).state) == 82
+
+
 def test_a_backbone_without_gradients_is_not_trained() -> None:
     module, inputs = CASES["a backbone without gradients"]
     artifact = export_model(module, inputs)
