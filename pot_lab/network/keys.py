@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-import zmq
+from nacl import bindings
 
+from pot_lab.errors import Malformed
 from pot_lab.network.config import is_curve_key
 from pot_lab.network.errors import BadKeyFile
+from pot_lab.network.z85 import decode_z85, encode_z85
 
 _MAX_KEY_FILE_BYTES = 256
 
@@ -25,15 +27,18 @@ class CurveKeyPair(NamedTuple):
     @classmethod
     def generate(cls) -> CurveKeyPair:
         """Make a new pair from the operating system's randomness."""
-        public, secret = zmq.curve_keypair()
-        return cls(public.decode(), secret.decode())
+        public, secret = bindings.crypto_box_keypair()
+        return cls(encode_z85(public), encode_z85(secret))
 
     @classmethod
     def from_secret(cls, secret: str) -> CurveKeyPair:
         """The pair of a secret key in Z85; raises BadKeyFile."""
         if not is_curve_key(secret):
             raise BadKeyFile("invalid CURVE secret key", wanted="40 characters of Z85")
-        return cls(zmq.curve_public(secret.encode()).decode(), secret)
+        try:
+            return cls(encode_z85(bindings.crypto_scalarmult_base(decode_z85(secret))), secret)
+        except Malformed as error:
+            raise BadKeyFile("invalid CURVE secret key", wanted="40 characters of Z85") from error
 
 
 def save_curve_key(path: str | os.PathLike[str], pair: CurveKeyPair) -> None:

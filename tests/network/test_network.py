@@ -376,6 +376,14 @@ def test_one_host_that_cannot_be_connected_to_does_not_matter(
         assert not client.status(timeout_s=0.2).result(PATIENCE_S)[0].reachable
 
 
+def test_one_key_that_is_none_does_not_matter(network: ToyNetwork, account: Identity) -> None:
+    first, *others = network.config.aggregators
+    entries = (msgspec.structs.replace(first, curve_public="#" * 40), *others)
+    with NetworkClient(msgspec.structs.replace(network.config, aggregators=entries)) as client:
+        assert client.submit(toy_request(account, 0)).result(PATIENCE_S).isdigit()
+        assert "names no CURVE key" in client.status(timeout_s=0.2).result(PATIENCE_S)[0].reason
+
+
 def test_one_aggregators_answer_alone_is_no_agreement(network: ToyNetwork, client: NetworkClient) -> None:
     timeout_s, error = 1.0, Unreachable("not asked yet", {})
     while not isinstance(error, NoAgreement) and timeout_s <= PATIENCE_S:  # a busy machine may not answer in a second

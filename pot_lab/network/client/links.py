@@ -56,15 +56,20 @@ class AggregatorLink:
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_ANSWER_FRAME_BYTES + _FRAME_SLACK_BYTES)
-        prepare_dealer(self.socket, keys, entry.curve_public)
-        self.monitor = self.socket.get_monitor_socket(_MONITORED)
         self.url = entry.client_url
+        try:
+            prepare_dealer(self.socket, keys, entry.curve_public)
+        except zmq.ZMQError:  # 40 characters of Z85 may be too large for 32 bytes
+            self.url, self.reason = "", f"{self.where} names no CURVE key that can be connected to"
+        self.monitor = self.socket.get_monitor_socket(_MONITORED)
         if ":" in entry.host:
             self.socket.setsockopt(zmq.IPV6, 1)
         self._connect()
 
     def _connect(self) -> None:
         """Connect, or note why not: an aggregator chooses its host, and the others must be reached all the same."""
+        if not self.url:
+            return
         try:
             reconnect(self.socket, self.url)
         except zmq.ZMQError as error:

@@ -8,9 +8,8 @@ import socket
 from collections import deque
 from typing import NamedTuple
 
-from zmq.utils import z85
-
 from pot_lab.errors import PotLabError
+from pot_lab.network.z85 import encode_z85
 from pot_lab.network.zmtp.curve import (
     HANDSHAKE_LIMIT_BYTES,
     MESSAGE_OVERHEAD_BYTES,
@@ -195,7 +194,7 @@ class Connection:
         if answer:
             self._queue(encode_frame(answer, is_command=True))
         if self._handshake.channel is not None:
-            self.key = z85.encode(self._handshake.other_key).decode()
+            self.key = encode_z85(self._handshake.other_key)
             self._reader.limit_bytes = self._limits[0] + MESSAGE_OVERHEAD_BYTES
         return ZmtpFrame(True, False, b"")
 

@@ -13,9 +13,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from zmq.utils import z85
-
+from pot_lab.errors import Malformed
 from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.z85 import decode_z85
 from pot_lab.network.zmtp.connection import Connection, tune
 from pot_lab.network.zmtp.curve import ClientHandshake
 
@@ -73,7 +73,11 @@ class Dialler:
         counters: Counter[str],
     ) -> None:
         self._place = host, port
-        secret, public, server = (z85.decode(each.encode()) for each in (keys.secret, keys.public, server_key))
+        secret, public = decode_z85(keys.secret), decode_z85(keys.public)
+        try:
+            server = decode_z85(server_key)
+        except Malformed:
+            server = bytes(32)  # nobody's key: each handshake with it fails, and is counted
         self._new_handshake: Callable[[], ClientHandshake] = lambda: ClientHandshake(secret, public, server, b"DEALER")
         self._events, self._counters = events, counters
         self._limits = limit_bytes, unsent_limit_bytes

@@ -17,10 +17,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from zmq.utils import z85
-
 from pot_lab.errors import PortTaken
 from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.z85 import decode_z85, encode_z85
 from pot_lab.network.zmtp.connection import Connection, tune
 from pot_lab.network.zmtp.curve import ServerHandshake
 from pot_lab.network.zmtp.registry import AcceptedConnection, ConnectionRegistry, site_of
@@ -116,9 +115,9 @@ class ListeningPort:
         share: int = 2,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        secret, public = z85.decode(keys.secret.encode()), z85.decode(keys.public.encode())
+        secret, public = decode_z85(keys.secret), decode_z85(keys.public)
         self._new_handshake: Callable[[], ServerHandshake] = lambda: ServerHandshake(
-            secret, public, b"ROUTER", lambda key: admits(z85.encode(key).decode())
+            secret, public, b"ROUTER", lambda key: admits(encode_z85(key))
         )
         self._limits = limit_bytes, unsent_limit_bytes
         self._clock = clock

@@ -304,6 +304,23 @@ def test_a_peer_that_cannot_be_dialled_is_counted_and_the_others_are_reached(con
             side.links.send(number, b"x")
 
 
+@pytest.mark.parametrize("key", ["#" * 40, "0" * 40, "#"], ids=["too large", "no point", "too short"])
+def test_a_peer_whose_key_is_none_is_counted_and_the_others_are_reached(config: NetworkConfig, key: str) -> None:
+    one, other = DIALLER_AND_DIALLED
+    with Side(config, one) as side, Side(config, other) as good:
+        others = {each.index: each for each in config.aggregators if each.index != one}
+        lost = {number: msgspec.structs.replace(each, curve_public=key) for number, each in others.items()}
+        side.links.update({**{number: each for number, each in lost.items() if number != other}, other: others[other]})
+        carried(side, good, b"hello")
+        if dials(KEYS[one].public, key):
+            until = time.monotonic() + PATIENCE_S
+            third = next(number for number in lost if number != other)
+            with Side(config, third):
+                while not side.links.counters["dials_failed"]:
+                    assert time.monotonic() < until
+                    side.serve()
+
+
 def test_an_ipv6_peer_is_dialled(config: NetworkConfig) -> None:
     one, other = DIALLER_AND_DIALLED
     entries = tuple(msgspec.structs.replace(each, host="::1") for each in config.aggregators)
