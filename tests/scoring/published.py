@@ -101,4 +101,10 @@ TRANSFORMERS: dict[str, Callable[[], Example]] = {
 }
 TORCHVISION: dict[str, Callable[[], Example]] = {
     "ResNet-18": vision("resnet18"),
+    "RegNet Y 400MF": vision("regnet_y_400mf"),
+    "EfficientNet B0": vision("efficientnet_b0"),
+    "ConvNeXt tiny": vision("convnext_tiny"),
+    "Swin tiny": vision("swin_t"),
+    "Swin v2 tiny": vision("swin_v2_t"),
+    "GoogLeNet": vision("googlenet", 96, aux_logits=False, init_weights=False),
 }
