@@ -39,7 +39,7 @@ class Book:
             role: {address for address, account in state.accounts.items() if account.active[role]} for role in Role
         }
         self.confirmed_tree: tuple[bytes, PayoutTree] | None = None
-        self.validators_changed = True
+        self.closing: list[OrderId] = []
         self.waiting = {
             order_id for order_id, order in state.orders.items() if is_waiting(order) and order_id in state.escrows
         }
@@ -122,7 +122,6 @@ class Book:
         """Register an account in a role, or end its registration."""
         self.account(address).active[role] = active
         (self.active[role].add if active else self.active[role].discard)(address)
-        self.note_change(role)
 
     def forget_stranger(self, address: Address) -> None:
         """Drop the entry of an account that has nothing but a nonce, so that strangers cannot fill the ledger.
@@ -138,10 +137,6 @@ class Book:
         self.events.append(Event(kind=kind, order=order, account=account, detail=detail))
 
     # --- stakes ----------------------------------------------------------------------------------------------
-    def note_change(self, role: Role) -> None:
-        """Note that who is registered in a role, or the stake in it, is not what it was."""
-        self.validators_changed = self.validators_changed or role is Role.VALIDATOR
-
     def validator_set(self) -> int:
         """The number of the validators as they are now, with their stake, in `LedgerState.validator_sets`."""
         sets = self.state.validator_sets
@@ -211,7 +206,6 @@ class Book:
         account, least = self.account(address), self.state.parameters.min_stake_grains[role]
         if role is not Role.AGGREGATOR:
             least = least * 3 // 4
-        self.note_change(role)
         if account.active[role] and account.stakes[role].bonded < least:
             self.set_active(address, role, False)
             self.emit("unregistered", account=address, role=int(role))

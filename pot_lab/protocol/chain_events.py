@@ -85,7 +85,6 @@ def _apply(book: Book, event: ChainEvent) -> None:
             book.account(event.account).stakes[event.role].bonded += added
             state.staked_grains += added
             state.deposited_grains += added
-            book.note_change(Role(event.role))
             if event.role == Role.AGGREGATOR and book.is_convicted(event.account):
                 book.slash(event.account, Role.AGGREGATOR, added, "equivocation")  # its news came after the conviction
         case "unstake_requested":

@@ -107,7 +107,7 @@ class Ledger:
                 wanted=f"batch {state.sequence + 1} at {state.time_ms} ms or later",
             )
         state.sequence, state.time_ms, state.era = sequence, time_ms, era
-        self.book.events = []
+        self.book.events, self.book.closing = [], []
         self._let_time_pass()
         replies = [self._apply(transaction) for transaction in transactions]
         chain_events.advance(self.book)
@@ -119,6 +119,9 @@ class Ledger:
         state.digest = tagged_hash(
             "pot-lab/ledger/1", state.digest, encode((sequence, time_ms)), encode(replies), encode(events)
         )
+        for order_id in self.book.closing:
+            if order_id in state.orders:
+                state.orders[order_id].beacon = state.digest
         return replies, events
 
     def due_ms(self) -> int | None:

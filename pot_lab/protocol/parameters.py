@@ -134,8 +134,8 @@ class Parameters(Record, frozen=True, kw_only=True):
             for all models: this share of the reward, and at least so much.
         winner_bp, validators_bp, aggregators_bp: shares of the reward; what is left goes to the treasury.
         unopened_bp: share of that lock that a validator loses if it opens not all the scores that it committed to.
-        absence_bp: what a validator loses for each of its seats on an order that it did not score, as a share of what a
-            seat earns (20,000: twice as much).
+        absence_bp, min_absence_grains: what a validator loses for each of its seats on an order that it did not score,
+            as a share of what a seat earns (20,000: twice as much), and at least.
         seats_per_order: how many seats, drawn by stake, score an order's models.
         min_validators: how many registered validators an order waits for before it starts.
         max_live_orders_per_account: how many orders of an account may be live at once.
@@ -188,6 +188,7 @@ class Parameters(Record, frozen=True, kw_only=True):
     # penalties
     unopened_bp: int = 5_000
     absence_bp: int = 20_000
+    min_absence_grains: int = GRAINS_PER_POT // 50
     # people
     seats_per_order: int = 7
     min_validators: int = 4
@@ -210,7 +211,7 @@ class Parameters(Record, frozen=True, kw_only=True):
     def absence_grains(self, reward_grains: int) -> int:
         """What a seat that is left silent costs on an order of this reward."""
         earned = reward_grains * self.validators_bp // BASIS_POINTS // self.seats_per_order
-        return earned * self.absence_bp // BASIS_POINTS
+        return max(self.min_absence_grains, earned * self.absence_bp // BASIS_POINTS)
 
     @property
     def settling_ms(self) -> int:
@@ -286,6 +287,7 @@ _BOUNDS = (
     ("aggregators_bp", 0, 2_000),
     ("unopened_bp", 0, BASIS_POINTS),
     ("absence_bp", 0, 10 * BASIS_POINTS),
+    ("min_absence_grains", 0, 10**18),
     ("seats_per_order", 3, 63),
     ("min_validators", 3, 1_000),
     ("max_live_orders_per_account", 1, 10_000),

@@ -24,9 +24,13 @@ ACCOUNTS = 3
 """How many accounts at least must hold the seats, and open a model's score."""
 
 
-def draw_seed(order_id: OrderId, salts: Iterable[Salt], test_key: bytes) -> bytes:
-    """Seed of an order's draws (32 bytes), from the salts of its revealed claims in any order and the test key."""
-    return tagged_hash("pot-lab/draw/2", order_id, test_key, *sorted(salts))
+def draw_seed(order_id: OrderId, salts: Iterable[Salt], test_key: bytes, beacon: bytes) -> bytes:
+    """Seed of an order's draws (32 bytes): the salts of its revealed claims in any order, the test key, and the
+    ledger's digest after the batch that ended the reveals.
+
+    The digest is what a client that reveals claims of its own cannot try out: it knows the key and the salts.
+    """
+    return tagged_hash("pot-lab/draw/3", order_id, test_key, beacon, *sorted(salts))
 
 
 def draw_seats(seed: bytes, set_number: int, weights: Mapping[Address, int], count: int) -> list[Address]:

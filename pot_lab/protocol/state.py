@@ -191,7 +191,8 @@ class OrderState(State, kw_only=True):
     `sealed_to` names the set of aggregators (`LedgerState.sets`) that hold the shares of its test key,
     `validators_at` the validators with their weights at t0 (`LedgerState.validator_sets`). `electors` are those of them
     that may be drawn, `seats` the account of each seat in each set, `silent` whose seats others got, with the set's
-    number, `locked` everybody whose stake is locked for the order.
+    number, `locked` everybody whose stake is locked for the order. `beacon` is the ledger's digest after the batch that
+    ended the reveals, which nobody knew before.
     """
 
     order: OrderRecord
@@ -215,6 +216,7 @@ class OrderState(State, kw_only=True):
     validators_at: int = 0
     electors: list[Address] = msgspec.field(default_factory=list)
     seats: list[list[Address]] = msgspec.field(default_factory=list)
+    beacon: bytes = b""
     silent: list[tuple[Address, int]] = msgspec.field(default_factory=list)
     locked: list[Address] = msgspec.field(default_factory=list)
 

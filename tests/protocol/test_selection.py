@@ -68,12 +68,12 @@ def test_another_seed_or_set_gives_another_draw() -> None:
 
 def test_a_known_draw() -> None:
     weights = {bytes([i]) * 20: 10 * i for i in range(1, 8)}
-    seed = draw_seed(b"\x01" * 32, [b"\x02" * 32, b"\x03" * 32], b"\x04" * 32)
-    assert seed.hex() == "7e57394b95b5a3cfc473c189672e558ef89fddcadf2cf1c449f65a114fe97180"
+    seed = draw_seed(b"\x01" * 32, [b"\x02" * 32, b"\x03" * 32], b"\x04" * 32, b"\x05" * 32)
+    assert seed.hex() == "c96ab665baa19ac27085656ac92bbf5ddda742d50047665ded39353a66579363"
     seats = draw_seats(seed, 1, weights, 7)
-    assert [address[0] for address in seats] == [7, 3, 7, 5, 7, 6, 3]
+    assert [address[0] for address in seats] == [2, 4, 5, 7, 5, 1, 2]
     again = redraw_seats(seed, 1, seats, {seats[0]}, weights)
-    assert [address[0] for address in again] == [5, 3, 4, 5, 2, 6, 3]
+    assert [address[0] for address in again] == [4, 4, 5, 7, 5, 1, 5]
     lopsided = {b"\x01" * 20: 10**17, b"\x02" * 20: 1, b"\x03" * 20: 1}
     assert [address[0] for address in draw_seats(seed, 0, lopsided, 7)] == [1, 1, 1, 1, 1, 3, 2]
 
@@ -86,14 +86,15 @@ def test_sixteen_models_have_one_set_of_seats(models: int, sets: int) -> None:
 
 
 @given(st.lists(hashes, max_size=6), st.randoms())
-def test_the_seed_depends_on_the_key_and_every_salt_and_not_on_their_order(salts: list[bytes], random: object) -> None:
+def test_the_seed_depends_on_everything_and_not_on_the_order_of_salts(salts: list[bytes], random: object) -> None:
     shuffled = list(salts)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    seed = draw_seed(b"order", salts, b"key")
-    assert seed == draw_seed(b"order", shuffled, b"key") != draw_seed(b"other", salts, b"key")
-    assert seed != draw_seed(b"order", [*salts, b"\x00" * 32], b"key") and seed != draw_seed(b"order", salts, b"kez")
-    for i in range(len(salts)):
-        assert draw_seed(b"order", salts[:i] + salts[i + 1 :], b"key") != seed
+    seed = draw_seed(b"order", salts, b"key", b"beacon")
+    assert seed == draw_seed(b"order", shuffled, b"key", b"beacon")
+    others = [(b"other", salts, b"key", b"beacon"), (b"order", salts, b"kez", b"beacon")]
+    others += [(b"order", salts, b"key", b"other"), (b"order", [*salts, bytes(32)], b"key", b"beacon")]
+    others += [(b"order", salts[:i] + salts[i + 1 :], b"key", b"beacon") for i in range(len(salts))]
+    assert seed not in {draw_seed(*each) for each in others}
 
 
 @pytest.mark.parametrize(("validators", "quorum"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 4), (6, 4), (7, 5), (64, 43)])

@@ -7,6 +7,7 @@ decides when an order ends.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection
 
 from pot_lab.crypto.identity import Address
 from pot_lab.errors import InvariantBroken
@@ -100,14 +101,25 @@ def committed(order: OrderState) -> defaultdict[ModelId, set[Address]]:
     return found
 
 
+def has_most_seats(order: OrderState, claim: ClaimState, accounts: Collection[Address]) -> bool:
+    """Whether these accounts hold more than half of the seats that score the claim's model."""
+    seats = order.seats_of(claim)
+    return 2 * sum(seat in accounts for seat in seats) > len(seats)
+
+
+def is_available(order: OrderState, claim: ClaimState, accounts: Collection[Address]) -> bool:
+    """Whether so many committed to a score of the model that others could have: `ACCOUNTS`, with most of the seats."""
+    return len(accounts) >= ACCOUNTS and has_most_seats(order, claim, accounts)
+
+
 def penalise_silence(book: Book, order: OrderState) -> None:
     """Slash validators that left a seat silent, or committed and did not open; in all at most what they have locked.
 
-    Nobody pays for a model that fewer than `ACCOUNTS` accounts committed to: it could not be fetched, or a provider
-    could make all of them pay with a link that answers nobody, or accomplices only.
+    Nobody pays for a model that is not available, see `is_available`: it could not be fetched, or a provider or client
+    could make all others pay with a link that answers nobody, or accomplices only.
     """
     done, cost = committed(order), Counter[Address]()
-    available = [claim for claim in order.revealed() if len(done[claim.mid]) >= ACCOUNTS]
+    available = [claim for claim in order.revealed() if is_available(order, claim, done[claim.mid])]
     held = [(validator, number) for number, seats in enumerate(order.seats) for validator in seats]
     silent = [
         validator
@@ -131,6 +143,11 @@ def release_stakes(book: Book, order: OrderState) -> None:
     for claim in order.claims.values():
         book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
         book.account(claim.provider).reputation.claims += 1
+    unlock_seats(book, order)
+
+
+def unlock_seats(book: Book, order: OrderState) -> None:
+    """Free the stakes of the validators with seats."""
     for validator in order.locked:
         book.unlock(validator, Role.VALIDATOR, order.lock_grains)
     order.locked = []

@@ -161,6 +161,7 @@ def on_reveal_model(book: Book, provider: Address, body: RevealModel) -> bytes:
 def on_release_share(book: Book, aggregator: Address, body: ReleaseShare) -> bytes:
     """An aggregator publishes its share; n-f shares give the test-data key, which opens the score window."""
     order = _in_window(book, body.order_id, "release_share")
+    _require_beacon(order)
     holders = book.state.sets[order.sealed_to]  # those whom the shares are sealed to, though they may have left since
     account = book.state.keys.get(aggregator)
     if account is None or account not in holders:
@@ -193,6 +194,7 @@ def on_release_share(book: Book, aggregator: Address, body: ReleaseShare) -> byt
 def on_release_key(book: Book, client: Address, body: ReleaseKey) -> bytes:
     """The client releases the test-data key itself, without waiting for the aggregators."""
     order = _in_window(book, body.order_id, "release_key")
+    _require_beacon(order)
     if order.order.client != client:
         raise NotAllowed("only the order's client may release its whole key")
     if key_commitment(order.order.sealing_binding, body.key) != order.order.test.key_commitment:
@@ -217,6 +219,8 @@ def on_commit_scores(book: Book, validator: Address, body: CommitScores) -> byte
         if claim is None:
             raise UnknownClaim("no revealed claim of this order has this model", seen=mid)
         if validator not in order.seats_of(claim):
+            if any(validator == address for address, _ in order.silent):
+                raise NotAssigned("the validator's seats went to others when the score window was extended", seen=mid)
             raise NotAssigned("the validator has no seat that scores this model", seen=mid)
         if mid in known:
             raise AlreadyDone("the validator has committed to a score of this model already", seen=mid)
@@ -274,6 +278,12 @@ def on_open_scores(book: Book, validator: Address, body: OpenScores) -> bytes:
         )
     close_if_complete(book, body.order_id, order)
     return b""
+
+
+def _require_beacon(order: OrderState) -> None:
+    """Raise TooEarly in the batch that ended the reveals, whose digest is to be part of the draw's seed."""
+    if not order.beacon:
+        raise TooEarly("the reveals ended in this batch", wanted="the next batch")
 
 
 def _check_score(order: OrderState, item: OpenedScore) -> None:

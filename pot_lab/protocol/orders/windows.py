@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 
+from pot_lab.crypto.identity import Address
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import TABLE, Phase, VoidReason, Window
 from pot_lab.protocol.order_index import never_funded
-from pot_lab.protocol.orders.sealing import committed, pay_back, pay_winner, penalise_silence, winning_claim
+from pot_lab.protocol.orders.sealing import (
+    committed,
+    has_most_seats,
+    is_available,
+    pay_back,
+    pay_winner,
+    penalise_silence,
+    unlock_seats,
+    winning_claim,
+)
 from pot_lab.protocol.parameters import LOCKS_TO_REVEAL, LOCKS_TO_START, Parameters, Role
 from pot_lab.protocol.records import ClaimScore, ModelId, OrderId
 from pot_lab.protocol.rewards import void_payouts
@@ -50,10 +60,8 @@ def start_if_funded(book: Book, order_id: OrderId) -> None:
 
 def start_waiting(book: Book) -> None:
     """Begin the orders that have their escrow and waited for validators, once there are enough."""
-    if book.validators_changed:
-        book.validators_changed = False
-        for order_id in sorted(book.waiting):
-            start_if_funded(book, order_id)
+    for order_id in sorted(book.waiting):
+        start_if_funded(book, order_id)
 
 
 def close_if_complete(book: Book, order_id: OrderId, order: OrderState) -> None:
@@ -175,6 +183,7 @@ def _close_reveal(book: Book, order_id: OrderId, order: OrderState) -> Window | 
             book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
             _drop(book, order_id, order, claim, "the same model was committed earlier")
     if order.claims:
+        book.closing.append(order_id)
         return Window.RELEASE
     end_void(book, order_id, order, VoidReason.NOTHING_REVEALED)
     return None
@@ -189,7 +198,10 @@ def _close_release(book: Book, order_id: OrderId, order: OrderState) -> Window |
 
 
 def _close_score(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
-    if order.extended or all(len(accounts) >= ACCOUNTS for accounts in committed(order).values()):
+    done = committed(order)
+    enough = [claim for claim in order.revealed() if is_available(order, claim, done[claim.mid])]
+    waiting = [claim for claim in order.revealed() if claim not in enough and done[claim.mid]]
+    if order.extended or (enough and not waiting):  # what nobody at all could score holds up no others
         return Window.OPEN_SCORES
     order.extended = True
     book.emit("order_extended", order_id, why="too few validators committed to scores")
@@ -203,18 +215,18 @@ def _close_open_scores(book: Book, order_id: OrderId, order: OrderState) -> Wind
         if validation.score is not None:
             opened[validation.mid].append(validation)
     for claim in order.revealed():
-        held, votes = Counter(order.seats_of(claim)), Counter[tuple[ClaimScore, bytes]]()
-        accounts = 0
+        held, votes = Counter(order.seats_of(claim)), defaultdict[tuple[ClaimScore, bytes], set[Address]](set)
         for validation in opened[claim.mid]:
-            if validation.score is not None and (seats := held[validation.validator]):
-                votes[validation.score, validation.transcript_root] += seats
-                accounts += 1
-        if accounts < ACCOUNTS:
+            if validation.score is not None and validation.validator in held:
+                votes[validation.score, validation.transcript_root].add(validation.validator)
+        seats = {vote: sum(held[account] for account in accounts) for vote, accounts in votes.items()}
+        if sum(map(len, votes.values())) < ACCOUNTS:
             continue
-        (score, root), count = max(votes.items(), key=lambda vote: vote[1])
-        if count >= score_quorum(votes.total()):
-            claim.agreed, claim.agreed_root = score, root
+        best = max(seats, key=seats.__getitem__)
+        if seats[best] >= score_quorum(sum(seats.values())) and has_most_seats(order, claim, votes[best]):
+            claim.agreed, claim.agreed_root = best
     penalise_silence(book, order)
+    unlock_seats(book, order)  # what could cost stake is over, until scores can be disputed
     if any(claim.agreed for claim in order.claims.values()):
         return Window.CHALLENGE
     end_void(book, order_id, order, VoidReason.NO_QUORUM)
@@ -222,13 +234,13 @@ def _close_open_scores(book: Book, order_id: OrderId, order: OrderState) -> Wind
 
 
 def _enough_to_start(book: Book, order: OrderState, parameters: Parameters) -> bool:
-    """Whether there are validators for the order, with stake for what its seats lock."""
+    """Whether there are validators for the order, with free stake for what its seats lock."""
+    lock = parameters.score_lock_grains(order.order.reward_grains)
     stakes = [
         book.stake(address, Role.VALIDATOR).bonded
         for address in book.active[Role.VALIDATOR]
-        if address != order.order.client
+        if address != order.order.client and book.free(address, Role.VALIDATOR) >= lock
     ]
-    lock = parameters.score_lock_grains(order.order.reward_grains)
     return len(stakes) >= parameters.min_validators and sum(stakes) >= LOCKS_TO_START * lock
 
 
@@ -246,13 +258,19 @@ def _draw(book: Book, order_id: OrderId, order: OrderState) -> None:
 
 
 def _redraw(book: Book, order_id: OrderId, order: OrderState) -> None:
-    """Give seats that missed a model to others; a model that nobody scored cannot be fetched, and is nobody's fault."""
+    """Give seats that missed a model to others. A model that half of the seats missed is nobody's fault: its link may
+    answer accomplices only, who would else get the seats of all others.
+    """
     done = committed(order)
     stakes, lock = book.state.validator_sets[order.validators_at], order.lock_grains
     fresh = [each for each in order.electors if each not in order.locked and book.free(each, Role.VALIDATOR) >= lock]
     seed = _seed(order_id, order)
     for number, seats in enumerate(order.seats):
-        scored = [done[claim.mid] for claim in order.revealed() if claim.seat_set == number and done[claim.mid]]
+        scored = [
+            done[claim.mid]
+            for claim in order.revealed()
+            if claim.seat_set == number and has_most_seats(order, claim, done[claim.mid])
+        ]
         silent = {each for each in seats if any(each not in accounts for accounts in scored)}
         pool = {each: stakes[each] for each in {*fresh, *seats}}  # nobody gets another set's models too, so late
         order.seats[number] = redraw_seats(seed, number, seats, silent, pool)
@@ -269,7 +287,7 @@ def _lock_seats(book: Book, order_id: OrderId, order: OrderState) -> None:
 
 
 def _seed(order_id: OrderId, order: OrderState) -> bytes:
-    return draw_seed(order_id, [claim.salt for claim in order.revealed()], order.test_key)
+    return draw_seed(order_id, [claim.salt for claim in order.revealed()], order.test_key, order.beacon)
 
 
 def _seal(book: Book, order_id: OrderId, order: OrderState) -> None:

@@ -11,6 +11,7 @@ from pot_lab.protocol.ledger import HANDLERS, Ledger
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.transactions import BODIES, Put, Unregister, open_transaction
 from tests.protocol.scenes import MODELS, PROVIDERS, RESTING, SCORES, VALIDATORS, bring_to, finish, new_world, speech
+from tests.protocol.test_chain_events import staked
 from tests.protocol.world import PARAMETERS, POT, World, key
 
 KINDS = sorted({kind for rule in TABLE.values() for kind in rule.accepts})
@@ -131,24 +132,30 @@ def extended(world: World) -> bytes:
 
 
 def test_silent_seats_go_to_others_once_and_their_accounts_pay() -> None:
+    """Two accounts with most seats score, too few accounts; the other seats are drawn again."""
     world = new_world(structs.replace(PARAMETERS, seats_per_order=7))
     people = {each.address: each for each in [*VALIDATORS, *(key(f"validator {i}") for i in range(4, 30))]}
     for validator in list(people.values())[4:]:
         world.stake(validator, Role.VALIDATOR)
+    for rich in VALIDATORS[:2]:
+        world.chain(staked(20_000 * POT, 1, rich))
     order_id = bring_to(world, Window.RELEASE)
     world.release(order_id)
     order = world.order(order_id)
     before = list(order.seats[0])
-    present, silent = before[:1], set(before[1:]) - set(before[:1])
-    assert world.commit_scores(order_id, people[present[0]], SCORES).accepted
+    present = {rich.address for rich in VALIDATORS[:2]}
+    silent = set(before) - present
+    assert silent and sum(seat in present for seat in before) > 3
+    for account in sorted(present):
+        assert world.commit_scores(order_id, people[account], SCORES).accepted
     world.wait(order.closes_ms - world.now_ms)
     after = order.seats[0]
     assert (order.window, order.extended, len(after)) == (Window.SCORE, True, 7)
     assert silent.isdisjoint(after) and {account for account, _ in order.silent} == silent
-    assert all(new == old for new, old in zip(after, before, strict=True) if old in present)
-    gone = next(iter(silent))
-    assert world.commit_scores(order_id, people[gone], SCORES).code == "NotAssigned"
-    for account in sorted(set(after) - set(present)):
+    assert all(new == old for new, old in zip(after, before, strict=True) if old in present and new in present)
+    refused = world.commit_scores(order_id, people[next(iter(silent))], SCORES)
+    assert (refused.code, "went to others" in refused.message) == ("NotAssigned", True)
+    for account in sorted(set(after) - present):
         assert world.commit_scores(order_id, people[account], SCORES).accepted
     assert order.window is Window.OPEN_SCORES, "closed early: whoever lost its seats is not waited for"
     for account in sorted(set(after)):
@@ -159,8 +166,26 @@ def test_silent_seats_go_to_others_once_and_their_accounts_pay() -> None:
         owed = before.count(account) * world.parameters.absence_grains(25 * POT)
         assert book.stake(account, Role.VALIDATOR).slashed == min(owed, lock) > 0
     assert all(not book.stake(account, Role.VALIDATOR).slashed for account in after)
-    finish(world)
-    assert all(book.stake(account, Role.VALIDATOR).locked == 0 for account in people)
+    assert all(book.stake(account, Role.VALIDATOR).locked == 0 for account in people), "nothing can cost them any more"
+
+
+def test_where_nobody_scored_at_all_there_is_a_second_window() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.RELEASE)
+    world.release(order_id)
+    world.wait(world.order(order_id).closes_ms - world.now_ms)
+    order = world.order(order_id)
+    assert (order.window, order.extended) == (Window.SCORE, True)
+
+
+def test_a_model_that_nobody_could_fetch_holds_up_no_others() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.RELEASE)
+    world.release(order_id)
+    for validator in VALIDATORS:
+        assert world.commit_scores(order_id, validator, {MODELS[1]: 95}).accepted
+    world.wait(world.order(order_id).closes_ms - world.now_ms)
+    assert (world.order(order_id).window, world.order(order_id).extended) == (Window.OPEN_SCORES, False)
 
 
 def test_who_cannot_be_replaced_gets_a_second_window() -> None:
