@@ -43,7 +43,6 @@ class Terms:
         """Why a provider should never work on this order; None where nothing speaks against it."""
         return (
             _about_reward(order, parameters, self.min_grains_per_hour)
-            or _about_bond(order, parameters)
             or _about_baseline(order)
             or self._about_windows(order)
         )
@@ -75,15 +74,6 @@ def _about_reward(order: OrderRecord, parameters: Parameters, min_grains_per_hou
             f"{wanted / GRAINS_PER_POT:g} POT are asked for"
         )
     return None
-
-
-def _about_bond(order: OrderRecord, parameters: Parameters) -> str | None:
-    if order.claim_bond_grains <= max(order.reward_grains, parameters.min_claim_bond_grains):
-        return None
-    return (
-        f"its claim bond of {order.claim_bond_grains / GRAINS_PER_POT:g} POT is above its reward of "
-        f"{order.reward_grains / GRAINS_PER_POT:g} POT"
-    )
 
 
 def _about_baseline(order: OrderRecord) -> str | None:

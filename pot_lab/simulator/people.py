@@ -159,7 +159,7 @@ class Cast:
             seal_by_s=START_MS // 1000 + 1_000_000,
             reward_grains=25 * POT,
             fee_grains=POT,
-            bond_grains=2 * POT,
+            bond_grains=3 * POT,
             model=_link("graph"),
             weights=_link("weights"),
             train=_link("train"),

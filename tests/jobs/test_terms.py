@@ -36,7 +36,6 @@ def bench(market: Market, store: Store, tmp_path: Path) -> Bench:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"claim_bond_grains": 26 * POT}, "claim bond of 26 POT is above its reward of 25 POT"),
         ({"baseline_total": 100, "baseline_count": 100}, "no score can win"),
         ({"baseline_total": 99, "baseline_count": 100, "margin_micro": 20_000}, "no score can win"),
         ({"score": ScoreSpec("mse", 1), "baseline_total": 0, "baseline_count": 9}, "no score can win"),
@@ -101,12 +100,12 @@ def test_an_order_whose_bond_the_free_stake_does_not_cover_is_looked_at_again(
     bench: Bench, place: Callable[..., bytes], market: Market, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    order_id = place(reward_grains=400 * POT, claim_bond_grains=200 * POT)
-    market.ledger.book.lock(ME.address, Role.PROVIDER, 1)
+    order_id = place(reward_grains=400 * POT, claim_bond_grains=20 * POT)
+    market.ledger.book.lock(ME.address, Role.PROVIDER, 180 * POT + 1)
     bench.loop.step()
-    market.ledger.book.unlock(ME.address, Role.PROVIDER, 1)
+    market.ledger.book.unlock(ME.address, Role.PROVIDER, 180 * POT + 1)
     bench.later(LOOK_AGAIN_MS - 1)
-    assert not bench.loop.has_begun(order_id) and "does not cover its claim bond of 200 POT" in caplog.text
+    assert not bench.loop.has_begun(order_id) and "does not cover its claim bond of 20 POT" in caplog.text
     bench.later(1)
     assert bench.runner.only
 
