@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from pot_lab.chain.errors import ChainBusy, ChainRefused, ChainUnreachable
+from pot_lab.crypto.nested_json import load_json
 from pot_lab.errors import Malformed
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ class _WebSocketNode:
         self._connection.send(json.dumps(request))
         deadline_s = time.monotonic() + self._timeout_s
         while True:  # what is not an answer to this request (a subscription's message, a late answer) is skipped
-            answer = json.loads(self._connection.recv(timeout=max(0.0, deadline_s - time.monotonic())))
+            answer = load_json(self._connection.recv(timeout=max(0.0, deadline_s - time.monotonic())))
             if not isinstance(answer, dict) or (answer.get("id") in (self._id, None) and "method" not in answer):
                 return answer
 

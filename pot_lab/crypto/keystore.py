@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import BadKey, Identity, format_address, parse_address
+from pot_lab.crypto.nested_json import load_json
 from pot_lab.errors import Malformed, PotLabError
 from pot_lab.files import sync_directory
 
@@ -92,7 +93,7 @@ def load_keystore(path: Path, password: str) -> Identity:
     try:
         if len(raw) > KEYSTORE_LIMIT_BYTES:
             raise ValueError(f"longer than {KEYSTORE_LIMIT_BYTES} bytes")
-        content = json.loads(raw)
+        content = load_json(raw)
         if not isinstance(content, dict) or content.get("version") != 3:
             raise ValueError("not version 3")
         # Some wallets write "Crypto", as the first version of the format did.

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pot_lab.crypto.nested_json import load_json
 from pot_lab.jobs.errors import BadJobParameters, NotebookUnusable
 
 NOTEBOOK_LIMIT_BYTES = 32 << 20
@@ -39,8 +40,8 @@ def read(path: Path) -> bytes:
             raise NotebookUnusable("the notebook is too large", seen=size, wanted=f"{NOTEBOOK_LIMIT_BYTES} bytes")
         raw = path.read_bytes()
         encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8-sig")
-        content = json.loads(raw.decode(encoding))
-    except (OSError, ValueError, RecursionError) as error:
+        content = load_json(raw.decode(encoding))
+    except (OSError, ValueError) as error:
         raise NotebookUnusable("the notebook cannot be read", seen=f"{path}: {error}") from error
     if not isinstance(content, dict) or content.get("nbformat") != 4 or not isinstance(content.get("cells"), list):
         raise NotebookUnusable("not a notebook", seen=str(path), wanted="nbformat 4")

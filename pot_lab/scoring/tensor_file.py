@@ -19,6 +19,7 @@ from safetensors.torch import load as _load
 from safetensors.torch import save as _save
 from torch import Tensor
 
+from pot_lab.crypto.nested_json import load_json
 from pot_lab.errors import Oversize, PotLabError
 
 HEADER_LIMIT_BYTES = 16 << 20
@@ -178,9 +179,7 @@ def _parsed(data: bytes | mmap.mmap, what: str, error: type[PotLabError]) -> dic
             wanted=f"at most {len(data) - 8}",
         )
     try:
-        header = json.loads(
-            data[8 : 8 + length].decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
-        )
+        header = load_json(data[8 : 8 + length].decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as problem:
         other = _other_format(data, what, error)
         raise other or error(f"the {what} is no safetensors file: bad header: {problem}") from problem

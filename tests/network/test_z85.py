@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from zmq.utils import z85
 
@@ -12,7 +10,7 @@ from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.z85 import decode_z85, encode_z85
 
 
-@pytest.mark.parametrize("data", [b"", bytes(4), b"\xff" * 8, bytes(range(256)), os.urandom(32)])
+@pytest.mark.parametrize("data", [b"", bytes(4), b"\xff" * 8, bytes(range(256)), bytes(range(7, 39))])
 def test_it_is_that_of_pyzmq(data: bytes) -> None:
     assert encode_z85(data) == z85.encode(data).decode()
     assert decode_z85(encode_z85(data)) == data == z85.decode(encode_z85(data).encode())
