@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 NESTING_LIMIT = 200
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*|[\[{]|[\]}]', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def load_json(data: bytes | str, *, nesting: int = NESTING_LIMIT, **options: Any) -> Any:
