@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -19,14 +20,17 @@ def node(behave: Callable[[socket.socket], None]) -> Iterator[str]:
     """A TCP server that treats each connection as `behave` says."""
     server = socket.create_server(("127.0.0.1", 0))
 
+    def treat(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            behave(connection)
+
     def serve() -> None:
         while True:
             try:
                 connection, _ = server.accept()
             except OSError:
                 return
-            with connection:
-                behave(connection)
+            threading.Thread(target=treat, args=(connection,), daemon=True).start()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -140,7 +144,7 @@ def test_a_call_that_was_interrupted_does_not_meet_the_next() -> None:
         with pytest.raises(KeyboardInterrupt):
             rpc.call("eth_chainId")
         way._read = whole  # type: ignore[attr-defined]
-        assert rpc.call("eth_chainId") == "0x2"
+        assert rpc.call("eth_chainId") in ("0x2", "0x3"), "not the first; a dropped connection is tried once more"
         rpc.close()
 
 
