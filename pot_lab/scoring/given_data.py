@@ -60,7 +60,11 @@ def as_tensor(data: Any, name: str) -> Tensor:
         try:
             return torch.stack(data).detach()
         except (TypeError, RuntimeError) as problem:
-            raise ShapeMismatch(f"{name} are a list of tensors that make no array", seen=str(problem)) from problem
+            raise DtypeMismatch(
+                f"{name} are a list of tensors that make no array",
+                seen=str(problem),
+                wanted="one tensor, or for a model with several inputs a tuple of them",
+            ) from problem
     return _of_array(_array(data, name), data, name)
 
 
