@@ -42,14 +42,16 @@ def fill(lab: Lab) -> list[Reply]:
     mine = lab.order(model, train, test, reward=5, train_for="30s")
     like = lab.client.order(mine.id).order
     per_account = lab.client.network().parameters.max_live_orders_per_account
-    calls = []
+    replies = []
     for _ in range(-(-MAX_UNFUNDED_ORDERS // per_account)):
-        stranger = Identity.generate()
+        stranger, calls = Identity.generate(), []
         for nonce in range(1, per_account + 1):
             body = Put(msgspec.structs.replace(like, client=stranger.address, nonce=nonce))
             request = transactions.sign(lab.genesis.network_id, body, stranger, nonce)
             calls.append(lab.client.transport.submit(request, timeout_s=300))
-    return [decode(call.result(300), Reply, limit_bytes=1 << 16) for call in calls]
+        # one stranger after the other: all at once they would fill the pool of requests, too, and wait for each other
+        replies += [decode(call.result(300), Reply, limit_bytes=1 << 16) for call in calls]
+    return replies
 
 
 def test_an_order_that_is_paid_gets_into_a_full_pool(lab: Lab) -> None:
