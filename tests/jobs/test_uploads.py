@@ -22,7 +22,7 @@ from tests.jobs.test_validator import Bench as ScoringBench
 from tests.jobs.test_validator import to_scores  # noqa: F401 - a fixture
 from tests.protocol.scenes import VALIDATORS
 
-PATH = Path("/work/order/models/1")
+PATH = Path("/orders/order/models/1")
 
 
 def link_to(path: Path) -> Link:
@@ -76,10 +76,10 @@ def test_what_is_forgotten_while_it_waits_is_not_put() -> None:
 
     uploads = Uploads(put, lambda: None, threads=1)
     uploads.link_of(PATH)
-    uploads.link_of(Path("/work/other/1"))
+    uploads.link_of(Path("/orders/other/1"))
     while not put_paths:
         threading.Event().wait(0.01)
-    uploads.forget(Path("/work/other"))
+    uploads.forget(Path("/orders/other"))
     go.set()
     uploads.wait(60.0)
     assert put_paths == [PATH]
