@@ -28,6 +28,13 @@ def bound(top: SumNode, root: bytes) -> Lie:
     return lambda opened: structs.replace(opened, top=top, transcript_root=root)
 
 
+def marked(failures: int) -> Lie:
+    """An invalid score whose tree fits its total."""
+    tree = SumTree([failures] + [0] * 99)
+    score = ClaimScore(failures, 100, False)
+    return lambda opened: structs.replace(opened, score=score, top=tree.top, transcript_root=tree.root)
+
+
 LIES: dict[str, Lie] = {
     "a total of 10^15 of one example": counted(10**15, 1),
     "no example": counted(100, 0),
@@ -36,6 +43,8 @@ LIES: dict[str, Lie] = {
     "a total that the leaves do not add up to": counted(100, 100),
     "an invalid score without a failed example": counted(0, 100, False),
     "an invalid score with more failures than examples": counted(101, 100, False),
+    "an invalid score whose leaves mark no example": marked(0),
+    "an invalid score whose leaves mark more than there are": marked(101),
     "a root of zeros": bound(SumNode(H, 95), H),
     "the root of another tree": bound(OTHER.top, OTHER.root),
     "another tree's top": bound(SumNode(OTHER.top.hash, 95), OTHER.root),

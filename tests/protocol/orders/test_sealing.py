@@ -9,11 +9,12 @@ from msgspec import structs
 
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import InvariantBroken
-from pot_lab.protocol.cycle import Window
-from pot_lab.protocol.orders.sealing import direction_of, winning_claim
+from pot_lab.protocol.cycle import VoidReason, Window
+from pot_lab.protocol.orders.sealing import direction_of, has_most_seats, is_available, winning_claim
 from pot_lab.protocol.parameters import Direction, Role
 from pot_lab.protocol.records import ClaimScore, ScoreSpec
 from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to, new_world
+from tests.protocol.test_chain_events import staked
 from tests.protocol.world import PARAMETERS, POT, World, key
 
 WINNER = {MODELS[1]: 95}
@@ -180,3 +181,43 @@ def test_a_committed_score_that_is_not_opened_costs_a_share_of_the_lock() -> Non
     assert event.detail["grains"] == 25 * POT // 10 // 2
     assert world.ledger.book.account(VALIDATORS[0].address).reputation.forfeits == 1
     assert VALIDATORS[0].address not in paid(world, order_id, "validator")
+
+
+def test_both_penalties_together_cost_no_more_than_the_lock() -> None:
+    world = new_world(structs.replace(PARAMETERS, absence_bp=10 * 10_000))
+    order_id = to_scoring(world)
+    for validator in VALIDATORS[1:]:
+        assert world.commit_scores(order_id, validator, SCORES).accepted
+    assert world.commit_scores(order_id, VALIDATORS[0], {MODELS[0]: 80}).accepted, "and never opened"
+    world.wait_for(order_id, Window.OPEN_SCORES)
+    for validator in VALIDATORS[1:]:
+        assert world.open_scores(order_id, validator, SCORES).accepted
+    world.wait_for(order_id, Window.CHALLENGE)
+    stake = world.ledger.book.stake(VALIDATORS[0].address, Role.VALIDATOR)
+    assert stake.slashed == world.order(order_id).lock_grains
+
+
+@pytest.mark.parametrize(("held", "most"), [(0, False), (3, False), (4, True), (7, True)])
+def test_most_seats_are_more_than_half_of_them(held: int, most: bool) -> None:
+    for seats in (6, 7):
+        world = new_world()
+        order = world.order(bring_to(world, Window.SCORE))
+        order.seats = [[b"a"] * min(held, seats) + [b"b"] * (seats - held)]
+        claim = order.revealed()[0]
+        assert has_most_seats(order, claim, {b"a"}) is most
+        assert not is_available(order, claim, {b"a", b"c"}) and is_available(order, claim, {b"a", b"c", b"d"}) is most
+
+
+def test_two_accounts_decide_nothing_however_many_seats_they_hold() -> None:
+    world = new_world()
+    for rich in VALIDATORS[:2]:
+        world.chain(staked(2_000 * POT, 1, rich))
+    order_id = to_scoring(world)
+    for validator in VALIDATORS:
+        assert world.commit_scores(order_id, validator, SCORES).accepted
+    for rich in VALIDATORS[:2]:
+        assert world.open_scores(order_id, rich, SCORES).accepted
+    world.wait_for(order_id, Window.VOID)
+    seats = world.order(order_id).seats[0]
+    assert sum(seats.count(rich.address) for rich in VALIDATORS[:2]) > 42, "two thirds"
+    assert world.order(order_id).void_reason == VoidReason.NO_QUORUM

@@ -8,6 +8,7 @@ from msgspec import structs
 from pot_lab.crypto.canonical import encode
 from pot_lab.protocol.cycle import PLACES, TABLE, Phase, VoidReason, Window, diagram, window_accepting
 from pot_lab.protocol.ledger import HANDLERS, Ledger
+from pot_lab.protocol.orders import windows
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.transactions import BODIES, Put, Unregister, open_transaction
 from tests.protocol.scenes import MODELS, PROVIDERS, RESTING, SCORES, VALIDATORS, bring_to, finish, new_world, speech
@@ -264,6 +265,40 @@ def test_validators_that_work_elsewhere_when_training_ends_void_the_order_before
     assert world.ledger.book.stake(PROVIDERS[1].address, Role.PROVIDER).slashed == 0, "its bond comes back"
     for stake in stakes:
         stake.locked = 0
+
+
+@pytest.mark.parametrize(("grains", "window"), [(56 * POT, Window.REVEAL), (56 * POT - 3, Window.VOID)])
+def test_who_is_left_when_training_ends_must_be_worth_seven_locks(grains: int, window: Window) -> None:
+    world = World(parameters=structs.replace(PARAMETERS, min_stake_grains=(POT, POT, 0, 100 * POT)))
+    for number in range(3):
+        world.stake(key(f"small {number}"), Role.VALIDATOR, -(-grains // 3) if number else grains - 2 * -(-grains // 3))
+    claimant = key("claimant")
+    world.stake(claimant, Role.VALIDATOR, 30 * POT)
+    world.stake(claimant, Role.PROVIDER, 30 * POT)
+    order_id, order = world.start(reward_grains=80 * POT)
+    assert world.parameters.score_lock_grains(order.reward_grains) == 8 * POT
+    assert world.claim(order_id, claimant, "model").accepted
+    world.wait(world.order(order_id).closes_ms - world.now_ms)
+    assert world.order(order_id).window is window
+
+
+def test_a_redraw_gives_nobody_the_models_of_another_set() -> None:
+    world = new_world()
+    elsewhere = key("elsewhere")
+    world.stake(elsewhere, Role.VALIDATOR, 10**6 * POT)
+    order_id = bring_to(world, Window.RELEASE)
+    world.release(order_id)
+    order, (one, two, three, silent) = world.order(order_id), (validator.address for validator in VALIDATORS)
+    order.seats = [[one, one, two, two, three, silent, silent], [elsewhere.address] * 7]
+    for claim in order.claims.values():
+        claim.seat_set = 0
+    for validator in VALIDATORS[:3]:
+        assert world.commit_scores(order_id, validator, SCORES).accepted
+    order.locked = sorted({*order.locked, *(v.address for v in VALIDATORS), elsewhere.address})
+    order.electors = sorted({*order.electors, elsewhere.address})
+    windows._redraw(world.ledger.book, order_id, order)
+    assert order.seats[0][:5] == [one, one, two, two, three] and set(order.seats[0]) == {one, two, three}
+    assert order.seats[1] == [elsewhere.address] * 7 and order.silent == [(silent, 0), (silent, 0)]
 
 
 def test_sets_of_validators_are_shared_and_forgotten() -> None:
