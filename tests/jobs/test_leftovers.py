@@ -7,11 +7,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pot_lab.jobs.leftovers import end_leftovers
 from pot_lab.jobs.runner import JobRunner
+from tests.running import is_running
 
 WORKER = """
 import subprocess, sys
@@ -21,10 +21,6 @@ open("worker", "w").write(str(worker.pid))
 """
 
 
-def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
 @pytest.mark.parametrize("session", [False, True])
 @pytest.mark.parametrize("after", ["", "raise ValueError('bug')", "import os; os.kill(os.getpid(), 9)"])
 def test_workers_end_with_their_job_however_it_ends(
@@ -32,7 +28,7 @@ def test_workers_end_with_their_job_however_it_ends(
 ) -> None:
     job = runner.start(write_notebook(WORKER.format(session=session, after=after)), {}, kind="t")
     assert job.wait(120) == ("failed" if after else "done")
-    assert not is_alive(int((job.directory / "worker").read_text()))
+    assert not is_running(int((job.directory / "worker").read_text()))
 
 
 def test_a_cancelled_jobs_workers_end(
@@ -43,7 +39,7 @@ def test_a_cancelled_jobs_workers_end(
     until(lambda: (job.directory / "worker").exists() and (job.directory / "worker").read_text(), job)
     job.cancel()
     assert job.wait(120) == "cancelled"
-    assert not is_alive(int((job.directory / "worker").read_text()))
+    assert not is_running(int((job.directory / "worker").read_text()))
 
 
 def test_a_resumed_job_ends_what_its_killed_predecessor_left(
@@ -58,7 +54,7 @@ def test_a_resumed_job_ends_what_its_killed_predecessor_left(
     until(lambda: job.state == "lost", job)
     (job.directory / "once").touch()
     assert runner.resume(job.id).wait(120) == "done"
-    assert not is_alive(first)
+    assert not is_running(first)
 
 
 def test_other_jobs_processes_are_left_alone(

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 120
 REPORTS = """
 from pot_lab.jobs.progress import Progress
+from tests.running import is_running
 progress = Progress(steps)
 for step in range(1, steps + 1):
     progress(step, loss=1 / step, note="so far", broken=float("nan"))
@@ -55,7 +56,7 @@ def kernel_of(job: Job) -> psutil.Process:
 
 
 def is_gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return not process.is_running() or not is_running(process.pid)
 
 
 def errors_in(path: Path) -> list[str]:

@@ -34,6 +34,7 @@ from pot_lab.judging.records import HelperRequest
 from pot_lab.scoring import save_dataset
 from pot_lab.scoring.graph.model_graph import encode_graph
 from tests.judging.cases import Case, make_case
+from tests.running import is_running
 
 PATIENT = HelperLimits(wall_s=600.0, start_s=600.0)
 
@@ -204,12 +205,11 @@ def test_a_helper_whose_asker_died_ends(tmp_path: Path, case: Case) -> None:
     )
     assert asker.returncode == -signal.SIGKILL, asker.stderr
     orphan = int(asker.stdout)
-    if psutil.pid_exists(orphan):
-        try:
-            psutil.Process(orphan).wait(120)
-        except psutil.NoSuchProcess:
-            pass
-    assert not psutil.pid_exists(orphan) or psutil.Process(orphan).status() == psutil.STATUS_ZOMBIE
+    try:
+        psutil.Process(orphan).wait(120)
+    except psutil.NoSuchProcess:
+        pass
+    assert not is_running(orphan)
 
 
 def test_a_helper_has_no_password_no_proxy_and_no_descriptor_of_its_asker(

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from torch import nn
 from pot_lab.notebook.lab import Lab, connect
 from pot_lab.testnet.testnet import Testnet
 from tests.chain.world import start_chain, stop
+from tests.running import is_running
 from tests.scenarios.processes import await_nothing_left
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -33,7 +33,7 @@ def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Testnet
 def kill(testnet: Testnet, process: str) -> None:
     pid = testnet.pid(process)
     os.kill(pid, signal.SIGKILL)
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while is_running(pid):
         time.sleep(0.01)
 
 
