@@ -25,6 +25,7 @@ from pot_lab.jobs.errors import (
 )
 from pot_lab.jobs.registry import Job
 from pot_lab.jobs.runner import JobRunner
+from tests.running import is_running
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 120
