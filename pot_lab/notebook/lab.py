@@ -61,7 +61,7 @@ def connect(
             line).
         account: an identity, the path of a keystore (its password in `$POT_LAB_PASSWORD`), or the name of one of the
             testnet's accounts; by default `$POT_LAB_ACCOUNT`, else the testnet's `client`.
-        start: whether a testnet may be started when none runs.
+        start: whether a testnet may be started when none runs, and what has ended of one that runs.
     Returns: the connection; use it as a context manager, or `close` it.
     Raises:
         NoTestnet: there is no network to connect to, and `start` is False.
@@ -80,8 +80,11 @@ def connect(
             raise
         print("No network runs here: starting a local testnet with practice miners.")
         print("It stays up when the notebook closes. Stop it with `pot-lab testnet down`.")
-        testnet = Testnet.up(str(named) if named else "local", miners=True)
+        testnet = Testnet.up(str(named) if named else "local", miners=True, report=lambda step: print(f"  {step}"))
         file = testnet.network_file
+    if testnet is not None and start and (missing := testnet.missing()):
+        print(f"Bringing back what is missing of the testnet {testnet.name!r}: {', '.join(missing)}.")
+        testnet.bring_back()
     name = account or os.environ.get("POT_LAB_ACCOUNT") or "client"
     identity = name if isinstance(name, Identity) else open_account(testnet, name)
     return Lab(NetworkConfig.load(file), identity)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from pot_lab.testnet.processes import RECORD_FILE, START_TIMEOUT_S, ProcessTable
 if TYPE_CHECKING:
     from pot_lab.crypto.identity import Identity
 
+SERVERS = ("chain", "store")
 MINERS = {"practice-provider": ("provider", 1), "practice-validator": ("validator", 3)}
 """Processes of practice miners: their role, and how many of its accounts they serve at most."""
 
@@ -143,7 +144,7 @@ class Testnet:
         miners: bool = False,
         report: Callable[[str], None] = _quiet,
     ) -> Testnet:
-        """Start a testnet, or start a stopped one again from its logs.
+        """Start a testnet, start a stopped one again from its logs, or start what is missing of one that runs.
 
         Args:
             name: its name on this host: letters, digits, - and _.
@@ -157,8 +158,8 @@ class Testnet:
             report: gets a line for each step.
         Raises:
             TestnetError: the name cannot be used.
-            TestnetRunning: it is up already.
-            TestnetFailed: a process did not come up; none is left running.
+            TestnetRunning: it is up already, and nothing of it is missing.
+            TestnetFailed: a process did not come up; none is left running, but what ran before stays.
             BadParameter: a ledger parameter is unknown or out of range.
         """
         if not name or not name.replace("-", "").replace("_", "").isalnum():
@@ -168,6 +169,8 @@ class Testnet:
         with _exclusive(folder):
             net = cls(folder)
             if net._may_be_up(fresh):
+                if not fresh and net._start_missing(miners, report):
+                    return net
                 raise TestnetRunning(
                     "a testnet of this name is up already",
                     seen=name,
@@ -194,6 +197,36 @@ class Testnet:
                 net._stop()
                 raise
             return net
+
+    def missing(self) -> list[str]:
+        """Names of the processes that were started with the network and have ended, its practice miners included."""
+        return [name for name, alive in self.processes().items() if not alive]
+
+    def bring_back(self, report: Callable[[str], None] = _quiet) -> list[str]:
+        """Start what is missing of a network that runs; returns what that was.
+
+        Raises:
+            TestnetRunning: another process is starting or stopping it now.
+            TestnetFailed: a process did not come up; what ran before goes on.
+        """
+        with _exclusive(self.folder):
+            return self._start_missing(False, report)
+
+    def _start_missing(self, miners: bool, report: Callable[[str], None]) -> list[str]:
+        missing = self.missing()
+        if miners:
+            missing += [name for name in MINERS if name not in self.processes()]
+        if not missing:
+            return []
+        report(f"starting what is missing: {', '.join(missing)}")
+        self._start_servers([], [name for name in SERVERS if name in missing])
+        aggregators = [name for name in missing if name not in (*SERVERS, *MINERS)]
+        if aggregators:
+            self._start_aggregators([int(name.removeprefix("aggregator-")) for name in aggregators])
+        if gone := [name for name in MINERS if name in missing]:
+            self._start_miners(report, gone)
+        report(f"testnet {self.name!r} is whole again")
+        return missing
 
     def _may_be_up(self, fresh: bool) -> bool:
         try:
@@ -248,14 +281,18 @@ class Testnet:
         self._table.stop_all()
 
     # --- parts --------------------------------------------------------------------------------------------------
-    def _start_servers(self, ether: list[bytes]) -> tuple[str, str]:
+    def _start_servers(self, ether: list[bytes], names: Sequence[str] = SERVERS) -> list[str]:
+        """Start the chain, the store, or both; returns their addresses."""
         chain, blobs = self.folder / "chain", self.folder / "blobs"
         make_private_folder(chain)
         accounts = ["--accounts", *map(format_address, ether)] if ether else []
-        self._table.start_server("chain", "pot_lab.chain.embedded", ["--journal", str(chain / "journal"), *accounts])
-        self._table.start_server("store", "pot_lab.store.server", ["--root", str(blobs)])
-        rpc_port, store_port = (self._table.await_port(name) for name in ("chain", "store"))
-        return f"http://{LOOPBACK}:{rpc_port}", f"http://{LOOPBACK}:{store_port}"
+        given = {
+            "chain": ("pot_lab.chain.embedded", ["--journal", str(chain / "journal"), *accounts]),
+            "store": ("pot_lab.store.server", ["--root", str(blobs)]),
+        }
+        for name in names:
+            self._table.start_server(name, *given[name])
+        return [f"http://{LOOPBACK}:{self._table.await_port(name)}" for name in names]
 
     def _start_aggregator(self, index: int) -> None:
         folder = self.folder / "aggregators" / str(index)
@@ -263,12 +300,14 @@ class Testnet:
         folders = ["--keys", str(folder / "keys"), "--data", str(folder / "data")]
         self._table.start(f"aggregator-{index}", "pot_lab.cli", ["aggregator", *place, *folders])
 
-    def _start_aggregators(self) -> None:
-        """Start all, and wait until they answer and the ledger has seen the stakes made at the start."""
+    def _start_aggregators(self, indices: Sequence[int] = ()) -> None:
+        """Start these (by default all), and wait until all answer and the ledger has seen the stakes made at the
+        start.
+        """
         from pot_lab.network.client.ledger import LedgerClient
 
         config = NetworkConfig.load(self.network_file)
-        for index in range(config.n):
+        for index in indices or range(config.n):
             self._start_aggregator(index)
         stakes = config.n + sum(staked_role(name) is not None for name in self.accounts())
         deadline_s = time.monotonic() + START_TIMEOUT_S
@@ -282,13 +321,14 @@ class Testnet:
                         return
                 time.sleep(_POLL_S)
 
-    def _start_miners(self, report: Callable[[str], None]) -> None:
+    def _start_miners(self, report: Callable[[str], None], processes: Sequence[str] = tuple(MINERS)) -> None:
         """Start the practice miners, and wait until the ledger knows them."""
         from pot_lab.network.client.ledger import LedgerClient
 
         report("starting practice miners")
-        wanted = {}
-        for process, (role, most) in MINERS.items():
+        wanted = dict.fromkeys(("provider", "validator"), 0)
+        for process in processes:
+            role, most = MINERS[process]
             names = [name for name in self.accounts() if name.startswith(f"{role}-")][:most]
             wanted[role] = len(names)
             if names:
@@ -298,8 +338,8 @@ class Testnet:
         deadline_s = time.monotonic() + START_TIMEOUT_S
         with LedgerClient.open(self.network_file) as client:
             while True:
-                for process, (role, _) in MINERS.items():
-                    if wanted[role]:
+                for process in processes:
+                    if wanted[MINERS[process][0]]:
                         self._table.check(process, deadline_s)
                 with contextlib.suppress(PotLabError, TimeoutError):
                     view = client.network()

@@ -64,6 +64,19 @@ def test_a_testnet_is_started_over_what_is_damaged_and_over_what_was_not_finishe
         with LedgerClient.open(net.network_file) as client:
             while not client.status()[1].reachable:
                 time.sleep(0.05)
+        whole = {name: net.pid(name) for name in net.processes()}
+        for name in ("store", "aggregator-2"):
+            os.kill(net.pid(name), signal.SIGKILL)
+            while net.processes()[name]:
+                time.sleep(0.01)
+        assert net.missing() == ["store", "aggregator-2"]
+        with pytest.raises(TestnetRunning, match="is up already"):
+            Testnet.up("local", fresh=True)
+        back = Testnet.up("local", report=lines.append)
+        assert "starting what is missing: store, aggregator-2" in lines and back.missing() == []
+        assert {name for name in whole if back.pid(name) != whole[name]} == {"store", "aggregator-2"}
+        assert back.bring_back() == []
+
         net.down(lines.append)
         assert lines[-1] == "testnet 'local' is down" and not net.is_up()
         client_address = net.identity("client").address
