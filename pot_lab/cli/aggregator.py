@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pot_lab.cli.common import FILE, listening_option
+
+if TYPE_CHECKING:
+    from pot_lab.network.config import Listening
 
 
 class _HostAndPort(click.ParamType[tuple[str, int]]):
@@ -55,7 +59,7 @@ def aggregator(
     context: click.Context,
     network: Path,
     index: int | None,
-    listen: tuple[str, int, int] | None,
+    listen: Listening | None,
     keys: Path,
     data: Path,
     history_batches: int,

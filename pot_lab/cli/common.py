@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from pot_lab.chain.proposal import Confirm, ProposedTransaction
     from pot_lab.crypto.identity import Identity
-    from pot_lab.network.config import NetworkConfig
+    from pot_lab.network.config import Listening, NetworkConfig
     from pot_lab.notebook.lab import Lab
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -43,16 +43,19 @@ durability_option = click.option(
 )
 
 
+LISTEN_WORDS = "HOST PEER_PORT CLIENT_PORT CUSTODY_PORT"
+
+
 def listening_option(text: str) -> Callable[[Decorated], Decorated]:
-    """`--listen HOST PEER_PORT CLIENT_PORT`, checked and handed on as `(host, peer port, client port)` or None.
+    """`--listen HOST PEER_PORT CLIENT_PORT CUSTODY_PORT`, checked and handed on as a `Listening` or None.
 
     Args:
         text: the option's help.
     """
 
     def parsed(
-        context: click.Context, parameter: click.Parameter, value: tuple[str, str, str] | None
-    ) -> tuple[str, int, int] | None:
+        context: click.Context, parameter: click.Parameter, value: tuple[str, str, str, str] | None
+    ) -> Listening | None:
         if value is None:
             return None
         from pot_lab.network.config import parse_listening
@@ -63,7 +66,7 @@ def listening_option(text: str) -> Callable[[Decorated], Decorated]:
         except BadConfig as error:
             raise click.BadParameter(str(error), context, parameter) from error
 
-    return click.option("--listen", nargs=3, metavar="HOST PEER_PORT CLIENT_PORT", callback=parsed, help=text)
+    return click.option("--listen", nargs=4, metavar=LISTEN_WORDS, callback=parsed, help=text)
 
 
 class GroupWithDefault(click.Group):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pot_lab.cli.common import FILE, GroupWithDefault, json_option, listening_option, network_option
+from pot_lab.cli.common import FILE, LISTEN_WORDS, GroupWithDefault, json_option, listening_option, network_option
 
 if TYPE_CHECKING:
-    from pot_lab.network.config import NetworkConfig
+    from pot_lab.network.config import Listening, NetworkConfig
     from pot_lab.protocol.views import SeatsView
 
 _keys_option = click.option(
@@ -43,7 +43,7 @@ def show(network: str | None, as_json: bool) -> None:
 @listening_option("Where the other aggregators and clients reach it.")
 @network_option
 @json_option
-def join(keys: Path, listen: tuple[str, int, int] | None, network: str | None, as_json: bool) -> None:
+def join(keys: Path, listen: Listening | None, network: str | None, as_json: bool) -> None:
     """Apply for a seat.
 
     The seat is given when a quorum of the aggregators has voted for it.
@@ -51,7 +51,7 @@ def join(keys: Path, listen: tuple[str, int, int] | None, network: str | None, a
     from pot_lab.network import seat_changes
 
     if listen is None:
-        raise click.UsageError("missing option --listen HOST PEER_PORT CLIENT_PORT")
+        raise click.UsageError(f"missing option --listen {LISTEN_WORDS}")
     config = _config(network)
     seat_changes.join(config, keys, listen)
     _print_seats(config, as_json)
@@ -82,7 +82,7 @@ def remove(account: str, keys: Path, network: str | None, as_json: bool) -> None
 @listening_option("Where it is reached from now on, if that changes.")
 @network_option
 @json_option
-def rotate(keys: Path, listen: tuple[str, int, int] | None, network: str | None, as_json: bool) -> None:
+def rotate(keys: Path, listen: Listening | None, network: str | None, as_json: bool) -> None:
     """Change to the keys that lie in FOLDER/next."""
     from pot_lab.network import seat_changes
 

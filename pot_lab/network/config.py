@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -39,6 +39,7 @@ class AggregatorEntry(msgspec.Struct, frozen=True, kw_only=True):
         index: its place in the set, from 0.
         host: IP address or name.
         peer_port, client_port: TCP ports for other aggregators and for clients.
+        custody_port: TCP port where its custody is served over HTTP; 0 if it is not.
         curve_public: its CURVE key, 40 characters of Z85.
         address: its account, 20 bytes; its votes are signed with this key.
         sealing_public: its X25519 key, 32 bytes; shares of test-data keys are sealed to it.
@@ -48,6 +49,7 @@ class AggregatorEntry(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     peer_port: int
     client_port: int
+    custody_port: int = 0
     curve_public: str
     address: bytes
     sealing_public: bytes
@@ -61,6 +63,11 @@ class AggregatorEntry(msgspec.Struct, frozen=True, kw_only=True):
     def client_url(self) -> str:
         """Where clients connect."""
         return f"tcp://{_in_url(self.host)}:{self.client_port}"
+
+    @property
+    def custody_url(self) -> str:
+        """Where the blobs in its custody are read; empty if it serves none."""
+        return f"http://{_in_url(self.host)}:{self.custody_port}" if self.custody_port else ""
 
 
 class ChainConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,8 +180,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         if [entry.index for entry in self.aggregators] != list(range(self.n)):
             indices = [entry.index for entry in self.aggregators]
             raise BadConfig("aggregators are not listed by index", seen=indices, wanted=f"0 .. {self.n - 1}")
-        for name in ("curve_public", "address", "peer_url", "client_url"):
-            values = [getattr(entry, name) for entry in self.aggregators]
+        for name in ("curve_public", "address", "peer_url", "client_url", "custody_url"):
+            values = [value for entry in self.aggregators if (value := getattr(entry, name))]
             twice = next((value for value in values if values.count(value) > 1), None)
             if twice is not None:
                 raise BadConfig(f"two aggregators share a {name}", seen=twice)
@@ -206,6 +213,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
                     "host": entry.host,
                     "peer_port": entry.peer_port,
                     "client_port": entry.client_port,
+                    **({"custody_port": entry.custody_port} if entry.custody_port else {}),
                     "curve_public": entry.curve_public,
                     "address": format_address(entry.address),
                     "sealing_public": entry.sealing_public.hex(),
@@ -245,21 +253,31 @@ def is_curve_key(text: str) -> bool:
     return Z85_KEY.match(text) is not None
 
 
-def parse_listening(words: Sequence[str]) -> tuple[str, int, int]:
-    """Where an aggregator listens, (host, peer port, client port), of the words that a person typed.
+class Listening(NamedTuple):
+    """Where an aggregator listens: TCP ports for other aggregators, for clients, and for its custody over HTTP."""
+
+    host: str
+    peer_port: int
+    client_port: int
+    custody_port: int
+
+
+def parse_listening(words: Sequence[str]) -> Listening:
+    """Where an aggregator listens, of the words that a person typed: a host and three ports.
 
     Raises:
-        BadConfig: a port is no TCP port, or both are the same.
+        BadConfig: a port is no TCP port, or two are the same.
     """
     host, *typed = words
     ports = [int(text) if text.isdecimal() and len(text) <= 5 else 0 for text in typed]
     for text, port in zip(typed, ports, strict=True):
         if not 1 <= port <= 65_535:
             raise BadConfig("invalid TCP port to listen at", seen=text, wanted="1 .. 65535")
-    peer_port, client_port = ports
-    if peer_port == client_port:
-        raise BadConfig("the ports for aggregators and for clients are the same", seen=peer_port, wanted="two ports")
-    return host, peer_port, client_port
+    if len(set(ports)) < len(ports):
+        raise BadConfig(
+            "two of the ports for aggregators, clients and custody are the same", seen=ports, wanted="three ports"
+        )
+    return Listening(host, *ports)
 
 
 def _aggregator(table: Any, where: str) -> AggregatorEntry:
@@ -269,6 +287,7 @@ def _aggregator(table: Any, where: str) -> AggregatorEntry:
         host=entry.host,
         peer_port=entry.peer_port,
         client_port=entry.client_port,
+        custody_port=entry.custody_port,
         curve_public=entry.curve_public,
         address=_address(entry.address, where + "address"),
         sealing_public=_from_hex(entry.sealing_public),

@@ -41,13 +41,14 @@ def free_ports(count: int) -> list[int]:
 def entries_on_loopback(keys: Iterable[tuple[bytes, str, bytes]]) -> tuple[AggregatorEntry, ...]:
     """Aggregators on free ports of this machine, by their address, CURVE key and sealing key; raises NoFreePorts."""
     known = list(keys)
-    ports = iter(free_ports(2 * len(known)))
+    ports = iter(free_ports(3 * len(known)))
     return tuple(
         AggregatorEntry(
             index=index,
             host=LOOPBACK,
             peer_port=next(ports),
             client_port=next(ports),
+            custody_port=next(ports),
             curve_public=curve_public,
             address=address,
             sealing_public=sealing_public,

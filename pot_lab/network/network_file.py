@@ -22,6 +22,7 @@ Z85_KEY = re.compile(r"\A[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}\Z")
 Text = Annotated[str, msgspec.Meta(description="text")]
 WholeNumber = Annotated[int, msgspec.Meta(ge=0, description="a whole number, 0 or more")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535, description="a TCP port, 1 .. 65535")]
+PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65_535, description="a TCP port, 1 .. 65535, or 0 for none")]
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A(0x)?[0-9a-fA-F]{64}\Z", description="32 bytes as 64 hex digits")]
 HexBytes = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-fA-F]{2})*\Z", description="bytes as hex digits")]
 AddressText = Annotated[
@@ -38,6 +39,7 @@ class AggregatorTable(msgspec.Struct, frozen=True, kw_only=True):
     host: Text
     peer_port: Port
     client_port: Port
+    custody_port: PortOrNone = 0
     curve_public: CurveKey
     address: AddressText
     sealing_public: Hex32

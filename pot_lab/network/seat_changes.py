@@ -20,7 +20,7 @@ from pot_lab.network.aggregator.keys_folder import (
     load_sealing_key,
 )
 from pot_lab.network.client.ledger import LedgerClient
-from pot_lab.network.config import NetworkConfig
+from pot_lab.network.config import Listening, NetworkConfig
 from pot_lab.network.errors import BadKeyFile
 from pot_lab.network.keys import load_curve_key
 from pot_lab.protocol.records import Contact, possession_digest
@@ -34,8 +34,8 @@ class NoSeat(PotLabError):
     """
 
 
-def join(config: NetworkConfig, keys: Path, listening: tuple[str, int, int]) -> None:
-    """Ask for a seat, to be reached at (host, port for aggregators, port for clients).
+def join(config: NetworkConfig, keys: Path, listening: Listening) -> None:
+    """Ask for a seat, to be reached at `listening`.
 
     Raises:
         BadKeyFile: the folder lacks a key.
@@ -50,7 +50,7 @@ def join(config: NetworkConfig, keys: Path, listening: tuple[str, int, int]) -> 
         )
 
 
-def rotate(config: NetworkConfig, keys: Path, listening: tuple[str, int, int] | None = None) -> None:
+def rotate(config: NetworkConfig, keys: Path, listening: Listening | None = None) -> None:
     """Name the keys of `keys/next/` for the own seat; where it listens stays as it is, unless `listening` is given.
 
     Raises:
@@ -103,16 +103,21 @@ def _proved(
     return sealing, identity.sign(possession_digest(config.network_id, account.address, contact, sealing))
 
 
-def _contact(listening: tuple[str, int, int], folder: Path) -> Contact:
-    host, peer_port, client_port = listening
+def _contact(listening: Listening, folder: Path) -> Contact:
     curve_public = load_curve_key(folder / CURVE_FILE).public
-    return Contact(host=host, peer_port=peer_port, client_port=client_port, curve_public=curve_public)
+    return Contact(
+        host=listening.host,
+        peer_port=listening.peer_port,
+        client_port=listening.client_port,
+        custody_port=listening.custody_port,
+        curve_public=curve_public,
+    )
 
 
-def _place(config: NetworkConfig, client: LedgerClient, account: Identity) -> tuple[str, int, int]:
+def _place(config: NetworkConfig, client: LedgerClient, account: Identity) -> Listening:
     """Where the account's aggregator listens now."""
     seat = next((each for each in client.seats().seats if each.account == account.address), None)
     if seat is None:
         raise NoSeat("the account has no seat among the aggregators", seen=format_address(account.address))
     place = seat.contact or next(each for each in config.aggregators if each.address == seat.key)
-    return place.host, place.peer_port, place.client_port
+    return Listening(place.host, place.peer_port, place.client_port, place.custody_port)

@@ -75,6 +75,7 @@ def entry_of(index: int, seat: Seat, config: NetworkConfig) -> AggregatorEntry:
         host=contact.host,
         peer_port=contact.peer_port,
         client_port=contact.client_port,
+        custody_port=contact.custody_port,
         curve_public=contact.curve_public,
         address=seat.address,
         sealing_public=b"",

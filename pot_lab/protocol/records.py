@@ -119,25 +119,28 @@ class TestData(Record, frozen=True, kw_only=True):
 
 
 class Contact(Record, frozen=True, kw_only=True):
-    """Where an aggregator is reached: host, TCP ports for aggregators and for clients, CURVE public key (Z85)."""
+    """Where an aggregator is reached: host, TCP ports for aggregators, for clients and for its custody over HTTP, CURVE
+    public key (Z85).
+    """
 
     host: str
     peer_port: int
     client_port: int
+    custody_port: int
     curve_public: str
 
     def check(self) -> None:
         """Raise Malformed for what cannot be a contact."""
-        ports = (self.peer_port, self.client_port)
+        ports = (self.peer_port, self.client_port, self.custody_port)
         if len(self.host) > MAX_HOST_LENGTH or not (_HOST_NAME.fullmatch(self.host) or _is_ipv6(self.host)):
             raise Malformed(
                 "an aggregator's host is neither a host name nor an IP address",
                 seen=self.host,
                 wanted=f"labels of ASCII letters, digits and hyphens, at most {MAX_HOST_LENGTH} characters",
             )
-        if not all(0 < port < 1 << 16 for port in ports) or ports[0] == ports[1]:
+        if not all(0 < port < 1 << 16 for port in ports) or len(set(ports)) < len(ports):
             raise Malformed(
-                "an aggregator's ports are invalid", seen=ports, wanted="two different ports, each 1 .. 65535"
+                "an aggregator's ports are invalid", seen=ports, wanted="three different ports, each 1 .. 65535"
             )
         if len(self.curve_public) != 40 or not set(self.curve_public) <= _Z85:
             raise Malformed("a CURVE public key is invalid", seen=self.curve_public, wanted="40 characters of Z85")

@@ -54,12 +54,12 @@ GOOD = [
 @pytest.mark.parametrize("host", BAD)
 def test_a_host_that_is_none_never_enters_the_ledger(host: str) -> None:
     with pytest.raises(Malformed, match="host"):
-        Contact(host=host, peer_port=1_000, client_port=1_001, curve_public=Z85).check()
+        Contact(host=host, peer_port=1_000, client_port=1_001, custody_port=1_002, curve_public=Z85).check()
 
 
 @pytest.mark.parametrize("host", GOOD)
 def test_every_host_that_enters_can_be_dialled(host: str) -> None:
-    contact = Contact(host=host, peer_port=1_000, client_port=1_001, curve_public=Z85)
+    contact = Contact(host=host, peer_port=1_000, client_port=1_001, custody_port=1_002, curve_public=Z85)
     contact.check()
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.IPV6, 1)

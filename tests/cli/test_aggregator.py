@@ -12,14 +12,14 @@ from pot_lab.cli.main import main
 FOLDERS = ["--network", "network.toml", "--keys", "keys", "--data", "data"]
 
 
-@pytest.mark.parametrize("place", [[], ["--index", "0", "--listen", "localhost", "7000", "7001"]])
+@pytest.mark.parametrize("place", [[], ["--index", "0", "--listen", "localhost", "7000", "7001", "7002"]])
 def test_its_place_is_given_once(place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["aggregator", *FOLDERS, *place]) == 2
     assert "exactly one of --index and --listen is needed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("ports", [("0", "7001"), ("abc", "7001"), ("7001", "65536"), ("7", "7")])
-def test_where_it_listens_has_to_be_two_ports(ports: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("ports", [("0", "7", "8"), ("abc", "7", "8"), ("7", "65536", "8"), ("7", "7", "8")])
+def test_where_it_listens_has_to_be_three_ports(ports: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["aggregator", *FOLDERS, "--listen", "localhost", *ports]) == 2
     assert "Invalid value for '--listen'" in capsys.readouterr().err
 

@@ -24,7 +24,7 @@ QUIET = SeatsView(
     signers=(ONE, TWO),
     next_signers=(),
 )
-CONTACT = Contact(host="example.org", peer_port=7_000, client_port=7_001, curve_public="x" * 40)
+CONTACT = Contact(host="example.org", peer_port=7_000, client_port=7_001, custody_port=7_002, curve_public="x" * 40)
 BUSY = msgspec.structs.replace(
     QUIET,
     seats=(
@@ -41,9 +41,9 @@ BUSY = msgspec.structs.replace(
     ("arguments", "error"),
     [
         (["join"], "Missing option '--keys'"),
-        (["join", "--keys", "k"], "missing option --listen HOST PEER_PORT CLIENT_PORT"),
-        (["join", "--keys", "k", "--listen", "h", "1", "1"], "Invalid value for '--listen'"),
-        (["rotate", "--keys", "k", "--listen", "h", "0", "1"], "Invalid value for '--listen'"),
+        (["join", "--keys", "k"], "missing option --listen HOST PEER_PORT CLIENT_PORT CUSTODY_PORT"),
+        (["join", "--keys", "k", "--listen", "h", "1", "1", "2"], "Invalid value for '--listen'"),
+        (["rotate", "--keys", "k", "--listen", "h", "0", "1", "2"], "Invalid value for '--listen'"),
         (["rotate"], "Missing option '--keys'"),
         (["leave"], "Missing option '--keys'"),
         (["vote", "--keys", "k"], "Missing argument 'ACCOUNT'"),

@@ -44,7 +44,7 @@ class Seat:
         self.folder, self.name = folder, name
         self.identity = Identity(sha256(b"ledger aggregator " + name.encode()))
         self.curve, self.sealing = CurveKeyPair.generate(), SealingKey.generate()
-        self.peer_port, self.client_port = free_ports(2)
+        self.peer_port, self.client_port, self.custody_port = free_ports(3)
         self.write(folder / name / "keys")
 
     def write(self, keys: Path) -> None:
@@ -60,6 +60,7 @@ class Seat:
             host=HOST,
             peer_port=self.peer_port,
             client_port=self.client_port,
+            custody_port=self.custody_port,
             curve_public=self.curve.public,
             address=self.identity.address,
             sealing_public=self.sealing.public,
@@ -68,7 +69,11 @@ class Seat:
     def asks(self, kind: type[Join] | type[RotateKeys], network_id: bytes, account: Identity) -> Record:
         """The transaction that gives `account` this seat's keys."""
         contact = Contact(
-            host=HOST, peer_port=self.peer_port, client_port=self.client_port, curve_public=self.curve.public
+            host=HOST,
+            peer_port=self.peer_port,
+            client_port=self.client_port,
+            custody_port=self.custody_port,
+            curve_public=self.curve.public,
         )
         digest = possession_digest(network_id, account.address, contact, self.sealing.public)
         return kind(
@@ -104,7 +109,7 @@ class LedgerNetwork:
         """Start an aggregator, one of the first or another; its stderr goes to a file."""
         first = [each.name for each in self.seats[: self.config.n]]
         place = ["--index", seat.name] if seat.name in first else [
-            "--listen", HOST, str(seat.peer_port), str(seat.client_port)
+            "--listen", HOST, str(seat.peer_port), str(seat.client_port), str(seat.custody_port)
         ]  # fmt: skip
         module = "tests.network.ledger_network" if lies else "pot_lab.cli"
         folder = self.folder / seat.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pot_lab.crypto.identity import Identity, format_address
@@ -20,6 +21,7 @@ def network(n: int = 4, **changes: Any) -> NetworkConfig:
             host="127.0.0.1",
             peer_port=7_000 + i,
             client_port=8_000 + i,
+            custody_port=9_000 + i,
             curve_public=CurveKeyPair.generate().public,
             address=Identity(bytes([i + 1]) * 32).address,
             sealing_public=bytes([i]) * 32,
@@ -121,6 +123,8 @@ def entry(**changes: Any) -> dict[str, Any]:
         (entry(client_port=65_536), r"aggregators\[1\]\.client_port is invalid \(seen: 65536"),
         (entry(peer_port=True), "peer_port"),
         (entry(client_port=8_000), "client_url"),
+        (entry(custody_port=9_000), "custody_url"),
+        (entry(custody_port=-1), r"custody_port is invalid \(seen: -1, wanted: a TCP port, 1 \.\. 65535, or 0"),
         (entry(curve_public='"' * 40), "curve_public"),
         (entry(curve_public="a" * 39), "curve_public"),
         (entry(curve_public="a" * 41), "curve_public"),
@@ -171,19 +175,31 @@ def test_a_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> None
 
 
 def test_where_an_aggregator_listens_is_read_from_what_was_typed() -> None:
-    assert parse_listening(["localhost", "7001", "7002"]) == ("localhost", 7001, 7002)
+    assert parse_listening(["localhost", "7001", "7002", "7003"]) == ("localhost", 7001, 7002, 7003)
 
 
-@pytest.mark.parametrize("typed", [("abc", "7002"), ("7001", "0"), ("65536", "7002"), ("9" * 5_000, "7"), ("7", "7")])
-def test_bad_ports_are_named(typed: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "typed",
+    [("abc", "7002", "1"), ("7001", "0", "1"), ("65536", "7002", "1"), ("9" * 5_000, "7", "1"), ("7", "7", "1"),
+     ("7", "8", "7"), ("7", "8", "0")],
+)  # fmt: skip
+def test_bad_ports_are_named(typed: tuple[str, ...]) -> None:
     with pytest.raises(BadConfig, match="port"):
         parse_listening(["localhost", *typed])
 
 
+def test_an_aggregator_need_not_serve_custody(tmp_path: Path) -> None:
+    without = [msgspec.structs.replace(each, custody_port=0) for each in network().aggregators]
+    network(aggregators=tuple(without)).save(tmp_path / "network.toml")
+    assert "custody" not in (tmp_path / "network.toml").read_text()
+    assert [each.custody_url for each in NetworkConfig.load(tmp_path / "network.toml").aggregators] == [""] * 4
+
+
 def test_an_ipv6_host_has_brackets_in_urls() -> None:
-    changes = {"host": "::1", "peer_port": 7, "client_port": 8}
+    changes = {"host": "::1", "peer_port": 7, "client_port": 8, "custody_port": 9}
     second = NetworkConfig.from_table(entry(**changes)).aggregators[1]
     assert (second.peer_url, second.client_url) == ("tcp://[::1]:7", "tcp://[::1]:8")
+    assert second.custody_url == "http://[::1]:9"
     assert NetworkConfig.from_table(entry(host="a.example", client_port=8)).aggregators[1].client_url == (
         "tcp://a.example:8"
     )

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from pot_lab.network import loopback
+from pot_lab.network.config import AggregatorEntry
 from pot_lab.network.errors import NoFreePorts
 from pot_lab.network.loopback import LOOPBACK, entries_on_loopback, free_ports
 
@@ -28,8 +29,12 @@ def test_a_port_in_use_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
             free_ports(2)
 
 
-def test_aggregators_get_two_ports_each_and_keep_their_keys() -> None:
+def ports_of(entry: AggregatorEntry) -> tuple[int, ...]:
+    return entry.peer_port, entry.client_port, entry.custody_port
+
+
+def test_aggregators_get_three_ports_each_and_keep_their_keys() -> None:
     entries = entries_on_loopback((bytes([index]) * 20, f"{index:040d}", bytes(32)) for index in range(4))
     assert [entry.index for entry in entries] == [0, 1, 2, 3]
     assert [entry.address[0] for entry in entries] == [0, 1, 2, 3]
-    assert len({port for entry in entries for port in (entry.peer_port, entry.client_port)}) == 8
+    assert len({port for entry in entries for port in ports_of(entry)}) == 12

@@ -103,6 +103,7 @@ def test_aggregators_come_go_and_change_their_keys_under_load_and_kills(network:
         # One changes its keys, and comes from its log with both.
         rotating, fresh = network.seats[1], Seat(network.folder, "fresh")
         fresh.peer_port, fresh.client_port = rotating.peer_port, rotating.client_port
+        fresh.custody_port = rotating.custody_port
         network.kill(rotating)
         fresh.write(network.folder / rotating.name / "keys" / "next")
         network.start(rotating)
@@ -172,7 +173,7 @@ def test_operators_change_the_set_from_a_terminal(network: LedgerNetwork, capsys
     newcomer = format_address(fifth.identity.address)
     code, told = seat_command("vote", network.seats[0], newcomer)
     assert code == 1 and told.startswith("pot-lab: BadSeat: the account has not applied for a seat")
-    place = "--listen", HOST, str(fifth.peer_port), str(fifth.client_port)
+    place = "--listen", HOST, *map(str, (fifth.peer_port, fifth.client_port, fifth.custody_port))
     code, told = seat_command("join", fifth, *place)
     assert code == 0 and f"candidate {newcomer} at {HOST}, 0 of 3 votes" in told
     code, told = seat_command("vote", fifth, newcomer)

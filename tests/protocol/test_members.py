@@ -42,6 +42,7 @@ def contact(name: str) -> Contact:
         host="127.0.0.1",
         peer_port=1 + number % 60_000,
         client_port=60_001 + number % 5_000,
+        custody_port=65_001,
         curve_public=hashlib.sha256(name.encode()).hexdigest()[:40],
     )
 
@@ -147,7 +148,7 @@ def test_a_seat_needs_stake_and_the_keys_own_word() -> None:
     bad = Join(
         voting_key=rich.address,
         sealing_public=bytes(32),
-        contact=Contact(host="", peer_port=1, client_port=2, curve_public="x" * 40),
+        contact=Contact(host="", peer_port=1, client_port=2, custody_port=3, curve_public="x" * 40),
         possession=bytes(65),
     )
     assert town.submit(rich, bad).code == "Malformed"

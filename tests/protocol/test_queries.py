@@ -372,7 +372,7 @@ def test_the_network_shows_each_of_its_figures_under_its_own_name() -> None:
 def test_the_seats_show_each_figure_under_its_own_name() -> None:
     world = World()
     state = world.ledger.state
-    where = Contact(host="127.0.0.1", peer_port=5, client_port=6, curve_public="a" * 40)
+    where = Contact(host="127.0.0.1", peer_port=5, client_port=6, custody_port=7, curve_public="a" * 40)
     seat = GenesisAggregator(account=b"\x11" * 20, key=b"\x12" * 20, sealing_public=b"\x13" * 32, contact=encode(where))
     state.candidates[seat.account] = Candidate(seat, 0, [world.aggregators[0].address])
     state.removals[world.aggregators[1].address] = [world.aggregators[2].address]

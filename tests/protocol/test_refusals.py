@@ -136,7 +136,8 @@ def short_seal(world: World) -> tuple[Identity, Record]:
 
 
 def rotation(world: World, name: str) -> RotateKeys:
-    contact, sealing = Contact(host="127.0.0.1", peer_port=1, client_port=2, curve_public="0" * 40), bytes(32)
+    contact = Contact(host="127.0.0.1", peer_port=1, client_port=2, custody_port=3, curve_public="0" * 40)
+    sealing = bytes(32)
     digest = possession_digest(world.network_id, world.aggregators[0].address, contact, sealing)
     return RotateKeys(
         voting_key=key(name).address, sealing_public=sealing, contact=contact, possession=key(name).sign(digest)

@@ -14,7 +14,7 @@ from pot_lab.demo import digits
 from pot_lab.network import seat_changes
 from pot_lab.network.aggregator.keys_folder import load_account
 from pot_lab.network.chain_access import wallet_of
-from pot_lab.network.config import NetworkConfig
+from pot_lab.network.config import Listening, NetworkConfig
 from pot_lab.notebook.lab import connect
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import InsufficientStake
@@ -42,7 +42,7 @@ def newcomer(testnet: Testnet, tmp_path: Path) -> Iterator[Seat]:
     """A fifth aggregator's process, which has no seat yet."""
     seat = Seat(tmp_path, "newcomer")
     folder = tmp_path / seat.name
-    place = ["--listen", HOST, str(seat.peer_port), str(seat.client_port)]
+    place = ["--listen", HOST, *map(str, (seat.peer_port, seat.client_port, seat.custody_port))]
     files = ["--network", str(testnet.network_file), "--keys", str(folder / "keys"), "--data", str(folder / "data")]
     process: Popen[bytes] = start(["aggregator", *files, *place], folder)
     yield seat
@@ -68,7 +68,7 @@ def test_the_contracts_signers_follow_who_comes_and_goes_and_settle(testnet: Tes
     wallet_of(config, newcomer.identity).stake(int(Role.AGGREGATOR), stake)
 
     def joined() -> bool:
-        place = HOST, newcomer.peer_port, newcomer.client_port
+        place = Listening(HOST, newcomer.peer_port, newcomer.client_port, newcomer.custody_port)
         try:
             seat_changes.join(config, newcomer.folder / newcomer.name / "keys", place)
         except InsufficientStake:  # the aggregators have not seen it on the chain yet

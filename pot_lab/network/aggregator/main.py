@@ -15,7 +15,7 @@ from pot_lab.network.aggregator.keys_folder import AggregatorKeys, load_keys
 from pot_lab.network.aggregator.process import Aggregator
 from pot_lab.network.aggregator.run import run_aggregator, stopped_by
 from pot_lab.network.chain_access import position_file_of, wallet_of, watcher_of
-from pot_lab.network.config import AggregatorEntry, NetworkConfig
+from pot_lab.network.config import AggregatorEntry, Listening, NetworkConfig
 from pot_lab.network.duties.attest_chain import AttestChain, ChainWatch, ConfirmedEvents
 from pot_lab.network.duties.chain_queue import ChainQueue
 from pot_lab.network.duties.release_shares import ReleaseShares
@@ -38,7 +38,7 @@ def run_node(
     keys: Path,
     data: Path,
     *,
-    listening: tuple[str, int, int] | None = None,
+    listening: Listening | None = None,
     watch_chain: bool = True,
     history_batches: int = HISTORY_BATCHES,
     metrics_at: tuple[str, int] | None = None,
@@ -51,7 +51,7 @@ def run_node(
         index: which of the network's first aggregators this is, from 0; None for one that joined later, or is to.
         keys: the folder with its keys.
         data: the folder for its log and history.
-        listening: where one that is not of the first listens: host, port for aggregators, port for clients.
+        listening: where one that is not of the first listens.
         watch_chain: whether it attests chain events (not while measuring).
         history_batches: how many executed batches it keeps for subscribers; 0 keeps all.
         metrics_at: host and port of `/metrics` and `/healthz`; None for none.
@@ -118,13 +118,13 @@ def run_node(
         watch.stop()
 
 
-def _newcomer(keys: AggregatorKeys, listening: tuple[str, int, int]) -> AggregatorEntry:
-    host, peer_port, client_port = listening
+def _newcomer(keys: AggregatorKeys, listening: Listening) -> AggregatorEntry:
     return AggregatorEntry(
         index=NO_SEAT,
-        host=host,
-        peer_port=peer_port,
-        client_port=client_port,
+        host=listening.host,
+        peer_port=listening.peer_port,
+        client_port=listening.client_port,
+        custody_port=listening.custody_port,
         curve_public=keys.curve.public,
         address=keys.identity.address,
         sealing_public=keys.sealing.public,

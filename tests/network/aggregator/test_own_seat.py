@@ -29,7 +29,14 @@ def config() -> NetworkConfig:
 
 
 def contact(index: int, port: int) -> bytes:
-    return encode(Contact(host="127.0.0.1", peer_port=port, client_port=port + 1, curve_public=PAIRS[index].public))
+    where = Contact(
+        host="127.0.0.1",
+        peer_port=port,
+        client_port=port + 1,
+        custody_port=port + 2,
+        curve_public=PAIRS[index].public,
+    )
+    return encode(where)
 
 
 def membership(config: NetworkConfig, own: int, *seats: Seat, since: int = 9) -> Membership:
@@ -50,8 +57,8 @@ def seat_of(config: NetworkConfig, index: int) -> Seat:
 
 def listening(index: int, port: int) -> AggregatorEntry:
     return AggregatorEntry(
-        index=NO_SEAT, host="127.0.0.1", peer_port=port, client_port=port + 1, curve_public=PAIRS[index].public,
-        address=IDENTITIES[index].address, sealing_public=b"",
+        index=NO_SEAT, host="127.0.0.1", peer_port=port, client_port=port + 1, custody_port=port + 2,
+        curve_public=PAIRS[index].public, address=IDENTITIES[index].address, sealing_public=b"",
     )  # fmt: skip
 
 
