@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pot_lab.errors import PotLabError
     from pot_lab.jobs.progress import Progress
     from pot_lab.jobs.workspace import ScoringTask, TrainingTask
+    from pot_lab.notebook.check import CheckReport, check
     from pot_lab.notebook.lab import Lab, connect
     from pot_lab.notebook.order import Order
     from pot_lab.scoring import Score, export_model, pack_dataset, score, score_example, score_functions
@@ -31,6 +32,8 @@ __version__ = "0.2.0"
 _HOMES = {
     "connect": "pot_lab.notebook.lab",
     "Lab": "pot_lab.notebook.lab",
+    "check": "pot_lab.notebook.check",
+    "CheckReport": "pot_lab.notebook.check",
     "Order": "pot_lab.notebook.order",
     "Testnet": "pot_lab.testnet.testnet",
     "PotLabError": "pot_lab.errors",
@@ -188,6 +191,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
 _ERROR_HOMES = {name: module for module, names in _ERRORS.items() for name in names}
 
 __all__ = [
+    "CheckReport",
     "Lab",
     "Order",
     "PotLabError",
@@ -199,6 +203,7 @@ __all__ = [
     "TrainerSettings",
     "TrainingTask",
     "__version__",
+    "check",
     "connect",
     "export_model",
     "pack_dataset",

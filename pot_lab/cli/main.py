@@ -17,6 +17,7 @@ from click.shell_completion import shell_complete
 from pot_lab import __version__
 from pot_lab.cli.aggregator import aggregator
 from pot_lab.cli.bench import bench
+from pot_lab.cli.check import check
 from pot_lab.cli.completion import COMPLETION_VARIABLE, PROGRAM, completion
 from pot_lab.cli.demo import demo
 from pot_lab.cli.jobs import jobs
@@ -37,6 +38,7 @@ REFUSED, INTERRUPTED = 1, 130
     commands=[
         demo,
         testnet,
+        check,
         order,
         orders,
         mine,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pot_lab.chain.wallet import ChainWallet
+    from pot_lab.notebook.check import CheckReport
     from pot_lab.notebook.data import Data
     from pot_lab.protocol.views import NetworkView
     from pot_lab.scoring import ModelArtifact
@@ -150,6 +151,7 @@ class Lab:
         reward: str | float | Decimal,
         train_for: str | float | timedelta,
         score: str = "accuracy",
+        output: str | int | None = None,
         baseline: float | Fraction | None = None,
         margin: float | Fraction = 0.0,
         fee: str | float | Decimal | None = None,
@@ -195,6 +197,9 @@ class Lab:
                 mse[decimals=6]           [examples, ...]         as the output                            lower
                 mae[decimals=6]           [examples, ...]         as the output                            lower
                 ========================= ======================= ======================================== ======
+            output: which result of the module is scored, where it returns several: the name in a dict, a dataclass or
+                a named tuple, such as "logits", or the place in a tuple, from 0. By default `logits` or the only tensor
+                of results that have names.
             baseline: the score per example that the winner must be better than, by `margin` at least. By default the
                 exact score of the first weights, or of the best constant answer where that is better, so that neither
                 can win; a baseline that the first weights are better than is refused. It has the unit of the score
@@ -258,7 +263,7 @@ class Lab:
         if not begun:  # else this very order may be the one that the account has paid its money for
             self._require_balance(terms.escrow_grains)
         network_id = self.genesis.network_id
-        prepared = posting.prepare(model, train, test, score)
+        prepared = posting.prepare(model, train, test, score, output)
         terms = baselines.with_baseline(terms, baselines.start_of(prepared))
         now_ms, client = self._now_ms(), self.identity.address
         sealed = posting.seal_test(
@@ -282,6 +287,23 @@ class Lab:
         posting.upload(prepared, sealed, record, self.store)
         self._payments.place(record, sealed.key)
         return self._order(record.id, sealed.key)
+
+    def check(
+        self,
+        model: nn.Module | ModelArtifact,
+        train: Data,
+        test: Data,
+        score: str = "accuracy",
+        *,
+        output: str | int | None = None,
+    ) -> CheckReport:
+        """Whether an order of this would be accepted, and what it would begin with, as `pot_lab.check` tells.
+
+        Nothing is sent or paid.
+        """
+        from pot_lab.notebook.check import check
+
+        return check(model, train, test, score, output=output)
 
     def _order(self, order_id: OrderId, test_key: bytes = b"") -> Order:
         return Order(self.client, self.store, order_id, test_key=test_key, now_ms=self._now_ms)

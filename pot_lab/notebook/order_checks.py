@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pot_lab.errors import PotLabError
 from pot_lab.notebook.errors import BadArgument
+from pot_lab.notebook.predictors import check_order_matters
 from pot_lab.notebook.scores import DISTANCES, base_name, decimals_of
 
 if TYPE_CHECKING:
@@ -27,13 +28,19 @@ _MOST_DECIMALS = 12
 
 
 def check_form_of_outputs(graph: ModelGraph, function: ScoreFunction) -> None:
-    """Refuse a classifier of one class, and more best places than there are classes.
+    """Refuse several outputs, a classifier of one class, and more best places than there are classes.
 
     Args:
-        graph: the model, with one output.
+        graph: the model.
         function: the score function.
     Raises: BadArgument, with what to use instead.
     """
+    if len(graph.outputs) != 1:
+        raise BadArgument(
+            "the model returns several tensors, and a score needs one",
+            seen=", ".join(str(("examples", *o.shape)) for o in graph.outputs),
+            wanted=" or ".join(f"output={i}" for i in range(min(len(graph.outputs), 8))),
+        )
     name, shape = base_name(function.full_name), graph.outputs[0].shape
     words = shape[-1] if shape else 1
     if name in DISTANCES:
@@ -58,7 +65,8 @@ def _answers(function: ScoreFunction) -> int:
 
 
 def check_score_tells(graph: ModelGraph, function: ScoreFunction, test: Dataset) -> None:
-    """Refuse a score that one constant answer makes best, or whose bounds hide what a model is worth.
+    """Refuse a score that one constant answer makes best, whose bounds hide what a model is worth, or that the right
+    answers do not improve.
 
     Args:
         graph: the model.
@@ -69,6 +77,7 @@ def check_score_tells(graph: ModelGraph, function: ScoreFunction, test: Dataset)
     name, k = base_name(function.full_name), _answers(function)
     if name in DISTANCES:
         _check_units(function, test.targets)
+        check_order_matters(function, graph.outputs[0], test.targets)
         return
     named = test.targets[test.targets != _NO_TOKEN].unique()  # type: ignore[no-untyped-call]
     if len(named) <= k and name != "macro_f1":
@@ -77,6 +86,7 @@ def check_score_tells(graph: ModelGraph, function: ScoreFunction, test: Dataset)
             seen=f"{len(named)} different class numbers in the test data: {', '.join(str(int(n)) for n in named[:8])}",
             wanted=f"at least {k + 1}",
         )
+    check_order_matters(function, graph.outputs[0], test.targets)
 
 
 def _check_units(function: ScoreFunction, targets: Tensor) -> None:

@@ -160,7 +160,9 @@ def windows_for(train_ms: int, parameters: Parameters, changes: Mapping[str, int
     return windows
 
 
-def prepare(model: nn.Module | ModelArtifact, train: Data, test: Data, score: str) -> PreparedOrder:
+def prepare(
+    model: nn.Module | ModelArtifact, train: Data, test: Data, score: str, output: str | int | None = None
+) -> PreparedOrder:
     """Turn a model and data into checked bytes. The module is run on a few examples, its graph is trained for one step,
     and the module is left as it was.
 
@@ -169,6 +171,7 @@ def prepare(model: nn.Module | ModelArtifact, train: Data, test: Data, score: st
         train: the training data, as `pot_lab.notebook.data.read_data` takes it.
         test: the same, for the part that nobody sees before the deadline.
         score: the score function's name, with or without its version.
+        output: which result of the module is scored, as `pot_lab.export_model` takes it.
     Raises:
         BadArgument, Oversize, UnsupportedOperator, ExportFailed, BatchMixing, ShapeMismatch, DtypeMismatch, BadDataset,
         UnknownScoreFunction: what is wrong, and where.
@@ -189,11 +192,16 @@ def prepare(model: nn.Module | ModelArtifact, train: Data, test: Data, score: st
     function = score_function(check_score_name(score))
     check_model(model)
     train_data, test_data = read_data("train", train), read_data("test", test)
-    artifact = model if isinstance(model, ModelArtifact) else _exported(model, train_data.inputs)
+    if isinstance(model, ModelArtifact) and output is not None:
+        raise BadArgument(
+            "`output` chooses among the results of a module, and this model is exported already",
+            seen=f"output={output!r}",
+            wanted="pot_lab.export_model(..., output=...)",
+        )
+    artifact = model if isinstance(model, ModelArtifact) else _exported(model, train_data.inputs, output)
     graph = load_graph(artifact.graph)
     tensors = load_weights(graph, artifact.weights)
-    if len(graph.outputs) == 1:
-        check_form_of_outputs(graph, function)
+    check_form_of_outputs(graph, function)
     for name, data in (("train", train_data), ("test", test_data)):
         try:
             check_dataset(graph, data.inputs, data.targets, function)
@@ -341,7 +349,7 @@ def upload(prepared: PreparedOrder, sealed: SealedTest, order: OrderRecord, stor
             raise InvariantBroken("the store gave a blob another link than the order's", seen=found, wanted=link)
 
 
-def _exported(model: object, inputs: Inputs) -> ModelArtifact:
+def _exported(model: object, inputs: Inputs, output: str | int | None) -> ModelArtifact:
     import torch
 
     from pot_lab.scoring import export_model
@@ -357,7 +365,7 @@ def _exported(model: object, inputs: Inputs) -> ModelArtifact:
     few = tuple(x[:ROWS] for x in given)
     with contextlib.nullcontext() if has_lazy_parts(model) else left_as_it_was(model):
         _try_out(model, tuple(x[:2] for x in given))
-    return export_model(model, few)
+    return export_model(model, few, output=output)
 
 
 def _try_out(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -37,10 +37,10 @@ _ROUND = ("data", "numpy", "tolist", "__array__", "set_")
 
 
 def user_line(stack_trace: str | None) -> str:
-    """The innermost line of a stack trace that is not torch's own, as `file:line in function: text`."""
+    """The innermost line of a stack trace outside of torch and this package, as `file:line in function: text`."""
     found = re.findall(r'File "([^"\n]+)", line (\d+)(?:, in (\S+))?', stack_trace or "")
     for file, line, function in reversed(found):
-        if not Path(file).is_relative_to(_TORCH):
+        if not Path(file).is_relative_to(_TORCH) and not Path(file).is_relative_to(_OWN):
             return _shown(file, int(line), function)
     return ""
 

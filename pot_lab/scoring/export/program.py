@@ -21,7 +21,7 @@ from pot_lab.scoring.errors import (
 )
 from pot_lab.scoring.export.diagnosis import reason
 from pot_lab.scoring.export.inlining import inlined
-from pot_lab.scoring.export.trial import set_modes
+from pot_lab.scoring.export.trial import OutputChoice, returning, set_modes
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name
 
 
@@ -103,13 +103,14 @@ def example_tensors(example_inputs: Tensor | Sequence[Tensor], rows: int = 2) ->
 
 
 def exported_program(
-    module: nn.Module, examples: tuple[Tensor, ...], modes: Mapping[nn.Module, bool]
+    module: nn.Module, examples: tuple[Tensor, ...], modes: Mapping[nn.Module, bool], output: OutputChoice = None
 ) -> torch.export.ExportedProgram:
     """The module's training program for any batch size; the module's modes are as before.
 
     Args:
         examples: from `example_tensors`.
         modes: which parts are in training mode.
+        output: which result the program returns, see `chosen_outputs`.
     Raises: ExportFailed, with the user's line.
     """
     before = {part: part.training for part in module.modules()}
@@ -119,12 +120,14 @@ def exported_program(
         shapes = (shapes,)
 
     def again() -> torch.export.ExportedProgram:
-        with _quiet(), _recurrent_by_shape():
+        with _quiet(), _recurrent_by_shape(), returning(module, output):
             return torch.export.export(module, examples, dynamic_shapes=shapes)
 
     try:
         set_modes(modes)
         return inlined(again())
+    except ExportFailed:
+        raise
     except Exception as problem:
         why = reason(problem, module, examples, again)
         raise ExportFailed(f"the module cannot be turned into a graph: {why}") from problem

@@ -29,6 +29,8 @@ ROWS = 4
 _SEED = 20
 _CONTAINERS = (dict, OrderedDict, list, set)
 """Whose content is put back; others may not be filled as these are."""
+OutputChoice = str | int | None
+"""Which of several results is scored: a name, a place from 0, or None for the usual one."""
 UNKNOWN_PARAMETER = (
     "forward uses a parameter that the module does not list among its parameters, so nobody would train it; put "
     "modules into nn.ModuleList or nn.ModuleDict, parameters into nn.ParameterList, or register them"
@@ -150,7 +152,9 @@ def _refill(kept: Any, content: Any) -> None:
     kept.update(content)
 
 
-def run_reference(module: nn.Module, rows: tuple[Tensor, ...], modes: Mapping[nn.Module, bool]) -> Reference:
+def run_reference(
+    module: nn.Module, rows: tuple[Tensor, ...], modes: Mapping[nn.Module, bool], output: OutputChoice = None
+) -> Reference:
     """Run a module in eval mode and for one step of training; to be called inside `left_as_it_was`. Buffers are put
     back before it returns, so that an export sees the user's.
 
@@ -161,7 +165,7 @@ def run_reference(module: nn.Module, rows: tuple[Tensor, ...], modes: Mapping[nn
         module.eval()
         before = torch.get_rng_state()
         with _own_random_numbers():
-            evaluated = run_once(module, rows, training=False)
+            evaluated = run_once(module, rows, training=False, output=output)
         if not torch.equal(before, torch.get_rng_state()):
             raise ExportFailed(
                 "forward draws random numbers in eval mode too, so its score would be chance; for dropout write "
@@ -170,7 +174,7 @@ def run_reference(module: nn.Module, rows: tuple[Tensor, ...], modes: Mapping[nn
         _put_back(module, buffers)
         set_modes(modes)
         with _own_random_numbers():
-            trained = run_once(module, rows, training=True)
+            trained = run_once(module, rows, training=True, output=output)
         _put_back(module, buffers)
     except ExportFailed:
         raise
@@ -206,7 +210,7 @@ def _same_state(a: Any, b: Any) -> bool:
     return bool(a["state"]["pos"] == b["state"]["pos"] and np.array_equal(a["state"]["key"], b["state"]["key"]))
 
 
-def run_once(module: nn.Module, rows: tuple[Tensor, ...], *, training: bool) -> StepResult:
+def run_once(module: nn.Module, rows: tuple[Tensor, ...], *, training: bool, output: OutputChoice = None) -> StepResult:
     """One run in the modes that the module is in, with the same random numbers each time; with gradients if
     `training`.
 
@@ -218,7 +222,7 @@ def run_once(module: nn.Module, rows: tuple[Tensor, ...], *, training: bool) -> 
     try:
         with torch.set_grad_enabled(training):
             found = module(*(x.clone() for x in rows))
-        outputs = chosen_outputs(found)
+        outputs = chosen_outputs(found, output)
         gradients: Mapping[str, Tensor | None] | None = _gradients(module, outputs) if training else {}
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -226,35 +230,85 @@ def run_once(module: nn.Module, rows: tuple[Tensor, ...], *, training: bool) -> 
     return StepResult(outputs=tuple(t.detach() for t in outputs), gradients=gradients, buffers=buffers)
 
 
-def chosen_outputs(found: object) -> tuple[Tensor, ...]:
-    """The tensors that a graph returns, of what a forward returned: a tensor; those of a tuple, without what is None;
-    `logits` of a dict or a dataclass, or its only tensor.
+def chosen_outputs(found: object, output: OutputChoice = None) -> tuple[Tensor, ...]:
+    """The tensors that a graph returns, of what a forward returned.
 
-    Raises: ExportFailed.
+    Args:
+        found: what forward returned.
+        output: the name of a result in a dict, a dataclass or a named tuple, or its place in a tuple, from 0. None: a
+            tensor; those of a tuple, without what is None; `logits` of what has names, or its only tensor.
+    Raises:
+        ExportFailed: there is no such result, or more than one could be meant.
     """
+    if output is not None:
+        return (_named_output(found, output),)
     if isinstance(found, Tensor):
         return (found,)
-    named = found if isinstance(found, Mapping) else vars(found) if is_dataclass(found) else None
-    if named is not None:
+    named = _by_name(found)
+    if named:
         tensors = {name: t for name, t in named.items() if isinstance(t, Tensor)}
         if isinstance(named.get("logits"), Tensor):
             return (named["logits"],)
         if len(tensors) == 1:
             return tuple(tensors.values())
         raise ExportFailed(
-            "the module returns several results by name, and a score needs one: wrap it in a module that returns the "
-            "one to be scored, or call that one `logits`",
-            seen=", ".join(named) or "none",
+            "the module returns several results by name, and a score needs one",
+            seen=", ".join(map(str, named)),
+            wanted=" or ".join(f"output={name!r}" for name in list(tensors)[:8])
+            or "a tensor among the results, which `output` can name",
         )
     leaves = [leaf for leaf in _pytree.tree_leaves(found) if leaf is not None]
     outputs = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
     if not isinstance(found, tuple | list) or not outputs or len(outputs) != len(leaves):
         raise ExportFailed(
-            "the module must return a tensor, or a tuple of tensors of which the first or only one is scored; wrap it "
-            "in a module that does",
+            "the module must return a tensor, a tuple of tensors, or results of which `output` names one",
             seen=type(found).__name__,
+            wanted="a tensor, or output=0 for the first result of a tuple",
         )
     return outputs
+
+
+def _by_name(found: object) -> Mapping[Any, Any]:
+    """Results that have names: of a mapping, a dataclass or a named tuple; none of anything else."""
+    if isinstance(found, Mapping):
+        return found
+    if is_dataclass(found):
+        return vars(found)
+    fields = getattr(found, "_fields", None)
+    return dict(zip(fields, found, strict=True)) if fields and isinstance(found, tuple) else {}
+
+
+def _named_output(found: object, output: str | int) -> Tensor:
+    named = _by_name(found)
+    places: Mapping[Any, Any] = named
+    if type(output) is int and isinstance(found, tuple | list):
+        places = dict(enumerate(found))
+    chosen = places.get(output)
+    if not isinstance(chosen, Tensor):
+        tensors = [key for key, value in places.items() if isinstance(value, Tensor)]
+        if isinstance(found, Tensor):
+            wanted = "no `output`: the module returns one tensor"
+        else:
+            wanted = " or ".join(f"output={key!r}" for key in tensors[:8]) or "a module that returns tensors"
+        raise ExportFailed(
+            "the module returns no tensor under the name or place that `output` gives",
+            seen=f"output={output!r}" + (f", which is {type(chosen).__name__}" if output in places else ""),
+            wanted=wanted,
+        )
+    return chosen
+
+
+@contextlib.contextmanager
+def returning(module: nn.Module, output: OutputChoice) -> Iterator[None]:
+    """While inside, calls of a module return the chosen tensors alone, after all hooks of its owner's.
+
+    So the graph that torch traces ends where the score needs it, whatever else forward returns.
+    """
+    handle = module.register_forward_hook(lambda _, __, found: chosen_outputs(found, output))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _gradients(module: nn.Module, outputs: tuple[Tensor, ...]) -> dict[str, Tensor | None] | None:

@@ -64,7 +64,11 @@ class ModelArtifact:
 
 
 def export_model(
-    module: nn.Module, example_inputs: Tensor | Sequence[Tensor], limits: Limits = DEFAULT_LIMITS
+    module: nn.Module,
+    example_inputs: Tensor | Sequence[Tensor],
+    limits: Limits = DEFAULT_LIMITS,
+    *,
+    output: str | int | None = None,
 ) -> ModelArtifact:
     """Turn a module into a graph and its present weights. The module is left as it was.
 
@@ -76,11 +80,14 @@ def export_model(
         (3,)
 
     Args:
-        module: any `nn.Module` whose forward takes tensors [batch, ...], returns a tensor or a tuple of tensors
-            [batch, ...], and uses operators of the whitelist. It may be on any device and in any mode.
+        module: any `nn.Module` whose forward takes tensors [batch, ...], returns a tensor [batch, ...] or several
+            (see `output`), and uses operators of the whitelist. It may be on any device and in any mode.
         example_inputs: one tensor [batch, ...] for each input, with 1 example or more; the sizes behind the batch
             become fixed. Types: float64, float32, float16, bfloat16, int64, int32, uint8 or bool.
         limits: bounds of the graph.
+        output: which result is the model's, where forward returns several: its name in a dict, a dataclass or a named
+            tuple, e.g. "logits", or its place in a tuple, from 0. None: what has names gives `logits` or its only
+            tensor, a tuple all its tensors but for what is None.
     Returns: the graph file and the weights file.
     Raises:
         UnsupportedOperator: an operator without an exact rule, with the user's line and what to write instead.
@@ -96,10 +103,10 @@ def export_model(
         modes = training_parts(module)
         refusal, reference = None, None
         try:
-            reference = run_reference(module, rows, modes)
+            reference = run_reference(module, rows, modes, output)
         except ExportFailed as problem:
             refusal = problem
-        writer = _Writer(exported_program(module, examples, modes), module, examples)
+        writer = _Writer(exported_program(module, examples, modes, output), module, examples)
         graph = encode_graph(writer.document())
         try:
             checked = load_graph(graph, limits)
