@@ -147,6 +147,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "TooManyOrders",
         "UnknownClaim",
         "UnknownKind",
+        "UnknownBlob",
         "UnknownOrder",
         "UnprocessableTransaction",
         "WrongNetwork",

@@ -88,6 +88,7 @@ WIRE_ERRORS = table_of_codes(
         ledger.UnknownClaim,
         ledger.UnknownKind,
         ledger.UnprocessableTransaction,
+        ledger.UnknownBlob,
         ledger.UnknownOrder,
         ledger.WrongNetwork,
     )

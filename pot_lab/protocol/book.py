@@ -13,6 +13,7 @@ from typing import Any
 from pot_lab.agreement.quorum import faulty, quorum
 from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken
+from pot_lab.protocol.custody_index import CustodyIndex
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.errors import InsufficientStake, NotAllowed, UnknownOrder
 from pot_lab.protocol.order_index import OrderIndex, is_waiting
@@ -35,6 +36,7 @@ class Book:
         self.name_members()
         self.network_id: bytes = state.genesis.network_id
         self.index = OrderIndex(state.orders)
+        self.custody = CustodyIndex(state)
         self.active: dict[Role, set[Address]] = {
             role: {address for address, account in state.accounts.items() if account.active[role]} for role in Role
         }
@@ -117,6 +119,11 @@ class Book:
         if order is None:
             raise UnknownOrder("the ledger has no such order", seen=order_id)
         return order
+
+    def touch(self, order_id: OrderId, order: OrderState) -> None:
+        """Take note of an order that is new or has changed its window, its money, its epoch or its blobs."""
+        self.index.touch(order_id, order)
+        self.custody.touch(order_id, order)
 
     def set_active(self, address: Address, role: Role, active: bool) -> None:
         """Register an account in a role, or end its registration."""

@@ -147,7 +147,7 @@ def confirm(book: Book, root: bytes, epoch: int) -> None:
         if order.window is Window.FINALIZATION:
             order.timeline[-1].closed_ms = order.ended_ms = book.now_ms
             order.window = Window.SETTLED
-        book.index.touch(order_id, order)
+        book.touch(order_id, order)
         book.emit("order_settled", order_id, order.winner, epoch=epoch)
 
 

@@ -57,6 +57,13 @@ class UnknownOrder(Refused):
     """
 
 
+class UnknownBlob(Refused):
+    """No live order names this blob.
+
+    What to do: nothing; the order that named it has ended.
+    """
+
+
 class OrderExists(Refused):
     """The order is in the ledger already.
 

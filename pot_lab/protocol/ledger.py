@@ -15,7 +15,7 @@ from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import decode, encode, tagged_hash
 from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken, PotLabError
-from pot_lab.protocol import accusations, chain_events, epochs, members, signers
+from pot_lab.protocol import accusations, chain_events, custody, epochs, members, signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import StaleNonce, UnprocessableTransaction, WrongNetwork
 from pot_lab.protocol.orders import transactions as orders
@@ -44,6 +44,7 @@ HANDLERS: dict[str, Handler] = {
     "commit_scores": orders.on_commit_scores,
     "open_scores": orders.on_open_scores,
     "attest": chain_events.on_attest,
+    "attest_blobs": custody.on_attest_blobs,
     "sign_epoch": epochs.on_sign_epoch,
     "sign_rotation": signers.on_sign_rotation,
     "accuse": accusations.on_accuse,

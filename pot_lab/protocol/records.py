@@ -43,6 +43,18 @@ _Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 _TITLE_CHARACTERS, _TAGS, _TAG_CHARACTERS = 120, 8, 32
 
 
+class HeldBlob(Record, frozen=True):
+    """A blob that an aggregator holds: its SHA-256 (32 bytes) and exact length."""
+
+    digest: bytes
+    size_bytes: int
+
+    @property
+    def key(self) -> bytes:
+        """What the ledger files it under: 40 bytes. A hash that is named with two lengths is two blobs."""
+        return self.digest + self.size_bytes.to_bytes(8, "big")
+
+
 class Windows(Record, frozen=True, kw_only=True):
     """How long each window of the task cycle lasts, in milliseconds (protocol.md, "The task cycle")."""
 

@@ -298,6 +298,7 @@ class LedgerState(State, kw_only=True):
     `chain_keys` the keys that staking accounts named there; `rotation` is the set that shall follow.
     `sets` holds the accounts of the sets to which live orders are sealed, by the batch that named the set;
     `validator_sets` the registered validators with their stake in grains when orders started, by a batch that did.
+    `custody` names, for each blob that an order names (`HeldBlob.key`), the accounts of the members that attested it.
     """
 
     genesis: Genesis
@@ -329,6 +330,7 @@ class LedgerState(State, kw_only=True):
     era: int = 0
     sets: dict[int, list[Address]] = msgspec.field(default_factory=dict)
     validator_sets: dict[int, dict[Address, int]] = msgspec.field(default_factory=dict)
+    custody: dict[bytes, list[Address]] = msgspec.field(default_factory=dict)
     keys: dict[Address, Address] = msgspec.field(default_factory=dict)
     signers: list[Address] = msgspec.field(default_factory=list)
     convicted: list[Address] = msgspec.field(default_factory=list)

@@ -21,6 +21,7 @@ from pot_lab.protocol.records import (
     ChainEvent,
     ClaimScore,
     Contact,
+    HeldBlob,
     ModelId,
     OrderId,
     OrderRecord,
@@ -149,6 +150,12 @@ class Attest(Record, frozen=True):
     events: tuple[ChainEvent, ...]
 
 
+class AttestBlobs(Record, frozen=True):
+    """An aggregator attests that it holds blobs that orders name, hash and length checked (section 3.4)."""
+
+    blobs: tuple[HeldBlob, ...]
+
+
 class SignEpoch(Record, frozen=True):
     """An aggregator signs the settlement that the ledger has made: 65 bytes over its EIP-712 digest."""
 
@@ -220,6 +227,7 @@ BODIES: dict[str, type[Record]] = {
     "commit_scores": CommitScores,
     "open_scores": OpenScores,
     "attest": Attest,
+    "attest_blobs": AttestBlobs,
     "sign_epoch": SignEpoch,
     "sign_rotation": SignRotation,
     "accuse": Accuse,
@@ -307,7 +315,7 @@ def _check_hashes(kind: str, record: Record) -> None:
             )
 
 
-_HASHES = frozenset({"order_id", "commitment", "mid", "salt", "key", "transcript_root"})
+_HASHES = frozenset({"order_id", "commitment", "mid", "salt", "key", "transcript_root", "digest"})
 
 
 class Reply(Record, frozen=True, kw_only=True):

@@ -20,10 +20,12 @@ from pot_lab.errors import Malformed, Oversize
 from pot_lab.protocol import ledger as rules
 from pot_lab.protocol.cycle import TABLE, Window
 from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.records import HeldBlob
 from pot_lab.protocol.transactions import (
     BODIES,
     Accuse,
     Attest,
+    AttestBlobs,
     Join,
     Leave,
     Put,
@@ -70,6 +72,10 @@ def outside_orders(world: World) -> Iterator[tuple[Identity, Record]]:
     yield first, SignEpoch(1, 1, bytes(65))
     yield first, SignRotation(2, bytes(65))
     yield NEWCOMER, Accuse(encode(contradiction(world)))
+    order = world.new_order(nonce=78)
+    world.must(world.client, Put(order))
+    world.escrow(order)
+    yield first, AttestBlobs((HeldBlob(order.model.digest, order.model.size_bytes),))
     for event in SHAPES.values():
         yield first, Attest(world.ledger.state.next_chain_event, (event,))
 
@@ -154,7 +160,7 @@ def test_what_an_order_accepts(window: Window) -> None:
         assert check_all(world, *speech(world, order_id, kind)) >= len(LENGTHS)
 
 
-@pytest.mark.parametrize("place", range(10 + len(SHAPES)))
+@pytest.mark.parametrize("place", range(11 + len(SHAPES)))
 def test_what_no_order_is_needed_for(place: int) -> None:
     world = new_world()
     who, body = list(outside_orders(world))[place]

@@ -18,11 +18,12 @@ from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import Refused
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.records import Contact, ScoreSpec, possession_digest
+from pot_lab.protocol.records import Contact, HeldBlob, ScoreSpec, possession_digest
 from pot_lab.protocol.state import LedgerState
 from pot_lab.protocol.transactions import (
     Accuse,
     Attest,
+    AttestBlobs,
     Claim,
     CommitScores,
     Leave,
@@ -173,6 +174,7 @@ SCENES: list[tuple[str, Scene]] = [
     ("Malformed", lambda w: (STRANGER, Unregister(-1))),
     ("UnknownOrder", lambda w: (PROVIDERS[0], Claim(H, H))),
     ("UnknownOrder", lambda w: (w.client, Withdraw(H))),
+    ("UnknownBlob", lambda w: (w.aggregators[0], AttestBlobs((HeldBlob(H, 1),)))),
     ("OrderExists", lambda w: (w.client, Put(w.order(bring_to(w, Window.WAITING)).order))),
     ("OrderExists", lambda w: (w.client, Put(w.order(bring_to(w, Window.COMMIT)).order))),
     ("OrderExists", scene_header),

@@ -92,7 +92,7 @@ def on_put(book: Book, client: Address, body: Put) -> bytes:
     state.sealed_to = book.state.changed
     state.timeline.append(Span(Window.WAITING, book.now_ms))
     book.state.orders[order_id] = state
-    book.index.touch(order_id, state)
+    book.touch(order_id, state)
     book.emit("order_put", order_id, client, title=order.title, reward_grains=order.reward_grains)
     start_if_funded(book, order_id)
     return order_id
@@ -153,6 +153,7 @@ def on_reveal_model(book: Book, provider: Address, body: RevealModel) -> bytes:
     if body.mid != wanted:
         raise BadCommitment("the revealed weights are not the model that was named", seen=body.mid, wanted=wanted)
     claim.mid, claim.weights, claim.salt, claim.revealed_ms = body.mid, body.weights, body.salt, book.now_ms
+    book.custody.touch(body.order_id, order)
     book.emit("model_revealed", body.order_id, provider, mid=body.mid)
     close_if_complete(book, body.order_id, order)
     return body.mid
@@ -276,6 +277,7 @@ def on_open_scores(book: Book, validator: Address, body: OpenScores) -> bytes:
             count=score.count,
             valid=score.valid,
         )
+    book.custody.touch(body.order_id, order)
     close_if_complete(book, body.order_id, order)
     return b""
 

@@ -42,12 +42,13 @@ def start_if_funded(book: Book, order_id: OrderId) -> None:
     if order.void_reason is not None:  # it expired or was withdrawn while its escrow was on the way: give that back
         order.payouts = void_payouts(escrow, order.parameters, order.void_reason, [], {})
         book.pay_out(order_id, order.payouts)
-        book.index.touch(order_id, order)
+        book.touch(order_id, order)
         return
     wanted = (order.order.reward_grains, order.order.fee_grains, order.order.bond_grains)
     if (escrow.reward_grains, escrow.fee_grains, escrow.bond_grains) != wanted:
         end_void(book, order_id, order, VoidReason.WRONG_ESCROW)
         return
+    book.custody.touch(order_id, order)
     parameters = book.state.parameters
     if not _enough_to_start(book, order, parameters):
         book.waiting.add(order_id)
@@ -97,6 +98,7 @@ def forget(book: Book, order_id: OrderId, order: OrderState) -> None:
     """
     del book.state.orders[order_id]
     book.index.remove(order_id, order)
+    book.custody.touch(order_id, None)
     if never_funded(order):
         book.forget_stranger(order.order.client)
         return
@@ -127,7 +129,7 @@ def _enter(book: Book, order_id: OrderId, order: OrderState, window: Window, dur
         order.validators_at, order.electors = 0, []
     if ended:
         order.ended_ms = book.now_ms
-    book.index.touch(order_id, order)
+    book.touch(order_id, order)
     if not order.validators_at:
         book.drop_unused_sets()
     book.emit("window_opened", order_id, window=window, phase=TABLE[window].phase, closes_ms=order.closes_ms)

@@ -1,0 +1,97 @@
+"""Custody in the ledger: what is named, who attested, what counts; nothing outlives the order that named it."""
+
+from __future__ import annotations
+
+from pot_lab.protocol.custody import in_custody
+from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.records import HeldBlob
+from pot_lab.protocol.transactions import AttestBlobs, Put
+from tests.protocol.scenes import MODELS, bring_to, new_world
+from tests.protocol.world import World, key, link
+
+
+def held(name: str) -> HeldBlob:
+    blob = link(name)
+    return HeldBlob(blob.digest, blob.size_bytes)
+
+
+def named(world: World) -> set[bytes]:
+    return {each.link.digest for each in world.ledger.book.custody.all_named()}
+
+
+def test_only_an_order_with_money_names_its_files() -> None:
+    world = World()
+    world.have_validators()
+    order = world.new_order()
+    world.must(world.client, Put(order))
+    assert named(world) == set()
+    before = world.ledger.book.custody.version
+    world.escrow(order)
+    files = (order.model, order.weights, order.train, order.test.link)
+    assert named(world) == {each.digest for each in files}
+    assert world.ledger.book.custody.version > before
+
+
+def test_models_are_named_when_revealed_and_transcripts_when_opened() -> None:
+    world = new_world()
+    bring_to(world, Window.RELEASE)
+    assert {link(name).digest for name in MODELS} <= named(world)
+    world = new_world()
+    order_id = bring_to(world, Window.CHALLENGE)
+    transcripts = {each.transcript.digest for each in world.order(order_id).validations if each.transcript}
+    assert transcripts and transcripts <= named(world)
+
+
+def test_a_blob_counts_when_one_more_than_may_be_faulty_attest_it() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.COMMIT)
+    model = world.order(order_id).order.model
+    first, second, *_ = world.aggregators
+    world.must(first, AttestBlobs((held("graph"),)))
+    assert not in_custody(world.ledger.book, model)
+    assert world.submit(first, AttestBlobs((held("graph"),))).code == "AlreadyDone"
+    assert not in_custody(world.ledger.book, model)
+    world.must(second, AttestBlobs((held("graph"), held("nobody names this"))))
+    assert in_custody(world.ledger.book, model)
+    assert [event.kind for event in world.events if event.order == order_id].count("blobs_attested") == 2
+
+
+def test_a_wrong_length_is_another_blob() -> None:
+    world = new_world()
+    bring_to(world, Window.COMMIT)
+    wrong = HeldBlob(link("graph").digest, link("graph").size_bytes + 1)
+    assert world.submit(world.aggregators[0], AttestBlobs((wrong,))).code == "UnknownBlob"
+
+
+def test_nobody_else_may_attest() -> None:
+    world = new_world()
+    bring_to(world, Window.COMMIT)
+    assert world.submit(key("stranger"), AttestBlobs((held("graph"),))).code == "NotAllowed"
+
+
+def test_the_winning_model_stays_until_the_order_is_forgotten_and_nothing_after() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.CHALLENGE)
+    for aggregator in world.aggregators[:2]:
+        blobs = {each.blob for each in world.ledger.book.custody.all_named()}
+        world.must(aggregator, AttestBlobs(tuple(sorted(blobs, key=lambda each: each.digest))))
+    world.wait_for(order_id, Window.FINALIZATION)
+    world.settle()
+    order = world.order(order_id)
+    weights = order.claims[order.winner].weights
+    assert weights is not None
+    assert named(world) == {order.order.model.digest, weights.digest}
+    assert set(world.ledger.state.custody) == {held("graph").key, HeldBlob(weights.digest, weights.size_bytes).key}
+    world.wait(world.parameters.retention_ms + 1)
+    assert named(world) == set()
+    assert world.ledger.state.custody == {}
+
+
+def test_a_restored_ledger_names_the_same() -> None:
+    world = new_world()
+    bring_to(world, Window.CHALLENGE)
+    other = Ledger(world.genesis)
+    other.restore(world.ledger.snapshot())
+    assert {*other.book.custody.all_named()} == {*world.ledger.book.custody.all_named()}
+    assert other.snapshot() == world.replayed().snapshot()
