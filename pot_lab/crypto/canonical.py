@@ -13,7 +13,6 @@ import hashlib
 from typing import Any, NewType, TypeVar
 
 import msgspec
-from Crypto.Hash import keccak
 
 from pot_lab.errors import Malformed, Oversize
 
@@ -77,4 +76,6 @@ def sha256(data: bytes) -> Digest:
 
 def keccak256(data: bytes) -> Digest:
     """Keccak-256 of `data` (32 bytes), the EVM's hash."""
+    from Crypto.Hash import keccak  # loads a parser of C; processes that are started often do without
+
     return Digest(keccak.new(data=data, digest_bits=256).digest())

@@ -224,6 +224,12 @@ def fetch(
     return in_cache(link, Path(cache_dir), transfer).read_bytes()
 
 
+def fetch_file(link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path, private_links: bool = True) -> Path:
+    """As `fetch` with a cache, but the blob stays in its file there, whose path is returned."""
+    check(link, limit_bytes)
+    return in_cache(link, cache_dir, _Transfer(time.monotonic() + timeout_s, None, private=private_links))
+
+
 def check(link: Link, limit_bytes: int) -> None:
     """Whether a link may be followed at all, by itself and by the size that it names.
 

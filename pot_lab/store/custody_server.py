@@ -4,14 +4,16 @@ A process beside an aggregator, which shares the folder with it: the aggregator 
 one takes the bytes that a named blob's owner, or anybody, brings. It knows no accounts: what a blob costs whom is in
 the index already.
 
-    python -m pot_lab.store.custody_server --root DIR [--port N] [--port-file FILE]
+    python -m pot_lab.store.custody_server --root DIR [--port N] [--port-file FILE] [--end-with-stdin]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -112,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--blob-limit-bytes", type=int, default=usual.blob_bytes)
     parser.add_argument("--total-limit-bytes", type=int, default=usual.total_bytes)
     parser.add_argument("--allow-remote", action="store_true")
+    parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input closes")
     options = parser.parse_args(arguments)
     limits = usual._replace(total_bytes=options.total_limit_bytes, blob_bytes=options.blob_limit_bytes)
     try:
@@ -121,7 +124,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PotLabError, OSError, ValueError) as error:
         print(f"pot-lab custody: {error}", file=sys.stderr)
         return 1
+    if options.end_with_stdin:
+        threading.Thread(target=_await_parent, args=(server,), daemon=True).start()
     return serve(server, options.port_file)
+
+
+def _await_parent(server: CustodyServer) -> None:
+    """End serving when whoever holds the other end of standard input has ended."""
+    while os.read(sys.stdin.fileno(), 4_096):
+        pass
+    server.shutdown()
 
 
 if __name__ == "__main__":

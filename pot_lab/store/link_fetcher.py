@@ -1,6 +1,7 @@
-"""Follows strangers' links into custody, each in a process of its own, so that none can take the aggregator down.
+"""Follows strangers' links into custody in processes of their own, so that none can take the aggregator down.
 
-A link leads to a server of somebody's choice, through libraries for TLS, HTTP and file systems. The process that
+A process follows one link, or some small ones side by side, since most of what a small blob costs is the process. A
+link leads to a server of somebody's choice, through libraries for TLS, HTTP and file systems. The process that
 follows it has caps on bytes, memory and time, no password in its environment, and reaches no private address unless the
 network allows that. It is killed when its time is up. Nothing here waits.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from typing import NamedTuple
 import msgspec
 
 from pot_lab.crypto.link import Link
+from pot_lab.store.child_process import start_module
 
 FETCHER_MODULE = "pot_lab.store.fetch_main"
-_OUTCOME_LIMIT_BYTES = 4_096
+MAX_LINKS = 16
+"""The most links that one process follows."""
+_OUTCOME_LIMIT_BYTES = 1_024
 _SPARE_S = 10.0
-_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
-_KEPT_PREFIX = "COVERAGE_"
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process fetches: a link, into the custody at `root`, within limits; `memory_bytes` beyond its start."""
+    """What one process fetches: links, into the custody at `root`, within limits; `memory_bytes` beyond its start."""
 
-    link: Link
+    links: tuple[Link, ...]
     root: str
     private_links: bool
     timeout_s: float
@@ -41,10 +41,13 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FetchOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a fetch ended: `code` names the rule that it broke, and is "" where the blob is held."""
+    """How the fetch of a process's link number `index` ended: `code` names the rule that it broke, and is "" where the
+    blob is held.
+    """
 
     code: str = ""
     reason: str = ""
+    index: int = 0
 
 
 class FetchedLink(NamedTuple):
@@ -70,9 +73,14 @@ class FetchLimits(NamedTuple):
 
 @dataclass(kw_only=True)
 class _Running:
-    link: Link
+    links: dict[int, Link]
     process: subprocess.Popen[bytes]
     deadline_s: float
+    said: bytes = b""
+    room_bytes: int
+    """What it may say in all."""
+    alone: bool
+    """Whether it follows one link only."""
 
 
 Starter = Callable[[FetchJob], "subprocess.Popen[bytes]"]
@@ -110,39 +118,66 @@ class LinkFetcher:
         """How many more fetches may begin now."""
         return self._limits.at_once - len(self._running)
 
-    def begin(self, link: Link) -> bool:
-        """Follow a link; `poll` tells how it ended. False when all processes are at work, or one follows it already."""
-        if self.free < 1 or any(each.link == link for each in self._running):
+    def begin(self, *links: Link) -> bool:
+        """Follow links in one process, at most MAX_LINKS; `poll` tells how each ended. False when all processes are at
+        work, or one follows one of these links already.
+        """
+        followed = {link for each in self._running for link in each.links.values()}
+        if self.free < 1 or not followed.isdisjoint(links):
             return False
-        timeout_s = self._limits.base_s + link.size_bytes / self._limits.least_bytes_per_s
+        links = links[:MAX_LINKS]
+        timeout_s = self._limits.base_s + sum(each.size_bytes for each in links) / self._limits.least_bytes_per_s
         job = FetchJob(
-            link=link,
+            links=links,
             root=str(self._root),
             private_links=self._private_links,
             timeout_s=timeout_s,
             memory_bytes=self._limits.memory_bytes,
             # What the others still bring is not there yet, and has its room already.
-            total_bytes=self._limits.total_bytes - sum(each.link.size_bytes for each in self._running),
+            total_bytes=self._limits.total_bytes - sum(each.size_bytes for each in followed),
         )
         try:
             process = self._start(job)
         except OSError as error:
-            self._ended.append(FetchedLink(link, FetchOutcome(code="FetcherFault", reason=str(error)[:200])))
+            fault = FetchOutcome(code="FetcherFault", reason=str(error)[:200])
+            self._ended += [FetchedLink(each, fault) for each in links]
             return True
-        deadline_s = self._clock_s() + timeout_s + _SPARE_S
-        self._running.append(_Running(link=link, process=process, deadline_s=deadline_s))
+        running = _Running(
+            links=dict(enumerate(links)),
+            process=process,
+            deadline_s=self._clock_s() + timeout_s + _SPARE_S,
+            room_bytes=_OUTCOME_LIMIT_BYTES * len(links),
+            alone=len(links) == 1,
+        )
+        if process.stdout is not None:
+            os.set_blocking(process.stdout.fileno(), False)
+        self._running.append(running)
         return True
 
     def poll(self) -> list[FetchedLink]:
         """Fetches that ended since the last call; kills those whose time is up. Does not wait for any."""
         for each in list(self._running):
-            if each.process.poll() is not None:
-                self._finish(each, _outcome_of(each.process))
+            code = each.process.poll()
+            _read(each)
+            if code is not None:
+                died = FetchOutcome(code="FetcherDied", reason=f"exit status {code}")
+                outcomes = _outcomes_of(each)
+                if any(outcome.code for outcome in outcomes.values()) is bool(code):
+                    self._report(each, outcomes)
+                self._finish(each, died)
             elif self._clock_s() >= each.deadline_s:
                 each.process.kill()
+                self._report(each, _outcomes_of(each))
                 self._finish(each, FetchOutcome(code="TooSlow", reason="the fetch did not end in time"))
+            elif not each.alone:  # a link that drips keeps no other from being told
+                self._report(each, _outcomes_of(each))
         ended, self._ended = self._ended, []
         return ended
+
+    @property
+    def running(self) -> int:
+        """How many processes are at work."""
+        return len(self._running)
 
     def close(self) -> None:
         """Kill what runs."""
@@ -150,9 +185,14 @@ class LinkFetcher:
             each.process.kill()
             self._finish(each, FetchOutcome(code="FetcherDied", reason="the aggregator is stopping"))
 
+    def _report(self, each: _Running, outcomes: dict[int, FetchOutcome]) -> None:
+        for index in each.links.keys() & outcomes.keys():
+            self._ended.append(FetchedLink(each.links.pop(index), outcomes[index]))
+
     def _finish(self, each: _Running, outcome: FetchOutcome) -> None:
+        """Its process has ended, or was killed: what it said nothing of ended like this."""
         self._running.remove(each)
-        self._ended.append(FetchedLink(each.link, outcome))
+        self._ended += [FetchedLink(link, outcome) for link in each.links.values()]
         each.process.wait()
         if each.process.stdout is not None:
             each.process.stdout.close()
@@ -160,36 +200,24 @@ class LinkFetcher:
 
 def start_fetcher(job: FetchJob) -> subprocess.Popen[bytes]:
     """Start a fetching process. Raises OSError."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT_VARIABLES or name.lower() in _PROXIES or name.startswith(_KEPT_PREFIX)
-    }
-    home = str(Path(__file__).parents[2])  # where the package lies, also when it is not installed
-    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [home, kept.get("PYTHONPATH", "")]))
-    return subprocess.Popen(
-        [sys.executable, "-P", "-B", "-m", FETCHER_MODULE, msgspec.json.encode(job).decode()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        cwd="/",
-        env=kept,
-        start_new_session=True,
-    )
+    arguments = [msgspec.json.encode(job).decode()]
+    return start_module(FETCHER_MODULE, arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
 
 
-def _outcome_of(process: subprocess.Popen[bytes]) -> FetchOutcome:
-    """What an ended process said; a bounded read of what is in the pipe."""
-    said = b""
-    if process.stdout is not None:
+def _read(each: _Running) -> None:
+    """Take what is in an ended or running process's pipe, within its bound."""
+    if each.process.stdout is not None and len(each.said) < each.room_bytes:
         with contextlib.suppress(OSError):
-            os.set_blocking(process.stdout.fileno(), False)
-            said = os.read(process.stdout.fileno(), _OUTCOME_LIMIT_BYTES)
-    try:
-        outcome = msgspec.json.decode(said, type=FetchOutcome)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return FetchOutcome(code="FetcherDied", reason=f"exit status {process.returncode}")
-    if bool(outcome.code) is not bool(process.returncode):
-        return FetchOutcome(
-            code="FetcherDied", reason=f"exit status {process.returncode}, and it said {outcome.code!r}"
-        )
-    return outcome
+            each.said += os.read(each.process.stdout.fileno(), each.room_bytes - len(each.said))
+
+
+def _outcomes_of(each: _Running) -> dict[int, FetchOutcome]:
+    """The whole lines that a process said, by the number of their link; nothing where a line is no outcome."""
+    outcomes: dict[int, FetchOutcome] = {}
+    for line in each.said.split(b"\n")[:-1]:
+        try:
+            outcome = msgspec.json.decode(line, type=FetchOutcome)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return {}
+        outcomes[outcome.index] = outcome
+    return outcomes

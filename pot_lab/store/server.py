@@ -21,6 +21,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import sys
 import threading
 import time
@@ -100,6 +101,8 @@ class BlobServer(ThreadingHTTPServer):
                 if not entry.name.startswith("."):
                     self.blobs += 1
                     self.used_bytes += entry.stat().st_size
+        if ipaddress.ip_address(host).version == 6:
+            self.address_family = socket.AF_INET6
         try:
             super().__init__((host, port), self.handler())
         except OSError as error:

@@ -16,7 +16,7 @@ import pytest
 
 from pot_lab.crypto.link import Link
 from pot_lab.store.custody import ARRIVING_FOLDER, Custody
-from pot_lab.store.link_fetcher import FetchedLink, FetchJob, FetchLimits, LinkFetcher, start_fetcher
+from pot_lab.store.link_fetcher import FetchedLink, FetchJob, FetchLimits, FetchOutcome, LinkFetcher, start_fetcher
 from tests.store.conftest import ScriptedServer, ServerProcess
 
 PATIENT = FetchLimits(base_s=600.0)
@@ -171,6 +171,45 @@ def test_only_so_many_run_at_once_and_none_twice(tmp_path: Path, scripted: Calla
     fetching.custody.close()
 
 
+def test_one_process_follows_several_links_and_one_that_drips_keeps_no_other_waiting(
+    fetching: Fetching, scripted: Callable[..., ScriptedServer], tmp_path: Path
+) -> None:
+    slow = link_to(b"data", scripted([HTTP % 4 + b"d", 1e6]).url)
+    dead = link_to(b"gone", "http://127.0.0.1:1/")
+    good = []
+    for data in (b"one", b"two"):
+        (tmp_path / data.decode()).write_bytes(data)
+        good.append(link_to(data, f"file://{tmp_path / data.decode()}"))
+    for link in (slow, dead, *good):
+        fetching.expect(link)
+    assert fetching.fetcher.begin(slow, dead, *good)
+    found: dict[Link, str] = {}
+    while len(found) < 3:
+        found |= {each.link: each.outcome.code for each in fetching.fetcher.poll()}
+        time.sleep(0.02)
+    assert found == {dead: "LinkDead", good[0]: "", good[1]: ""} and len(fetching.started) == 1
+    assert fetching.custody.held() == {(link.digest, link.size_bytes) for link in good}
+    assert fetching.fetcher.running == 1 and not fetching.fetcher.begin(slow)
+    fetching.started[0].kill()
+    assert fetching.ended() == FetchedLink(slow, FetchOutcome(code="FetcherDied", reason="exit status -9"))
+
+
+def test_links_of_one_process_share_the_room(tmp_path: Path) -> None:
+    small = Fetching(tmp_path / "small", limits=PATIENT._replace(total_bytes=6))
+    links = []
+    for data in (b"first", b"other"):
+        (tmp_path / data.decode()).write_bytes(data)
+        links.append(link_to(data, f"file://{tmp_path / data.decode()}"))
+        small.expect(links[-1])
+    assert small.fetcher.begin(*links)
+    found: list[FetchedLink] = []
+    while len(found) < 2:
+        found += small.fetcher.poll()
+        time.sleep(0.02)
+    assert sorted(each.outcome.code for each in found) == ["", "StoreFull"] and len(small.custody.held()) == 1
+    small.custody.close()
+
+
 def test_a_full_custody_begins_no_download(tmp_path: Path, scripted: Callable[..., ScriptedServer]) -> None:
     fetching = Fetching(tmp_path / "custody", limits=PATIENT._replace(total_bytes=3))
     server = scripted([HTTP % 4 + b"data"])
@@ -207,6 +246,8 @@ def test_a_process_that_cannot_start_is_no_exception(tmp_path: Path) -> None:
         ("print('x' * 100000)", "FetcherDied"),
         ("", "FetcherDied"),
         ("print('{}'); sys.exit(1)", "FetcherDied"),
+        ("print('{}' * 2)", "FetcherDied"),
+        ("print('{}', end='')", "FetcherDied"),
     ],
 )
 def test_what_a_process_says_is_bounded_and_has_to_fit_its_exit(tmp_path: Path, said: str, code: str) -> None:
