@@ -6,11 +6,12 @@ Implements `consensus.application.Application` by its shape alone, so that neith
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from pot_lab.agreement.application import Batch, Execution, RequestId, Seat
 from pot_lab.crypto.canonical import encode
 from pot_lab.crypto.identity import Recover, recover
-from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.ledger import VERSIONS, Handler, Ledger
 from pot_lab.protocol.queries import query
 from pot_lab.protocol.state import Genesis, GenesisAggregator
 from pot_lab.protocol.transactions import Transaction, open_transaction
@@ -29,10 +30,17 @@ class LedgerApplication:
     Args:
         genesis: what the network begins with.
         recover: gives the address that signed a digest, as `crypto.identity.recover` does.
+        versions: the rules by version, as `Ledger` takes them.
     """
 
-    def __init__(self, genesis: Genesis, *, recover: Recover = recover) -> None:
-        self.ledger = Ledger(genesis, recover=recover)
+    def __init__(
+        self,
+        genesis: Genesis,
+        *,
+        recover: Recover = recover,
+        versions: Mapping[int, Mapping[str, Handler]] = VERSIONS,
+    ) -> None:
+        self.ledger = Ledger(genesis, recover=recover, versions=versions)
         self._recover = recover
         self._network_id = genesis.network_id
         self._seats: tuple[Seat, ...] = ()

@@ -246,6 +246,9 @@ class Book:
         for payout in payouts:
             self.account(payout.account).earned_grains += payout.grains
         self.state.unsettled.append(order_id)
+        # its client may ask for a refund at a time that counts on the parameters of its own start
+        own_ms = self.state.orders[order_id].parameters.update_ms
+        self.state.next_update_ms = min(self.state.next_update_ms, self.now_ms + own_ms)
 
     def take_back(self, order_id: OrderId, order: OrderState) -> None:
         """Undo `pay_out` of an order that is not settled, because the chain gave its escrow back."""

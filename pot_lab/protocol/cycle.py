@@ -55,6 +55,7 @@ class VoidReason(StrEnum):
     WITHDRAWN = "client withdrew"
     REFUNDED = "client took the escrow back"
     WRONG_ESCROW = "escrow does not match the order"
+    PARAMETERS_CHANGED = "parameters changed"
 
 
 @dataclass(frozen=True, kw_only=True)

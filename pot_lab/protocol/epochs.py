@@ -26,8 +26,17 @@ def due_ms(book: Book) -> int | None:
     """When the next epoch, or the next round of the pending one, is due; None while there is nothing to settle."""
     state = book.state
     if state.pending is not None:
-        return state.pending.opened_ms + state.parameters.settlement_timeout_ms
+        return state.pending.opened_ms + _timeout_ms(book)
     return max(state.next_update_ms, state.time_ms) if state.unsettled or _unsettled_conviction(book) else None
+
+
+def _timeout_ms(book: Book) -> int:
+    """How long a round of the pending epoch waits for the chain: no longer than any of its orders counts on, whose
+    escrow its client may ask back.
+    """
+    state = book.state
+    own = [state.orders[order_id].parameters for order_id in state.pending.order_ids] if state.pending else []
+    return min(each.settlement_timeout_ms for each in (state.parameters, *own))
 
 
 def _unsettled_conviction(book: Book) -> bool:
@@ -78,7 +87,8 @@ def advance(book: Book) -> None:
         state.pending = PendingEpoch(
             settlement=settlement, order_ids=order_ids, opened_ms=book.now_ms, rewards=rewards, slashes=slashes
         )
-        state.next_update_ms = book.now_ms + state.parameters.update_ms
+        left = [state.orders[order_id].parameters for order_id in state.unsettled[MAX_ORDERS_PER_EPOCH:]]
+        state.next_update_ms = book.now_ms + min(each.update_ms for each in (state.parameters, *left))
     else:
         old = state.pending.settlement
         state.rounds += 1

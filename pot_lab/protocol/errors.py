@@ -195,3 +195,24 @@ class BadEpoch(Refused):
 
     What to do: sign the epoch that the ledger names now.
     """
+
+
+class BadProposal(Refused):
+    """A proposal to change the network's rules cannot be made, or is not voted on.
+
+    What to do: correct what the message names; `pot-lab params` lists parameters and proposals.
+    """
+
+
+class TooManyProposals(Refused):
+    """The account has a proposal already, or there are as many as may be.
+
+    What to do: wait until one has ended; `pot-lab params` shows when.
+    """
+
+
+class UnknownVersion(PotLabError):
+    """A vote has activated a version of the protocol's rules that this release does not know.
+
+    What to do: install the release that the message names, and start again; the log is kept and replayed.
+    """

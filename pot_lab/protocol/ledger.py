@@ -8,16 +8,16 @@ it knows no clock, socket or disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pot_lab.agreement.quorum import quorum
-from pot_lab.crypto.canonical import decode, encode, tagged_hash
+from pot_lab.crypto.canonical import Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken, PotLabError
-from pot_lab.protocol import accusations, chain_events, custody, epochs, members, signers
+from pot_lab.protocol import accusations, chain_events, custody, epochs, governance, members, signers
 from pot_lab.protocol.book import Book
-from pot_lab.protocol.errors import StaleNonce, UnprocessableTransaction, WrongNetwork
+from pot_lab.protocol.errors import StaleNonce, UnknownKind, UnknownVersion, UnprocessableTransaction, WrongNetwork
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.orders import windows
 from pot_lab.protocol.parameters import Role
@@ -52,8 +52,22 @@ HANDLERS: dict[str, Handler] = {
     "vote_seat": members.on_vote_seat,
     "leave": members.on_leave,
     "rotate_keys": members.on_rotate_keys,
+    "propose": governance.on_propose,
+    "propose_version": governance.on_propose_version,
+    "vote": governance.on_vote,
 }
 """Which rule handles which kind of transaction."""
+
+VERSIONS: dict[int, Mapping[str, Handler]] = {1: HANDLERS}
+"""The protocol's rules by version. One that ever was in force stays here, so that old logs can be replayed."""
+
+
+class LedgerSnapshot(Record, frozen=True, kw_only=True):
+    """A ledger's whole state; the version of its rules, and the release that knows them, can be read without it."""
+
+    version: int
+    install: str
+    state: bytes
 
 
 class Ledger:
@@ -62,15 +76,26 @@ class Ledger:
     Args:
         genesis: what the network begins with.
         recover: gives the address that signed a digest, as `crypto.identity.recover` does.
+        versions: the rules by version, a handler for each kind of transaction.
     Raises:
         BadParameter: such a network cannot work.
+        UnknownVersion: it begins under rules that this release does not know.
     """
 
-    def __init__(self, genesis: Genesis, *, recover: Recover = recover) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        *,
+        recover: Recover = recover,
+        versions: Mapping[int, Mapping[str, Handler]] = VERSIONS,
+    ) -> None:
         genesis.check()
+        self.versions = versions
+        self._require_version(genesis.version, "")
         state = LedgerState(
             genesis=genesis, parameters=genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id)
         )
+        state.governance.version, state.governance.since = genesis.version, {genesis.version: 0}
         state.aggregators = [
             GenesisAggregator(account=each.address, key=each.address, sealing_public=each.sealing_public)
             for each in genesis.members
@@ -99,6 +124,8 @@ class Ledger:
             transactions: authenticated by `open_transaction` before they were ordered.
             era: the checkpoint after which the aggregators that decided the batch took over.
         Returns: one reply for each transaction, and what happened.
+        Raises:
+            UnknownVersion: the batch is under rules that this release does not know; nothing has changed.
         """
         state = self.book.state
         if sequence != state.sequence + 1 or time_ms < state.time_ms:
@@ -107,6 +134,7 @@ class Ledger:
                 seen=f"batch {sequence} at {time_ms} ms",
                 wanted=f"batch {state.sequence + 1} at {state.time_ms} ms or later",
             )
+        self._require_version(*governance.next_version(self.book, time_ms))
         state.sequence, state.time_ms, state.era = sequence, time_ms, era
         self.book.events, self.book.closing = [], []
         self._let_time_pass()
@@ -118,7 +146,11 @@ class Ledger:
         self.book.check_conservation()
         events = self.book.events
         state.digest = tagged_hash(
-            "pot-lab/ledger/1", state.digest, encode((sequence, time_ms)), encode(replies), encode(events)
+            "pot-lab/ledger/1",
+            state.digest,
+            encode((sequence, time_ms, state.governance.version)),
+            encode(replies),
+            encode(events),
         )
         for order_id in self.book.closing:
             if order_id in state.orders:
@@ -127,12 +159,18 @@ class Ledger:
 
     def due_ms(self) -> int | None:
         """When the next window, epoch or set is due, so that a batch is due even if no transaction waits."""
-        times = (self.book.index.deadlines.next_ms(), epochs.due_ms(self.book), members.due_ms(self.book))
+        times = (
+            self.book.index.deadlines.next_ms(),
+            epochs.due_ms(self.book),
+            members.due_ms(self.book),
+            governance.due_ms(self.book),
+        )
         return min((time_ms for time_ms in times if time_ms is not None), default=None)
 
     def snapshot(self) -> bytes:
         """The whole state in canonical bytes."""
-        return encode(self.state)
+        now = self.state.governance
+        return encode(LedgerSnapshot(version=now.version, install=now.install, state=encode(self.state)))
 
     def restore(self, snapshot: bytes) -> None:
         """Take over a snapshot's state after auditing its money.
@@ -140,8 +178,11 @@ class Ledger:
         Raises:
             Malformed: the bytes are not a snapshot.
             WrongNetwork: it is another network's.
+            UnknownVersion: it was made under rules that this release does not know.
         """
-        state = decode(snapshot, LedgerState, limit_bytes=SNAPSHOT_LIMIT_BYTES)
+        found = decode(snapshot, LedgerSnapshot, limit_bytes=SNAPSHOT_LIMIT_BYTES)
+        self._require_version(found.version, found.install)
+        state = decode(found.state, LedgerState, limit_bytes=SNAPSHOT_LIMIT_BYTES)
         if state.genesis != self.state.genesis:
             raise WrongNetwork(
                 "the snapshot is another network's", seen=state.genesis.network_id, wanted=self.book.network_id
@@ -150,8 +191,18 @@ class Ledger:
         book.audit()
         self.book = book
 
+    def _require_version(self, version: int, install: str) -> None:
+        if version not in self.versions:
+            release = f"install {install}" if install else "install a newer release"
+            raise UnknownVersion(
+                f"version {version} of the protocol's rules is in force, which this release does not know",
+                seen=f"this release knows {', '.join(map(str, sorted(self.versions)))}",
+                wanted=f"{release} and start again",
+            )
+
     def _let_time_pass(self) -> None:
         now_ms = self.state.time_ms
+        governance.advance(self.book)
         for order_id in self.book.index.deadlines.due(now_ms):
             windows.close(self.book, order_id, self.state.orders[order_id])
         for order_id in self.book.index.retention.due(now_ms):
@@ -174,7 +225,14 @@ class Ledger:
                 )
             if known:  # a stranger that is refused leaves no entry, or anybody could fill the ledger with them
                 known.nonce = transaction.nonce
-            result = HANDLERS[transaction.kind](book, transaction.account, open_body(transaction))
+            handlers = self.versions[state.governance.version]
+            if transaction.kind not in handlers:
+                raise UnknownKind(
+                    "no rule in force handles this kind of transaction",
+                    seen=transaction.kind,
+                    wanted=f"a kind of version {state.governance.version} of the rules",
+                )
+            result = handlers[transaction.kind](book, transaction.account, open_body(transaction))
             book.account(transaction.account).nonce = transaction.nonce
             reply = Reply(accepted=True, sequence=state.sequence, time_ms=state.time_ms, result=result)
         except PotLabError as error:

@@ -141,6 +141,11 @@ class Parameters(Record, frozen=True, kw_only=True):
         max_live_orders_per_account: how many orders of an account may be live at once.
         max_claims_per_order: how many claims an order takes.
         treasury: the account (20 bytes) that gets what rounding leaves of a reward.
+        voting_ms: how long members vote on a proposal.
+        timelock_ms: how long a proposal that passed waits until it takes force.
+        proposal_bond_grains: what a proposal bonds of its proposer's stake, twice as much for each one that there is.
+        quorum_bp: share of all members' stake that has to vote.
+        majority_bp: share of the votes that has to be for it.
     """
 
     # windows an order may ask for
@@ -195,6 +200,12 @@ class Parameters(Record, frozen=True, kw_only=True):
     max_live_orders_per_account: int = 64
     max_claims_per_order: int = 256
     treasury: Address = BURN_ADDRESS
+    # votes on all this
+    voting_ms: int = 3 * 86_400_000
+    timelock_ms: int = 2 * 86_400_000
+    proposal_bond_grains: int = 10 * GRAINS_PER_POT
+    quorum_bp: int = 4_000
+    majority_bp: int = 6_667
 
     def client_bond_grains(self, reward_grains: int) -> int:
         """Least that a client bonds for an order of this reward."""
@@ -240,6 +251,12 @@ class Parameters(Record, frozen=True, kw_only=True):
                 "the chain's unbonding is over before an order with the usual windows is settled",
                 seen=f"{self.unbonding_ms} ms",
                 wanted=f"at least {self.min_train_ms + sum(self.usual_windows_ms) + self.settling_ms} ms",
+            )
+        if self.voting_ms + self.timelock_ms > self.unbonding_ms:
+            raise BadParameter(
+                "voters could take their stake back before what they voted for takes force",
+                seen=f"voting_ms and timelock_ms are {self.voting_ms + self.timelock_ms} ms",
+                wanted=f"at most unbonding_ms, {self.unbonding_ms} ms",
             )
         shares = self.winner_bp + self.validators_bp + self.aggregators_bp
         if shares > BASIS_POINTS:
@@ -292,4 +309,9 @@ _BOUNDS = (
     ("min_validators", 3, 1_000),
     ("max_live_orders_per_account", 1, 10_000),
     ("max_claims_per_order", 1, 10_000),
+    ("voting_ms", 1_000, 30 * _DAY_MS),
+    ("timelock_ms", 1_000, 30 * _DAY_MS),
+    ("proposal_bond_grains", 1, 10**18),
+    ("quorum_bp", 3_334, 9_000),  # a third of the stake decides nothing alone, and a tenth stops nothing by silence
+    ("majority_bp", 5_001, 9_000),
 )

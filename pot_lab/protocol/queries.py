@@ -9,6 +9,7 @@ import msgspec
 
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import Address
+from pot_lab.protocol import governance
 from pot_lab.protocol.cycle import TABLE, Window
 from pot_lab.protocol.epochs import SLASHED_TO, confirmed_tree
 from pot_lab.protocol.ledger import Ledger
@@ -23,12 +24,14 @@ from pot_lab.protocol.views import (
     CandidateView,
     ClaimView,
     EpochView,
+    GovernanceView,
     NetworkView,
     OrderQuery,
     OrdersQuery,
     OrderSummary,
     OrderView,
     PayoutView,
+    ProposalView,
     SeatsView,
     SeatView,
     SlashView,
@@ -302,6 +305,59 @@ def _seats(ledger: Ledger, arguments: bytes) -> bytes:
     )
 
 
+def _governance(ledger: Ledger, arguments: bytes) -> bytes:
+    state, book = ledger.state.governance, ledger.book
+    views: list[ProposalView] = []
+    for end in state.ended:
+        views.append(
+            ProposalView(
+                number=end.number,
+                proposer=end.proposer,
+                bond_grains=0,
+                changes=end.changes,
+                version=end.version,
+                install="",
+                for_grains=end.for_grains,
+                against_grains=end.against_grains,
+                total_grains=end.total_grains,
+                quorum_bp=0,
+                majority_bp=0,
+                closes_ms=end.ended_ms,
+                activates_ms=0,
+                outcome=end.outcome,
+            )
+        )
+    for number, each in state.proposals.items():
+        yes, no, total = each.result if each.activates_ms else governance.tally(book, each)
+        views.append(
+            ProposalView(
+                number=number,
+                proposer=each.proposer,
+                bond_grains=each.bond_grains,
+                changes=each.changes,
+                version=each.version,
+                install=each.install,
+                for_grains=yes,
+                against_grains=no,
+                total_grains=total,
+                quorum_bp=each.quorum_bp,
+                majority_bp=each.majority_bp,
+                closes_ms=each.closes_ms,
+                activates_ms=each.activates_ms,
+                outcome="passed" if each.activates_ms else "voting",
+            )
+        )
+    return encode(
+        GovernanceView(
+            parameters=ledger.state.parameters,
+            version=state.version,
+            since=state.since[state.version],
+            bond_grains=governance.bond_grains(book),
+            proposals=tuple(sorted(views, key=lambda view: view.number)),
+        )
+    )
+
+
 def _contact(contact: bytes) -> Contact:
     return decode(contact, Contact, limit_bytes=ARGUMENT_LIMIT_BYTES)
 
@@ -321,5 +377,6 @@ _QUERIES: dict[str, Callable[[Ledger, bytes], bytes]] = {
     "epoch": _epoch,
     "network": _network,
     "seats": _seats,
+    "governance": _governance,
     "header": _header,
 }

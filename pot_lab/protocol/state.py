@@ -15,6 +15,7 @@ from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.crypto.link import Link
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.parameters import BadParameter, Parameters, Role
+from pot_lab.protocol.proposals import Governance
 from pot_lab.protocol.records import ClaimScore, ModelId, OrderId, OrderRecord, Salt
 from pot_lab.protocol.settlement import Settlement
 
@@ -34,13 +35,14 @@ class Member(Record, frozen=True):
 
 
 class Genesis(Record, frozen=True, kw_only=True):
-    """What a network begins with; its hash is the network's id."""
+    """What a network begins with; its hash is the network's id. `version` is that of the protocol's rules at first."""
 
     name: str
     chain_id: int
     settlement_contract: bytes
     members: tuple[Member, ...]
     parameters: Parameters
+    version: int = 1
 
     @property
     def network_id(self) -> bytes:
@@ -60,6 +62,8 @@ class Genesis(Record, frozen=True, kw_only=True):
         lengths = {*map(len, addresses), len(self.settlement_contract)}
         if lengths != {ADDRESS_BYTES} or any(len(member.sealing_public) != 32 for member in self.members):
             raise BadParameter("an aggregator's account or key, or the contract's address, has the wrong length")
+        if not 0 < self.version < 1 << 16:
+            raise BadParameter("the rules' version is impossible", seen=self.version, wanted=f"1 .. {(1 << 16) - 1}")
         if not 0 < self.chain_id < 1 << 63:
             raise BadParameter("the chain's id is impossible", seen=self.chain_id)
 
@@ -339,6 +343,7 @@ class LedgerState(State, kw_only=True):
     signing_quorum: int = 0
     chain_keys: dict[Address, Address] = msgspec.field(default_factory=dict)
     rotation: PendingRotation | None = None
+    governance: Governance = msgspec.field(default_factory=Governance)
 
 
 class Event(Record, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ and both are size-limited before they are parsed.
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 from pot_lab.crypto.canonical import HASH_BYTES, Digest, Record, decode, encode, tagged_hash
@@ -15,7 +16,8 @@ from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumNode
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import Malformed
-from pot_lab.protocol.errors import UnknownKind, WrongNetwork
+from pot_lab.protocol.errors import WrongNetwork
+from pot_lab.protocol.proposals import ParameterChange
 from pot_lab.protocol.records import (
     ORDER_LIMIT_BYTES,
     ChainEvent,
@@ -31,6 +33,9 @@ from pot_lab.protocol.records import (
 TRANSACTION_LIMIT_BYTES = ORDER_LIMIT_BYTES + 512
 MAX_ITEMS = 256
 """The most claims, validations or chain events that one transaction may carry."""
+
+_KIND_CHARACTERS = 32
+_KIND = re.compile(r"[a-z][a-z_]{0,31}")
 
 Body = TypeVar("Body", bound=Record)
 
@@ -215,6 +220,30 @@ class RotateKeys(Record, frozen=True, kw_only=True):
     possession: bytes
 
 
+class Propose(Record, frozen=True):
+    """A member proposes other parameters, with a bond of its stake as `role` (protocol.md, "Governance")."""
+
+    role: int
+    changes: tuple[ParameterChange, ...]
+
+
+class ProposeVersion(Record, frozen=True):
+    """A member proposes the next version of the protocol's rules, with a bond of its stake as `role`; `install` names
+    the release that knows it.
+    """
+
+    role: int
+    version: int
+    install: str
+
+
+class Vote(Record, frozen=True):
+    """A member votes for the proposal of this number, or against it."""
+
+    proposal: int
+    approve: bool
+
+
 BODIES: dict[str, type[Record]] = {
     "register": Register,
     "unregister": Unregister,
@@ -235,6 +264,9 @@ BODIES: dict[str, type[Record]] = {
     "vote_seat": VoteSeat,
     "leave": Leave,
     "rotate_keys": RotateKeys,
+    "propose": Propose,
+    "propose_version": ProposeVersion,
+    "vote": Vote,
 }
 """Every kind of transaction and its body's type."""
 
@@ -263,7 +295,6 @@ def open_transaction(data: bytes, network_id: bytes, recover: Recover = recover)
     Raises:
         Oversize, Malformed: its bytes are not a transaction's.
         WrongNetwork: it was signed for another network.
-        UnknownKind: no rule handles it.
         BadSignature: the account it names did not sign it.
     """
     transaction = decode(data, Transaction, limit_bytes=TRANSACTION_LIMIT_BYTES)
@@ -271,8 +302,8 @@ def open_transaction(data: bytes, network_id: bytes, recover: Recover = recover)
         raise WrongNetwork(
             "the transaction was signed for another network", seen=transaction.network_id, wanted=network_id
         )
-    if transaction.kind not in BODIES:
-        raise UnknownKind("no rule handles this kind of transaction", seen=transaction.kind, wanted=", ".join(BODIES))
+    if not _KIND.fullmatch(transaction.kind):  # whether a rule handles it depends on the version in force
+        raise Malformed("a transaction's kind is no name", seen=transaction.kind[:_KIND_CHARACTERS])
     if len(transaction.account) != ADDRESS_BYTES or not 0 < transaction.nonce < 1 << 63:
         raise Malformed(
             "a transaction's account or nonce is impossible", seen=(transaction.account.hex(), transaction.nonce)

@@ -12,6 +12,7 @@ from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.cycle import Phase, Window
 from pot_lab.protocol.parameters import Parameters
+from pot_lab.protocol.proposals import ParameterChange
 from pot_lab.protocol.records import ClaimScore, Contact, ModelId, OrderId, OrderRecord
 from pot_lab.protocol.settlement import Settlement
 from pot_lab.protocol.state import Genesis, Member
@@ -233,6 +234,42 @@ class SeatsView(Record, frozen=True, kw_only=True):
     signer_set_id: int
     signers: tuple[Address, ...]
     next_signers: tuple[Address, ...]
+
+
+class ProposalView(Record, frozen=True, kw_only=True):
+    """A proposal: what it changes, who is for and against it, and how it stands or ended.
+
+    `outcome` is "voting" and then "passed", until it takes force, and one of `proposals.OUTCOMES` after. Stakes are
+    grains: for it, against it, and in all. `closes_ms` is when the vote, `activates_ms` when the delay ends; 0 where it
+    does not apply.
+    """
+
+    number: int
+    proposer: Address
+    bond_grains: int
+    changes: tuple[ParameterChange, ...]
+    version: int
+    install: str
+    for_grains: int
+    against_grains: int
+    total_grains: int
+    quorum_bp: int
+    majority_bp: int
+    closes_ms: int
+    activates_ms: int
+    outcome: str
+
+
+class GovernanceView(Record, frozen=True, kw_only=True):
+    """Parameters and version of the rules in force, since which batch, what a proposal must bond now, and the
+    proposals by number, those that ended last among them.
+    """
+
+    parameters: Parameters
+    version: int
+    since: int
+    bond_grains: int
+    proposals: tuple[ProposalView, ...]
 
 
 class OrderQuery(Record, frozen=True):

@@ -30,6 +30,9 @@ TESTNET_PARAMETERS: Mapping[str, Any] = {
     "seats_per_order": 63,
     "min_validators": 3,
     "usual_windows_ms": [8_000, 8_000, 90_000, 15_000, 8_000, 5_000, 5_000],
+    "voting_ms": 10_000,
+    "timelock_ms": 5_000,
+    "proposal_bond_grains": GRAINS_PER_POT,
 }
 """Shorter waits than a real network's, since all processes are on one machine. The score window closes early, so it may
 be long. So many seats that each of a few validators with equal stakes has some.

@@ -181,6 +181,7 @@ NEVER_SENT = {
     "CannotOpen": "raised by whoever holds the key",
     "PortTaken": "stops a process while it starts",
     "StateDiverged": "stops the replica",
+    "UnknownVersion": "stops the process",
     "WrongPassword": "of keystores",
 }
 """Errors of the rooms below that no handler of a request or query lets out, and why."""

@@ -20,6 +20,7 @@ from pot_lab.errors import Malformed, Oversize
 from pot_lab.protocol import ledger as rules
 from pot_lab.protocol.cycle import TABLE, Window
 from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.proposals import change
 from pot_lab.protocol.records import HeldBlob
 from pot_lab.protocol.transactions import (
     BODIES,
@@ -28,6 +29,8 @@ from pot_lab.protocol.transactions import (
     AttestBlobs,
     Join,
     Leave,
+    Propose,
+    ProposeVersion,
     Put,
     Register,
     RotateKeys,
@@ -35,13 +38,14 @@ from pot_lab.protocol.transactions import (
     SignRotation,
     Transaction,
     Unregister,
+    Vote,
     VoteSeat,
     open_transaction,
 )
-from tests.protocol.scenes import PROVIDERS, RESTING, bring_to, new_world, speech
+from tests.protocol.scenes import PROVIDERS, RESTING, VALIDATORS, bring_to, new_world, speech
 from tests.protocol.test_chain_events import SHAPES
 from tests.protocol.test_members import application_for
-from tests.protocol.world import World, key
+from tests.protocol.world import POT, World, key
 
 _NEAR = {sign * (1 << bits) + more for bits in range(65) for sign in (1, -1) for more in (-1, 0, 1)}
 INTEGERS = sorted(value for value in _NEAR if -(1 << 63) <= value < 1 << 64)
@@ -76,6 +80,10 @@ def outside_orders(world: World) -> Iterator[tuple[Identity, Record]]:
     world.must(world.client, Put(order))
     world.escrow(order)
     yield first, AttestBlobs((HeldBlob(order.model.digest, order.model.size_bytes),))
+    yield PROVIDERS[0], Propose(0, (change("update_ms", 5_000), change("min_stake_grains", (POT, POT, POT, POT))))
+    yield PROVIDERS[0], ProposeVersion(0, 2, "pot-lab 2")
+    number = int.from_bytes(world.must(VALIDATORS[0], Propose(1, (change("update_ms", 9_000),))).result, "big")
+    yield PROVIDERS[0], Vote(number, True)
     for event in SHAPES.values():
         yield first, Attest(world.ledger.state.next_chain_event, (event,))
 
@@ -160,7 +168,7 @@ def test_what_an_order_accepts(window: Window) -> None:
         assert check_all(world, *speech(world, order_id, kind)) >= len(LENGTHS)
 
 
-@pytest.mark.parametrize("place", range(11 + len(SHAPES)))
+@pytest.mark.parametrize("place", range(14 + len(SHAPES)))
 def test_what_no_order_is_needed_for(place: int) -> None:
     world = new_world()
     who, body = list(outside_orders(world))[place]

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from pot_lab.crypto.canonical import decode, encode
 from pot_lab.errors import InvariantBroken, Malformed
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.errors import WrongNetwork
@@ -18,7 +17,7 @@ from pot_lab.protocol.state import Account, LedgerState
 from pot_lab.protocol.transactions import Put, Withdraw
 from tests.protocol.scenes import MODELS, PROVIDERS, RESTING, SCORES, VALIDATORS, bring_to, finish, new_world
 from tests.protocol.test_chain_events import staked
-from tests.protocol.world import POT, World, key
+from tests.protocol.world import POT, World, key, snapshot_of, state_in
 
 
 def earned(world: World, who: Any) -> int:
@@ -88,11 +87,11 @@ def cooked(state: LedgerState, how: str) -> None:
 def test_a_snapshot_whose_money_does_not_add_up_is_not_taken_over(how: str) -> None:
     world = new_world()
     bring_to(world, Window.SCORE)
-    state = decode(world.ledger.snapshot(), LedgerState, limit_bytes=1 << 30)
+    state = state_in(world.ledger.snapshot())
     cooked(state, how)
     before = world.ledger.snapshot()
     with pytest.raises(InvariantBroken):
-        world.ledger.restore(encode(state))
+        world.ledger.restore(snapshot_of(state))
     assert world.ledger.snapshot() == before
 
 

@@ -18,8 +18,8 @@ from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import Refused
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.parameters import Parameters, Role
+from pot_lab.protocol.proposals import change
 from pot_lab.protocol.records import Contact, HeldBlob, ScoreSpec, possession_digest
-from pot_lab.protocol.state import LedgerState
 from pot_lab.protocol.transactions import (
     Accuse,
     Attest,
@@ -28,6 +28,8 @@ from pot_lab.protocol.transactions import (
     CommitScores,
     Leave,
     OpenScores,
+    Propose,
+    ProposeVersion,
     Put,
     Register,
     ReleaseKey,
@@ -39,11 +41,12 @@ from pot_lab.protocol.transactions import (
     SignEpoch,
     SignRotation,
     Unregister,
+    Vote,
     Withdraw,
     sign,
 )
 from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to, new_world, speech
-from tests.protocol.world import POT, WINDOWS, World, key, link, salt
+from tests.protocol.world import POT, WINDOWS, World, key, link, salt, state_in
 
 H = b"\x02" * 32
 STRANGER = key("stranger")
@@ -145,6 +148,12 @@ def rotation(world: World, name: str) -> RotateKeys:
     )
 
 
+def scene_proposed_twice(w: World) -> tuple[Identity, Record]:
+    body = Propose(0, (change("update_ms", 2_000),))
+    w.must(PROVIDERS[0], body)
+    return PROVIDERS[0], body
+
+
 def scene_keys_twice(world: World) -> tuple[Identity, Record]:
     world.must(world.aggregators[0], rotation(world, "first"))
     return world.aggregators[0], rotation(world, "second")
@@ -224,15 +233,19 @@ SCENES: list[tuple[str, Scene]] = [
     ("BadEvidence", scene_nothing_to_accuse_of),
     ("BadEpoch", lambda w: (w.aggregators[0], SignEpoch(1, 1, bytes(65)))),
     ("BadRotation", lambda w: (w.aggregators[0], SignRotation(2, bytes(65)))),
+    ("BadProposal", lambda w: (PROVIDERS[0], Vote(1, True))),
+    ("BadProposal", lambda w: (PROVIDERS[0], Propose(0, (change("gravity", 1),)))),
+    ("BadProposal", lambda w: (PROVIDERS[0], ProposeVersion(0, 3, "pot-lab 9"))),
+    ("TooManyProposals", scene_proposed_twice),
 ]  # fmt: skip
 
 NOT_IN_REPLIES = {"UnknownKind", "UnprocessableTransaction"}
-"""Refused at admission (test_transactions), or by no rule at all (attacks/test_handler_faults)."""
+"""Of kinds that no version knows (test_versions), or by no rule at all (attacks/test_handler_faults)."""
 
 
 def frozen(world: World, address: bytes) -> bytes:
     """The state without what every batch and every transaction of this account may change."""
-    state = decode(world.ledger.snapshot(), LedgerState, limit_bytes=1 << 30)
+    state = state_in(world.ledger.snapshot())
     state.sequence, state.digest = 0, b""
     if address in state.accounts:
         state.accounts[address].nonce = 0

@@ -20,16 +20,19 @@ from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.order_index import OrderIndex
 from pot_lab.protocol.parameters import Parameters, Role
+from pot_lab.protocol.proposals import change
 from pot_lab.protocol.records import ChainEvent, OrderRecord, Windows
 from pot_lab.protocol.settlement import settlement_digest
 from pot_lab.protocol.transactions import (
     Attest,
     Claim,
+    Propose,
     Put,
     Register,
     ReleaseKey,
     ReleaseShare,
     Unregister,
+    Vote,
     Withdraw,
 )
 from tests.protocol.scenes import finish
@@ -55,9 +58,25 @@ PARAMETERS = Parameters(
     update_ms=2_000, pool_ms=5_000, settlement_timeout_ms=4_000, retention_ms=20_000, seats_per_order=5,
     min_validators=3,
     max_live_orders_per_account=3, treasury=key("treasury").address,
+    voting_ms=4_000, timelock_ms=2_000, proposal_bond_grains=POT, quorum_bp=3_334, majority_bp=5_001,
 )  # fmt: skip
 
 
+CHANGES: list[dict[str, Any]] = [
+    {"update_ms": 3_000},
+    {"update_ms": 6_000, "settlement_timeout_ms": 8_000},
+    {"winner_bp": 7_000, "validators_bp": 2_500},
+    {"winner_bp": 8_500, "validators_bp": 1_000},
+    {"min_validators": 4},
+    {"client_bond_bp": 5_000},
+    {"max_live_orders_per_account": 2, "seats_per_order": 7},
+    {"min_stake_grains": (12 * POT, 24 * POT, 5 * POT, 100 * POT)},
+    {"pool_ms": 3_000, "retention_ms": 9_000},
+    {"voting_ms": 3_000, "timelock_ms": 1_000, "proposal_bond_grains": 2 * POT},
+]
+"""What people propose: some of it does not go together, and some ends registrations or orders that wait."""
+OUTCOMES: Counter[str] = Counter()
+"""How proposals ended in all runs."""
 ENDS: Counter[str] = Counter()
 """How orders ended in all runs, to see that the market sees the whole cycle."""
 
@@ -287,6 +306,23 @@ class Market(RuleBasedStateMachine):
     def registers(self, who: Identity, role: Role, leave: bool) -> None:
         self.world.submit(who, Unregister(int(role)) if leave else Register(int(role)))
 
+    @rule(who=people, role=roles, number=some, ayes=st.integers(0, 8), noes=st.integers(0, 8), at_once=st.booleans())
+    def proposes(self, who: Identity, role: Role, number: int, ayes: int, noes: int, at_once: bool) -> None:
+        values = CHANGES[number % len(CHANGES)]
+        changes = tuple(change(name, value) for name, value in values.items())
+        reply = self.world.submit(who, Propose(int(role), changes))
+        if reply.accepted and at_once:
+            self.votes(int.from_bytes(reply.result, "big"), ayes, noes)
+
+    @rule(number=some, ayes=st.integers(0, 8), noes=st.integers(0, 8))
+    def votes(self, number: int, ayes: int, noes: int) -> None:
+        proposals = sorted(self.world.ledger.state.governance.proposals) or [number]
+        chosen = number if number in proposals else proposals[number % len(proposals)]
+        for voter in PEOPLE[:ayes]:
+            self.world.submit(voter, Vote(chosen, True))
+        for voter in PEOPLE[8 - noes :]:
+            self.world.submit(voter, Vote(chosen, False))
+
     @rule(ahead=st.integers(0, 3), grains=st.integers(0, POT))
     def false_witness(self, ahead: int, grains: int) -> None:
         event = ChainEvent(
@@ -368,6 +404,15 @@ class Market(RuleBasedStateMachine):
             assert active == ledger.book.active[role]
 
     @invariant()
+    def parameters_go_together_and_every_vote_ends(self) -> None:
+        state = self.world.ledger.state
+        state.parameters.check()
+        assert state.next_update_ms <= state.time_ms + max(state.parameters.update_ms, PARAMETERS.update_ms)
+        for proposal in state.governance.proposals.values():
+            assert (proposal.activates_ms or proposal.closes_ms) > state.time_ms
+            assert proposal.activates_ms or set(proposal.votes) <= set(proposal.weights)
+
+    @invariant()
     def locks_are_what_live_orders_say(self) -> None:
         locked: dict[tuple[bytes, Role], int] = {}
         for order in self.world.ledger.state.orders.values():
@@ -378,6 +423,10 @@ class Market(RuleBasedStateMachine):
                 for validator in order.locked:
                     place = validator, Role.VALIDATOR
                     locked[place] = locked.get(place, 0) + order.lock_grains
+        for proposal in self.world.ledger.state.governance.proposals.values():
+            if not proposal.activates_ms:
+                place = proposal.proposer, proposal.role
+                locked[place] = locked.get(place, 0) + proposal.bond_grains
         for address, account in self.world.ledger.state.accounts.items():
             for role in Role:
                 assert account.stakes[role].locked == locked.get((address, role), 0)
@@ -390,9 +439,10 @@ class Market(RuleBasedStateMachine):
         assert all(TABLE[order.window].phase is Phase.ENDED for order in state.orders.values())
         assert all(order.void_reason for order in state.orders.values() if order.window is Window.VOID)
         assert all(stake.locked == 0 for account in state.accounts.values() for stake in account.stakes)
-        assert not state.unsettled and state.pending is None
+        assert not state.unsettled and state.pending is None and not state.governance.proposals
+        OUTCOMES.update(end.outcome for end in state.governance.ended)
         assert state.confirmed.total_grains == state.earned_grains
-        self.world.now_ms += PARAMETERS.retention_ms
+        self.world.now_ms += max(PARAMETERS.retention_ms, state.parameters.retention_ms)
         self.world.batch()
         assert not state.orders, "every body is forgotten in the end"
         ENDS.update(header.void_reason or header.window for header in state.headers.values())
@@ -412,5 +462,7 @@ thorough = settings(max_examples=2_000, stateful_step_count=100, suppress_health
 @pytest.mark.parametrize("how", [quick, pytest.param(thorough, marks=pytest.mark.long)], ids=["quick", "long"])
 def test_whatever_people_do_the_ledger_keeps_its_promises(how: settings) -> None:
     ENDS.clear()
+    OUTCOMES.clear()
     run_state_machine_as_test(Market, settings=how)
     assert ENDS[Window.SETTLED] > 0 and len(ENDS) > 3, f"a market that sees too little: {ENDS}"
+    assert {"in force", "rejected", "lapsed"} <= set(OUTCOMES), f"votes that see too little: {OUTCOMES}"

@@ -10,7 +10,7 @@ from msgspec import structs
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import BadSignature
 from pot_lab.errors import Malformed, Oversize, PotLabError
-from pot_lab.protocol.errors import UnknownKind, WrongNetwork
+from pot_lab.protocol.errors import WrongNetwork
 from pot_lab.protocol.transactions import (
     MAX_ITEMS,
     TRANSACTION_LIMIT_BYTES,
@@ -59,8 +59,9 @@ def test_a_signed_transaction_opens() -> None:
         (b"\x00" * (TRANSACTION_LIMIT_BYTES + 1), Oversize),
         (sign(H, Claim(H, H), ALICE, 5), WrongNetwork),
         (forged(network_id=b""), WrongNetwork),
-        (forged(kind="mint"), UnknownKind),
-        (forged(kind=""), UnknownKind),
+        (forged(kind=""), Malformed),
+        (forged(kind="Claim"), Malformed),
+        (forged(kind="c" * 33), Malformed),
         (forged(nonce=0), Malformed),
         (forged(nonce=-1), Malformed),
         (forged(nonce=1 << 63), Malformed),

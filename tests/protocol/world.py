@@ -6,13 +6,13 @@ import hashlib
 from typing import Any
 
 from pot_lab.agreement.quorum import correct
-from pot_lab.crypto.canonical import Record, sha256
+from pot_lab.crypto.canonical import Record, decode, encode, sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumTree
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.crypto.shamir import Share, split
-from pot_lab.protocol.ledger import Ledger
+from pot_lab.protocol.ledger import Ledger, LedgerSnapshot
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
 from pot_lab.protocol.records import (
     ChainEvent,
@@ -29,7 +29,7 @@ from pot_lab.protocol.records import (
     validation_commitment,
 )
 from pot_lab.protocol.settlement import settlement_digest
-from pot_lab.protocol.state import Event, Genesis, Member, OrderState
+from pot_lab.protocol.state import Event, Genesis, LedgerState, Member, OrderState
 from pot_lab.protocol.transactions import (
     Attest,
     Claim,
@@ -348,6 +348,18 @@ class World:
                 detail=(s.epoch, s.round, s.signer_set_id),
             )
         )
+
+
+def state_in(snapshot: bytes) -> LedgerState:
+    """The state in a ledger's snapshot."""
+    raw = decode(snapshot, LedgerSnapshot, limit_bytes=1 << 30).state
+    return decode(raw, LedgerState, limit_bytes=1 << 30)
+
+
+def snapshot_of(state: LedgerState) -> bytes:
+    """A ledger's snapshot with this state."""
+    now = state.governance
+    return encode(LedgerSnapshot(version=now.version, install=now.install, state=encode(state)))
 
 
 def salt(model: str) -> bytes:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from pot_lab.crypto.identity import Address
+from pot_lab.errors import PotLabError
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import TABLE, Phase, VoidReason, Window
 from pot_lab.protocol.order_index import never_funded
@@ -50,6 +51,9 @@ def start_if_funded(book: Book, order_id: OrderId) -> None:
         return
     book.custody.touch(order_id, order)
     parameters = book.state.parameters
+    if order.parameters != parameters and not _still_fits(book, order, parameters):
+        end_void(book, order_id, order, VoidReason.PARAMETERS_CHANGED)
+        return
     if not _enough_to_start(book, order, parameters):
         book.waiting.add(order_id)
         return
@@ -233,6 +237,16 @@ def _close_open_scores(book: Book, order_id: OrderId, order: OrderState) -> Wind
         return Window.CHALLENGE
     end_void(book, order_id, order, VoidReason.NO_QUORUM)
     return None
+
+
+def _still_fits(book: Book, order: OrderState, parameters: Parameters) -> bool:
+    """Whether an order that waited while a vote changed the parameters could be put today."""
+    spec = order.order
+    try:
+        spec.check(book.network_id, len(book.state.sets[order.sealed_to]), parameters)
+    except PotLabError:
+        return False
+    return spec.seal_by_s * 1000 >= book.now_ms + spec.windows.longest_ms + parameters.settling_ms
 
 
 def _enough_to_start(book: Book, order: OrderState, parameters: Parameters) -> bool:
