@@ -122,7 +122,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "WrongServerKey",
     ),
     "pot_lab.network.seat_changes": ("NoSeat",),
-    "pot_lab.notebook.errors": ("BadArgument", "BadQuantity", "NoModel", "PaidBefore", "ScoreDiffers"),
+    "pot_lab.notebook.errors": ("BadArgument", "BadQuantity", "NoMiners", "NoModel", "PaidBefore", "ScoreDiffers"),
     "pot_lab.protocol.errors": (
         "AlreadyDone",
         "BadCommitment",

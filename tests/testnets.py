@@ -9,9 +9,11 @@ from pot_lab.protocol.transactions import Register
 from pot_lab.testnet.testnet import Testnet
 
 
-def register_validators(testnet: Testnet, count: int = 3) -> None:
-    """Register the first validators, so that orders start although nobody scores."""
+def register_miners(testnet: Testnet, validators: int = 3) -> None:
+    """Register the last provider and the first validators, so that orders are accepted and start though nobody works."""
     config = NetworkConfig.load(testnet.network_file)
-    for number in range(count):
-        with LedgerClient(config, testnet.identity(f"validator-{number}")) as client:
-            client.submit(Register(int(Role.VALIDATOR)))
+    provider = max(name for name in testnet.accounts() if name.startswith("provider-"))
+    accounts = [(provider, Role.PROVIDER), *((f"validator-{n}", Role.VALIDATOR) for n in range(validators))]
+    for name, role in accounts:
+        with LedgerClient(config, testnet.identity(name)) as client:
+            client.submit(Register(int(role)))

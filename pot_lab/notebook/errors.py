@@ -38,3 +38,11 @@ class PaidBefore(PotLabError):
 
     What to do: that order runs: `lab.get` with its id gives it. Call again to place the new one besides it.
     """
+
+
+class NoMiners(PotLabError):
+    """No provider or no validator is registered in the network, so an order would end void; nothing was sent or paid.
+
+    What to do: start practice miners with `pot-lab testnet up --miners`, or miners with `pot-lab mine`. Pass
+    `without_miners=True` if they come in time.
+    """

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -30,10 +29,12 @@ from pot_lab.network.config import NetworkConfig
 from pot_lab.network.genesis import genesis_of
 from pot_lab.notebook import arguments, baselines, posting
 from pot_lab.notebook.errors import BadArgument
+from pot_lab.notebook.miners import Miners, is_of_this_host, miners_of, require_miners
 from pot_lab.notebook.order import Order
 from pot_lab.notebook.paying import PaymentNotes, Payments
-from pot_lab.notebook.quantities import grains, pot
-from pot_lab.protocol.parameters import GRAINS_PER_POT, LOCKS_TO_START
+from pot_lab.notebook.quantities import grains, pot, size_text
+from pot_lab.notebook.step_line import StepLine
+from pot_lab.protocol.parameters import GRAINS_PER_POT
 from pot_lab.protocol.records import OrderId
 from pot_lab.store import Store
 from pot_lab.testnet.errors import NoTestnet
@@ -83,9 +84,8 @@ def connect(
         print("It stays up when the notebook closes. Stop it with `pot-lab testnet down`.")
         testnet = Testnet.up(str(named) if named else "local", miners=True, report=lambda step: print(f"  {step}"))
         file = testnet.network_file
-    if testnet is not None and start and (missing := testnet.missing()):
-        print(f"Bringing back what is missing of the testnet {testnet.name!r}: {', '.join(missing)}.")
-        testnet.bring_back()
+    if testnet is not None and start and testnet.missing():
+        testnet.bring_back(lambda step: print(f"  {step}"))
     name = account or os.environ.get("POT_LAB_ACCOUNT") or "client"
     identity = name if isinstance(name, Identity) else open_account(testnet, name)
     return Lab(NetworkConfig.load(file), identity)
@@ -160,6 +160,7 @@ class Lab:
         windows: Mapping[str, str | float | timedelta] | None = None,
         title: str = "",
         tags: Sequence[str] = (),
+        without_miners: bool = False,
     ) -> Order:
         """Order a training: check, encrypt, upload, post, and pay into escrow.
 
@@ -215,9 +216,11 @@ class Lab:
                 `open_scores`, `challenge`, `open_challenges`, `judge`; each as `train_for`.
             title: what people see in lists, at most 120 printable characters.
             tags: at most 8, of 32 printable characters each.
+            without_miners: order also where no provider or no validator is registered.
         Returns: the order, posted and paid; training starts within seconds. Where this very order was paid by a call
             that did not return (a killed kernel), it is that one, and nothing is paid again.
         Raises:
+            NoMiners: nobody is registered who could train or score; nothing was sent.
             PaidBefore: another order was paid by such a call; nothing was sent, and the next call places this one.
             InsufficientBalance: reward, fee and bond are more than the account has.
             BadArgument, BadQuantity, BadWindows, BadOrder, RewardTooSmall, UnknownScoreFunction: which argument is
@@ -242,9 +245,10 @@ class Lab:
         arguments.check_labels(title, tags)
         arguments.check_model(model)
         arguments.check_baseline(function.full_name, function.version, baseline, margin)
+        step = StepLine("order")
+        step("asking the network")
         network = self.client.network()
         arguments.check_money(network.parameters, reward=reward, fee=fee, bond=bond, claim_bond=claim_bond)
-        _warn_without_miners(network, grains(reward))
         arguments.check_durations(network.parameters, train_for, windows)
         terms = posting.order_terms(
             network.parameters,
@@ -259,12 +263,16 @@ class Lab:
             title=title,
             tags=tags,
         )
+        require_miners(network, grains(reward), self._miners(network, grains(reward)), without=without_miners)
         begun = self._payments.begun
         if not begun:  # else this very order may be the one that the account has paid its money for
             self._require_balance(terms.escrow_grains)
         network_id = self.genesis.network_id
+        step("checking model and data, and a step of training")
         prepared = posting.prepare(model, train, test, score, output)
+        step("scoring the first weights")
         terms = baselines.with_baseline(terms, baselines.start_of(prepared))
+        step("encrypting the test data")
         now_ms, client = self._now_ms(), self.identity.address
         sealed = posting.seal_test(
             prepared, network.members, self._random_bytes, network_id=network_id, client=client, nonce=now_ms
@@ -284,8 +292,11 @@ class Lab:
             if before is not None:
                 return self._order(before.order.id, before.test_key)
             self._require_balance(terms.escrow_grains)
+        step(f"uploading {size_text(prepared.upload_bytes)}")
         posting.upload(prepared, sealed, record, self.store)
+        step(f"posting, and paying {pot(terms.escrow_grains)} POT into escrow")
         self._payments.place(record, sealed.key)
+        step.close(f"{record.id.hex()[:12]} is posted, {pot(terms.escrow_grains)} POT in escrow")
         return self._order(record.id, sealed.key)
 
     def check(
@@ -307,6 +318,10 @@ class Lab:
 
     def _order(self, order_id: OrderId, test_key: bytes = b"") -> Order:
         return Order(self.client, self.store, order_id, test_key=test_key, now_ms=self._now_ms)
+
+    def _miners(self, network: NetworkView, reward_grains: int) -> Miners:
+        network_id = self.genesis.network_id
+        return miners_of(network, reward_grains, network_id, here=is_of_this_host(network_id))
 
     def _require_balance(self, wanted_grains: int) -> None:
         from pot_lab.chain.errors import InsufficientBalance
@@ -428,27 +443,3 @@ class Lab:
             for name, value in rows
         )
         return f"<table>{cells}</table>"
-
-
-def _warn_without_miners(network: NetworkView, reward_grains: int) -> None:
-    """Warn where nobody could do the work: the order would end void, and its money come back late."""
-    parameters = network.parameters
-    stake = LOCKS_TO_START * parameters.score_lock_grains(reward_grains)
-    missing = [
-        role for role, count in (("provider", network.providers), ("validator", network.validators)) if not count
-    ]
-    if missing:
-        todo = ", ".join(f"`pot-lab mine {role}`" for role in missing)
-        warnings.warn(
-            f"no {' and no '.join(missing)} is registered in this network: the order ends void unless one comes in "
-            f"time. Start one with {todo}, or a local testnet with `pot-lab testnet up --miners`.",
-            stacklevel=3,
-        )
-    elif network.validators < parameters.min_validators or network.validator_stake_grains < stake:
-        warnings.warn(
-            f"an order of {pot(reward_grains)} POT starts when {parameters.min_validators} validators with stakes of "
-            f"{pot(stake)} POT together are registered, and there are {network.validators} with "
-            f"{pot(network.validator_stake_grains)} POT: it waits for more, at most "
-            f"{parameters.pool_ms / 1_000:g} s, and then all of its money comes back. A smaller reward needs less.",
-            stacklevel=3,
-        )

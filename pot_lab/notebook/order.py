@@ -13,6 +13,8 @@ from pot_lab.crypto.link import Link
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.notebook.card import card_html, describe, why_void
 from pot_lab.notebook.errors import NoModel, ScoreDiffers
+from pot_lab.notebook.step_line import StepLine
+from pot_lab.notebook.waiting import waiting_text
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.transactions import Withdraw
@@ -81,12 +83,15 @@ class Order:
         """The window that the order is in."""
         return self.view().window
 
-    def wait(self, timeout: float | None = None, *, settled: bool = False) -> OrderView:
+    def wait(self, timeout: float | None = None, *, settled: bool = False, progress: bool = True) -> OrderView:
         """Return when the order is sealed (or, with `settled`, paid on the chain), or ended void.
+
+        `await order` waits until it is paid.
 
         Args:
             timeout: seconds; by default an hour more than the cycle can take.
             settled: wait until the rewards can be claimed on the chain.
+            progress: show what goes on in one line, in a notebook or on a terminal.
         Raises:
             TimeoutError: not within the time given; the order goes on.
 
@@ -98,10 +103,20 @@ class Order:
         ends = (Window.SETTLED, Window.VOID) if settled else (Window.FINALIZATION, Window.SETTLED, Window.VOID)
         if timeout is None:
             timeout = self.view().order.windows.longest_ms / 1000 + WAIT_SLACK_S
-        return self._client.wait_for_order(self.id, lambda view: view.window in ends, timeout_s=timeout)
+        line = StepLine(f"order {self.id.hex()[:12]}")
+
+        def is_over(view: OrderView) -> bool:
+            if progress:
+                line(waiting_text(view))
+            return view.window in ends
+
+        view = self._client.wait_for_order(self.id, is_over, timeout_s=timeout)
+        if progress:
+            line.close(waiting_text(view))
+        return view
 
     def __await__(self) -> Generator[Any, None, OrderView]:
-        return asyncio.to_thread(self.wait).__await__()
+        return asyncio.to_thread(self.wait, settled=True).__await__()
 
     def withdraw(self) -> None:
         """Take the order back; possible until a provider has committed to it.

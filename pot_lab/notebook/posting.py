@@ -87,6 +87,11 @@ class PreparedOrder:
     test_examples: int
     score: ScoreSpec
 
+    @property
+    def upload_bytes(self) -> int:
+        """What goes to the store, but for the few bytes that encryption adds."""
+        return len(self.graph) + len(self.weights) + len(self.train) + len(self.test)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SealedTest:

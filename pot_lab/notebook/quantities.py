@@ -103,6 +103,20 @@ def seconds_text(milliseconds_: int) -> str:
     return f"{hours} h {minutes} min"
 
 
+def size_text(size_bytes: int) -> str:
+    """A size that people read: 812 B, 2.4 MB, 1.2 GB.
+
+    >>> size_text(2_400_000)
+    '2.4 MB'
+    """
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 1_000:
+            return f"{size:.3g} {unit}"
+        size /= 1_000
+    return f"{size:.3g} GB"
+
+
 def _is_number(text: str) -> bool:
     try:
         Decimal(text.strip())

@@ -214,6 +214,9 @@ class Testnet:
 
     def _start_missing(self, miners: bool, report: Callable[[str], None]) -> list[str]:
         missing = self.missing()
+        if aggregators := [name for name in missing if name not in (*SERVERS, *MINERS)]:
+            left = self._without_seat(aggregators)
+            missing = [name for name in missing if name not in left]
         if miners:
             missing += [name for name in MINERS if name not in self.processes()]
         if not missing:
@@ -227,6 +230,18 @@ class Testnet:
             self._start_miners(report, gone)
         report(f"testnet {self.name!r} is whole again")
         return missing
+
+    def _without_seat(self, names: list[str]) -> set[str]:
+        """Which of these aggregators have left their seats, so that their processes ended for good; none where too few
+        of the others answer.
+        """
+        from pot_lab.network.client.ledger import LedgerClient
+
+        with contextlib.suppress(PotLabError, TimeoutError), LedgerClient.open(self.network_file) as client:
+            seated = {seat.account for seat in client.seats().seats}
+            addresses = {f"aggregator-{entry.index}": entry.address for entry in client.config.aggregators}
+            return {name for name in names if addresses[name] not in seated}
+        return set()
 
     def _may_be_up(self, fresh: bool) -> bool:
         try:
@@ -301,22 +316,24 @@ class Testnet:
         self._table.start(f"aggregator-{index}", "pot_lab.cli", ["aggregator", *place, *folders])
 
     def _start_aggregators(self, indices: Sequence[int] = ()) -> None:
-        """Start these (by default all), and wait until all answer and the ledger has seen the stakes made at the
+        """Start these (by default all), and wait until they answer and the ledger has seen the stakes made at the
         start.
         """
         from pot_lab.network.client.ledger import LedgerClient
 
         config = NetworkConfig.load(self.network_file)
-        for index in indices or range(config.n):
+        started = indices or range(config.n)
+        for index in started:
             self._start_aggregator(index)
         stakes = config.n + sum(staked_role(name) is not None for name in self.accounts())
         deadline_s = time.monotonic() + START_TIMEOUT_S
         with LedgerClient(config) as client:
             while True:
-                for index in range(config.n):
+                for index in started:
                     self._table.check(f"aggregator-{index}", deadline_s)
                 with contextlib.suppress(PotLabError, TimeoutError):
-                    all_answer = all(status.reachable for status in client.status(_PROBE_TIMEOUT_S))
+                    reachable = {status.index for status in client.status(_PROBE_TIMEOUT_S) if status.reachable}
+                    all_answer = reachable.issuperset(started)
                     if all_answer and client.network().next_chain_event >= stakes:
                         return
                 time.sleep(_POLL_S)

@@ -10,7 +10,7 @@ import pytest
 
 from pot_lab.testnet.testnet import Testnet
 from tests.labextension.conftest import TOKEN
-from tests.testnets import register_validators
+from tests.testnets import register_miners
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "order.ipynb"
@@ -21,8 +21,8 @@ PATIENCE_MS = 120_000
 def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Testnet]:
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("POT_LAB_NETWORK", raising=False)
-    net = Testnet.up("notebook", providers=0, validators=3, verifiers=0, durability="flush")
-    register_validators(net)
+    net = Testnet.up("notebook", providers=1, validators=3, verifiers=0, durability="flush")
+    register_miners(net)
     yield net
     net.down()
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pot_lab.testnet.testnet import Testnet
-from tests.testnets import register_validators
+from tests.testnets import register_miners
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PATIENCE_S = 240
@@ -33,7 +33,7 @@ def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Testnet
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("POT_LAB_NETWORK", raising=False)
     net = Testnet.up("sidebar", providers=1, validators=3)
-    register_validators(net)
+    register_miners(net)
     yield net
     net.down()
 

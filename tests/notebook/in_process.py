@@ -13,10 +13,11 @@ from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
 from pot_lab.network.genesis import table_of
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.notebook.lab import Lab
+from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.queries import query
 from pot_lab.protocol.records import ChainEvent, order_id
 from pot_lab.protocol.transactions import Reply
-from tests.protocol.world import World, deterministic_bytes
+from tests.protocol.world import World, deterministic_bytes, key
 
 WALLET_GRAINS = 100 * 10**9
 
@@ -24,11 +25,12 @@ WALLET_GRAINS = 100 * 10**9
 class FollowedWorld(World):
     """A world whose batches can be followed as those of a network."""
 
-    def __init__(self, *, validators: bool = True) -> None:
+    def __init__(self, *, miners: bool = True) -> None:
         super().__init__()
         self.followers: list[Callable[[int, int, tuple[bytes, ...]], None]] = []
-        if validators:
+        if miners:
             self.have_validators()
+            self.stake(key("bystander"), Role.PROVIDER)
 
     def ordered(self, *requests: bytes) -> list[Reply]:
         before = len(self.events)

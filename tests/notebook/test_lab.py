@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,14 +12,12 @@ from torch import nn
 
 from pot_lab.chain.errors import InsufficientBalance
 from pot_lab.errors import PotLabError
-from pot_lab.notebook import lab as lab_module
 from pot_lab.notebook import paying
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.lab import Lab
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import PoolFull, UnknownOrder
 from pot_lab.protocol.orders.transactions import MAX_UNFUNDED_ORDERS
-from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.transactions import Put
 from pot_lab.scoring import pack_dataset
 from tests.notebook.in_process import WALLET_GRAINS, FollowedWorld, lab_of
@@ -215,23 +212,3 @@ def test_a_chain_that_is_away_hinders_no_look_at_orders(refunded: Lab, world: Fo
     settle(world)
     refunded._wallet = None  # the real one, whose node does not run
     assert [order.window for order in refunded.orders()] == [Window.VOID]
-
-
-def test_an_order_that_nobody_can_work_on_warns(net: nn.Module, tmp_path: Path) -> None:
-    world = FollowedWorld(validators=False)
-    lab = lab_of(world, tmp_path)
-    with pytest.warns(UserWarning, match="no provider and no validator is registered .* `pot-lab mine provider`"):
-        lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
-    world.stake(key("p"), Role.PROVIDER)
-    with pytest.warns(UserWarning, match="no validator is registered"):
-        lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
-    for number in range(3):
-        world.stake(key(f"v {number}"), Role.VALIDATOR, 20 * POT)
-    with pytest.warns(UserWarning, match="of 5 POT starts when 4 validators .* of 10 POT .* 3 with 60 POT: .* 600 s"):
-        lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
-    world.stake(key("v 3"), Role.VALIDATOR, 20 * POT)
-    with pytest.warns(UserWarning, match="stakes of 100 POT together are registered, and there are 4 with 80 POT"):
-        lab_module._warn_without_miners(lab.client.network(), 100 * POT)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        lab_module._warn_without_miners(lab.client.network(), 80 * POT)

@@ -13,6 +13,7 @@ import pytest
 from pot_lab.notebook.lab import connect
 from pot_lab.protocol.cycle import Window
 from pot_lab.testnet.testnet import Testnet
+from tests.testnets import register_miners
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "order.ipynb"
 
@@ -27,7 +28,8 @@ def test_every_cell_of_the_order_notebook_runs(tmp_path: Path, monkeypatch: pyte
             cell["source"] = "".join(cell["source"]).replace("wait: bool = True", "wait: bool = False")
     copy = tmp_path / "order.ipynb"
     copy.write_text(json.dumps(content))
-    net = Testnet.up("nbval", providers=0, validators=0, verifiers=0, durability="flush")
+    net = Testnet.up("nbval", providers=1, validators=3, verifiers=0, durability="flush")
+    register_miners(net)
     try:
         command = [sys.executable, "-m", "pytest", "--nbval-lax", "-p", "no:cacheprovider", "-q", str(copy)]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=tmp_path, env=dict(os.environ))

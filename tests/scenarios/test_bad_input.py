@@ -45,7 +45,7 @@ from pot_lab.store import LinkDead, Store
 from pot_lab.testnet.errors import NoTestnet, TestnetFailed, TestnetRunning, UnknownAccount
 from pot_lab.testnet.testnet import Testnet
 from tests.scenarios.processes import await_nothing_left, run, start
-from tests.testnets import register_validators
+from tests.testnets import register_miners
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ORDER: dict[str, Any] = {"reward": 5, "train_for": "30s"}
@@ -66,7 +66,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def testnet(home: Path) -> Iterator[Testnet]:
     net = Testnet.up("bad", durability="flush", providers=4)
-    register_validators(net)
+    register_miners(net)
     yield net
     net.down()
     assert await_nothing_left(home) == []

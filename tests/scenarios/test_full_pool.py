@@ -20,7 +20,7 @@ from pot_lab.protocol.orders.transactions import MAX_UNFUNDED_ORDERS
 from pot_lab.protocol.transactions import Put, Reply
 from pot_lab.testnet.testnet import Testnet
 from tests.scenarios.processes import await_nothing_left
-from tests.testnets import register_validators
+from tests.testnets import register_miners
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
-    net = Testnet.up("full", providers=0, validators=3, verifiers=0, durability="flush")
-    register_validators(net)
+    net = Testnet.up("full", providers=1, validators=3, verifiers=0, durability="flush")
+    register_miners(net)
     with connect("full") as lab:
         yield lab
     net.down()

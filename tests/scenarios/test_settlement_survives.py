@@ -51,7 +51,7 @@ def test_an_epoch_whose_sender_and_node_are_killed_is_settled_once_by_the_next(
     with connect("settling") as lab:
         before = lab.balance()
         x, y = torch.linspace(0, 1, 40).reshape(10, 4), torch.arange(10) % 3
-        order = lab.order(nn.Linear(4, 3), (x, y), (x, y), reward=5, train_for="60s")
+        order = lab.order(nn.Linear(4, 3), (x, y), (x, y), reward=5, train_for="60s", without_miners=True)
         cost = before - lab.balance()
         first_in_turn = (1 + 1) % 4  # of epoch 1, round 1
         kill(testnet, f"aggregator-{first_in_turn}")

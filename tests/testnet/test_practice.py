@@ -30,7 +30,7 @@ def test_practice_miners_come_and_go_with_the_network(networks: Path, capsys: py
         with connect("local") as lab:
             assert lab.client.network().validators == 3
             assert lab.balance() > 0
-        assert "Bringing back" in capsys.readouterr().out and not net.missing()
+        assert "starting what is missing: chain, practice-provider" in capsys.readouterr().out and not net.missing()
         net._table.stop_all(only={"chain", "store", *(f"aggregator-{i}" for i in range(4))})
         assert not net.is_up() and any(net.processes().values())  # miners alone are no network
         before = {name: net.pid(name) for name in MINERS}
