@@ -10,7 +10,7 @@ from pot_lab.testnet.testnet import Testnet
 
 
 def register_miners(testnet: Testnet, validators: int = 3) -> None:
-    """Register the last provider and the first validators, so that orders are accepted and start though nobody works."""
+    """Register the last provider and the first validators, so that orders start though nobody works."""
     config = NetworkConfig.load(testnet.network_file)
     provider = max(name for name in testnet.accounts() if name.startswith("provider-"))
     accounts = [(provider, Role.PROVIDER), *((f"validator-{n}", Role.VALIDATOR) for n in range(validators))]

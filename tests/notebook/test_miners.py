@@ -39,7 +39,7 @@ def test_nobody_pays_for_an_order_that_nobody_could_work_on(world: FollowedWorld
     with pytest.raises(NoMiners, match=r"no provider and no validator .* 0 providers .* `pot-lab testnet up --miners`"):
         place(lab)
     world.stake(key("p"), Role.PROVIDER)
-    with pytest.raises(NoMiners, match="no validator is registered .* `pot-lab mine validator`"):
+    with pytest.raises(NoMiners, match=r"no validator is registered .* `pot-lab mine validator`"):
         place(lab)
     assert lab.wallet.grains == WALLET_GRAINS and lab.orders(everybody=True) == []
     assert not list(Path(lab.config.store_url).glob("?" * 64))

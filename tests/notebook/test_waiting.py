@@ -75,9 +75,7 @@ def test_what_an_order_waits_for_is_said_with_claims_and_end() -> None:
     world = World()
     order_id, _ = world.start(title="digits")
     view = order_view(order_id, world.order(order_id))
-    rest_ms = sum(
-        getattr(WINDOWS, f"{name}_ms") for name in ("reveal", "release", "score", "open_scores", "challenge")
-    )
+    rest_ms = sum(getattr(WINDOWS, f"{name}_ms") for name in ("reveal", "release", "score", "open_scores", "challenge"))
     assert latest_end_ms(view) == view.closes_ms + rest_ms
     assert waiting_text(view).startswith("providers train, no claim yet; ends by ")
     provider = key("provider")
@@ -85,7 +83,9 @@ def test_what_an_order_waits_for_is_said_with_claims_and_end() -> None:
     world.claim(order_id, provider, "model")
     assert "1 claim (the last at " in waiting_text(order_view(order_id, world.order(order_id)))
     world.wait_for(order_id, Window.REVEAL)
-    assert waiting_text(order_view(order_id, world.order(order_id))).startswith("providers reveal their models, 1 claim")
+    assert waiting_text(order_view(order_id, world.order(order_id))).startswith(
+        "providers reveal their models, 1 claim"
+    )
 
 
 def test_how_an_order_ended_is_said_with_score_and_money() -> None:
@@ -96,9 +96,7 @@ def test_how_an_order_ended_is_said_with_score_and_money() -> None:
     assert waiting_text(settled).startswith("settled: best model 95 of 100") and "POT reward" in waiting_text(settled)
 
 
-def test_wait_shows_each_window_and_why_an_order_is_void(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wait_shows_each_window_and_why_an_order_is_void(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = FollowedWorld()
     said: list[str] = []
     monkeypatch.setattr(StepLine, "_show", lambda self, text: said.append(text))
