@@ -32,6 +32,7 @@ _BUSY_S = 30.0
 _NAME_CHARACTERS = 2 * HASH_BYTES
 _TABLES = """
 CREATE TABLE IF NOT EXISTS blobs (digest BLOB, size INTEGER, held INTEGER DEFAULT 0, PRIMARY KEY (digest, size));
+CREATE INDEX IF NOT EXISTS blobs_missing ON blobs (size, digest) WHERE held = 0;
 CREATE TABLE IF NOT EXISTS names (digest BLOB, size INTEGER, reference BLOB, payer BLOB,
     PRIMARY KEY (digest, size, reference));
 CREATE INDEX IF NOT EXISTS names_by_payer ON names (payer);
@@ -114,19 +115,23 @@ class Custody:
             known = database.execute(
                 "SELECT 1 FROM names WHERE digest = ? AND size = ? AND reference = ?", (digest, size_bytes, reference)
             ).fetchone()
-            if known:
-                return
-            named_bytes = self.named_bytes(payer, but_for=(digest, size_bytes))
-            if named_bytes + size_bytes > self.limits.payer_bytes:
-                raise QuotaExceeded(
-                    "an account has too much in custody",
-                    seen=f"{named_bytes} + {size_bytes} bytes",
-                    wanted=f"at most {self.limits.payer_bytes} bytes",
-                )
-            database.execute("INSERT OR IGNORE INTO blobs (digest, size) VALUES (?, ?)", (digest, size_bytes))
-            database.execute("INSERT INTO names VALUES (?, ?, ?, ?)", (digest, size_bytes, reference, payer))
+            if not known:
+                self._name(database, digest, size_bytes, payer, reference)
         if not self.has(digest, size_bytes):
             self._recognise(digest, size_bytes)
+
+    def _name(
+        self, database: sqlite3.Connection, digest: bytes, size_bytes: int, payer: bytes, reference: bytes
+    ) -> None:
+        named_bytes = self.named_bytes(payer, but_for=(digest, size_bytes))
+        if named_bytes + size_bytes > self.limits.payer_bytes:
+            raise QuotaExceeded(
+                "an account has too much in custody",
+                seen=f"{named_bytes} + {size_bytes} bytes",
+                wanted=f"at most {self.limits.payer_bytes} bytes",
+            )
+        database.execute("INSERT OR IGNORE INTO blobs (digest, size) VALUES (?, ?)", (digest, size_bytes))
+        database.execute("INSERT INTO names VALUES (?, ?, ?, ?)", (digest, size_bytes, reference, payer))
 
     def missing(self) -> list[ExpectedBlob]:
         """Blobs that are expected and not held, those of small length first."""
@@ -293,11 +298,16 @@ class Custody:
             sync_directory(self.root)
 
     def _recognise(self, digest: bytes, size_bytes: int) -> None:
-        """Hold a blob that lies here already, from before the index was lost or a process was killed."""
+        """Hold a blob that lies here already, from before the index was lost or a process was killed; miss one whose
+        file is gone.
+        """
         path = self._path(digest)
         with self._changing() as database:
-            if path.is_file() and path.stat().st_size == size_bytes and _digest_of(path) == digest:
-                database.execute("UPDATE blobs SET held = 1 WHERE digest = ? AND size = ?", (digest, size_bytes))
+            held = path.is_file() and path.stat().st_size == size_bytes and _digest_of(path) == digest
+            database.execute(
+                "UPDATE blobs SET held = ? WHERE digest = ? AND size = ? AND held != ?",
+                (held, digest, size_bytes, held),
+            )
 
     def _opened(self) -> sqlite3.Connection:
         try:

@@ -122,8 +122,7 @@ class LinkFetcher:
         """Follow links in one process, at most MAX_LINKS; `poll` tells how each ended. False when all processes are at
         work, or one follows one of these links already.
         """
-        followed = {link for each in self._running for link in each.links.values()}
-        if self.free < 1 or not followed.isdisjoint(links):
+        if self.free < 1 or any(map(self.follows, links)):
             return False
         links = links[:MAX_LINKS]
         timeout_s = self._limits.base_s + sum(each.size_bytes for each in links) / self._limits.least_bytes_per_s
@@ -134,7 +133,8 @@ class LinkFetcher:
             timeout_s=timeout_s,
             memory_bytes=self._limits.memory_bytes,
             # What the others still bring is not there yet, and has its room already.
-            total_bytes=self._limits.total_bytes - sum(each.size_bytes for each in followed),
+            total_bytes=self._limits.total_bytes
+            - sum(link.size_bytes for each in self._running for link in each.links.values()),
         )
         try:
             process = self._start(job)
@@ -153,6 +153,10 @@ class LinkFetcher:
             os.set_blocking(process.stdout.fileno(), False)
         self._running.append(running)
         return True
+
+    def follows(self, link: Link) -> bool:
+        """Whether a process follows this link now."""
+        return any(link in each.links.values() for each in self._running)
 
     def poll(self) -> list[FetchedLink]:
         """Fetches that ended since the last call; kills those whose time is up. Does not wait for any."""
