@@ -46,6 +46,20 @@ class _HostAndPort(click.ParamType[tuple[str, int]]):
     help="How many executed batches it keeps for subscribers; 0 keeps all.",
 )
 @click.option("--metrics", type=_HostAndPort(), help="Serve /metrics and /healthz there; on this host by default.")
+@click.option(
+    "--custody-gib",
+    type=click.FloatRange(min=0),
+    default=64,
+    show_default=True,
+    help="How much it holds of orders' files and models, in GiB.",
+)
+@click.option(
+    "--custody-account-gib",
+    type=click.FloatRange(min=0),
+    default=16,
+    show_default=True,
+    help="How much of that one account may name, in GiB.",
+)
 @click.option("--no-chain", is_flag=True, help="Do not watch the chain (for measuring).")
 @click.option(
     "--log-level",
@@ -64,6 +78,8 @@ def aggregator(
     data: Path,
     history_batches: int,
     metrics: tuple[str, int] | None,
+    custody_gib: float,
+    custody_account_gib: float,
     no_chain: bool,
     log_level: str,
 ) -> None:
@@ -75,6 +91,11 @@ def aggregator(
     if (index is None) == (listen is None):
         raise click.UsageError("exactly one of --index and --listen is needed")
     from pot_lab.network.aggregator.main import run_node
+    from pot_lab.store.custody import CustodyLimits
+
+    total_bytes, payer_bytes = round(custody_gib * 2**30), round(custody_account_gib * 2**30)
+    blob_bytes = min(CustodyLimits().blob_bytes, total_bytes, payer_bytes)
+    limits = CustodyLimits(total_bytes=total_bytes, payer_bytes=payer_bytes, blob_bytes=blob_bytes)
 
     context.exit(
         run_node(
@@ -87,5 +108,6 @@ def aggregator(
             history_batches=history_batches,
             metrics_at=metrics,
             log_level=log_level,
+            custody_limits=limits,
         )
     )

@@ -33,7 +33,8 @@ def on_attest_blobs(book: Book, aggregator: Address, body: AttestBlobs) -> bytes
         raise AlreadyDone("this aggregator has attested these blobs already")
     for blob in fresh:
         custody.setdefault(blob.key, []).append(account)
-    book.custody.version += 1
-    for order_id in sorted({order_id for blob in fresh for order_id in book.custody.orders_naming(blob)}):
+    naming = sorted({order_id for blob in fresh for order_id in book.custody.orders_naming(blob)})
+    book.custody.note(*naming)
+    for order_id in naming:
         book.emit("blobs_attested", order_id, aggregator)
     return b""

@@ -6,7 +6,9 @@ is named. Each stays named until the order has ended, and the winner's model unt
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from pot_lab.crypto.identity import Address
@@ -15,6 +17,9 @@ from pot_lab.protocol.cycle import TABLE, Phase
 from pot_lab.protocol.order_index import never_funded
 from pot_lab.protocol.records import HeldBlob, OrderId
 from pot_lab.protocol.state import LedgerState, OrderState
+
+CHANGES_KEPT = 4_096
+"""How many changes a reader may fall behind before it has to look at everything."""
 
 
 class NamedBlob(NamedTuple):
@@ -63,7 +68,7 @@ def is_funded(state: LedgerState, order_id: OrderId, order: OrderState) -> bool:
 class CustodyIndex:
     """What the orders name, by blob and by order; derived from the state, and never part of it.
 
-    `version` grows with every change, so that a reader knows whether it has to look again.
+    `version` grows with every change, so that a reader knows whether it has to look again, and `changed_since` at what.
     """
 
     def __init__(self, state: LedgerState) -> None:
@@ -71,6 +76,7 @@ class CustodyIndex:
         self._by_order: dict[OrderId, tuple[NamedBlob, ...]] = {}
         self._orders: dict[HeldBlob, set[OrderId]] = {}
         self.version = 0
+        self._changes: deque[OrderId] = deque(maxlen=CHANGES_KEPT)
         for order_id, order in state.orders.items():
             self.touch(order_id, order)
 
@@ -83,7 +89,7 @@ class CustodyIndex:
         before = self._by_order.get(order_id, ())
         if now == before:
             return
-        self.version += 1
+        self.note(order_id)
         if now:
             self._by_order[order_id] = now
         else:
@@ -97,6 +103,26 @@ class CustodyIndex:
             if not naming:
                 del self._orders[blob]
                 self._state.custody.pop(blob.key, None)
+
+    def note(self, *order_ids: OrderId) -> None:
+        """These orders name other blobs now, or a blob of theirs was attested."""
+        self.version += len(order_ids)
+        self._changes.extend(order_ids)
+
+    def changed_since(self, version: int) -> Collection[OrderId]:
+        """The orders of which anything changed after this version; all, where that is too long ago to be known."""
+        count = self.version - version
+        if count > len(self._changes):
+            return self._by_order.keys()
+        return set(islice(reversed(self._changes), count))
+
+    def of_order(self, order_id: OrderId) -> tuple[NamedBlob, ...]:
+        """What an order names."""
+        return self._by_order.get(order_id, ())
+
+    def orders(self) -> Collection[OrderId]:
+        """The orders that name anything."""
+        return self._by_order.keys()
 
     def orders_naming(self, blob: HeldBlob) -> Collection[OrderId]:
         """The orders that name a blob."""

@@ -29,7 +29,7 @@ from pot_lab.network.genesis import unnamed_genesis
 from pot_lab.network.keys import CurveKeyPair, save_curve_key
 from pot_lab.network.loopback import free_ports
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
-from pot_lab.protocol.records import ChainEvent, Contact, possession_digest
+from pot_lab.protocol.records import ChainEvent, Contact, OrderRecord, possession_digest
 from pot_lab.protocol.transactions import Attest, Join, RotateKeys
 from tests.network.toy import ROOT
 
@@ -97,8 +97,9 @@ class LedgerNetwork:
         entries = tuple(seat.entry(index) for index, seat in enumerate(self.seats))
         parameters = {"update_ms": 500}
         unnamed = NetworkConfig(
-            network_id=bytes(32), name="ledger", aggregators=entries, chain=chain, parameters=parameters
-        )
+            network_id=bytes(32), name="ledger", aggregators=entries, chain=chain, parameters=parameters,
+            store_url="http://127.0.0.1:1",
+        )  # fmt: skip
         self.config = msgspec.structs.replace(unnamed, network_id=unnamed_genesis(unnamed).network_id)
         self.config.save(folder / "network.toml")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -161,6 +162,24 @@ class LedgerNetwork:
             )
             for holder, role in holders
         )
+        self.attest(*events)
+
+    def escrow(self, order: OrderRecord) -> None:
+        """f+1 aggregators attest that the order's money is on the chain."""
+        event = ChainEvent(
+            kind="order_placed",
+            block=2,
+            log_index=0,
+            account=order.client,
+            role=-1,
+            amount_grains=order.reward_grains,
+            subject=order.id,
+            detail=(order.fee_grains, order.bond_grains, order.seal_by_s, order.nonce),
+        )
+        self.attest(event)
+
+    def attest(self, *events: ChainEvent) -> None:
+        """f+1 aggregators attest these events."""
         for seat in self.seats[:2]:
             self.client(seat.identity).submit(Attest(self.chain_events, events))
         self.chain_events += len(events)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from pot_lab.protocol import custody_index
 from pot_lab.protocol.custody import in_custody
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.ledger import Ledger
@@ -95,3 +98,22 @@ def test_a_restored_ledger_names_the_same() -> None:
     other.restore(world.ledger.snapshot())
     assert {*other.book.custody.all_named()} == {*world.ledger.book.custody.all_named()}
     assert other.snapshot() == world.replayed().snapshot()
+
+
+def test_a_reader_learns_which_orders_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(custody_index, "CHANGES_KEPT", 4)
+    world = new_world()
+    order_id = bring_to(world, Window.COMMIT)
+    index = world.ledger.book.custody
+    start = index.version
+    assert index.changed_since(start) == set()
+    world.must(world.aggregators[0], AttestBlobs((held("graph"),)))
+    assert index.changed_since(start) == {order_id} and set(index.orders()) == {order_id}
+    last = index.version
+    other, _ = world.start(title="another")
+    assert index.changed_since(last) == {other}
+    assert index.changed_since(start) == {order_id, other}
+    assert {each.link.digest for each in index.of_order(other)} <= named(world)
+    for aggregator in world.aggregators:
+        world.submit(aggregator, AttestBlobs((held("graph"), held("weights"))))
+    assert set(index.changed_since(last)) == {order_id, other}  # more changes than are kept: all

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pot_lab.consensus.membership import NO_SEAT
 from pot_lab.errors import PotLabError
+from pot_lab.network.aggregator.custody import AggregatorCustody
 from pot_lab.network.aggregator.keys_folder import AggregatorKeys, load_keys
 from pot_lab.network.aggregator.process import Aggregator
 from pot_lab.network.aggregator.run import run_aggregator, stopped_by
@@ -27,6 +28,7 @@ from pot_lab.network.duties.watch_position import PositionKeeper
 from pot_lab.network.genesis import genesis_of
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
+from pot_lab.store.custody import CustodyLimits
 
 HISTORY_BATCHES = 1_000_000
 """How many executed batches an aggregator keeps by default: 11 days of a batch a second."""
@@ -43,6 +45,7 @@ def run_node(
     history_batches: int = HISTORY_BATCHES,
     metrics_at: tuple[str, int] | None = None,
     log_level: str = "info",
+    custody_limits: CustodyLimits | None = None,
 ) -> int:
     """Run one aggregator until SIGTERM, or until it has left its seat; returns the process's exit code.
 
@@ -50,12 +53,13 @@ def run_node(
         network_file: the `network.toml`.
         index: which of the network's first aggregators this is, from 0; None for one that joined later, or is to.
         keys: the folder with its keys.
-        data: the folder for its log and history.
+        data: the folder for its log, history and custody.
         listening: where one that is not of the first listens.
         watch_chain: whether it attests chain events (not while measuring).
         history_batches: how many executed batches it keeps for subscribers; 0 keeps all.
         metrics_at: host and port of `/metrics` and `/healthz`; None for none.
         log_level: the least severe messages that are logged.
+        custody_limits: how much it holds for others.
     Returns: 0 after a clean stop; 1 after an error, which is one line on stderr.
     """
     try:
@@ -83,6 +87,8 @@ def run_node(
         for aggregator in aggregators:
             aggregator.wake()
 
+    limits = custody_limits or CustodyLimits()
+    custody = AggregatorCustody(config, data, ledger, signer, limits=limits, wake=wake)
     confirmed = ConfirmedEvents()
     attest = AttestChain(ledger, signer, confirmed)
     kept = position_file_of(config, data) if watch_chain else None
@@ -95,7 +101,9 @@ def run_node(
 
     def created(aggregator: Aggregator) -> None:
         aggregators.append(aggregator)
-        watch.start()
+        custody.serve(lambda: aggregator.entry)
+        if watch_chain:
+            watch.start()
 
     try:
         return run_aggregator(
@@ -103,7 +111,7 @@ def run_node(
             index,
             data,
             application,
-            [release, settle, rotate, attest, evidence],
+            [release, settle, rotate, attest, evidence, custody.duty],
             identity=current.identity,
             curve_secret=current.curve.secret,
             listening=entry,
@@ -112,9 +120,10 @@ def run_node(
             history_batches=history_batches,
             metrics_at=metrics_at,
             log_level=log_level,
-            on_created=created if watch_chain else None,
+            on_created=created,
         )
     finally:
+        custody.stop()
         watch.stop()
 
 

@@ -112,6 +112,11 @@ class Aggregator:
         self._wake_up = WakeUp()
         self._stopping = False
 
+    @property
+    def entry(self) -> AggregatorEntry:
+        """Where it listens now."""
+        return self._seat.entry
+
     def wake(self) -> None:
         """Make the loop take a turn now and poll the duties; may be called from any thread or signal handler."""
         self._wake_up.wake()
