@@ -121,6 +121,8 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "Unreachable",
         "WrongServerKey",
     ),
+    "pot_lab.network.founding.card": ("BadCard",),
+    "pot_lab.network.founding.terms": ("NotApproved",),
     "pot_lab.network.seat_changes": ("NoSeat",),
     "pot_lab.notebook.errors": ("BadArgument", "BadQuantity", "NoMiners", "NoModel", "PaidBefore", "ScoreDiffers"),
     "pot_lab.protocol.errors": (

@@ -22,7 +22,8 @@ def find_network(network: str | Path | None = None) -> tuple[Path, Testnet | Non
     """The chosen `network.toml`, and the testnet that it belongs to, if it is one of this host's.
 
     Args:
-        network: a file, a testnet's name, or None: `$POT_LAB_NETWORK`, else the testnet that runs here.
+        network: a file, the name of a testnet or of a network that this host joined, or None: `$POT_LAB_NETWORK`, else
+            the testnet that runs here, else the only network that this host joined.
     Raises:
         NoTestnet: there is no such file, and no running testnet of this name.
     """
@@ -32,9 +33,24 @@ def find_network(network: str | Path | None = None) -> tuple[Path, Testnet | Non
     if chosen and Path(chosen).is_file():
         return Path(chosen), Testnet.at(Path(chosen).resolve().parent)
     testnet = Testnet.running(str(chosen) if chosen else None)
+    joined = _joined(str(chosen) if chosen else None) if testnet is None else []
+    if len(joined) == 1:
+        return joined[0], None
     if testnet is None:
         raise Testnet.none_running(str(chosen) if chosen else None)
     return testnet.network_file, testnet
+
+
+def _joined(name: str | None) -> list[Path]:
+    """Files of networks that this host joined (`pot-lab network join`), of this name or all."""
+    files = sorted(home.networks().glob(f"*/{NETWORK_FILE}"))
+    return [path for path in files if name in (None, path.parent.name) and not _is_testnet(path.parent)]
+
+
+def _is_testnet(folder: Path) -> bool:
+    from pot_lab.testnet.testnet import Testnet
+
+    return Testnet.at(folder) is not None
 
 
 def network_files() -> list[Path]:

@@ -81,8 +81,8 @@ def test_a_file_needs_no_testnet(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_network(path) == (path, None)
     monkeypatch.setenv("POT_LAB_NETWORK", str(path))
     assert find_network() == (path, None)
-    with pytest.raises(NoTestnet, match="'plain'"):
-        find_network("plain")
+    with pytest.raises(NoTestnet, match="'plainer'"):
+        find_network("plainer")
 
 
 def test_an_account_is_a_keystore_or_a_folder_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def test_the_network_toml_reference_has_every_key_with_its_meaning(generate: Mod
     ]
     assert [row.split("`")[1] for row in rows] == keys
     assert [row for row in rows if row.endswith("|  |")] == []  # each has a meaning
-    assert "| `peer_port` | a TCP port, 1 .. 65535 | required |" in rows[10]
+    assert "| `peer_port` | a TCP port, 1 .. 65535 | required |" in rows[11]
     assert "| `durability` | fsync or flush | `fsync` |" in rows[6]
 
 

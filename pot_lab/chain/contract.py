@@ -6,6 +6,7 @@ Everything comes from `contracts/artifacts.json`, which is built from the Solidi
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -173,6 +174,21 @@ def artifacts() -> dict[str, Any]:
     if not isinstance(content, dict) or "contracts" not in content:
         raise BadArtifact("the compiled contracts do not have their shape")
     return content
+
+
+def artifact_troubles() -> list[str]:
+    """Every Solidity file beside the build that is not the one it was made from; empty if all are."""
+    folder, wanted = resources.files("pot_lab.chain").joinpath("contracts"), dict(artifacts().get("sources", {}))
+    seen = {
+        each.name: hashlib.sha256(each.read_bytes()).hexdigest()
+        for each in folder.iterdir()
+        if each.name.endswith(".sol")
+    }
+    return [
+        f"{name} is not the file that the contracts were compiled from"
+        for name in sorted({*seen, *wanted})
+        if seen.get(name) != wanted.get(name)
+    ]
 
 
 def read_revert(data: bytes, transaction: bytes | None = None) -> ChainReverted:

@@ -26,7 +26,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 network_option = click.option(
     "--network",
     metavar="FILE|NAME",
-    help="A network.toml, or the name of a testnet of this host (default: $POT_LAB_NETWORK, else the running testnet).",
+    help="A network.toml, or the name of a testnet of this host or of a network that it joined (default: "
+    "$POT_LAB_NETWORK, else the running testnet, else the only network joined).",
 )
 account_option = click.option(
     "--account",

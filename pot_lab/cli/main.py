@@ -17,11 +17,13 @@ from click.shell_completion import shell_complete
 from pot_lab import __version__
 from pot_lab.cli.aggregator import aggregator
 from pot_lab.cli.bench import bench
+from pot_lab.cli.chain import chain
 from pot_lab.cli.check import check
 from pot_lab.cli.completion import COMPLETION_VARIABLE, PROGRAM, completion
 from pot_lab.cli.demo import demo
 from pot_lab.cli.jobs import jobs
 from pot_lab.cli.mine import mine
+from pot_lab.cli.network import network
 from pot_lab.cli.order import order
 from pot_lab.cli.orders import orders
 from pot_lab.cli.score import score
@@ -45,6 +47,8 @@ REFUSED, INTERRUPTED = 1, 130
         jobs,
         score,
         wallet,
+        network,
+        chain,
         seat,
         simulate,
         bench,

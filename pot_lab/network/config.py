@@ -107,6 +107,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
         durability: "fsync" (votes survive a power cut) or "flush" (they survive the process only).
         handovers: how the set of aggregators changed since, each proved by the set before (`seats.handovers_of`); they
             only save the way from the first set, which a newcomer could not go once none of it is reached any more.
+        approvals: the founding aggregators' signatures over this file (`founding.terms`), by index; none in a testnet.
     """
 
     network_id: bytes
@@ -118,6 +119,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any] = {}
     durability: str = "fsync"
     handovers: tuple[bytes, ...] = ()
+    approvals: tuple[bytes, ...] = ()
 
     @property
     def n(self) -> int:
@@ -167,6 +169,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
             parameters=file.parameters,
             durability=file.durability,
             handovers=tuple(map(bytes.fromhex, file.handovers)),
+            approvals=tuple(map(bytes.fromhex, file.approvals)),
         )
         config.check()
         return config
@@ -239,6 +242,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
                 table["store"]["private_links"] = self.private_links
         if self.handovers:
             table["handovers"] = [each.hex() for each in self.handovers]
+        if self.approvals:
+            table["approvals"] = [each.hex() for each in self.approvals]
         if self.parameters:
             table["parameters"] = self.parameters
         return table

@@ -77,6 +77,7 @@ class NetworkTable(msgspec.Struct, frozen=True, kw_only=True):
     parameters: Annotated[dict[str, Any], msgspec.Meta(description="a table")] = {}
     durability: Durability = "fsync"
     handovers: Annotated[list[HexBytes], msgspec.Meta(description="a list of hex texts")] = []
+    approvals: Annotated[list[HexBytes], msgspec.Meta(description="a list of hex texts")] = []
 
 
 _MISSING = re.compile(r"Object missing required field `(\w+)`")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pot_lab.crypto.identity import Identity, format_address
-from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
-from pot_lab.crypto.sealed_box import SealingKey
+from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR
 from pot_lab.files import make_private_folder
-from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, CURVE_FILE, PASSWORD_FILE, SEALING_FILE, AggregatorKeys
+from pot_lab.network.aggregator.keys_folder import AggregatorKeys, make_account, make_aggregator_keys
 from pot_lab.network.config import ChainConfig, NetworkConfig
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
-from pot_lab.network.keys import CurveKeyPair, save_curve_key
 from pot_lab.network.loopback import entries_on_loopback
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
 
@@ -175,11 +171,16 @@ def make_keys(folder: Path, plan: NetworkPlan) -> Founding:
     Raises:
         BadParameter: a ledger parameter of the plan is unknown or out of range.
     """
+
+    def account(name: str) -> Identity:
+        return make_account(folder / "accounts" / name, work_factor=TESTNET_WORK_FACTOR)
+
     for private in ("aggregators", "accounts"):
         make_private_folder(folder / private)
-    aggregators = [_make_aggregator(folder / "aggregators" / str(index) / "keys") for index in range(plan.aggregators)]
-    accounts = {name: _make_account(folder / "accounts" / name) for name in plan.account_names()}
-    treasury = _make_account(folder / "accounts" / "treasury")
+    places = [folder / "aggregators" / str(index) / "keys" for index in range(plan.aggregators)]
+    aggregators = [make_aggregator_keys(place, work_factor=TESTNET_WORK_FACTOR) for place in places]
+    accounts = {name: account(name) for name in plan.account_names()}
+    treasury = account("treasury")
     parameters = {**TESTNET_PARAMETERS, **plan.parameters, "treasury": format_address(treasury.address)}
     parameters_of(parameters)
     return Founding(
@@ -188,27 +189,6 @@ def make_keys(folder: Path, plan: NetworkPlan) -> Founding:
         aggregators=aggregators,
         accounts=accounts,
         treasury=treasury,
-        deployer=_make_account(folder / "accounts" / "deployer"),
+        deployer=account("deployer"),
         parameters=parameters,
     )
-
-
-def _make_aggregator(keys: Path) -> AggregatorKeys:
-    made = AggregatorKeys(identity=_make_account(keys), curve=CurveKeyPair.generate(), sealing=SealingKey.generate())
-    save_curve_key(keys / CURVE_FILE, made.curve)
-    _write_secret(keys / SEALING_FILE, made.sealing.secret.hex())
-    return made
-
-
-def _make_account(keys: Path) -> Identity:
-    identity, password = Identity.generate(), secrets.token_urlsafe(18)
-    make_private_folder(keys)
-    _write_secret(keys / PASSWORD_FILE, password)
-    save_keystore(keys / ACCOUNT_FILE, identity, password, work_factor=TESTNET_WORK_FACTOR)
-    return identity
-
-
-def _write_secret(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text + "\n")

@@ -20,7 +20,9 @@ from pot_lab.network.aggregator.metrics import Metrics
 from pot_lab.network.aggregator.read_time import ReadTime
 from pot_lab.network.aggregator.streams import Streams
 from pot_lab.network.aggregator.waiting import Waiting
+from pot_lab.network.clock import wall_clock_ms
 from pot_lab.network.errors import QueryFailed
+from pot_lab.network.presence import PRESENCE, encode_presence
 from pot_lab.network.seats import HANDOVERS, encode_handovers
 from pot_lab.network.wire import (
     MAX_ANSWER_FRAME_BYTES,
@@ -68,12 +70,22 @@ class AnswersQuestions(Protocol):
 
 
 class QuestionAnswerer:
-    """Answers queries and status calls of one aggregator: `metrics`, `handovers` and `proof` itself, the rest by the
-    application.
+    """Answers queries and status calls of one aggregator: `metrics`, `handovers`, `presence` and `proof` itself, the
+    rest by the application.
+
+    Args:
+        presence: what this host says of itself (`network.presence`).
     """
 
-    def __init__(self, replica: Replica, application: Application, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        application: Application,
+        metrics: Metrics,
+        presence: Callable[[], bytes] = lambda: encode_presence(b"", wall_clock_ms(), running=True),
+    ) -> None:
         self._replica, self._application, self._metrics = replica, application, metrics
+        self._presence = presence
         self._known: dict[tuple[str, bytes], bytes] = {}
         self._known_bytes = 0
         self._known_of = -1
@@ -112,6 +124,8 @@ class QuestionAnswerer:
             return self._metrics.text().encode()
         if name == HANDOVERS:
             return encode_handovers(self._replica.succession.since(int.from_bytes(arguments[:8], "big")))
+        if name == PRESENCE:
+            return self._presence()
         if name == "proof":
             return encode(self._replica.prove(arguments))
         return self._known_answer(name, arguments)

@@ -11,16 +11,18 @@ next/          the same four for a change of keys, put there before it is submit
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 import msgspec
 
 from pot_lab.crypto.identity import Identity
-from pot_lab.crypto.keystore import load_keystore
+from pot_lab.crypto.keystore import STANDARD_WORK_FACTOR, load_keystore, save_keystore
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.errors import PotLabError
+from pot_lab.files import make_private_folder
 from pot_lab.network.errors import BadKeyFile
-from pot_lab.network.keys import CurveKeyPair, load_curve_key
+from pot_lab.network.keys import CurveKeyPair, load_curve_key, save_curve_key
 
 ACCOUNT_FILE, PASSWORD_FILE, CURVE_FILE, SEALING_FILE = "account.json", "password", "curve.key", "sealing.key"
 NEXT_FOLDER = "next"
@@ -75,3 +77,27 @@ def load_keys(folder: Path) -> list[AggregatorKeys]:
         )
         for each in folders
     ]
+
+
+def make_account(folder: Path, *, work_factor: int = STANDARD_WORK_FACTOR) -> Identity:
+    """Make an account with a random password beside it, both for this user alone; raises FileExistsError."""
+    identity, password = Identity.generate(), secrets.token_urlsafe(18)
+    make_private_folder(folder)
+    _write_secret(folder / PASSWORD_FILE, password)
+    save_keystore(folder / ACCOUNT_FILE, identity, password, work_factor=work_factor)
+    return identity
+
+
+def make_aggregator_keys(folder: Path, *, work_factor: int = STANDARD_WORK_FACTOR) -> AggregatorKeys:
+    """Make all keys of an aggregator in a folder that has none; raises FileExistsError."""
+    identity = make_account(folder, work_factor=work_factor)
+    made = AggregatorKeys(identity=identity, curve=CurveKeyPair.generate(), sealing=SealingKey.generate())
+    save_curve_key(folder / CURVE_FILE, made.curve)
+    _write_secret(folder / SEALING_FILE, made.sealing.secret.hex())
+    return made
+
+
+def _write_secret(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text + "\n")

@@ -25,6 +25,7 @@ from pot_lab.network.duties.settle_epochs import SettleEpochs
 from pot_lab.network.duties.show_evidence import ShowEvidence
 from pot_lab.network.duties.signer import TransactionSigner
 from pot_lab.network.duties.watch_position import PositionKeeper
+from pot_lab.network.founding.terms import require_approval
 from pot_lab.network.genesis import genesis_of
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
@@ -65,6 +66,8 @@ def run_node(
     try:
         config = NetworkConfig.load(network_file)
         genesis = genesis_of(config)
+        if config.approvals:
+            require_approval(config)
         current, *spare = load_keys(keys)
     except PotLabError as error:
         return stopped_by(index, error)

@@ -36,6 +36,7 @@ from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.duties.duty import Duty
 from pot_lab.network.duties.schedule import DutySchedule
 from pot_lab.network.logs import EventLog
+from pot_lab.network.presence import digest_or_nothing, encode_presence
 from pot_lab.network.seats import first_set, succession_of
 from pot_lab.network.wake_up import WakeUp
 
@@ -135,7 +136,14 @@ class Aggregator:
         """
         with self._data.opened() as (replica_log, history):
             metrics = Metrics(self.replica, self._clock_ms)
-            clients = ClientService(QuestionAnswerer(self.replica, self._application, metrics), self.counters)
+            digest = digest_or_nothing(self.config)
+            answerer = QuestionAnswerer(
+                self.replica,
+                self._application,
+                metrics,
+                presence=lambda: encode_presence(digest, self._clock_ms(), running=True),
+            )
+            clients = ClientService(answerer, self.counters)
             outputs = AggregatorOutputs(
                 self.replica,
                 self._seat,
