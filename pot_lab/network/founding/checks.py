@@ -27,7 +27,7 @@ _WORST_OFFSET_MS = 2_500
 _MOST_CHAIN_OFFSET_S = 3_600
 
 
-class Finding(msgspec.Struct, frozen=True):
+class CheckResult(msgspec.Struct, frozen=True):
     """One thing that was looked at.
 
     Attributes:
@@ -41,54 +41,56 @@ class Finding(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-def check_file(config: NetworkConfig) -> list[Finding]:
+def check_file(config: NetworkConfig) -> list[CheckResult]:
     """Whether the file hashes to its id, and whether all founders signed it."""
     try:
         genesis_of(config)
-        found = [Finding("ok", f"digest {terms_digest(config).hex()}: every host must show the same")]
+        found = [CheckResult("ok", f"digest {terms_digest(config).hex()}: every host must show the same")]
         signed = approved_by(config)
     except PotLabError as error:
-        return [Finding("wrong", f"the file: {error}", "get the file again, and have all sign it")]
+        return [CheckResult("wrong", f"the file: {error}", "get the file again, and have all sign it")]
     missing = [entry.index for entry in config.aggregators if entry.index not in signed]
     if missing:
         text = f"aggregators {', '.join(map(str, missing))} have not signed the file"
-        found.append(Finding("warning", text, "`pot-lab network sign` on those hosts, then --with their copies"))
+        found.append(CheckResult("warning", text, "`pot-lab network sign` on those hosts, then --with their copies"))
     else:
-        found.append(Finding("ok", f"all {config.n} aggregators signed the file"))
+        found.append(CheckResult("ok", f"all {config.n} aggregators signed the file"))
     return found
 
 
-def check_keys(config: NetworkConfig, folder: Path) -> tuple[AggregatorEntry | None, list[Finding]]:
+def check_keys(config: NetworkConfig, folder: Path) -> tuple[AggregatorEntry | None, list[CheckResult]]:
     """Which aggregator of the file these keys are, and whether all of them are that one's."""
     try:
         keys = load_keys(folder)[0]
     except PotLabError as error:
-        return None, [Finding("wrong", f"the keys: {error}", "`pot-lab network keys`, or the folder's backup")]
+        return None, [CheckResult("wrong", f"the keys: {error}", "`pot-lab network keys`, or the folder's backup")]
     address = keys.identity.address
     entry = next((each for each in config.aggregators if each.address == address), None)
     if entry is None:
         text = f"account {format_address(address)} is none of the file's aggregators"
-        return None, [Finding("wrong", text, "use the keys that the card was made from")]
-    found = [Finding("ok", f"these keys are aggregator {entry.index}, at {entry.host}")]
+        return None, [CheckResult("wrong", text, "use the keys that the card was made from")]
+    found = [CheckResult("ok", f"these keys are aggregator {entry.index}, at {entry.host}")]
     for name, seen, wanted in (
         ("CURVE", keys.curve.public, entry.curve_public),
         ("sealing", keys.sealing.public, entry.sealing_public),
     ):
         if seen != wanted:
-            found.append(Finding("wrong", f"the {name} key is not the one in the file", "restore the folder's backup"))
+            found.append(
+                CheckResult("wrong", f"the {name} key is not the one in the file", "restore the folder's backup")
+            )
     return entry, found
 
 
-def check_host() -> list[Finding]:
+def check_host() -> list[CheckResult]:
     """This host's limits."""
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if descriptors < LEAST_DESCRIPTORS:
         text = f"a process may open {descriptors} files; wanted: {LEAST_DESCRIPTORS}"
-        return [Finding("warning", text, f"`ulimit -n {LEAST_DESCRIPTORS}`, or LimitNOFILE={LEAST_DESCRIPTORS}")]
-    return [Finding("ok", f"a process may open {descriptors} files")]
+        return [CheckResult("warning", text, f"`ulimit -n {LEAST_DESCRIPTORS}`, or LimitNOFILE={LEAST_DESCRIPTORS}")]
+    return [CheckResult("ok", f"a process may open {descriptors} files")]
 
 
-def check_chain(config: NetworkConfig, own: AggregatorEntry | None) -> list[Finding]:
+def check_chain(config: NetworkConfig, own: AggregatorEntry | None) -> list[CheckResult]:
     """The chain's node, the contracts on it, the signers, the stakes' parameters, and this account's coin."""
     from pot_lab.chain.inspection import ContractInspector
 
@@ -101,22 +103,22 @@ def check_chain(config: NetworkConfig, own: AggregatorEntry | None) -> list[Find
                 troubles += inspector.parameter_troubles(
                     [parameters.min_stake_grains[role] for role in Role], parameters.unbonding_ms // 1_000
                 )
-            found = [Finding("wrong", each, "`pot-lab chain status` shows what is there") for each in troubles]
+            found = [CheckResult("wrong", each, "`pot-lab chain status` shows what is there") for each in troubles]
             if not troubles:
-                found.append(Finding("ok", "the chain has this package's contracts, with the file's signers"))
+                found.append(CheckResult("ok", "the chain has this package's contracts, with the file's signers"))
             offset_s = inspector.clock_offset_s()
             if abs(offset_s) > _MOST_CHAIN_OFFSET_S:
                 text = f"the chain's newest block is {offset_s:.0f} s from this host's clock"
-                found.append(Finding("warning", text, "set the clock, or use a node that is not behind"))
+                found.append(CheckResult("warning", text, "set the clock, or use a node that is not behind"))
             if own is not None and inspector.base_fee_wei() and not inspector.coin_wei(own.address):
                 text = f"account {format_address(own.address)} has no coin to pay for gas"
-                found.append(Finding("warning", text, "send it some of the chain's own coin, to settle epochs"))
+                found.append(CheckResult("warning", text, "send it some of the chain's own coin, to settle epochs"))
             return found
     except PotLabError as error:
-        return [Finding("wrong", f"the chain: {error}", "check the node and rpc_url in network.toml")]
+        return [CheckResult("wrong", f"the chain: {error}", "check the node and rpc_url in network.toml")]
 
 
-def check_hosts(config: NetworkConfig, mets: Sequence[HostMet], *, is_own_running: bool) -> list[Finding]:
+def check_hosts(config: NetworkConfig, mets: Sequence[HostMet], *, is_own_running: bool) -> list[CheckResult]:
     """What meeting the others showed.
 
     Args:
@@ -129,27 +131,27 @@ def check_hosts(config: NetworkConfig, mets: Sequence[HostMet], *, is_own_runnin
         if presence is None:
             text = f"{where}: port {met.entry.client_port} did not answer with its key"
             remedy = "start `pot-lab network check --meet` there at the same time; open the port; compare keys"
-            found.append(Finding("wrong", text, remedy))
+            found.append(CheckResult("wrong", text, remedy))
             continue
         troubles = []
         if presence.digest != digest:
-            troubles.append(Finding("wrong", f"{where} has another network.toml", "give all hosts the same file"))
+            troubles.append(CheckResult("wrong", f"{where} has another network.toml", "give all hosts the same file"))
         if met.peer_port_open is False:
             text = f"{where}: port {met.entry.peer_port} for aggregators did not answer with its key"
-            troubles.append(Finding("wrong", text, "open the port to the other aggregators"))
+            troubles.append(CheckResult("wrong", text, "open the port to the other aggregators"))
         if not is_own_running and not presence.running and not met.asked:
             text = f"{where} did not reach this host"
-            troubles.append(Finding("wrong", text, "open this host's ports; check host and ports of its card"))
+            troubles.append(CheckResult("wrong", text, "open this host's ports; check host and ports of its card"))
         if presence.version != __version__:
             text = f"{where} runs version {presence.version}, this host {__version__}"
-            troubles.append(Finding("warning", text, "install the same version everywhere"))
+            troubles.append(CheckResult("warning", text, "install the same version everywhere"))
         offset_ms = max(0, abs(met.offset_ms) - met.uncertainty_ms)
         if offset_ms > MOST_OFFSET_MS:
             level = "wrong" if offset_ms > _WORST_OFFSET_MS else "warning"
             text = f"the clock of {where} differs by {met.offset_ms / 1_000:+.1f} s"
-            troubles.append(Finding(level, text, "let NTP keep both clocks"))
-        found += troubles or [Finding("ok", f"{where} answers{', and runs' if presence.running else ''}")]
+            troubles.append(CheckResult(level, text, "let NTP keep both clocks"))
+        found += troubles or [CheckResult("ok", f"{where} answers{', and runs' if presence.running else ''}")]
     good = sum(met.presence is not None and met.presence.digest == digest for met in mets) + 1
     if good < quorum(config.n):
-        found.append(Finding("wrong", f"{good} hosts agree; {quorum(config.n)} of {config.n} must", ""))
+        found.append(CheckResult("wrong", f"{good} hosts agree; {quorum(config.n)} of {config.n} must", ""))
     return found

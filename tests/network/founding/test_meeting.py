@@ -11,7 +11,7 @@ import pytest
 
 from pot_lab.errors import PortTaken
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
-from pot_lab.network.founding.checks import Finding, check_file, check_hosts, check_keys
+from pot_lab.network.founding.checks import CheckResult, check_file, check_hosts, check_keys
 from pot_lab.network.founding.meeting import HostMet, meet
 from pot_lab.network.founding.terms import collect_approvals, sign_terms, terms_digest
 from pot_lab.network.keys import CurveKeyPair
@@ -69,7 +69,7 @@ def met_by_all(
     return found
 
 
-def wrong(findings: Sequence[Finding]) -> list[str]:
+def wrong(findings: Sequence[CheckResult]) -> list[str]:
     return [each.text for each in findings if each.level == "wrong"]
 
 
