@@ -197,11 +197,15 @@ class ProviderLoop(Loop[ProviderMemory]):
             if now_ms - last.at_ms < MIN_COMMIT_INTERVAL_MS and view.closes_ms - now_ms > COMMIT_MARGIN_MS:
                 return
         if last is None or last.file != newest.name:
-            mid = model_id(view.order.model.digest, _digest_of(newest))
-            salt = self.random_bytes(32)
+            digest = _digest_of(newest)
+            mid, salt = model_id(view.order.model.digest, digest), self.random_bytes(32)
             last = Commitment(file=newest.name, mid=mid.hex(), salt=salt.hex(), at_ms=now_ms)
+            last.submitted = digest == view.order.weights.digest
             memory.commits.append(last)
             self.memories.write(memory)  # the salt is on disk before the commitment leaves
+        if last.submitted:  # a claim would only cost its bond
+            log.warning("event=untrained_model order=%s file=%s", memory.order_id[:12], last.file)
+            return
         try:
             self.client.submit(Claim(memory.id, self._commitment(memory, last)))
             last.accepted = True

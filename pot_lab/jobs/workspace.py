@@ -164,10 +164,18 @@ class TrainingTask(Workspace):
 
     def train_data(self) -> tuple[Any, Any]:
         """Training examples as tensors `(inputs, targets)`, checked against the limits of a stranger's file; `inputs`
-        is a tuple where the model has several."""
-        from pot_lab.scoring.dataset import unpack_dataset
+        is a tuple where the model has several. They lie in memory-mapped pages, so they may be larger than memory, and
+        changes to them never reach the file."""
+        from pot_lab.scoring import DatasetFile
+        from pot_lab.scoring.dataset import Dataset, unpack_dataset
+        from pot_lab.scoring.errors import BadDataset
 
-        return unpack_dataset(self.read("train.safetensors"))
+        try:
+            file = DatasetFile(self.folder / "train.safetensors")
+        except BadDataset:  # whole, a file may be good that cannot be mapped: its tensors begin at odd places
+            return unpack_dataset(self.read("train.safetensors"))
+        file.check_finite()
+        return Dataset(file.inputs, file.targets)
 
     @property
     def checkpoints(self) -> Path:

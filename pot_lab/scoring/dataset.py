@@ -142,6 +142,12 @@ class DatasetFile:
         """Drop the pages that were read from memory."""
         self._file.release()
 
+    def check_finite(self) -> None:
+        """Whether all values are finite, read some examples at a time. Raises: BadDataset."""
+        for rows in _blocks(self.examples):
+            _check_finite(Dataset(some_rows(self.inputs, rows), self.targets[rows]), rows.start)
+            self.release()
+
     def root(self) -> bytes:
         """`dataset_root` of the examples, some at a time."""
 

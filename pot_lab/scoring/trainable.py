@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pot_lab.scoring.errors import ShapeMismatch
-from pot_lab.scoring.graph.model_graph import ModelGraph, Node, StateTensor, resolve
+from pot_lab.scoring.graph.model_graph import ModelGraph, Node, Ref, StateTensor, resolve
 from pot_lab.scoring.graph.tracing import operator_keyword
 from pot_lab.scoring.graph.weights import load_weights
 from pot_lab.scoring.operators import WHOLE_NUMBERS, Operator
@@ -104,13 +104,12 @@ class TrainableModel(nn.Module):
             return functools.partial(self._make, operator, args, kwargs)
         bound = dict(zip((p.name for p in operator.parameters), args, strict=False))
         if operator.mode is None or not operator.has_mode(bound):
-            return functools.partial(_call, native, args, kwargs)
+            return _bound(native, args, kwargs)
         frozen_args = [operator.off if i == operator.mode_index else a for i, a in enumerate(args)]
         mode = operator_keyword(operator, operator.mode)
         frozen_kwargs = {name: operator.off if name == mode else a for name, a in kwargs.items()}
-        return lambda values: (
-            _call(native, args, kwargs, values) if self.training else _call(native, frozen_args, frozen_kwargs, values)
-        )
+        training, frozen = _bound(native, args, kwargs), _bound(native, frozen_args, frozen_kwargs)
+        return lambda values: training(values) if self.training else frozen(values)
 
     def _make(self, operator: Operator, args: Sequence[Any], kwargs: dict[str, Any], values: list[Any]) -> Any:
         """A call that names a floating-point type, or makes a tensor: on the device where the model is, and in the
@@ -187,6 +186,30 @@ def _copied(x: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
 
 _NATIVE: dict[str, Callable[..., Any]] = {"aten.copy.default": _copied}
 """What runs in place of ATen's own operator."""
+
+
+def _bound(native: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Step:
+    """A call whose references are looked up once: what is left for each run is to pick values by their places."""
+    named = [a for a in kwargs.values() if isinstance(a, Ref | list)]
+    if named or any(isinstance(r, Ref | list) for a in args if isinstance(a, list) for r in a):
+        return functools.partial(_call, native, args, kwargs)
+    places = [(place, a.index) for place, a in enumerate(args) if isinstance(a, Ref)]
+    constants = [None if isinstance(a, Ref) else a for a in args]
+    if len(places) == len(args) and not kwargs:
+        if len(args) == 1:
+            only = args[0].index
+            return lambda values: native(values[only])
+        if len(args) == 2:
+            first, second = args[0].index, args[1].index
+            return lambda values: native(values[first], values[second])
+
+    def run(values: list[Any]) -> Any:
+        own = constants.copy()
+        for place, index in places:
+            own[place] = values[index]
+        return native(*own, **kwargs)
+
+    return run
 
 
 def _call(native: Any, args: Sequence[Any], kwargs: dict[str, Any], values: list[Any]) -> Any:

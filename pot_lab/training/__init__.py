@@ -2,8 +2,9 @@
 
 from pot_lab.training.devices import Device, pick_device
 from pot_lab.training.errors import BadCheckpoint, BadSettings, TrainingDiverged
+from pot_lab.training.records import Trained, TrainingProgress
 from pot_lab.training.settings import TrainerSettings
-from pot_lab.training.trainer import Trained, Trainer, TrainingProgress
+from pot_lab.training.trainer import Trainer
 
 __all__ = [
     "BadCheckpoint",

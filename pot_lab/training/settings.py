@@ -15,15 +15,16 @@ Schedule = Literal["cosine", "constant"]
 class TrainerSettings:
     """How the default trainer trains; every setting has a default. Checked when they are made.
 
-        >>> TrainerSettings(learning_rate=3e-4, epochs=10).batch_size
-        64
+        >>> TrainerSettings(learning_rate=3e-4, epochs=10).schedule
+        'cosine'
 
     Raises: BadSettings, naming the setting, the value and the bounds.
 
     Attributes:
         optimizer: `adamw`, `adam` or `sgd` (with Nesterov momentum 0.9).
         learning_rate: peak learning rate.
-        batch_size: examples a step; at most all of them.
+        batch_size: examples a step; at most all of them. None is 64, or fewer where a deadline would leave time for
+            few steps only. What does not fit into memory at once goes through in parts.
         weight_decay: decoupled for `adamw`, L2 for the others.
         epochs: passes over the train part; None trains until the deadline or the wanted number of steps.
         seed: of the split, the order of examples and dropout.
@@ -32,13 +33,14 @@ class TrainerSettings:
         warmup_steps: steps of linear rise.
         label_smoothing: 0 to below 1.
         validation_fraction: part of the train data held out to see whether a model improved, above 0 and below 1.
-        validate_every_steps: steps between looks at the held-out part; None is once an epoch.
+        validate_every_steps: steps between looks at the held-out part; None is once an epoch, and sooner where a
+            deadline is near. With a deadline, looks take at most a tenth of the time.
         clip_norm: bound of the gradient's norm; None leaves it.
     """
 
     optimizer: Optimizer = "adamw"
     learning_rate: float = 1e-3
-    batch_size: int = 64
+    batch_size: int | None = None
     weight_decay: float = 0.01
     epochs: int | None = None
     seed: int = 0

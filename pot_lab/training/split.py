@@ -1,4 +1,8 @@
-"""Train data in two parts: what the model learns from, and what is held out to see whether it improved."""
+"""Train data in two parts: what the model learns from, and what is held out to see whether it improved.
+
+No example is copied: both parts are numbers of rows, and a batch is read when it is used. So data may lie in
+memory-mapped pages and be larger than memory.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +14,39 @@ from torch import Tensor
 from pot_lab.scoring import Inputs
 from pot_lab.scoring.dataset import each_input
 from pot_lab.training.errors import BadSettings
+from pot_lab.training.memory import free_bytes
 from pot_lab.training.settings import TrainerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitData:
-    """Both parts on the training device, made by `split_data`.
+    """Both parts, made by `split_data`.
 
     Attributes:
-        inputs: one tensor [examples, ...] for each input of the model, to learn from.
-        targets: [examples, ...], to learn from.
-        held_out_inputs, held_out_targets: the same for the held-out part.
-        batch_size: examples a step, at most all of them.
-        steps_per_epoch: whole batches in the train part; what is left over waits for another order.
+        inputs: one tensor [examples, ...] for each input of the model.
+        targets: [examples, ...].
+        train_rows: int64, which examples to learn from.
+        held_out_rows: int64, which are held out.
+        device: the training device, where batches are brought.
     """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor
-    held_out_inputs: tuple[Tensor, ...]
-    held_out_targets: Tensor
-    batch_size: int
-    steps_per_epoch: int
+    train_rows: Tensor
+    held_out_rows: Tensor
+    device: str
+
+    def take(self, rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Inputs and targets of some examples, on the training device."""
+        rows = rows.to(self.targets.device)
+        inputs = tuple(x[rows].to(self.device, non_blocking=True) for x in self.inputs)
+        return inputs, self.targets[rows].to(self.device, non_blocking=True)
 
 
 def split_data(inputs: Inputs, targets: Tensor, settings: TrainerSettings, device: str) -> SplitData:
     """Hold out `settings.validation_fraction` of the examples, by a permutation of `settings.seed`.
+
+    Data that take less than a quarter of a GPU's free memory are copied to it at once.
 
     Raises: BadSettings where that leaves nothing to learn from.
     """
@@ -43,20 +55,15 @@ def split_data(inputs: Inputs, targets: Tensor, settings: TrainerSettings, devic
     if held_out < 1:
         raise BadSettings("there are too few examples to hold some out", seen=count, wanted="at least 2")
     order = torch.randperm(count, generator=generator(settings.seed, -1))
-
-    def on_device(examples: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        return tuple(x[examples].to(device) for x in each_input(inputs)), targets[examples].to(device)
-
-    train_inputs, train_targets = on_device(order[held_out:])
-    held_out_inputs, held_out_targets = on_device(order[:held_out])
-    batch_size = min(settings.batch_size, count - held_out)
+    tensors = (*each_input(inputs), targets)
+    if device != "cpu" and sum(x.numel() * x.element_size() for x in tensors) < free_bytes(device) // 4:
+        tensors = tuple(x.to(device) for x in tensors)
     return SplitData(
-        inputs=train_inputs,
-        targets=train_targets,
-        held_out_inputs=held_out_inputs,
-        held_out_targets=held_out_targets,
-        batch_size=batch_size,
-        steps_per_epoch=(count - held_out) // batch_size,
+        inputs=tensors[:-1],
+        targets=tensors[-1],
+        train_rows=order[held_out:],
+        held_out_rows=order[:held_out],
+        device=device,
     )
 
 

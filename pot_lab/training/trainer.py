@@ -7,67 +7,39 @@ the one before). It resumes from its checkpoints to the same state. It is indepe
 
 from __future__ import annotations
 
+import functools
 import math
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pot_lab.crypto.canonical import tagged_hash
-from pot_lab.errors import InvariantBroken
 from pot_lab.scoring import ModelGraph, ScoreFunction, check_dataset, load_graph, score_function, trainable
 from pot_lab.scoring.dataset import each_input
 from pot_lab.scoring.given_data import InputsLike, TensorLike, as_inputs, as_tensor
 from pot_lab.scoring.graph.weights import tensor_sha256
-from pot_lab.scoring.target_checks import NO_TOKEN
-from pot_lab.training.checkpoint import load_checkpoint, save_checkpoint
+from pot_lab.training.background import Background
 from pot_lab.training.devices import pick_device
-from pot_lab.training.errors import BadCheckpoint, BadSettings, TrainingDiverged
+from pot_lab.training.errors import BadSettings, TrainingDiverged
+from pot_lab.training.keeping import Keeper
+from pot_lab.training.memory import free_bytes, rows_of_a_look, rows_of_a_step
+from pot_lab.training.pacing import FIRST_LOOK_SHARE, SIZING_STEPS, STEPS_IN_WINDOW, USUAL_BATCH, Pace, learning_rate
+from pot_lab.training.records import Trained, TrainingProgress
 from pot_lab.training.settings import TrainerSettings
 from pot_lab.training.split import generator, split_data
-from pot_lab.training.validation import Best, validate
+from pot_lab.training.steps import Stepper, make_optimizer
+from pot_lab.training.validation import Best, HeldOut
 
-CHECKPOINT_EVERY_S = 30.0
 PROGRESS_EVERY_STEPS = 10
-_LOWEST_RATE = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingProgress:
-    """Where a training stands.
-
-    Attributes:
-        step, epoch: steps and whole passes so far.
-        loss: mean training loss (nats) since the last report.
-        validation_score: last score on the held-out part, None before the first: accuracy as a fraction, or mean nats.
-        best_score, best_step: the best so far.
-        elapsed_s: time spent training, over all runs of this job.
-    """
-
-    step: int
-    epoch: int
-    loss: float
-    learning_rate: float
-    validation_score: float | None
-    best_score: float | None
-    best_step: int | None
-    elapsed_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A training's best model. `reason`: why it ended: "deadline", "steps", "epochs" or "stopped"."""
-
-    weights: bytes
-    validation_score: float
-    step: int
-    reason: str
+_LEAST_BATCH = 8
+_FIRST_REPORT_BYTES_PER_S = 200e6
 
 
 class Trainer:
@@ -123,8 +95,7 @@ class Trainer:
         self.device = pick_device(device)
         self._clock = clock
         self._standing = _Standing()
-        self._directory = Path(checkpoint_dir) if checkpoint_dir is not None else None
-        self._fingerprint = tagged_hash(
+        fingerprint = tagged_hash(
             "pot-lab/training/1",
             self.graph.sha256,
             weights,
@@ -133,9 +104,21 @@ class Trainer:
             repr(sorted(self.settings.as_dict().items())).encode(),
             self.function.identifier.encode(),
         ).hex()
-        self._data = split_data(inputs, targets, self.settings, self.device.torch_name)
-        self.model = trainable(self.graph, weights).to(self.device.torch_name)
-        self._optimizer = self._make_optimizer()
+        self._keeper = Keeper(Path(checkpoint_dir) if checkpoint_dir is not None else None, fingerprint)
+        name = self.device.torch_name
+        self._data = split_data(inputs, targets, self.settings, name)
+        self.model = trainable(self.graph, weights).to(name)
+        optimizer, free = make_optimizer(self.model, self.settings), free_bytes(name)
+        self._stepper = Stepper(
+            self.model,
+            optimizer,
+            self._data,
+            self.function,
+            self.settings,
+            self.device,
+            rows_of_a_step(self.graph, name, free),
+        )
+        self._held_out = HeldOut(self._data, self.function, rows_of_a_look(self.graph, name, free))
         self._random = self._first_random_state()
         self._resume()
 
@@ -154,16 +137,19 @@ class Trainer:
         """The step that the best model was found at; None before the first validation."""
         return None if self._standing.best is None else self._standing.best.step
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        parameters, s = [p for p in self.model.parameters() if p.requires_grad], self.settings
-        if not parameters:
-            raise BadSettings("the model has no parameter that training may change", seen=0, wanted="at least 1")
-        if s.optimizer == "sgd":
-            return torch.optim.SGD(
-                parameters, s.learning_rate, momentum=0.9, nesterov=True, weight_decay=s.weight_decay
-            )
-        kind = torch.optim.AdamW if s.optimizer == "adamw" else torch.optim.Adam
-        return kind(parameters, s.learning_rate, weight_decay=s.weight_decay)
+    @property
+    def _usual_batch(self) -> int:
+        return min(self.settings.batch_size or USUAL_BATCH, len(self._data.train_rows))
+
+    @property
+    def _batch(self) -> int:
+        """Examples of the next step."""
+        return self._standing.batch or self._usual_batch
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        """Whole batches in the train part; what is left over waits for another order."""
+        return len(self._data.train_rows) // self._batch
 
     # ------------------------------------------------------------------------------------------ training
 
@@ -180,35 +166,49 @@ class Trainer:
         first.
 
         Args:
-            deadline_monotonic: on the trainer's clock; the last validation is done before it.
+            deadline_monotonic: on the trainer's clock; the last validation and report are done before it.
             steps: total number of steps, counted from the very first run.
             on_progress: called every few steps and after each validation.
             on_improved: called with (weights, validation score, step) for each model that does better on the held-out
-                part than all before it, the initial weights among them; these are never reported.
+                part than all before it, the initial weights among them; these are never reported. With a deadline it
+                is called on another thread while the training goes on, and a model that was overtaken before it could
+                be reported is not. The last call returns before `train_until` does.
             should_stop: called before each step; True ends the training.
-        Raises: BadSettings (no end), TrainingDiverged.
+        Returns: the best model. Where the time was over before anything could be scored it is the model as it is, with
+            the score NaN.
+        Raises: BadSettings (no end), TrainingDiverged, and what `on_improved` raises.
         """
         last_step = self._last_step(steps)
         if deadline_monotonic is None and last_step is None:
             raise BadSettings("a training needs a deadline, a number of steps or a number of epochs")
-        run = _Run(
+        pace = Pace(
+            clock=self._clock,
             started=self._clock(),
-            elapsed_before_s=self._standing.elapsed_s,
             deadline=deadline_monotonic,
             last_step=last_step,
-            on_progress=on_progress,
-            on_improved=on_improved,
+            elapsed_before_s=self._standing.elapsed_s,
         )
+        pace.report_s = sum(p.numel() * p.element_size() for p in self.model.parameters()) / _FIRST_REPORT_BYTES_PER_S
+        run = _Run(pace=pace, on_progress=on_progress, on_improved=on_improved, reports=Background("pot-lab-report"))
+        self._keeper.open()
         cuda = [torch.device(self.device.torch_name)] if self.device.is_cuda else []
-        with torch.random.fork_rng(cuda):
-            self._set_random_state(self._random)
-            reason = self._loop(run, should_stop or (lambda: False))
-            self._random = self._random_state()
-        self._standing.elapsed_s = run.elapsed_s(self._clock())
-        self._save()
-        best = self.best(reason if reason != "last" else self._end(steps))
+        try:
+            with torch.random.fork_rng(cuda):
+                self._set_random_state(self._random)
+                reason = self._loop(run, should_stop or (lambda: False))
+                self._random = self._random_state()
+        finally:
+            run.reports.finish()
+        self._standing.elapsed_s = pace.elapsed_s()
+        if reason == "deadline":
+            self._keeper.close()
+        else:
+            self._save(beside=False)
+        reason = reason if reason != "last" else self._end(steps)
+        best = self.best(reason)
         if best is None:
-            raise InvariantBroken("a training ended without a validation", seen=f"step {self.step}")
+            weights = self.model.to_weights()
+            return Trained(weights=weights, validation_score=math.nan, step=self.step, reason=reason)
         return best
 
     def best(self, reason: str = "so far") -> Trained | None:
@@ -219,7 +219,8 @@ class Trainer:
         return Trained(weights=best.weights, validation_score=best.score, step=best.step, reason=reason)
 
     def _last_step(self, steps: int | None) -> int | None:
-        by_epochs = None if self.settings.epochs is None else self.settings.epochs * self._data.steps_per_epoch
+        per_epoch = len(self._data.train_rows) // self._usual_batch
+        by_epochs = None if self.settings.epochs is None else self.settings.epochs * per_epoch
         wanted = [n for n in (steps, by_epochs) if n is not None]
         return min(wanted) if wanted else None
 
@@ -227,72 +228,68 @@ class Trainer:
         return "steps" if steps is not None and self.step >= steps else "epochs"
 
     def _loop(self, run: _Run, should_stop: Callable[[], bool]) -> str:
-        every = self.settings.validate_every_steps or self._data.steps_per_epoch
-        saved_at, validated_at = self._clock(), self.step if self._standing.best is not None else -1
-        if validated_at < 0:
+        pace = run.pace
+        if self._standing.best is None:
             self._validate(run)
-            validated_at = self.step
+        else:
+            pace.after_look(self._clock(), self.step)
         losses: list[Tensor] = []
         while True:
-            now = self._clock()
-            if run.last_step is not None and self.step >= run.last_step:
+            if pace.last_step is not None and self.step >= pace.last_step:
                 reason = "last"
-            elif run.deadline is not None and now + 1.5 * (run.step_s + run.validation_s) >= run.deadline:
+            elif pace.must_end():
                 reason = "deadline"
             elif should_stop():
                 reason = "stopped"
             else:
-                losses.append(self._train_step(run, now))
-                run.step_s = max(self._clock() - now, 0.9 * run.step_s)
-                if self.step % every == 0:
+                losses.append(self._train_step(run))
+                looked = pace.look_is_due(self.step, self.settings.validate_every_steps, self._steps_per_epoch)
+                if looked or len(losses) >= PROGRESS_EVERY_STEPS:
                     self._report(run, losses)
+                if looked:
                     self._validate(run)
-                    validated_at = self.step
-                elif len(losses) >= PROGRESS_EVERY_STEPS:
-                    self._report(run, losses)
-                if validated_at == self.step or self._clock() - saved_at >= CHECKPOINT_EVERY_S:
-                    self._standing.elapsed_s = run.elapsed_s(self._clock())
+                if self._keeper.is_due(looked):
+                    self._standing.elapsed_s = pace.elapsed_s()
                     self._random = self._random_state()
-                    self._save()
-                    saved_at = self._clock()
+                    self._save(beside=pace.deadline is not None)
                 continue
             if losses:
                 self._report(run, losses)
-            if validated_at != self.step:
+            if pace.looked_step != self.step:
                 self._validate(run)
             return reason
 
-    def _train_step(self, run: _Run, now: float) -> Tensor:
-        epoch, place = divmod(self.step, self._data.steps_per_epoch)
-        if run.order is None or run.epoch != epoch:
-            run.epoch = epoch
-            order = torch.randperm(len(self._data.targets), generator=generator(self.settings.seed, epoch))
-            run.order = order.to(self._data.targets.device)
-        chosen = run.order[place * self._data.batch_size : (place + 1) * self._data.batch_size]
-        rate = self._learning_rate(run, now)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self.model.train()
-        self._optimizer.zero_grad(set_to_none=True)
-        with self.device.autocast():
-            outputs = self.model(*(x[chosen] for x in self._data.inputs))
-        loss = _loss(self.function, outputs.float(), self._data.targets[chosen], self.settings.label_smoothing)
-        torch.autograd.backward(loss)
-        if self.settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self._optimizer.step()
-        self._standing.step += 1
-        return loss.detach()
+    def _train_step(self, run: _Run) -> Tensor:
+        standing, pace = self._standing, run.pace
+        sizing = pace.window_s is not None and self.settings.batch_size is None and standing.step < SIZING_STEPS
+        usual_s = pace.window_s / STEPS_IN_WINDOW if sizing and pace.window_s is not None else math.inf
+        began = self._clock()
+        rows = self._next_rows(run)
+        rate = learning_rate(self.settings, standing.step, pace.fraction(standing.step))
+        loss, done = self._stepper.take(
+            rows,
+            rate,
+            lambda so_far, coming: pace.must_cut(began, so_far, coming, usual_s),
+            at_once=pace.most_at_once(),
+        )
+        pace.after_step(began, done)
+        standing.step += 1
+        standing.place += done
+        if sizing:
+            least = 1 if self._data.targets.dim() > 1 else _LEAST_BATCH
+            standing.batch = pace.batch_for(self._usual_batch, least)
+        if standing.place + self._batch > len(self._data.train_rows):
+            standing.epoch, standing.place = standing.epoch + 1, 0
+        return loss
 
-    def _learning_rate(self, run: _Run, now: float) -> float:
-        s = self.settings
-        rate = s.learning_rate
-        if s.schedule == "cosine":
-            fraction = run.fraction(self.step, now)
-            rate *= _LOWEST_RATE + (1 - _LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
-        if self.step < s.warmup_steps:
-            rate *= (self.step + 1) / s.warmup_steps
-        return rate
+    def _next_rows(self, run: _Run) -> Tensor:
+        standing = self._standing
+        if run.order is None or run.epoch != standing.epoch:
+            run.epoch = standing.epoch
+            run.order = torch.randperm(
+                len(self._data.train_rows), generator=generator(self.settings.seed, standing.epoch)
+            )
+        return self._data.train_rows[run.order[standing.place : standing.place + self._batch]]
 
     def _report(self, run: _Run, losses: list[Tensor]) -> None:
         loss = float(torch.stack(losses).mean())
@@ -305,38 +302,48 @@ class Trainer:
         self._notify(run)
 
     def _notify(self, run: _Run) -> None:
+        run.reports.check()
         if run.on_progress is not None:
-            rate = float(self._optimizer.param_groups[0]["lr"])
-            elapsed_s = run.elapsed_s(self._clock())
-            epoch = self.step // self._data.steps_per_epoch
             run.on_progress(
                 TrainingProgress(
                     step=self.step,
-                    epoch=epoch,
+                    epoch=self._standing.epoch,
                     loss=run.loss,
-                    learning_rate=rate,
+                    learning_rate=float(self._stepper.optimizer.param_groups[0]["lr"]),
                     validation_score=self._standing.validation_score,
                     best_score=self.best_score,
                     best_step=self.best_step,
-                    elapsed_s=elapsed_s,
+                    elapsed_s=run.pace.elapsed_s(),
                 )
             )
 
     # ---------------------------------------------------------------------------------------- validation
 
     def _validate(self, run: _Run) -> None:
+        pace = run.pace
         began = self._clock()
-        score, key = validate(self.model, self._data, self.function, self.device)
-        self._standing.validation_score = score
+        budget_s = math.inf if pace.window_s is None else FIRST_LOOK_SHARE * pace.window_s
+        look = self._held_out.look(
+            self.model, left_s=lambda: budget_s - (self._clock() - began), out_of_time=pace.out_of_time
+        )
+        if look is None:
+            return
+        self._standing.validation_score = look.score
         before = self._standing.best
         better = None
-        if before is None or key > before.key:
-            better = Best(key=key, score=score, step=self.step, weights=self.model.to_weights())
+        if before is None or look.key > before.key:
+            better = Best(key=look.key, score=look.score, step=self.step, weights=self.model.to_weights())
             self._standing.best = better
-        run.validation_s = max(self._clock() - began, 0.9 * run.validation_s)
+        pace.after_look(began, self.step)
         self._notify(run)
-        if better is not None and self.step > 0 and run.on_improved is not None:
-            run.on_improved(better.weights, better.score, better.step)
+        if better is None or self.step == 0 or run.on_improved is None:
+            return
+        report = functools.partial(run.on_improved, better.weights, better.score, better.step)
+        if pace.deadline is None:
+            report()
+        else:
+            run.reports.put(report)
+            pace.report_s = max(pace.report_s, run.reports.cost_s)
 
     # --------------------------------------------------------------------------------------- checkpoints
 
@@ -356,44 +363,44 @@ class Trainer:
         if self.device.is_cuda and "cuda" in state:
             torch.cuda.set_rng_state(state["cuda"], self.device.torch_name)
 
-    def _save(self) -> None:
-        if self._directory is None:
-            return
+    def _save(self, *, beside: bool) -> None:
         tensors = {f"model.{name}": t for name, t in self.model.canonical_tensors().items()}
         best = self._standing.best
         if best is not None:
-            tensors["best"] = torch.frombuffer(bytearray(best.weights), dtype=torch.uint8)
+            tensors["best"] = _as_tensor(best.weights)
         tensors |= {f"random.{name}": t for name, t in self._random.items()}
-        for index, state in self._optimizer.state_dict()["state"].items():
+        for index, state in self._stepper.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": v for key, v in state.items() if isinstance(v, Tensor)}
+        standing = self._standing
         values = {
-            "fingerprint": self._fingerprint,
-            "step": self.step,
+            "step": standing.step,
+            "epoch": standing.epoch,
+            "place": standing.place,
+            "batch": standing.batch,
             "best_key": None if best is None else best.key,
             "best_score": self.best_score,
             "best_step": self.best_step,
-            "validation_score": self._standing.validation_score,
-            "elapsed_s": self._standing.elapsed_s,
-            "resumed": self._standing.resumed,
+            "validation_score": standing.validation_score,
+            "elapsed_s": standing.elapsed_s,
+            "resumed": standing.resumed,
+            "part_rows": self._stepper.part_rows,
+            "look_rows": self._held_out.rows,
         }
-        save_checkpoint(self._directory, tensors, values)
+        self._keeper.save(tensors, values, beside=beside)
 
     def _resume(self) -> None:
-        found = load_checkpoint(self._directory) if self._directory is not None else None
+        found = self._keeper.resume()
         if found is None:
             return
         tensors, values = found
-        if values["fingerprint"] != self._fingerprint:
-            raise BadCheckpoint(
-                "a checkpoint belongs to another model, other data or other settings; remove it to start again"
-            )
         self.model.load_tensors({k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")})
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".", 2)
                 state.setdefault(int(index), {})[key] = tensor
-        self._optimizer.load_state_dict({"state": state, "param_groups": self._optimizer.state_dict()["param_groups"]})
+        optimizer = self._stepper.optimizer
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         self._random = {name: tensors[f"random.{name}"] for name in ("cpu", "cuda") if f"random.{name}" in tensors}
         best = None
         if "best" in tensors:
@@ -404,8 +411,12 @@ class Trainer:
                 step=values["best_step"],
                 weights=tensors["best"].numpy().tobytes(),
             )
+        self._stepper.part_rows, self._held_out.rows = values["part_rows"], values["look_rows"]
         self._standing = _Standing(
             step=values["step"],
+            epoch=values["epoch"],
+            place=values["place"],
+            batch=values["batch"],
             best=best,
             validation_score=values["validation_score"],
             elapsed_s=values["elapsed_s"],
@@ -416,6 +427,7 @@ class Trainer:
 
     def evidence(self) -> dict[str, Any]:
         """What a provider states about how the model was made; JSON-ready. It is a statement, not a proof."""
+        standing = self._standing
         return {
             "device": self.device.torch_name,
             "device_name": self.device.description,
@@ -428,22 +440,35 @@ class Trainer:
             "settings": self.settings.as_dict(),
             "score_function": self.function.identifier,
             "graph_sha256": self.graph.sha256.hex(),
-            "train_examples": len(self._data.targets),
-            "held_out_examples": len(self._data.held_out_targets),
+            "train_examples": len(self._data.train_rows),
+            "held_out_examples": len(self._data.held_out_rows),
+            "looked_at_examples": self._held_out.rows,
+            "batch_size": self._batch,
+            "part_size": min(self._batch, self._stepper.part_rows),
             "steps": self.step,
-            "epochs": self.step / self._data.steps_per_epoch,
+            "epochs": standing.epoch + standing.place / len(self._data.train_rows),
             "best_step": self.best_step,
             "best_validation_score": self.best_score,
-            "wall_time_s": round(self._standing.elapsed_s, 3),
-            "resumed": self._standing.resumed,
+            "wall_time_s": round(standing.elapsed_s, 3),
+            "resumed": standing.resumed,
         }
 
 
 @dataclass(kw_only=True)
 class _Standing:
-    """What a checkpoint keeps beside tensors: how far a training is, over all its runs."""
+    """What a checkpoint keeps beside tensors: how far a training is, over all its runs.
+
+    Attributes:
+        step, epoch, place: steps and whole passes so far, and how many examples of this pass.
+        batch: examples of a step where their number was left open; None until it is known.
+        best, validation_score, elapsed_s: as in `TrainingProgress`.
+        resumed: how often the job was resumed.
+    """
 
     step: int = 0
+    epoch: int = 0
+    place: int = 0
+    batch: int | None = None
     best: Best | None = None
     validation_score: float | None = None
     elapsed_s: float = 0.0
@@ -454,37 +479,17 @@ class _Standing:
 class _Run:
     """What belongs to one call of `train_until`."""
 
-    started: float
-    elapsed_before_s: float
-    deadline: float | None
-    last_step: int | None
+    pace: Pace
     on_progress: Callable[[TrainingProgress], None] | None
     on_improved: Callable[[bytes, float, int], None] | None
+    reports: Background
     epoch: int = -1
     order: Tensor | None = None
-    step_s: float = 0.0
-    validation_s: float = 0.0
     loss: float = math.nan
 
-    def fraction(self, step: int, now: float) -> float:
-        """How much of the training is over: of its steps where their number is known, else of its time."""
-        if self.last_step is not None:
-            return step / self.last_step
-        if self.deadline is None:
-            raise InvariantBroken("a training has neither a last step nor a deadline")
-        return (now - self.started) / max(self.deadline - self.started, 1e-9)
 
-    def elapsed_s(self, now: float) -> float:
-        """Seconds of training over all runs."""
-        return self.elapsed_before_s + now - self.started
-
-
-def _loss(function: ScoreFunction, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """What training makes small for the sake of a score function."""
-    if function.name == "mse":
-        return F.mse_loss(outputs, targets.to(outputs.dtype))
-    if function.name == "mae":
-        return F.l1_loss(outputs, targets.to(outputs.dtype))
-    if outputs.dim() > 2:  # rows of scores for each token
-        outputs, targets = outputs.flatten(0, -2), targets.flatten()
-    return F.cross_entropy(outputs, targets, ignore_index=NO_TOKEN, label_smoothing=smoothing)
+def _as_tensor(data: bytes) -> Tensor:
+    """Bytes as a uint8 tensor that shares their memory; it must not be written to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bytes cannot be written to, and nobody does
+        return torch.frombuffer(data, dtype=torch.uint8)

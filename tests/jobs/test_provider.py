@@ -144,6 +144,24 @@ def test_each_better_model_is_committed_to_but_not_too_often(bench: Bench, place
     assert [claim.commitment for claim in bench.of(Claim)][1:] == [commitment(b"second", 2)]
 
 
+def test_a_model_that_was_not_trained_is_not_claimed(
+    bench: Bench, place: Callable[..., bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The order's own weights cannot win; their claim would only bind its bond."""
+    order_id = place()
+    bench.loop.step()
+    bench.submit_model(b"weights0")
+    for _ in range(3):
+        bench.later(MIN_COMMIT_INTERVAL_MS)
+    assert bench.of(Claim) == [] and caplog.text.count("event=untrained_model") == 1
+    bench.submit_model(b"trained")
+    bench.later(MIN_COMMIT_INTERVAL_MS)
+    assert len(bench.of(Claim)) == 1
+    bench.market.wait(bench.market.order(order_id).closes_ms - bench.market.now_ms)
+    bench.loop.step()
+    assert len(bench.of(RevealModel)) == 1
+
+
 def test_the_last_model_before_the_deadline_is_committed_to_at_once(bench: Bench, place: Callable[..., bytes]) -> None:
     order_id = place()
     bench.loop.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,9 @@ from pot_lab.scoring import (
     score,
     unusable_score,
 )
+from pot_lab.scoring.errors import BadDataset
 from pot_lab.scoring.given_data import Inputs
+from pot_lab.scoring.tensor_file import write_tensors
 from tests.scoring.models import exported, family, several_inputs
 
 GOOD, BROKEN = "aa" * 32, "bb" * 32
@@ -114,6 +117,35 @@ def test_a_provider_gets_several_inputs_as_a_tuple(tmp_path: Path) -> None:
     Workspace.create(tmp_path, {}, {"train.safetensors": pack_dataset(inputs, targets)})
     found, labels = TrainingTask(tmp_path).train_data()
     assert all(map(torch.equal, found, inputs)) and torch.equal(labels, targets)
+
+
+def test_training_data_are_mapped_and_the_file_never_changes(tmp_path: Path) -> None:
+    _, inputs, targets = family("mlp")
+    Workspace.create(tmp_path, {}, {"train.safetensors": pack_dataset(inputs, targets)})
+    before = (tmp_path / "train.safetensors").read_bytes()
+    found, labels = TrainingTask(tmp_path).train_data()
+    assert torch.equal(found, inputs) and torch.equal(labels, targets)
+    found.zero_()
+    assert (tmp_path / "train.safetensors").read_bytes() == before
+
+
+def test_training_data_at_odd_places_of_their_file_are_read_too(tmp_path: Path) -> None:
+    _, inputs, targets = family("mlp")
+    data = pack_dataset(inputs, targets)
+    (length,) = struct.unpack("<Q", data[:8])
+    odd = struct.pack("<Q", length + 1) + data[8 : 8 + length] + b" " + data[8 + length :]
+    Workspace.create(tmp_path, {}, {"train.safetensors": odd})
+    found, labels = TrainingTask(tmp_path).train_data()
+    assert torch.equal(found, inputs) and torch.equal(labels, targets)
+
+
+def test_training_data_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    _, inputs, targets = family("mlp")
+    inputs = inputs.clone()
+    inputs[5, 1] = torch.inf
+    Workspace.create(tmp_path, {}, {"train.safetensors": write_tensors({"inputs": inputs, "targets": targets})})
+    with pytest.raises(BadDataset, match="example 5"):
+        TrainingTask(tmp_path).train_data()
 
 
 PEAK = """

@@ -46,4 +46,4 @@ def load_weights(graph: ModelGraph, weights: bytes) -> dict[str, Tensor]:
 def tensor_sha256(tensor: Tensor) -> str:
     """SHA-256 of a tensor's little-endian elements, hex."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return hashlib.sha256(flat.view(torch.uint8).numpy().tobytes()).hexdigest()
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
