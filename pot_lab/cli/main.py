@@ -26,10 +26,13 @@ from pot_lab.cli.mine import mine
 from pot_lab.cli.network import network
 from pot_lab.cli.order import order
 from pot_lab.cli.orders import orders
+from pot_lab.cli.params import params
+from pot_lab.cli.propose import propose
 from pot_lab.cli.score import score
 from pot_lab.cli.seat import seat
 from pot_lab.cli.simulate import simulate
 from pot_lab.cli.testnet import testnet
+from pot_lab.cli.vote import vote
 from pot_lab.cli.wallet import wallet
 from pot_lab.errors import PotLabError
 
@@ -50,6 +53,9 @@ REFUSED, INTERRUPTED = 1, 130
         network,
         chain,
         seat,
+        params,
+        propose,
+        vote,
         simulate,
         bench,
         aggregator,

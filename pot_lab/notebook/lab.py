@@ -29,6 +29,7 @@ from pot_lab.network.config import NetworkConfig
 from pot_lab.network.genesis import genesis_of
 from pot_lab.notebook import arguments, baselines, posting
 from pot_lab.notebook.errors import BadArgument
+from pot_lab.notebook.governance import GovernanceCalls
 from pot_lab.notebook.miners import Miners, is_of_this_host, miners_of, require_miners
 from pot_lab.notebook.order import Order
 from pot_lab.notebook.paying import PaymentNotes, Payments
@@ -141,6 +142,11 @@ class Lab:
         if self._wallet is None:
             self._wallet = wallet_of(self.config, self.identity)
         return self._wallet
+
+    @property
+    def governance(self) -> GovernanceCalls:
+        """The network's parameters, and proposals and votes to change them."""
+        return GovernanceCalls(self.client, self.identity)
 
     def order(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,24 @@ def test_a_file_that_cannot_be_read_is_named(task: list[str], capsys: pytest.Cap
     wrong = ["nowhere/graph" if option.endswith("/graph") else option for option in task]
     error = refused(capsys, "order", *wrong, "--reward", "5", "--train-for", "60s")
     assert "a file cannot be read (seen: nowhere/graph: No such file or directory)" in error
+
+
+def test_a_parameter_is_changed_by_vote(net: Testnet, capsys: pytest.CaptureFixture[str]) -> None:
+    def as_aggregator(index: int, *arguments: str) -> Any:
+        keys = net.folder / "aggregators" / str(index) / "keys"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("POT_LAB_PASSWORD", (keys / "password").read_text().strip())
+            return facts(capsys, *arguments, "--account", str(keys / "account.json"))
+
+    before = facts(capsys, "params")
+    assert before["parameters"]["update_ms"] == 2_000 and before["version"] == 1
+    number = as_aggregator(0, "propose", "update_ms=3_000")["proposal"]
+    for index in range(3):
+        assert as_aggregator(index, "vote", str(number), "yes") == {"proposal": number, "approve": True}
+    assert "NotAllowed" in refused(capsys, "vote", str(number), "no")
+    deadline_s = time.monotonic() + 120
+    while facts(capsys, "params")["parameters"]["update_ms"] != 3_000:
+        assert time.monotonic() < deadline_s, facts(capsys, "params")
+        time.sleep(0.5)
+    (ended,) = facts(capsys, "params")["proposals"]
+    assert ended["outcome"] == "in force" and ended["for_grains"] == 600 * 10**9

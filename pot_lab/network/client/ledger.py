@@ -191,6 +191,10 @@ class LedgerClient:
         """The aggregators, the candidates for a seat, and the votes."""
         return self.ask("seats", None, views.SeatsView)
 
+    def governance(self) -> views.GovernanceView:
+        """Parameters and version of the rules in force, and the proposals to change them."""
+        return self.ask("governance", None, views.GovernanceView)
+
     def status(self, timeout_s: float = 3.0) -> list[AggregatorStatus]:
         """How each aggregator is, by index; those that do not answer in time are not `reachable`."""
         return self.transport.status().result(timeout_s + 5)
