@@ -114,9 +114,18 @@ class ChainAccount:
         Raises:
             ChainReverted, ChainUnreachable, ChainRefused: see `JsonRpc.call`. An address without code is ChainRefused.
         """
+        return self.read_at("latest", contract, at, function, *arguments)
+
+    def height(self) -> int:
+        """The number of the node's newest block."""
+        return read_quantity(self._ask("eth_blockNumber"))
+
+    def read_at(self, block: int | str, contract: str, at: bytes, function: str, *arguments: Any) -> tuple[Any, ...]:
+        """As `read`, of the state after a block: its number, or "latest"."""
         spec = interface(contract).functions[function]
         call = {"to": format_address(at), "data": hex_data(spec.call_data(arguments))}
-        data = read_data(self._ask("eth_call", call, "latest"))
+        where = block if isinstance(block, str) else hex_quantity(block)
+        data = read_data(self._ask("eth_call", call, where))
         if not data and spec.outputs:
             raise ChainRefused(f"there is no {contract} contract at this address", seen=format_address(at))
         return abi.decode(spec.outputs, data)

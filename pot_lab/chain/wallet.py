@@ -213,6 +213,26 @@ class ChainWallet:
         """Those of some orders whose money the escrow does not hold: an epoch that names one is refused."""
         return [order for order in order_ids if not self.escrowed_grains(order)]
 
+    def lacking_escrows(self, due_grains: Mapping[bytes, int], confirmations: int) -> list[bytes]:
+        """Those of some orders whose money the escrow never got, or got less of than is due.
+
+        Looked at in the newest block and in the newest one with so many confirmations: only what both say counts. An
+        order that was sealed or refunded is not among them, since its client is remembered.
+
+        Args:
+            due_grains: what each order's escrow should hold, by order id.
+        """
+        newest = self._account.height()
+        deep = newest - confirmations
+        blocks = {newest, deep if deep > self.contracts.first_block else newest}
+        return [
+            order for order, due in due_grains.items() if all(self._is_lacking(order, due, block) for block in blocks)
+        ]
+
+    def _is_lacking(self, order: bytes, due_grains: int, block: int) -> bool:
+        client, held = self._account.read_at(block, "OrderEscrow", self.contracts.escrow, "orders", order)
+        return not any(client) or 0 < held < due_grains
+
     # ------------------------------------------------------------ settlement
 
     def signers(self) -> tuple[int, int, tuple[bytes, ...]]:

@@ -15,7 +15,7 @@ from pot_lab.protocol.errors import BadEpoch
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.settlement import PayoutTree, Settlement, orders_hash, reward_leaf, settlement_digest, slash_leaf
-from pot_lab.protocol.state import Confirmed, PendingEpoch
+from pot_lab.protocol.state import Confirmed, LedgerState, Payout, PendingEpoch
 from pot_lab.protocol.transactions import SignEpoch
 
 MAX_ORDERS_PER_EPOCH = 200
@@ -136,10 +136,16 @@ def on_sign_epoch(book: Book, aggregator: Address, body: SignEpoch) -> bytes:
 
 
 def confirm(book: Book, root: bytes, epoch: int) -> None:
-    """The chain has applied a settlement: its orders are settled and its leaves can be claimed."""
-    state, pending = book.state, book.state.pending
-    if pending is None or pending.settlement.epoch != epoch or pending.settlement.root != root:
+    """The chain has applied a settlement: its orders are settled and its leaves can be claimed.
+
+    It may be one that the ledger has given up: signatures of it exist, and the money of the orders that were denied
+    came to the escrow after all. Their payouts are then made again, since the chain can be made to pay them.
+    """
+    state = book.state
+    pending = _applied(state, root, epoch)
+    if pending is None:
         return
+    state.forgotten = []
     state.confirmed = Confirmed(
         epoch=epoch,
         root=root,
@@ -152,13 +158,41 @@ def confirm(book: Book, root: bytes, epoch: int) -> None:
     settled = set(pending.order_ids)
     state.unsettled = [order_id for order_id in state.unsettled if order_id not in settled]
     for order_id in pending.order_ids:
-        order = state.orders[order_id]
+        order = state.orders.get(order_id)
+        if order is None:  # denied, and forgotten since
+            continue
         order.epoch = epoch
         if order.window is Window.FINALIZATION:
             order.timeline[-1].closed_ms = order.ended_ms = book.now_ms
             order.window = Window.SETTLED
         book.touch(order_id, order)
         book.emit("order_settled", order_id, order.winner, epoch=epoch)
+
+
+def _applied(state: LedgerState, root: bytes, epoch: int) -> PendingEpoch | None:
+    """The settlement that the chain has applied, with the payouts of denied orders restored if it was given up."""
+    if state.pending is not None and (state.pending.settlement.epoch, state.pending.settlement.root) == (epoch, root):
+        return state.pending
+    for forgotten in state.forgotten:
+        if (forgotten.pending.settlement.epoch, forgotten.pending.settlement.root) == (epoch, root):
+            for order_id, payouts in forgotten.denied.items():
+                _pay_again(state, order_id, payouts)
+            return forgotten.pending
+    return None
+
+
+def _pay_again(state: LedgerState, order_id: OrderId, payouts: list[Payout]) -> None:
+    """Undo what `denials.advance` took back for an order, whose money the chain has paid out after all."""
+    total = sum(payout.grains for payout in payouts)
+    escrow = state.escrows.pop(order_id, None)
+    placed = escrow.total_grains if escrow is not None else 0  # if its placement was attested once more
+    state.escrowed_grains -= placed
+    state.withdrawn_grains += placed - total
+    state.earned_grains += total
+    for payout in payouts:
+        state.accounts[payout.account].earned_grains += payout.grains
+    if order_id in state.orders:
+        state.orders[order_id].payouts = payouts
 
 
 def cancel_if_names(book: Book, order_id: OrderId) -> None:

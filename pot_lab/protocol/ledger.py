@@ -15,7 +15,7 @@ from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken, PotLabError
-from pot_lab.protocol import accusations, chain_events, custody, epochs, governance, members, signers
+from pot_lab.protocol import accusations, chain_events, custody, denials, epochs, governance, members, signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import StaleNonce, UnknownKind, UnknownVersion, UnprocessableTransaction, WrongNetwork
 from pot_lab.protocol.orders import transactions as orders
@@ -46,6 +46,7 @@ HANDLERS: dict[str, Handler] = {
     "attest": chain_events.on_attest,
     "attest_blobs": custody.on_attest_blobs,
     "sign_epoch": epochs.on_sign_epoch,
+    "deny_escrow": denials.on_deny_escrow,
     "sign_rotation": signers.on_sign_rotation,
     "accuse": accusations.on_accuse,
     "join": members.on_join,

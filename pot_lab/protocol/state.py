@@ -258,7 +258,9 @@ class OrderHeader(State, kw_only=True):
 
 
 class PendingEpoch(State, kw_only=True):
-    """A settlement that waits for signatures, then for the chain."""
+    """A settlement that waits for signatures, then for the chain; `denials` has the accounts of the members whose
+    chain does not hold an order's escrow.
+    """
 
     settlement: Settlement
     order_ids: list[OrderId]
@@ -266,6 +268,16 @@ class PendingEpoch(State, kw_only=True):
     rewards: dict[Address, int]
     slashes: dict[Address, list[int]]
     signatures: dict[Address, bytes] = msgspec.field(default_factory=dict)
+    denials: dict[OrderId, list[Address]] = msgspec.field(default_factory=dict)
+
+
+class ForgottenEpoch(State, kw_only=True):
+    """A settlement that was given up since orders of it were denied, with what was taken back for these: should their
+    money come to the escrow later, signatures of it may still settle it.
+    """
+
+    pending: PendingEpoch
+    denied: dict[OrderId, list[Payout]]
 
 
 class PendingRotation(State, kw_only=True):
@@ -300,6 +312,7 @@ class LedgerState(State, kw_only=True):
     that ever was an aggregator's; `convicted` are those that equivocated.
     `signers` are the keys that the chain's contract counts, ascending, `signing_quorum` how many of them it requires,
     `chain_keys` the keys that staking accounts named there; `rotation` is the set that shall follow.
+    `forgotten` are the settlements for the same epoch that were given up.
     `sets` holds the accounts of the sets to which live orders are sealed, by the batch that named the set;
     `validator_sets` the registered validators with their stake in grains when orders started, by a batch that did.
     `custody` names, for each blob that an order names (`HeldBlob.key`), the accounts of the members that attested it.
@@ -344,6 +357,7 @@ class LedgerState(State, kw_only=True):
     chain_keys: dict[Address, Address] = msgspec.field(default_factory=dict)
     rotation: PendingRotation | None = None
     governance: Governance = msgspec.field(default_factory=Governance)
+    forgotten: list[ForgottenEpoch] = msgspec.field(default_factory=list)
 
 
 class Event(Record, frozen=True, kw_only=True):

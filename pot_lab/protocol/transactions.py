@@ -169,6 +169,22 @@ class SignEpoch(Record, frozen=True):
     signature: bytes
 
 
+class DeniedOrder(Record, frozen=True):
+    """An order of the pending settlement whose escrow is not there."""
+
+    order_id: OrderId
+
+
+class DenyEscrow(Record, frozen=True):
+    """An aggregator's chain never had the escrow of these orders of the pending settlement, or had less: the contract
+    would refuse the whole settlement for them.
+    """
+
+    epoch: int
+    round: int
+    orders: tuple[DeniedOrder, ...]
+
+
 class SignRotation(Record, frozen=True):
     """A signer of the chain's contract signs the set that shall follow: 65 bytes over its EIP-712 digest."""
 
@@ -258,6 +274,7 @@ BODIES: dict[str, type[Record]] = {
     "attest": Attest,
     "attest_blobs": AttestBlobs,
     "sign_epoch": SignEpoch,
+    "deny_escrow": DenyEscrow,
     "sign_rotation": SignRotation,
     "accuse": Accuse,
     "join": Join,

@@ -164,5 +164,13 @@ def test_an_epoch_that_the_contract_refuses_is_never_sent(world: World) -> None:
     assert (caught.value.name, caught.value.arguments) == ("UnknownOrder", (b"\7" * 32,))
     assert caught.value.transaction is None and "eth_sendRawTransaction" not in sent
     assert world.wallet().missing_escrows(phantom) == [b"\7" * 32]
+    held = {each: world.wallet().escrowed_grains(each) for each in orders}
+    assert all(held.values())
+    lacking = world.wallet().lacking_escrows
+    assert lacking({**held, b"\7" * 32: 1}, 0) == lacking({**held, b"\7" * 32: 1}, 1) == [b"\7" * 32]
+    assert lacking({each: grains + 1 for each, grains in held.items()}, 1) == orders, "less than is due"
     world.wallet(world.relayer).settle(settlement, orders, world.signatures(settlement))
     check_paid_once(world)
+    assert lacking(held, 0) == [], "what is sealed was there"
+    late = world.order().oid
+    assert lacking({late: 1}, 1) == [], "too new to be told from one that is lacking"

@@ -21,12 +21,14 @@ from pot_lab.protocol import ledger as rules
 from pot_lab.protocol.cycle import TABLE, Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.proposals import change
-from pot_lab.protocol.records import HeldBlob
+from pot_lab.protocol.records import HeldBlob, OrderId
 from pot_lab.protocol.transactions import (
     BODIES,
     Accuse,
     Attest,
     AttestBlobs,
+    DeniedOrder,
+    DenyEscrow,
     Join,
     Leave,
     Propose,
@@ -74,6 +76,7 @@ def outside_orders(world: World) -> Iterator[tuple[Identity, Record]]:
     yield first, VoteSeat(NEWCOMER.address, True)
     yield first, Leave()
     yield first, SignEpoch(1, 1, bytes(65))
+    yield first, DenyEscrow(1, 1, (DeniedOrder(OrderId(bytes(32))),))
     yield first, SignRotation(2, bytes(65))
     yield NEWCOMER, Accuse(encode(contradiction(world)))
     order = world.new_order(nonce=78)
@@ -168,7 +171,7 @@ def test_what_an_order_accepts(window: Window) -> None:
         assert check_all(world, *speech(world, order_id, kind)) >= len(LENGTHS)
 
 
-@pytest.mark.parametrize("place", range(14 + len(SHAPES)))
+@pytest.mark.parametrize("place", range(15 + len(SHAPES)))
 def test_what_no_order_is_needed_for(place: int) -> None:
     world = new_world()
     who, body = list(outside_orders(world))[place]

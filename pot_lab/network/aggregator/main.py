@@ -15,10 +15,11 @@ from pot_lab.network.aggregator.custody import AggregatorCustody
 from pot_lab.network.aggregator.keys_folder import AggregatorKeys, load_keys
 from pot_lab.network.aggregator.process import Aggregator
 from pot_lab.network.aggregator.run import run_aggregator, stopped_by
-from pot_lab.network.chain_access import position_file_of, wallet_of, watcher_of
+from pot_lab.network.chain_access import chain_of, position_file_of, wallet_of, watcher_of
 from pot_lab.network.config import AggregatorEntry, Listening, NetworkConfig
 from pot_lab.network.duties.attest_chain import AttestChain, ChainWatch, ConfirmedEvents
 from pot_lab.network.duties.chain_queue import ChainQueue
+from pot_lab.network.duties.deny_escrows import DenyEscrows
 from pot_lab.network.duties.release_shares import ReleaseShares
 from pot_lab.network.duties.rotate_signers import RotateSigners
 from pot_lab.network.duties.settle_epochs import SettleEpochs
@@ -79,7 +80,18 @@ def run_node(
 
     signer = TransactionSigner(genesis.network_id, current.identity, [each.identity for each in spare], ledger)
     queue = ChainQueue()
-    settle = SettleEpochs(ledger, signer, lambda: wallet_of(config, signer.identity), queue)
+    confirmed = ConfirmedEvents()
+    deny = DenyEscrows(
+        ledger,
+        signer,
+        lambda: wallet_of(config, None),
+        queue,
+        seen_events=lambda: confirmed.end,
+        confirmations=chain_of(config).confirmations,
+    )
+    settle = SettleEpochs(
+        ledger, signer, lambda: wallet_of(config, signer.identity), queue, on_refused=deny.on_epoch_refused
+    )
     release = ReleaseShares(ledger, signer, [each.sealing for each in (current, *spare)])
     rotate = RotateSigners(ledger, signer, lambda: wallet_of(config, signer.identity), queue)
     evidence = ShowEvidence(ledger, signer)
@@ -92,7 +104,6 @@ def run_node(
 
     limits = custody_limits or CustodyLimits()
     custody = AggregatorCustody(config, data, ledger, signer, limits=limits, wake=wake)
-    confirmed = ConfirmedEvents()
     attest = AttestChain(ledger, signer, confirmed)
     kept = position_file_of(config, data) if watch_chain else None
     watch = ChainWatch(
@@ -114,7 +125,7 @@ def run_node(
             index,
             data,
             application,
-            [release, settle, rotate, attest, evidence, custody.duty],
+            [release, settle, deny, rotate, attest, evidence, custody.duty],
             identity=current.identity,
             curve_secret=current.curve.secret,
             listening=entry,

@@ -53,6 +53,12 @@ class ConfirmedEvents:
         return self._first
 
     @property
+    def end(self) -> int:
+        """The number of the event that comes next: so many has this aggregator's own chain shown."""
+        with self._lock:
+            return self._first + len(self._events)
+
+    @property
     def applied(self) -> int | None:
         """How many events the ledger has applied, by the last look at it; None before the first."""
         return self._applied

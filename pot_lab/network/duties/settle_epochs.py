@@ -53,6 +53,7 @@ class SettleEpochs:
         make_settler: opens a chain wallet; called by the queue's work, once for each sending.
         queue: does the sending.
         patience_ms: how long the next aggregator in line waits for the one before it.
+        on_refused: called, on the queue's thread, when the contract refuses an epoch for its orders' money.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class SettleEpochs:
         make_settler: Callable[[], Settler],
         queue: ChainQueue,
         patience_ms: int = 8_000,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger, self._signer = ledger, signer
         self._make_settler, self._queue, self._patience_ms = make_settler, queue, patience_ms
+        self._on_refused = on_refused
         self._submitted_at_ms: dict[tuple[int, int], int] = {}
         self._complete_since_ms: dict[tuple[int, int], int] = {}
         self._sent: set[tuple[int, int]] = set()
@@ -119,7 +122,8 @@ class SettleEpochs:
                 if error.name not in _NAMES_AN_ORDER:  # another was quicker, or it is too early
                     log.warning("event=epoch_not_sent %s reason=%r", name, str(error))
                     return
-                # Found out before anything was sent. It holds up every payout, so somebody must know which order it is.
+                # Found out before anything was sent. It holds up every payout until the order is denied.
+                self._on_refused()
                 missing = settler.missing_escrows(order_ids)
                 named = ",".join(each.hex() for each in missing)
                 log.error("event=epoch_refused %s reason=%r missing_escrows=%s", name, str(error), named)
