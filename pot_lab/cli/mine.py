@@ -120,10 +120,9 @@ def mine(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    store = Store(config.store_url, private_links=config.private_links)
     options: dict[str, Any] = {}
     if role == "provider":
-        near = NEAR_UPLOAD_BYTES_PER_S if is_private_place(store.url) else FAR_UPLOAD_BYTES_PER_S
+        near = NEAR_UPLOAD_BYTES_PER_S if is_private_place(config.store_url) else FAR_UPLOAD_BYTES_PER_S
         options["terms"] = Terms(
             min_grains_per_hour=round(min_reward_per_hour * GRAINS_PER_POT),
             upload_bytes_per_s=near if upload_rate is None else max(1, round(upload_rate * 1e6)),
@@ -133,7 +132,7 @@ def mine(
     with LedgerClient(config, identity) as client:
         loop = loops[role](
             client,
-            store,
+            Store(config.store_url, private_links=config.private_links, copies=client.copies),
             JobRunner(home.home()),
             notebook or recipe(role),
             home.home(),

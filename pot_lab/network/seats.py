@@ -6,6 +6,7 @@ set before it signed. A seat without a contact of its own is one of the first se
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import msgspec
@@ -85,6 +86,15 @@ def entry_of(index: int, seat: Seat, config: NetworkConfig) -> AggregatorEntry:
 def entries_of(membership: Membership, config: NetworkConfig) -> tuple[AggregatorEntry, ...]:
     """How each aggregator of a set is reached, by index."""
     return tuple(entry_of(index, seat, config) for index, seat in enumerate(membership.seats))
+
+
+def copies_of(membership: Membership, config: NetworkConfig) -> tuple[str, ...]:
+    """Where the aggregators of a set serve their custody, as far as that is known."""
+    found = []
+    for index, seat in enumerate(membership.seats):
+        with contextlib.suppress(PotLabError):
+            found.append(entry_of(index, seat, config).custody_url)
+    return tuple(filter(None, found))
 
 
 def encode_handovers(handovers: Iterable[Handover]) -> bytes:

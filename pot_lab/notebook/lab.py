@@ -123,7 +123,7 @@ class Lab:
         self.genesis = genesis_of(config)
         self.identity = identity
         self.client = client or LedgerClient(config, identity)
-        self.store = Store(config.store_url)
+        self.store = Store(config.store_url, copies=self.client.copies)
         self._wallet = wallet
         self._payments = Payments(
             self.client, lambda: self.wallet, PaymentNotes(self.genesis.network_id, identity.address)

@@ -15,9 +15,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 from urllib.parse import quote
 
 from pot_lab.crypto.link import Link
@@ -25,6 +25,7 @@ from pot_lab.errors import PotLabError
 from pot_lab.files import move_durably, replace_durably
 from pot_lab.store.addresses import HTTP_SCHEMES, is_private_place, local_path, scheme_of, store_address
 from pot_lab.store.cache import Transfer, in_cache
+from pot_lab.store.copies import Copies
 from pot_lab.store.errors import LinkDead, TooBig, TooSlow, UnusableAddress, WrongHash
 from pot_lab.store.transport import CHUNK_BYTES, BlobSource, FileSource, Interrupted, filesystem, raise_if_full
 
@@ -40,6 +41,7 @@ class _Mark(enum.Enum):
 
 
 OPENED = _Mark.OPENED
+Result = TypeVar("Result")
 _Item = bytes | BaseException | _Mark | None  # a chunk, an error, the mark, or the end
 
 
@@ -52,6 +54,8 @@ class Store:
 
         private_links: whether links to other places may lead to this host or into a private network; None if the store
             itself is at such a place.
+        copies: addresses of places that are asked for each blob before the store and the link are, such as the custody
+            of the network's aggregators.
 
     Attributes:
         url: the address without user info, as links begin.
@@ -66,7 +70,14 @@ class Store:
         b'weights'
     """
 
-    def __init__(self, url: str | Path, *, private_links: bool | None = None) -> None:
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        private_links: bool | None = None,
+        copies: Callable[[], Sequence[str]] = lambda: (),
+    ) -> None:
+        self._copies = Copies(copies)
         self.url, self._credentials = store_address(url)
         self._scheme = "file" if isinstance(url, Path) else scheme_of(self.url)
         if private_links is None:
@@ -156,38 +167,52 @@ class Store:
             raise LinkDead("the store's folder cannot be written", seen=f"{error}") from error
 
     def fetch(self, link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path | None = None) -> bytes:
-        """`fetch`, first from this store, then from where the link points: a blob has one name in every place."""
+        """`fetch`, first from copies, then from this store, then from where the link points: a blob has one name in
+        every place.
+        """
         if cache_dir is not None:
             return self.fetch_file(link, limit_bytes=limit_bytes, timeout_s=timeout_s, cache_dir=cache_dir).read_bytes()
-        for place, transfer in self._places(link, limit_bytes, timeout_s):
-            try:
-                return _in_memory(place, transfer)
-            except (LinkDead, WrongHash):
-                if place == link:
-                    raise
-        raise LinkDead("the blob is nowhere", seen=link.uri)
+        with tempfile.SpooledTemporaryFile(max_size=link.size_bytes + 1) as memory:
+            self._from_places(link, limit_bytes, timeout_s, lambda place, transfer: transfer(place, memory))
+            memory.seek(0)
+            return memory.read()
 
     def fetch_file(self, link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path) -> Path:
         """As `fetch`, but the blob is streamed into `cache_dir` and its path is returned; it never lies in memory.
 
         The file may be hard-linked to, but must not be changed.
         """
-        for place, transfer in self._places(link, limit_bytes, timeout_s):
-            try:
-                return in_cache(place, cache_dir, transfer)
-            except (LinkDead, WrongHash):
-                if place == link:
-                    raise
-        raise LinkDead("the blob is nowhere", seen=link.uri)
+        return self._from_places(
+            link, limit_bytes, timeout_s, lambda place, transfer: in_cache(place, cache_dir, transfer)
+        )
 
-    def _places(self, link: Link, limit_bytes: int, timeout_s: float) -> Iterator[tuple[Link, Transfer]]:
-        """Where the blob may be, this store first, each with what downloads it; all share one time."""
+    def _from_places(
+        self, link: Link, limit_bytes: int, timeout_s: float, download: Callable[[Link, Transfer], Result]
+    ) -> Result:
+        """Download from one place after the other, until one has the blob; all share one time.
+
+        Whatever a copy does that is not right, the next place is asked, and goes on from where it stopped: no
+        aggregator can keep a blob from anybody that another has. Each copy gets an equal part of the time that is left.
+        """
         deadline = time.monotonic() + timeout_s
         check(link, limit_bytes)
+        copies = self._copies.of(link)
+        for number, copy in enumerate(copies):
+            places_left = len(copies) - number + 1
+            now = time.monotonic()
+            transfer = _Transfer(now + (deadline - now) / places_left, None, private=self.private_links, attempts=1)
+            try:
+                return download(copy, transfer)
+            except (LinkDead, WrongHash, TooBig, TooSlow, UnusableAddress) as error:
+                if isinstance(error, TooSlow) or transfer.interrupted:
+                    self._copies.rest(copy)
         here = Link(digest=link.digest, size_bytes=link.size_bytes, uri=self.uri(link.digest))
-        yield here if here != link else link, _Transfer(deadline, self._credentials, private=True)
         if here != link:
-            yield link, _Transfer(deadline, None, private=self.private_links)
+            try:
+                return download(here, _Transfer(deadline, self._credentials, private=True))
+            except (LinkDead, WrongHash):
+                return download(link, _Transfer(deadline, None, private=self.private_links))
+        return download(link, _Transfer(deadline, self._credentials, private=True))
 
 
 def fetch(
@@ -255,8 +280,9 @@ def _in_memory(link: Link, transfer: Transfer) -> bytes:
 class _Transfer:
     """Completes a file, which may hold a blob's beginning, until `deadline` (of `time.monotonic`)."""
 
-    def __init__(self, deadline: float, credentials: str | None, *, private: bool) -> None:
-        self.deadline = deadline
+    def __init__(self, deadline: float, credentials: str | None, *, private: bool, attempts: int = ATTEMPTS) -> None:
+        self.deadline, self.attempts = deadline, attempts
+        self.interrupted = False  # whether it ended because the other end did not answer
         self._credentials = credentials
         self._private = private
 
@@ -287,7 +313,8 @@ def _download(link: Link, file: IO[bytes], transfer: _Transfer) -> None:
         except Interrupted as error:
             last = str(error)
             failures = failures + 1 if file.tell() <= before else 0
-            if failures >= ATTEMPTS:
+            if failures >= transfer.attempts:
+                transfer.interrupted = True
                 raise LinkDead("the blob cannot be fetched from the link", seen=f"{link.uri}: {last}") from error
             _pause(BACK_OFF_S * (1 << failures), transfer.deadline, link)
             continue

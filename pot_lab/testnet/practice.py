@@ -52,7 +52,7 @@ def serve(network: Path, role: str, keys: Path, stop: threading.Event) -> None:
             with LedgerClient(config, identity) as client:
                 loop = LOOPS[role](
                     client,
-                    Store(config.store_url, private_links=config.private_links),
+                    Store(config.store_url, private_links=config.private_links, copies=client.copies),
                     JobRunner(home.home()),
                     recipe(role),
                     home.home(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pot_lab.consensus.membership import Membership
 from pot_lab.crypto.canonical import encode
 from pot_lab.errors import PotLabError
 from pot_lab.network.client.calls import Call
@@ -12,6 +13,7 @@ from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
 from pot_lab.network.genesis import table_of
 from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.seats import first_set
 from pot_lab.notebook.lab import Lab
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.queries import query
@@ -52,6 +54,10 @@ class InProcessTransport:
         self.asked: list[str] = []
         self.problem: PotLabError | None = None
         self.timers: list[Callable[[], None]] = []
+
+    @property
+    def membership(self) -> Membership:
+        return first_set(config_of(self.world, ""))
 
     @property
     def known_sequence(self) -> int:

@@ -25,6 +25,7 @@ from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.client.order_watch import SLOW_POLL_S, OrderWatch
 from pot_lab.network.client.streams import Subscription
 from pot_lab.network.config import NetworkConfig
+from pot_lab.network.seats import copies_of
 from pot_lab.network.wire_codes import error_from_wire
 from pot_lab.protocol import transactions, views
 from pot_lab.protocol.cycle import Window
@@ -194,6 +195,10 @@ class LedgerClient:
     def governance(self) -> views.GovernanceView:
         """Parameters and version of the rules in force, and the proposals to change them."""
         return self.ask("governance", None, views.GovernanceView)
+
+    def copies(self) -> tuple[str, ...]:
+        """Where the aggregators in force serve their custody: addresses of `Store`'s `copies`. Does not wait."""
+        return copies_of(self.transport.membership, self.config)
 
     def status(self, timeout_s: float = 3.0) -> list[AggregatorStatus]:
         """How each aggregator is, by index; those that do not answer in time are not `reachable`."""
