@@ -22,6 +22,8 @@ LONGEST_RETRY_S = 300.0
 DEAD_AFTER_S = 3_600.0
 REFUSED_AGAIN_S = 60.0
 """How often it is tried again to expect what custody refused; quotas also become free when something is removed."""
+TOGETHER_S = 1.0
+"""How long small blobs of a reference wait after its last process began, so that the next one takes them together."""
 LOOK_EVERY_S = 1.0
 """How often it is looked for what owners put, while fetches run."""
 SMALL_BYTES = 4 << 20
@@ -72,6 +74,7 @@ class CustodyKeeper:
         self._refused: dict[tuple[ExpectedBlob, bytes], WantedBlob] = {}
         self._refused_again_s = self._looked_s = 0.0
         self._tries: dict[Link, _LinkTries] = {}
+        self._began_s: dict[bytes, float] = {}  # when a reference's last process for small blobs began
         self._dead_since_s: dict[bytes, float] | None = None
 
     @property
@@ -118,6 +121,7 @@ class CustodyKeeper:
                 self._leave(set(last).difference(blobs))
                 self._expect(set(blobs).difference(last))
         for reference in before.keys() - wants.keys():
+            self._began_s.pop(reference, None)
             self._leave(before[reference])
             dead[reference] = now_s
         self._wants = wants
@@ -169,8 +173,18 @@ class CustodyKeeper:
                 return
             for each in self._missing[blob].values():
                 link = self._best_link(each, now_s)
-                if link is not None and self._fetcher.begin(link, *self._beside(each, link, now_s)):
+                if link is None or self._waits(each, link, now_s):
+                    continue
+                if self._fetcher.begin(link, *self._beside(each, link, now_s)):
+                    if link.size_bytes <= SMALL_BYTES:
+                        self._began_s[each.reference] = now_s
                     break
+
+    def _waits(self, wanted: WantedBlob, link: Link, now_s: float) -> bool:
+        """Whether a small blob is to wait for others of its reference; not where it failed before."""
+        if link.size_bytes > SMALL_BYTES or self._tries_of(link).failures:
+            return False
+        return now_s - self._began_s.get(wanted.reference, now_s - TOGETHER_S) < TOGETHER_S
 
     def _best_link(self, wanted: WantedBlob, now_s: float) -> Link | None:
         """Of a blob's links that may be followed now the one that failed least; None where there is none."""

@@ -145,6 +145,18 @@ def test_small_links_of_one_reference_share_a_process(tmp_path: Path) -> None:
     keeping.keeper.close()
 
 
+def test_small_blobs_that_come_one_after_the_other_are_taken_together(tmp_path: Path) -> None:
+    keeping = Keeping(tmp_path, at_once=9)
+    wanted = [wanted_of(bytes([i]), f"http://a/{i}") for i in range(5)]
+    keeping.keep(wanted[:1])
+    for count in (2, 3, 5):
+        keeping.now_s -= 0.9
+        keeping.keep(wanted[:count])
+    keeping.keep([*wanted, wanted_of(b"x", "http://b/", reference=b"other")])
+    assert sorted(keeping.fetcher.together) == [1, 1, 4]
+    keeping.keeper.close()
+
+
 def test_a_link_that_failed_has_a_process_of_its_own(tmp_path: Path) -> None:
     keeping = Keeping(tmp_path, at_once=9)
     wanted = [wanted_of(bytes([i]), f"http://a/{i}") for i in range(3)]
