@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pot_lab.cli.common import FILE, listening_option
+from pot_lab.cli.common import FILE, listening_option, log_format_option
 
 if TYPE_CHECKING:
     from pot_lab.network.config import Listening
@@ -68,6 +68,7 @@ class _HostAndPort(click.ParamType[tuple[str, int]]):
     show_default=True,
     help="The least severe messages that are logged.",
 )
+@log_format_option
 @click.pass_context
 def aggregator(
     context: click.Context,
@@ -82,6 +83,7 @@ def aggregator(
     custody_account_gib: float,
     no_chain: bool,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Run one aggregator of a network.
 
@@ -108,6 +110,7 @@ def aggregator(
             history_batches=history_batches,
             metrics_at=metrics,
             log_level=log_level,
+            log_format=log_format,
             custody_limits=limits,
         )
     )

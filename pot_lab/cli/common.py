@@ -35,6 +35,13 @@ account_option = click.option(
     help="An account's name in the testnet, or the path of a keystore whose password is $POT_LAB_PASSWORD "
     "(default: $POT_LAB_ACCOUNT).",
 )
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Whether a line of the log is key=value for people, or a JSON object.",
+)
 durability_option = click.option(
     "--durability",
     type=click.Choice(["fsync", "flush"]),

@@ -31,6 +31,7 @@ from pot_lab.cli.propose import propose
 from pot_lab.cli.score import score
 from pot_lab.cli.seat import seat
 from pot_lab.cli.simulate import simulate
+from pot_lab.cli.status import metrics, status
 from pot_lab.cli.testnet import testnet
 from pot_lab.cli.vote import vote
 from pot_lab.cli.wallet import wallet
@@ -51,6 +52,8 @@ REFUSED, INTERRUPTED = 1, 130
         score,
         wallet,
         network,
+        status,
+        metrics,
         chain,
         seat,
         params,

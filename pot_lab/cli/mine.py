@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pot_lab.cli.common import FILE, account_option, json_option, network_and_account, network_option
+from pot_lab.cli.common import FILE, account_option, json_option, log_format_option, network_and_account, network_option
 
 
 def notebook_parameters(
@@ -72,6 +72,7 @@ def notebook_parameters(
     help="Provider: at what rate this host uploads; orders whose reveal window is shorter are passed over "
     "(default: 1, or 67 with a store in the own network).",
 )
+@log_format_option
 @network_option
 @account_option
 @json_option
@@ -83,6 +84,7 @@ def mine(
     at_once: int,
     min_reward_per_hour: float,
     upload_rate: float | None,
+    log_format: str,
     network: str | None,
     account: str | None,
     as_json: bool,
@@ -113,7 +115,7 @@ def mine(
         "validator": ValidatorLoop,
         "verifier": VerifierLoop,
     }
-    log_to_stderr("info")
+    log_to_stderr("info", log_format)
     logging.getLogger("pot_lab").setLevel(logging.INFO)
     check_parameters(notebook or recipe(role), checked_parameters(parameters))
     config, identity = network_and_account(network, account, f"{role}-0")

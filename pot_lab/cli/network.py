@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pot_lab.cli.common import FILE, LISTEN_WORDS, json_option, listening_option, network_option, print_aside
+from pot_lab.cli.status import print_results
 from pot_lab.errors import PotLabError
 
 if TYPE_CHECKING:
@@ -189,14 +190,7 @@ def check(
         mets = meet(config, curve, listening, _ASK_ONLY_S if meet_s is None else meet_s)
         mets = [met for met in mets if own is None or met.entry.index != own.index]
         found += checks.check_hosts(config, mets, is_own_running=listening is None)
-    is_wrong = any(each.level == "wrong" for each in found)
-    if as_json:
-        rows = [{"level": each.level, "text": each.text, "remedy": each.remedy} for each in found]
-        click.echo(json.dumps({"ready": not is_wrong, "findings": rows}))
-    else:
-        for each in found:
-            click.echo(f"{each.level:<8} {each.text}" + (f"\n{'':<8} -> {each.remedy}" if each.remedy else ""))
-    context.exit(1 if is_wrong else 0)
+    context.exit(0 if print_results(found, as_json, "ready") else 1)
 
 
 @network.command

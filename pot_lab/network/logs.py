@@ -1,8 +1,10 @@
-"""One line an event, key=value, through stdlib logging to stderr: readable by people, searchable by machines."""
+"""One line an event through stdlib logging to stderr: key=value for people, or a JSON object for machines."""
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import sys
 import time
 from typing import Any
@@ -36,24 +38,64 @@ class EventLog:
 
     def exception(self, event: str, **fields: Any) -> None:
         """A programming error that did not stop the process, with its traceback."""
-        self._logger.error(key_values(event, {**self._always, **fields}), exc_info=True)
+        told = {**self._always, **fields}
+        self._logger.error(key_values(event, told), exc_info=True, extra={"told": (event, told)})
 
     def _log(self, level: int, event: str, fields: dict[str, Any]) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, key_values(event, {**self._always, **fields}))
+            told = {**self._always, **fields}
+            self._logger.log(level, key_values(event, told), extra={"told": (event, told)})
+
+
+def _stamp(record: logging.LogRecord) -> str:
+    """The record's time as RFC 3339 has it, in milliseconds."""
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"
 
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname.lower()} {record.getMessage()}"
+        line = f"{_stamp(record)} {record.levelname.lower()} {record.getMessage()}"
         return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
-def log_to_stderr(level: str = "info") -> None:
-    """Send every log line of this process to stderr; for the main of a process, not for libraries."""
+class _JsonFormatter(logging.Formatter):
+    """An object a line: `at`, `level`, `logger`, and `event` with its fields, or `message`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": _stamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        event, fields = getattr(record, "told", ("", {}))
+        if event:
+            line["event"] = event
+            line |= {name if name not in line else f"{name}_": _plain(value) for name, value in fields.items()}
+        else:
+            text = record.getMessage()
+            named = _EVENT.match(text)
+            if named is not None:
+                line["event"] = named[1]
+            line["message"] = text
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+_EVENT = re.compile(r"event=(\w+)")
+LOG_FORMATS = ("text", "json")
+
+
+def log_to_stderr(level: str = "info", form: str = "text") -> None:
+    """Send every log line of this process to stderr; for the main of a process, not for libraries.
+
+    Args:
+        level: the least severe messages that are logged.
+        form: one of `LOG_FORMATS`.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter())
+    handler.setFormatter(_JsonFormatter() if form == "json" else _Formatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -64,3 +106,8 @@ def _shown(value: Any) -> str:
         return value[:8].hex()
     text = str(value)
     return '"' + text.replace('"', "'").replace("\n", " ") + '"' if set(text) & _QUOTED or not text else text
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as JSON has it; bytes as in a line for people."""
+    return value if value is None or isinstance(value, bool | int | float | str) else _shown(value)

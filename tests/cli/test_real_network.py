@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,3 +181,35 @@ def test_a_parameter_is_changed_by_vote(net: Testnet, capsys: pytest.CaptureFixt
         time.sleep(0.5)
     (ended,) = facts(capsys, "params")["proposals"]
     assert ended["outcome"] == "in force" and ended["for_grains"] == 600 * 10**9
+
+
+def test_status_says_that_a_network_is_healthy_and_metrics_what_it_counts(
+    net: Testnet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--network", str(net.network_file)]  # as for any network, not by the testnet's name
+    found = facts(capsys, "status", *where)
+    assert found["healthy"] and {each["level"] for each in found["findings"]} == {"ok"}, found
+    told = "\n".join(each["text"] for each in found["findings"])
+    assert "aggregator 3:" in told and "the chain is at block" in told and "the store at" in told
+    counted = facts(capsys, "metrics", *where)
+    assert set(counted) == {"0", "1", "2", "3"} and all(values["up"] for values in counted.values())
+    assert main(["metrics", *where, "--index", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 'pot_lab_up{aggregator="2"} 1' in lines and all('aggregator="2"' in line for line in lines)
+    assert any(line.startswith('pot_lab_executed_sequence{aggregator="2"}') for line in lines)
+    assert "BadConfig" in refused(capsys, "metrics", *where, "--index", "4")
+
+
+def test_status_names_the_aggregator_that_is_down_and_ends_with_exit_code_1(
+    net: Testnet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.kill(net.pid("aggregator-3"), signal.SIGKILL)
+    try:
+        assert main(["status", "--network", str(net.network_file), "--timeout", "3"]) == 1
+        shown = capsys.readouterr().out
+        assert "wrong    aggregator 3: " in shown and "-> start it" in shown
+        assert "the network decides; no other may stop" in shown
+    finally:
+        while net.processes()["aggregator-3"]:
+            time.sleep(0.05)
+        net.start_aggregator(3)

@@ -47,6 +47,7 @@ def run_node(
     history_batches: int = HISTORY_BATCHES,
     metrics_at: tuple[str, int] | None = None,
     log_level: str = "info",
+    log_format: str = "text",
     custody_limits: CustodyLimits | None = None,
 ) -> int:
     """Run one aggregator until SIGTERM, or until it has left its seat; returns the process's exit code.
@@ -61,6 +62,7 @@ def run_node(
         history_batches: how many executed batches it keeps for subscribers; 0 keeps all.
         metrics_at: host and port of `/metrics` and `/healthz`; None for none.
         log_level: the least severe messages that are logged.
+        log_format: `text` or `json`.
         custody_limits: how much it holds for others.
     Returns: 0 after a clean stop; 1 after an error, which is one line on stderr.
     """
@@ -71,7 +73,7 @@ def run_node(
             require_approval(config)
         current, *spare = load_keys(keys)
     except PotLabError as error:
-        return stopped_by(index, error)
+        return stopped_by(index, error, log_format)
     entry = None if index is not None or listening is None else _newcomer(current, listening)
     application = LedgerApplication(genesis)
 
@@ -134,6 +136,7 @@ def run_node(
             history_batches=history_batches,
             metrics_at=metrics_at,
             log_level=log_level,
+            log_format=log_format,
             on_created=created,
         )
     finally:

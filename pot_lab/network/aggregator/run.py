@@ -6,6 +6,7 @@ Light by itself, since a large testnet runs a hundred of these on one machine: n
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -38,6 +39,7 @@ def run_aggregator(
     history_batches: int = 0,
     metrics_at: tuple[str, int] | None = None,
     log_level: str = "info",
+    log_format: str = "text",
     on_created: Callable[[Aggregator], None] | None = None,
 ) -> int:
     """The main of an aggregator process: logs to stderr, stops cleanly on SIGTERM and SIGINT, and returns an exit code.
@@ -48,7 +50,7 @@ def run_aggregator(
         (others): see `Aggregator`.
     Returns: 0 after a clean stop; 1 after an error, which stands in one line on stderr.
     """
-    log_to_stderr(log_level)
+    log_to_stderr(log_level, log_format)
     _share_processor()
     try:
         network = config if isinstance(config, NetworkConfig) else NetworkConfig.load(config)
@@ -73,14 +75,17 @@ def run_aggregator(
             on_created(aggregator)
         aggregator.run()
     except (PotLabError, OSError) as error:
-        return stopped_by(index, error)
+        return stopped_by(index, error, log_format)
     return 0
 
 
-def stopped_by(index: int | None, error: Exception) -> int:
+def stopped_by(index: int | None, error: Exception, log_format: str = "text") -> int:
     """Print the error that ends an aggregator's process as one line to stderr; returns the exit code, 1."""
-    name = "newcomer" if index is None else index
-    print(f"aggregator {name} stopped: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    name, rule = "newcomer" if index is None else index, type(error).__name__
+    line = f"aggregator {name} stopped: {rule}: {error}"
+    if log_format == "json":
+        line = json.dumps({"level": "error", "event": "stopped", "index": index, "rule": rule, "message": str(error)})
+    print(line, file=sys.stderr, flush=True)
     return 1
 
 
