@@ -94,7 +94,7 @@ def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path: Path) -> None:
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "replace_durably(Path(sys.argv[1]), b'new')\n"
     )
-    killed = subprocess.run([sys.executable, "-c", code, str(path)], timeout=120, check=False)
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     replace_durably(path, b"newer")
@@ -227,7 +227,7 @@ def test_a_lock_is_released_when_the_block_fails(tmp_path: Path) -> None:
 def test_whoever_has_time_gets_the_lock_when_it_is_released(tmp_path: Path) -> None:
     first = acquire_lock(tmp_path / "lock")
     got: list[int] = []
-    waiter = threading.Thread(target=lambda: got.append(acquire_lock(tmp_path / "lock", timeout_s=60)))
+    waiter = threading.Thread(target=lambda: got.append(acquire_lock(tmp_path / "lock", timeout_s=240)))
     waiter.start()
     os.close(first)
     waiter.join()
@@ -250,7 +250,7 @@ def test_a_lock_dies_with_the_process_that_holds_it(tmp_path: Path) -> None:
     assert holder.stdout.readline() == b"held\n"
     assert is_locked(tmp_path / "lock")
     holder.kill()
-    holder.wait(60)
+    holder.wait(240)
     holder.stdin.close()
     holder.stdout.close()
     assert not is_locked(tmp_path / "lock")

@@ -44,7 +44,7 @@ def modules() -> list[Path]:
 
 def heavy_after(statement: str, also: set[str]) -> set[str]:
     code = f"import sys; {statement}; print(*sorted({HEAVY | also!r} & set(sys.modules)))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     return set(answer.stdout.split())
 
 

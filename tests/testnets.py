@@ -16,4 +16,4 @@ def register_miners(testnet: Testnet, validators: int = 3) -> None:
     accounts = [(provider, Role.PROVIDER), *((f"validator-{n}", Role.VALIDATOR) for n in range(validators))]
     for name, role in accounts:
         with LedgerClient(config, testnet.identity(name)) as client:
-            client.submit(Register(int(role)))
+            client.submit(Register(int(role)), timeout_s=240)

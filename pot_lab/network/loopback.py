@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Iterable
 from random import SystemRandom
 
@@ -14,10 +15,17 @@ _PORTS = range(10_000, 32_000)
 """Below those that the system gives to outgoing connections (Linux: from 32,768): a hundred aggregators make ten
 thousand of these while the last of them still has to start, and one that starts again finds its port still free.
 """
+_HELD_AT_MOST = 128
+_held: deque[socket.socket] = deque(maxlen=_HELD_AT_MOST)
+"""Sockets bound to the ports that were given last: see `free_ports`. One that falls out is closed."""
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of this machine on which nothing listens.
+    """TCP ports of this machine on which nothing listens, and that no other process is given meanwhile.
+
+    Seconds pass until whoever was given a port listens on it, and another network that is founded at the same time must
+    not choose it. So this process stays bound to it without listening, until it ends or was given many others. That
+    keeps out who looks for a free port as below, and lets in who listens with SO_REUSEADDR, as all servers do.
 
     Args:
         count: how many.
@@ -32,6 +40,14 @@ def free_ports(count: int) -> list[int]:
                 probe.bind((LOOPBACK, port))
             except OSError:
                 continue
+        holding = socket.socket()
+        holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            holding.bind((LOOPBACK, port))
+        except OSError:
+            holding.close()
+            continue  # somebody was quicker
+        _held.append(holding)
         found.append(port)
         if len(found) == count:
             return found

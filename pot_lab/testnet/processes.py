@@ -19,11 +19,13 @@ from pathlib import Path
 import msgspec
 
 from pot_lab.files import make_private_folder, replace_durably
+from pot_lab.network.loopback import free_ports
 from pot_lab.testnet.errors import TestnetFailed
 
 RECORD_FILE = "testnet.json"
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 30.0
+_KILLED_S = 10.0
 _SAME_START_S = 0.05
 _POLL_S = 0.02
 _UMASKS = {"store": 0o022}
@@ -126,9 +128,15 @@ class ProcessTable:
             self._save(msgspec.structs.replace(record, processes={**record.processes, name: entry}))
 
     def start_server(self, name: str, module: str, arguments: Sequence[str]) -> None:
-        """Start a process that takes `--port` and `--port-file`: on its earlier port, if it had one."""
+        """Start a process that takes `--port` and `--port-file`: on its earlier port, if it had one.
+
+        Its first is none that the system gives to outgoing connections, since one of these may have it at a restart.
+
+        Raises:
+            NoFreePorts: there is no port for it on this machine.
+        """
         self._port_file(name).unlink(missing_ok=True)
-        port = self.record().ports.get(name, 0)
+        port = self.record().ports.get(name) or free_ports(1)[0]
         self.start(name, module, [*arguments, "--port", str(port), "--port-file", str(self._port_file(name))])
 
     def await_port(self, name: str) -> int:
@@ -158,20 +166,19 @@ class ProcessTable:
     # --- stopping -----------------------------------------------------------------------------------------------
     def stop_all(self, timeout_s: float = STOP_TIMEOUT_S, *, only: Container[str] | None = None) -> None:
         """Stop every process, or `only` those of these names, with SIGTERM, and those that remain after `timeout_s`
-        with SIGKILL.
+        with SIGKILL. They have ended when it returns, but for one that the system cannot end.
         """
         try:
             processes = self.record().processes
             entries = [entry for name, entry in processes.items() if only is None or name in only]
         except TestnetFailed:
             return  # no process is known
-        for entry in entries:
-            _signal(entry, signal.SIGTERM)
-        deadline_s = time.monotonic() + timeout_s
-        while any(_is_alive(entry) for entry in entries) and time.monotonic() < deadline_s:
-            time.sleep(_POLL_S)
-        for entry in entries:
-            _signal(entry, signal.SIGKILL)
+        for number, patience_s in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, _KILLED_S)):
+            for entry in entries:
+                _signal(entry, number)
+            deadline_s = time.monotonic() + patience_s
+            while any(_is_alive(entry) for entry in entries) and time.monotonic() < deadline_s:
+                time.sleep(_POLL_S)
 
     # --- parts --------------------------------------------------------------------------------------------------
     def _log(self, name: str) -> Path:

@@ -24,7 +24,7 @@ from tests.chain.world import POT, World, identity, start_chain, stop
 def post(url: str, body: bytes, **headers: str) -> tuple[int, object]:
     parts = urlsplit(url)
     assert parts.hostname
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=240)
     connection.request("POST", "/", body, {"Content-Type": "application/json"} | headers)
     response = connection.getresponse()
     answer = json.loads(response.read())
@@ -119,7 +119,7 @@ def test_strangers_and_giants_are_turned_away(chain_url: str) -> None:
     assert post(chain_url, body, **{"Content-Type": "text/plain"})[0] == 415
     parts = urlsplit(chain_url)
     for length, status in ((str(MAX_REQUEST_BYTES + 1), 413), ("9" * 30, 413), ("-1", 411), ("x", 411)):
-        with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:  # type: ignore[arg-type]
+        with socket.create_connection((parts.hostname, parts.port), timeout=240) as connection:  # type: ignore[arg-type]
             head = (
                 f"POST / HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\nContent-Length: {length}"
             )
@@ -170,6 +170,6 @@ def test_a_taken_port_is_named(chain_url: str) -> None:
 
 def _cannot_start(arguments: list[str], reason: str) -> None:
     command = [sys.executable, "-m", "pot_lab.chain.embedded", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2400, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1 and reason in done.stderr

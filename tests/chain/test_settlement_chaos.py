@@ -130,7 +130,7 @@ def test_of_two_senders_at_once_one_settles(world: World) -> None:
         def together(method: str, *parameters: Any) -> Any:
             if method == "eth_sendRawTransaction":  # both have been rehearsed by then
                 with contextlib.suppress(threading.BrokenBarrierError):
-                    wanted.wait(60)
+                    wanted.wait(240)
             return call(method, *parameters)
 
         rpc.call = together  # type: ignore[method-assign]

@@ -26,6 +26,7 @@ from pot_lab.chain.rpc import JsonRpc
 from pot_lab.chain.wallet import ChainWallet, pack_signatures
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity
+from pot_lab.network.loopback import free_ports
 from pot_lab.protocol.settlement import PayoutTree, Settlement, orders_hash, settlement_digest
 
 POT = 10**9
@@ -46,6 +47,8 @@ def start_chain(folder: Path, *arguments: str) -> tuple[subprocess.Popen[str], s
     """Start the embedded chain as a process; returns it and its address once it answers."""
     port_file = folder / "port"
     port_file.unlink(missing_ok=True)
+    if "--port" not in arguments:  # of no port of outgoing connections: one may have it when the chain starts again
+        arguments = (*arguments, "--port", str(free_ports(1)[0]))
     command = [sys.executable, "-m", "pot_lab.chain.embedded", "--port-file", str(port_file), *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not port_file.exists():
@@ -58,7 +61,7 @@ def stop(process: subprocess.Popen[str]) -> int:
     """Ask a process to stop and return its exit status."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGTERM)
-    status = process.wait(timeout=120)
+    status = process.wait(timeout=240)
     if process.stderr:
         process.stderr.close()
     return status
@@ -91,7 +94,7 @@ def strict_node(url: str, hook: Hook) -> Iterator[str]:
             request = json.loads(body)
             refused = hook(request)
             if refused is None:
-                connection = http.client.HTTPConnection(behind, timeout=60)
+                connection = http.client.HTTPConnection(behind, timeout=240)
                 connection.request("POST", "/", body, {"Content-Type": "application/json"})
                 status, answer = 200, connection.getresponse().read()
                 connection.close()

@@ -149,7 +149,7 @@ class Crowd:
             while not self._ended.wait(_LOOK_EVERY_S):
                 try:
                     self._book.look(timeout_s=2)
-                    raw = self._book.query("snapshot", timeout_s=5).result(10)
+                    raw = self._book.query("snapshot", timeout_s=5).result(5 + self._patience_s)
                 except PotLabError:
                     continue  # no f+1 alike at the moment
                 ledger = Ledger(self._cast.genesis)

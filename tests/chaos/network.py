@@ -37,7 +37,7 @@ from tests.chaos.proxy import Link, Proxies, Way
 from tests.chaos.weather import Weather, lose_unsynced
 from tests.network.toy import NETWORK_ID, ROOT, Toy, ToyNetwork, toy_request
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 _LEDGER_DAYS_S = 10 * 24 * 3_600
 _ACCUSED = re.compile(r" equivocation .*accused=(\d+)")
 
@@ -172,7 +172,9 @@ class ChaosNetwork(ToyNetwork):
 
     def primary(self, client: NetworkClient) -> int:
         """The primary of the view that most aggregators are in."""
-        states = [state.primary for state in client.status().result(PATIENCE_S) if state.reachable]
+        states: list[int] = []
+        while not states:  # a busy machine may answer later than a status waits
+            states = [state.primary for state in client.status().result(PATIENCE_S) if state.reachable]
         return max(set(states), key=states.count)
 
     def bookkeeper(self, name: str) -> Bookkeeper:
@@ -309,7 +311,7 @@ class Bookkeeper(NetworkClient):
     def look(self, timeout_s: float = PATIENCE_S) -> int:
         """Read the height and keep book on it; raises as `query` does."""
         invoked_ns = time.monotonic_ns()
-        height = int(self.query("height", timeout_s=timeout_s).result(timeout_s + 5))
+        height = int(self.query("height", timeout_s=timeout_s).result(timeout_s + PATIENCE_S))
         self._book.read(invoked_ns, time.monotonic_ns(), height)
         return height
 

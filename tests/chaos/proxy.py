@@ -136,7 +136,7 @@ class Proxies:
             port: int = server.sockets[0].getsockname()[1]
             return port
 
-        made.port = asyncio.run_coroutine_threadsafe(listen(), self._loop).result(10)
+        made.port = asyncio.run_coroutine_threadsafe(listen(), self._loop).result(240)
         self._links.append(made)
         return made
 
@@ -160,9 +160,9 @@ class Proxies:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(240)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(240)
         self._loop.close()
 
     def __enter__(self) -> Proxies:

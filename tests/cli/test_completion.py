@@ -68,5 +68,5 @@ def test_bash_completes_with_the_script(tmp_path: Path) -> None:
         f'PATH="{tmp_path}:$PATH"; eval "$(pot-lab completion bash)"; '
         'COMP_WORDS=(pot-lab wallet st) COMP_CWORD=2; _pot_lab_completion pot-lab; echo "${COMPREPLY[@]}"'
     )
-    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=300, check=True)
     assert ended.stdout.split() == ["stake"]

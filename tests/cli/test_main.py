@@ -155,7 +155,7 @@ def test_a_reader_that_goes_away_ends_the_command() -> None:
     # With a buffer, as in a user's shell: what is left in it must not be written once more at the end.
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     ended = subprocess.run(
-        command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=buffered
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=300, check=False, env=buffered
     )
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (1, "")
@@ -174,7 +174,7 @@ class Old:
 def begin():
     old = Old()
     del old
-    time.sleep(20)
+    time.sleep(200)
 
 sys.argv = ["pot-lab", "orders"]
 cli.cli.commands["orders"] = click.Command("orders", callback=begin)
@@ -184,7 +184,7 @@ sys.exit(cli.main())
 
 def test_an_interrupt_is_heeded_even_while_an_object_is_deleted() -> None:
     command = heeding_interrupts([sys.executable, "-c", INTERRUPTED_WHILE_DELETING])
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (ended.returncode, ended.stderr) == (130, "pot-lab: stopped\n")
 
 
@@ -212,7 +212,7 @@ def test_an_interrupt_while_code_of_a_string_runs_ends_with_the_code_of_an_inter
         env={**os.environ, "PYTHONPATH": root},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (130, "pot-lab: stopped\n")
@@ -224,11 +224,11 @@ def test_sigterm_ends_a_command_as_an_interrupt_does() -> None:
         "from pot_lab.cli import main\n"
         "from pot_lab.cli.common import interrupt_on_sigterm\n"
         "def begin():\n"
-        "    interrupt_on_sigterm(); os.kill(os.getpid(), signal.SIGTERM); time.sleep(20)\n"
+        "    interrupt_on_sigterm(); os.kill(os.getpid(), signal.SIGTERM); time.sleep(200)\n"
         "main.cli.commands['orders'] = click.Command('orders', callback=begin)\n"
         "raise SystemExit(main.main(['orders']))"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert (ended.returncode, ended.stderr) == (130, "pot-lab: stopped\n")
 
 

@@ -18,12 +18,12 @@ from tests.jobs.in_process import Market
 from tests.protocol.scenes import PROVIDERS, VALIDATORS
 from tests.protocol.world import key
 
-PATIENCE_S = 120  # no test asserts how fast anything is; this only ends a test that hangs
+PATIENCE_S = 400  # no test asserts how fast anything is; this only ends a test that hangs
 
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[JobRunner]:
-    one = JobRunner(tmp_path / "home", cancel_grace_s=3.0)
+    one = JobRunner(tmp_path / "home", cancel_grace_s=PATIENCE_S)
     yield one
     for job in one.jobs():
         job.cancel()

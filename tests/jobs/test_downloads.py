@@ -120,7 +120,7 @@ class Hanging:
         name = link.uri.rpartition("/")[2]
         if name.startswith("slow"):
             self.hanging.release()
-            self.go.wait(60)
+            self.go.wait(240)
         self.fetched.append(name)
         return Path(name)
 
@@ -130,11 +130,11 @@ def test_many_links_that_hang_leave_threads_for_other_orders() -> None:
     slow = [wanted(f"slow{i}", required=False) for i in range(100)]
     net.downloads.begin(ORDER, slow, timeout_s=60.0, build=lambda *_: None)
     for _ in range(PER_ORDER):
-        assert net.hanging.acquire(timeout=60)
+        assert net.hanging.acquire(timeout=240)
     net.downloads.begin(OTHER, [wanted("graph")], timeout_s=60.0, build=lambda *_: None)
     net.downloads.wait(OTHER, 60.0)
     state, hung = net.downloads.state(OTHER), net.downloads.state(ORDER)
-    assert state is not None and state.done and state.error is None and net.woken.acquire(timeout=60)
+    assert state is not None and state.done and state.error is None and net.woken.acquire(timeout=240)
     assert hung is not None and not hung.done and hung.running == PER_ORDER
     net.downloads.forget(ORDER)
     assert net.downloads.state(ORDER) is None
@@ -148,10 +148,10 @@ def test_nothing_more_is_fetched_once_downloads_are_closed() -> None:
         ORDER, [wanted(f"slow{i}") for i in range(PER_ORDER + 5)], timeout_s=60.0, build=lambda *_: pytest.fail("built")
     )
     for _ in range(PER_ORDER):
-        assert net.hanging.acquire(timeout=60)
+        assert net.hanging.acquire(timeout=240)
     net.downloads.close()
     net.go.set()
     for thread in threading.enumerate():
         if thread.name == "pot-lab-download":
-            thread.join(60)
+            thread.join(240)
     assert len(net.fetched) == PER_ORDER

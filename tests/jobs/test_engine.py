@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 120
+PATIENCE_S = 400
 
 
 def papermill(recipe: Path, events: Path) -> subprocess.Popen[str]:

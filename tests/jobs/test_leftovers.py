@@ -27,7 +27,7 @@ def test_workers_end_with_their_job_however_it_ends(
     session: bool, after: str, runner: JobRunner, write_notebook: Callable[..., Path]
 ) -> None:
     job = runner.start(write_notebook(WORKER.format(session=session, after=after)), {}, kind="t")
-    assert job.wait(120) == ("failed" if after else "done")
+    assert job.wait(400) == ("failed" if after else "done")
     assert not is_running(int((job.directory / "worker").read_text()))
 
 
@@ -38,7 +38,7 @@ def test_a_cancelled_jobs_workers_end(
     job = runner.start(write_notebook(WORKER.format(session=True, after=waiting)), {}, kind="t")
     until(lambda: (job.directory / "worker").exists() and (job.directory / "worker").read_text(), job)
     job.cancel()
-    assert job.wait(120) == "cancelled"
+    assert job.wait(400) == "cancelled"
     assert not is_running(int((job.directory / "worker").read_text()))
 
 
@@ -53,7 +53,7 @@ def test_a_resumed_job_ends_what_its_killed_predecessor_left(
     os.kill(pid, signal.SIGKILL)
     until(lambda: job.state == "lost", job)
     (job.directory / "once").touch()
-    assert runner.resume(job.id).wait(120) == "done"
+    assert runner.resume(job.id).wait(400) == "done"
     assert not is_running(first)
 
 
@@ -66,7 +66,7 @@ def test_other_jobs_processes_are_left_alone(
     environment = {**os.environ, "POT_LAB_JOB_DIR": str(tmp_path / "other")}
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=environment)
     try:
-        assert runner.start(write_notebook("1"), {}, kind="t").wait(120) == "done"
+        assert runner.start(write_notebook("1"), {}, kind="t").wait(400) == "done"
         assert end_leftovers(tmp_path / "none") == 0 and other.poll() is None
     finally:
         assert end_leftovers(tmp_path / "other") == 1

@@ -170,7 +170,7 @@ def test_a_second_process_of_an_account_in_a_role_is_refused(
     stopped.set()
     other_account.run(stopped)
     stop.set()
-    thread.join(60)
+    thread.join(240)
     second.run(stopped)  # the lock went with the first one
 
 
@@ -214,7 +214,7 @@ def test_a_stopped_loop_follows_nothing_and_cancels_its_jobs(
     runner: HeldRunner = loop.jobs._runner
     until(lambda: runner.jobs)
     stop.set()
-    thread.join(60)
+    thread.join(240)
     assert not thread.is_alive() and market.followers == []
     assert [job.state for job in runner.jobs.values()] == ["cancelled"]
 

@@ -150,7 +150,7 @@ def test_a_batch_with_events_wakes_whoever_waits_and_an_empty_one_does_not(feed:
     waiter = threading.Thread(target=lambda: feed.wait(600))
     waiter.start()
     feed.on_batch(2, 2, [Event(kind="epoch_settled")])
-    waiter.join(60)
+    waiter.join(240)
     assert not waiter.is_alive() and not feed._woken.is_set()
 
 

@@ -63,7 +63,7 @@ def test_what_editors_write_becomes_a_valid_notebook_of_python(name: str, tmp_pa
 def test_such_notebooks_run(name: str, tmp_path: Path, runner: JobRunner) -> None:
     (tmp_path / "r.ipynb").write_bytes(ODD[name])
     job = runner.start(tmp_path / "r.ipynb", {"workspace": "here"}, kind="t")
-    assert job.wait(120) == "done", job.log.read_text()
+    assert job.wait(400) == "done", job.log.read_text()
     assert "done here" in job.log.read_text()
 
 
@@ -116,7 +116,7 @@ def test_a_module_beside_the_recipe_can_be_imported_but_stands_for_none_of_pytho
     (tmp_path / "my_helpers.py").write_text("X = 41")
     (tmp_path / "queue.py").write_text("raise RuntimeError('my own queue.py')")
     job = runner.start(write_notebook("import my_helpers, queue\nprint(my_helpers.X + 1)"), {}, kind="t")
-    assert job.wait(120) == "done", job.log.read_text()
+    assert job.wait(400) == "done", job.log.read_text()
     assert "42" in job.log.read_text()
 
 
@@ -127,7 +127,7 @@ def test_an_error_that_is_no_exception_has_a_name_and_a_reason(
     code: str, message: str, runner: JobRunner, write_notebook: Callable[..., Path]
 ) -> None:
     job = runner.start(write_notebook(code), {}, kind="t")
-    assert job.wait(120) == "failed"
+    assert job.wait(400) == "failed"
     assert job.error is not None and message in str(job.error), job.error
     assert job.error["name"] not in ("", "CellExecutionError")
 

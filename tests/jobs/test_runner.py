@@ -28,7 +28,7 @@ from pot_lab.jobs.runner import JobRunner
 from tests.running import is_running
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 120
+PATIENCE_S = 400
 REPORTS = """
 from pot_lab.jobs.progress import Progress
 from tests.running import is_running
@@ -138,6 +138,7 @@ def test_cancel_right_after_the_start_is_not_lost(runner: JobRunner, write_noteb
 
 
 def test_a_kernel_that_does_not_heed_the_interrupt_is_killed(runner: JobRunner, write_notebook, until) -> None:
+    runner = JobRunner(runner.home, cancel_grace_s=3.0)
     job = runner.start(write_notebook(HEEDLESS), {}, kind="provider")
     until((job.directory / "begun").exists, job)
     kernel = kernel_of(job)

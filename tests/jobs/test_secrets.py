@@ -77,7 +77,7 @@ def test_a_jobs_folder_and_what_its_notebook_writes_are_private(
     tmp_path: Path, write_notebook: Callable[..., Path], runner: JobRunner
 ) -> None:
     job = runner.start(write_notebook("open('weights.bin', 'w').write('x'); print('done')"), {}, kind="provider")
-    assert job.wait(120) == "done"
+    assert job.wait(400) == "done"
     assert (job.directory / "weights.bin").is_file()
     assert others_may(runner.home / "jobs") == []
 
@@ -149,7 +149,7 @@ def test_a_file_in_the_working_folder_stands_for_no_module(
     (tmp_path / "token.py").write_text("raise RuntimeError('my own token.py')")
     monkeypatch.chdir(tmp_path)
     job = runner.start(write_notebook("print(1)"), {}, kind="provider")
-    assert job.wait(120) == "done", job.log.read_text()
+    assert job.wait(400) == "done", job.log.read_text()
 
 
 def test_a_notebook_prints_what_it_likes_in_any_locale(
@@ -158,5 +158,5 @@ def test_a_notebook_prints_what_it_likes_in_any_locale(
     monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
     monkeypatch.setenv("LC_ALL", "C")
     job = runner.start(write_notebook("print('epoch 1 \\U0001f600')"), {}, kind="provider")
-    assert job.wait(120) == "done", job.log.read_text()
+    assert job.wait(400) == "done", job.log.read_text()
     assert "\U0001f600" in job.log.read_text(encoding="utf-8")

@@ -53,7 +53,7 @@ def test_a_store_that_hangs_lets_its_caller_go_on_and_wakes_it_when_it_is_done()
     go, woken = threading.Event(), threading.Semaphore(0)
 
     def put(path: Path) -> Link:
-        go.wait(60)
+        go.wait(240)
         return link_to(path)
 
     uploads = Uploads(put, woken.release)
@@ -61,8 +61,8 @@ def test_a_store_that_hangs_lets_its_caller_go_on_and_wakes_it_when_it_is_done()
     assert [uploads.link_of(path) for path in paths] == [None] * len(paths)
     go.set()
     for _ in paths:
-        assert woken.acquire(timeout=60)
-    uploads.wait(60.0)
+        assert woken.acquire(timeout=240)
+    uploads.wait(240.0)
     assert [uploads.link_of(path) for path in paths] == [link_to(path) for path in paths]
 
 
@@ -71,7 +71,7 @@ def test_what_is_forgotten_while_it_waits_is_not_put() -> None:
 
     def put(path: Path) -> Link:
         put_paths.append(path)
-        go.wait(60)
+        go.wait(240)
         return link_to(path)
 
     uploads = Uploads(put, lambda: None, threads=1)
@@ -81,7 +81,7 @@ def test_what_is_forgotten_while_it_waits_is_not_put() -> None:
         threading.Event().wait(0.01)
     uploads.forget(Path("/orders/other"))
     go.set()
-    uploads.wait(60.0)
+    uploads.wait(240.0)
     assert put_paths == [PATH]
 
 
@@ -96,7 +96,7 @@ def test_a_reveal_that_waits_for_its_store_keeps_no_other_order_waiting(
     go, put = threading.Event(), store.put_file
 
     def hanging(path: Path) -> Link:
-        go.wait(60)
+        go.wait(240)
         return put(path)
 
     bench.loop.files._uploads = Uploads(hanging, bench.loop.feed.wake)
@@ -110,7 +110,7 @@ def test_a_reveal_that_waits_for_its_store_keeps_no_other_order_waiting(
     bench.loop.step()
     assert [claim.order_id for claim in bench.of(Claim)] == [slow, other]
     go.set()
-    bench.loop.files._uploads.wait(60.0)
+    bench.loop.files._uploads.wait(240.0)
     bench.loop.step()
     assert [body.order_id for body in bench.of(RevealModel)] == [slow]
 

@@ -316,21 +316,21 @@ def test_a_link_that_hangs_keeps_no_other_order_waiting(
     def fetch_file(link: Link, **options: Any) -> Path:
         if link.digest in hung:
             hanging.set()
-            go.wait(60)
+            go.wait(240)
         return fetch(link, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "fetch_file", fetch_file)
         stepping = threading.Thread(target=bench.loop.step)
         stepping.start()
-        assert hanging.wait(60)
+        assert hanging.wait(240)
         bench.score()
         if threads:
-            stepping.join(60)
+            stepping.join(240)
             bench.loop.step()
         assert len(bench.of(CommitScores)) == (1 if threads else 0)
         go.set()
-        stepping.join(60)
+        stepping.join(240)
 
 
 def test_a_file_larger_than_weights_can_be_gets_an_invalid_score_without_a_download(

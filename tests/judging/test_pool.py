@@ -63,12 +63,12 @@ class Pool:
 def test_requests_run_side_by_side_up_to_the_bound() -> None:
     both = Pool(2)
     both.submit(1, 2, 3)
-    assert both.entered.acquire(timeout=60) and both.entered.acquire(timeout=60)
+    assert both.entered.acquire(timeout=240) and both.entered.acquire(timeout=240)
     assert not both.entered.acquire(timeout=0.05)  # the third waits for one of two helpers
     assert both.pool.collect() == []
     both.let.release(3)
     for _ in range(3):
-        assert both.done.acquire(timeout=60)
+        assert both.done.acquire(timeout=240)
     assert sorted(key for key, _ in both.pool.collect()) == [1, 2, 3]
     assert both.pool.collect() == [] and both.started == 2
     both.pool.close()
@@ -80,7 +80,7 @@ def test_helpers_are_started_when_they_are_needed() -> None:
     for key in range(3):
         one.submit(key)
         one.let.release()
-        assert one.done.acquire(timeout=60)
+        assert one.done.acquire(timeout=240)
     assert one.started <= 3
     one.pool.close()
 
@@ -88,24 +88,24 @@ def test_helpers_are_started_when_they_are_needed() -> None:
 def test_beyond_the_queue_nothing_waits() -> None:
     one = Pool(1, waiting_limit=2)
     one.submit(1)
-    assert one.entered.acquire(timeout=60)
+    assert one.entered.acquire(timeout=240)
     one.submit(2, 3, 4, 5)
     assert [(key, found.code) for key, found in one.pool.collect()] == [(4, "JudgesBusy"), (5, "JudgesBusy")]
     one.pool.close()
 
 
 def test_closing_answers_everything_and_ends_the_threads() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     one = Pool(1)
     one.submit(1)
-    assert one.entered.acquire(timeout=60)
+    assert one.entered.acquire(timeout=240)
     one.submit(2, 3)
     one.pool.close()
     one.submit(4)
     found = dict(one.pool.collect())
     assert set(found) == {1, 2, 3, 4}
     assert {judgement.finding for judgement in found.values()} == {Finding.NOT_JUDGED}
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_helper_without_work_is_ended_and_the_next_request_starts_one() -> None:
@@ -113,7 +113,7 @@ def test_a_helper_without_work_is_ended_and_the_next_request_starts_one() -> Non
     for number in range(2):
         one.let.release()
         one.submit(number)
-        assert one.done.acquire(timeout=60)
+        assert one.done.acquire(timeout=240)
         while one.helpers[-1].exit_status() is None:
             pass
     assert one.started == 2

@@ -70,7 +70,7 @@ def helper(start: Started) -> Iterator[JudgeHelper]:
     yield made
     made.close()
     for each in start.helpers:
-        assert not psutil.pid_exists(each.pid) or psutil.Process(each.pid).ppid() != os.getpid()
+        assert each.pid not in [child.pid for child in psutil.Process().children()]
 
 
 def judged_while(helper: JudgeHelper, case: Case, act: signal.Signals, pid: int) -> Judgement:
@@ -111,7 +111,7 @@ def test_a_helper_that_stands_still_is_killed_after_its_time(helper: JudgeHelper
 def test_a_helper_that_was_killed_between_requests_costs_none(helper: JudgeHelper, start: Started, case: Case) -> None:
     helper.judge(case.model())
     os.kill(start.pid, signal.SIGKILL)
-    psutil.Process(start.pid).wait(60)
+    psutil.Process(start.pid).wait(240)
     assert helper.judge(case.model()).finding is Finding.RIGHT
 
 
@@ -206,7 +206,7 @@ def test_a_helper_whose_asker_died_ends(tmp_path: Path, case: Case) -> None:
     assert asker.returncode == -signal.SIGKILL, asker.stderr
     orphan = int(asker.stdout)
     try:
-        psutil.Process(orphan).wait(120)
+        psutil.Process(orphan).wait(240)
     except psutil.NoSuchProcess:
         pass
     assert not is_running(orphan)
@@ -277,4 +277,4 @@ def test_the_helper_is_a_module_that_runs_by_name() -> None:
         theirs.close()
         read_frame(ours.recv, PATIENT.reply_bytes)
         ours.close()
-        assert process.wait(120) == 0
+        assert process.wait(240) == 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,8 +18,10 @@ from typing import Any
 
 import pytest
 
+from pot_lab.network.loopback import free_ports
+
 TOKEN = "browser-test-token"
-PATIENCE_S = 120
+PATIENCE_S = 400
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = [
     "--headless",
@@ -81,8 +84,7 @@ class Lab:
         (config / "jupyter_server_config.json").write_text(
             json.dumps({"ServerApp": {"jpserver_extensions": extensions}})
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        [self.port] = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -194,12 +196,12 @@ def shots() -> Path:
 
 @pytest.fixture
 def start_lab(tmp_path: Path):
-    running: list[Lab] = []
+    count = itertools.count()
+    with contextlib.ExitStack() as running:
 
-    def start(script: dict[str, Any] | None = None) -> Lab:
-        running.append(Lab(tmp_path / f"lab{len(running)}", script))
-        return running[-1]
+        def start(script: dict[str, Any] | None = None) -> Lab:
+            lab = Lab(tmp_path / f"lab{next(count)}", script)
+            running.callback(lab.stop)
+            return lab
 
-    yield start
-    for lab in running:
-        lab.stop()
+        yield start

@@ -12,9 +12,9 @@ from pot_lab.testnet.testnet import Testnet
 from tests.labextension.conftest import TOKEN
 from tests.testnets import register_miners
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(2_400)]
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "order.ipynb"
-PATIENCE_MS = 120_000
+PATIENCE_MS = 400_000
 
 
 @pytest.fixture
@@ -22,9 +22,11 @@ def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Testnet
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("POT_LAB_NETWORK", raising=False)
     net = Testnet.up("notebook", providers=1, validators=3, verifiers=0, durability="flush")
-    register_miners(net)
-    yield net
-    net.down()
+    try:
+        register_miners(net)
+        yield net
+    finally:
+        net.down()
 
 
 def test_the_orders_card_follows_the_ledger_while_a_cell_waits(testnet, start_lab, page, shots) -> None:

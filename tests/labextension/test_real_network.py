@@ -15,8 +15,8 @@ import pytest
 from pot_lab.testnet.testnet import Testnet
 from tests.testnets import register_miners
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
-PATIENCE_S = 240
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(2_400)]
+PATIENCE_S = 400
 POST = """
 import torch, pot_lab
 lab = pot_lab.connect(start=False)
@@ -33,9 +33,11 @@ def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Testnet
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("POT_LAB_NETWORK", raising=False)
     net = Testnet.up("sidebar", providers=1, validators=3)
-    register_miners(net)
-    yield net
-    net.down()
+    try:
+        register_miners(net)
+        yield net
+    finally:
+        net.down()
 
 
 def expect(locator: Any) -> Any:

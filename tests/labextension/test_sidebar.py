@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
-PATIENCE_MS = 120_000
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(2_400)]
+PATIENCE_MS = 400_000
 
 
 def expect(locator: Any) -> Any:

@@ -30,11 +30,19 @@ from pot_lab.network.keys import CurveKeyPair, save_curve_key
 from pot_lab.network.loopback import free_ports
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
 from pot_lab.protocol.records import ChainEvent, Contact, OrderRecord, possession_digest
-from pot_lab.protocol.transactions import Attest, Join, RotateKeys
+from pot_lab.protocol.transactions import Attest, Join, Reply, RotateKeys
 from tests.network.toy import ROOT
 
+PATIENCE_S = 240.0
 STAKE = 200 * GRAINS_PER_POT
 HOST = "127.0.0.1"
+
+
+class PatientClient(LedgerClient):
+    """A client that waits as long as a busy machine needs to start the aggregators that it asks."""
+
+    def submit(self, body: Record, *, timeout_s: float = PATIENCE_S) -> Reply:
+        return super().submit(body, timeout_s=timeout_s)
 
 
 class Seat:
@@ -144,7 +152,7 @@ class LedgerNetwork:
     def client(self, identity: Identity) -> LedgerClient:
         """A connection that speaks for an account."""
         if identity.address not in self.clients:
-            self.clients[identity.address] = LedgerClient(self.config, identity)
+            self.clients[identity.address] = PatientClient(self.config, identity)
         return self.clients[identity.address]
 
     def stake(self, *holders: tuple[Identity, Role]) -> None:

@@ -25,9 +25,7 @@ from pot_lab.network.seats import decode_handovers, first_set, with_handovers
 from pot_lab.protocol.errors import NotAllowed
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.transactions import Join, Leave, Register, Reply, RotateKeys, Unregister, VoteSeat, sign
-from tests.network.ledger_network import HOST, STAKE, LedgerNetwork, Seat
-
-PATIENCE_S = 60.0
+from tests.network.ledger_network import HOST, PATIENCE_S, STAKE, LedgerNetwork, Seat
 
 
 @pytest.fixture

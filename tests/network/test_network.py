@@ -27,7 +27,7 @@ from pot_lab.network.loopback import free_ports
 from pot_lab.network.transport import prepare_dealer
 from tests.network.toy import ToyNetwork, toy_request
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,8 @@ def test_a_subscription_gives_past_and_new_batches_in_order_without_gaps(
     from_first.wait_for(last)
     from_tenth.wait_for(last)
     assert [row[0] for row in from_first.rows] == list(range(1, len(from_first.rows) + 1))
-    assert from_tenth.rows == from_first.rows[9:]
+    rows = list(from_tenth.rows)  # either may have one more by now
+    assert rows == from_first.rows[9 : 9 + len(rows)]
     times = [row[1] for row in from_first.rows]
     assert times == sorted(times)
 
@@ -244,8 +245,11 @@ def test_a_callback_that_fails_does_not_end_the_stream(client: NetworkClient, ac
     client.subscribe(good)
     client.submit(toy_request(account, 1)).result(PATIENCE_S)
     good.wait_for(toy_request(account, 1)[65:])
-    client.status().result(PATIENCE_S)
-    assert len(seen) >= 2 and seen == sorted(set(seen))
+    deadline = time.monotonic() + PATIENCE_S
+    while len(seen) < 2:
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.01)
+    assert seen == sorted(set(seen))
 
 
 # Crashes.
@@ -300,7 +304,7 @@ def test_a_clean_stop_ends_with_code_zero_and_leaves_nothing_locked(tmp_path: Pa
         for index in range(4):
             network.start(index)
         assert client.submit(toy_request(account, 1)).result(PATIENCE_S) == b"2"
-        lines = network.stderr(0).splitlines()
+        lines = [line for line in network.stderr(0).splitlines() if " info ready " in line or " info stopped " in line]
         assert " info ready index=0 " in lines[0] and " info stopped " in lines[1]
 
 
@@ -335,10 +339,13 @@ def test_an_aggregator_that_is_away_is_named_and_does_not_matter(tmp_path: Path,
 def test_when_all_are_away_the_error_names_each(tmp_path: Path, account: Identity) -> None:
     config = ToyNetwork(tmp_path).config
     with NetworkClient(config) as client:
-        with pytest.raises(Unreachable) as caught:
-            client.submit(toy_request(account, 0), timeout_s=0.5).result(PATIENCE_S)
-        assert sorted(caught.value.reasons) == [0, 1, 2, 3]
-        assert "aggregator 2: nothing answers at 127.0.0.1" in str(caught.value)
+        timeout_s, told = 0.5, ""
+        while "aggregator 2: nothing answers at 127.0.0.1" not in told:  # what a busy machine does not know at once
+            assert timeout_s < PATIENCE_S, told
+            with pytest.raises(Unreachable) as caught:
+                client.submit(toy_request(account, 0), timeout_s=timeout_s).result(PATIENCE_S + timeout_s)
+            assert sorted(caught.value.reasons) == [0, 1, 2, 3]
+            timeout_s, told = 2 * timeout_s, str(caught.value)
         with pytest.raises(Unreachable, match="total"):
             client.query("total", timeout_s=0.2).result(PATIENCE_S)
         assert [state.reachable for state in client.status(timeout_s=0.2).result(PATIENCE_S)] == [False] * 4
@@ -354,9 +361,13 @@ def other_key(config: NetworkConfig, indices: range) -> NetworkConfig:
 
 def test_wrong_server_keys_are_called_by_their_name(network: ToyNetwork, account: Identity) -> None:
     with NetworkClient(other_key(network.config, range(3))) as client:
-        with pytest.raises(WrongServerKey, match=r"does not have the key in network\.toml") as caught:
-            client.submit(toy_request(account, 0), timeout_s=6).result(PATIENCE_S)
-        assert "answered" in caught.value.reasons[3] or "did not answer" in caught.value.reasons[3]
+        timeout_s, error = 6.0, Unreachable("not asked yet", {})
+        while not isinstance(error, WrongServerKey) and timeout_s <= PATIENCE_S:  # a busy machine may not know by then
+            with pytest.raises(Unreachable) as caught:
+                client.submit(toy_request(account, 0), timeout_s=timeout_s).result(PATIENCE_S + timeout_s)
+            error, timeout_s = caught.value, 4 * timeout_s
+        assert isinstance(error, WrongServerKey) and "does not have the key in network.toml" in str(error)
+        assert "answered" in error.reasons[3] or "did not answer" in error.reasons[3]
 
 
 def test_one_wrong_server_key_does_not_matter(network: ToyNetwork, account: Identity) -> None:
@@ -405,7 +416,7 @@ def test_a_result_that_is_not_there_yet_says_so_and_the_call_goes_on(tmp_path: P
 
 
 def test_a_closed_client_fails_what_was_open_and_leaves_no_thread(tmp_path: Path, account: Identity) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     client = NetworkClient(ToyNetwork(tmp_path).config)
     calls = [client.submit(toy_request(account, 0)), client.query("total"), client.status(timeout_s=30)]
     client.close()
@@ -415,7 +426,7 @@ def test_a_closed_client_fails_what_was_open_and_leaves_no_thread(tmp_path: Path
             call.result(PATIENCE_S)
     with pytest.raises(ClientClosed):
         client.subscribe(Listener())
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_forked_child_is_told_that_the_client_is_not_its_own(network: ToyNetwork, client: NetworkClient) -> None:

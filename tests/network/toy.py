@@ -147,7 +147,7 @@ class ToyNetwork:
         """SIGTERM; returns the exit code."""
         process = self.processes.pop(index)
         process.send_signal(signal.SIGTERM)
-        return process.wait(60)
+        return process.wait(240)
 
     def __enter__(self) -> ToyNetwork:
         """Start all, and wait until they answer: no test's patience is spent on how long Python takes to start."""
@@ -168,12 +168,12 @@ class ToyNetwork:
             process.wait()
 
     def wait_for_heights(
-        self, client: NetworkClient, indices: set[int], height: int = 0, timeout_s: float = 90
+        self, client: NetworkClient, indices: set[int], height: int = 0, timeout_s: float = 240
     ) -> list[AggregatorStatus]:
         """Until these aggregators answer and stand at one height, at least `height`; what everybody said then."""
         deadline = time.monotonic() + timeout_s
         while True:
-            everybody = client.status().result(30)
+            everybody = client.status().result(240)
             states = [each for each in everybody if each.index in indices]
             heights = {each.height for each in states}
             if all(each.reachable for each in states) and len(heights) == 1 and min(heights) >= height:

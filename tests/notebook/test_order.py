@@ -180,7 +180,7 @@ def fresh(world: FollowedWorld, net: nn.Module, tmp_path: Path) -> Order:
 def test_a_withdrawn_order_ends_the_wait(fresh: Order) -> None:
     assert fresh.window is Window.COMMIT
     fresh.withdraw()
-    assert fresh.wait(timeout=60).void_reason == "client withdrew"
+    assert fresh.wait(timeout=240).void_reason == "client withdrew"
     assert asyncio.run(_awaited(fresh)).window is Window.VOID
 
 
@@ -210,12 +210,12 @@ def test_the_wait_is_for_the_seal_or_the_payment(fresh: Order) -> None:
 
 def test_the_wait_listens_and_does_not_poll(fresh: Order, world: FollowedWorld) -> None:
     fresh._client.transport.asked.clear()
-    waiting = threading.Thread(target=fresh.wait, kwargs={"timeout": 60})
+    waiting = threading.Thread(target=fresh.wait, kwargs={"timeout": 240})
     waiting.start()
     while not world.followers:
         waiting.join(0.001)
     fresh.withdraw()
-    waiting.join(60)
+    waiting.join(240)
     assert not waiting.is_alive() and world.followers == []
     assert fresh._client.transport.asked == ["order", "order"]
 

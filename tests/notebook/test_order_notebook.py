@@ -32,7 +32,7 @@ def test_every_cell_of_the_order_notebook_runs(tmp_path: Path, monkeypatch: pyte
     register_miners(net)
     try:
         command = [sys.executable, "-m", "pytest", "--nbval-lax", "-p", "no:cacheprovider", "-q", str(copy)]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=tmp_path, env=dict(os.environ))
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=540, cwd=tmp_path, env=dict(os.environ))
         assert ran.returncode == 0, ran.stdout[-3000:]
         with connect() as lab:
             orders = lab.orders()

@@ -50,7 +50,7 @@ def card(lab: Lab, order: Order, world: FollowedWorld) -> Iterator[OrderCard]:
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait for what another thread does."""
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 240
     while not holds():
         assert time.monotonic() < deadline_s, "it did not come"
         time.sleep(0.001)
@@ -87,7 +87,7 @@ def test_a_card_ends_with_its_order(order: Order, world: FollowedWorld, card: Or
     order.withdraw()
     until(lambda: "client withdrew" in card.widget.value)
     until(lambda: world.followers == [])
-    card._thread.join(60)
+    card._thread.join(240)
     assert not card._thread.is_alive()
 
 

@@ -11,7 +11,7 @@ from pot_lab.protocol.errors import InsufficientStake
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.state import Payout
 from tests.protocol.scenes import PROVIDERS, bring_to, new_world
-from tests.protocol.world import POT, World
+from tests.protocol.world import POT, World, key
 
 ALICE = PROVIDERS[0].address
 
@@ -124,3 +124,13 @@ def test_an_account_at_the_minimum_stays_registered_and_one_far_below_does_not(b
 def test_deposits_end_where_a_canonical_integer_would(book: Book) -> None:
     left = MAX_DEPOSITED_GRAINS - book.state.deposited_grains
     assert book.can_deposit(left) and not book.can_deposit(left + 1)
+
+
+def test_validators_are_written_down_in_one_order_on_every_replica(world: World, book: Book) -> None:
+    """A snapshot holds them as they stand, and a set of accounts stands otherwise in every process."""
+    validators = [key(f"one of many validators {number}") for number in range(12)]
+    for each in validators:
+        world.stake(each, Role.VALIDATOR)
+    number = book.validator_set()
+    known = list(book.state.validator_sets[number])
+    assert {each.address for each in validators} < set(known) and known == sorted(known)

@@ -26,7 +26,7 @@ def left_running(folder: Path) -> list[str]:
     return found
 
 
-def await_nothing_left(folder: Path, timeout_s: float = 20.0) -> list[str]:
+def await_nothing_left(folder: Path, timeout_s: float = 240.0) -> list[str]:
     """Give processes that were told to stop a moment; returns those that stayed."""
     deadline = time.monotonic() + timeout_s
     while (left := left_running(folder)) and time.monotonic() < deadline:
@@ -48,7 +48,7 @@ def start(arguments: list[str], folder: Path, *, home: Path | None = None) -> su
         )
 
 
-def run(arguments: list[str], home: Path, *, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+def run(arguments: list[str], home: Path, *, timeout_s: float = 400) -> subprocess.CompletedProcess[str]:
     """Run `pot-lab ARGUMENTS` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "pot_lab.cli", *arguments],

@@ -47,7 +47,7 @@ from pot_lab.testnet.testnet import Testnet
 from tests.scenarios.processes import await_nothing_left, run, start
 from tests.testnets import register_miners
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2_400)]
 ORDER: dict[str, Any] = {"reward": 5, "train_for": "30s"}
 
 
@@ -66,9 +66,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def testnet(home: Path) -> Iterator[Testnet]:
     net = Testnet.up("bad", durability="flush", providers=4)
-    register_miners(net)
-    yield net
-    net.down()
+    try:
+        register_miners(net)
+        yield net
+    finally:
+        net.down()
     assert await_nothing_left(home) == []
 
 
@@ -188,7 +190,6 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
     """One provider offers a pickle, reveals what it did not commit to, and comes late; the other one's model wins."""
     net, train, test = task
     good = trained(net, train)
-    order = lab.order(net, train, test, reward=5, train_for="12s", title="pickle")
     config = lab.config
     evil, honest = (LedgerClient(config, testnet.identity(f"provider-{i}")) for i in (0, 1))
     stranger = LedgerClient(config, testnet.identity("client"))
@@ -211,7 +212,8 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
             thread.start()
         for client in (evil, honest):
             client.submit(Register(int(Role.PROVIDER)))
-        view = lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=120)
+        order = lab.order(net, train, test, reward=5, train_for="20s", title="pickle")
+        view = lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=400)
         offered = {
             evil: pickle.dumps({"boom": print}),
             honest: good,
@@ -227,7 +229,7 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
             client.submit(Claim(order.id, commitment))
         with pytest.raises(NotAllowed):
             stranger.submit(Claim(order.id, bytes(32)))
-        lab.client.wait_for_order(order.id, lambda v: v.window is not Window.COMMIT, timeout_s=120)
+        lab.client.wait_for_order(order.id, lambda v: v.window is not Window.COMMIT, timeout_s=400)
         with pytest.raises(TooLate, match="reveal window"):
             evil.submit(Claim(order.id, bytes(32)))
         links = {client: lab.store.put(data) for client, data in offered.items()}
@@ -239,11 +241,11 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
             client.submit(RevealModel(order_id=order.id, mid=mid(data), weights=links[client], salt=salt))
         with pytest.raises(NoModel, match="not sealed yet"):
             order.model()
-        ended = order.wait(300, settled=True)
+        ended = order.wait(800, settled=True)
     finally:
         stop.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(240)
         for loop in validators:
             loop.client.close()
         for client in (evil, honest, stranger):
@@ -257,7 +259,7 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
     assert order.rescore().total == ended.claim_by(ended.winner).agreed.total  # type: ignore[union-attr]
 
 
-@pytest.mark.timeout(1_200)
+@pytest.mark.timeout(2_400)
 def test_a_provider_that_was_killed_goes_on_where_it_was(
     home: Path, testnet: Testnet, lab: Lab, task: Any, tmp_path: Path
 ) -> None:
@@ -273,14 +275,14 @@ def test_a_provider_that_was_killed_goes_on_where_it_was(
             arguments = ["mine", "provider", "--account", account, *options]
             order = lab.order(net, train, test, reward=5, train_for=f"{train_for_s}s", title="killed")
             started.append(start(arguments, tmp_path, home=home))
-            lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=120)
+            lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=400)
             with contextlib.suppress(TimeoutError):
                 lab.client.wait_for_order(order.id, lambda v: len(v.claims) == 1, timeout_s=train_for_s / 2)
                 break
             end(started.pop())
             for job in running_provider_jobs(home):
                 job.cancel()
-            lab.client.wait_for_order(order.id, lambda v: v.window in (Window.VOID, Window.SETTLED), timeout_s=120)
+            lab.client.wait_for_order(order.id, lambda v: v.window in (Window.VOID, Window.SETTLED), timeout_s=400)
         else:
             pytest.fail("no provider committed to a model within two minutes")
         started[0].kill()
@@ -289,7 +291,7 @@ def test_a_provider_that_was_killed_goes_on_where_it_was(
         assert job.pid is not None
         os.kill(job.pid, signal.SIGKILL)
         started.append(start(arguments, tmp_path, home=home))
-        until_s = train_for_s + 60
+        until_s = train_for_s + 400
         view = lab.client.wait_for_order(order.id, lambda v: any(c.mid for c in v.claims), timeout_s=until_s)
         assert view.claims[0].mid
     finally:
@@ -307,21 +309,21 @@ def running_provider_jobs(home: Path) -> list[Job]:
 def end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
-        process.wait(120)
+        process.wait(400)
 
 
 def test_an_order_whose_data_are_gone_is_put_aside_by_its_miners(
     home: Path, testnet: Testnet, lab: Lab, task: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     net, train, test = task
-    order = lab.order(net, (train[0] * 0.5, train[1]), test, reward=5, train_for="120s", title="no data")
-    view = lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=120)
+    order = lab.order(net, (train[0] * 0.5, train[1]), test, reward=5, train_for="30min", title="no data")
+    view = lab.client.wait_for_order(order.id, lambda v: v.window is Window.COMMIT, timeout_s=400)
     for path in (testnet.folder / "blobs").rglob(view.order.train.digest.hex() + "*"):
         path.unlink()
     with LedgerClient(lab.config, testnet.identity("provider-1")) as client:
         loop = ProviderLoop(client, Store(lab.config.store_url), JobRunner(home), recipe("provider"), home, limit=1)
         loop.register()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while not loop.files.is_aside(order.id):  # it downloads beside the loop
             assert time.monotonic() < deadline
             loop.step()
@@ -329,7 +331,7 @@ def test_an_order_whose_data_are_gone_is_put_aside_by_its_miners(
         assert loop.has_begun(order.id) and loop.finished == 0, "it is tried again, in a while"
     assert "event=order_set_aside" in caplog.text and "no such blob" in caplog.text
     order.withdraw()
-    assert order.wait(120).void_reason == "client withdrew"
+    assert order.wait(400).void_reason == "client withdrew"
 
 
 # --- the network's bad days --------------------------------------------------------------------------------------
@@ -341,13 +343,13 @@ def test_one_aggregator_may_be_away_and_two_are_named(testnet: Testnet, lab: Lab
     with pytest.raises(Unreachable) as caught:
         lab.client.submit(Register(int(Role.VERIFIER)), timeout_s=3)
     assert "2" in str(caught.value) and "3" in str(caught.value)
-    deadline = time.monotonic() + 120
-    while [status.reachable for status in lab.client.status(1.0)] != [True, True, False, False]:
+    deadline = time.monotonic() + 400
+    while [status.reachable for status in lab.client.status(3.0)] != [True, True, False, False]:
         assert time.monotonic() < deadline
     for index in (2, 3):
         testnet.start_aggregator(index)
-    deadline = time.monotonic() + 120
-    while not all(status.reachable for status in lab.client.status(1.0)):
+    deadline = time.monotonic() + 400
+    while not all(status.reachable for status in lab.client.status(3.0)):
         assert time.monotonic() < deadline
     assert wallet_of(lab.config, lab.identity).balance_grains() > 0
 

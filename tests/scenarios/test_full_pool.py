@@ -22,24 +22,33 @@ from pot_lab.testnet.testnet import Testnet
 from tests.scenarios.processes import await_nothing_left
 from tests.testnets import register_miners
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2_400)]
 
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
-    net = Testnet.up("full", providers=1, validators=3, verifiers=0, durability="flush")
-    register_miners(net)
-    with connect("full") as lab:
-        yield lab
-    net.down()
+    net = Testnet.up(
+        "full",
+        providers=1,
+        validators=3,
+        verifiers=0,
+        durability="flush",
+        parameters={"pool_ms": 3_600_000},  # so that the pool is full as long as a busy machine needs to fill it
+    )
+    try:
+        register_miners(net)
+        with connect("full") as lab:
+            yield lab
+    finally:
+        net.down()
     assert await_nothing_left(tmp_path) == []
 
 
 def fill(lab: Lab) -> list[Reply]:
     """Put unpaid orders, alike but for their clients and numbers, until there is room for no more."""
     model, train, test = digits()
-    mine = lab.order(model, train, test, reward=5, train_for="30s")
+    mine = lab.order(model, train, test, reward=5, train_for="30min")
     like = lab.client.order(mine.id).order
     per_account = lab.client.network().parameters.max_live_orders_per_account
     replies = []
@@ -48,9 +57,9 @@ def fill(lab: Lab) -> list[Reply]:
         for nonce in range(1, per_account + 1):
             body = Put(msgspec.structs.replace(like, client=stranger.address, nonce=nonce))
             request = transactions.sign(lab.genesis.network_id, body, stranger, nonce)
-            calls.append(lab.client.transport.submit(request, timeout_s=300))
+            calls.append(lab.client.transport.submit(request, timeout_s=800))
         # one stranger after the other: all at once they would fill the pool of requests, too, and wait for each other
-        replies += [decode(call.result(300), Reply, limit_bytes=1 << 16) for call in calls]
+        replies += [decode(call.result(800), Reply, limit_bytes=1 << 16) for call in calls]
     return replies
 
 
@@ -64,7 +73,9 @@ def test_an_order_that_is_paid_gets_into_a_full_pool(lab: Lab) -> None:
         request = transactions.sign(
             lab.genesis.network_id, Put(msgspec.structs.replace(like, client=stranger.address)), stranger, 1
         )
-        raise refusal(decode(lab.client.transport.submit(request).result(60), Reply, limit_bytes=1 << 16))
-    order = lab.order(model, train, test, reward=5, train_for="30s")
+        raise refusal(
+            decode(lab.client.transport.submit(request, timeout_s=400).result(400), Reply, limit_bytes=1 << 16)
+        )
+    order = lab.order(model, train, test, reward=5, train_for="30min")
     assert order.id != like.id
     assert lab.client.order(order.id).window in (Window.COMMIT, Window.WAITING)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ best = order.model()
 
 view = order.view()
 own = pot_lab.score(net, xt, yt).total
-deadline = time.monotonic() + 120
+deadline = time.monotonic() + 400
 while lab.on_its_way() and time.monotonic() < deadline:  # what is returned comes home by itself
     time.sleep(0.5)
     lab.balance()
@@ -49,13 +50,13 @@ print(json.dumps({
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2_400)
 def test_readmes_lines_in_a_fresh_home_end_with_a_better_model_and_settled_money(tmp_path: Path) -> None:
     home = tmp_path / "home"
     try:
         done = subprocess.run(
             [sys.executable, "-c", f"TRAIN_FOR = '60s'\n{LINES}"],
-            capture_output=True, text=True, timeout=800, env={**os.environ, "POT_LAB_HOME": str(home)}, cwd=tmp_path,
+            capture_output=True, text=True, timeout=2_000, env={**os.environ, "POT_LAB_HOME": str(home)}, cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         assert "practice miners" in done.stdout
@@ -64,7 +65,7 @@ def test_readmes_lines_in_a_fresh_home_end_with_a_better_model_and_settled_money
         assert found["best"] > found["baseline"] >= found["first"]
         assert abs(found["right"] - found["best"]) <= 2
         assert found["on_its_way"] == "0"
-        assert float(found["spent"]) * 10**9 == found["escrow"] - found["client"]
+        assert Decimal(found["spent"]) * 10**9 == found["escrow"] - found["client"]
     finally:
         run(["testnet", "down"], home)
     assert await_nothing_left(home) == []

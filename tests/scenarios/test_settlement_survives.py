@@ -18,7 +18,7 @@ from tests.chain.world import start_chain, stop
 from tests.running import is_running
 from tests.scenarios.processes import await_nothing_left
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2_400)]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def kill(testnet: Testnet, process: str) -> None:
 
 
 def await_epoch(lab: Lab, epoch: int) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 800
     while lab.client.epoch().confirmed_epoch < epoch:
         assert time.monotonic() < deadline, "the epoch is never settled"
         time.sleep(0.2)

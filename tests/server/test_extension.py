@@ -17,7 +17,7 @@ from pot_lab.server.feed import NetworkFeed
 from pot_lab.server.handlers import FEED
 from pot_lab.server.source import find_source
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 class Unreachable(PotLabError):

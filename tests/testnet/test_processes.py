@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,9 +19,10 @@ import pytest
 
 from pot_lab.testnet.errors import TestnetFailed
 from pot_lab.testnet.processes import RECORD_FILE, ProcessEntry, ProcessTable, TestnetRecord, uninterrupted
+from tests.running import is_running
 
 STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
 )
 
 
@@ -58,6 +60,7 @@ def change(folder: Path, name: str, **changes: float) -> None:
 def test_a_server_is_started_found_stopped_and_started_on_its_port(tmp_path: Path, table: ProcessTable) -> None:
     table.start_server("store", "pot_lab.store.server", ["--root", str(tmp_path / "blobs")])
     port = table.await_port("store")
+    assert port < 32_000, "no port of outgoing connections, one of which may have it at a restart"
     other = ProcessTable(tmp_path)
     assert other.states() == {"store": True} and listens(port)
     assert os.getsid(other.pid("store")) == other.pid("store") != os.getsid(0)
@@ -83,9 +86,9 @@ def test_a_process_that_ends_at_once_is_reported_with_its_last_words(table: Proc
 
 
 def test_after_the_deadline_a_process_has_not_answered(table: ProcessTable) -> None:
-    table.start("sleeper", "timeit", ["-n", "1", "-r", "1", "import time; time.sleep(60)"])
-    table.check("sleeper", time.monotonic() + 60)
-    with pytest.raises(TestnetFailed, match=r"did not answer in 60 s \(seen: nothing\)"):
+    table.start("sleeper", "timeit", ["-n", "1", "-r", "1", "import time; time.sleep(600)"])
+    table.check("sleeper", time.monotonic() + 600)
+    with pytest.raises(TestnetFailed, match=r"did not answer in 120 s \(seen: nothing\)"):
         table.check("sleeper", time.monotonic() - 1)
 
 
@@ -93,18 +96,18 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, table: Process
     (tmp_path / "stubborn.py").write_text(STUBBORN)  # found: a process starts in the testnet's folder
     table.start("stubborn", "stubborn", [])
     while table.last_log_line("stubborn") != "deaf":
-        table.check("stubborn", time.monotonic() + 60)
+        table.check("stubborn", time.monotonic() + 600)
     process = psutil.Process(table.pid("stubborn"))
     table.stop_all(timeout_s=0.05)
     try:
-        assert psutil.wait_procs([process], timeout=30)[1] == []
+        assert not is_running(process.pid)
     finally:
-        if process.is_running():
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
 
 
 def test_a_process_id_that_another_process_has_now_is_not_ours(tmp_path: Path, table: ProcessTable) -> None:
-    table.start("sleeper", "timeit", ["-n", "1", "-r", "1", "import time; time.sleep(60)"])
+    table.start("sleeper", "timeit", ["-n", "1", "-r", "1", "import time; time.sleep(600)"])
     pid, created_s = table.pid("sleeper"), table.record().processes["sleeper"].created_s
     for other_s in (created_s - 0.1, created_s + 0.1):
         change(tmp_path, "sleeper", created_s=other_s)
@@ -175,6 +178,6 @@ def test_without_an_interrupt_nothing_happens_and_other_threads_may_use_it_too()
 
 def test_a_process_started_inside_can_still_be_told_to_stop() -> None:
     with uninterrupted():
-        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     process.terminate()
-    assert process.wait(30) == -signal.SIGTERM
+    assert process.wait(240) == -signal.SIGTERM

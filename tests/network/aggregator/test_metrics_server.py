@@ -15,7 +15,7 @@ from pot_lab.errors import PortTaken
 from pot_lab.network.aggregator import metrics_server as module
 from pot_lab.network.aggregator.metrics_server import MetricsServer
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 class Clock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from tests.network.toy import ToyNetwork, toy_request
 
 ONE_WAY_S = 0.6
 """So an answer takes longer than the first wait, however quick this machine is."""
-PATIENCE_S = 60
+PATIENCE_S = 240
 LARGE_BYTES = 100_000
 """A request as large as this tells itself from all else that travels."""
 
@@ -90,6 +91,11 @@ def test_a_client_far_away_learns_not_to_ask_twice(tmp_path: Path) -> None:
             client.submit(toy_request(account, nonce, bytes(LARGE_BYTES)), timeout_s=PATIENCE_S).result(PATIENCE_S)
             return (away.said_bytes - before) / network.config.n / LARGE_BYTES
 
-        assert times_said(0) > 1.9  # at first it does not know
+        # At first it does not know. What it resent may still be on its way to the one who counts.
+        before, deadline_s = away.said_bytes, time.monotonic() + PATIENCE_S
+        times_said(0)
+        while away.said_bytes - before < 1.9 * network.config.n * LARGE_BYTES:
+            assert time.monotonic() < deadline_s, away.said_bytes - before
+            time.sleep(0.05)
         # A hiccup of this machine may bring a repetition; who has not learned repeats every request.
         assert any(times_said(nonce) < 1.1 for nonce in range(1, 30))

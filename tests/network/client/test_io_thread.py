@@ -11,7 +11,7 @@ import zmq
 from pot_lab.network.client.io_thread import IoThread, Timers
 from pot_lab.network.wake_up import WakeUp
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 class Clock:

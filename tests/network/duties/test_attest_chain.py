@@ -135,7 +135,7 @@ def test_the_watch_polls_until_it_is_stopped() -> None:
     chain.answers = [[], [staked(world, 0)], [], [staked(world, 1)], *([[]] * 100_000)]
     watch = ChainWatch(lambda: chain, events, woken.release, interval_s=0.001)
     watch.start()
-    assert woken.acquire(timeout=60) and woken.acquire(timeout=60)
+    assert woken.acquire(timeout=240) and woken.acquire(timeout=240)
     watch.stop()
     assert events.read(0, 3) == (staked(world, 0), staked(world, 1))
     assert not any(thread.name == "chain-watch" for thread in threading.enumerate())

@@ -12,7 +12,7 @@ from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.zmtp.connection import Connection
 from pot_lab.network.zmtp.curve import ClientHandshake
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 _LIMIT_BYTES = 64 << 20
 
 
