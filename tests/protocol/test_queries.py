@@ -395,6 +395,11 @@ def test_the_seats_show_each_figure_under_its_own_name() -> None:
         )
     assert (view.quorum, view.change_pending, view.signer_set_id) == (3, False, 9)
     assert list(view.signers) == state.signers and view.next_signers == (b"\x15" * 20,)
+    for account in (b"\x99" * 20, b"\x01" * 20):  # they are listed by account, whoever applied first
+        state.candidates[account] = Candidate(structs.replace(seat, account=account), 0, [])
+    view = ask(world.ledger, "seats", None, views.SeatsView)
+    assert isinstance(view, views.SeatsView)
+    assert [each.account[0] for each in view.candidates] == [0x01, 0x11, 0x99]
 
 
 def ids_in(world: World, **arguments: Any) -> list[bytes]:
