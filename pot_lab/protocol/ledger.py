@@ -211,6 +211,7 @@ class Ledger:
         epochs.advance(self.book)
         members.lapse(self.book)
         members.let_go(self.book)
+        members.carry_out_votes(self.book)
         self.book.check_conservation()
 
     def _apply(self, transaction: Transaction) -> Reply:

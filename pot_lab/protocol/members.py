@@ -76,7 +76,11 @@ def on_join(book: Book, account: Address, body: Join) -> bytes:
 
 
 def on_vote_seat(book: Book, aggregator: Address, body: VoteSeat) -> bytes:
-    """Count an aggregator's vote; the q-th gives the candidate its seat, or takes a member's away."""
+    """Count an aggregator's vote; the q-th gives the candidate its seat, or takes a member's away.
+
+    While another change is not in force the q-th vote is kept, and carried out by `carry_out_votes` before anything
+    else can be changed: a member that names new keys again and again could put its removal off for ever.
+    """
     state = book.state
     voter = state.aggregators[book.require_member(aggregator)].account
     if body.seated:
@@ -91,8 +95,8 @@ def on_vote_seat(book: Book, aggregator: Address, body: VoteSeat) -> bytes:
     if voter in votes:
         raise AlreadyDone("this aggregator has voted so already")
     complete = book.count_members((*votes, voter)) >= book.quorum
-    if complete:
-        _require_settled(book)
+    is_late = state.changed > state.era
+    if complete and not is_late:
         if body.seated:
             _require_backed(book, body.account)
         else:
@@ -100,11 +104,35 @@ def on_vote_seat(book: Book, aggregator: Address, body: VoteSeat) -> bytes:
     if not body.seated:
         votes = state.removals.setdefault(body.account, votes)
     votes.append(voter)
-    if complete and body.seated:
-        _change(book, [*state.aggregators, state.candidates.pop(body.account).seat])
-    elif complete:
-        _change(book, [seat for seat in state.aggregators if seat.account != body.account])
+    if complete and not is_late:
+        _carry_out(book, body.account, body.seated)
     return b""
+
+
+def carry_out_votes(book: Book) -> None:
+    """Make one change that was decided while another was not in force; removals go first."""
+    state = book.state
+    if state.changed > state.era:
+        return
+    decided = [(account, False, votes) for account, votes in sorted(state.removals.items())]
+    decided += [(account, True, candidate.votes) for account, candidate in sorted(state.candidates.items())]
+    for account, seated, votes in decided:
+        if book.count_members(votes) < book.quorum:
+            continue
+        try:
+            _require_backed(book, account) if seated else _require_spare(book, account)
+        except PotLabError:  # not yet: a seat or stake is lacking
+            continue
+        _carry_out(book, account, seated)
+        return
+
+
+def _carry_out(book: Book, account: Address, seated: bool) -> None:
+    state = book.state
+    if seated:
+        _change(book, [*state.aggregators, state.candidates.pop(account).seat])
+    else:
+        _change(book, [seat for seat in state.aggregators if seat.account != account])
 
 
 def on_leave(book: Book, account: Address, body: Leave) -> bytes:

@@ -39,7 +39,12 @@ MAX_HOST_LENGTH = 253
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _IPV6_GROUP = re.compile("[0-9A-Fa-f]{1,4}")
-_Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
+_Z85 = {
+    character: value
+    for value, character in enumerate(
+        "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+    )
+}
 _TITLE_CHARACTERS, _TAGS, _TAG_CHARACTERS = 120, 8, 32
 
 
@@ -154,8 +159,23 @@ class Contact(Record, frozen=True, kw_only=True):
             raise Malformed(
                 "an aggregator's ports are invalid", seen=ports, wanted="three different ports, each 1 .. 65535"
             )
-        if len(self.curve_public) != 40 or not set(self.curve_public) <= _Z85:
-            raise Malformed("a CURVE public key is invalid", seen=self.curve_public, wanted="40 characters of Z85")
+        if not _is_curve_key(self.curve_public):
+            raise Malformed(
+                "a CURVE public key is invalid", seen=self.curve_public, wanted="32 bytes as 40 characters of Z85"
+            )
+
+
+def _is_curve_key(text: str) -> bool:
+    """Whether 40 characters of Z85 stand for 32 bytes: five of them may be above the largest number of four bytes."""
+    if len(text) != 40 or not set(text) <= _Z85.keys():
+        return False
+    for at in range(0, 40, 5):
+        value = 0
+        for character in text[at : at + 5]:
+            value = 85 * value + _Z85[character]
+        if value >> 32:
+            return False
+    return True
 
 
 def _is_ipv6(text: str) -> bool:
