@@ -152,6 +152,8 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "UnknownClaim",
         "UnknownKind",
         "UnknownBlob",
+        "UnknownDispute",
+        "TooManyChallenges",
         "UnknownOrder",
         "UnknownVersion",
         "UnprocessableTransaction",

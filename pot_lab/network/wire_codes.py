@@ -91,6 +91,8 @@ WIRE_ERRORS = table_of_codes(
         ledger.UnknownKind,
         ledger.UnprocessableTransaction,
         ledger.UnknownBlob,
+        ledger.UnknownDispute,
+        ledger.TooManyChallenges,
         ledger.UnknownOrder,
         ledger.WrongNetwork,
     )

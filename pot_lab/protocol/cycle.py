@@ -101,13 +101,21 @@ TABLE: dict[Window, Rule] = {
         accepts=("open_scores",),
     ),
     Window.CHALLENGE: Rule(
-        phase=Phase.CHALLENGE, duration="challenge_ms", closes_early=False, next=Window.OPEN_CHALLENGES, accepts=()
+        phase=Phase.CHALLENGE,
+        duration="challenge_ms",
+        closes_early=False,
+        next=Window.OPEN_CHALLENGES,
+        accepts=("challenge", "verdict"),
     ),
     Window.OPEN_CHALLENGES: Rule(
-        phase=Phase.CHALLENGE, duration="open_challenges_ms", closes_early=True, next=Window.JUDGE, accepts=()
+        phase=Phase.CHALLENGE,
+        duration="open_challenges_ms",
+        closes_early=True,
+        next=Window.JUDGE,
+        accepts=("open_challenge", "verdict"),
     ),
     Window.JUDGE: Rule(
-        phase=Phase.CHALLENGE, duration="judge_ms", closes_early=True, next=Window.FINALIZATION, accepts=()
+        phase=Phase.CHALLENGE, duration="judge_ms", closes_early=True, next=Window.FINALIZATION, accepts=("verdict",)
     ),
     Window.FINALIZATION: Rule(
         phase=Phase.FINALIZATION, duration=None, closes_early=False, next=Window.SETTLED, accepts=()

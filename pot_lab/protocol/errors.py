@@ -64,6 +64,20 @@ class UnknownBlob(Refused):
     """
 
 
+class UnknownDispute(Refused):
+    """The order has no such dispute, or it is decided already.
+
+    What to do: nothing; a verdict that comes late changes nothing.
+    """
+
+
+class TooManyChallenges(Refused):
+    """The account has as many challenges on the order as it may have.
+
+    What to do: challenge one example of each wrong score; one is enough to drop it.
+    """
+
+
 class OrderExists(Refused):
     """The order is in the ledger already.
 

@@ -18,8 +18,8 @@ from pot_lab.errors import InvariantBroken, PotLabError
 from pot_lab.protocol import accusations, chain_events, custody, denials, epochs, governance, members, signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import StaleNonce, UnknownKind, UnknownVersion, UnprocessableTransaction, WrongNetwork
+from pot_lab.protocol.orders import disputes, windows
 from pot_lab.protocol.orders import transactions as orders
-from pot_lab.protocol.orders import windows
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.state import Event, Genesis, GenesisAggregator, LedgerState
 from pot_lab.protocol.transactions import Reply, Transaction, open_body
@@ -43,6 +43,9 @@ HANDLERS: dict[str, Handler] = {
     "release_key": orders.on_release_key,
     "commit_scores": orders.on_commit_scores,
     "open_scores": orders.on_open_scores,
+    "challenge": disputes.on_challenge,
+    "open_challenge": disputes.on_open_challenge,
+    "verdict": disputes.on_verdict,
     "attest": chain_events.on_attest,
     "attest_blobs": custody.on_attest_blobs,
     "sign_epoch": epochs.on_sign_epoch,

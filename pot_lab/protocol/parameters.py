@@ -136,6 +136,8 @@ class Parameters(Record, frozen=True, kw_only=True):
         unopened_bp: share of that lock that a validator loses if it opens not all the scores that it committed to.
         absence_bp, min_absence_grains: what a validator loses for each of its seats on an order that it did not score,
             as a share of what a seat earns (20,000: twice as much), and at least.
+        min_challenge_bond_grains, challenge_bond_bp: what a challenge locks: this share of the reward, and at least so
+            much.
         seats_per_order: how many seats, drawn by stake, score an order's models.
         min_validators: how many registered validators an order waits for before it starts.
         max_live_orders_per_account: how many orders of an account may be live at once.
@@ -194,6 +196,8 @@ class Parameters(Record, frozen=True, kw_only=True):
     unopened_bp: int = 5_000
     absence_bp: int = 20_000
     min_absence_grains: int = GRAINS_PER_POT // 50
+    min_challenge_bond_grains: int = GRAINS_PER_POT
+    challenge_bond_bp: int = 500
     # people
     seats_per_order: int = 7
     min_validators: int = 4
@@ -218,6 +222,10 @@ class Parameters(Record, frozen=True, kw_only=True):
     def score_lock_grains(self, reward_grains: int) -> int:
         """L: what a validator has locked for an order of this reward whose models it scores, however many they are."""
         return max(self.min_score_lock_grains, reward_grains * self.score_lock_bp // BASIS_POINTS)
+
+    def challenge_bond_grains(self, reward_grains: int) -> int:
+        """What a challenge to a score of an order of this reward bonds."""
+        return max(self.min_challenge_bond_grains, reward_grains * self.challenge_bond_bp // BASIS_POINTS)
 
     def absence_grains(self, reward_grains: int) -> int:
         """What a seat that is left silent costs on an order of this reward."""
@@ -305,6 +313,8 @@ _BOUNDS = (
     ("unopened_bp", 0, BASIS_POINTS),
     ("absence_bp", 0, 10 * BASIS_POINTS),
     ("min_absence_grains", 0, 10**18),
+    ("min_challenge_bond_grains", 0, 10**18),
+    ("challenge_bond_bp", 0, BASIS_POINTS),
     ("seats_per_order", 3, 63),
     ("min_validators", 3, 1_000),
     ("max_live_orders_per_account", 1, 10_000),

@@ -16,13 +16,15 @@ from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import Contact, OrderId
 from pot_lab.protocol.settlement import reward_leaf, slash_leaf
-from pot_lab.protocol.state import Account, Member, OrderHeader, OrderState
+from pot_lab.protocol.state import Account, Dispute, Member, OrderHeader, OrderState
 from pot_lab.protocol.views import (
     ARGUMENT_LIMIT_BYTES,
     AccountQuery,
     AccountView,
     CandidateView,
+    ChallengeView,
     ClaimView,
+    DisputeView,
     EpochView,
     GovernanceView,
     NetworkView,
@@ -108,6 +110,23 @@ def order_view(order_id: OrderId, state: OrderState) -> OrderView:
         payouts=tuple(PayoutView(p.account, p.grains, p.reason) for p in state.payouts),
         epoch=state.epoch,
         ended_ms=state.ended_ms,
+        challenges=tuple(
+            ChallengeView(challenger=c.challenger, commitment=c.commitment, dispute=c.dispute) for c in state.challenges
+        ),
+        disputes=tuple(_dispute_view(each) for each in state.disputes),
+    )
+
+
+def _dispute_view(dispute: Dispute) -> DisputeView:
+    return DisputeView(
+        name=dispute.name,
+        mid=dispute.mid,
+        score=dispute.score,
+        root=dispute.root,
+        challenger=dispute.challenger,
+        index=dispute.shown.proof.index if dispute.shown else -1,
+        votes=len(dispute.votes),
+        right=dispute.right,
     )
 
 

@@ -74,7 +74,9 @@ class Windows(Record, frozen=True, kw_only=True):
 
     @property
     def longest_ms(self) -> int:
-        """The longest that a cycle can take, with the one extension of the score window, before it is sealed."""
+        """The longest that a cycle can take, with the score and the judge window open twice, before it is
+        sealed.
+        """
         return (
             self.train_ms
             + self.reveal_ms
@@ -83,7 +85,7 @@ class Windows(Record, frozen=True, kw_only=True):
             + self.open_scores_ms
             + self.challenge_ms
             + self.open_challenges_ms
-            + self.judge_ms
+            + 2 * self.judge_ms
         )
 
     def check(self, parameters: Parameters) -> None:
@@ -429,6 +431,20 @@ def validation_commitment(
         transcript_root,
         salt,
     )
+
+
+def validation_id(network_id: bytes, order_id: OrderId, mid: ModelId, validator: Address) -> Digest:
+    """VID of a validator's score of a model (32 bytes); it has one for each model of the order."""
+    return tagged_hash("pot-lab/validation-id/1", network_id, order_id, mid, validator)
+
+
+def challenge_commitment(
+    network_id: bytes, order_id: OrderId, challenger: Address, vid: bytes, index: int, salt: Salt
+) -> Digest:
+    """What a challenger commits to before it shows which example of which validation is wrong (section 3.3.3), so that
+    nobody can copy what it found out.
+    """
+    return tagged_hash("pot-lab/challenge/1", network_id, order_id, challenger, vid, index.to_bytes(8, "big"), salt)
 
 
 def sealing_binding(network_id: bytes, client: bytes, nonce: int, test_root: bytes) -> Digest:

@@ -33,6 +33,7 @@ def sealed_payouts(
     seats: Mapping[Address, int],
     other_validations: Mapping[Address, int],
     aggregators: Sequence[Address],
+    found: Mapping[Address, int] | None = None,
 ) -> list[Payout]:
     """Payouts of an order that has a winner.
 
@@ -40,12 +41,15 @@ def sealed_payouts(
         winner: the provider's address.
         seats: how many seats each validator has whose scores stand.
         other_validations: how many agreeing validations of other models each validator has; paid from the fee.
+        found: how many seats each challenger proved wrong; it gets what these would have had.
     Returns: payouts that add up to the escrow; the client gets its bond back, and the fee where no other model was
         scored.
     """
     payouts = [Payout(winner, escrow.reward_grains * parameters.winner_bp // BASIS_POINTS, "winner")]
     validators = escrow.reward_grains * parameters.validators_bp // BASIS_POINTS
-    payouts += _named(share_out(validators, seats), "validator")
+    challenged = validators * sum((found or {}).values()) // max(1, sum((found or {}).values()) + sum(seats.values()))
+    payouts += _named(share_out(validators - challenged, seats), "validator")
+    payouts += _named(share_out(challenged, found or {}), "challenger")
     aggregated = escrow.reward_grains * parameters.aggregators_bp // BASIS_POINTS
     payouts += _named(share_out(aggregated, dict.fromkeys(aggregators, 1)), "aggregator")
     payouts += _named(share_out(escrow.fee_grains, other_validations), "validation fee")
@@ -61,14 +65,21 @@ def void_payouts(
     reason: VoidReason,
     revealers: Sequence[Address],
     validations: Mapping[Address, int],
+    found: Mapping[Address, int] | None = None,
+    seats: int = 0,
 ) -> list[Payout]:
     """Payouts of an order that ended without a winner: the reward always goes back to the client.
 
     Args:
         revealers: providers whose models are known; they share the client's bond where the test data was not released.
         validations: how many validations each validator opened; they share the fee where scoring was done.
+        found: how many seats each challenger proved wrong; it gets what these would have had of the reward.
+        seats: how many seats the order had.
     """
-    payouts = [Payout(escrow.client, escrow.reward_grains, "reward back")]
+    validators = escrow.reward_grains * parameters.validators_bp // BASIS_POINTS
+    challenged = validators * sum((found or {}).values()) // max(1, seats)
+    payouts = [Payout(escrow.client, escrow.reward_grains - challenged, "reward back")]
+    payouts += _named(share_out(challenged, found or {}), "challenger")
     if reason is VoidReason.NOT_RELEASED and revealers:
         payouts += _named(share_out(escrow.bond_grains, dict.fromkeys(revealers, 1)), "client's bond")
     else:

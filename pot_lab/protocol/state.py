@@ -13,6 +13,7 @@ import msgspec
 from pot_lab.crypto.canonical import Record, encode, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.crypto.link import Link
+from pot_lab.crypto.merkle import SumProof
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.parameters import BadParameter, Parameters, Role
 from pot_lab.protocol.proposals import Governance
@@ -149,6 +150,42 @@ class ValidationState(State, kw_only=True):
     opened_ms: int = 0
 
 
+class ShownLeaf(Record, frozen=True):
+    """The result for one example in a validator's transcript, the sum of all results, and the proof of both."""
+
+    leaf: int
+    leaves_total: int
+    proof: SumProof
+
+
+class Dispute(State, kw_only=True):
+    """Whether an opened score of a model is right, which the aggregators find out by re-execution.
+
+    `score` and `root` name what was opened, by however many validators. `challenger` is empty where the dispute opened
+    by itself, because opened scores of the model differ; then the whole transcript is judged, else the leaf in `shown`.
+    `votes` has the verdict of each aggregator's account, `right` the one that f+1 agree on.
+    """
+
+    name: bytes
+    mid: ModelId
+    score: ClaimScore
+    root: bytes
+    challenger: Address = Address(b"")
+    shown: ShownLeaf | None = None
+    votes: dict[Address, bool] = msgspec.field(default_factory=dict)
+    right: bool | None = None
+
+
+class ChallengeState(State, kw_only=True):
+    """A challenger's commitment with its bond; `dispute` names the dispute once it is opened."""
+
+    challenger: Address
+    role: int
+    bond_grains: int
+    commitment: bytes
+    dispute: bytes = b""
+
+
 class Span(State):
     """One window that the order has been through or is in; `closed_ms` is 0 while it is open."""
 
@@ -196,7 +233,8 @@ class OrderState(State, kw_only=True):
     `validators_at` the validators with their weights at t0 (`LedgerState.validator_sets`). `electors` are those of them
     that may be drawn, `seats` the account of each seat in each set, `silent` whose seats others got, with the set's
     number, `locked` everybody whose stake is locked for the order. `beacon` is the ledger's digest after the batch that
-    ended the reveals, which nobody knew before.
+    ended the reveals, which nobody knew before. `judged_twice` says that the judge window opened a second time,
+    `lost` what each validator was slashed for this order, `found` how many seats' lies each challenger proved.
     """
 
     order: OrderRecord
@@ -223,6 +261,11 @@ class OrderState(State, kw_only=True):
     beacon: bytes = b""
     silent: list[tuple[Address, int]] = msgspec.field(default_factory=list)
     locked: list[Address] = msgspec.field(default_factory=list)
+    challenges: list[ChallengeState] = msgspec.field(default_factory=list)
+    disputes: list[Dispute] = msgspec.field(default_factory=list)
+    judged_twice: bool = False
+    lost: dict[Address, int] = msgspec.field(default_factory=dict)
+    found: dict[Address, int] = msgspec.field(default_factory=dict)
 
     @property
     def lock_grains(self) -> int:

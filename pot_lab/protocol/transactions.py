@@ -13,7 +13,7 @@ from typing import TypeVar
 from pot_lab.crypto.canonical import HASH_BYTES, Digest, Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, Address, BadSignature, Identity, Recover, format_address, recover
 from pot_lab.crypto.link import Link
-from pot_lab.crypto.merkle import SumNode
+from pot_lab.crypto.merkle import SumNode, SumProof
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import Malformed
 from pot_lab.protocol.errors import WrongNetwork
@@ -146,6 +146,47 @@ class OpenScores(Record, frozen=True):
     items: tuple[OpenedScore, ...]
 
 
+class Challenge(Record, frozen=True):
+    """Anybody with the bond commits to a wrong example of a validation (section 3.3.3, Challenge; t6).
+
+    Attributes:
+        role: in which role's stake the bond is locked: provider, validator or verifier.
+        commitment: `records.challenge_commitment`.
+    """
+
+    order_id: OrderId
+    role: int
+    commitment: bytes
+
+
+class OpenChallenge(Record, frozen=True, kw_only=True):
+    """A challenger shows the leaf of the validator's transcript that it calls wrong (t7).
+
+    Attributes:
+        mid, validator: whose score of which model.
+        leaf: the validator's result for the example at `proof.index`.
+        leaves_total: sum of all leaves of its transcript.
+        proof: that both are under the root that the validator opened.
+        salt: opens the commitment.
+    """
+
+    order_id: OrderId
+    mid: ModelId
+    validator: Address
+    leaf: int
+    leaves_total: int
+    proof: SumProof
+    salt: Salt
+
+
+class Verdict(Record, frozen=True):
+    """An aggregator's verdict on a dispute, found by running the example again: whether the score is right."""
+
+    order_id: OrderId
+    dispute: bytes
+    right: bool
+
+
 class Attest(Record, frozen=True):
     """An aggregator reports chain events in the chain's order; `first` numbers the first of them since the contracts
     were made.
@@ -271,6 +312,9 @@ BODIES: dict[str, type[Record]] = {
     "release_key": ReleaseKey,
     "commit_scores": CommitScores,
     "open_scores": OpenScores,
+    "challenge": Challenge,
+    "open_challenge": OpenChallenge,
+    "verdict": Verdict,
     "attest": Attest,
     "attest_blobs": AttestBlobs,
     "sign_epoch": SignEpoch,
@@ -363,7 +407,7 @@ def _check_hashes(kind: str, record: Record) -> None:
             )
 
 
-_HASHES = frozenset({"order_id", "commitment", "mid", "salt", "key", "transcript_root", "digest"})
+_HASHES = frozenset({"order_id", "commitment", "mid", "salt", "key", "transcript_root", "digest", "dispute"})
 
 
 class Reply(Record, frozen=True, kw_only=True):

@@ -57,6 +57,34 @@ class ValidationView(Record, frozen=True, kw_only=True):
     transcript: Link | None
 
 
+class DisputeView(Record, frozen=True, kw_only=True):
+    """A score that aggregators judge: `opened_by_itself` where opened scores differ, else somebody challenged the
+    result for the example `index`. `right` is None until f+1 aggregators agree; `votes` counts their verdicts.
+    """
+
+    name: bytes
+    mid: ModelId
+    score: ClaimScore
+    root: bytes
+    challenger: Address
+    index: int
+    votes: int
+    right: bool | None
+
+    @property
+    def opened_by_itself(self) -> bool:
+        """Whether it opened without a challenger, because opened scores of the model differ."""
+        return not self.challenger
+
+
+class ChallengeView(Record, frozen=True, kw_only=True):
+    """A challenger's commitment; `dispute` names the dispute once it is opened."""
+
+    challenger: Address
+    commitment: bytes
+    dispute: bytes
+
+
 class SpanView(Record, frozen=True):
     """One window of the timeline; `closed_ms` is 0 while it is open."""
 
@@ -92,6 +120,8 @@ class OrderView(Record, frozen=True, kw_only=True):
     payouts: tuple[PayoutView, ...]
     epoch: int
     ended_ms: int
+    challenges: tuple[ChallengeView, ...] = ()
+    disputes: tuple[DisputeView, ...] = ()
 
     def __repr__(self) -> str:
         """A line for whoever looks at it in a notebook; the record itself is pages of keys and digests."""

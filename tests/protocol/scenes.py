@@ -16,6 +16,7 @@ from pot_lab.protocol.transactions import (
     ReleaseShare,
     RevealModel,
     ScoreCommitment,
+    Verdict,
     Withdraw,
 )
 from tests.protocol.world import World, key, link, salt
@@ -24,8 +25,10 @@ PROVIDERS = [key(f"provider {i}") for i in range(2)]
 VALIDATORS = [key(f"validator {i}") for i in range(4)]
 MODELS = ["model 0", "model 1"]
 SCORES = {"model 0": 80, "model 1": 95}
-RESTING = [window for window in Window if window not in (Window.OPEN_CHALLENGES, Window.JUDGE)]
-"""Windows in which an order can be found; the other two close as they open, while no challenge can be made."""
+RESTING = list(Window)
+"""Windows in which an order can be found."""
+LEAF = 7
+"""The example that the first provider challenges."""
 
 
 def new_world(parameters: Parameters | None = None, aggregators: int = 4) -> World:
@@ -73,7 +76,12 @@ def bring_to(world: World, window: Window, *, claimed: bool = True) -> bytes:
         return order_id
     assert world.open_scores(order_id, VALIDATORS[0], SCORES).accepted
     if window in (Window.OPEN_CHALLENGES, Window.JUDGE):
-        world.order(order_id).window = window
+        world.must(*speech(world, order_id, "challenge"))
+        world.wait_for(order_id, Window.OPEN_CHALLENGES)
+        if window is Window.JUDGE:
+            world.must(*speech(world, order_id, "open_challenge"))
+            world.must(world.aggregators[1], Verdict(order_id, world.order(order_id).disputes[0].name, False))
+        assert world.order(order_id).window == window
         return order_id
     if window is not Window.CHALLENGE:
         world.wait_for(order_id, Window.FINALIZATION)
@@ -112,6 +120,14 @@ def speech(world: World, order_id: bytes, kind: str) -> tuple[Identity, Record]:
         case "open_scores":
             items = [world.opened(order_id, VALIDATORS[0], model, total) for model, total in SCORES.items()]
             return VALIDATORS[0], OpenScores(order_id, tuple(items))
+        case "challenge":
+            body = world.challenge(order_id, PROVIDERS[0], VALIDATORS[1], MODELS[1], LEAF)
+            return PROVIDERS[0], body
+        case "open_challenge":
+            return PROVIDERS[0], world.open_challenge(order_id, VALIDATORS[1], MODELS[1], SCORES[MODELS[1]], LEAF)
+        case "verdict":
+            disputes = world.order(order_id).disputes
+            return world.aggregators[0], Verdict(order_id, disputes[0].name if disputes else bytes(32), False)
     raise AssertionError(kind)
 
 

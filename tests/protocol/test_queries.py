@@ -29,7 +29,7 @@ from pot_lab.protocol.state import (
     Stake,
 )
 from pot_lab.protocol.transactions import Put
-from tests.protocol.scenes import MODELS, PROVIDERS, RESTING, VALIDATORS, bring_to, finish, new_world
+from tests.protocol.scenes import LEAF, MODELS, PROVIDERS, RESTING, VALIDATORS, bring_to, finish, new_world
 from tests.protocol.world import POT, WINDOWS, World, key
 
 LIMIT = 64 << 20
@@ -277,7 +277,7 @@ def test_an_order_shows_each_of_its_figures_under_its_own_name() -> None:
     distinct_times(order)
     view = ask(world.ledger, "order", views.OrderQuery(order_id), views.OrderView)
     assert isinstance(view, views.OrderView) and view.id == order_id and view.order == order.order
-    nested = ("order", "timeline", "claims", "validations", "payouts", "void_reason")
+    nested = ("order", "timeline", "claims", "validations", "payouts", "void_reason", "challenges", "disputes")
     same_fields(view, order, but=nested)
     assert (view.void_reason, view.phase) == ("", Phase.FINALIZATION)
     for claim_view, claim in zip(view.claims, sorted(order.claims.values(), key=lambda c: c.place), strict=True):
@@ -472,3 +472,15 @@ def compare_with_a_walk(ledger: Ledger, clients: list[Identity]) -> None:
     network = ask(ledger, "network", None, views.NetworkView)
     live = sum(TABLE[each.window].phase is not Phase.ENDED for each in orders.values())
     assert network.orders_live == live  # type: ignore[attr-defined]
+
+
+def test_an_order_shows_its_challenges_and_disputes() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.JUDGE)
+    view, order = ask(world.ledger, "order", views.OrderQuery(order_id), views.OrderView), world.order(order_id)
+    (challenge,), (dispute,) = view.challenges, view.disputes
+    assert (challenge.challenger, challenge.dispute) == (PROVIDERS[0].address, dispute.name)
+    assert challenge.commitment == order.challenges[0].commitment
+    assert (dispute.index, dispute.votes, dispute.right, dispute.opened_by_itself) == (LEAF, 1, None, False)
+    kept = order.disputes[0]
+    assert (dispute.mid, dispute.score, dispute.root) == (kept.mid, kept.score, kept.root)

@@ -113,7 +113,7 @@ GOLDEN = {
 EXPECTED = {
     "order": "cdc9c84276aab07057d7b0e8dd117401d08605d023db2118df3ba6e1e340bcc7",
     "order id": "522ea16d24746d2a2774333bc735224711aa90841ce80ab825096d6447a2040a",
-    "genesis": "143d349a6a94586226afe2ebf10bdf41c7e9d1228deed3a5eeb56c41e9c36058",
+    "genesis": "f1406f497437aa709d1ab8393184e284e10fab384c31571cc2e89809a1d6a992",
     "model id": "081cdf5202c3c2f0ee4c230e44ddc6491a3f24b94c486d55713952753b3422ef",
     "claim commitment": "5add5a9899b66d1442ba2313eb0021fbafa07c680df250f0ea180f2368c3e87e",
     "validation commitment": "b4310c7f8e9f3869b6b771d7f58965389581e80525c9c34a8c8e8bef01ca8c00",
@@ -271,7 +271,7 @@ def test_an_order_at_its_bounds_is_taken(changes: dict[str, Any]) -> None:
 @given(st.integers(100, 10**7), st.integers(100, 10**7))
 def test_the_longest_cycle_counts_the_extension(train_ms: int, other_ms: int) -> None:
     windows = Windows(train_ms=train_ms, **dict.fromkeys(Windows.__struct_fields__[1:], other_ms))
-    assert windows.longest_ms == train_ms + 8 * other_ms
+    assert windows.longest_ms == train_ms + 9 * other_ms
 
 
 def test_the_largest_order_fits_the_limit() -> None:
@@ -305,8 +305,8 @@ def test_what_the_ledger_keeps_is_built_by_name_too() -> None:
 
 def test_the_windows_length_counts_each_window_and_the_extension() -> None:
     windows = Windows(**{name: 10**place for place, name in enumerate(Windows.__struct_fields__)})
-    # train, reveal, release, twice score, open scores, challenge, open challenges, judge
-    assert windows.longest_ms == 11_112_111
+    # train, reveal, release, twice score, open scores, challenge, open challenges, twice judge
+    assert windows.longest_ms == 21_112_111
 
 
 def test_a_record_cannot_be_changed_and_has_no_fields_but_its_own() -> None:

@@ -106,6 +106,13 @@ def scene_too_many_claims(world: World) -> tuple[Identity, Record]:
     return key("third"), Claim(order_id, H)
 
 
+def scene_challenged_too_often(world: World) -> tuple[Identity, Record]:
+    order_id = bring_to(world, Window.CHALLENGE)
+    for index in range(8):
+        world.must(PROVIDERS[0], world.challenge(order_id, PROVIDERS[0], VALIDATORS[1], MODELS[1], index))
+    return PROVIDERS[0], world.challenge(order_id, PROVIDERS[0], VALIDATORS[1], MODELS[1], 8)
+
+
 def scene_header(world: World) -> tuple[Identity, Record]:
     order = world.order(bring_to(world, Window.SETTLED)).order
     world.wait(world.parameters.retention_ms + 1)
@@ -184,6 +191,8 @@ SCENES: list[tuple[str, Scene]] = [
     ("UnknownOrder", lambda w: (PROVIDERS[0], Claim(H, H))),
     ("UnknownOrder", lambda w: (w.client, Withdraw(H))),
     ("UnknownBlob", lambda w: (w.aggregators[0], AttestBlobs((HeldBlob(H, 1),)))),
+    ("UnknownDispute", lambda w: by(w.aggregators[0], w, Window.CHALLENGE, "verdict")),
+    ("TooManyChallenges", scene_challenged_too_often),
     ("OrderExists", lambda w: (w.client, Put(w.order(bring_to(w, Window.WAITING)).order))),
     ("OrderExists", lambda w: (w.client, Put(w.order(bring_to(w, Window.COMMIT)).order))),
     ("OrderExists", scene_header),

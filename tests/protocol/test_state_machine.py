@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from pot_lab.crypto.identity import Identity
+from pot_lab.protocol.custody_index import CustodyIndex
 from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.order_index import OrderIndex
@@ -32,6 +33,7 @@ from pot_lab.protocol.transactions import (
     ReleaseKey,
     ReleaseShare,
     Unregister,
+    Verdict,
     Vote,
     Withdraw,
 )
@@ -79,6 +81,10 @@ OUTCOMES: Counter[str] = Counter()
 """How proposals ended in all runs."""
 ENDS: Counter[str] = Counter()
 """How orders ended in all runs, to see that the market sees the whole cycle."""
+
+
+VERDICTS: Counter[bool] = Counter()
+"""Verdicts that were given in all runs."""
 
 
 class Market(RuleBasedStateMachine):
@@ -236,7 +242,43 @@ class Market(RuleBasedStateMachine):
             if scores and i != leave_out:
                 act(order_id, person, scores)
 
-    @rule(number=some, steps=st.integers(1, 8), leave_out=st.integers(0, 9), liar=st.integers(0, 9))
+    @rule(number=some, who=people, liar=st.integers(0, 9), index=st.sampled_from([0, 70, 90, 99]), shown=st.booleans())
+    def challenges(self, number: int, who: Identity, liar: int, index: int, shown: bool) -> None:
+        order_id = self.pick(number, Window.CHALLENGE, Window.OPEN_CHALLENGES)
+        if order_id is not None and self.knows(order_id):
+            self._challenge(order_id, who, liar, index, shown)
+
+    def _challenge(self, order_id: bytes, who: Identity, liar: int, index: int, shown: bool) -> None:
+        """Somebody challenges a validator's score, rightly or not, and shows the leaf or not."""
+        order = self.world.order(order_id)
+        opened = [each for each in order.validations if each.score is not None]
+        if not opened:
+            return
+        validation = opened[liar % len(opened)]
+        validator = next(person for person in PEOPLE if person.address == validation.validator)
+        model = next(each for each in MODELS if self.world.mid(order_id, each) == validation.mid)
+        if order.window is Window.CHALLENGE:
+            role = Role.VALIDATOR if who in PEOPLE[2:] else Role.PROVIDER
+            self.world.submit(who, self.world.challenge(order_id, who, validator, model, index, role))
+        if shown and validation.score is not None:
+            total = validation.score.total
+            self.world.submit(who, self.world.open_challenge(order_id, validator, model, total, index))
+
+    @rule(number=some, wrong=st.integers(0, 3), count=st.integers(1, 4))
+    def verdicts(self, number: int, wrong: int, count: int) -> None:
+        order_id = self.pick(number, Window.CHALLENGE, Window.OPEN_CHALLENGES, Window.JUDGE)
+        if order_id is not None:
+            self._judge(order_id, wrong, count)
+
+    def _judge(self, order_id: bytes, wrong: int, count: int) -> None:
+        """Aggregators judge the open disputes alike, but for one of them sometimes."""
+        for place, aggregator in enumerate(self.world.aggregators[:count]):
+            for dispute in list(self.world.order(order_id).disputes) if self.knows(order_id) else []:
+                right = dispute.score.total % 10 == 0 and not dispute.challenger
+                VERDICTS[right] += 1
+                self.world.submit(aggregator, Verdict(order_id, dispute.name, right is not (place == wrong)))
+
+    @rule(number=some, steps=st.integers(1, 12), leave_out=st.integers(0, 9), liar=st.sampled_from([2, 3, 4, 5, 9]))
     def carry_on(self, number: int, steps: int, leave_out: int, liar: int) -> None:
         """One order goes on as it should, or nearly."""
         state = self.world.ledger.state
@@ -261,6 +303,16 @@ class Market(RuleBasedStateMachine):
                     self._score(self.world.commit_scores, order_id, leave_out, liar)
                 case Window.OPEN_SCORES:
                     self._score(self.world.open_scores, order_id, leave_out, liar)
+                case Window.CHALLENGE:
+                    self._challenge(order_id, PEOPLE[liar % 8], leave_out, 90, leave_out > 5)
+                    self._judge(order_id, liar, leave_out % 4)
+                    self.next_deadline()
+                case Window.OPEN_CHALLENGES:
+                    self._challenge(order_id, PEOPLE[liar % 8], leave_out, 90, True)
+                    self.next_deadline()
+                case Window.JUDGE:
+                    self._judge(order_id, liar, 4)
+                    self.next_deadline()
                 case _:
                     self.next_deadline()
 
@@ -396,6 +448,9 @@ class Market(RuleBasedStateMachine):
         assert all(fresh.in_window(window) == index.in_window(window) for window in Window)
         assert fresh.deadlines.next_ms() == index.deadlines.next_ms()
         assert fresh.retention.next_ms() == index.retention.next_ms()
+        named = ledger.book.custody
+        assert {*CustodyIndex(ledger.state).all_named()} == {*named.all_named()}
+        assert set(ledger.state.custody) <= {each.blob.key for each in named.all_named()}
         drawing = {order.validators_at for order in ledger.state.orders.values()} - {0}
         assert set(ledger.state.validator_sets) == drawing
         assert drawing == {number for number in range(1, 100) if index.draws_from(number)}
@@ -420,6 +475,9 @@ class Market(RuleBasedStateMachine):
                 for claim in order.claims.values():
                     place = claim.provider, Role.PROVIDER
                     locked[place] = locked.get(place, 0) + claim.bond_grains
+                for challenge in order.challenges:
+                    bonded = challenge.challenger, Role(challenge.role)
+                    locked[bonded] = locked.get(bonded, 0) + challenge.bond_grains
                 for validator in order.locked:
                     place = validator, Role.VALIDATOR
                     locked[place] = locked.get(place, 0) + order.lock_grains
@@ -455,7 +513,9 @@ class Market(RuleBasedStateMachine):
         self.signed: dict[tuple[int, int], bytes] = {}
 
 
-quick = settings(max_examples=120, stateful_step_count=50, suppress_health_check=list(HealthCheck))
+quick = settings(
+    max_examples=120, stateful_step_count=50, suppress_health_check=list(HealthCheck), derandomize=True
+)  # the same histories in each run, so that what they reach can be required
 thorough = settings(max_examples=2_000, stateful_step_count=100, suppress_health_check=list(HealthCheck))
 
 
@@ -463,6 +523,8 @@ thorough = settings(max_examples=2_000, stateful_step_count=100, suppress_health
 def test_whatever_people_do_the_ledger_keeps_its_promises(how: settings) -> None:
     ENDS.clear()
     OUTCOMES.clear()
+    VERDICTS.clear()
     run_state_machine_as_test(Market, settings=how)
     assert ENDS[Window.SETTLED] > 0 and len(ENDS) > 3, f"a market that sees too little: {ENDS}"
+    assert VERDICTS[True] > 0 and VERDICTS[False] > 0, f"too few verdicts: {VERDICTS}, {ENDS}"
     assert {"in force", "rejected", "lapsed"} <= set(OUTCOMES), f"votes that see too little: {OUTCOMES}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import Any
+
+from msgspec import structs
 
 from pot_lab.agreement.quorum import correct
 from pot_lab.crypto.canonical import Record, decode, encode, sha256
@@ -21,19 +24,23 @@ from pot_lab.protocol.records import (
     ScoreSpec,
     TestData,
     Windows,
+    challenge_commitment,
     claim_commitment,
     key_commitment,
     model_id,
     sealing_binding,
     share_commitment,
     validation_commitment,
+    validation_id,
 )
 from pot_lab.protocol.settlement import settlement_digest
 from pot_lab.protocol.state import Event, Genesis, LedgerState, Member, OrderState
 from pot_lab.protocol.transactions import (
     Attest,
+    Challenge,
     Claim,
     CommitScores,
+    OpenChallenge,
     OpenedScore,
     OpenScores,
     Put,
@@ -281,7 +288,7 @@ class World:
 
     def opened(self, order_id: bytes, validator: Identity, model: str, total: int, *, count: int = 100) -> OpenedScore:
         """What a validator opens for a model that got `total` of `count`."""
-        tree = SumTree([1] * total + [0] * (count - total))
+        tree = leaves(total, count)
         return OpenedScore(
             mid=self.mid(order_id, model),
             score=ClaimScore(total, count, model not in self.invalid),
@@ -315,6 +322,43 @@ class World:
         """Open scores of models by name."""
         items = [self.opened(order_id, validator, model, total) for model, total in scores.items()]
         return self.submit(validator, OpenScores(order_id, tuple(items)))
+
+    def open_scores_at(self, order_id: bytes, validator: Identity, scores: dict[str, int], transcript: Link) -> None:
+        """Open scores whose transcripts are at this link."""
+        items = [
+            structs.replace(self.opened(order_id, validator, model, total), transcript=transcript)
+            for model, total in scores.items()
+        ]
+        self.must(validator, OpenScores(order_id, tuple(items)))
+
+    def challenge(
+        self,
+        order_id: bytes,
+        challenger: Identity,
+        validator: Identity,
+        model: str,
+        index: int,
+        role: Role = Role.PROVIDER,
+    ) -> Challenge:
+        """A challenger's commitment to one example of a validator's score."""
+        vid = validation_id(self.network_id, order_id, self.mid(order_id, model), validator.address)
+        commitment = challenge_commitment(
+            self.network_id, order_id, challenger.address, vid, index, salt(f"challenge {index}")
+        )
+        return Challenge(order_id, int(role), commitment)
+
+    def open_challenge(self, order_id: bytes, validator: Identity, model: str, total: int, index: int) -> OpenChallenge:
+        """The leaf that a challenger shows of a validator who opened `total`."""
+        tree = leaves(total)
+        return OpenChallenge(
+            order_id=order_id,
+            mid=self.mid(order_id, model),
+            validator=validator.address,
+            leaf=int(index < total),
+            leaves_total=tree.total,
+            proof=tree.proof(index),
+            salt=salt(f"challenge {index}"),
+        )
 
     def assigned(self, order_id: bytes, validator: Identity) -> list[bytes]:
         """Models that the validator was drawn for."""
@@ -360,6 +404,12 @@ def snapshot_of(state: LedgerState) -> bytes:
     """A ledger's snapshot with this state."""
     now = state.governance
     return encode(LedgerSnapshot(version=now.version, install=now.install, state=encode(state)))
+
+
+@functools.cache
+def leaves(total: int, count: int = 100) -> SumTree:
+    """The transcript of a model that got the first `total` examples right."""
+    return SumTree([1] * total + [0] * (count - total))
 
 
 def salt(model: str) -> bytes:

@@ -54,10 +54,12 @@ def pay_winner(book: Book, order_id: OrderId, order: OrderState, winner: ClaimSt
     """Turn the escrow into the earnings of the winner, of the validators whose scores stand, and of the aggregators;
     free all stakes that were locked for the order.
 
-    A validator is paid by its seats, for all models of its set: one that stands for a part of them is not.
+    A validator is paid by its seats, for all models of its set: one that stands for a part of them is not, and one that
+    was judged wrong about any is not.
     """
     by_seats, others = Counter[Address](), Counter[Address]()
-    stood = {(validation.validator, validation.mid) for validation in agreeing(order)}
+    liars = {each.validator for each in judged_wrong(order)}
+    stood = {(each.validator, each.mid) for each in agreeing(order) if each.validator not in liars}
     for number, seats in enumerate(order.seats):
         agreed = [claim.mid for claim in order.claims.values() if claim.agreed is not None and claim.seat_set == number]
         for validator in seats if agreed else []:
@@ -69,7 +71,13 @@ def pay_winner(book: Book, order_id: OrderId, order: OrderState, winner: ClaimSt
     book.account(winner.provider).reputation.wins += 1
     order.winner = winner.provider
     order.payouts = sealed_payouts(
-        book.state.escrows[order_id], order.parameters, winner.provider, by_seats, others, book.paid_aggregators
+        book.state.escrows[order_id],
+        order.parameters,
+        winner.provider,
+        by_seats,
+        others,
+        book.paid_aggregators,
+        order.found,
     )
     book.pay_out(order_id, order.payouts)
     release_stakes(book, order)
@@ -79,17 +87,19 @@ def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
     """Turn the escrow, if there is one, into what the refund rule of `reason` gives to each; free all stakes that were
     locked for the order.
 
-    A score that a quorum contradicts is not paid for.
+    A score that was judged wrong, or that a quorum contradicts, is not paid for.
     """
     order.void_reason = reason
-    opened = [validation for validation in order.validations if validation.score is not None]
+    liars = {each.validator for each in judged_wrong(order)}
+    opened = [each for each in order.validations if each.score is not None and each.validator not in liars]
     agreed = any(claim.agreed for claim in order.claims.values())
-    work = Counter(validation.validator for validation in (agreeing(order) if agreed else opened))
+    work = Counter(each.validator for each in (agreeing(order) if agreed else opened) if each.validator not in liars)
     release_stakes(book, order)
     escrow = book.state.escrows.get(order_id)
     if escrow is not None:
         revealers = [claim.provider for claim in order.revealed()]
-        order.payouts = void_payouts(escrow, order.parameters, reason, revealers, work)
+        seats = sum(map(len, order.seats))
+        order.payouts = void_payouts(escrow, order.parameters, reason, revealers, work, order.found, seats)
         book.pay_out(order_id, order.payouts)
 
 
@@ -130,19 +140,29 @@ def penalise_silence(book: Book, order: OrderState) -> None:
         cost[validator] += order.parameters.absence_grains(order.order.reward_grains)
     for validator in sorted(cost):
         book.account(validator).reputation.absences += 1
-        book.slash(validator, Role.VALIDATOR, min(cost[validator], order.lock_grains), "seat left silent")
+        slash_once(book, order, validator, cost[validator], "seat left silent")
     for validator in sorted({each.validator for each in order.validations if each.score is None}):
         book.account(validator).reputation.forfeits += 1
         grains = order.lock_grains * order.parameters.unopened_bp // BASIS_POINTS
-        left = max(0, order.lock_grains - cost[validator])
-        book.slash(validator, Role.VALIDATOR, min(grains, left), "score not opened")
+        slash_once(book, order, validator, grains, "score not opened")
+
+
+def slash_once(book: Book, order: OrderState, validator: Address, grains: int, why: str) -> None:
+    """Slash a validator for an order; in all at most what it has locked for it, whatever it did."""
+    taken = min(grains, order.lock_grains - order.lost.get(validator, 0))
+    if taken > 0:
+        order.lost[validator] = order.lost.get(validator, 0) + taken
+        book.slash(validator, Role.VALIDATOR, taken, why)
 
 
 def release_stakes(book: Book, order: OrderState) -> None:
-    """Unlock the bonds of the order's claims and the stakes of the validators with seats."""
+    """Unlock the bonds of the order's claims and challenges, and the stakes of the validators with seats."""
     for claim in order.claims.values():
         book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
         book.account(claim.provider).reputation.claims += 1
+    for challenge in order.challenges:
+        book.unlock(challenge.challenger, Role(challenge.role), challenge.bond_grains)
+        challenge.bond_grains = 0
     unlock_seats(book, order)
 
 
@@ -151,6 +171,12 @@ def unlock_seats(book: Book, order: OrderState) -> None:
     for validator in order.locked:
         book.unlock(validator, Role.VALIDATOR, order.lock_grains)
     order.locked = []
+
+
+def judged_wrong(order: OrderState) -> list[ValidationState]:
+    """Opened validations that aggregators judged to be wrong."""
+    wrong = {(each.mid, each.score, each.root) for each in order.disputes if each.right is False}
+    return [each for each in order.validations if (each.mid, each.score, each.transcript_root) in wrong]
 
 
 def agreeing(order: OrderState) -> list[ValidationState]:

@@ -12,7 +12,7 @@ from pot_lab.crypto.identity import Address
 from pot_lab.crypto.merkle import BadTree, sum_root
 from pot_lab.crypto.shamir import Share, combine
 from pot_lab.protocol.book import Book
-from pot_lab.protocol.cycle import PLACES, TABLE, VoidReason, Window, window_accepting
+from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.errors import (
     AlreadyDone,
     BadCommitment,
@@ -27,10 +27,10 @@ from pot_lab.protocol.errors import (
     TooManyOrders,
     UnknownClaim,
 )
+from pot_lab.protocol.orders.accepting import in_window
 from pot_lab.protocol.orders.windows import close_if_complete, end_void, start_if_funded
 from pot_lab.protocol.parameters import Role, score_is_sum
 from pot_lab.protocol.records import (
-    OrderId,
     claim_commitment,
     key_commitment,
     model_id,
@@ -114,7 +114,7 @@ def on_withdraw(book: Book, client: Address, body: Withdraw) -> bytes:
 
 def on_claim(book: Book, provider: Address, body: Claim) -> bytes:
     """PoT.Claim, first phase: commit to a model; a later claim replaces the earlier and takes its later place."""
-    order = _in_window(book, body.order_id, "claim")
+    order = in_window(book, body.order_id, "claim")
     book.require_active(provider, Role.PROVIDER)
     if provider == order.order.client:
         raise NotAllowed("a client may not claim its own order")
@@ -140,7 +140,7 @@ def on_claim(book: Book, provider: Address, body: Claim) -> bytes:
 
 def on_reveal_model(book: Book, provider: Address, body: RevealModel) -> bytes:
     """PoT.Claim, second phase: open the commitment after the deadline."""
-    order = _in_window(book, body.order_id, "reveal_model")
+    order = in_window(book, body.order_id, "reveal_model")
     claim = order.claims.get(provider)
     if claim is None:
         raise UnknownClaim("the account has no claim on this order")
@@ -161,7 +161,7 @@ def on_reveal_model(book: Book, provider: Address, body: RevealModel) -> bytes:
 
 def on_release_share(book: Book, aggregator: Address, body: ReleaseShare) -> bytes:
     """An aggregator publishes its share; n-f shares give the test-data key, which opens the score window."""
-    order = _in_window(book, body.order_id, "release_share")
+    order = in_window(book, body.order_id, "release_share")
     _require_beacon(order)
     holders = book.state.sets[order.sealed_to]  # those whom the shares are sealed to, though they may have left since
     account = book.state.keys.get(aggregator)
@@ -194,7 +194,7 @@ def on_release_share(book: Book, aggregator: Address, body: ReleaseShare) -> byt
 
 def on_release_key(book: Book, client: Address, body: ReleaseKey) -> bytes:
     """The client releases the test-data key itself, without waiting for the aggregators."""
-    order = _in_window(book, body.order_id, "release_key")
+    order = in_window(book, body.order_id, "release_key")
     _require_beacon(order)
     if order.order.client != client:
         raise NotAllowed("only the order's client may release its whole key")
@@ -209,7 +209,7 @@ def on_release_key(book: Book, client: Address, body: ReleaseKey) -> bytes:
 
 def on_commit_scores(book: Book, validator: Address, body: CommitScores) -> bytes:
     """PoT.Validate, first phase: commit to the scores of models that the validator was drawn for."""
-    order = _in_window(book, body.order_id, "commit_scores")
+    order = in_window(book, body.order_id, "commit_scores")
     mids = [item.mid for item in body.items]
     if len(set(mids)) != len(mids):
         raise AlreadyDone("a model is named twice in one transaction")
@@ -236,7 +236,7 @@ def on_commit_scores(book: Book, validator: Address, body: CommitScores) -> byte
 
 def on_open_scores(book: Book, validator: Address, body: OpenScores) -> bytes:
     """PoT.Validate, second phase: open the committed scores, each with its transcript."""
-    order = _in_window(book, body.order_id, "open_scores")
+    order = in_window(book, body.order_id, "open_scores")
     mids = [item.mid for item in body.items]
     if len(set(mids)) != len(mids):
         raise AlreadyDone("a model is named twice in one transaction")
@@ -314,20 +314,6 @@ def _check_score(order: OrderState, item: OpenedScore) -> None:
         )
     if (not score.valid or score_is_sum(spec.name, spec.version)) and item.top.total != score.total:
         raise BadCommitment("the transcript does not add up to the score", seen=score.total, wanted=item.top.total)
-
-
-def _in_window(book: Book, order_id: OrderId, kind: str) -> OrderState:
-    """The order, if its open window accepts this kind; otherwise TooEarly or TooLate, naming both windows."""
-    order = book.require_order(order_id)
-    if kind not in TABLE[order.window].accepts:
-        wanted = window_accepting(kind)
-        error = TooEarly if PLACES[order.window] < PLACES[wanted] else TooLate
-        raise error(
-            f"the order does not accept a {kind.replace('_', ' ')} now",
-            seen=f"{order.window} window",
-            wanted=f"{wanted} window",
-        )
-    return order
 
 
 def _validations_of(order: OrderState, validator: Address) -> dict[bytes, ValidationState]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable
 
-from pot_lab.crypto.identity import Address
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import TABLE, Phase, VoidReason, Window
 from pot_lab.protocol.order_index import never_funded
+from pot_lab.protocol.orders.scores import agree, open_disputes, resolve
 from pot_lab.protocol.orders.sealing import (
     committed,
     has_most_seats,
@@ -21,18 +20,17 @@ from pot_lab.protocol.orders.sealing import (
     winning_claim,
 )
 from pot_lab.protocol.parameters import LOCKS_TO_REVEAL, LOCKS_TO_START, Parameters, Role
-from pot_lab.protocol.records import ClaimScore, ModelId, OrderId
+from pot_lab.protocol.records import ModelId, OrderId
 from pot_lab.protocol.rewards import void_payouts
 from pot_lab.protocol.selection import (
     ACCOUNTS,
     draw_seats,
     draw_seed,
     redraw_seats,
-    score_quorum,
     set_of,
     sets_for,
 )
-from pot_lab.protocol.state import ClaimState, OrderHeader, OrderState, Span, ValidationState
+from pot_lab.protocol.state import ClaimState, OrderHeader, OrderState, Span
 
 
 def start_if_funded(book: Book, order_id: OrderId) -> None:
@@ -216,24 +214,13 @@ def _close_score(book: Book, order_id: OrderId, order: OrderState) -> Window | N
 
 
 def _close_open_scores(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
-    opened: defaultdict[ModelId, list[ValidationState]] = defaultdict(list)
-    for validation in order.validations:
-        if validation.score is not None:
-            opened[validation.mid].append(validation)
-    for claim in order.revealed():
-        held, votes = Counter(order.seats_of(claim)), defaultdict[tuple[ClaimScore, bytes], set[Address]](set)
-        for validation in opened[claim.mid]:
-            if validation.score is not None and validation.validator in held:
-                votes[validation.score, validation.transcript_root].add(validation.validator)
-        seats = {vote: sum(held[account] for account in accounts) for vote, accounts in votes.items()}
-        if sum(map(len, votes.values())) < ACCOUNTS:
-            continue
-        best = max(seats, key=seats.__getitem__)
-        if seats[best] >= score_quorum(sum(seats.values())) and has_most_seats(order, claim, votes[best]):
-            claim.agreed, claim.agreed_root = best
     penalise_silence(book, order)
-    unlock_seats(book, order)  # what could cost stake is over, until scores can be disputed
-    if any(claim.agreed for claim in order.claims.values()):
+    open_disputes(book, order_id, order)
+    agree(order)
+    # A wrong score still costs its lock, from stake that no unbonding takes home before the order ends. But kept locked
+    # through challenge windows of the client's choice, cheap orders would keep all validators from the next order.
+    unlock_seats(book, order)
+    if order.disputes or any(claim.agreed for claim in order.claims.values()):
         return Window.CHALLENGE
     end_void(book, order_id, order, VoidReason.NO_QUORUM)
     return None
@@ -247,6 +234,18 @@ def _still_fits(book: Book, order: OrderState, parameters: Parameters) -> bool:
     except PotLabError:
         return False
     return spec.seal_by_s * 1000 >= book.now_ms + spec.windows.longest_ms + parameters.settling_ms
+
+
+def _close_judge(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
+    if not order.judged_twice and not _all_judged(order):
+        order.judged_twice = True
+        book.emit("order_extended", order_id, why="too few verdicts")
+        return Window.JUDGE
+    resolve(book, order_id, order)
+    if any(claim.agreed for claim in order.claims.values()):
+        return Window.FINALIZATION
+    end_void(book, order_id, order, VoidReason.NO_QUORUM)
+    return None
 
 
 def _enough_to_start(book: Book, order: OrderState, parameters: Parameters) -> bool:
@@ -334,13 +333,17 @@ def _all_scored(order: OrderState) -> bool:
     return all(done[claim.mid].issuperset(order.seats_of(claim)) for claim in order.revealed())
 
 
+def _all_judged(order: OrderState) -> bool:
+    return all(dispute.right is not None for dispute in order.disputes)
+
+
 _COMPLETE: dict[Window, Callable[[OrderState], bool]] = {
     Window.REVEAL: lambda order: all(claim.mid for claim in order.claims.values()),
     Window.RELEASE: lambda order: bool(order.test_key),
     Window.SCORE: _all_scored,
     Window.OPEN_SCORES: lambda order: all(validation.score is not None for validation in order.validations),
-    Window.OPEN_CHALLENGES: lambda order: True,  # no challenge can be committed yet, so nobody is waited for
-    Window.JUDGE: lambda order: True,
+    Window.OPEN_CHALLENGES: lambda order: all(challenge.dispute for challenge in order.challenges),
+    Window.JUDGE: _all_judged,
 }
 
 
@@ -351,4 +354,5 @@ _CLOSE: dict[Window, Callable[[Book, OrderId, OrderState], Window | None]] = {
     Window.RELEASE: _close_release,
     Window.SCORE: _close_score,
     Window.OPEN_SCORES: _close_open_scores,
+    Window.JUDGE: _close_judge,
 }

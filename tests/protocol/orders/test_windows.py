@@ -16,7 +16,12 @@ from tests.protocol.test_chain_events import staked
 from tests.protocol.world import PARAMETERS, POT, World, key
 
 KINDS = sorted({kind for rule in TABLE.values() for kind in rule.accepts})
-ACCEPTED = [(window, kind) for window, rule in TABLE.items() for kind in rule.accepts]
+ACCEPTED = [
+    (window, kind)
+    for window, rule in TABLE.items()
+    for kind in rule.accepts
+    if kind != "verdict" or window is Window.JUDGE  # earlier ones are on disputes that opened by themselves
+]
 REFUSED = [(window, kind) for window in Window for kind in KINDS if kind not in TABLE[window].accepts]
 
 
@@ -35,6 +40,9 @@ def test_a_kind_is_late_when_its_window_closes(window: Window, kind: str) -> Non
     # An order in which somebody has committed cannot be withdrawn anyway, so that one is left without claims.
     order_id = bring_to(world, window, claimed=kind != "withdraw")
     world.now_ms = world.order(order_id).closes_ms
+    if window is Window.JUDGE:  # it opens once more for verdicts
+        world.batch()
+        world.now_ms = world.order(order_id).closes_ms
     reply = world.submit(*speech(world, order_id, kind))
     assert reply.code == "TooLate" and world.order(order_id).window != window
 
@@ -49,7 +57,7 @@ def test_any_other_window_is_too_early_or_too_late(window: Window, kind: str) ->
     assert window in reply.seen
 
 
-@pytest.mark.parametrize("window", [w for w in RESTING if TABLE[w].duration])
+@pytest.mark.parametrize("window", [w for w in RESTING if TABLE[w].duration and w is not Window.JUDGE])
 def test_a_window_stays_open_as_long_as_the_order_asked_for(window: Window) -> None:
     world = new_world()
     order_id = bring_to(world, window)
@@ -334,7 +342,7 @@ def test_the_diagram_shows_every_way_on_and_none_out_of_an_end() -> None:
     lines = {line.strip() for line in diagram().splitlines()}
     assert "commit --> reveal: claim, withdraw (time is up)" in lines
     assert "reveal --> release: reveal_model (all have acted, or time is up)" in lines
-    assert "judge --> finalization: - (all have acted, or time is up)" in lines
+    assert "judge --> finalization: verdict (all have acted, or time is up)" in lines
     assert {"settled --> [*]", "void --> [*]", "commit --> void", "score --> void"} <= lines
     assert "finalization --> void" not in lines and not any("None" in line for line in lines)
     assert len(lines) == 1 + 1 + 10 + 9 + 3

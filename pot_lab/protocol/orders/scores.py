@@ -1,0 +1,186 @@
+"""Which opened score of a model stands, and what a wrong one costs (sections 2.4, 2.5 and 3.3.3).
+
+Equal scores stand by a quorum of seats. Where opened scores of a model differ, each is disputed without anybody's
+doing; verdicts drop what is wrong, and what was judged right stands by itself, with a single honest seat (protocol.md,
+"Disputes"). Nothing here opens a window.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from typing import NamedTuple
+
+from pot_lab.crypto.canonical import encode, tagged_hash
+from pot_lab.crypto.identity import Address
+from pot_lab.protocol.book import Book
+from pot_lab.protocol.custody import in_custody
+from pot_lab.protocol.orders.sealing import has_most_seats, slash_once
+from pot_lab.protocol.parameters import BASIS_POINTS, Role
+from pot_lab.protocol.records import NOBODY, ClaimScore, ModelId, OrderId
+from pot_lab.protocol.selection import ACCOUNTS, score_quorum
+from pot_lab.protocol.state import ClaimState, Dispute, OrderState, ShownLeaf, ValidationState
+
+
+class OpenedScores(NamedTuple):
+    """What one or more validators opened for a model: the same score of the same transcript."""
+
+    mid: ModelId
+    score: ClaimScore
+    root: bytes
+
+
+def opened_as(validation: ValidationState) -> OpenedScores | None:
+    """What a validation was opened as; None while it is hidden."""
+    return (
+        OpenedScores(validation.mid, validation.score, validation.transcript_root)
+        if validation.score is not None
+        else None
+    )
+
+
+def groups_of(order: OrderState, claim: ClaimState) -> dict[OpenedScores, set[Address]]:
+    """The different scores that accounts with seats opened for the claim's model, and who opened each."""
+    held, groups = set(order.seats_of(claim)), defaultdict[OpenedScores, set[Address]](set)
+    for validation in order.validations:
+        opened = opened_as(validation)
+        if opened is not None and opened.mid == claim.mid and validation.validator in held:
+            groups[opened].add(validation.validator)
+    return dict(groups)
+
+
+def dispute_name(
+    network_id: bytes,
+    order_id: OrderId,
+    opened: OpenedScores,
+    challenger: Address = NOBODY,
+    shown: ShownLeaf | None = None,
+) -> bytes:
+    """What verdicts call a dispute: 32 bytes, which mean one question for ever."""
+    return tagged_hash(
+        "pot-lab/dispute/1",
+        network_id,
+        order_id,
+        opened.mid,
+        encode(opened.score),
+        opened.root,
+        challenger,
+        encode(shown),
+    )
+
+
+def open_disputes(book: Book, order_id: OrderId, order: OrderState) -> None:
+    """Dispute each of the scores that differ for one model."""
+    for claim in order.revealed():
+        groups = groups_of(order, claim)
+        if len(groups) < 2:
+            continue
+        for opened in sorted(groups, key=lambda each: (each.root, encode(each.score))):
+            name = dispute_name(book.network_id, order_id, opened)
+            order.disputes.append(Dispute(name=name, mid=opened.mid, score=opened.score, root=opened.root))
+            book.emit("dispute_opened", order_id, mid=opened.mid, dispute=name)
+
+
+def agree(order: OrderState, dropped: Collection[OpenedScores] = ()) -> None:
+    """Name for each model the opened score that stands, if one does.
+
+    Args:
+        dropped: opened scores that do not count, beside those that were judged wrong.
+    """
+    wrong = {*dropped, *judged(order, right=False)}
+    for claim in order.revealed():
+        claim.agreed, claim.agreed_root = None, b""
+        groups = groups_of(order, claim)
+        left = {opened: accounts for opened, accounts in groups.items() if opened not in wrong}
+        stands = _standing(order, claim, left, survived=len(left) < len(groups))
+        if stands is not None:
+            claim.agreed, claim.agreed_root = stands.score, stands.root
+
+
+def judged(order: OrderState, *, right: bool) -> set[OpenedScores]:
+    """The opened scores that were judged wrong, or, whole, right: a challenged leaf that is right proves no score."""
+    return {
+        OpenedScores(dispute.mid, dispute.score, dispute.root)
+        for dispute in order.disputes
+        if dispute.right is right and not (right and dispute.challenger)
+    }
+
+
+def resolve(book: Book, order_id: OrderId, order: OrderState) -> None:
+    """Apply the verdicts: what liars, hidden transcripts and lost challenges cost, who found lies, which scores stand.
+
+    A score in a dispute that opened by itself, without verdict, and whose transcript no f+1 aggregators could get,
+    while they have that of another, counts as not opened: else a liar would only have to hide what shows its lie.
+    """
+    wrong, hidden = judged(order, right=False), _hidden(book, order)
+    for validation in sorted(order.validations, key=lambda each: each.validator):
+        opened = opened_as(validation)
+        reputation = book.account(validation.validator).reputation
+        if opened in wrong:
+            reputation.wrong_validations += 1
+            slash_once(book, order, validation.validator, order.lock_grains, "wrong score")
+        elif opened in hidden:
+            reputation.forfeits += 1
+            grains = order.lock_grains * order.parameters.unopened_bp // BASIS_POINTS
+            slash_once(book, order, validation.validator, grains, "transcript not shown")
+    _end_challenges(book, order)
+    agree(order, hidden)
+    for dispute in order.disputes:
+        verdict = "not judged" if dispute.right is None else "right" if dispute.right else "wrong"
+        book.emit("dispute_ended", order_id, dispute.challenger, dispute=dispute.name, verdict=verdict)
+
+
+def _standing(
+    order: OrderState, claim: ClaimState, groups: dict[OpenedScores, set[Address]], *, survived: bool
+) -> OpenedScores | None:
+    right = [opened for opened in groups if opened in judged(order, right=True)]
+    if right or (survived and len(groups) == 1):
+        return right[0] if right else next(iter(groups))
+    if sum(map(len, groups.values())) < ACCOUNTS:
+        return None
+    held = Counter(order.seats_of(claim))
+    seats = {opened: sum(held[account] for account in accounts) for opened, accounts in groups.items()}
+    best = max(seats, key=seats.__getitem__)
+    enough = seats[best] >= score_quorum(sum(seats.values())) and has_most_seats(order, claim, groups[best])
+    return best if enough else None
+
+
+def _hidden(book: Book, order: OrderState) -> set[OpenedScores]:
+    shown: defaultdict[OpenedScores, bool] = defaultdict(bool)
+    for validation in order.validations:
+        opened = opened_as(validation)
+        if opened is not None and validation.transcript is not None:
+            shown[opened] |= in_custody(book, validation.transcript)
+    seen = {opened.mid for opened, there in shown.items() if there}
+    undecided = {
+        OpenedScores(dispute.mid, dispute.score, dispute.root)
+        for dispute in order.disputes
+        if dispute.right is None and not dispute.challenger
+    }
+    return {opened for opened in undecided if opened.mid in seen and not shown[opened]}
+
+
+def _end_challenges(book: Book, order: OrderState) -> None:
+    """Free or take the bonds, and note for each challenger how many seats' lies it proved that nobody had proved."""
+    disputes = {dispute.name: dispute for dispute in order.disputes}
+    known = {
+        OpenedScores(dispute.mid, dispute.score, dispute.root)
+        for dispute in order.disputes
+        if dispute.right is False and not dispute.challenger
+    }
+    proved: set[tuple[int, Address]] = set()
+    for challenge in order.challenges:
+        dispute, role = disputes.get(challenge.dispute), Role(challenge.role)
+        book.unlock(challenge.challenger, role, challenge.bond_grains)
+        if dispute is None or dispute.right is True:
+            why = "challenge not opened" if dispute is None else "challenge lost"
+            book.slash(challenge.challenger, role, challenge.bond_grains, why)
+        elif dispute.right is False and (opened := OpenedScores(dispute.mid, dispute.score, dispute.root)) not in known:
+            known.add(opened)
+            claim = order.claim_of(dispute.mid)
+            if claim is not None:
+                liars = {each for each in groups_of(order, claim)[opened] if (claim.seat_set, each) not in proved}
+                proved |= {(claim.seat_set, each) for each in liars}
+                seats = sum(seat in liars for seat in order.seats_of(claim))
+                order.found[challenge.challenger] = order.found.get(challenge.challenger, 0) + seats
+        challenge.bond_grains = 0
