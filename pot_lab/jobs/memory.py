@@ -125,10 +125,31 @@ class VerificationReport(msgspec.Struct, kw_only=True):
     differing: list[Difference]
 
 
+class PlannedChallenge(msgspec.Struct, kw_only=True):
+    """A wrong example that a verifier found, and how far its challenge is.
+
+    Attributes:
+        mid, validator: whose score of which model, in hex.
+        index: the example, from 0.
+        transcript: the file with the validator's transcript, relative to the workspace.
+        salt: opens the commitment, in hex.
+        committed, opened: what the ledger has.
+    """
+
+    mid: str
+    validator: str
+    index: int
+    transcript: str
+    salt: str
+    committed: bool = False
+    opened: bool = False
+
+
 class VerifierMemory(OrderMemory, kw_only=True):
-    """A verifier's: its report, once the scores were compared."""
+    """A verifier's: its report, once the scores were compared, and its challenges, once it knows which to make."""
 
     report: VerificationReport | None = None
+    challenges: list[PlannedChallenge] | None = None
 
 
 M = TypeVar("M", bound=OrderMemory)

@@ -31,7 +31,7 @@ from pot_lab.scoring.graph.weights import load_weights
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
 from pot_lab.scoring.self_test import run_self_test
 from pot_lab.scoring.trainable import TrainableModel, trainable
-from pot_lab.scoring.transcript import Transcript, parse_transcript
+from pot_lab.scoring.transcript import Transcript, first_difference, parse_transcript
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -59,6 +59,7 @@ __all__ = [
     "load_weights",
     "model_id",
     "pack_dataset",
+    "first_difference",
     "parse_transcript",
     "run_self_test",
     "save_dataset",

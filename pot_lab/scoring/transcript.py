@@ -115,6 +115,19 @@ class Transcript:
         return self.tree.proof(index)
 
 
+def first_difference(first: Transcript, second: Transcript) -> int | None:
+    """The first example by which two transcripts of one model contradict each other; None where they are equal.
+
+    Where one calls the score valid and the other does not, it is the first example that the latter marks: there, one of
+    the two is wrong.
+    """
+    if first.valid is second.valid:
+        differing = np.flatnonzero(first.values.astype(np.uint64) != second.values.astype(np.uint64))
+    else:
+        differing = np.flatnonzero((second if first.valid else first).values)
+    return int(differing[0]) if len(differing) else None
+
+
 def parse_transcript(data: bytes, *, count: int) -> Transcript:
     """Read transcript bytes from outside; `count` is the number of examples in the test set.
 

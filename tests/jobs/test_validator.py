@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec import structs
 
@@ -17,13 +18,25 @@ from pot_lab.crypto.merkle import SumTree
 from pot_lab.jobs import scorer
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.validator import ValidatorLoop
-from pot_lab.jobs.verifier import VerifierLoop, compare
+from pot_lab.jobs.verifier import VerifierLoop, compare, wrong_example
 from pot_lab.jobs.workspace import BadWorkspace, Workspace, read_results
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ClaimScore, claim_commitment, model_id, validation_commitment
-from pot_lab.protocol.transactions import Claim, CommitScores, OpenScores, Put, RevealModel
+from pot_lab.protocol.transactions import (
+    Challenge,
+    Claim,
+    CommitScores,
+    OpenChallenge,
+    OpenedScore,
+    OpenScores,
+    Put,
+    RevealModel,
+    ScoreCommitment,
+    Verdict,
+)
 from pot_lab.protocol.views import OrdersQuery, OrderSummary
+from pot_lab.scoring import Transcript, score_function
 from pot_lab.store import Store
 from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
 from tests.protocol.scenes import PROVIDERS, VALIDATORS
@@ -482,3 +495,98 @@ def test_a_verifier_that_cannot_score_puts_the_order_away(verifier: Bench, to_sc
     verifier.runner.only.state = "cancelled"
     verifier.loop.step()
     assert verifier.loop.finished == 1 and verifier.memory(order_id)["outcome"] == "could not score"
+
+
+# --- challenges ------------------------------------------------------------------------------------------------------
+def transcript_of(total: int) -> Transcript:
+    return Transcript(score_function("accuracy"), True, np.array([1] * total + [0] * (100 - total), dtype=np.uint64))
+
+
+def scored_by_all(market: Market, store: Store, order_id: bytes, total: int, *, apart: int | None = None) -> None:
+    """Every validator with a seat opens `total` for each model; the first one opens `apart`, if that is given."""
+    order = market.order(order_id)
+    people = {each.address: each for each in VALIDATORS}
+    opened: dict[bytes, OpenScores] = {}
+    for place, address in enumerate(sorted({seat for seats in order.seats for seat in seats})):
+        transcript = transcript_of(apart if apart is not None and place == 0 else total)
+        items = tuple(
+            OpenedScore(
+                mid=claim.mid,
+                score=ClaimScore(transcript.total, 100, True),
+                transcript_root=transcript.root,
+                top=transcript.tree.top,
+                transcript=store.put(transcript.data),
+                salt=SALT,
+            )
+            for claim in order.revealed()
+        )
+        opened[address] = OpenScores(order_id, items)
+        commitments = tuple(
+            ScoreCommitment(each.mid, market.commitment(order_id, people[address], each)) for each in items
+        )
+        market.must(people[address], CommitScores(order_id, commitments))
+    for address, body in opened.items():
+        market.must(people[address], body)
+    assert market.order(order_id).window is Window.CHALLENGE
+
+
+def checked_by(verifier: Bench, total: int) -> None:
+    """The verifier's notebook finds this score for every model."""
+    verifier.score(total=total)
+    for path in (verifier.runner.only.workspace / "transcripts").iterdir():
+        path.write_bytes(transcript_of(total).data)
+
+
+def test_a_verifier_challenges_a_lie_that_all_validators_agree_on_and_is_paid(
+    verifier: Bench, to_scores: Callable[[], bytes], store: Store
+) -> None:
+    market, order_id = verifier.market, to_scores()
+    verifier.loop.step()
+    checked_by(verifier, 80)
+    scored_by_all(market, store, order_id, 95)
+    verifier.loop.step()
+    verifier.again()  # it remembers what it found
+    verifier.loop.step()
+    assert len(verifier.of(Challenge)) == 2, "one for each model"
+    market.wait_for(order_id, Window.OPEN_CHALLENGES)
+    verifier.loop.step()
+    shown = verifier.of(OpenChallenge)
+    assert [(each.proof.index, each.leaf) for each in shown] == [(80, 1)] * 2
+    assert market.order(order_id).window is Window.JUDGE
+    for aggregator in market.aggregators[:2]:
+        for dispute in market.order(order_id).disputes:
+            market.must(aggregator, Verdict(order_id, dispute.name, False))
+    assert market.order(order_id).window is Window.VOID
+    market.settle_all()
+    verifier.loop.step()
+    assert "2 challenged" in verifier.memory(order_id)["outcome"]
+    paid = {payout.reason: payout.account for payout in market.order(order_id).payouts}
+    assert paid["challenger"] == VERIFIER.address
+
+
+@pytest.mark.parametrize(("theirs", "apart"), [(80, None), (95, 70)])
+def test_right_scores_and_those_that_differ_anyway_are_not_challenged(
+    verifier: Bench, to_scores: Callable[[], bytes], store: Store, theirs: int, apart: int | None
+) -> None:
+    market, order_id = verifier.market, to_scores()
+    verifier.loop.step()
+    checked_by(verifier, 80)
+    scored_by_all(market, store, order_id, theirs, apart=apart)
+    verifier.loop.step()
+    market.wait(market.order(order_id).order.windows.challenge_ms)
+    verifier.loop.step()
+    assert verifier.of(Challenge) == []
+
+
+def test_a_transcript_that_is_not_the_opened_one_proves_nothing(
+    verifier: Bench, to_scores: Callable[[], bytes], store: Store, tmp_path: Path
+) -> None:
+    market, order_id = verifier.market, to_scores()
+    scored_by_all(market, store, order_id, 95)
+    validation = verifier.client.order(order_id).validations[0]
+    own, theirs = tmp_path / "own", tmp_path / "theirs"
+    own.write_bytes(transcript_of(80).data)
+    for data, found in ((transcript_of(95).data, 80), (transcript_of(94).data, None), (b"\x00", None)):
+        theirs.write_bytes(data)
+        assert wrong_example(theirs, validation, own) == found
+    assert wrong_example(tmp_path / "missing", validation, own) is None

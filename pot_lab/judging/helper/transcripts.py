@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from pot_lab import scoring
 from pot_lab.errors import PotLabError
 from pot_lab.judging.helper.example import ProvesNothing, known_function
 from pot_lab.judging.helper.files import read_copy
@@ -48,22 +47,15 @@ def check_transcript(request: CheckTranscript) -> Judgement:
 def first_difference(request: FirstDifference) -> Judgement:
     """Where two transcripts differ first, with both leaves and their proofs.
 
-    Where one calls the score valid and the other does not, it is the first example that the latter marks: there, one of
-    the two is wrong.
-
     Raises:
         CopyDamaged: this host's files are at fault.
         PotLabError: a file is not the transcript of its root.
     """
     function = known_function(request.function)
     first, second = (_of_root(each, request.examples, function) for each in (request.first, request.second))
-    if first.valid is second.valid:
-        differing = np.flatnonzero(first.values.astype(np.uint64) != second.values.astype(np.uint64))
-    else:
-        differing = np.flatnonzero((second if first.valid else first).values)
-    if not len(differing):
+    index = scoring.first_difference(first, second)
+    if index is None:
         return Judgement(finding=Finding.RIGHT)
-    index = int(differing[0])
     shown = LeafDifference(index=index, first=_leaf(first, index), second=_leaf(second, index))
     return Judgement(finding=Finding.WRONG, difference=shown)
 
