@@ -221,6 +221,13 @@ __all__ = [
 ]
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext pot_lab`: the magics `%pot` and `%%order`, and errors as short cards."""
+    from pot_lab.notebook.magics import load
+
+    load(shell)
+
+
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name) or _ERROR_HOMES.get(name)
     if home is None:

@@ -31,6 +31,10 @@ class PotLabError(Exception):
         """The rule's name: the class name, stable on the wire."""
         return type(self).__name__
 
+    def shown(self, name: str) -> str:
+        """`seen` or `wanted` as the message shows it, at most 200 characters."""
+        return _shown(getattr(self, name))
+
     def __str__(self) -> str:
         return _described(self.message, self.seen, self.wanted)
 

@@ -102,7 +102,7 @@ def stake(
     with _paying_lab(network, account, yes, dry_run, as_json) as lab:
         chosen = Role[role.upper()]
         minimum = lab.client.network().parameters.min_stake_grains[chosen]
-        lab.wallet.stake(chosen, minimum if amount is None else grains(amount))
+        lab.chain_wallet.stake(chosen, minimum if amount is None else grains(amount))
         _print_wallet(lab, lab.client.account(lab.identity.address), as_json)
 
 
@@ -158,7 +158,7 @@ def claim(network: str | None, account: str | None, yes: bool, dry_run: bool, as
     with _paying_lab(network, account, yes, dry_run, as_json) as lab:
         view = lab.client.account(lab.identity.address)
         if view.claimable_cumulative_grains:
-            lab.wallet.claim(lab.identity.address, view.claimable_cumulative_grains, list(view.claim_proof))
+            lab.chain_wallet.claim(lab.identity.address, view.claimable_cumulative_grains, list(view.claim_proof))
         _print_wallet(lab, view, as_json)
 
 
@@ -336,7 +336,7 @@ def _paying_wallet(
 def _paying_lab(network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> Iterator[Lab]:
     """An account in the network, whose transactions are shown and confirmed."""
     with _shown(as_json), connect_lab(network, account) as lab:
-        lab.wallet.confirm_by(confirm_with(yes, dry_run))
+        lab.chain_wallet.confirm_by(confirm_with(yes, dry_run))
         yield lab
 
 
@@ -391,7 +391,7 @@ def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
     from pot_lab.protocol.parameters import Role
 
     stakes = {Role(each.role).name.lower(): each.bonded_grains for each in view.stakes if each.bonded_grains}
-    held, claimed = lab.wallet.balance_grains(), lab.wallet.claimed_grains(lab.identity.address)
+    held, claimed = lab.chain_wallet.balance_grains(), lab.chain_wallet.claimed_grains(lab.identity.address)
     if as_json:
         facts = {
             "address": lab.address,

@@ -150,7 +150,7 @@ class Loop(Generic[M]):
                     wanted="one process for each account and role",
                 ) from error
             self.register()
-            stack.callback(lambda: self.jobs.cancel(self.memories.active()))
+            stack.callback(lambda: self.jobs.cancel(self.memories.active(), resumable=True))
             stack.callback(self.files.close)
             stack.callback(self.feed.follow().close)
             while not stop.is_set() and (self.limit is None or self.finished < self.limit):
@@ -163,6 +163,14 @@ class Loop(Generic[M]):
         Raises:
             InsufficientStake: the account has not staked enough for this role.
         """
+        self._register()
+        log.info(
+            "event=registered role=%s account=%s next='waiting for orders'",
+            self.role.name.lower(),
+            format_address(self.identity.address),
+        )
+
+    def _register(self) -> None:
         view = self.client.account(self.identity.address)
         stake = next((stake for stake in view.stakes if stake.role == self.role), None)
         if stake is not None and stake.active:

@@ -35,8 +35,12 @@ class RunningJob(Protocol):
     def state(self) -> JobState:
         """`running`, or how it ended."""
 
-    def cancel(self) -> None:
-        """Stop it."""
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody asked for its end for good."""
+
+    def cancel(self, *, resumable: bool = False) -> None:
+        """Stop it; a `resumable` one may be resumed."""
 
 
 class Runner(Protocol):
@@ -80,6 +84,7 @@ class RecipeJobs:
         self._prefix = prefix
         self._settings = dict(settings)
         self._at_once = at_once
+        self._seen: set[str] = set()  # jobs that ran while this loop did
         self._waiting: dict[bytes, int] = {}  # orders whose job could start, with their rewards
 
     def may_start(self, order_id: bytes, reward_grains: int, memories: Iterable[OrderMemory]) -> bool:
@@ -131,11 +136,12 @@ class RecipeJobs:
             return True
         state = job.state
         if state in ("running", "done"):
+            self._seen.add(job.id)
             return False
         why = _reason(job)
         if (
             memory.resumed >= RESUMES
-            or state == "cancelled"
+            or (state == "cancelled" and job.is_stopped)
             or (getattr(job, "error", None) or {}).get("name") in HOPELESS
         ):
             if not memory.job_over:
@@ -143,7 +149,8 @@ class RecipeJobs:
                 memory.job_over = True
                 write()
             return True
-        memory.resumed += 1
+        if state != "cancelled" or job.id in self._seen:  # else it was cancelled with the loop before this one
+            memory.resumed += 1
         write()
         log.warning("event=job_resumed role=%s job=%s state=%s%s", self._kind, job.id, state, why)
         self._runner.resume(job.id)
@@ -156,8 +163,8 @@ class RecipeJobs:
         except UnknownJob:
             return False
 
-    def cancel(self, memories: Iterable[OrderMemory]) -> None:
-        """Stop those orders' jobs that run."""
+    def cancel(self, memories: Iterable[OrderMemory], *, resumable: bool = False) -> None:
+        """Stop those orders' jobs that run; `resumable` ones are resumed by the next loop of the account."""
         for memory in memories:
             if not memory.job_id:
                 continue
@@ -166,7 +173,7 @@ class RecipeJobs:
             except UnknownJob:
                 continue
             if job.state == "running":
-                job.cancel()
+                job.cancel(resumable=resumable)
 
 
 def _reason(job: RunningJob) -> str:

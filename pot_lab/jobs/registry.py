@@ -13,6 +13,7 @@ whose `state.json` is damaged. A process id alone proves nothing, since ids are 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -32,6 +33,8 @@ EVENT_LIMIT_BYTES = 1 << 16
 POLL_S = 0.05
 LOCK_TIMEOUT_S = 1.0
 """A process that reads a job's state holds its lock for an instant."""
+STOPPED_FILE = "stopped"
+"""In a job's folder: somebody asked for its end for good."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
 
 
@@ -145,14 +148,35 @@ class Job:
             time.sleep(POLL_S)
         return state
 
-    def cancel(self) -> None:
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it still runs, and was asked to stop since it was started last."""
+        if self.state != "running":
+            return False
+        wanted = False
+        for event in self._events():
+            wanted = event["kind"] == "cancel_requested" or (wanted and event["kind"] != "started")
+        return wanted
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody asked for its end for good, so that no loop resumes it by itself."""
+        return (self.directory / STOPPED_FILE).exists()
+
+    def cancel(self, *, resumable: bool = False) -> None:
         """Request a stop and return at once: the kernel is interrupted, the notebook saved, the state `cancelled`.
 
         A job that has ended stays as it is. A kernel that ignores the interrupt is killed after the runner's grace.
+
+        Args:
+            resumable: whether the loop that started it may go on with it, as after a SIGTERM that nobody announced.
         """
         pid = self.pid
         if pid is None:
             return
+        if not resumable:
+            with contextlib.suppress(OSError):  # a full disk must not keep it running
+                (self.directory / STOPPED_FILE).touch(mode=0o600)
         try:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:

@@ -57,6 +57,7 @@ class JobRunner:
         kind: str,
         job_id: str | None = None,
         env: Mapping[str, str] | None = None,
+        helpers: Path | str | None = None,
     ) -> Job:
         """Run a copy of a notebook in a new process and return at once.
 
@@ -68,6 +69,7 @@ class JobRunner:
             env: more environment variables for the notebook, also when it is resumed, beside those of this process that
                 hold no secret (`without_secrets`). They are written to the job's folder, so they must not be secret.
                 The notebook starts in its folder, which `POT_LAB_JOB_DIR` names.
+            helpers: a file beside which the modules lie that the notebook may import; by default the notebook.
 
         Raises:
             BadJobParameters, NotebookUnusable: the parameters or the notebook cannot be run; nothing was made.
@@ -98,7 +100,7 @@ class JobRunner:
                     "kind": kind,
                     "parameters": parameters,
                     "created_ms": created_ms,
-                    "notebook": str(Path(notebook).resolve()),
+                    "notebook": str(Path(helpers or notebook).resolve()),
                     "env": dict(env or {}),
                 },
             )
@@ -127,12 +129,30 @@ class JobRunner:
                 raise JobDone("the job is done already", seen=job_id)
             end_leftovers(job.directory)
             attempt = int(job.record().get("attempt", 1))
+            (job.directory / registry.STOPPED_FILE).unlink(missing_ok=True)
             if job.output.exists():
                 job.output.rename(job.directory / f"output-{attempt}.ipynb")
         except BaseException:
             os.close(lock)
             raise
         return self._spawn(job.directory, lock, attempt=attempt + 1)
+
+    def rerun(self, job_id: str) -> Job:
+        """Start a new job from the notebook, parameters and environment of one that has ended.
+
+        The new one has a folder of its own and finds no checkpoint of the old one, unless its parameters name a folder.
+
+        Raises:
+            UnknownJob: there is no such job.
+            JobRunning: it still runs.
+        """
+        job = self.get(job_id)
+        if job.state == "running":
+            raise JobRunning("the job still runs", seen=job_id, wanted="an end first: `pot-lab jobs stop`")
+        spec = json.loads((job.directory / "job.json").read_text())
+        return self.start(
+            job.directory / "input.ipynb", job.parameters, kind=job.kind, env=spec.get("env"), helpers=spec["notebook"]
+        )
 
     def _spawn(self, directory: Path, lock: int, *, attempt: int) -> Job:
         spec = json.loads((directory / "job.json").read_text())

@@ -9,33 +9,32 @@ any kernel.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pot_lab.crypto.canonical import HASH_BYTES
-from pot_lab.crypto.identity import Identity, format_address
+from pot_lab.crypto.identity import Identity
 from pot_lab.discovery import find_network, open_account
-from pot_lab.errors import PotLabError
-from pot_lab.network.chain_access import wallet_of
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
-from pot_lab.network.genesis import genesis_of
 from pot_lab.notebook import arguments, baselines, posting
+from pot_lab.notebook.connection import Connection
+from pot_lab.notebook.error_cards import show_errors_short
 from pot_lab.notebook.errors import BadArgument
-from pot_lab.notebook.governance import GovernanceCalls
-from pot_lab.notebook.miners import Miners, is_of_this_host, miners_of, require_miners
+from pot_lab.notebook.miners import require_miners
+from pot_lab.notebook.offers import OrderArguments, check_labels_and_score, terms_of
 from pot_lab.notebook.order import Order
+from pot_lab.notebook.order_list import OrderList
 from pot_lab.notebook.paying import PaymentNotes, Payments
-from pot_lab.notebook.quantities import grains, pot, size_text
+from pot_lab.notebook.quantities import pot, size_text
+from pot_lab.notebook.quoting import Quote, past_orders
+from pot_lab.notebook.scores import score_text
 from pot_lab.notebook.step_line import StepLine
-from pot_lab.protocol.parameters import GRAINS_PER_POT
 from pot_lab.protocol.records import OrderId
 from pot_lab.store import Store
 from pot_lab.testnet.errors import NoTestnet
@@ -44,12 +43,12 @@ from pot_lab.testnet.testnet import Testnet
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    import pandas as pd
     from torch import nn
 
     from pot_lab.chain.wallet import ChainWallet
     from pot_lab.notebook.check import CheckReport
     from pot_lab.notebook.data import Data
-    from pot_lab.protocol.views import NetworkView
     from pot_lab.scoring import ModelArtifact
 
 
@@ -89,10 +88,11 @@ def connect(
         testnet.bring_back(lambda step: print(f"  {step}"))
     name = account or os.environ.get("POT_LAB_ACCOUNT") or "client"
     identity = name if isinstance(name, Identity) else open_account(testnet, name)
+    show_errors_short()
     return Lab(NetworkConfig.load(file), identity)
 
 
-class Lab:
+class Lab(Connection):
     """A network, an account, and what one can do with them.
 
     Args:
@@ -119,34 +119,12 @@ class Lab:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.config = config
-        self.genesis = genesis_of(config)
-        self.identity = identity
-        self.client = client or LedgerClient(config, identity)
+        super().__init__(config, identity, client=client, wallet=wallet, now_ms=now_ms)
         self.store = Store(config.store_url, copies=self.client.copies)
-        self._wallet = wallet
         self._payments = Payments(
-            self.client, lambda: self.wallet, PaymentNotes(self.genesis.network_id, identity.address)
+            self.client, lambda: self.chain_wallet, PaymentNotes(self.genesis.network_id, identity.address)
         )
-        self._now_ms = now_ms
         self._random_bytes = random_bytes
-
-    @property
-    def address(self) -> str:
-        """The account's address, as wallets show it."""
-        return format_address(self.identity.address)
-
-    @property
-    def wallet(self) -> ChainWallet:
-        """The account on the chain."""
-        if self._wallet is None:
-            self._wallet = wallet_of(self.config, self.identity)
-        return self._wallet
-
-    @property
-    def governance(self) -> GovernanceCalls:
-        """The network's parameters, and proposals and votes to change them."""
-        return GovernanceCalls(self.client, self.identity)
 
     def order(
         self,
@@ -245,21 +223,11 @@ class Lab:
             ...     net, train=(x[:150], y[:150]), test=(x[150:], y[150:]), reward=25, train_for="10min"
             ... )
         """
-        from pot_lab.scoring import score_function
-
-        function = score_function(arguments.check_score_name(score))
-        arguments.check_labels(title, tags)
-        arguments.check_model(model)
-        arguments.check_baseline(function.full_name, function.version, baseline, margin)
-        step = StepLine("order")
-        step("asking the network")
-        network = self.client.network()
-        arguments.check_money(network.parameters, reward=reward, fee=fee, bond=bond, claim_bond=claim_bond)
-        arguments.check_durations(network.parameters, train_for, windows)
-        terms = posting.order_terms(
-            network.parameters,
+        given = OrderArguments(
             reward=reward,
             train_for=train_for,
+            score=score,
+            output=output,
             baseline=baseline,
             margin=margin,
             fee=fee,
@@ -269,7 +237,13 @@ class Lab:
             title=title,
             tags=tags,
         )
-        require_miners(network, grains(reward), self._miners(network, grains(reward)), without=without_miners)
+        check_labels_and_score(given)
+        arguments.check_model(model)
+        step = StepLine("order")
+        step("asking the network")
+        network = self.client.network()
+        terms = terms_of(network.parameters, given)
+        require_miners(network, terms.reward_grains, self._miners(network, terms.reward_grains), without=without_miners)
         begun = self._payments.begun
         if not begun:  # else this very order may be the one that the account has paid its money for
             self._require_balance(terms.escrow_grains)
@@ -325,23 +299,6 @@ class Lab:
     def _order(self, order_id: OrderId, test_key: bytes = b"") -> Order:
         return Order(self.client, self.store, order_id, test_key=test_key, now_ms=self._now_ms)
 
-    def _miners(self, network: NetworkView, reward_grains: int) -> Miners:
-        network_id = self.genesis.network_id
-        return miners_of(network, reward_grains, network_id, here=is_of_this_host(network_id))
-
-    def _require_balance(self, wanted_grains: int) -> None:
-        from pot_lab.chain.errors import InsufficientBalance
-
-        held = self.wallet.balance_grains()
-        if held < wanted_grains and self.collect():
-            held = self.wallet.balance_grains()
-        if held < wanted_grains:
-            raise InsufficientBalance(
-                "reward, fee and bond are more than the account has",
-                seen=f"{pot(held)} POT",
-                wanted=f"at least {pot(wanted_grains)} POT",
-            )
-
     def get(self, order_id: bytes | str) -> Order:
         """An order by its id, from any kernel, whoever posted it.
 
@@ -364,8 +321,8 @@ class Lab:
         self.client.order(raw)
         return self._order(OrderId(raw))
 
-    def orders(self, *, everybody: bool = False) -> list[Order]:
-        """This account's orders, newest first, at most 100.
+    def orders(self, *, everybody: bool = False) -> OrderList:
+        """This account's orders, newest first, at most 100: a list that a notebook shows as a table.
 
         Args:
             everybody: list the orders of all accounts.
@@ -374,78 +331,81 @@ class Lab:
         """
         self._collect_quietly()
         found = self.client.orders(client=b"" if everybody else self.identity.address)
-        return [self._order(summary.id) for summary in found]
+        orders = [self._order(summary.id) for summary in found]
+        return OrderList(orders, found, self.identity.address, self._now_ms())
 
-    def balance(self) -> Decimal:
-        """POT that the account has on the chain, outside of escrows and stakes; what it may claim is claimed first.
+    def compare(self, orders: Iterable[Order | bytes | str]) -> pd.DataFrame:
+        """Orders beside each other, one row each: what each was to beat, its best model, what it took and cost.
 
+        Args:
+            orders: orders, or their ids.
         Raises:
-            ChainUnreachable: the chain's node does not answer.
+            BadArgument, UnknownOrder: one of them is no order of this network.
+
+        Example:
+            >>> lab.compare(lab.orders())[["title", "to_beat", "best"]]  # doctest: +SKIP
         """
-        self._collect_quietly()
-        return Decimal(self.wallet.balance_grains()) / GRAINS_PER_POT
+        from pot_lab.notebook.order_list import compare
 
-    def on_its_way(self) -> Decimal:
-        """POT of refunds and earnings that the ledger has credited and the chain has not paid out yet.
+        return compare([(each if isinstance(each, Order) else self.get(each)).view() for each in orders])
 
+    def quote(
+        self,
+        model: nn.Module | ModelArtifact | None = None,
+        train: Data | None = None,
+        test: Data | None = None,
+        **terms: Unpack[OrderArguments],
+    ) -> Quote:
+        """What an order would cost and bring back, who would work on it, and how long it would take.
+
+        Nothing is sent or paid. Without model and data only the terms are looked at.
+
+        Args:
+            model, train, test: as `order` takes them; all three or none.
+            terms: the other arguments of `order`; `reward` and `train_for` are needed.
         Raises:
-            Unreachable, ChainUnreachable: the network or its chain does not answer.
+            BadArgument, BadQuantity, ...: as `order`.
+
+        Example:
+            >>> lab.quote(reward=25, train_for="10min").refund  # doctest: +SKIP
+            Decimal('27.5')
         """
-        earned = self.client.account(self.identity.address).earned_grains
-        return Decimal(earned - self._claimed_grains() if earned else 0) / GRAINS_PER_POT
-
-    def collect(self) -> Decimal:
-        """Claim refunds and earnings that a settlement has released.
-
-        `balance`, `orders`, the table of a lab and an order that needs the money do this by themselves.
-
-        Returns: the POT that came home, 0 where nothing was due.
-        Raises:
-            Unreachable, ChainUnreachable: the network or its chain does not answer.
-            ChainReverted: another process claimed it in this moment, or the contract is paused.
-        """
-        account = self.client.account(self.identity.address)
-        due = account.claimable_cumulative_grains
-        if not due or (due := due - self._claimed_grains()) <= 0:
-            return Decimal(0)
-        self.wallet.claim(self.identity.address, account.claimable_cumulative_grains, account.claim_proof)
-        return Decimal(due) / GRAINS_PER_POT
-
-    def _claimed_grains(self) -> int:
-        return self.wallet.claimed_grains(self.identity.address)
-
-    def _collect_quietly(self) -> None:
-        """Collect; what hinders it is no reason to refuse what was asked for, and it is tried again at the next use."""
-        with contextlib.suppress(PotLabError, TimeoutError):
-            self.collect()
-
-    def close(self) -> None:
-        """End the connection's background thread; orders go on without it."""
-        self.client.close()
-
-    def __enter__(self) -> Lab:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"Lab(network={self.config.name!r}, account={self.address}, aggregators={self.config.n})"
-
-    def _repr_html_(self) -> str:
-        rows = [("network", self.config.name), ("account", self.address), ("aggregators", self.config.n)]
-        self._collect_quietly()
-        with contextlib.suppress(PotLabError, TimeoutError):
-            if on_its_way := self.on_its_way():
-                rows.append(("on its way", f"{on_its_way} POT, paid with the next settlement"))
-        try:
-            rows.append(("balance", f"{pot(self.wallet.balance_grains())} POT"))
-        except PotLabError as error:
-            rows.append(("balance", f"unknown: {error.message}"))
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{value}</td></tr>"
-            for name, value in rows
+        given = [each is not None for each in (model, train, test)]
+        if any(given) != all(given):
+            raise BadArgument("a quote needs model, train and test, or none of them", seen=f"{sum(given)} of 3")
+        network = self.client.network()
+        offered = terms_of(network.parameters, terms)
+        prepared, begins_with = None, ""
+        if model is not None and train is not None and test is not None:
+            arguments.check_model(model)
+            prepared = posting.prepare(model, train, test, terms.get("score", "accuracy"), terms.get("output"))
+            offered = baselines.with_baseline(offered, baselines.start_of(prepared))
+            begins_with = score_text(prepared.score, offered.baseline_total, offered.baseline_count)
+        return Quote(
+            terms=offered,
+            miners=self._miners(network, offered.reward_grains),
+            past=past_orders(self.client.orders()),
+            balance_grains=self.chain_wallet.balance_grains(),
+            prepared=prepared,
+            begins_with=begins_with,
         )
-        return f"<table>{cells}</table>"
+
+    def again(
+        self, order: Order | bytes | str, *, test: Data | None = None, from_winner: bool = True, **changes: Any
+    ) -> Order:
+        """Order again: an earlier order's model, training data and terms.
+
+        Args:
+            order: the earlier order, or its id.
+            test: test data that nobody has seen. The earlier ones are taken only while they are secret and this kernel
+                knows their key.
+            from_winner: begin with the winner's weights, if a model won; else with the first ones.
+            changes: arguments of `order` that differ, e.g. `reward` or `train_for`.
+        Raises:
+            BadArgument: test data are missing, since the earlier ones are public or unknown.
+            WrongHash, LinkDead: the earlier order's files cannot be fetched any more.
+        """
+        from pot_lab.notebook.again import order_again
+
+        earlier = order if isinstance(order, Order) else self.get(order)
+        return order_again(self.order, earlier, test, from_winner=from_winner, changes=changes)

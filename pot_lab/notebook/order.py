@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator
+from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.cipher import decrypt
 from pot_lab.crypto.link import Link
+from pot_lab.files import replace_durably
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.notebook.card import card_html, describe, why_void
 from pot_lab.notebook.errors import NoModel, ScoreDiffers
 from pot_lab.notebook.step_line import StepLine
 from pot_lab.notebook.waiting import waiting_text
 from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.parameters import GRAINS_PER_POT
 from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.transactions import Withdraw
 from pot_lab.protocol.views import ClaimView, OrderView
 from pot_lab.store import Store, WrongHash
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
+MODEL_FILES = ("graph.json", "weights.safetensors")
 WAIT_SLACK_S = 3_600
 """How much longer than the longest possible cycle `Order.wait` waits by default."""
 
@@ -118,6 +121,15 @@ class Order:
     def __await__(self) -> Generator[Any, None, OrderView]:
         return asyncio.to_thread(self.wait, settled=True).__await__()
 
+    def cancel(self) -> Decimal:
+        """Take the order back, as `withdraw`; returns the POT that come home with the next settlement: all of it.
+
+        Raises: as `withdraw`.
+        """
+        record = self.view().order
+        self.withdraw()
+        return Decimal(record.reward_grains + record.fee_grains + record.bond_grains) / GRAINS_PER_POT
+
     def withdraw(self) -> None:
         """Take the order back; possible until a provider has committed to it.
 
@@ -136,23 +148,49 @@ class Order:
         """
         return _winning(self.view())[0]
 
-    def model(self) -> nn.Module:
+    def model(self, into: nn.Module | None = None) -> nn.Module:
         """The winning model, in eval mode; its files' hashes are checked.
 
+        Args:
+            into: the module that was ordered, or another of its architecture: it gets the winner's weights and is
+                returned, in the mode it is in. By default a new module is made of the graph.
         Returns: a module that takes the inputs of the ordered module, [examples, ...] in its number type.
         Raises:
             NoModel: there is none, or not yet.
             WrongHash, LinkDead, BadWeights: its files cannot be fetched, or are not what the ledger names.
+            BadArgument: `into` has other parameters than the ordered module.
 
         Example:
             >>> best = order.model()  # doctest: +SKIP
             >>> best(torch.zeros(1, 1, 8, 8)).shape  # doctest: +SKIP
             torch.Size([1, 10])
         """
+        from pot_lab.notebook.loading import load_into
         from pot_lab.scoring import load_graph, trainable
 
         graph, weights = self.model_files()
+        if into is not None:
+            return load_into(into, load_graph(graph), weights)
         return trainable(load_graph(graph), weights).eval()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the winning model to a folder as `graph.json` and `weights.safetensors`, which any order takes again.
+
+        Args:
+            folder: made if it is not there; files in it of these names are replaced.
+        Returns: the folder.
+        Raises: as `model`; OSError if the folder cannot be written.
+
+        Example:
+            >>> order.save("best")  # doctest: +SKIP
+            PosixPath('best')
+        """
+        files = dict(zip(MODEL_FILES, self.model_files(), strict=True))
+        place = Path(folder).expanduser()
+        place.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            replace_durably(place / name, data)
+        return place
 
     def model_files(self) -> tuple[bytes, bytes]:
         """The winning model as `(graph, weights)`: canonical JSON and safetensors, hash-checked.
@@ -259,7 +297,7 @@ class Order:
         display({**data, "text/html": self._repr_html_(), "text/plain": repr(self)}, raw=True)
 
     def _model_files(self, view: OrderView) -> tuple[bytes, bytes]:
-        return self._fetch(view.order.model), self._fetch(_winning(view)[1])
+        return self.fetch(view.order.model), self.fetch(_winning(view)[1])
 
     def _test_data(self, view: OrderView) -> Dataset:
         from pot_lab.scoring import unpack_dataset
@@ -269,12 +307,17 @@ class Order:
             raise NoModel(
                 "the test data is not released yet", seen=f"{view.window} window", wanted="the score window or later"
             )
-        data = decrypt(key, self._fetch(view.order.test.link))
+        data = decrypt(key, self.fetch(view.order.test.link))
         if (digest := sha256(data)) != view.order.test.plain_digest:
             raise WrongHash("the test data is not what was ordered", seen=digest, wanted=view.order.test.plain_digest)
         return unpack_dataset(data)
 
-    def _fetch(self, link: Link) -> bytes:
+    def fetch(self, link: Link) -> bytes:
+        """A file that the order's records name, hash-checked.
+
+        Raises:
+            WrongHash, LinkDead, TooBig, TooSlow: it cannot be fetched, or is not what the link names.
+        """
         return self._store.fetch(link, limit_bytes=DOWNLOAD_LIMIT_BYTES, timeout_s=DOWNLOAD_TIMEOUT_S)
 
 

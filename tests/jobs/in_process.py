@@ -130,13 +130,14 @@ class HeldJob:
         self.id, self.parameters, self.kind = job_id, dict(parameters), kind
         self.state: JobState = "running"
         self.error: dict[str, Any] | None = None
+        self.is_stopped = True
 
     @property
     def workspace(self) -> Path:
         return Path(self.parameters["workspace"])
 
-    def cancel(self) -> None:
-        self.state = "cancelled"
+    def cancel(self, *, resumable: bool = False) -> None:
+        self.state, self.is_stopped = "cancelled", not resumable
 
 
 class HeldRunner:

@@ -204,8 +204,13 @@ def test_an_idle_step_asks_the_ledger_nothing(
 
 
 def test_a_stopped_loop_follows_nothing_and_cancels_its_jobs(
-    make: Callable[..., Any], place: Callable[..., bytes], market: Market, until: Callable[..., None]
+    make: Callable[..., Any],
+    place: Callable[..., bytes],
+    market: Market,
+    until: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", "pot_lab")
     place()
     loop, stop = make(), threading.Event()
     market.followers.clear()
@@ -216,7 +221,9 @@ def test_a_stopped_loop_follows_nothing_and_cancels_its_jobs(
     stop.set()
     thread.join(240)
     assert not thread.is_alive() and market.followers == []
-    assert [job.state for job in runner.jobs.values()] == ["cancelled"]
+    assert [(job.state, job.is_stopped) for job in runner.jobs.values()] == [("cancelled", False)]
+    (said,) = [record.getMessage() for record in caplog.records if "event=registered" in record.getMessage()]
+    assert "role=provider account=0x" in said and "waiting for orders" in said
 
 
 def test_a_loop_ends_at_its_limit(make: Callable[..., Any], place: Callable[..., bytes], market: Market) -> None:
@@ -342,6 +349,23 @@ def test_only_running_jobs_are_cancelled(tmp_path: Path) -> None:
     runner.jobs[memories[0].job_id].state = "done"
     jobs.cancel(memories)
     assert [job.state for job in runner.jobs.values()] == ["done", "cancelled"]
+
+
+def test_a_job_that_a_signal_ended_is_resumed_and_one_that_somebody_stopped_is_not(tmp_path: Path) -> None:
+    runner = HeldRunner()
+    before, after = (RecipeJobs(runner, Path("recipe.ipynb"), "provider", "p", {}) for _ in range(2))
+    memory = ProviderMemory(order_id="00" * 32, job_id=before.start(bytes(32), tmp_path))
+    before.cancel([memory], resumable=True)  # the loop ended with SIGTERM
+    assert not after.gone_for_good(memory, lambda: None) and memory.resumed == 0
+    assert runner.only.state == "running" and not after.gone_for_good(memory, lambda: None)
+    for attempt in range(1, RESUMES + 1):  # the job alone gets a signal, again and again
+        runner.only.cancel(resumable=True)
+        assert not after.gone_for_good(memory, lambda: None) and memory.resumed == attempt
+    runner.only.cancel(resumable=True)
+    assert after.gone_for_good(memory, lambda: None)
+    memory.resumed = 0
+    runner.only.cancel()
+    assert after.gone_for_good(memory, lambda: None)
 
 
 def test_a_job_that_failed_is_told_with_cell_notebook_and_reason(

@@ -77,7 +77,7 @@ def test_an_argument_in_another_unit_is_refused_with_the_likely_meaning(
     with pytest.raises(PotLabError, match=meant):
         lab.order(**{"model": net, "train": (X, Y), "test": (X, Y), "reward": 5, "train_for": "10s", **given})
     assert lab.orders(everybody=True) == []
-    assert lab.wallet.grains == WALLET_GRAINS
+    assert lab.chain_wallet.grains == WALLET_GRAINS
     assert not list(Path(lab.config.store_url).glob("?" * 64))
 
 
@@ -136,14 +136,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_node_that_fails_after_it_took_the_payment_still_gives_the_order(
     lab: Lab, world: FollowedWorld, net: nn.Module, quick: None
 ) -> None:
-    lab._wallet = node = FailingNode(lab.wallet, taken=True)
+    lab._wallet = node = FailingNode(lab.chain_wallet, taken=True)
     order = lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
     assert node.placed == 1
     assert world.order(order.id).window is Window.COMMIT
 
 
 def test_a_payment_that_is_not_seen_is_reported_with_the_order(lab: Lab, net: nn.Module, quick: None) -> None:
-    lab._wallet = node = FailingNode(lab.wallet, taken=False)
+    lab._wallet = node = FailingNode(lab.chain_wallet, taken=False)
     with pytest.raises(ChainUnreachable, match=r"HTTP 429; it is not known .* `lab.get\('") as caught:
         lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
     (order,) = lab.orders()
@@ -151,7 +151,7 @@ def test_a_payment_that_is_not_seen_is_reported_with_the_order(lab: Lab, net: nn
 
 
 def test_a_payment_that_the_contract_refuses_is_not_looked_for(lab: Lab, net: nn.Module, quick: None) -> None:
-    lab._wallet = node = FailingNode(lab.wallet, taken=False, problem=InsufficientBalance("too little"))
+    lab._wallet = node = FailingNode(lab.chain_wallet, taken=False, problem=InsufficientBalance("too little"))
     with pytest.raises(InsufficientBalance):
         lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s")
     assert node.asked == 0

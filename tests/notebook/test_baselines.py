@@ -72,7 +72,7 @@ def test_a_baseline_below_the_first_weights_is_refused_before_anything_is_paid(l
     net = Constant(torch.tensor([9.0, 0.0, 0.0]))
     with pytest.raises(BadArgument, match=r"would win themselves \(seen: 0.4, and 5 of 10 .* at least 0.5"):
         lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s", baseline=0.4)
-    assert lab.wallet.grains == WALLET_GRAINS and lab.orders() == []
+    assert lab.chain_wallet.grains == WALLET_GRAINS and lab.orders() == []
     record = lab.order(net, (X, Y), (X, Y), reward=5, train_for="10s", baseline=0.7).view().order
     assert (record.baseline_total, record.baseline_count) == (7, 10)
 
@@ -83,7 +83,7 @@ def test_an_order_that_no_model_can_win_is_refused(lab: Lab, margin: float) -> N
     reason = "no model can win" if margin else "best for a model that always gives one answer"
     with pytest.raises(BadArgument, match=reason):
         lab.order(nn.Linear(4, 3), (X, Y), (X, targets), reward=5, train_for="10s", margin=margin)
-    assert lab.wallet.grains == WALLET_GRAINS
+    assert lab.chain_wallet.grains == WALLET_GRAINS
 
 
 def test_first_weights_that_are_no_numbers_leave_the_constant_answer(lab: Lab) -> None:

@@ -41,7 +41,7 @@ def test_nobody_pays_for_an_order_that_nobody_could_work_on(world: FollowedWorld
     world.stake(key("p"), Role.PROVIDER)
     with pytest.raises(NoMiners, match=r"no validator is registered .* `pot-lab mine validator`"):
         place(lab)
-    assert lab.wallet.grains == WALLET_GRAINS and lab.orders(everybody=True) == []
+    assert lab.chain_wallet.grains == WALLET_GRAINS and lab.orders(everybody=True) == []
     assert not list(Path(lab.config.store_url).glob("?" * 64))
     with pytest.warns(UserWarning, match="unless one comes in time"):
         place(lab, without_miners=True)

@@ -62,9 +62,9 @@ def test_an_epoch_whose_sender_and_node_are_killed_is_settled_once_by_the_next(
         chain, _ = start_chain(tmp_path, "--journal", str(testnet.folder / "chain" / "journal"), "--port", port)
         try:
             await_epoch(lab, 1)
-            assert lab.wallet.epoch() == 1
+            assert lab.chain_wallet.epoch() == 1
             assert lab.balance() == before and cost > 5
             assert lab.collect() == 0 and lab.balance() == before
-            assert lab.wallet.balance_grains(lab.wallet.contracts.escrow) == 0
+            assert lab.chain_wallet.balance_grains(lab.chain_wallet.contracts.escrow) == 0
         finally:
             stop(chain)
