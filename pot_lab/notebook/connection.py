@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pot_lab.chain.wallet import ChainWallet
 
 
-class Connection:
+class AccountConnection:
     """A network, and an account on it; use it as a context manager, or `close` it.
 
     Args:

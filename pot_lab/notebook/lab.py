@@ -23,7 +23,7 @@ from pot_lab.discovery import find_network, open_account
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.notebook import arguments, baselines, posting
-from pot_lab.notebook.connection import Connection
+from pot_lab.notebook.connection import AccountConnection
 from pot_lab.notebook.error_cards import show_errors_short
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.miners import require_miners
@@ -92,7 +92,7 @@ def connect(
     return Lab(NetworkConfig.load(file), identity)
 
 
-class Lab(Connection):
+class Lab(AccountConnection):
     """A network, an account, and what one can do with them.
 
     Args:
