@@ -73,6 +73,12 @@ def notebook_parameters(
     "(default: 1, or 67 with a store in the own network).",
 )
 @log_format_option
+@click.option(
+    "--alert-webhook",
+    envvar="POT_LAB_ALERT_WEBHOOK",
+    metavar="URL",
+    help="POST warnings and ended orders there as JSON (default: $POT_LAB_ALERT_WEBHOOK).",
+)
 @network_option
 @account_option
 @json_option
@@ -85,6 +91,7 @@ def mine(
     min_reward_per_hour: float,
     upload_rate: float | None,
     log_format: str,
+    alert_webhook: str | None,
     network: str | None,
     account: str | None,
     as_json: bool,
@@ -96,6 +103,7 @@ def mine(
     SIGTERM ends the loop cleanly; started again, it continues from its files.
     """
     from pot_lab import home
+    from pot_lab.jobs.alerts import alerting
     from pot_lab.jobs.provider import ProviderLoop
     from pot_lab.jobs.recipe_files import check_parameters, checked_parameters
     from pot_lab.jobs.recipes import recipe, training_seed
@@ -131,7 +139,7 @@ def mine(
         )
     if role == "provider" and notebook is None:
         parameters.setdefault("seed", training_seed(identity.address))
-    with LedgerClient(config, identity) as client:
+    with alerting(alert_webhook), LedgerClient(config, identity) as client:
         loop = loops[role](
             client,
             Store(config.store_url, private_links=config.private_links, copies=client.copies),

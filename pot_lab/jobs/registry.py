@@ -33,6 +33,7 @@ EVENT_LIMIT_BYTES = 1 << 16
 POLL_S = 0.05
 LOCK_TIMEOUT_S = 1.0
 """A process that reads a job's state holds its lock for an instant."""
+_SHOWN = 5
 STOPPED_FILE = "stopped"
 """In a job's folder: somebody asked for its end for good."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
@@ -153,10 +154,8 @@ class Job:
         """Whether it still runs, and was asked to stop since it was started last."""
         if self.state != "running":
             return False
-        wanted = False
-        for event in self._events():
-            wanted = event["kind"] == "cancel_requested" or (wanted and event["kind"] != "started")
-        return wanted
+        started_ms = self.record().get("started_ms", 0)
+        return any(event.get("time_ms", 0) >= started_ms for event in self.events("cancel_requested"))
 
     @property
     def is_stopped(self) -> bool:
@@ -220,6 +219,23 @@ def get(home: Path, job_id: str) -> Job:
     if not is_job_id(job_id):
         raise UnknownJob("not a possible job id", seen=job_id, wanted=_ID.pattern)
     return Job(home / "jobs" / job_id)
+
+
+def match(home: Path, text: str) -> Job:
+    """The job whose id is, or alone begins with, this text.
+
+    Raises:
+        UnknownJob: none does, or several do.
+    """
+    if is_job_id(text) and (home / "jobs" / text / "state.json").is_file():
+        return get(home, text)
+    found = [job for job in find(home) if text and job.id.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(job.id for job in found[-_SHOWN:])
+        raise UnknownJob("several jobs begin so", seen=text, wanted=f"one of {names}")
+    raise UnknownJob("no job of this host begins so", seen=text, wanted="an id that `pot-lab jobs` lists")
 
 
 def is_job_id(text: str) -> bool:

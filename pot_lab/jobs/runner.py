@@ -201,7 +201,7 @@ class JobRunner:
 
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|SECRETS?|TOKENS?|MNEMONIC|SEED_PHRASE|CREDENTIALS?|PRIVATE_?KEY"
-    r"|API_?KEY|ACCESS_?KEY|SIGNING_?KEY|KEYSTORE)(?:_|$)",
+    r"|API_?KEY|ACCESS_?KEY|SIGNING_?KEY|KEYSTORE|WEBHOOK)(?:_|$)",
     re.IGNORECASE,
 )
 _USER_INFO = re.compile(r"://[^/\s@]*:[^/\s@]*@")
