@@ -224,9 +224,7 @@ __all__ = [
 
 def load_ipython_extension(shell: Any) -> None:
     """`%load_ext pot_lab`: the magics `%pot` and `%%order`, and errors as short cards."""
-    from pot_lab.notebook.magics import load
-
-    load(shell)
+    importlib.import_module("pot_lab.notebook.magics").load(shell)
 
 
 def __getattr__(name: str) -> Any:
