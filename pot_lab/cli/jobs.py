@@ -66,7 +66,10 @@ def list_jobs(last: int, as_json: bool) -> None:
 @_job_argument
 @json_option
 def show(job: str, as_json: bool) -> None:
-    """Show a job: its state, progress, parameters, files and why it failed."""
+    """Show one job, and why it failed.
+
+    Its state, the last progress that it reported, its parameters and files.
+    """
     facts = job_facts(_find(job))
     if as_json:
         click.echo(json.dumps(facts))
@@ -81,11 +84,18 @@ def show(job: str, as_json: bool) -> None:
 @_job_argument
 @click.option("--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many, the last.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job ends.")
-def log(job: str, lines: int, follow: bool) -> None:
-    """Print the end of a job's log: what its notebook and its supervisor printed."""
+@json_option
+def log(job: str, lines: int, follow: bool, as_json: bool) -> None:
+    """Print the end of a job's log.
+
+    It holds what the notebook and its supervisor printed.
+    """
     found = _find(job)
     text, place = _log_from(found, -LOG_TAIL_BYTES)
     tail = text.splitlines()[-lines:] if lines else []
+    if as_json:
+        click.echo(json.dumps({"id": found.id, "lines": tail}))
+        return
     for line in tail:
         click.echo(line)
     while follow:
@@ -121,7 +131,10 @@ def stop(job: str, no_wait: bool, as_json: bool) -> None:
 @_job_argument
 @json_option
 def resume(job: str, as_json: bool) -> None:
-    """Run a job that was lost, failed or cancelled once more, from its checkpoints."""
+    """Run a job that ended early once more.
+
+    One that was lost, failed or cancelled; it goes on from its checkpoints.
+    """
     _print_state(_runner().resume(_find(job).id), as_json)
 
 
@@ -129,7 +142,10 @@ def resume(job: str, as_json: bool) -> None:
 @_job_argument
 @json_option
 def rerun(job: str, as_json: bool) -> None:
-    """Start a new job with the notebook and the parameters of one that has ended."""
+    """Start a new job like one that has ended.
+
+    With the same notebook and parameters, in a folder of its own.
+    """
     _print_state(_runner().rerun(_find(job).id), as_json)
 
 

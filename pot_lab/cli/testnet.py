@@ -33,7 +33,10 @@ def testnet() -> None:
 @click.option("--fresh", is_flag=True, help="Delete what a stopped testnet of this name left.")
 @json_option
 def up(name: str, aggregators: int, durability: str, miners: bool, fresh: bool, as_json: bool) -> None:
-    """Start a testnet, start a stopped one again, or start what is missing of one that runs."""
+    """Start a testnet, or what is missing of it.
+
+    A stopped one goes on from its logs.
+    """
     from pot_lab.testnet.testnet import Testnet
 
     interrupt_on_sigterm()

@@ -101,6 +101,7 @@ def test_a_job_is_shown_stopped_resumed_and_run_again(job: Job) -> None:
     assert (facts["state"], facts["attempt"], facts["cell"]) == ("running", 1, 2)
     assert facts["progress"]["step"] == 3 and facts["parameters"] == {"rate": 2} and facts["error"] is None
     assert "begun with 2" in run("log", job.id) and run("log", job.id, "--lines", "0") == ""
+    assert "begun with 2" in json.loads(run("log", job.id, "--json"))["lines"]
     (job.directory / "begun").unlink()
 
     assert run("stop", "provider-1") == "provider-1: stopping\nprovider-1: cancelled\n"
