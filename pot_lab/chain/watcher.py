@@ -19,7 +19,7 @@ from pot_lab.chain.contract import ContractEvent, Contracts, interface
 from pot_lab.chain.errors import ChainRefused, DeepReorganisation
 from pot_lab.chain.logs import LogReader
 from pot_lab.chain.rpc import JsonRpc, hex_quantity, read_data, read_quantity
-from pot_lab.crypto.canonical import Record
+from pot_lab.crypto.canonical import Record, Wide
 from pot_lab.crypto.identity import Address
 from pot_lab.errors import Malformed
 from pot_lab.protocol.records import ChainEvent
@@ -163,7 +163,7 @@ class ChainWatcher:
             log_index=index,
             account=Address(account),
             role=role,
-            amount_grains=amount,
+            amount_grains=Wide(amount),
             subject=subject,
             detail=detail,
         )

@@ -22,7 +22,46 @@ Digest = NewType("Digest", bytes)
 """A 32-byte hash."""
 
 HASH_BYTES = 32
-_encoder = msgspec.msgpack.Encoder()
+WIDE_BYTES = 16
+_NARROW_BYTES = 8
+
+
+class Wide(int):
+    """An integer that may grow beyond 64 bits, where msgpack's end: a sum over all time, of up to 128 bits.
+
+    Within 64 bits it is encoded as any integer, above as its bytes, big-endian. Sums and differences are wide again.
+
+    >>> decode(encode(Wide(1 << 70) + 1), Wide, limit_bytes=100) - (1 << 70)
+    1
+    """
+
+    def __add__(self, other: int) -> Wide:
+        return Wide(int(self) + int(other))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: int) -> Wide:
+        return Wide(int(self) - int(other))
+
+
+def _to_plain(value: Any) -> Any:
+    if not isinstance(value, Wide):
+        raise TypeError(f"no canonical bytes for a {type(value).__name__}")
+    plain = int(value)
+    return plain if plain.bit_length() <= 8 * _NARROW_BYTES else plain.to_bytes(WIDE_BYTES, "big").lstrip(b"\0")
+
+
+def _from_plain(type_: type, plain: Any) -> Any:
+    if type_ is not Wide:
+        raise TypeError(f"no canonical bytes for a {type_.__name__}")
+    if type(plain) is int:
+        return Wide(plain)
+    if not isinstance(plain, bytes) or not _NARROW_BYTES < len(plain) <= WIDE_BYTES:
+        raise ValueError("no wide integer")
+    return Wide.from_bytes(plain, "big")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_to_plain)
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -46,7 +85,7 @@ def decode(data: bytes, type_: type[T], *, limit_bytes: int) -> T:
             f"{type_.__name__} record is too large", seen=f"{len(data)} bytes", wanted=f"at most {limit_bytes} bytes"
         )
     try:
-        value = msgspec.msgpack.decode(data, type=type_)
+        value = msgspec.msgpack.decode(data, type=type_, dec_hook=_from_plain)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         # The library's own words stay in the cause: a refusal may enter a reply that is hashed, and they change with
         # the library's version.

@@ -22,8 +22,8 @@ from pot_lab.protocol.records import NO_ORDER, NOBODY, OrderId
 from pot_lab.protocol.settlement import PayoutTree
 from pot_lab.protocol.state import Account, Escrow, Event, LedgerState, OrderState, Payout, Stake
 
-MAX_DEPOSITED_GRAINS = 1 << 63
-"""Deposits in all, ever, that the ledger can count: a canonical integer ends at 2^64, and payouts are cumulative."""
+MAX_INSIDE_GRAINS = 1 << 63
+"""How much money the ledger can hold at a time: stakes and escrows are canonical integers, which end at 2^64."""
 
 
 class Book:
@@ -219,8 +219,17 @@ class Book:
 
     # --- escrows and earnings --------------------------------------------------------------------------------
     def can_deposit(self, grains: int) -> bool:
-        """Whether the ledger can still count this much more; otherwise it stays between its owner and the contracts."""
-        return self.state.deposited_grains + grains <= MAX_DEPOSITED_GRAINS
+        """Whether the ledger can hold this much more; otherwise it stays between its owner and the contracts."""
+        return self.inside_grains + grains <= MAX_INSIDE_GRAINS
+
+    @property
+    def inside_grains(self) -> int:
+        """The money that the ledger holds: what came, without what went home or was settled on the chain.
+
+        The same money may come and go for ever, so what ever came is no measure of it.
+        """
+        state = self.state
+        return state.deposited_grains - state.withdrawn_grains - state.confirmed.total_grains
 
     def add_escrow(self, order_id: OrderId, escrow: Escrow) -> None:
         """The chain holds money for an order."""

@@ -8,6 +8,9 @@ epoch that is not confirmed is signed again under a new round, and being cumulat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pot_lab.crypto.canonical import Wide
 from pot_lab.crypto.identity import Address, BadSignature
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import Window
@@ -80,7 +83,7 @@ def advance(book: Book) -> None:
             round=state.rounds,
             signer_set_id=state.signer_set_id,
             root=root,
-            cumulative_total=sum(rewards.values()),
+            cumulative_total=Wide(sum(rewards.values())),
             orders_hash=orders_hash(order_ids),
             ledger_hash=state.digest,
         )
@@ -203,7 +206,7 @@ def cancel_if_names(book: Book, order_id: OrderId) -> None:
         book.state.pending = None
 
 
-def payout_tree(rewards: dict[Address, int], slashes: dict[Address, list[int]]) -> PayoutTree:
+def payout_tree(rewards: Mapping[Address, int], slashes: dict[Address, list[int]]) -> PayoutTree:
     """The tree of cumulative rewards and slashes, in grains by account (and by role); slashed stake goes to the
     registry's treasury.
     """

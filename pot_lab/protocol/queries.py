@@ -7,7 +7,7 @@ from functools import cmp_to_key
 
 import msgspec
 
-from pot_lab.crypto.canonical import decode, encode
+from pot_lab.crypto.canonical import Wide, decode, encode
 from pot_lab.crypto.identity import Address
 from pot_lab.protocol import governance
 from pot_lab.protocol.cycle import TABLE, Window
@@ -218,7 +218,7 @@ def _account(ledger: Ledger, arguments: bytes) -> bytes:
         for role in Role
         if known
     )
-    cumulative = confirmed.rewards.get(address, 0)
+    cumulative = confirmed.rewards.get(address, Wide(0))
     proof = tuple(confirmed_tree(ledger.book).proof(reward_leaf(address, cumulative))) if cumulative else ()
     known = known or Account()
     r = known.reputation

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NewType
 
-from pot_lab.crypto.canonical import HASH_BYTES, Digest, Record, encode, keccak256, sha256, tagged_hash
+from pot_lab.crypto.canonical import HASH_BYTES, Digest, Record, Wide, encode, keccak256, sha256, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.shamir import Share
@@ -337,7 +337,7 @@ class ChainEvent(Record, frozen=True, kw_only=True):
     log_index: int
     account: Address
     role: int
-    amount_grains: int
+    amount_grains: Wide
     subject: bytes
     detail: tuple[int, ...]
 

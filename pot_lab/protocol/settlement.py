@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pot_lab.crypto.canonical import HASH_BYTES, Record, keccak256
+from pot_lab.crypto.canonical import HASH_BYTES, Record, Wide, keccak256
 from pot_lab.errors import PotLabError
 
 __all__ = [
@@ -69,15 +69,14 @@ class Settlement(Record, frozen=True, kw_only=True):
     `epoch` follows the last one confirmed; `round` counts the attempts at it (an honest aggregator signs one settlement
     per epoch and round); `signer_set_id` names the signer set; `root` is a `PayoutTree.root`; `cumulative_total` is the
     sum of all reward leaves in grains, ever; `orders_hash` binds the sealed order ids; `ledger_hash` is the ledger's
-    state digest (32 bytes). The token's supply is below 2^64 grains, so canonical bytes hold every total that can come
-    up.
+    state digest (32 bytes). Totals are over all time: the same money may come and go more often than 64 bits can count.
     """
 
     epoch: int
     round: int
     signer_set_id: int
     root: bytes
-    cumulative_total: int
+    cumulative_total: Wide
     orders_hash: bytes
     ledger_hash: bytes
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pot_lab.crypto.canonical import Record, encode, tagged_hash
+from pot_lab.crypto.canonical import Record, Wide, encode, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumProof
@@ -100,7 +100,7 @@ class Account(State, kw_only=True):
     stakes: list[Stake] = msgspec.field(default_factory=lambda: [Stake() for _ in Role])
     active: list[bool] = msgspec.field(default_factory=lambda: [False for _ in Role])
     reputation: Reputation = msgspec.field(default_factory=Reputation)
-    earned_grains: int = 0
+    earned_grains: Wide = Wide(0)
 
 
 class Escrow(State, kw_only=True):
@@ -308,7 +308,7 @@ class PendingEpoch(State, kw_only=True):
     settlement: Settlement
     order_ids: list[OrderId]
     opened_ms: int
-    rewards: dict[Address, int]
+    rewards: dict[Address, Wide]
     slashes: dict[Address, list[int]]
     signatures: dict[Address, bytes] = msgspec.field(default_factory=dict)
     denials: dict[OrderId, list[Address]] = msgspec.field(default_factory=dict)
@@ -339,8 +339,8 @@ class Confirmed(State, kw_only=True):
 
     epoch: int = 0
     root: bytes = b""
-    total_grains: int = 0
-    rewards: dict[Address, int] = msgspec.field(default_factory=dict)
+    total_grains: Wide = Wide(0)
+    rewards: dict[Address, Wide] = msgspec.field(default_factory=dict)
     slashes: dict[Address, list[int]] = msgspec.field(default_factory=dict)
 
 
@@ -373,11 +373,11 @@ class LedgerState(State, kw_only=True):
     escrows: dict[OrderId, Escrow] = msgspec.field(default_factory=dict)
     next_chain_event: int = 0
     attestations: dict[int, dict[bytes, list[Address]]] = msgspec.field(default_factory=dict)
-    deposited_grains: int = 0
-    withdrawn_grains: int = 0
+    deposited_grains: Wide = Wide(0)
+    withdrawn_grains: Wide = Wide(0)
     staked_grains: int = 0
     escrowed_grains: int = 0
-    earned_grains: int = 0
+    earned_grains: Wide = Wide(0)
     slashed_grains: int = 0
     pending: PendingEpoch | None = None
     unsettled: list[OrderId] = msgspec.field(default_factory=list)

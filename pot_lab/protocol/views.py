@@ -6,7 +6,7 @@ A client accepts a view that f+1 aggregators answer in equal bytes, so a view de
 
 from __future__ import annotations
 
-from pot_lab.crypto.canonical import Record
+from pot_lab.crypto.canonical import Record, Wide
 from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
@@ -192,9 +192,9 @@ class AccountView(Record, frozen=True, kw_only=True):
     wrong_validations: int
     forfeits: int
     absences: int
-    earned_grains: int
+    earned_grains: Wide
     claimable_epoch: int
-    claimable_cumulative_grains: int
+    claimable_cumulative_grains: Wide
     claim_proof: tuple[bytes, ...]
 
 
@@ -208,7 +208,7 @@ class EpochView(Record, frozen=True, kw_only=True):
     quorum: int
     confirmed_epoch: int
     confirmed_root: bytes
-    confirmed_total_grains: int
+    confirmed_total_grains: Wide
     slashes: tuple[SlashView, ...]
 
 
@@ -225,7 +225,7 @@ class NetworkView(Record, frozen=True, kw_only=True):
     validators: int
     verifiers: int
     validator_stake_grains: int
-    deposited_grains: int
+    deposited_grains: Wide
     members: tuple[Member, ...]
 
 

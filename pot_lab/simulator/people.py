@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from pot_lab.agreement.quorum import correct
-from pot_lab.crypto.canonical import Record, sha256
+from pot_lab.crypto.canonical import Record, Wide, sha256
 from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumTree
@@ -321,7 +321,7 @@ class Client(Person):
                     log_index=0,
                     account=order.client,
                     role=-1,
-                    amount_grains=order.reward_grains,
+                    amount_grains=Wide(order.reward_grains),
                     subject=order.id,
                     detail=detail,
                 )
@@ -436,7 +436,7 @@ def population(cast: Cast, chain: Chain, orders: int) -> list[Person]:
                     log_index=0,
                     account=each.address,
                     role=int(role),
-                    amount_grains=200 * POT,
+                    amount_grains=Wide(200 * POT),
                     subject=b"",
                     detail=(200 * POT,),
                 )

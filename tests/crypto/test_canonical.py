@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pot_lab.crypto.canonical import Record, decode, encode, keccak256, sha256, tagged_hash
+from pot_lab.crypto.canonical import Record, Wide, decode, encode, keccak256, sha256, tagged_hash
 from pot_lab.errors import Malformed, Oversize
 
 
@@ -107,3 +107,48 @@ def test_no_two_lists_of_parts_share_a_hash(a: list[bytes], b: list[bytes]) -> N
 @given(st.binary(max_size=20), st.text("abc/", max_size=4), st.text("abc/", max_size=4))
 def test_a_tag_separates_domains(part: bytes, a: str, b: str) -> None:
     assert (tagged_hash(a, part) == tagged_hash(b, part)) == (a == b)
+
+
+class Sum(Record, frozen=True):
+    total: Wide
+
+
+@given(st.integers(-(1 << 63), (1 << 128) - 1))
+def test_a_wide_integer_comes_back_and_has_one_encoding(value: int) -> None:
+    raw = encode(Sum(Wide(value)))
+    found = decode(raw, Sum, limit_bytes=100)
+    assert found == Sum(Wide(value)) and type(found.total) is Wide
+    if value < 1 << 64:
+        assert raw == encode((value,)), "within 64 bits it is encoded as any integer"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        encode((b"",)),
+        encode((b"\x01" * 8,)),
+        encode((b"\x00" + b"\x01" * 8,)),
+        encode((b"\x01" * 17,)),
+        encode((True,)),
+        encode((None,)),
+        encode(("1",)),
+        msgspec.msgpack.encode([1.0]),
+    ],
+)
+def test_what_is_no_wide_integers_encoding_is_refused(raw: bytes) -> None:
+    with pytest.raises(Malformed, match="Sum"):
+        decode(raw, Sum, limit_bytes=100)
+
+
+def test_sums_and_differences_of_wide_integers_are_wide() -> None:
+    large = Wide(1 << 64)
+    for value in (large + 1, 1 + large, large - 1, sum([large, large]), large.__add__(large)):
+        assert type(value) is Wide
+    assert (large + 1 - 1, sum([large, 5]), large - large) == (1 << 64, (1 << 64) + 5, 0)
+
+
+def test_nothing_else_is_encoded_by_chance() -> None:
+    with pytest.raises(TypeError, match="no canonical bytes for a object"):
+        encode((object(),))
+    with pytest.raises(OverflowError):
+        encode(1 << 64)

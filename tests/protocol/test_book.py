@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pot_lab.errors import InvariantBroken
-from pot_lab.protocol.book import MAX_DEPOSITED_GRAINS, Book
+from pot_lab.protocol.book import MAX_INSIDE_GRAINS, Book
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import InsufficientStake
 from pot_lab.protocol.parameters import Role
@@ -122,7 +122,10 @@ def test_an_account_at_the_minimum_stays_registered_and_one_far_below_does_not(b
 
 
 def test_deposits_end_where_a_canonical_integer_would(book: Book) -> None:
-    left = MAX_DEPOSITED_GRAINS - book.state.deposited_grains
+    left = MAX_INSIDE_GRAINS - book.state.deposited_grains
+    assert book.can_deposit(left) and not book.can_deposit(left + 1)
+    book.state.deposited_grains += POT  # what went home again, or was settled, leaves room
+    book.state.withdrawn_grains += POT
     assert book.can_deposit(left) and not book.can_deposit(left + 1)
 
 

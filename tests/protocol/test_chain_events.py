@@ -7,8 +7,8 @@ import itertools
 import pytest
 from msgspec import structs
 
-from pot_lab.crypto.canonical import encode
-from pot_lab.protocol.book import MAX_DEPOSITED_GRAINS
+from pot_lab.crypto.canonical import Wide, encode
+from pot_lab.protocol.book import MAX_INSIDE_GRAINS
 from pot_lab.protocol.chain_events import MAX_AHEAD, MAX_LARGE_AHEAD
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.parameters import Role
@@ -486,15 +486,21 @@ def test_a_refund_after_settlement_is_not_believed_twice() -> None:
     assert world.order(order_id).window == Window.SETTLED and world.ledger.state.earned_grains == earned
 
 
+def fill(world: World) -> None:
+    """Let somebody's stake leave room for 15 grains."""
+    state, grains = world.ledger.state, MAX_INSIDE_GRAINS - 15
+    world.ledger.book.account(key("bank").address).stakes[Role.PROVIDER].bonded = grains
+    state.deposited_grains, state.staked_grains = Wide(grains), grains
+
+
 @pytest.mark.parametrize(("over", "counted"), [(0, True), (1, False)])
 @pytest.mark.parametrize("part", ["reward", "fee", "bond"])
 def test_an_escrow_counts_while_all_its_parts_together_can_be_counted(part: str, over: int, counted: bool) -> None:
     world = World()
     amounts = {"reward": 3, "fee": 5, "bond": 7}
     amounts[part] += over
-    # As if the rest had been deposited and withdrawn again: it was counted, and is in no pot.
     state = world.ledger.state
-    state.deposited_grains = state.withdrawn_grains = MAX_DEPOSITED_GRAINS - 15
+    fill(world)
     order_id = bytes([9]) * 32
     placed = ChainEvent(
         kind="order_placed",
@@ -508,14 +514,13 @@ def test_an_escrow_counts_while_all_its_parts_together_can_be_counted(part: str,
     )
     world.chain(placed)
     assert (order_id in state.escrows) is counted
-    assert state.deposited_grains == MAX_DEPOSITED_GRAINS - (0 if counted else 15)
+    assert state.deposited_grains == MAX_INSIDE_GRAINS - (0 if counted else 15)
 
 
 @pytest.mark.parametrize(("over", "counted"), [(0, True), (1, False)])
 def test_a_stake_counts_while_it_can_be_counted(over: int, counted: bool) -> None:
     world = World()
-    state = world.ledger.state
-    state.deposited_grains = state.withdrawn_grains = MAX_DEPOSITED_GRAINS - 15
+    fill(world)
     world.chain(
         ChainEvent(
             kind="staked",

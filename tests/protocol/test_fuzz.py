@@ -56,6 +56,10 @@ anything = st.recursive(scalars, lambda inner: st.lists(inner, max_size=6), max_
 
 def value_of(type_: Any, order_id: bytes) -> st.SearchStrategy[Any]:
     """Values of a field's type, right in shape and wild in everything else."""
+    if isinstance(type_, msgspec.inspect.CustomType):  # a wide integer
+        return st.one_of(
+            integers, st.integers(1 << 64, 1 << 129).map(lambda wide: wide.to_bytes(17, "big").lstrip(b"\0"))
+        )
     if isinstance(type_, msgspec.inspect.IntType):
         return integers
     if isinstance(type_, msgspec.inspect.BytesType):
