@@ -35,6 +35,7 @@ from pot_lab.cli.status import metrics, status
 from pot_lab.cli.testnet import testnet
 from pot_lab.cli.vote import vote
 from pot_lab.cli.wallet import wallet
+from pot_lab.cli.why import why
 from pot_lab.errors import PotLabError
 
 REFUSED, INTERRUPTED = 1, 130
@@ -47,6 +48,7 @@ REFUSED, INTERRUPTED = 1, 130
         check,
         order,
         orders,
+        why,
         mine,
         jobs,
         score,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.cipher import decrypt
+from pot_lab.crypto.identity import parse_address
 from pot_lab.crypto.link import Link
 from pot_lab.files import replace_durably
 from pot_lab.network.client.ledger import LedgerClient
@@ -22,7 +23,7 @@ from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import GRAINS_PER_POT
 from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.transactions import Withdraw
-from pot_lab.protocol.views import ClaimView, OrderView
+from pot_lab.protocol.views import ClaimView, OrderView, WhyView
 from pot_lab.store import Store, WrongHash
 
 if TYPE_CHECKING:
@@ -138,6 +139,23 @@ class Order:
             NotAllowed: another account posted it.
         """
         self._client.submit(Withdraw(self.id))
+
+    def why(self, account: str | bytes | None = None) -> WhyView:
+        """Why an account was paid what it was, or was not: in words, with the rule and the transactions.
+
+        Args:
+            account: its address; by default the account that is connected.
+        Raises:
+            UnknownOrder: the ledger keeps only the header of an order that ended long ago.
+
+        Example:
+            >>> order.why("0x5aAe...")  # doctest: +SKIP
+            the order was sealed; the winner is 0x5aAe...  [protocol.md, Money]
+        """
+        if account is None:
+            identity = self._client.identity
+            account = identity.address if identity else self.view().order.client
+        return self._client.why(self.id, parse_address(account) if isinstance(account, str) else account)
 
     # --- what came of it ----------------------------------------------------------------------------------------
     def winner(self) -> ClaimView:

@@ -20,7 +20,7 @@ from pot_lab.protocol.order_index import OrderIndex, is_waiting
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import NO_ORDER, NOBODY, OrderId
 from pot_lab.protocol.settlement import PayoutTree
-from pot_lab.protocol.state import Account, Escrow, Event, LedgerState, OrderState, Payout, Stake
+from pot_lab.protocol.state import Account, Escrow, Event, LedgerState, OrderNote, OrderState, Payout, Stake
 
 MAX_INSIDE_GRAINS = 1 << 63
 """How much money the ledger can hold at a time: stakes and escrows are canonical integers, which end at 2^64."""
@@ -187,9 +187,9 @@ class Book:
             )
         stake.locked -= grains
 
-    def slash(self, address: Address, role: Role, grains: int, why: str) -> None:
-        """Take up to `grains` of an account's stake; the treasury gets it when the settlement's slash leaf is applied
-        on the chain.
+    def slash(self, address: Address, role: Role, grains: int, why: str, order: OrderState | None = None) -> None:
+        """Take up to `grains` of an account's stake, noted with the order if it is for one; the treasury gets it when
+        the settlement's slash leaf is applied on the chain.
         """
         stake = self.account(address).stakes[role]
         bonded = min(grains, stake.bonded)
@@ -201,6 +201,8 @@ class Book:
             stake.slashed += taken
             self.state.staked_grains -= taken
             self.state.slashed_grains += taken
+            if order is not None:
+                order.notes.append(OrderNote(address, why, taken))
             self.emit("slashed", account=address, role=int(role), grains=taken, why=why)
         self.drop_if_below_minimum(address, role)
 

@@ -14,6 +14,7 @@ from pot_lab.protocol.cycle import TABLE, Window
 from pot_lab.protocol.epochs import SLASHED_TO, confirmed_tree
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.reasons import why
 from pot_lab.protocol.records import Contact, OrderId
 from pot_lab.protocol.settlement import reward_leaf, slash_leaf
 from pot_lab.protocol.state import Account, Dispute, Member, OrderHeader, OrderState
@@ -41,6 +42,7 @@ from pot_lab.protocol.views import (
     StakeView,
     UnknownQuery,
     ValidationView,
+    WhyQuery,
     WindowsQuery,
 )
 
@@ -387,6 +389,11 @@ def _header(ledger: Ledger, arguments: bytes) -> bytes:
     return encode(found)
 
 
+def _why(ledger: Ledger, arguments: bytes) -> bytes:
+    asked = decode(arguments, WhyQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
+    return encode(why(ledger.book, asked.order_id, asked.account))
+
+
 _QUERIES: dict[str, Callable[[Ledger, bytes], bytes]] = {
     "order": _order,
     "orders": _orders,
@@ -398,4 +405,5 @@ _QUERIES: dict[str, Callable[[Ledger, bytes], bytes]] = {
     "seats": _seats,
     "governance": _governance,
     "header": _header,
+    "why": _why,
 }

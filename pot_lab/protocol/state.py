@@ -202,6 +202,14 @@ class Payout(State):
     reason: str
 
 
+class OrderNote(State):
+    """Something that an account should know of an order's past: a claim that was dropped, or stake that it lost."""
+
+    account: Address
+    what: str
+    grains: int = 0
+
+
 class GenesisAggregator(State, kw_only=True):
     """A seat among the aggregators.
 
@@ -266,6 +274,7 @@ class OrderState(State, kw_only=True):
     judged_twice: bool = False
     lost: dict[Address, int] = msgspec.field(default_factory=dict)
     found: dict[Address, int] = msgspec.field(default_factory=dict)
+    notes: list[OrderNote] = msgspec.field(default_factory=list)
 
     @property
     def lock_grains(self) -> int:

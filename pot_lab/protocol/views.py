@@ -315,6 +315,35 @@ class OrdersQuery(Record, frozen=True):
     client: Address = Address(b"")
 
 
+class WhyQuery(Record, frozen=True):
+    """Arguments of `why`."""
+
+    order_id: OrderId
+    account: Address
+
+
+class WhyLine(Record, frozen=True):
+    """One thing that decided what an account got: in words, the grains that it brought (or, below zero, cost), and the
+    heading of protocol.md with the rule.
+    """
+
+    text: str
+    grains: int
+    rule: str
+
+
+class WhyView(Record, frozen=True, kw_only=True):
+    """Why an account was paid what it was for an order, or was not."""
+
+    order_id: OrderId
+    account: Address
+    lines: tuple[WhyLine, ...]
+
+    def __repr__(self) -> str:
+        """A line for each reason, with the rule."""
+        return "\n".join(f"{line.text}  [protocol.md, {line.rule}]" for line in self.lines)
+
+
 class WindowsQuery(Record, frozen=True, kw_only=True):
     """Arguments of `orders_in`: the orders that are in one of these windows, by id, from the one after `after` on.
 

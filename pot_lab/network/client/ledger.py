@@ -192,6 +192,10 @@ class LedgerClient:
         """The aggregators, the candidates for a seat, and the votes."""
         return self.ask("seats", None, views.SeatsView)
 
+    def why(self, order_id: bytes, account: bytes) -> views.WhyView:
+        """Why the account was paid what it was for the order, or was not; raises UnknownOrder."""
+        return self.ask("why", views.WhyQuery(OrderId(order_id), Address(account)), views.WhyView)
+
     def governance(self) -> views.GovernanceView:
         """Parameters and version of the rules in force, and the proposals to change them."""
         return self.ask("governance", None, views.GovernanceView)

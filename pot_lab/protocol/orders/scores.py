@@ -174,7 +174,7 @@ def _end_challenges(book: Book, order: OrderState) -> None:
         book.unlock(challenge.challenger, role, challenge.bond_grains)
         if dispute is None or dispute.right is True:
             why = "challenge not opened" if dispute is None else "challenge lost"
-            book.slash(challenge.challenger, role, challenge.bond_grains, why)
+            book.slash(challenge.challenger, role, challenge.bond_grains, why, order)
         elif dispute.right is False and (opened := OpenedScores(dispute.mid, dispute.score, dispute.root)) not in known:
             known.add(opened)
             claim = order.claim_of(dispute.mid)

@@ -152,7 +152,7 @@ def slash_once(book: Book, order: OrderState, validator: Address, grains: int, w
     taken = min(grains, order.lock_grains - order.lost.get(validator, 0))
     if taken > 0:
         order.lost[validator] = order.lost.get(validator, 0) + taken
-        book.slash(validator, Role.VALIDATOR, taken, why)
+        book.slash(validator, Role.VALIDATOR, taken, why, order)
 
 
 def release_stakes(book: Book, order: OrderState) -> None:

@@ -30,7 +30,7 @@ from pot_lab.protocol.selection import (
     set_of,
     sets_for,
 )
-from pot_lab.protocol.state import ClaimState, OrderHeader, OrderState, Span
+from pot_lab.protocol.state import ClaimState, OrderHeader, OrderNote, OrderState, Span
 
 
 def start_if_funded(book: Book, order_id: OrderId) -> None:
@@ -178,7 +178,7 @@ def _close_reveal(book: Book, order_id: OrderId, order: OrderState) -> Window | 
     for provider, claim in sorted(order.claims.items()):
         if not claim.mid:
             book.unlock(provider, Role.PROVIDER, claim.bond_grains)
-            book.slash(provider, Role.PROVIDER, claim.bond_grains, "claim not revealed")
+            book.slash(provider, Role.PROVIDER, claim.bond_grains, "claim not revealed", order)
             book.account(provider).reputation.forfeits += 1
             _drop(book, order_id, order, claim, "not revealed")
     first: dict[ModelId, ClaimState] = {}
@@ -325,6 +325,7 @@ def end_void(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
 
 def _drop(book: Book, order_id: OrderId, order: OrderState, claim: ClaimState, why: str) -> None:
     del order.claims[claim.provider]
+    order.notes.append(OrderNote(claim.provider, why))
     book.emit("claim_dropped", order_id, claim.provider, why=why)
 
 
