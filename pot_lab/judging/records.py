@@ -99,7 +99,7 @@ class CheckTestData(Record, frozen=True, kw_only=True, tag=2):
         path: of the data file.
         root: Merkle root over the examples, 32 bytes.
         examples: how many.
-        schema: of each input and of the target, in this order.
+        schema: of each input and of the target, in this order; None where only root and graph bind it.
         graph: path of the order's graph.
         function: the score function's identifier.
         tree: path where the Merkle tree of the data is left if they are right; nothing may be there.
@@ -108,7 +108,7 @@ class CheckTestData(Record, frozen=True, kw_only=True, tag=2):
     path: str
     root: bytes
     examples: int
-    schema: tuple[TensorSchema, ...]
+    schema: tuple[TensorSchema, ...] | None
     graph: str
     function: str
     tree: str

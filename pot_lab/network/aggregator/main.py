@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pot_lab.consensus.membership import NO_SEAT
 from pot_lab.errors import PotLabError
-from pot_lab.network.aggregator.custody import AggregatorCustody
+from pot_lab.network.aggregator.custody import CUSTODY_FOLDER, AggregatorCustody
 from pot_lab.network.aggregator.keys_folder import AggregatorKeys, load_keys
 from pot_lab.network.aggregator.process import Aggregator
 from pot_lab.network.aggregator.run import run_aggregator, stopped_by
@@ -20,6 +20,9 @@ from pot_lab.network.config import AggregatorEntry, Listening, NetworkConfig
 from pot_lab.network.duties.attest_chain import AttestChain, ChainWatch, ConfirmedEvents
 from pot_lab.network.duties.chain_queue import ChainQueue
 from pot_lab.network.duties.deny_escrows import DenyEscrows
+from pot_lab.network.duties.disputed_orders import DisputedOrders
+from pot_lab.network.duties.judge import judge_pool
+from pot_lab.network.duties.prepare_judging import JUDGING_FOLDER, PrepareJudging
 from pot_lab.network.duties.release_shares import ReleaseShares
 from pot_lab.network.duties.rotate_signers import RotateSigners
 from pot_lab.network.duties.settle_epochs import SettleEpochs
@@ -56,7 +59,7 @@ def run_node(
         network_file: the `network.toml`.
         index: which of the network's first aggregators this is, from 0; None for one that joined later, or is to.
         keys: the folder with its keys.
-        data: the folder for its log, history and custody.
+        data: the folder for its log, history, custody and opened test data.
         listening: where one that is not of the first listens.
         watch_chain: whether it attests chain events (not while measuring).
         history_batches: how many executed batches it keeps for subscribers; 0 keeps all.
@@ -106,6 +109,8 @@ def run_node(
 
     limits = custody_limits or CustodyLimits()
     custody = AggregatorCustody(config, data, ledger, signer, limits=limits, wake=wake)
+    disputed = DisputedOrders(ledger, data / CUSTODY_FOLDER)
+    prepare = PrepareJudging(disputed, data / JUDGING_FOLDER, judge_pool(helpers=1, wake=wake))
     attest = AttestChain(ledger, signer, confirmed)
     kept = position_file_of(config, data) if watch_chain else None
     watch = ChainWatch(
@@ -127,7 +132,7 @@ def run_node(
             index,
             data,
             application,
-            [release, settle, deny, rotate, attest, evidence, custody.duty],
+            [release, settle, deny, rotate, attest, evidence, custody.duty, prepare],
             identity=current.identity,
             curve_secret=current.curve.secret,
             listening=entry,
