@@ -192,11 +192,12 @@ class Store:
         """Download from one place after the other, until one has the blob; all share one time.
 
         Whatever a copy does that is not right, the next place is asked, and goes on from where it stopped: no
-        aggregator can keep a blob from anybody that another has. Each copy gets an equal part of the time that is left.
+        aggregator can keep a blob from anybody that another has. Each copy gets an equal part of the time that is left;
+        where one was too slow for it and the link is dead, more time may help.
         """
         deadline = time.monotonic() + timeout_s
         check(link, limit_bytes)
-        copies = self._copies.of(link)
+        copies, slow = self._copies.of(link), False
         for number, copy in enumerate(copies):
             places_left = len(copies) - number + 1
             now = time.monotonic()
@@ -204,8 +205,18 @@ class Store:
             try:
                 return download(copy, transfer)
             except (LinkDead, WrongHash, TooBig, TooSlow, UnusableAddress) as error:
+                slow = slow or isinstance(error, TooSlow)
                 if isinstance(error, TooSlow) or transfer.interrupted:
                     self._copies.rest(copy)
+        try:
+            return self._from_origin(link, deadline, download)
+        except LinkDead as error:
+            if not slow:
+                raise
+            raise TooSlow("a copy did not answer in its part of the time", seen=str(error)) from error
+
+    def _from_origin(self, link: Link, deadline: float, download: Callable[[Link, Transfer], Result]) -> Result:
+        """Download from this store, or else from where the link points."""
         here = Link(digest=link.digest, size_bytes=link.size_bytes, uri=self.uri(link.digest))
         if here != link:
             try:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 from pot_lab.crypto.link import Link
 
+MOST_COPIES = 16
+"""How many places are asked for a blob; in a large network not all have it, but far more than one in sixteen."""
 REST_S = 30.0
 """How long a place that did not answer is asked last."""
 
@@ -38,7 +40,7 @@ class Copies:
 
         return [
             Link(link.digest, link.size_bytes, f"{url}/{link.digest.hex()}")
-            for url in sorted(set(self._urls()), key=rank)
+            for url in sorted(set(self._urls()), key=rank)[:MOST_COPIES]
         ]
 
     def rest(self, copy: Link) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pot_lab.crypto.link import Link
-from pot_lab.store import LinkDead, Store
-from pot_lab.store.copies import REST_S, Copies
+from pot_lab.store import LinkDead, Store, TooSlow
+from pot_lab.store.copies import MOST_COPIES, REST_S, Copies
 from tests.store.conftest import ScriptedServer, ServerProcess
 
 DATA = os.urandom(100_000)
@@ -111,6 +111,20 @@ def test_a_copy_that_drips_takes_its_part_of_the_time_only_and_rests_then(
     asked = len(slow.requests)
     assert store.fetch(NOWHERE, limit_bytes=len(DATA), timeout_s=60) == DATA
     assert len(slow.requests) == asked
+
+
+def test_where_a_copy_was_too_slow_and_the_link_is_dead_more_time_may_help(
+    scripted: Callable[..., ScriptedServer], cache: Path | None
+) -> None:
+    slow = scripted([HEAD % len(DATA) + DATA[:9], 1e6])
+    store = Store(DEAD, copies=serving(slow.url.removesuffix("/blob")))
+    with pytest.raises(TooSlow):
+        fetched(store, NOWHERE, 4, cache)
+
+
+def test_only_so_many_places_are_asked() -> None:
+    copies = Copies(serving(*(f"http://{i}" for i in range(100))))
+    assert len(copies.of(NOWHERE)) == MOST_COPIES
 
 
 def test_what_one_copy_sent_is_not_fetched_again_from_the_next(
