@@ -128,7 +128,7 @@ class CheckTranscript(Record, frozen=True, kw_only=True, tag=4):
     Attributes:
         path: of the transcript.
         root: Merkle-sum root, 32 bytes.
-        leaves_total: sum of the leaves.
+        leaves_total: sum of the leaves; None where the ledger does not keep it.
         examples: how many, as the order says.
         function: the score function's identifier.
         valid, total: the opened score.
@@ -136,7 +136,7 @@ class CheckTranscript(Record, frozen=True, kw_only=True, tag=4):
 
     path: str
     root: bytes
-    leaves_total: int
+    leaves_total: int | None
     examples: int
     function: str
     valid: bool

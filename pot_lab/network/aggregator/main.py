@@ -22,6 +22,7 @@ from pot_lab.network.duties.chain_queue import ChainQueue
 from pot_lab.network.duties.deny_escrows import DenyEscrows
 from pot_lab.network.duties.disputed_orders import DisputedOrders
 from pot_lab.network.duties.judge import judge_pool
+from pot_lab.network.duties.judge_disputes import JudgeDisputes
 from pot_lab.network.duties.prepare_judging import JUDGING_FOLDER, PrepareJudging
 from pot_lab.network.duties.release_shares import ReleaseShares
 from pot_lab.network.duties.rotate_signers import RotateSigners
@@ -111,6 +112,7 @@ def run_node(
     custody = AggregatorCustody(config, data, ledger, signer, limits=limits, wake=wake)
     disputed = DisputedOrders(ledger, data / CUSTODY_FOLDER)
     prepare = PrepareJudging(disputed, data / JUDGING_FOLDER, judge_pool(helpers=1, wake=wake))
+    judge = JudgeDisputes(ledger, signer, prepare.rows, data / CUSTODY_FOLDER, judge_pool(wake=wake))
     attest = AttestChain(ledger, signer, confirmed)
     kept = position_file_of(config, data) if watch_chain else None
     watch = ChainWatch(
@@ -132,7 +134,7 @@ def run_node(
             index,
             data,
             application,
-            [release, settle, deny, rotate, attest, evidence, custody.duty, prepare],
+            [release, settle, deny, rotate, attest, evidence, custody.duty, prepare, judge],
             identity=current.identity,
             curve_secret=current.curve.secret,
             listening=entry,

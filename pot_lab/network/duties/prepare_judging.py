@@ -120,6 +120,10 @@ class PrepareJudging:
         right = opening is not None and opening.verdict is not None and opening.verdict.finding is Finding.RIGHT
         return opening.row if opening is not None and right else None
 
+    def rows(self) -> dict[bytes, ExampleRow]:
+        """The orders whose test data are open and what was promised, and where."""
+        return {order_id: row for order_id in self._openings if (row := self.row_of(order_id)) is not None}
+
     def verdict_of(self, order_id: bytes) -> Judgement | None:
         """Whether this order's test data are what was promised; None while that is not known."""
         opening = self._openings.get(order_id)
