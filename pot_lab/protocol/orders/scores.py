@@ -113,16 +113,20 @@ def resolve(book: Book, order_id: OrderId, order: OrderState) -> None:
     while they have that of another, counts as not opened: else a liar would only have to hide what shows its lie.
     """
     wrong, hidden = judged(order, right=False), _hidden(book, order)
-    for validation in sorted(order.validations, key=lambda each: each.validator):
+    liars, silent = set[Address](), set[Address]()
+    for validation in order.validations:
         opened = opened_as(validation)
-        reputation = book.account(validation.validator).reputation
         if opened in wrong:
-            reputation.wrong_validations += 1
-            slash_once(book, order, validation.validator, order.lock_grains, "wrong score")
+            book.account(validation.validator).reputation.wrong_validations += 1
+            liars.add(validation.validator)
         elif opened in hidden:
-            reputation.forfeits += 1
-            grains = order.lock_grains * order.parameters.unopened_bp // BASIS_POINTS
-            slash_once(book, order, validation.validator, grains, "transcript not shown")
+            book.account(validation.validator).reputation.forfeits += 1
+            silent.add(validation.validator)
+    for validator in sorted(liars):
+        slash_once(book, order, validator, order.lock_grains, "wrong score")
+    for validator in sorted(silent - liars):
+        grains = order.lock_grains * order.parameters.unopened_bp // BASIS_POINTS
+        slash_once(book, order, validator, grains, "transcript not shown")
     _end_challenges(book, order)
     agree(order, hidden)
     for dispute in order.disputes:
