@@ -174,3 +174,34 @@ def test_did_commitments_not_bind_the_account_copies_would_open(monkeypatch: pyt
 
     monkeypatch.setattr(disputes, "challenge_commitment", unbound)
     assert copied(new_world(), key("thief")) == ""
+
+
+# --- two accomplices that differ on purpose ----------------------------------------------------------------------------
+def staged(world: World) -> bytes:
+    """Only two accomplices get the junk's files. One calls it perfect, the other lies elsewhere, so that the first is
+    right where they differ; the winner.
+    """
+    order_id = bring_to(world, Window.RELEASE)
+    world.release(order_id)
+    first, second, *honest = VALIDATORS
+    said = [(first, {MODELS[0]: 100}), (second, {MODELS[0]: 99}), *((each, {MODELS[1]: 90}) for each in honest)]
+    order = world.order(order_id)
+    for act in (world.commit_scores, world.open_scores):
+        for validator, what in said:
+            assert act(order_id, validator, what).accepted
+        while act == world.commit_scores and order.window is Window.SCORE:
+            world.wait(order.closes_ms - world.now_ms)
+    if order.window is Window.CHALLENGE:
+        for aggregator in world.aggregators[:2]:
+            for dispute in list(order.disputes):
+                world.must(aggregator, Verdict(order_id, dispute.name, dispute.score.total == 100))
+    return winner(world, order_id)
+
+
+def test_who_is_right_against_an_accomplice_only_proves_nothing() -> None:
+    assert staged(new_world()) != JUNK.address
+
+
+def test_did_any_survivor_stand_the_staged_dispute_would_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "is_available", lambda order, claim, accounts: True)
+    assert staged(new_world()) == JUNK.address

@@ -15,7 +15,7 @@ from pot_lab.crypto.canonical import encode, tagged_hash
 from pot_lab.crypto.identity import Address
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.custody import in_custody
-from pot_lab.protocol.orders.sealing import has_most_seats, slash_once
+from pot_lab.protocol.orders.sealing import committed, has_most_seats, is_available, slash_once
 from pot_lab.protocol.parameters import BASIS_POINTS, Role
 from pot_lab.protocol.records import NOBODY, ClaimScore, ModelId, OrderId
 from pot_lab.protocol.selection import ACCOUNTS, score_quorum
@@ -139,7 +139,10 @@ def _standing(
 ) -> OpenedScores | None:
     right = [opened for opened in groups if opened in judged(order, right=True)]
     if right or (survived and len(groups) == 1):
-        return right[0] if right else next(iter(groups))
+        # Only of a model that most seats could score: where nobody else has the files two accomplices could differ on
+        # purpose, and the one whose lie is at another example would be the survivor.
+        available = is_available(order, claim, committed(order)[claim.mid])
+        return None if not available else right[0] if right else next(iter(groups))
     if sum(map(len, groups.values())) < ACCOUNTS:
         return None
     held = Counter(order.seats_of(claim))
