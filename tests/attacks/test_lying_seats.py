@@ -176,7 +176,7 @@ def test_did_commitments_not_bind_the_account_copies_would_open(monkeypatch: pyt
     assert copied(new_world(), key("thief")) == ""
 
 
-# --- two accomplices that differ on purpose ----------------------------------------------------------------------------
+# --- two accomplices that differ on purpose -------------------------------------------------------------------------
 def staged(world: World) -> bytes:
     """Only two accomplices get the junk's files. One calls it perfect, the other lies elsewhere, so that the first is
     right where they differ; the winner.
