@@ -82,7 +82,32 @@ def order_view(order_id: OrderId, state: OrderState) -> OrderView:
         )
         for c in sorted(state.claims.values(), key=lambda claim: claim.place)
     )
-    validations = tuple(
+    return OrderView(
+        id=order_id,
+        order=state.order,
+        window=state.window,
+        phase=TABLE[state.window].phase,
+        put_ms=state.put_ms,
+        t0_ms=state.t0_ms,
+        closes_ms=state.closes_ms,
+        timeline=tuple(SpanView(span.window, span.opened_ms, span.closed_ms) for span in state.timeline),
+        claims=claims,
+        validations=_validations(state),
+        test_key=state.test_key,
+        winner=state.winner,
+        void_reason=state.void_reason or "",
+        payouts=tuple(PayoutView(p.account, p.grains, p.reason) for p in state.payouts),
+        epoch=state.epoch,
+        ended_ms=state.ended_ms,
+        challenges=tuple(
+            ChallengeView(challenger=c.challenger, commitment=c.commitment, dispute=c.dispute) for c in state.challenges
+        ),
+        disputes=tuple(_dispute_view(each) for each in state.disputes),
+    )
+
+
+def _validations(state: OrderState) -> tuple[ValidationView, ...]:
+    return tuple(
         ValidationView(
             validator=v.validator,
             mid=v.mid,
@@ -95,28 +120,11 @@ def order_view(order_id: OrderId, state: OrderState) -> OrderView:
         )
         for v in state.validations
     )
-    return OrderView(
-        id=order_id,
-        order=state.order,
-        window=state.window,
-        phase=TABLE[state.window].phase,
-        put_ms=state.put_ms,
-        t0_ms=state.t0_ms,
-        closes_ms=state.closes_ms,
-        timeline=tuple(SpanView(span.window, span.opened_ms, span.closed_ms) for span in state.timeline),
-        claims=claims,
-        validations=validations,
-        test_key=state.test_key,
-        winner=state.winner,
-        void_reason=state.void_reason or "",
-        payouts=tuple(PayoutView(p.account, p.grains, p.reason) for p in state.payouts),
-        epoch=state.epoch,
-        ended_ms=state.ended_ms,
-        challenges=tuple(
-            ChallengeView(challenger=c.challenger, commitment=c.commitment, dispute=c.dispute) for c in state.challenges
-        ),
-        disputes=tuple(_dispute_view(each) for each in state.disputes),
-    )
+
+
+def _fetch_validations(ledger: Ledger, arguments: bytes) -> bytes:
+    order_id = decode(arguments, OrderQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).order_id
+    return encode(_validations(ledger.book.require_order(order_id)))
 
 
 def _dispute_view(dispute: Dispute) -> DisputeView:
@@ -399,6 +407,7 @@ _QUERIES: dict[str, Callable[[Ledger, bytes], bytes]] = {
     "orders": _orders,
     "orders_in": _orders_in,
     "fetch_orders": _fetch_orders,
+    "fetch_validations": _fetch_validations,
     "account": _account,
     "epoch": _epoch,
     "network": _network,

@@ -484,3 +484,11 @@ def test_an_order_shows_its_challenges_and_disputes() -> None:
     assert (dispute.index, dispute.votes, dispute.right, dispute.opened_by_itself) == (LEAF, 1, None, False)
     kept = order.disputes[0]
     assert (dispute.mid, dispute.score, dispute.root) == (kept.mid, kept.score, kept.root)
+
+
+def test_validations_can_be_fetched_alone() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.OPEN_SCORES)
+    found = ask(world.ledger, "fetch_validations", views.OrderQuery(order_id), list[views.ValidationView])
+    view = ask(world.ledger, "order", views.OrderQuery(order_id), views.OrderView)
+    assert tuple(found) == view.validations and len(found) == 2 * len(VALIDATORS)

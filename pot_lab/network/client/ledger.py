@@ -176,6 +176,10 @@ class LedgerClient:
         """FetchOrders(n): open orders by reward per unit of training time."""
         return self.ask("fetch_orders", views.OrdersQuery(limit), list[views.OrderView])
 
+    def fetch_validations(self, order_id: bytes) -> list[views.ValidationView]:
+        """FetchValidations(OID): everybody's scores of an order's models, hidden or opened (section 3.3.3)."""
+        return self.ask("fetch_validations", views.OrderQuery(OrderId(order_id)), list[views.ValidationView])
+
     def account(self, address: bytes) -> views.AccountView:
         """Stakes, reputation, earnings and what may be claimed on the chain now."""
         return self.ask("account", views.AccountQuery(Address(address)), views.AccountView)
