@@ -164,7 +164,7 @@ def test_views_are_those_of_the_ledger(ledger: OneLedger) -> None:
     assert [each.id for each in client.orders(client=world.client.address)] == [order_id]
     assert client.orders(client=key("nobody").address) == []
     assert [each.id for each in client.fetch_orders(5)] == [order_id]
-        assert list(client.order(order_id).validations) == client.fetch_validations(order_id)
+    assert list(client.order(order_id).validations) == client.fetch_validations(order_id)
     assert client.account(VALIDATOR.address).nonce == world.nonces[VALIDATOR.address]
     assert client.epoch() and len(client.seats().seats) == 4
     assert client.network().genesis == world.genesis
