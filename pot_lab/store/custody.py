@@ -5,7 +5,7 @@ adds for free is kept. Room is taken as bytes come, and a blob is held once its 
 everything an end: the caller says which references live, and what no living reference names is removed.
 
 The folder holds each blob under its hash in hex, as the blob server serves it, and an index. Several processes may use
-it at once: an aggregator that expects, attests and prunes; a server and fetchers that bring bytes. If the index is
+it at once: one aggregator that expects, attests and prunes; a server and fetchers that bring bytes. If the index is
 lost, expecting again what the ledger names finds the blobs that are there.
 """
 
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS blobs (digest BLOB, size INTEGER, held INTEGER DEFAUL
 CREATE INDEX IF NOT EXISTS blobs_missing ON blobs (size, digest) WHERE held = 0;
 CREATE TABLE IF NOT EXISTS names (digest BLOB, size INTEGER, reference BLOB, payer BLOB,
     PRIMARY KEY (digest, size, reference));
-CREATE INDEX IF NOT EXISTS names_by_payer ON names (payer);
+CREATE INDEX IF NOT EXISTS names_of_payer ON names (payer, digest, size);
 CREATE INDEX IF NOT EXISTS names_by_reference ON names (reference);
 """
 
@@ -80,6 +80,7 @@ class Custody:
         make_private_folder(self.root)
         make_private_folder(self._arriving)
         self._lock = threading.RLock()
+        self._named_bytes: dict[bytes, int] = {}  # as `named_bytes`, of payers that were asked for since the last prune
         self._database = self._opened()
 
     def close(self) -> None:
@@ -123,15 +124,20 @@ class Custody:
     def _name(
         self, database: sqlite3.Connection, digest: bytes, size_bytes: int, payer: bytes, reference: bytes
     ) -> None:
-        named_bytes = self.named_bytes(payer, but_for=(digest, size_bytes))
-        if named_bytes + size_bytes > self.limits.payer_bytes:
+        named_bytes = self._named_bytes.get(payer)
+        if named_bytes is None:
+            named_bytes = self.named_bytes(payer)
+        query = "SELECT 1 FROM names WHERE payer = ? AND digest = ? AND size = ?"
+        more_bytes = 0 if database.execute(query, (payer, digest, size_bytes)).fetchone() else size_bytes
+        if named_bytes + more_bytes > self.limits.payer_bytes:
             raise QuotaExceeded(
                 "an account has too much in custody",
-                seen=f"{named_bytes} + {size_bytes} bytes",
+                seen=f"{named_bytes} + {more_bytes} bytes",
                 wanted=f"at most {self.limits.payer_bytes} bytes",
             )
         database.execute("INSERT OR IGNORE INTO blobs (digest, size) VALUES (?, ?)", (digest, size_bytes))
         database.execute("INSERT INTO names VALUES (?, ?, ?, ?)", (digest, size_bytes, reference, payer))
+        self._named_bytes[payer] = named_bytes + more_bytes
 
     def missing(self) -> list[ExpectedBlob]:
         """Blobs that are expected and not held, those of small length first."""
@@ -146,15 +152,10 @@ class Custody:
         """All references that name a blob."""
         return {row[0] for row in self._rows("SELECT DISTINCT reference FROM names")}
 
-    def named_bytes(self, payer: bytes, *, but_for: tuple[bytes, int] = (b"", 0)) -> int:
-        """Length of all different blobs that a payer's references name, without the one of this hash and length."""
-        rows = self._rows(
-            "SELECT COALESCE(SUM(size), 0) FROM (SELECT DISTINCT digest, size FROM names "
-            "WHERE payer = ? AND NOT (digest = ? AND size = ?))",
-            payer,
-            *but_for,
-        )
-        return int(rows[0][0])
+    def named_bytes(self, payer: bytes) -> int:
+        """Length of all different blobs that a payer's references name."""
+        query = "SELECT COALESCE(SUM(size), 0) FROM (SELECT DISTINCT digest, size FROM names WHERE payer = ?)"
+        return int(self._rows(query, payer)[0][0])
 
     # -------------------------------------------------------------------------------------------- what is here
 
@@ -258,6 +259,7 @@ class Custody:
 
     def prune(self, live: Collection[bytes]) -> int:
         """Forget all references but these, and remove what none of them names; returns how many bytes became free."""
+        self._named_bytes.clear()
         with self._changing() as database:
             known = [row[0] for row in database.execute("SELECT DISTINCT reference FROM names")]
             dead = [(reference,) for reference in known if reference not in live]
