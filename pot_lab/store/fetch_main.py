@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from pot_lab.store.blobs import fetch_file
 from pot_lab.store.custody import ARRIVING_FOLDER, Custody, CustodyLimits
 from pot_lab.store.link_fetcher import FetchJob, FetchOutcome
 
+_LOOK_EVERY_S = 0.5
+
 
 def main(arguments: Sequence[str]) -> int:
     """Some fetches; each outcome is a line of JSON on stdout, and the exit code 0 if all blobs are held."""
@@ -32,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     except (PotLabError, OSError, MemoryError) as problem:
         fault = _fault_of(problem)
         return _say([_numbered(fault, index) for index in range(len(job.links))])
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     fetching = _Fetching(job, custody)
     numbers = range(1, len(job.links))
     threads = [threading.Thread(target=fetching.follow, args=(index,), daemon=True) for index in numbers]
@@ -73,6 +77,13 @@ class _Fetching:
             private_links=self.job.private_links,
         )
         self.custody.adopt(path, link.digest, link.size_bytes)
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after the one that started it, also where that was killed."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_EVERY_S)
+    os._exit(1)
 
 
 def _fault_of(problem: PotLabError | OSError | MemoryError) -> FetchOutcome:

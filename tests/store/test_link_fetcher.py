@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -192,6 +193,32 @@ def test_one_process_follows_several_links_and_one_that_drips_keeps_no_other_wai
     assert fetching.fetcher.running == 1 and not fetching.fetcher.begin(slow)
     fetching.started[0].kill()
     assert fetching.ended() == FetchedLink(slow, FetchOutcome(code="FetcherDied", reason="exit status -9"))
+
+
+def test_a_fetch_ends_with_an_aggregator_that_was_killed(
+    scripted: Callable[..., ScriptedServer], tmp_path: Path
+) -> None:
+    server = scripted([HTTP % 4 + b"d", 1e6])
+    link = link_to(b"data", server.url)
+    with contextlib.closing(Custody(tmp_path / "custody")) as custody:
+        custody.expect(link.digest, link.size_bytes, payer=b"a" * 20, reference=b"order")
+    program = (
+        "import sys, time; from pathlib import Path; from pot_lab.crypto.link import Link\n"
+        "from pot_lab.store.link_fetcher import *\n"
+        "fetcher = LinkFetcher(Path(sys.argv[1]), private_links=True, limits=FetchLimits(base_s=600.0))\n"
+        "fetcher.begin(Link(bytes.fromhex(sys.argv[2]), 4, sys.argv[3])); time.sleep(3600)"
+    )
+    arguments = [str(tmp_path / "custody"), link.digest.hex(), link.uri]
+    parent = subprocess.Popen([sys.executable, "-c", program, *arguments])
+    try:
+        while not server.requests:
+            time.sleep(0.02)
+        [child] = psutil.Process(parent.pid).children()
+    finally:
+        parent.kill()
+        parent.wait()
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.02)
 
 
 def test_links_of_one_process_share_the_room(tmp_path: Path) -> None:
