@@ -27,6 +27,28 @@ export function timeLeft(leftMs: number): string {
   return hours < 48 ? `${hours} h ${two(minutes % 60)} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+/** How long ago something was, in its largest unit. */
+export function age(passedMs: number): string {
+  const seconds = Math.max(0, Math.floor(passedMs / 1000));
+  const steps: [number, string][] = [
+    [86400, 'd'],
+    [3600, 'h'],
+    [60, 'min'],
+    [1, 's']
+  ];
+  const [size, unit] = steps.find(([size]) => seconds >= size) ?? [1, 's'];
+  return `${Math.floor(seconds / size)} ${unit}`;
+}
+
+/** A time of day, with its date where that is not today's. */
+export function clock(timeMs: number, nowMs: number): string {
+  const time = new Date(timeMs);
+  const two = (n: number) => n.toString().padStart(2, '0');
+  const text = `${two(time.getHours())}:${two(time.getMinutes())}`;
+  const sameDay = time.toDateString() === new Date(nowMs).toDateString();
+  return sameDay ? text : `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ${text}`;
+}
+
 /** An address or id by its ends. */
 export function short(id: string): string {
   return id.length <= 13 ? id : `${id.slice(0, 6)}…${id.slice(-4)}`;

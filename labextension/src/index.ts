@@ -1,37 +1,64 @@
 import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { ICommandPalette } from '@jupyterlab/apputils';
+import { ICommandPalette, MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
 import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
+import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
+import { IStatusBar } from '@jupyterlab/statusbar';
+import { FollowedOrder } from './follow';
+import { short } from './format';
 import { potIcon } from './icon';
 import { PotLabModel } from './model';
+import { orderRenderers } from './output';
 import { PotLabPanel } from './panel';
+import { StatusItem } from './status';
 
 const CommandIDs = {
   open: 'pot-lab:open',
+  openOrder: 'pot-lab:open-order',
   insertClient: 'pot-lab:insert-client'
 } as const;
 
 const CATEGORY = 'PoT Lab';
 const CLIENT_CELL = 'import pot_lab\n\nlab = pot_lab.connect()\nlab';
 const NO_ARGUMENTS = { args: { type: 'object' as const, properties: {} } };
+const ORDER_ARGUMENTS = {
+  args: {
+    type: 'object' as const,
+    properties: { id: { type: 'string' as const, description: 'The order’s id, 64 hexadecimal digits' } },
+    required: ['id']
+  }
+};
 
 /** Adds the sidebar, its commands and a launcher card. */
 const plugin: JupyterFrontEndPlugin<void> = {
   id: 'pot-lab:plugin',
   description: 'The sidebar of networks and training orders.',
   autoStart: true,
-  optional: [ICommandPalette, ILauncher, ILayoutRestorer, INotebookTracker, ISettingRegistry],
+  optional: [
+    ICommandPalette,
+    ILauncher,
+    ILayoutRestorer,
+    INotebookTracker,
+    IRenderMimeRegistry,
+    ISettingRegistry,
+    IStatusBar
+  ],
   activate: (
     app: JupyterFrontEnd,
     palette: ICommandPalette | null,
     launcher: ILauncher | null,
     restorer: ILayoutRestorer | null,
     notebooks: INotebookTracker | null,
-    settings: ISettingRegistry | null
+    renderers: IRenderMimeRegistry | null,
+    settings: ISettingRegistry | null,
+    statusBar: IStatusBar | null
   ) => {
     const model = new PotLabModel(app.serviceManager.serverSettings);
-    const panel = new PotLabPanel(model);
+    const openOrder = (id: string): void => void app.commands.execute(CommandIDs.openOrder, { id });
+    const panel = new PotLabPanel(model, { openOrder });
+    renderers?.addFactory(orderRenderers(model, { onOpen: openOrder }));
+    const tabs = new WidgetTracker<MainAreaWidget<FollowedOrder>>({ namespace: 'pot-lab-order' });
     app.shell.add(panel, 'left', { rank: 250 });
     restorer?.add(panel, panel.id);
 
@@ -41,6 +68,39 @@ const plugin: JupyterFrontEndPlugin<void> = {
       icon: potIcon,
       describedBy: NO_ARGUMENTS,
       execute: () => app.shell.activateById(panel.id)
+    });
+    app.commands.addCommand(CommandIDs.openOrder, {
+      label: args => (args['id'] ? `Order ${short(args['id'] as string)}` : 'Show Order'),
+      caption: 'Show an order in a tab of its own',
+      icon: potIcon,
+      describedBy: ORDER_ARGUMENTS,
+      execute: args => {
+        const id = args['id'] as string;
+        const name = `pot-lab-order-${id}`;
+        const before = tabs.find(tab => tab.id === name);
+        if (before) {
+          app.shell.activateById(name);
+          return;
+        }
+        const content = new FollowedOrder(model);
+        content.followOrder(id, null);
+        const tab = new MainAreaWidget({ content });
+        tab.id = name;
+        tab.title.label = `Order ${short(id)}`;
+        tab.title.icon = potIcon;
+        void tabs.add(tab);
+        app.shell.add(tab, 'main');
+      }
+    });
+    void restorer?.restore(tabs, {
+      command: CommandIDs.openOrder,
+      args: tab => ({ id: tab.id.replace('pot-lab-order-', '') }),
+      name: tab => tab.id
+    });
+    statusBar?.registerStatusItem('pot-lab:status', {
+      item: new StatusItem(model, () => app.shell.activateById(panel.id)),
+      align: 'left',
+      rank: 60
     });
     app.commands.addCommand(CommandIDs.insertClient, {
       label: 'Insert Client Cell',

@@ -1,33 +1,89 @@
 import * as React from 'react';
-import { INetwork } from './model';
+import { age, clock } from './format';
+import { INetwork, PotLabModel } from './model';
+import { Fact } from './orderCard';
 
-/** The card of the network: its aggregators, which of them leads, how far the ledger is. */
-export function NetworkSection(props: { network: INetwork | null }): JSX.Element {
-  const { network } = props;
+/** A state that was read longer ago is called by its age. */
+const OLD_MS = 15000;
+
+export interface INetworkWords {
+  tone: 'good' | 'degraded' | 'bad' | 'unknown';
+  text: string;
+}
+
+/** How the network is, in words that say what it means. */
+export function networkWords(model: PotLabModel): INetworkWords {
+  const { state, connection } = model;
+  if (!state) {
+    return { tone: 'unknown', text: 'Connecting to the server…' };
+  }
+  const now = model.now();
+  const { network, problem } = state;
+  if (!network) {
+    const here = state.testnets.length;
+    return here
+      ? { tone: 'bad', text: `Stopped: ${state.testnets.map(one => `“${one.name}”`).join(', ')}` }
+      : { tone: 'unknown', text: 'No network on this host' };
+  }
+  const all = network.aggregators.length;
+  const up = network.aggregators.filter(one => one.reachable).length;
+  if (network.stopped_ms > 0) {
+    const since = clock(network.stopped_ms, now);
+    return { tone: 'bad', text: `Stopped: ${up} of ${all} aggregators, ${network.needed} needed, since ${since}` };
+  }
+  const readAt = clock(state.read_ms, now);
+  if (problem) {
+    return { tone: 'bad', text: `Not reachable; as it was at ${readAt}` };
+  }
+  if (connection !== 'live') {
+    return { tone: 'unknown', text: `Connection to the server lost; as it was at ${readAt}` };
+  }
+  if (now - state.read_ms > OLD_MS) {
+    return { tone: 'unknown', text: `Read ${age(now - state.read_ms)} ago` };
+  }
+  if (up < all) {
+    const spare = up - network.needed;
+    const more = spare === 0 ? 'it stops if one more fails' : `${network.needed} needed`;
+    return { tone: 'degraded', text: `Works with ${up} of ${all} aggregators; ${more}` };
+  }
+  return { tone: 'good', text: `Works: ${up} of ${all} aggregators` };
+}
+
+/** The card of the network: how it is in words; on unfolding its aggregators, which of them leads, how far each is. */
+export function NetworkSection(props: { model: PotLabModel; children?: React.ReactNode }): JSX.Element {
+  const network = props.model.state?.network ?? null;
+  const { tone, text } = networkWords(props.model);
   return (
     <section className="pot-Section" aria-labelledby="pot-network-heading" data-testid="pot-network">
       <h2 id="pot-network-heading">Network</h2>
-      {network ? <NetworkCard network={network} /> : <p className="pot-Hint">Not connected to a network.</p>}
+      <div className="pot-Card">
+        {network && (
+          <div className="pot-Row">
+            <span className="pot-Title" title={network.name}>
+              {network.name}
+            </span>
+          </div>
+        )}
+        <p className="pot-Health" data-tone={tone} role="status" data-testid="pot-health">
+          {text}
+        </p>
+        {network && <Details network={network} />}
+        {props.children}
+      </div>
     </section>
   );
 }
 
-function NetworkCard(props: { network: INetwork }): JSX.Element {
-  const { name, aggregators, height } = props.network;
+function Details(props: { network: INetwork }): JSX.Element {
+  const { aggregators, height } = props.network;
   const reached = aggregators.filter(one => one.reachable);
   const view = reached.reduce((most, one) => Math.max(most, one.view), 0);
   const primary = reached.find(one => one.view === view)?.primary;
   const lag = reached.reduce((most, one) => Math.max(most, one.lag), 0);
   return (
-    <div className="pot-Card">
-      <div className="pot-Row">
-        <span className="pot-Title" title={name}>
-          {name}
-        </span>
-        <span data-testid="pot-reachable">
-          {reached.length} of {aggregators.length} up
-        </span>
-      </div>
+    <details className="pot-Details">
+      <summary>Aggregators</summary>
+      <Fact name="Reached" value={`${reached.length} of ${aggregators.length}`} testId="pot-reachable" />
       <Fact name="Height" value={height.toString()} />
       <Fact name="View" value={view.toString()} />
       <Fact name="Primary" value={primary === undefined ? 'unknown' : `aggregator ${primary}`} />
@@ -38,30 +94,13 @@ function NetworkCard(props: { network: INetwork }): JSX.Element {
           const state = one.reachable ? `at height ${one.height}` : 'unreachable';
           const label = `aggregator ${one.index}${isPrimary ? ', primary' : ''}, ${state}`;
           return (
-            <li
-              key={one.index}
-              data-reachable={one.reachable}
-              data-primary={isPrimary}
-              title={label}
-              aria-label={label}
-            >
-              {one.index}
+            <li key={one.index} data-reachable={one.reachable} data-primary={isPrimary} title={label}>
+              <span aria-hidden="true">{one.index}</span>
+              <span className="pot-mod-unseen">{label}</span>
             </li>
           );
         })}
       </ul>
-    </div>
-  );
-}
-
-/** One named value of a card. */
-export function Fact(props: { name: string; value: string; title?: string; testId?: string }): JSX.Element {
-  return (
-    <div className="pot-Row">
-      <span>{props.name}</span>
-      <span title={props.title ?? props.value} data-testid={props.testId}>
-        {props.value}
-      </span>
-    </div>
+    </details>
   );
 }

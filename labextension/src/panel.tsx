@@ -1,56 +1,70 @@
-import { ReactWidget, UseSignal } from '@jupyterlab/ui-components';
-import { Message } from '@lumino/messaging';
+import { UseSignal } from '@jupyterlab/ui-components';
 import * as React from 'react';
+import { useSecond, WatchingWidget } from './follow';
 import { potIcon } from './icon';
 import { Connection, PotLabModel } from './model';
-import { NetworkSection } from './network';
+import { NetworkSection, networkWords } from './network';
 import { OrdersSection } from './orders';
 
 const SAID: Record<Connection, string> = {
   connecting: 'Connecting to the server…',
   live: 'Live',
-  stale: 'Connection lost, showing the last state'
+  stale: 'Connection lost, showing the last state',
+  resting: 'Resting'
 };
 
-/** Re-renders once a second, for countdowns. */
-function useSecond(): void {
-  const [, tick] = React.useState(0);
-  React.useEffect(() => {
-    const timer = window.setInterval(() => tick(count => count + 1), 1000);
-    return () => window.clearInterval(timer);
-  }, []);
+/** What the parts of the panel do beyond themselves. */
+export interface IPanelActions {
+  openOrder: (id: string) => void;
 }
 
-function Panel(props: { model: PotLabModel; showEnded: boolean }): JSX.Element {
+function Panel(props: { model: PotLabModel; showEnded: boolean; actions: IPanelActions }): JSX.Element {
   const { model } = props;
   useSecond();
-  const { snapshot, connection } = model;
-  const old = connection !== 'live' || !!snapshot?.problem;
+  const { state, connection } = model;
+  const isOld = connection !== 'live' || !!state?.problem;
+  const { tone } = networkWords(model);
+  // a network that does not work is never called live, however well its server is followed
+  const said =
+    connection === 'live' && tone !== 'good' && tone !== 'degraded' ? 'Connected to the server' : SAID[connection];
   return (
-    <div className={old ? 'pot-isStale' : undefined}>
-      <div className="pot-Connection" role="status" data-state={connection} data-testid="pot-connection">
-        <span>{SAID[connection]}</span>
+    <div className={isOld ? 'pot-isStale' : undefined}>
+      <div
+        className="pot-Connection"
+        role="status"
+        data-state={connection === 'live' && tone === 'bad' ? 'bad' : connection}
+        data-testid="pot-connection"
+      >
+        <span>{said}</span>
         {connection !== 'live' && (
           <button className="jp-mod-styled jp-mod-minimal" onClick={() => model.reconnect()}>
             Retry
           </button>
         )}
       </div>
-      {snapshot?.problem && (
+      {state?.problem && (
         <p className="pot-Problem" role="alert" data-testid="pot-problem">
-          {snapshot.problem}
+          {state.problem}
         </p>
       )}
-      <NetworkSection network={snapshot?.network ?? null} />
-      <OrdersSection orders={snapshot?.orders ?? []} now={model.now()} showEnded={props.showEnded} />
+      <NetworkSection model={model} />
+      <OrdersSection
+        key={String(props.showEnded)}
+        model={model}
+        showEnded={props.showEnded}
+        onOpen={props.actions.openOrder}
+      />
     </div>
   );
 }
 
-/** The sidebar of PoT Lab. Follows the server only once it has been seen. */
-export class PotLabPanel extends ReactWidget {
-  constructor(private _model: PotLabModel) {
-    super();
+/** The sidebar of PoT Lab. Follows the server only while it is seen. */
+export class PotLabPanel extends WatchingWidget {
+  constructor(
+    model: PotLabModel,
+    private _actions: IPanelActions
+  ) {
+    super(model);
     this.id = 'pot-lab-panel';
     this.addClass('pot-Panel');
     this.title.icon = potIcon;
@@ -65,25 +79,14 @@ export class PotLabPanel extends ReactWidget {
   }
 
   render(): JSX.Element | null {
-    if (!this.isVisible) {
+    if (!this.isSeen) {
       return null; // no timers behind a hidden tab
     }
     return (
-      <UseSignal signal={this._model.changed}>
-        {() => <Panel model={this._model} showEnded={this._showEnded} />}
+      <UseSignal signal={this.model.changed}>
+        {() => <Panel model={this.model} showEnded={this._showEnded} actions={this._actions} />}
       </UseSignal>
     );
-  }
-
-  protected onAfterShow(message: Message): void {
-    super.onAfterShow(message);
-    this._model.start();
-    this.update();
-  }
-
-  protected onAfterHide(message: Message): void {
-    super.onAfterHide(message);
-    this.update();
   }
 
   private _showEnded = true;

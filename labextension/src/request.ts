@@ -17,6 +17,8 @@ export interface IStreamEvents<T> {
 export interface IStream {
   /** Do not wait for the next attempt. */
   reconnect: () => void;
+  /** Send JSON, if the connection is up; `onUp` tells when it is up anew. */
+  send: (message: unknown) => void;
   close: () => void;
 }
 
@@ -57,10 +59,34 @@ export function openStream<T>(settings: ServerConnection.ISettings, events: IStr
         connect();
       }
     },
+    send: message => {
+      if (socket?.readyState === WebSocket.OPEN) {
+        socket.send(JSON.stringify(message));
+      }
+    },
     close: () => {
       closed = true;
       window.clearTimeout(timer);
       socket?.close();
     }
   };
+}
+
+/** Call one of the server extension's routes; an error's message says what the server says. */
+export async function call<T>(settings: ServerConnection.ISettings, path: string, body?: unknown): Promise<T> {
+  const url = URLExt.join(settings.baseUrl, NAMESPACE, path);
+  const init = body === undefined ? { method: 'GET' } : { method: 'POST', body: JSON.stringify(body) };
+  const response = await ServerConnection.makeRequest(url, init, settings);
+  const text = await response.text();
+  let answer: unknown = null;
+  try {
+    answer = text ? JSON.parse(text) : null;
+  } catch {
+    // an answer of something between browser and server, said as it is
+  }
+  if (!response.ok) {
+    const said = (answer as { message?: string } | null)?.message;
+    throw new Error(said || `${response.status} ${response.statusText}`);
+  }
+  return answer as T;
 }

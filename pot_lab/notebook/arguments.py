@@ -13,9 +13,9 @@ from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 
+from pot_lab.cards.scores import DISTANCES, NATS, SHARES, base_name, decimals_of
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds, pot, seconds_text
-from pot_lab.notebook.scores import DISTANCES, NATS, SHARES, base_name, decimals_of
 from pot_lab.protocol.errors import BadWindows, RewardTooSmall
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Direction, Parameters, score_direction
 from pot_lab.protocol.records import MICRO

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from pot_lab.cards.scores import base_name, decimals_of, score_text
 from pot_lab.notebook.arguments import check_winnable
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.posting import OrderTerms, PreparedOrder
-from pot_lab.notebook.scores import base_name, decimals_of, score_text
 from pot_lab.protocol.parameters import Direction, score_direction
 from pot_lab.protocol.records import MICRO, ScoreSpec
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-from fractions import Fraction
 
+from pot_lab.cards.order_card import best_claim, void_advice
+from pot_lab.cards.scores import score_text
 from pot_lab.crypto.identity import format_address
 from pot_lab.notebook.quantities import pot, seconds_text
-from pot_lab.notebook.scores import score_text
 from pot_lab.protocol.cycle import VoidReason, Window
-from pot_lab.protocol.parameters import Direction, score_direction
 from pot_lab.protocol.views import OrderView
 
 _STEPS = (
@@ -88,27 +87,19 @@ def _facts(view: OrderView, now_ms: int) -> list[tuple[str, str]]:
 
 def why_void(view: OrderView) -> str:
     """Why an order ended without a model: the reason with its figures, what to do next, and what comes back."""
-    figures, advice = "", "order again"
+    figures = ""
     if view.void_reason == VoidReason.NO_IMPROVEMENT:
         order = view.order
         base = score_text(order.score, order.baseline_total, order.baseline_count) if order.baseline_count else "none"
         figures = f" (best: {_best(view)}, to beat: {base})"
-        advice = "order again with a longer train_for or a lower baseline"
-    elif view.void_reason in (VoidReason.NO_CLAIMS, VoidReason.NOTHING_REVEALED):
-        advice = "look whether a provider runs (`pot-lab mine provider`), and order again with a longer train_for"
-    elif view.void_reason == VoidReason.NO_QUORUM:
-        advice = "look whether validators run (`pot-lab mine validator`), and order again"
-    elif view.void_reason in (VoidReason.WITHDRAWN, VoidReason.REFUNDED):
-        advice = ""
     back = sum(payout.grains for payout in view.payouts if payout.account == view.order.client)
-    parts = [f"{view.void_reason}{figures}", advice, f"{pot(back)} POT come back with the settlement" if back else ""]
+    back_text = f"{pot(back)} POT come back with the settlement" if back else ""
+    parts = [f"{view.void_reason}{figures}", void_advice(view.void_reason), back_text]
     return "; ".join(part for part in parts if part)
 
 
 def _best(view: OrderView) -> str:
     """The best score that was agreed on, in words."""
-    spec = view.order.score
-    direction = score_direction(spec.name, spec.version) or Direction.HIGHER
-    scores = [claim.agreed for claim in view.claims if claim.agreed and claim.agreed.valid and claim.agreed.count]
-    best = max(scores, key=lambda score: direction * Fraction(score.total, score.count), default=None)
-    return score_text(spec, best.total, best.count) if best else "no valid score"
+    best = best_claim(view)
+    score = best.agreed if best else None
+    return score_text(view.order.score, score.total, score.count) if score else "no valid score"

@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pot_lab.cards.scores import score_text
 from pot_lab.notebook.arguments import check_score_name
 from pot_lab.notebook.baselines import Start, start_of
 from pot_lab.notebook.posting import PreparedOrder, prepare
 from pot_lab.notebook.predictors import Predictors, predictors
-from pot_lab.notebook.scores import score_text
 
 if TYPE_CHECKING:
     from torch import nn

@@ -17,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from pot_lab.cards.scores import score_text
 from pot_lab.crypto.canonical import HASH_BYTES
 from pot_lab.crypto.identity import Identity
 from pot_lab.discovery import find_network, open_account
@@ -33,7 +34,6 @@ from pot_lab.notebook.order_list import OrderList
 from pot_lab.notebook.paying import PaymentNotes, Payments
 from pot_lab.notebook.quantities import pot, size_text
 from pot_lab.notebook.quoting import Quote, past_orders
-from pot_lab.notebook.scores import score_text
 from pot_lab.notebook.step_line import StepLine
 from pot_lab.protocol.records import OrderId
 from pot_lab.store import Store

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pot_lab.cards.order_card import MIME, order_card
 from pot_lab.crypto.canonical import sha256
 from pot_lab.crypto.cipher import decrypt
 from pot_lab.crypto.identity import parse_address
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
     from pot_lab.notebook.widgets import OrderCard
     from pot_lab.scoring import Dataset, Score
-
-_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 MODEL_FILES = ("graph.json", "weights.safetensors")
 WAIT_SLACK_S = 3_600
@@ -304,15 +303,16 @@ class Order:
     def _repr_html_(self) -> str:
         return card_html(self.view(), self._now_ms())
 
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        try:
-            live = self.card().widget
-            data = {_WIDGET_VIEW: live._repr_mimebundle_()[_WIDGET_VIEW]}  # shown where the kernel lives
-        except ImportError:  # no ipywidgets here: a still picture of the card
-            data = {}
-        display({**data, "text/html": self._repr_html_(), "text/plain": repr(self)}, raw=True)
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """What a notebook keeps: data that the extension's card follows the ledger from, with the kernel busy or gone,
+        and a still picture for everybody else.
+        """
+        view, now_ms = self.view(), self._now_ms()
+        return {
+            MIME: order_card(view, now_ms),
+            "text/html": card_html(view, now_ms),
+            "text/plain": f"Order({self.id.hex()[:12]}…)\n" + describe(view, now_ms),
+        }
 
     def _model_files(self, view: OrderView) -> tuple[bytes, bytes]:
         return self.fetch(view.order.model), self.fetch(_winning(view)[1])

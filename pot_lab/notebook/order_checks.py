@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from pot_lab.cards.scores import DISTANCES, base_name, decimals_of
 from pot_lab.errors import PotLabError
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.predictors import check_order_matters
-from pot_lab.notebook.scores import DISTANCES, base_name, decimals_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from pot_lab.cards.scores import score_text
 from pot_lab.crypto.identity import format_address
 from pot_lab.notebook.order import Order
 from pot_lab.notebook.quantities import pot, seconds_text
-from pot_lab.notebook.scores import score_text
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import GRAINS_PER_POT
 from pot_lab.protocol.records import ScoreSpec

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pot_lab.cards.scores import DISTANCES, base_name
 from pot_lab.notebook.errors import BadArgument
-from pot_lab.notebook.scores import DISTANCES, base_name
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from pot_lab.cards.scores import score_text
 from pot_lab.notebook.card import why_void
 from pot_lab.notebook.quantities import pot
-from pot_lab.notebook.scores import score_text
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.views import OrderView
 

@@ -1,8 +1,8 @@
-"""One background thread that keeps a snapshot of network, orders and jobs, and sends every change to its listeners.
+"""One background thread that keeps the state of network, orders and jobs, and sends every change to its listeners.
 
 Reading a network may take seconds when aggregators are down, so it never happens on the server's own loop. The thread
 starts with the first listener or reader (`_start_jupyter_server_extension` need not run) and pauses while it is not
-watched. When the network cannot be read, the last snapshot stays, marked with what went wrong.
+watched. When the network cannot be read, its last state stays, marked with what went wrong and with when it was read.
 """
 
 from __future__ import annotations
@@ -11,48 +11,26 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from pot_lab import home
 from pot_lab.errors import PotLabError
-from pot_lab.jobs import registry
+from pot_lab.protocol.errors import UnknownOrder
+from pot_lab.server.deltas import Listener, now_ms
+from pot_lab.server.host import jobs_of, testnets_of_host
 from pot_lab.server.source import FeedSource, find_source
 
-INTERVAL_S = 1.0
+INTERVAL_S = 2.0
 LEAST_GAP_S = 0.2  # a busy ledger changes with every batch; eyes need fewer
 SEARCH_INTERVAL_S = 2.0
 READER_COUNTS_FOR_S = 30.0
-QUEUE_LIMIT = 4
-JOBS_LIMIT = 50
+FRESH_S = 5.0
+"""A state that does not change is sent again so often, with when it was read: its readers show how old it is."""
 NO_NETWORK = "No network runs on this host. Start one with: pot-lab testnet up"
 
 log = logging.getLogger(__name__)
-
-
-class Listener:
-    """One follower's bounded queue on its own event loop; a slow one loses the oldest snapshots, never the newest."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(QUEUE_LIMIT)
-
-    async def next(self) -> dict[str, Any] | None:
-        """The next snapshot, or None when the feed has stopped."""
-        return await self._queue.get()
-
-    def offer(self, snapshot: dict[str, Any] | None) -> None:
-        """Hand over a snapshot from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._put, snapshot)
-        except RuntimeError:
-            pass  # its loop is closed: the follower is gone
-
-    def _put(self, snapshot: dict[str, Any] | None) -> None:
-        if self._queue.full():
-            self._queue.get_nowait()
-        self._queue.put_nowait(snapshot)
 
 
 class NetworkFeed:
@@ -81,33 +59,51 @@ class NetworkFeed:
         self._thread: threading.Thread | None = None
         self._listeners: set[Listener] = set()
         self._read_s = float("-inf")
-        self._state: dict[str, Any] = {"network": None, "orders": [], "jobs": [], "problem": ""}
+        self._state: dict[str, Any] = {
+            "network": None,
+            "testnets": [],
+            "orders": [],
+            "cards": {},
+            "jobs": [],
+            "problem": "",
+            "read_ms": 0,
+            "orders_ms": 0,
+        }
 
     # ------------------------------------------------------------------------------- for the server's event loop
 
     async def snapshot(self) -> dict[str, Any]:
-        """The newest snapshot; the very first one is waited for."""
+        """The newest state; the very first one is waited for."""
         self._read_s = time.monotonic()
         self._ensure_started()
         if not self._first.is_set():
             await asyncio.get_running_loop().run_in_executor(None, self._first.wait, 30.0)
-        return self._stamped()
+        return {**self._state, "time_ms": now_ms()}
 
     def listen(self) -> Listener:
-        """Follow from now on; the newest snapshot, if there is one, comes first."""
+        """Follow from now on; the newest state, if there is one, comes first."""
         listener = Listener(asyncio.get_running_loop())
         with self._lock:
             self._listeners.add(listener)
             if self._first.is_set():
-                listener.offer(self._stamped())
+                listener.offer(self._state)
         self._ensure_started()
-        self._wake.set()
         return listener
+
+    def follow(self, listener: Listener, order_ids: Iterable[str]) -> None:
+        """Send a listener the cards of these orders, and of no others."""
+        with self._lock:
+            listener.follow(order_ids)
+        self._wake.set()
 
     def leave(self, listener: Listener) -> None:
         """Follow no longer."""
         with self._lock:
             self._listeners.discard(listener)
+
+    def look(self) -> None:
+        """Read again at once: something was just done whose result is wanted."""
+        self._wake.set()
 
     def stop(self) -> None:
         """End the thread and the listeners' streams; returns at once."""
@@ -124,9 +120,6 @@ class NetworkFeed:
                 self._thread = threading.Thread(target=self._run, name="pot-lab-feed", daemon=True)
                 self._thread.start()
         self._wake.set()
-
-    def _stamped(self) -> dict[str, Any]:
-        return {**self._state, "time_ms": time.time_ns() // 1_000_000}
 
     # ---------------------------------------------------------------------------------------------- on the thread
 
@@ -154,16 +147,21 @@ class NetworkFeed:
         state = {**self._state, "problem": ""}
         try:
             state["jobs"] = jobs_of(self._home or home.home())
+            state["testnets"] = testnets_of_host()
             if source is None:
                 source = self._connect()
                 if source is not None:
                     source.on_change(self._wake.set)
             if source is None:
-                # the last snapshot of a network that is gone stays, marked as such, until there is another
+                # the last state of a network that is gone stays, marked as such, until there is another
                 state["problem"] = NO_NETWORK
             else:
-                state["network"] = source.network()
+                read_ms = now_ms()
+                state["network"] = _since(self._state["network"], source.network(), read_ms)
+                state["read_ms"] = read_ms
                 state["orders"] = source.orders()
+                state["cards"] = self._cards(source)
+                state["orders_ms"] = read_ms
         except (PotLabError, OSError, TimeoutError) as error:
             state["problem"] = str(error) or type(error).__name__
             self._drop(source)
@@ -173,15 +171,38 @@ class NetworkFeed:
             state["problem"] = "Reading the network failed; see the server's log."
             self._drop(source)
             source = None
+        self._publish(state)
+        return source
+
+    def _publish(self, state: dict[str, Any]) -> None:
+        """Keep a state, and hand it to the listeners if it says anything new, or enough later."""
         with self._lock:
-            changed = not self._first.is_set() or state != self._state
+            before = self._state
+            unstamped = {"read_ms": 0, "orders_ms": 0}
+            is_same = {**state, **unstamped} == {**before, **unstamped}
+            if self._first.is_set() and is_same and state["read_ms"] - before["read_ms"] < FRESH_S * 1_000:
+                return
             self._state = state
             self._first.set()
-            if changed:
-                stamped = self._stamped()
-                for listener in self._listeners:
-                    listener.offer(stamped)
-        return source
+            for listener in self._listeners:
+                listener.offer(state)
+
+    def _cards(self, source: FeedSource) -> dict[str, Any]:
+        """The cards of all followed orders; one that has ended is read once."""
+        with self._lock:
+            wanted = sorted(frozenset[str]().union(*(listener.followed for listener in self._listeners)))
+        cards: dict[str, Any] = {}
+        for order_id in wanted:
+            card = self._state["cards"].get(order_id)
+            if card is None or card.get("phase") != "ENDED":
+                try:
+                    new = source.order(order_id)
+                except UnknownOrder:
+                    continue  # of another network
+                # one that only was read later is no news; `orders_ms` tells when that was
+                card = new if card is None or {**card, "read_ms": 0} != {**new, "read_ms": 0} else card
+            cards[order_id] = card
+        return cards
 
     def _drop(self, source: FeedSource | None) -> None:
         if source is not None:
@@ -191,18 +212,10 @@ class NetworkFeed:
                 log.exception("closing the connection failed")
 
 
-def jobs_of(folder: Path) -> list[dict[str, Any]]:
-    """The newest jobs of a home, newest first, with their last report."""
-    found = []
-    for job in reversed(registry.find(folder)[-JOBS_LIMIT:]):
-        reports = job.events("progress")
-        found.append(
-            {
-                "id": job.id,
-                "kind": job.kind,
-                "state": job.state,
-                "created_ms": job.created_ms,
-                "progress": reports[-1]["data"] if reports else None,
-            }
-        )
-    return found
+def _since(before: dict[str, Any] | None, network: dict[str, Any], read_ms: int) -> dict[str, Any]:
+    """A network's state with when it stopped (`stopped_ms`; 0 while enough aggregators can be reached)."""
+    reached = sum(one["reachable"] for one in network["aggregators"])
+    if reached >= network["needed"]:
+        return {**network, "stopped_ms": 0}
+    stopped_ms = before["stopped_ms"] if before and before["name"] == network["name"] else 0
+    return {**network, "stopped_ms": stopped_ms or read_ms}

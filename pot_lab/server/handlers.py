@@ -1,15 +1,16 @@
-"""The extension's two endpoints: the snapshot over REST, and a websocket that follows it.
+"""The extension's two ways to read: the state over REST, and a websocket that follows it.
 
-Both require the server's token or cookie and the authorizer's leave to read `pot_lab`; neither accepts input. A
-websocket and not server-sent events, since those would hold one of the browser's six connections for each tab.
+Both require the server's token or cookie and the authorizer's leave to read `pot_lab`. A websocket and not
+server-sent events, since those would hold one of the browser's six connections for each tab.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import tornado.web
 from jupyter_server.auth.decorator import authorized, ws_authenticated
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
@@ -17,9 +18,18 @@ from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.extension.handler import ExtensionHandlerMixin
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from pot_lab.server.feed import Listener, NetworkFeed
+from pot_lab.server.deltas import FOLLOWED_LIMIT, Listener
+from pot_lab.server.feed import NetworkFeed
 
 FEED = "pot_lab_feed"
+MESSAGE_LIMIT_BYTES = 8_192
+OrderIdText = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class FollowedOrders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a follower sends: the orders whose cards it shows."""
+
+    follow: Annotated[list[OrderIdText], msgspec.Meta(max_length=FOLLOWED_LIMIT)]
 
 
 class SnapshotHandler(ExtensionHandlerMixin, APIHandler):
@@ -36,7 +46,10 @@ class SnapshotHandler(ExtensionHandlerMixin, APIHandler):
 
 
 class StreamHandler(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, JupyterHandler):
-    """GET /pot-lab/stream: the snapshot on connecting, and again whenever it changes."""
+    """GET /pot-lab/stream: the state on connecting, and the differences whenever it changes.
+
+    A follower may say whose orders' cards it shows: `{"follow": [ids]}`.
+    """
 
     auth_resource = "pot_lab"
     _listener: Listener | None = None
@@ -49,7 +62,7 @@ class StreamHandler(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, Jup
         await super().get(*args, **kwargs)
 
     def open(self, *args: Any, **kwargs: Any) -> None:
-        """Begin to send snapshots."""
+        """Begin to send."""
         super().open(*args, **kwargs)
         feed: NetworkFeed = self.settings[FEED]
         self._listener = feed.listen()
@@ -57,14 +70,23 @@ class StreamHandler(ExtensionHandlerMixin, WebSocketMixin, WebSocketHandler, Jup
 
     async def _send(self, listener: Listener) -> None:
         try:
-            while (snapshot := await listener.next()) is not None:
-                await self.write_message(json.dumps(snapshot))
+            while (message := await listener.next()) is not None:
+                await self.write_message(json.dumps(message))
             self.close(1001, "the server stops")
         except WebSocketClosedError:
             pass
 
     def on_message(self, message: str | bytes) -> None:
-        """Ignore it: the stream has no input."""
+        """Take the list of followed orders; anything else ends the stream."""
+        try:
+            if len(message) > MESSAGE_LIMIT_BYTES:
+                raise msgspec.ValidationError("a message is too long")
+            wanted = msgspec.json.decode(message, type=FollowedOrders).follow
+        except (msgspec.DecodeError, UnicodeError) as error:
+            self.close(1008, str(error)[:120])
+            return
+        if self._listener is not None:
+            self.settings[FEED].follow(self._listener, wanted)
 
     def on_close(self) -> None:
         """Stop sending and leave the feed."""

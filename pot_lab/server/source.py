@@ -6,10 +6,21 @@ as decimal strings because JavaScript's numbers end at 2^53.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pot_lab import home
+from pot_lab.agreement.quorum import quorum
+from pot_lab.cards.order_card import order_card
+from pot_lab.crypto.identity import format_address, parse_address
+from pot_lab.crypto.keystore import KEYSTORE_LIMIT_BYTES
+from pot_lab.crypto.nested_json import load_json
 from pot_lab.discovery import find_answering_network
+from pot_lab.errors import PotLabError
+from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE
+from pot_lab.server.deltas import now_ms
 
 if TYPE_CHECKING:
     from pot_lab.network.client.calls import AggregatorStatus
@@ -34,6 +45,10 @@ class FeedSource(Protocol):
         """Orders, newest first."""
         ...
 
+    def order(self, order_id: str) -> dict[str, Any]:
+        """The card of one order, by its id (64 hex digits). Raises `UnknownOrder`."""
+        ...
+
     def on_change(self, wake: Callable[[], None]) -> None:
         """Call `wake`, from any thread, whenever the ledger changed."""
         ...
@@ -51,14 +66,17 @@ class LedgerSource:
 
         self._client = LedgerClient(config)
         self.name = config.name
+        self._account = own_address(config.name)
 
     def network(self) -> dict[str, Any]:
-        """Name, height, time (Unix milliseconds) and the state of every aggregator."""
+        """Name, height, time (Unix milliseconds), every aggregator's state, and of how many a decision needs votes."""
         aggregators = [_aggregator(one) for one in self._client.status(STATUS_TIMEOUT_S)]
         reached = [one for one in aggregators if one["reachable"]]
         return {
             "name": self.name,
             "aggregators": aggregators,
+            "needed": quorum(len(aggregators)),
+            "account": self._account,
             "height": max((one["height"] for one in reached), default=0),
             "time_ms": max((one["time_ms"] for one in reached), default=0),
         }
@@ -66,6 +84,10 @@ class LedgerSource:
     def orders(self) -> list[dict[str, Any]]:
         """The newest orders, at most `ORDERS_LIMIT`."""
         return [_order(one) for one in self._client.orders(ORDERS_LIMIT)]
+
+    def order(self, order_id: str) -> dict[str, Any]:
+        """The card of one order."""
+        return order_card(self._client.order(bytes.fromhex(order_id)), now_ms())
 
     def on_change(self, wake: Callable[[], None]) -> None:
         """Call `wake` on the network thread after every batch."""
@@ -88,6 +110,24 @@ def find_source() -> FeedSource | None:
     return None if config is None else LedgerSource(config)
 
 
+def own_address(network: str) -> str:
+    """The address of the account that this host uses in a network, by its keystore, which is not opened.
+
+    It is `$POT_LAB_ACCOUNT` (a keystore, its folder, or a testnet's account), by default the testnet's `client`; "" if
+    there is none.
+    """
+    name = os.environ.get("POT_LAB_ACCOUNT") or "client"
+    for path in (Path(name), Path(name) / ACCOUNT_FILE, home.networks() / network / "accounts" / name / ACCOUNT_FILE):
+        try:
+            if path.is_file() and path.stat().st_size <= KEYSTORE_LIMIT_BYTES:
+                return format_address(
+                    parse_address("0x" + str(load_json(path.read_text())["address"]).removeprefix("0x"))
+                )
+        except (OSError, PotLabError, ValueError, KeyError, TypeError):
+            continue  # no keystore that names its account
+    return ""
+
+
 def _aggregator(one: AggregatorStatus) -> dict[str, Any]:
     return {
         "index": one.index,
@@ -106,6 +146,7 @@ def _order(one: OrderSummary) -> dict[str, Any]:
         "id": one.id.hex(),
         "title": one.title,
         "client": "0x" + one.client.hex(),
+        "t0_ms": one.t0_ms,
         "phase": one.phase.value,
         "window": one.window.value,
         "closes_ms": one.closes_ms,

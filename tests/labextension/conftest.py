@@ -36,6 +36,7 @@ ARGUMENTS = [
 # A server extension that lets a JSON file stand for the ledger, so that each state of an order can be looked at.
 SCRIPTED = """
 import json, os, pathlib
+from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.server.feed import NetworkFeed
 from pot_lab.server.handlers import FEED
 
@@ -50,6 +51,12 @@ class FileSource:
 
     def orders(self):
         return self._read()["orders"]
+
+    def order(self, order_id):
+        cards = {card["id"]: card for card in self._read().get("cards", [])}
+        if order_id not in cards:
+            raise UnknownOrder("the ledger has no such order", seen=order_id)
+        return cards[order_id]
 
     def on_change(self, wake):
         pass
@@ -95,7 +102,7 @@ class Lab:
             "HOME": str(self.root),
             "POT_LAB_HOME": os.environ.get("POT_LAB_HOME", str(self.root / "pot-lab")),
             "POT_LAB_SCRIPT": str(self.script),
-            "PYTHONPATH": str(self.root),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(self.root), os.environ.get("PYTHONPATH")))),
             "JUPYTER_CONFIG_DIR": str(self.root / "config"),
             "PYTHONFAULTHANDLER": "1",
             "JUPYTER_DATA_DIR": str(self.root / "data"),
@@ -192,6 +199,23 @@ def shots() -> Path:
     folder = Path("test-results")
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def show_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Make the scripted ledger say something, in a Lab that the tests of a module share."""
+    running: list[Lab] = []
+
+    def show(script: dict[str, Any]) -> Lab:
+        if running:
+            running[0].show(script)
+        else:
+            running.append(Lab(tmp_path_factory.mktemp("lab") / "lab", script))
+        return running[0]
+
+    yield show
+    for lab in running:
+        lab.stop()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`notebooks/order.ipynb` in a real JupyterLab: its card lives while a cell runs."""
+"""`notebooks/order.ipynb` in a real JupyterLab: its card lives while a cell runs, and when its kernel was killed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pot_lab.testnet.testnet import Testnet
@@ -29,7 +30,7 @@ def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Testnet
         net.down()
 
 
-def test_the_orders_card_follows_the_ledger_while_a_cell_waits(testnet, start_lab, page, shots) -> None:
+def test_the_orders_card_follows_the_ledger_while_a_cell_waits_and_without_its_kernel(testnet, start_lab, page, shots) -> None:
     """Nobody mines here, so the order ends void: long enough to see the card change under a busy kernel."""
     lab = start_lab()
     content = json.loads(NOTEBOOK.read_text())
@@ -47,11 +48,18 @@ def test_the_orders_card_follows_the_ledger_while_a_cell_waits(testnet, start_la
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
     card = page.locator(".jp-OutputArea-output:has-text('digits CNN')").first
     card.wait_for(timeout=PATIENCE_MS)
-    page.wait_for_function(  # a cell runs; the kernel's own status is of its last message, be that the card's
-        """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => p.textContent === '[*]:')
-            && [...document.querySelectorAll('.jp-OutputArea-output b')].some(b => b.textContent === 'commit')""",
+    page.wait_for_function(
+        """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => p.textContent === '[*]:')""",
         timeout=PATIENCE_MS,
     )
+    card.locator("[data-testid=pot-phase]:has-text('training')").wait_for(timeout=PATIENCE_MS)
+    card.locator("[data-testid=pot-origin]:has-text('yours')").wait_for(timeout=PATIENCE_MS)
     card.scroll_into_view_if_needed()
     page.screenshot(path=shots / "order-notebook.png")
-    page.locator(".jp-OutputArea-output:has-text('no claims')").first.wait_for(timeout=PATIENCE_MS)
+    kernel = page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.id")
+    connection = lab.root / "runtime" / f"kernel-{kernel}.json"
+    (process,) = [one for one in psutil.process_iter(["cmdline"]) if str(connection) in (one.info["cmdline"] or [])]
+    process.kill()  # the cell that waits ends with its kernel, and the card goes on
+    card.locator("[data-testid=pot-void]:has-text('no claims')").wait_for(timeout=PATIENCE_MS)
+    card.locator("[data-testid=pot-void]:has-text('come back with the settlement')").wait_for(timeout=PATIENCE_MS)
+    page.screenshot(path=shots / "order-notebook-void.png")

@@ -51,7 +51,7 @@ def test_it_shows_real_aggregators_and_a_posted_order(testnet, start_lab, open_p
     panel = open_panel(start_lab())
     network = panel.get_by_test_id("pot-network")
     expect(network).to_contain_text("sidebar")
-    expect(network.get_by_test_id("pot-reachable")).to_have_text("4 of 4 up")
+    expect(network.get_by_test_id("pot-health")).to_have_text("Works: 4 of 4 aggregators")
     posted = subprocess.run(
         [sys.executable, "-c", POST], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
@@ -64,10 +64,10 @@ def test_it_shows_real_aggregators_and_a_posted_order(testnet, start_lab, open_p
     expect(card.get_by_test_id("pot-countdown")).to_contain_text("min")
     page.screenshot(path=shots / "sidebar-real.png")
     os.kill(testnet.pid("aggregator-3"), signal.SIGKILL)
-    expect(network.get_by_test_id("pot-reachable")).to_have_text("3 of 4 up")
+    expect(network.get_by_test_id("pot-health")).to_contain_text("Works with 3 of 4 aggregators")
     expect(card).to_be_visible()
     testnet.down()
     expect(panel.get_by_test_id("pot-problem")).to_be_visible()
-    expect(network.get_by_test_id("pot-reachable")).to_have_text("0 of 4 up")
+    expect(network.get_by_test_id("pot-health")).to_contain_text("Stopped: 0 of 4 aggregators, 3 needed, since")
     expect(card).to_be_visible()  # the last view stays
     assert page.problems == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from pot_lab.cards.scores import score_text
 from pot_lab.notebook.card import card_html, describe, why_void
-from pot_lab.notebook.scores import score_text
 from pot_lab.protocol.cycle import Phase, VoidReason, Window
 from pot_lab.protocol.records import ScoreSpec
 from pot_lab.protocol.views import OrderView, PayoutView

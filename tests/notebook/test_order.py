@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ import msgspec
 import pandas as pd
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from torch import nn
 
+from pot_lab.cards.order_card import MIME
 from pot_lab.notebook.errors import NoModel, ScoreDiffers
 from pot_lab.notebook.lab import Lab
 from pot_lab.notebook.order import WAIT_SLACK_S, Order
@@ -232,3 +235,16 @@ def test_a_claimed_order_cannot_be_withdrawn(fresh: Order, world: FollowedWorld)
     world.must(provider, Claim(fresh.id, commitment))
     with pytest.raises(TooLate):
         fresh.withdraw()
+
+
+def test_a_saved_notebook_keeps_data_for_the_live_card_a_picture_and_text(net: nn.Module, tmp_path: Path) -> None:
+    """The output must show the order when its kernel is gone, so it holds no model that lives in one."""
+    order = lab_of(FollowedWorld(), tmp_path).order(net, (X, Y), (X, Y), reward=5, train_for="10s", title="<b>lines")
+    formatter = DisplayFormatter()
+    data, _ = formatter.format(order)
+    assert set(data) == {MIME, "text/html", "text/plain"}
+    card = data[MIME]
+    assert (card["id"], card["window"], card["title"]) == (order.id.hex(), "commit", "<b>lines")
+    assert json.loads(json.dumps(card)) == card
+    assert "<b>lines" not in data["text/html"] and "&lt;b&gt;lines" in data["text/html"]
+    assert data["text/plain"].startswith("Order(")

@@ -117,12 +117,3 @@ def test_an_order_shows_its_live_card(order: Order, world: FollowedWorld) -> Non
     card = order.card()
     assert "10 s" in card.widget.value
     card.close()
-
-
-def test_a_saved_notebook_keeps_the_card_beside_the_widget(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[dict[str, object]] = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
-    order._ipython_display_()
-    (data,) = shown
-    assert "model_id" in str(data["application/vnd.jupyter.widget-view+json"])
-    assert "<div" in str(data["text/html"]) and str(data["text/plain"]).startswith("Order(")

@@ -13,6 +13,8 @@ import tornado.httpclient
 from jupyter_server.auth import Authorizer
 
 from pot_lab.errors import PotLabError
+from pot_lab.protocol.errors import UnknownOrder
+from pot_lab.server.deltas import Listener
 from pot_lab.server.feed import NetworkFeed
 from pot_lab.server.handlers import FEED
 from pot_lab.server.source import find_source
@@ -29,7 +31,8 @@ class ScriptedSource:
 
     def __init__(self) -> None:
         self.name = "scripted"
-        self.height = 1
+        self.height, self.up = 1, 4
+        self.cards: dict[str, dict[str, Any]] = {}
         self.order_list: list[dict[str, Any]] = []
         self.failure: Exception | None = None
         self.wake: Callable[[], None] = lambda: None
@@ -38,10 +41,16 @@ class ScriptedSource:
     def network(self) -> dict[str, Any]:
         if self.failure is not None:
             raise self.failure
-        return {"name": self.name, "aggregators": [], "height": self.height, "time_ms": 0}
+        up = [{"index": index, "reachable": index < self.up} for index in range(4)]
+        return {"name": self.name, "aggregators": up, "needed": 3, "height": self.height, "time_ms": 0}
 
     def orders(self) -> list[dict[str, Any]]:
         return self.order_list
+
+    def order(self, order_id: str) -> dict[str, Any]:
+        if order_id not in self.cards:
+            raise UnknownOrder("the ledger has no such order", seen=order_id)
+        return dict(self.cards[order_id])
 
     def on_change(self, wake: Callable[[], None]) -> None:
         self.wake = wake
@@ -69,9 +78,19 @@ def feed(jp_serverapp, source: ScriptedSource, tmp_path: Path) -> Iterator[Netwo
 
 
 async def read(ws) -> dict[str, Any]:
+    """The next message: the whole state, or what changed."""
     message = await asyncio.wait_for(ws.read_message(), PATIENCE_S)
     assert message is not None, "the server closed the stream"
-    return json.loads(message)
+    told = json.loads(message)
+    assert told["time_ms"] > 0
+    return told.get("whole") or told["changes"]
+
+
+async def read_cards(ws) -> dict[str, Any]:
+    """The next cards; what else changed before is passed over."""
+    while "cards" not in (told := await read(ws)):
+        pass
+    return told["cards"]
 
 
 async def test_the_installed_extension_is_enabled_by_its_own_config(jp_serverapp) -> None:
@@ -149,7 +168,7 @@ async def test_when_the_network_is_gone_the_last_view_stays_and_says_so(feed, so
     source.wake()
     stale = await read(ws)
     assert stale["problem"] == "too few aggregators answered (seen: 0, wanted: 2)"
-    assert stale["network"]["height"] == 1
+    assert "network" not in stale  # the last view stays
     assert source.closed == 1
     source.failure, source.height = None, 7
     feed._wake.set()
@@ -171,16 +190,136 @@ async def test_a_failure_nobody_foresaw_is_logged_and_survived(feed, source, jp_
     ws.close()
 
 
-async def test_a_slow_follower_loses_the_oldest_and_never_the_newest(source, tmp_path) -> None:
+async def test_a_slow_follower_gets_the_newest_in_one_difference() -> None:
+    listener = Listener(asyncio.get_running_loop())
+    listener.offer({"number": 0, "orders": [], "cards": {}})
+    assert (await listener.next())["whole"]["number"] == 0
+    for number in range(1, 100):
+        listener.offer({"number": number, "orders": [{"id": "a", "claims": number}], "cards": {}})
+    told = await listener.next()
+    assert told["changes"] == {"number": 99, "orders": {"ids": ["a"], "changed": [{"id": "a", "claims": 99}]}}
+
+
+async def test_only_what_changed_is_sent(feed, source, jp_ws_fetch) -> None:
+    source.order_list = [{"id": f"{number}", "claims": 0} for number in range(50)]
+    ws = await jp_ws_fetch("pot-lab", "stream")
+    assert len((await read(ws))["orders"]) == 50
+    source.order_list = [{"id": "50", "claims": 0}, {"id": "0", "claims": 7}, *source.order_list[1:49]]
+    source.wake()
+    changes = await read(ws)
+    assert set(changes) == {"orders", "read_ms", "orders_ms"}
+    assert changes["orders"]["changed"] == source.order_list[:2]
+    assert changes["orders"]["ids"] == [one["id"] for one in source.order_list]
+    ws.close()
+
+
+async def test_a_follower_gets_the_cards_that_it_asked_for_and_no_others(feed, source, jp_ws_fetch) -> None:
+    mine, others = "ab" * 32, "cd" * 32
+    source.cards = {
+        mine: {"id": mine, "phase": "TRAINING", "claims": 0, "read_ms": 1},
+        others: {"id": others, "phase": "TRAINING", "claims": 0, "read_ms": 1},
+    }
+    first, second = await jp_ws_fetch("pot-lab", "stream"), await jp_ws_fetch("pot-lab", "stream")
+    assert (await read(first))["cards"] == {}
+    await read(second)
+    await first.write_message(json.dumps({"follow": [mine, "ee" * 32]}))
+    assert await read_cards(first) == {mine: source.cards[mine]}
+    await second.write_message(json.dumps({"follow": [others]}))
+    assert await read_cards(second) == {others: source.cards[others]}
+    source.cards[mine] = {**source.cards[mine], "claims": 5, "read_ms": 2}
+    source.wake()
+    assert (await read_cards(first))[mine]["claims"] == 5
+    await first.write_message(json.dumps({"follow": []}))
+    first.close()
+    second.close()
+
+
+async def test_a_card_that_was_only_read_again_is_not_sent_again(source, tmp_path) -> None:
+    feed, order_id = NetworkFeed(lambda: source, home_folder=tmp_path), "ab" * 32
+    listener = Listener(asyncio.get_running_loop())
+    listener.follow([order_id])
+    feed._listeners.add(listener)
+    source.cards[order_id] = {"id": order_id, "phase": "TRAINING", "read_ms": 1}
+    feed._look(source)
+    assert (await listener.next())["whole"]["cards"][order_id]["read_ms"] == 1
+    source.cards[order_id] = {"id": order_id, "phase": "TRAINING", "read_ms": 9}
+    source.height = 2
+    feed._look(source)
+    assert "cards" not in (await listener.next())["changes"]
+
+
+async def test_the_card_of_an_order_that_ended_is_read_once(source, tmp_path) -> None:
+    feed, order_id = NetworkFeed(lambda: source, home_folder=tmp_path), "ab" * 32
+    listener = Listener(asyncio.get_running_loop())
+    listener.follow([order_id])
+    feed._listeners.add(listener)
+    source.cards[order_id] = {"id": order_id, "phase": "ENDED", "read_ms": 1}
+    feed._look(source)
+    source.cards.clear()
+    feed._look(source)
+    assert order_id in feed._state["cards"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "no json",
+        "[]",
+        '{"follow": "ab"}',
+        '{"follow": ["AB"]}',
+        '{"follow": [7]}',
+        '{"follow": [], "sign": true}',
+        json.dumps({"follow": ["ab" * 32] * 65}),
+        '{"follow": []' + " " * 9_000 + "}",
+        b"\xff\xfe",
+    ],
+)
+async def test_anything_else_that_a_follower_sends_ends_its_stream(feed, jp_ws_fetch, message) -> None:
+    ws = await jp_ws_fetch("pot-lab", "stream")
+    await read(ws)
+    await ws.write_message(message, binary=isinstance(message, bytes))
+    assert await asyncio.wait_for(ws.read_message(), PATIENCE_S) is None
+    assert ws.close_code == 1008
+
+
+async def test_a_state_says_when_it_was_read_and_since_when_the_network_is_stopped(source, tmp_path) -> None:
     feed = NetworkFeed(lambda: source, home_folder=tmp_path)
-    listener = feed.listen()
-    for number in range(100):
-        listener.offer({"number": number})
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    got = [(await listener.next())["number"] for _ in range(4)]
-    assert got == [96, 97, 98, 99] or got[-1] == 99
-    feed.stop()
+    feed._look(source)
+    first = feed._state
+    assert first["read_ms"] > 0 and first["network"]["stopped_ms"] == 0
+    source.up = 2
+    feed._look(source)
+    stopped_ms = feed._state["network"]["stopped_ms"]
+    assert stopped_ms >= first["read_ms"]
+    source.height = 2
+    feed._look(source)
+    assert feed._state["network"]["stopped_ms"] == stopped_ms
+    read_ms = feed._state["read_ms"]
+    source.failure = Unreachable("too few aggregators answered")
+    feed._look(source)
+    assert feed._state["read_ms"] == read_ms  # what was not read is not stamped
+    source.failure, source.up = None, 3
+    feed._look(source)
+    assert feed._state["network"]["stopped_ms"] == 0
+
+
+def test_the_own_account_is_found_by_its_keystore_without_opening_it(tmp_path, monkeypatch) -> None:
+    from pot_lab.crypto.identity import Identity, format_address
+    from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR, save_keystore
+    from pot_lab.server.source import own_address
+
+    monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
+    monkeypatch.delenv("POT_LAB_ACCOUNT", raising=False)
+    assert own_address("local") == ""
+    identity, folder = Identity.generate(), tmp_path / "networks" / "local" / "accounts" / "client"
+    folder.mkdir(parents=True)
+    save_keystore(folder / "account.json", identity, "nobody types this", work_factor=TESTNET_WORK_FACTOR)
+    assert own_address("local") == format_address(identity.address)
+    assert own_address("another") == ""
+    monkeypatch.setenv("POT_LAB_ACCOUNT", str(folder / "account.json"))
+    assert own_address("another") == format_address(identity.address)
+    (folder / "account.json").write_text('{"address": 7}')
+    assert own_address("local") == ""
 
 
 async def test_stopping_the_server_ends_the_stream(feed, jp_ws_fetch) -> None:
@@ -215,5 +354,7 @@ async def test_jobs_of_this_host_are_listed_with_their_progress(jp_serverapp, jp
         "kind": "provider",
         "state": "lost",  # no process holds its lock
         "created_ms": 5,
+        "ended_ms": 0,
         "progress": {"step": 3, "total": 9},
+        "error": None,
     }

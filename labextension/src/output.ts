@@ -1,0 +1,60 @@
+import { IRenderMime } from '@jupyterlab/rendermime';
+import { FollowedOrder } from './follow';
+import { ICard, PotLabModel } from './model';
+
+export const ORDER_MIME = 'application/vnd.pot-lab.order+json';
+
+/** An order in a notebook's output. It follows the server's feed by the order's id, so it needs no kernel. */
+class OrderOutput extends FollowedOrder implements IRenderMime.IRenderer {
+  renderModel(output: IRenderMime.IMimeModel): Promise<void> {
+    const card: unknown = output.data[ORDER_MIME];
+    if (!isCard(card)) {
+      this.refuse('This output is not an order that this version of PoT Lab can show.');
+    } else {
+      this.followOrder(card.id, card);
+    }
+    return this.renderPromise ?? Promise.resolve();
+  }
+}
+
+const TEXTS = ['id', 'title', 'client', 'phase', 'window', 'score_name', 'leader', 'void_reason', 'reward_grains'];
+const NUMBERS = ['t0_ms', 'closes_ms', 'read_ms', 'claims'];
+const PARTS = ['leader_score', 'leaders', 'timeline'];
+
+/** Whether an output of a notebook, which anybody may have written, has what a card shows, and nothing that is not. */
+function isCard(value: unknown): value is ICard {
+  if (!isPlain(value, PARTS) || !TEXTS.every(name => typeof value[name] === 'string')) {
+    return false;
+  }
+  const { leaders = [], leader_score: score = null } = value as { leaders?: unknown; leader_score?: unknown };
+  return (
+    /^[0-9a-f]{64}$/.test(value.id as string) &&
+    NUMBERS.every(name => typeof value[name] === 'number') &&
+    ['reward_grains', 'cost_grains', 'back_grains'].every(name => /^[0-9]{1,40}$/.test(String(value[name] ?? '0'))) &&
+    (score === null || isPlain(score)) &&
+    Array.isArray(leaders) &&
+    leaders.every(one => isPlain(one) && typeof one['provider'] === 'string')
+  );
+}
+
+/** Whether a value is a record of texts and numbers, apart from the parts that are named. */
+function isPlain(value: unknown, apart: string[] = []): value is { [name: string]: string | number } {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    Object.entries(value).every(([name, one]) => apart.includes(name) || ['string', 'number'].includes(typeof one))
+  );
+}
+
+/** Shows orders in outputs; safe for outputs of notebooks that are not trusted, since all that it shows is text. */
+export function orderRenderers(
+  model: PotLabModel,
+  actions: { onOpen: (id: string) => void; onOrderAgain?: () => void }
+): IRenderMime.IRendererFactory {
+  return {
+    safe: true,
+    mimeTypes: [ORDER_MIME],
+    defaultRank: 10,
+    createRenderer: () => new OrderOutput(model, actions)
+  };
+}
