@@ -1,5 +1,6 @@
 import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { ICommandPalette, MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
+import { ICommandPalette, MainAreaWidget, Notification, WidgetTracker } from '@jupyterlab/apputils';
+import { IEditorServices } from '@jupyterlab/codeeditor';
 import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
@@ -9,6 +10,7 @@ import { FollowedOrder } from './follow';
 import { short } from './format';
 import { potIcon } from './icon';
 import { PotLabModel } from './model';
+import { openJobNotebook } from './notebook';
 import { orderRenderers } from './output';
 import { PotLabPanel } from './panel';
 import { StatusItem } from './status';
@@ -16,12 +18,21 @@ import { StatusItem } from './status';
 const CommandIDs = {
   open: 'pot-lab:open',
   openOrder: 'pot-lab:open-order',
+  newOrder: 'pot-lab:new-order',
+  openNotebook: 'pot-lab:open-job-notebook',
   insertClient: 'pot-lab:insert-client'
 } as const;
 
 const CATEGORY = 'PoT Lab';
 const CLIENT_CELL = 'import pot_lab\n\nlab = pot_lab.connect()\nlab';
 const NO_ARGUMENTS = { args: { type: 'object' as const, properties: {} } };
+const JOB_ARGUMENTS = {
+  args: {
+    type: 'object' as const,
+    properties: { id: { type: 'string' as const, description: 'The job’s id' } },
+    required: ['id']
+  }
+};
 const ORDER_ARGUMENTS = {
   args: {
     type: 'object' as const,
@@ -33,10 +44,11 @@ const ORDER_ARGUMENTS = {
 /** Adds the sidebar, its commands and a launcher card. */
 const plugin: JupyterFrontEndPlugin<void> = {
   id: 'pot-lab:plugin',
-  description: 'The sidebar of networks and training orders.',
+  description: 'Networks, training orders, wallet, miners and jobs.',
   autoStart: true,
   optional: [
     ICommandPalette,
+    IEditorServices,
     ILauncher,
     ILayoutRestorer,
     INotebookTracker,
@@ -47,6 +59,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
   activate: (
     app: JupyterFrontEnd,
     palette: ICommandPalette | null,
+    editors: IEditorServices | null,
     launcher: ILauncher | null,
     restorer: ILayoutRestorer | null,
     notebooks: INotebookTracker | null,
@@ -56,8 +69,10 @@ const plugin: JupyterFrontEndPlugin<void> = {
   ) => {
     const model = new PotLabModel(app.serviceManager.serverSettings);
     const openOrder = (id: string): void => void app.commands.execute(CommandIDs.openOrder, { id });
-    const panel = new PotLabPanel(model, { openOrder });
-    renderers?.addFactory(orderRenderers(model, { onOpen: openOrder }));
+    const openNotebook = (id: string): void => void app.commands.execute(CommandIDs.openNotebook, { id });
+    const orderAgain = (): void => void app.commands.execute(CommandIDs.newOrder);
+    const panel = new PotLabPanel(model, { openOrder, openNotebook });
+    renderers?.addFactory(orderRenderers(model, { onOpen: openOrder, onOrderAgain: orderAgain }));
     const tabs = new WidgetTracker<MainAreaWidget<FollowedOrder>>({ namespace: 'pot-lab-order' });
     app.shell.add(panel, 'left', { rank: 250 });
     restorer?.add(panel, panel.id);
@@ -82,7 +97,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
           app.shell.activateById(name);
           return;
         }
-        const content = new FollowedOrder(model);
+        const content = new FollowedOrder(model, { onOrderAgain: orderAgain });
         content.followOrder(id, null);
         const tab = new MainAreaWidget({ content });
         tab.id = name;
@@ -90,6 +105,36 @@ const plugin: JupyterFrontEndPlugin<void> = {
         tab.title.icon = potIcon;
         void tabs.add(tab);
         app.shell.add(tab, 'main');
+      }
+    });
+    app.commands.addCommand(CommandIDs.newOrder, {
+      label: 'New Order…',
+      caption: 'Fill in the form of a new order; nothing is paid before its cost was shown',
+      icon: potIcon,
+      describedBy: NO_ARGUMENTS,
+      execute: () => {
+        app.shell.activateById(panel.id);
+        panel.isOrdering = true;
+      }
+    });
+    app.commands.addCommand(CommandIDs.openNotebook, {
+      label: 'Show a Job’s Notebook',
+      caption: 'Show the executed notebook of a job, to be read only',
+      icon: potIcon,
+      describedBy: JOB_ARGUMENTS,
+      isEnabled: () => renderers !== null && editors !== null,
+      execute: async args => {
+        const id = args['id'] as string;
+        const name = `pot-lab-job-${id}`;
+        if (!Array.from(app.shell.widgets('main')).some(one => one.id === name)) {
+          try {
+            app.shell.add(await openJobNotebook(model, id, renderers!, editors!), 'main');
+          } catch (error) {
+            Notification.error(`No notebook of this job can be shown: ${(error as Error).message}`);
+            return;
+          }
+        }
+        app.shell.activateById(name);
       }
     });
     void restorer?.restore(tabs, {
@@ -118,6 +163,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     });
     notebooks?.currentChanged.connect(() => app.commands.notifyCommandChanged(CommandIDs.insertClient));
     palette?.addItem({ command: CommandIDs.open, category: CATEGORY });
+    palette?.addItem({ command: CommandIDs.newOrder, category: CATEGORY });
     palette?.addItem({ command: CommandIDs.insertClient, category: CATEGORY });
     launcher?.add({ command: CommandIDs.open, args: { isLauncher: true }, category: 'Other', rank: 10 });
 

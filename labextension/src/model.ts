@@ -92,12 +92,22 @@ export interface IJob {
   error: { name?: string; message?: string; cell?: number | null } | null;
 }
 
+/** A miner that was started from the panel. */
+export interface IMiner {
+  id: string;
+  role: string;
+  account: string;
+  state: string;
+  created_ms: number;
+}
+
 export interface IState {
   network: INetwork | null;
   testnets: ITestnet[];
   orders: IOrder[];
   cards: { [id: string]: ICard };
   jobs: IJob[];
+  miners: IMiner[];
   /** Why network and orders may be old or absent; empty when all is well. */
   problem: string;
   /** When the network was read, on the server's clock; never when it was sent. */

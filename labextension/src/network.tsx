@@ -1,7 +1,9 @@
 import * as React from 'react';
 import { age, clock } from './format';
-import { INetwork, PotLabModel } from './model';
+import { Said, useAction } from './action';
+import { INetwork, ITestnet, PotLabModel } from './model';
 import { Fact } from './orderCard';
+import { call } from './request';
 
 /** A state that was read longer ago is called by its age. */
 const OLD_MS = 15000;
@@ -50,7 +52,7 @@ export function networkWords(model: PotLabModel): INetworkWords {
 }
 
 /** The card of the network: how it is in words; on unfolding its aggregators, which of them leads, how far each is. */
-export function NetworkSection(props: { model: PotLabModel; children?: React.ReactNode }): JSX.Element {
+export function NetworkSection(props: { model: PotLabModel }): JSX.Element {
   const network = props.model.state?.network ?? null;
   const { tone, text } = networkWords(props.model);
   return (
@@ -68,9 +70,65 @@ export function NetworkSection(props: { model: PotLabModel; children?: React.Rea
           {text}
         </p>
         {network && <Details network={network} />}
-        {props.children}
+        <TestnetActions model={props.model} />
       </div>
     </section>
+  );
+}
+
+/** Start, bring back and stop networks of this host. */
+function TestnetActions(props: { model: PotLabModel }): JSX.Element | null {
+  const { state } = props.model;
+  if (!state) {
+    return null;
+  }
+  const shown = state.testnets.filter(one => !state.network || one.name === state.network.name);
+  const others = state.testnets.length > 0 || state.network;
+  return (
+    <>
+      {shown.map(one => (
+        <TestnetAction key={one.name} model={props.model} testnet={one} />
+      ))}
+      {!others && <TestnetAction model={props.model} testnet={{ name: 'local', processes: {}, problem: '' }} />}
+    </>
+  );
+}
+
+function TestnetAction(props: { model: PotLabModel; testnet: ITestnet }): JSX.Element {
+  const { model, testnet } = props;
+  const act = useAction();
+  const [doing, setDoing] = React.useState('');
+  const alive = Object.values(testnet.processes).filter(one => one).length;
+  const all = Object.values(testnet.processes).length;
+  const send = (action: 'start' | 'stop', words: string) => (): void => {
+    setDoing(words);
+    act.run(() => call(model.settings, `networks/${testnet.name}/${action}`, {}));
+  };
+  const dead = Object.keys(testnet.processes).filter(name => !testnet.processes[name]);
+  return (
+    <div className="pot-Testnet">
+      {alive > 0 && dead.length > 0 && <p className="pot-Hint">Not running: {dead.join(', ')}</p>}
+      <div className="pot-Buttons">
+        {(alive === 0 || alive < all) && (
+          <button
+            className="jp-mod-styled"
+            disabled={act.isBusy}
+            onClick={send('start', alive ? 'Bringing back what is missing…' : 'Starting; this takes some seconds…')}
+          >
+            {alive ? 'Bring back' : `Start “${testnet.name}”`}
+          </button>
+        )}
+        {alive > 0 && (
+          <button className="jp-mod-styled" disabled={act.isBusy} onClick={send('stop', 'Stopping…')}>
+            Stop
+          </button>
+        )}
+      </div>
+      <p className="pot-Hint" role="status">
+        {act.isBusy ? doing : testnet.problem}
+      </p>
+      <Said text={act.said} />
+    </div>
   );
 }
 

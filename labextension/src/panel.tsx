@@ -2,9 +2,12 @@ import { UseSignal } from '@jupyterlab/ui-components';
 import * as React from 'react';
 import { useSecond, WatchingWidget } from './follow';
 import { potIcon } from './icon';
+import { OrderForm } from './form';
+import { JobsSection } from './jobs';
 import { Connection, PotLabModel } from './model';
 import { NetworkSection, networkWords } from './network';
 import { OrdersSection } from './orders';
+import { WalletSection } from './wallet';
 
 const SAID: Record<Connection, string> = {
   connecting: 'Connecting to the server…',
@@ -16,9 +19,16 @@ const SAID: Record<Connection, string> = {
 /** What the parts of the panel do beyond themselves. */
 export interface IPanelActions {
   openOrder: (id: string) => void;
+  openNotebook: (job: string) => void;
 }
 
-function Panel(props: { model: PotLabModel; showEnded: boolean; actions: IPanelActions }): JSX.Element {
+function Panel(props: {
+  model: PotLabModel;
+  showEnded: boolean;
+  actions: IPanelActions;
+  isOrdering: boolean;
+  setOrdering: (value: boolean) => void;
+}): JSX.Element {
   const { model } = props;
   useSecond();
   const { state, connection } = model;
@@ -53,7 +63,26 @@ function Panel(props: { model: PotLabModel; showEnded: boolean; actions: IPanelA
         model={model}
         showEnded={props.showEnded}
         onOpen={props.actions.openOrder}
-      />
+      >
+        {props.isOrdering ? (
+          <OrderForm
+            model={model}
+            onDone={id => {
+              props.setOrdering(false);
+              props.actions.openOrder(id);
+            }}
+            onCancel={() => props.setOrdering(false)}
+          />
+        ) : (
+          <div className="pot-Buttons">
+            <button className="jp-mod-styled" onClick={() => props.setOrdering(true)}>
+              New order…
+            </button>
+          </div>
+        )}
+      </OrdersSection>
+      <WalletSection model={model} />
+      <JobsSection model={model} onNotebook={props.actions.openNotebook} />
     </div>
   );
 }
@@ -78,16 +107,31 @@ export class PotLabPanel extends WatchingWidget {
     this.update();
   }
 
+  /** Whether the form of a new order is shown. */
+  set isOrdering(value: boolean) {
+    this._isOrdering = value;
+    this.update();
+  }
+
   render(): JSX.Element | null {
     if (!this.isSeen) {
       return null; // no timers behind a hidden tab
     }
     return (
       <UseSignal signal={this.model.changed}>
-        {() => <Panel model={this.model} showEnded={this._showEnded} actions={this._actions} />}
+        {() => (
+          <Panel
+            model={this.model}
+            showEnded={this._showEnded}
+            actions={this._actions}
+            isOrdering={this._isOrdering}
+            setOrdering={value => (this.isOrdering = value)}
+          />
+        )}
       </UseSignal>
     );
   }
 
+  private _isOrdering = false;
   private _showEnded = true;
 }

@@ -72,6 +72,17 @@ export function openStream<T>(settings: ServerConnection.ISettings, events: IStr
   };
 }
 
+/** What the server refused, in the user's words. */
+export class CallError extends Error {
+  constructor(
+    message: string,
+    /** The field of the form that is wrong; empty where it is none. */
+    readonly field: string
+  ) {
+    super(message);
+  }
+}
+
 /** Call one of the server extension's routes; an error's message says what the server says. */
 export async function call<T>(settings: ServerConnection.ISettings, path: string, body?: unknown): Promise<T> {
   const url = URLExt.join(settings.baseUrl, NAMESPACE, path);
@@ -85,8 +96,8 @@ export async function call<T>(settings: ServerConnection.ISettings, path: string
     // an answer of something between browser and server, said as it is
   }
   if (!response.ok) {
-    const said = (answer as { message?: string } | null)?.message;
-    throw new Error(said || `${response.status} ${response.statusText}`);
+    const said = answer as { message?: string; field?: string } | null;
+    throw new CallError(said?.message || `${response.status} ${response.statusText}`, said?.field ?? '');
   }
   return answer as T;
 }

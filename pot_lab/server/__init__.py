@@ -1,7 +1,7 @@
 """The Jupyter Server extension: networks, orders and jobs for the sidebar of JupyterLab.
 
 REST for a snapshot and a websocket for changes, both fed by one background thread that starts at the first request. It
-reads and never signs, and it imports nothing of the notebook.
+imports nothing of the notebook and holds no key: orders and money go through a process of their own (`desk`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from pot_lab import home
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.server.deltas import Listener, now_ms
-from pot_lab.server.host import jobs_of, testnets_of_host
+from pot_lab.server.host import jobs_of, miners_of, testnets_of_host
 from pot_lab.server.source import FeedSource, find_source
 
 INTERVAL_S = 2.0
@@ -65,6 +65,7 @@ class NetworkFeed:
             "orders": [],
             "cards": {},
             "jobs": [],
+            "miners": [],
             "problem": "",
             "read_ms": 0,
             "orders_ms": 0,
@@ -147,6 +148,7 @@ class NetworkFeed:
         state = {**self._state, "problem": ""}
         try:
             state["jobs"] = jobs_of(self._home or home.home())
+            state["miners"] = miners_of(self._home or home.home())
             state["testnets"] = testnets_of_host()
             if source is None:
                 source = self._connect()
