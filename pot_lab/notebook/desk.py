@@ -129,7 +129,7 @@ class OrderDesk:
         with _field("title"):
             _check_title(title)
         terms = posting.order_terms(parameters, reward=wanted.reward, train_for=wanted.train_for, title=title)
-        balance = self.lab.wallet.balance_grains()
+        balance = self.lab.chain_wallet.balance_grains()
         network_id, reward = network.genesis.network_id, grains(wanted.reward)
         miners = miners_of(network, reward, network_id, here=is_of_this_host(network_id))
         notes = _notes_of(lambda: require_miners(network, reward, miners, without=True))
@@ -181,13 +181,12 @@ class OrderDesk:
         return {**self._money(), "collected_grains": str(collected)}
 
     def _money(self) -> dict[str, Any]:
-        lab = self.lab
-        view = lab.client.account(lab.identity.address)
+        held = self.lab.wallet()
         return {
-            "address": lab.address,
-            "balance_grains": str(lab.wallet.balance_grains()),
-            "on_its_way_grains": str(grains(lab.on_its_way())),
-            "earned_grains": str(view.earned_grains),
+            "address": held.address,
+            "balance_grains": str(held.balance_grains),
+            "on_its_way_grains": str(held.on_its_way_grains),
+            "earned_grains": str(held.account.earned_grains),
             "stakes": [
                 {
                     "role": Role(one.role).name.lower(),
@@ -195,7 +194,7 @@ class OrderDesk:
                     "unbonding_grains": str(one.unbonding_grains),
                     "slashed_grains": str(one.slashed_grains),
                 }
-                for one in view.stakes
+                for one in held.account.stakes
                 if one.bonded_grains or one.unbonding_grains or one.slashed_grains
             ],
         }

@@ -185,13 +185,7 @@ def _resume(job_id: str) -> str:
 
 
 def _rerun(job_id: str) -> str:
-    job = registry.get(home.home(), job_id)
-    spec = json.loads((job.directory / "job.json").read_text())
-    return (
-        JobRunner(home.home())
-        .start(job.directory / "input.ipynb", job.parameters, kind=job.kind, env=dict(spec.get("env") or {}))
-        .id
-    )
+    return JobRunner(home.home()).rerun(job_id).id
 
 
 def _notebook(job_id: str) -> dict[str, Any]:
