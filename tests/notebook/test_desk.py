@@ -85,7 +85,7 @@ def test_without_a_provider_the_quote_warns_and_the_order_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path / "home"))
-    desk = OrderDesk(lambda: lab_of(FollowedWorld(), tmp_path))
+    desk = OrderDesk(lambda: lab_of(FollowedWorld(miners=False), tmp_path))
     told = ask(desk, "quote", **FORM)["answer"]
     assert not told["can_order"] and "no provider" in " ".join(told["notes"])
     assert "no provider" in ask(desk, "order", **FORM)["error"]
