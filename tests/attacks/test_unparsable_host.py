@@ -70,11 +70,11 @@ def test_every_host_that_enters_can_be_dialled(host: str) -> None:
 @pytest.mark.parametrize("key", ["", "0" * 39, "0" * 41, "0" * 39 + " ", "0" * 39 + "~", "0" * 39 + "é", '"' * 40])
 def test_a_key_that_no_socket_takes_never_enters_the_ledger(key: str) -> None:
     with pytest.raises(Malformed, match="CURVE"):
-        Contact(host="localhost", peer_port=1_000, client_port=1_001, curve_public=key).check()
+        Contact(host="localhost", peer_port=1_000, client_port=1_001, custody_port=1_002, curve_public=key).check()
 
 
 @pytest.mark.parametrize("ports", [(0, 1), (1, 0), (1, 1 << 16), (1 << 16, 1), (7, 7), (-1, 7)])
 def test_ports_that_nobody_can_listen_on_never_enter_the_ledger(ports: tuple[int, int]) -> None:
     with pytest.raises(Malformed, match="ports"):
-        Contact(host="localhost", peer_port=ports[0], client_port=ports[1], curve_public=Z85).check()
-    Contact(host="localhost", peer_port=1, client_port=(1 << 16) - 1, curve_public=Z85).check()
+        Contact(host="localhost", peer_port=ports[0], client_port=ports[1], custody_port=1_002, curve_public=Z85).check()
+    Contact(host="localhost", peer_port=1, client_port=(1 << 16) - 1, custody_port=2, curve_public=Z85).check()
