@@ -101,7 +101,10 @@ def deploy(
 @_contracts_option
 @json_option
 def status(network: str | None, rpc_url: str | None, contracts: Path | None, as_json: bool) -> None:
-    """Show owners, signers, epochs, pauses and the money that the contracts hold."""
+    """Show what the contracts hold, and who decides.
+
+    Owners, signers, epochs, pauses and money.
+    """
     with _inspected(network, rpc_url, contracts) as (inspector, _):
         state = inspector.state()
     click.echo(json.dumps(state_facts(state)) if as_json else state_text(state))

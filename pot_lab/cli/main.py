@@ -22,6 +22,7 @@ from pot_lab.cli.check import check
 from pot_lab.cli.completion import COMPLETION_VARIABLE, PROGRAM, completion
 from pot_lab.cli.demo import demo
 from pot_lab.cli.jobs import jobs
+from pot_lab.cli.metrics import metrics
 from pot_lab.cli.mine import mine
 from pot_lab.cli.network import network
 from pot_lab.cli.order import order
@@ -31,7 +32,7 @@ from pot_lab.cli.propose import propose
 from pot_lab.cli.score import score
 from pot_lab.cli.seat import seat
 from pot_lab.cli.simulate import simulate
-from pot_lab.cli.status import metrics, status
+from pot_lab.cli.status import status
 from pot_lab.cli.testnet import testnet
 from pot_lab.cli.vote import vote
 from pot_lab.cli.wallet import wallet

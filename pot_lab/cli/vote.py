@@ -18,7 +18,10 @@ _SIDES = {"yes": True, "no": False}
 @account_option
 @json_option
 def vote(proposal: int, side: str, network: str | None, account: str | None, as_json: bool) -> None:
-    """Vote for a proposal (yes) or against it (no), with the stake that the account had when the vote began."""
+    """Vote for a proposal (yes) or against it (no).
+
+    The vote has the weight of the stake that the account had when the vote began.
+    """
     with connect_lab(network, account) as lab:
         lab.governance.vote(proposal, _SIDES[side])
     click.echo(json.dumps({"proposal": proposal, "approve": _SIDES[side]}) if as_json else f"voted {side}")

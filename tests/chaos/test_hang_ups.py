@@ -22,8 +22,8 @@ from tests.chaos.network import PATIENCE_S, ChaosNetwork, steady_load
 from tests.chaos.test_hostile import survived
 from tests.network.zmtp.raw import hang_up, opened, push, reset_at_close
 
-TRIES = 250
-"""Of each script, shared among the aggregators: with four scripts 1,000 in all."""
+TRIES = [60, pytest.param(250, marks=pytest.mark.long)]
+"""Of each script, shared among the aggregators: with four scripts 1,000 in all in the long tests."""
 FRAMES = 2_500
 
 
@@ -62,9 +62,10 @@ def end_within_a_frame(connection: Connection, random: Random) -> None:
 SCRIPTS = [fill_with_bundles, fill_with_pings_between, ask_for_much_and_read_nothing, end_within_a_frame]
 
 
+@pytest.mark.parametrize("tries", TRIES)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_who_sends_much_and_hangs_up_ends_no_process(
-    tmp_path: Path, script: Callable[[Connection, Random], None]
+    tmp_path: Path, script: Callable[[Connection, Random], None], tries: int
 ) -> None:
     with ChaosNetwork(tmp_path, durability="flush") as network:
         errors: list[BaseException] = []
@@ -72,7 +73,7 @@ def test_who_sends_much_and_hangs_up_ends_no_process(
         def attack(index: int) -> None:
             entry, random = network.config.aggregators[index], Random(f"{script.__name__} {index}")
             try:
-                for number in range(TRIES // network.config.n):
+                for number in range(tries // network.config.n):
                     connection = opened(entry.host, entry.client_port, entry.curve_public)
                     script(connection, random)
                     (hang_up if number % 2 else Connection.close)(connection)
@@ -95,9 +96,10 @@ def test_who_sends_much_and_hangs_up_ends_no_process(
 SCRIPTS_OF_A_SEAT = [fill_with_pings_between, end_within_a_frame]
 
 
+@pytest.mark.parametrize("tries", TRIES)
 @pytest.mark.parametrize("script", SCRIPTS_OF_A_SEAT)
 def test_a_seat_that_sends_much_and_hangs_up_ends_no_process(
-    tmp_path: Path, script: Callable[[Connection, Random], None]
+    tmp_path: Path, script: Callable[[Connection, Random], None], tries: int
 ) -> None:
     """With the keys of one aggregator, at the peers' ports of the others."""
     with ChaosNetwork(tmp_path, durability="flush") as network:
@@ -105,7 +107,7 @@ def test_a_seat_that_sends_much_and_hangs_up_ends_no_process(
             network.settle(books[0])
             network.kill(3)
             random = Random(script.__name__)
-            for number in range(TRIES // 3):
+            for number in range(tries // 3):
                 for index in (0, 1, 2):
                     entry = network.config.aggregators[index]
                     connection = opened(entry.host, entry.peer_port, entry.curve_public, network.keys[3])

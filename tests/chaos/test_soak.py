@@ -20,8 +20,9 @@ def is_bounded(found: dict[str, Any]) -> None:
     assert len(found["faults"]) > 3 and found["epochs_settled"] > 0, found
 
 
-def test_two_minutes_of_faults(tmp_path: Path) -> None:
-    is_bounded(soak(tmp_path, seconds=120, seed=11))
+@pytest.mark.parametrize("seconds", [60, pytest.param(120, marks=pytest.mark.long)])
+def test_a_minute_or_two_of_faults(tmp_path: Path, seconds: float) -> None:
+    is_bounded(soak(tmp_path, seconds=seconds, seed=11))
 
 
 @pytest.mark.long

@@ -34,6 +34,14 @@ def test_batches_out_of_order_are_a_fault_of_the_caller() -> None:
     world.ledger.execute(2, world.now_ms, [])
 
 
+def test_a_new_ledger_stands_before_its_first_batch_and_has_no_money() -> None:
+    world = World()
+    state = Ledger(world.genesis).state
+    assert (state.sequence, state.time_ms, state.claim_places, state.next_chain_event) == (0, 0, 0, 0)
+    pots = {name: value for name, value in structs.asdict(state).items() if name.endswith("_grains")}
+    assert len(pots) >= 6 and set(pots.values()) == {0}
+
+
 def test_every_batch_changes_the_digest_and_equal_histories_have_equal_digests() -> None:
     world = new_world()
     bring_to(world, Window.CHALLENGE)
