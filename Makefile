@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRONT_END := $(shell find labextension -type f -not -path '*/node_modules/*' -not -path '*/lib/*' -not -name '*.tsbuildinfo' 2>/dev/null)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Two at a time, a file each: half of the suite waits for processes. In the files' order, so no long one comes last.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three at a time on two cores, a file each: a third of each waits for processes. In the files' order, so no long one
+# comes last.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install chromium demo docs test suite coverage test-long mutation fuzz bench lint lint-front clean
