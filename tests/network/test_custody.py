@@ -23,9 +23,10 @@ from pot_lab.protocol.transactions import Put
 from pot_lab.store import Store
 from tests.network.ledger_network import HOST, LedgerNetwork, Seat
 from tests.protocol.world import World
+from tests.running import is_running
 from tests.store.conftest import ServerProcess
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def network(tmp_path: Path) -> Iterator[LedgerNetwork]:
         yield network
     left = [each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(each.info["cmdline"] or [])]
     psutil.wait_procs(left, PATIENCE_S)
-    assert not any(each.is_running() for each in left)
+    assert not any(is_running(each.pid) for each in left)
 
 
 @pytest.fixture
@@ -67,7 +68,11 @@ def served(seat: Seat, link: Link) -> bytes | None:
 
 def custody_server(network: LedgerNetwork, seat: Seat) -> psutil.Process | None:
     children = psutil.Process(network.processes[seat.name].pid).children()
-    return next((each for each in children if "pot_lab.store.custody_server" in each.cmdline()), None)
+    for each in children:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if "pot_lab.store.custody_server" in each.cmdline():
+                return each
+    return None
 
 
 def an_order(network: LedgerNetwork, client: Identity, links: list[Link]) -> OrderRecord:
@@ -112,9 +117,10 @@ def test_what_an_order_names_is_held_attested_and_served_after_its_link_died(
     assert server is not None
     server.send_signal(signal.SIGKILL)
     until(lambda: served(early[0], links[0]) == blobs[0], "the server was started again")
+    until(lambda: custody_server(network, early[1]) is not None, "there is a server")
     killed = custody_server(network, early[1])
-    network.kill(early[1])
     assert killed is not None
+    network.kill(early[1])
     psutil.wait_procs([killed], PATIENCE_S)
     assert served(early[1], links[0]) is None
     network.start(early[1])

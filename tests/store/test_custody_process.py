@@ -21,6 +21,7 @@ from pot_lab.network.loopback import free_ports
 from pot_lab.store import custody_process
 from pot_lab.store.custody import Custody
 from pot_lab.store.custody_process import FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S, CustodyProcess, ServingPlace
+from tests.running import is_running
 
 HOST = "127.0.0.1"
 DATA = b"weights"
@@ -135,7 +136,7 @@ def test_a_server_ends_with_an_aggregator_that_was_killed(root: Path, places: li
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not is_running(child.pid))
     assert not is_served(places[0])
 
 

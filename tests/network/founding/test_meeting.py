@@ -18,7 +18,7 @@ from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.loopback import free_ports
 from tests.network.founding.parts import Operators
 
-LONG_S = 60.0
+LONG_S = 240.0
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +93,14 @@ def test_a_host_with_another_file_is_named_by_all_others(operators: Operators, c
 
 
 def test_a_host_that_is_away_is_named_with_its_port(operators: Operators, config: NetworkConfig) -> None:
-    found = met_by_all(operators, [config] * 3, wait_s=3.0)
-    for mets in found.values():
-        (text,) = wrong(check_hosts(config, mets, is_own_running=False))
-        assert (
-            text == f"aggregator 3 at 127.0.0.1: port {config.aggregators[3].client_port} did not answer with its key"
-        )
+    told: list[list[str]] = []
+    for wait_s in (3.0, 12.0, 48.0):  # on a busy machine those who are there need longer to meet
+        found = met_by_all(operators, [config] * 3, wait_s=wait_s)
+        told = [wrong(check_hosts(config, mets, is_own_running=False)) for mets in found.values()]
+        if all(len(texts) == 1 for texts in told):
+            break
+    text = f"aggregator 3 at 127.0.0.1: port {config.aggregators[3].client_port} did not answer with its key"
+    assert told == [[text]] * 3
 
 
 def test_a_host_with_another_key_does_not_count(operators: Operators, config: NetworkConfig) -> None:
