@@ -386,6 +386,19 @@ def what_is_not_free(view: AccountView) -> list[str]:
     return lines
 
 
+def on_its_way(view: AccountView, claimed_grains: int) -> list[str]:
+    """Lines about refunds and earnings that the chain has not paid out, and what brings them home."""
+    from pot_lab.notebook.quantities import pot
+
+    lines = []
+    if (now := view.claimable_cumulative_grains - claimed_grains) > 0:
+        lines.append(f"due      {pot(now)} POT: `pot-lab wallet claim` brings them home")
+    later = view.earned_grains - max(view.claimable_cumulative_grains, claimed_grains)
+    if later > 0:
+        lines.append(f"coming   {pot(later)} POT with the next settlement")
+    return lines
+
+
 def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
     from pot_lab.notebook.quantities import pot
     from pot_lab.protocol.parameters import Role
@@ -402,6 +415,7 @@ def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
             "forfeits": view.forfeits,
             "earned_grains": view.earned_grains,
             "claimed_grains": claimed,
+            "on_its_way_grains": max(0, view.earned_grains - claimed),
         }
         click.echo(json.dumps(facts))
         return
@@ -410,5 +424,7 @@ def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
     for name, amount in stakes.items():
         click.echo(f"stake    {pot(amount)} POT as {name}")
     for line in what_is_not_free(view):
+        click.echo(line)
+    for line in on_its_way(view, claimed):
         click.echo(line)
     click.echo(f"earned   {pot(view.earned_grains)} POT, of which {pot(claimed)} POT claimed")

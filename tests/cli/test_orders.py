@@ -17,8 +17,9 @@ from pot_lab.cli.orders import (
     order_facts,
     order_line,
 )
-from pot_lab.cli.wallet import what_is_not_free
+from pot_lab.cli.wallet import on_its_way, what_is_not_free
 from pot_lab.crypto.identity import format_address
+from pot_lab.notebook.quantities import pot
 from pot_lab.protocol.cycle import Phase, Window
 from pot_lab.protocol.parameters import GRAINS_PER_POT
 from pot_lab.protocol.queries import order_view
@@ -159,3 +160,32 @@ def test_a_bond_that_was_lost_is_shown_with_the_order_and_the_wallet() -> None:
     raw = query(world.ledger, "account", encode(AccountQuery(who.address)))
     lines = what_is_not_free(decode(raw, AccountView, limit_bytes=1 << 20))
     assert lines[0] == "slashed  1 POT as provider" and lines[1].startswith("forfeits 1: ")
+
+
+def test_money_on_its_way_is_shown_with_what_brings_it_home() -> None:
+    from pot_lab.crypto.canonical import decode, encode
+    from pot_lab.protocol.queries import query
+    from pot_lab.protocol.transactions import Withdraw
+    from pot_lab.protocol.views import AccountQuery, AccountView
+
+    world = new_world()
+    order_id, _ = world.start()
+    client = world.client
+
+    def view() -> AccountView:
+        raw = query(world.ledger, "account", encode(AccountQuery(client.address)))
+        return decode(raw, AccountView, limit_bytes=1 << 20)
+
+    assert on_its_way(view(), 0) == []
+    world.must(client, Withdraw(order_id))
+    earned = view().earned_grains
+    (coming,) = on_its_way(view(), 0)
+    assert coming == f"coming   {pot(earned)} POT with the next settlement"
+    while world.ledger.state.pending is None:
+        world.now_ms += 1_000
+        world.ordered()
+    world.sign_epoch()
+    world.settle()
+    (due,) = on_its_way(view(), 0)
+    assert due == f"due      {pot(earned)} POT: `pot-lab wallet claim` brings them home"
+    assert on_its_way(view(), earned) == []
