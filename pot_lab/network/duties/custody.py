@@ -28,7 +28,7 @@ class Standing(enum.Enum):
     DUE = "due"
     """It is named, and this aggregator has yet to attest it."""
     LATER = "later"
-    """It is named, and this aggregator cannot attest anything now, for it has no seat."""
+    """It is named, and this aggregator cannot attest anything now, for it has no seat, or serves nothing."""
     OVER = "over"
     """It is attested, or no longer named."""
 

@@ -31,7 +31,7 @@ class OrdersCustody:
     Args:
         ledger: this replica's ledger.
         signer: this aggregator's keys.
-        copies: where other members serve what they hold.
+        copies: where members serve what they hold, this one too; one that serves nothing attests nothing.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class OrdersCustody:
         account = self._own_account()
         if not book.custody.orders_naming(held) or account in book.state.custody.get(held.key, ()):
             return Standing.OVER
-        return Standing.LATER if account is None else Standing.DUE
+        # Nobody could have from it what an aggregator without a port for custody attests.
+        return Standing.DUE if account is not None and self._copies(account) else Standing.LATER
 
     def attest(self, blobs: Sequence[ExpectedBlob]) -> bytes:
         """The signed request that attests these."""

@@ -118,5 +118,7 @@ def test_an_attestation_is_due_while_a_seat_has_not_made_it_and_the_blob_is_name
     assert transaction.account == wanting.world.aggregators[0].address
     wanting.attests(0, "graph")
     assert wanting.custody.standing(blob("graph")) is Standing.OVER
+    silent = OrdersCustody(lambda: wanting.ledger, signer_of(wanting.world, wanting.world.aggregators[1]))
+    assert silent.standing(blob("graph")) is Standing.LATER  # it serves nothing
     stranger = OrdersCustody(lambda: wanting.ledger, signer_of(wanting.world, key("stranger")))
     assert stranger.standing(blob("graph")) is Standing.LATER
