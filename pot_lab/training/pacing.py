@@ -5,12 +5,10 @@ Estimates come from the training's own steps, looks and reports. Looks take at m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pot_lab.errors import InvariantBroken
-from pot_lab.training.settings import TrainerSettings
 
 LOOK_SHARE = 0.1
 """At most this part of the time goes into looks at the held-out part."""
@@ -27,7 +25,6 @@ PART_SHARE = 0.04
 SIZING_STEPS = 10
 """So many steps may change the size of the batch."""
 _SAFETY = 1.5
-_LOWEST_RATE = 0.01
 
 
 @dataclass(kw_only=True)
@@ -39,11 +36,13 @@ class Pace:
         started: when the call began, on that clock.
         deadline: when it must have ended; None without one.
         last_step: the number of the last step; None where time decides.
+        last_looks: how many looks the end needs.
         elapsed_before_s: what earlier runs of the job took.
         step_s, row_s, look_s, report_s: what a step, an example of it, a look, and the report of a better model take,
             estimated, in seconds.
         looked_at: when the last look was over.
         looked_step: after which step.
+        steps: of this call.
     """
 
     clock: Callable[[], float]
@@ -51,12 +50,14 @@ class Pace:
     deadline: float | None
     last_step: int | None
     elapsed_before_s: float
+    last_looks: int = 1
     step_s: float = 0.0
     row_s: float = 0.0
     look_s: float = 0.0
     report_s: float = 0.0
     looked_at: float = 0.0
     looked_step: int = -1
+    steps: int = 0
 
     @property
     def window_s(self) -> float | None:
@@ -65,12 +66,17 @@ class Pace:
 
     @property
     def reserve_s(self) -> float:
-        """What the last look and the last report need."""
-        return _SAFETY * (self.look_s + self.report_s)
+        """What the last looks and the last report need."""
+        return _SAFETY * (self.last_looks * self.look_s + self.report_s)
 
     def elapsed_s(self) -> float:
         """Seconds of training over all runs."""
         return self.elapsed_before_s + self.clock() - self.started
+
+    @property
+    def mean_step_s(self) -> float:
+        """How long a step took on average, looks and all, in seconds."""
+        return (self.clock() - self.started) / max(1, self.steps)
 
     def fraction(self, step: int) -> float:
         """How much of the training is over: of its steps where their number is known, else of its time."""
@@ -107,6 +113,7 @@ class Pace:
     def after_step(self, began: float, rows: int) -> None:
         """Learn from a step of `rows` examples."""
         took = self.clock() - began
+        self.steps += 1
         self.step_s = max(took, 0.9 * self.step_s)
         self.row_s = took / rows if not self.row_s else min(self.row_s, took / rows)
 
@@ -147,13 +154,3 @@ class Pace:
         if self.window_s is None or not self.row_s:
             return most
         return max(min(most, int(self.window_s / STEPS_IN_WINDOW / self.row_s)), min(most, least))
-
-
-def learning_rate(settings: TrainerSettings, step: int, fraction: float) -> float:
-    """The learning rate of a step. `fraction`: how much of the training is over, from 0 to 1."""
-    rate = settings.learning_rate
-    if settings.schedule == "cosine":
-        rate *= _LOWEST_RATE + (1 - _LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
-    if step < settings.warmup_steps:
-        rate *= (step + 1) / settings.warmup_steps
-    return rate

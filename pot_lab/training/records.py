@@ -38,7 +38,8 @@ class Trained:
         validation_score: its score on the held-out part, as in `TrainingProgress`; NaN where the time was over before
             anything could be scored.
         step: the step after which it was found; 0 are the initial weights.
-        reason: why the training ended: "deadline", "steps", "epochs" or "stopped".
+        reason: why the training ended: "deadline", "steps", "epochs", "stopped", or "overfitted" where more time would
+            only have made the model learn by heart.
     """
 
     weights: bytes

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from pot_lab.scoring import ScoreFunction, TrainableModel
+from pot_lab.training.averaging import Average
 from pot_lab.training.devices import Device
 from pot_lab.training.errors import BadSettings
 from pot_lab.training.losses import summed_loss, weight_of
@@ -25,7 +28,7 @@ def make_optimizer(model: TrainableModel, settings: TrainerSettings) -> torch.op
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise BadSettings("the model has no parameter that training may change", seen=0, wanted="at least 1")
-    rate, decay = settings.learning_rate, settings.weight_decay
+    rate, decay = settings.usual_rate, settings.weight_decay
     if settings.optimizer == "sgd":
         return torch.optim.SGD(parameters, rate, momentum=0.9, nesterov=True, weight_decay=decay)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
@@ -43,6 +46,9 @@ class Stepper:
         settings: label smoothing and the bound of the gradient's norm.
         device: where the model is, and in which precision it runs.
         part_rows: how many examples go through at once; halved when memory does not suffice.
+
+    Attributes:
+        average: of the model over its last steps; None without one.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class Stepper:
         norms = ("aten.batch_norm.default", "aten.instance_norm.default")
         self._least_rows = _LEAST_BATCH_NORM_ROWS if any(n.op in norms for n in model.graph.nodes) else 1
         self._queued: torch.cuda.Event | None = None
+        self.average = Average(model) if settings.average and Average.suits(model) else None
 
     def take(
         self,
@@ -115,6 +122,17 @@ class Stepper:
                     parameter.grad *= ratio.to(parameter.grad.dtype)
         self._update()
         return total, done
+
+    def go_back(self, weights: bytes) -> None:
+        """Go on from other weights, with nothing kept of the steps that led here."""
+        self.model.load_weights(weights)
+        self.optimizer.state.clear()
+        if self.average is not None:
+            self.average.restart()
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it the model is its average, if there is one."""
+        return contextlib.nullcontext() if self.average is None else self.average.in_place()
 
     def _weight(self, rows: Tensor) -> Tensor:
         return weight_of(self._function, self._data.targets[rows.to(self._data.targets.device)]).to(

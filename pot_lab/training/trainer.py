@@ -7,13 +7,11 @@ the one before). It resumes from its checkpoints to the same state. It is indepe
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import math
 import platform
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +23,39 @@ from pot_lab.scoring import ModelGraph, ScoreFunction, check_dataset, load_graph
 from pot_lab.scoring.dataset import each_input
 from pot_lab.scoring.given_data import InputsLike, TensorLike, as_inputs, as_tensor
 from pot_lab.scoring.graph.weights import tensor_sha256
-from pot_lab.training.background import Background
 from pot_lab.training.devices import pick_device
 from pot_lab.training.errors import BadSettings, TrainingDiverged
 from pot_lab.training.keeping import Keeper
 from pot_lab.training.memory import free_bytes, rows_of_a_look, rows_of_a_step
-from pot_lab.training.pacing import FIRST_LOOK_SHARE, SIZING_STEPS, STEPS_IN_WINDOW, USUAL_BATCH, Pace, learning_rate
+from pot_lab.training.pacing import FIRST_LOOK_SHARE, SIZING_STEPS, STEPS_IN_WINDOW, USUAL_BATCH, Pace
+from pot_lab.training.rates import (
+    HOPELESS,
+    LEAST_LOOKS,
+    LEAST_SHARE,
+    LEAST_TRIAL_STEPS,
+    RESTART_FACTOR,
+    TRIAL_SHARE,
+    TRIED,
+    learned_by_heart,
+    learning_rate,
+)
 from pot_lab.training.records import Trained, TrainingProgress
+from pot_lab.training.run import TrainingRun
 from pot_lab.training.settings import TrainerSettings
 from pot_lab.training.split import generator, split_data
+from pot_lab.training.standing import (
+    TrainingStanding,
+    bytes_as_tensor,
+    first_random_state,
+    gpus_of,
+    load_optimizer,
+    optimizer_tensors,
+    random_state,
+    set_random_state,
+    some,
+)
 from pot_lab.training.steps import Stepper, make_optimizer
-from pot_lab.training.validation import Best, HeldOut
+from pot_lab.training.validation import Best, HeldOut, Look
 
 PROGRESS_EVERY_STEPS = 10
 _LEAST_BATCH = 8
@@ -94,7 +114,7 @@ class Trainer:
         check_dataset(self.graph, inputs, targets, self.function)
         self.device = pick_device(device)
         self._clock = clock
-        self._standing = _Standing()
+        self._standing = TrainingStanding()
         fingerprint = tagged_hash(
             "pot-lab/training/1",
             self.graph.sha256,
@@ -119,7 +139,7 @@ class Trainer:
             rows_of_a_step(self.graph, name, free),
         )
         self._held_out = HeldOut(self._data, self.function, rows_of_a_look(self.graph, name, free))
-        self._random = self._first_random_state()
+        self._random = first_random_state(self.device, self.settings.seed)
         self._resume()
 
     @property
@@ -130,12 +150,12 @@ class Trainer:
     @property
     def best_score(self) -> float | None:
         """Score of the best model on the held-out part; None before the first validation."""
-        return None if self._standing.best is None else self._standing.best.score
+        return self._standing.best_score
 
     @property
     def best_step(self) -> int | None:
         """The step that the best model was found at; None before the first validation."""
-        return None if self._standing.best is None else self._standing.best.step
+        return self._standing.best_step
 
     @property
     def _usual_batch(self) -> int:
@@ -187,16 +207,16 @@ class Trainer:
             deadline=deadline_monotonic,
             last_step=last_step,
             elapsed_before_s=self._standing.elapsed_s,
+            last_looks=1 if self._stepper.average is None else 2,
         )
         pace.report_s = sum(p.numel() * p.element_size() for p in self.model.parameters()) / _FIRST_REPORT_BYTES_PER_S
-        run = _Run(pace=pace, on_progress=on_progress, on_improved=on_improved, reports=Background("pot-lab-report"))
+        run = TrainingRun(pace=pace, on_progress=on_progress, on_improved=on_improved)
         self._keeper.open()
-        cuda = [torch.device(self.device.torch_name)] if self.device.is_cuda else []
         try:
-            with torch.random.fork_rng(cuda):
-                self._set_random_state(self._random)
+            with torch.random.fork_rng(gpus_of(self.device)):
+                set_random_state(self.device, self._random)
                 reason = self._loop(run, should_stop or (lambda: False))
-                self._random = self._random_state()
+                self._random = random_state(self.device)
         finally:
             run.reports.finish()
         self._standing.elapsed_s = pace.elapsed_s()
@@ -227,12 +247,14 @@ class Trainer:
     def _end(self, steps: int | None) -> str:
         return "steps" if steps is not None and self.step >= steps else "epochs"
 
-    def _loop(self, run: _Run, should_stop: Callable[[], bool]) -> str:
+    def _loop(self, run: TrainingRun, should_stop: Callable[[], bool]) -> str:
         pace = run.pace
         if self._standing.best is None:
             self._validate(run)
         else:
             pace.after_look(self._clock(), self.step)
+        if self.step:
+            self._find_rate(run)
         losses: list[Tensor] = []
         while True:
             if pace.last_step is not None and self.step >= pace.last_step:
@@ -243,29 +265,36 @@ class Trainer:
                 reason = "stopped"
             else:
                 losses.append(self._train_step(run))
+                if self.step == SIZING_STEPS:
+                    self._find_rate(run)
                 looked = pace.look_is_due(self.step, self.settings.validate_every_steps, self._steps_per_epoch)
                 if looked or len(losses) >= PROGRESS_EVERY_STEPS:
                     self._report(run, losses)
-                if looked:
-                    self._validate(run)
+                if looked and self._validate(run) == "overfitted":
+                    return "overfitted"
                 if self._keeper.is_due(looked):
                     self._standing.elapsed_s = pace.elapsed_s()
-                    self._random = self._random_state()
+                    self._random = random_state(self.device)
                     self._save(beside=pace.deadline is not None)
                 continue
             if losses:
                 self._report(run, losses)
             if pace.looked_step != self.step:
                 self._validate(run)
+                if self._stepper.average is not None:
+                    self._validate(run, averaged=False)
             return reason
 
-    def _train_step(self, run: _Run) -> Tensor:
+    def _train_step(self, run: TrainingRun, peak: float | None = None) -> Tensor:
+        """One step, with the learning rate `peak` as it is, or as the schedule wants it."""
         standing, pace = self._standing, run.pace
         sizing = pace.window_s is not None and self.settings.batch_size is None and standing.step < SIZING_STEPS
         usual_s = pace.window_s / STEPS_IN_WINDOW if sizing and pace.window_s is not None else math.inf
         began = self._clock()
         rows = self._next_rows(run)
-        rate = learning_rate(self.settings, standing.step, pace.fraction(standing.step))
+        rate = peak
+        if rate is None:
+            rate = learning_rate(self.settings, self._peak, standing.step, pace.fraction(standing.step))
         loss, done = self._stepper.take(
             rows,
             rate,
@@ -275,6 +304,8 @@ class Trainer:
         pace.after_step(began, done)
         standing.step += 1
         standing.place += done
+        if self._stepper.average is not None:
+            self._stepper.average.update(standing.step)
         if sizing:
             least = 1 if self._data.targets.dim() > 1 else _LEAST_BATCH
             standing.batch = pace.batch_for(self._usual_batch, least)
@@ -282,7 +313,42 @@ class Trainer:
             standing.epoch, standing.place = standing.epoch + 1, 0
         return loss
 
-    def _next_rows(self, run: _Run) -> Tensor:
+    @property
+    def _peak(self) -> float:
+        """The largest learning rate of the schedule."""
+        rate = self._standing.peak_rate or self.settings.usual_rate
+        return rate * RESTART_FACTOR**self._standing.restarts
+
+    def _find_rate(self, run: TrainingRun) -> None:
+        """Try a few learning rates from where the model is, and go on from the best."""
+        pace, standing, stepper = run.pace, self._standing, self._stepper
+        if self.settings.learning_rate is not None or standing.peak_rate is not None or pace.window_s is None:
+            return
+        trial_s = TRIAL_SHARE * pace.window_s
+        if trial_s < LEAST_TRIAL_STEPS * self._batch * pace.row_s or pace.fraction(standing.step) > 0.5:
+            return
+        start, found = self.model.to_weights(), None
+        for multiple in TRIED:
+            rate = multiple * self.settings.usual_rate
+            stepper.go_back(start)
+            until, loss = self._clock() + trial_s, torch.zeros(())
+            while self._clock() < until and not pace.must_end():
+                loss = self._train_step(run, rate)
+            look = self._look(run) if math.isfinite(float(loss)) else None
+            if look is None or (found is not None and look.loss > HOPELESS * found[0].loss):
+                break
+            if found is not None and look.loss >= found[0].loss:
+                continue
+            if standing.best is not None and standing.best.step == self.step:
+                found = look, rate, standing.best.weights
+                continue
+            with stepper.averaged():
+                found = look, rate, self.model.to_weights()
+        if found is not None:
+            standing.peak_rate = found[1]
+        stepper.go_back(start if found is None else found[2])
+
+    def _next_rows(self, run: TrainingRun) -> Tensor:
         standing = self._standing
         if run.order is None or run.epoch != standing.epoch:
             run.epoch = standing.epoch
@@ -291,17 +357,17 @@ class Trainer:
             )
         return self._data.train_rows[run.order[standing.place : standing.place + self._batch]]
 
-    def _report(self, run: _Run, losses: list[Tensor]) -> None:
+    def _report(self, run: TrainingRun, losses: list[Tensor]) -> None:
         loss = float(torch.stack(losses).mean())
         losses.clear()
         run.loss = loss
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) and not (run.pace.deadline is not None and self._go_back(run)):
             raise TrainingDiverged(
                 "the training loss is no longer finite; try a smaller learning rate", seen=f"step {self.step}"
             )
         self._notify(run)
 
-    def _notify(self, run: _Run) -> None:
+    def _notify(self, run: TrainingRun) -> None:
         run.reports.check()
         if run.on_progress is not None:
             run.on_progress(
@@ -319,71 +385,67 @@ class Trainer:
 
     # ---------------------------------------------------------------------------------------- validation
 
-    def _validate(self, run: _Run) -> None:
-        pace = run.pace
+    def _look(self, run: TrainingRun, averaged: bool = True) -> Look | None:
+        """Score the model, or its average, on the held-out part; None where the time was over. A better one is kept."""
+        pace, standing = run.pace, self._standing
         began = self._clock()
         budget_s = math.inf if pace.window_s is None else FIRST_LOOK_SHARE * pace.window_s
-        look = self._held_out.look(
-            self.model, left_s=lambda: budget_s - (self._clock() - began), out_of_time=pace.out_of_time
-        )
-        if look is None:
-            return
-        self._standing.validation_score = look.score
-        before = self._standing.best
-        better = None
-        if before is None or look.key > before.key:
-            better = Best(key=look.key, score=look.score, step=self.step, weights=self.model.to_weights())
-            self._standing.best = better
+        with self._stepper.averaged() if averaged else contextlib.nullcontext():
+            look = self._held_out.look(
+                self.model, left_s=lambda: budget_s - (self._clock() - began), out_of_time=pace.out_of_time
+            )
+            if look is None:
+                return None
+            standing.validation_score = look.score
+            better = standing.best is None or look.key > standing.best.key
+            if better:
+                weights = self.model.to_weights()
+                standing.best = Best(key=look.key, score=look.score, loss=look.loss, step=self.step, weights=weights)
+                standing.best_loss, run.looks = run.loss if math.isfinite(run.loss) else math.inf, 0
         pace.after_look(began, self.step)
+        run.looks += 1
         self._notify(run)
-        if better is None or self.step == 0 or run.on_improved is None:
-            return
-        report = functools.partial(run.on_improved, better.weights, better.score, better.step)
-        if pace.deadline is None:
-            report()
-        else:
-            run.reports.put(report)
-            pace.report_s = max(pace.report_s, run.reports.cost_s)
+        if better and self.step > 0 and standing.best is not None:
+            run.tell(standing.best)
+        return look
+
+    def _validate(self, run: TrainingRun, *, averaged: bool = True) -> str:
+        """Look at the held-out part; go back to the best where the model learns by heart. Returns "overfitted" where
+        that has happened too often."""
+        standing, pace = self._standing, run.pace
+        look = self._look(run, averaged)
+        if look is None or standing.best is None or pace.window_s is None or self.settings.restarts is None:
+            return ""
+        since = max(standing.best.step, standing.restarted)
+        if run.looks < LEAST_LOOKS or (self.step - since) * pace.mean_step_s < LEAST_SHARE * pace.window_s:
+            return ""
+        if not learned_by_heart(look, standing.best, run.loss, standing.best_loss):
+            return ""
+        return "" if self._go_back(run) else "overfitted"
+
+    def _go_back(self, run: TrainingRun) -> bool:
+        """Go on from the best model with a smaller learning rate; returns whether that is still to be tried."""
+        standing, allowed = self._standing, self.settings.restarts
+        if allowed is None or standing.best is None or standing.restarts >= allowed:
+            return False
+        standing.restarts, standing.restarted, run.looks = standing.restarts + 1, self.step, 0
+        self._stepper.go_back(standing.best.weights)
+        return True
 
     # --------------------------------------------------------------------------------------- checkpoints
 
-    def _first_random_state(self) -> dict[str, Tensor]:
-        with torch.random.fork_rng([torch.device(self.device.torch_name)] if self.device.is_cuda else []):
-            torch.manual_seed(self.settings.seed)
-            return self._random_state()
-
-    def _random_state(self) -> dict[str, Tensor]:
-        state = {"cpu": torch.get_rng_state()}
-        if self.device.is_cuda:
-            state["cuda"] = torch.cuda.get_rng_state(self.device.torch_name)
-        return state
-
-    def _set_random_state(self, state: dict[str, Tensor]) -> None:
-        torch.set_rng_state(state["cpu"])
-        if self.device.is_cuda and "cuda" in state:
-            torch.cuda.set_rng_state(state["cuda"], self.device.torch_name)
-
     def _save(self, *, beside: bool) -> None:
+        stepper, standing = self._stepper, self._standing
         tensors = {f"model.{name}": t for name, t in self.model.canonical_tensors().items()}
-        best = self._standing.best
-        if best is not None:
-            tensors["best"] = _as_tensor(best.weights)
         tensors |= {f"random.{name}": t for name, t in self._random.items()}
-        for index, state in self._stepper.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": v for key, v in state.items() if isinstance(v, Tensor)}
-        standing = self._standing
+        tensors |= {f"optimizer.{name}": t for name, t in optimizer_tensors(stepper.optimizer).items()}
+        if stepper.average is not None:
+            tensors |= {f"average.{name}": t for name, t in stepper.average.tensors().items()}
+        if standing.best is not None:
+            tensors["best"] = bytes_as_tensor(standing.best.weights)
         values = {
-            "step": standing.step,
-            "epoch": standing.epoch,
-            "place": standing.place,
-            "batch": standing.batch,
-            "best_key": None if best is None else best.key,
-            "best_score": self.best_score,
-            "best_step": self.best_step,
-            "validation_score": standing.validation_score,
-            "elapsed_s": standing.elapsed_s,
-            "resumed": standing.resumed,
-            "part_rows": self._stepper.part_rows,
+            "standing": standing.values(),
+            "part_rows": stepper.part_rows,
             "look_rows": self._held_out.rows,
         }
         self._keeper.save(tensors, values, beside=beside)
@@ -393,35 +455,15 @@ class Trainer:
         if found is None:
             return
         tensors, values = found
-        self.model.load_tensors({k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")})
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = tensor
-        optimizer = self._stepper.optimizer
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        self._random = {name: tensors[f"random.{name}"] for name in ("cpu", "cuda") if f"random.{name}" in tensors}
-        best = None
-        if "best" in tensors:
-            first, second = values["best_key"]
-            best = Best(
-                key=(first, second),
-                score=values["best_score"],
-                step=values["best_step"],
-                weights=tensors["best"].numpy().tobytes(),
-            )
-        self._stepper.part_rows, self._held_out.rows = values["part_rows"], values["look_rows"]
-        self._standing = _Standing(
-            step=values["step"],
-            epoch=values["epoch"],
-            place=values["place"],
-            batch=values["batch"],
-            best=best,
-            validation_score=values["validation_score"],
-            elapsed_s=values["elapsed_s"],
-            resumed=values["resumed"] + 1,
-        )
+        stepper = self._stepper
+        self.model.load_tensors(some(tensors, "model"))
+        load_optimizer(stepper.optimizer, some(tensors, "optimizer"))
+        if stepper.average is not None:
+            stepper.average.load(some(tensors, "average"))
+        self._random = some(tensors, "random")
+        stepper.part_rows, self._held_out.rows = values["part_rows"], values["look_rows"]
+        self._standing = TrainingStanding.of(values["standing"], tensors.get("best"))
+        self._standing.resumed += 1
 
     # ------------------------------------------------------------------------------------------ evidence
 
@@ -450,46 +492,7 @@ class Trainer:
             "best_step": self.best_step,
             "best_validation_score": self.best_score,
             "wall_time_s": round(standing.elapsed_s, 3),
+            "peak_learning_rate": self._peak,
+            "restarts": standing.restarts,
             "resumed": standing.resumed,
         }
-
-
-@dataclass(kw_only=True)
-class _Standing:
-    """What a checkpoint keeps beside tensors: how far a training is, over all its runs.
-
-    Attributes:
-        step, epoch, place: steps and whole passes so far, and how many examples of this pass.
-        batch: examples of a step where their number was left open; None until it is known.
-        best, validation_score, elapsed_s: as in `TrainingProgress`.
-        resumed: how often the job was resumed.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    place: int = 0
-    batch: int | None = None
-    best: Best | None = None
-    validation_score: float | None = None
-    elapsed_s: float = 0.0
-    resumed: int = 0
-
-
-@dataclass(kw_only=True)
-class _Run:
-    """What belongs to one call of `train_until`."""
-
-    pace: Pace
-    on_progress: Callable[[TrainingProgress], None] | None
-    on_improved: Callable[[bytes, float, int], None] | None
-    reports: Background
-    epoch: int = -1
-    order: Tensor | None = None
-    loss: float = math.nan
-
-
-def _as_tensor(data: bytes) -> Tensor:
-    """Bytes as a uint8 tensor that shares their memory; it must not be written to."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # bytes cannot be written to, and nobody does
-        return torch.frombuffer(data, dtype=torch.uint8)

@@ -33,10 +33,12 @@ class Look:
     Attributes:
         key: larger for the better model; ties of accuracy go by loss.
         score: as `TrainingProgress.validation_score`.
+        loss: mean loss of an example, by which overfitting is seen.
     """
 
     key: tuple[float, float]
     score: float
+    loss: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +46,14 @@ class Best:
     """The best model so far.
 
     Attributes:
-        key, score: as in `Look`.
+        key, score, loss: as in `Look`.
         step: the step after which it was found.
         weights: safetensors bytes.
     """
 
     key: tuple[float, float]
     score: float
+    loss: float
     step: int
     weights: bytes
 
@@ -119,7 +122,7 @@ class HeldOut:
         if function.name in DISTANCES:
             between = (outputs.float() - targets.float()).reshape(len(outputs), -1)
             mean = (between * between if function.name == "mse" else between.abs()).double().mean(1)
-            return mean, mean.new_zeros(len(mean))
+            return mean, mean
         losses = row_losses(outputs, targets).clamp(max=float(LOSS_CAP_NATS)).reshape(len(targets), -1).double().sum(1)
         if function.name == "perplexity":
             return losses / (targets != NO_TOKEN).reshape(len(targets), -1).sum(1).clamp(min=1), losses
@@ -131,7 +134,7 @@ class HeldOut:
         function, count = self._function, len(values)
         sign = 1.0 if function.higher_is_better else -1.0
         if not finite:
-            return Look(key=(-math.inf, -math.inf), score=-sign * math.inf)
+            return Look(key=(-math.inf, -math.inf), score=-sign * math.inf, loss=math.inf)
         if function.higher_is_better:
             score = function.total_of(values.numpy().astype(np.int64)) / count
             score /= MICRO if function.total is not None else 1
@@ -140,4 +143,5 @@ class HeldOut:
             if function.name in DISTANCES:
                 decimals = dict(function.parameters).get("decimals", 6)
                 score = min(score, LARGEST_DISTANCE / 10.0**decimals)
-        return Look(key=(sign * score, -float(losses.mean())), score=score)
+        loss = float(losses.mean())
+        return Look(key=(sign * score, -loss), score=score, loss=loss)

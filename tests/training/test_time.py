@@ -105,7 +105,7 @@ def test_models_are_reported_beside_the_training_and_the_last_before_it_returns(
         steps.append(step)
 
     trained = trainer.train_until(deadline_monotonic=25.0, on_improved=report)
-    assert here not in threads and steps == sorted(set(steps)) and steps[-1] == trained.step
+    assert here not in threads and steps == sorted(steps) and steps[-1] == trained.step
 
 
 def test_what_a_report_raises_ends_the_training() -> None:

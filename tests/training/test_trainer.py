@@ -149,7 +149,7 @@ def test_a_deadline_is_kept_on_the_trainers_clock(digits: tuple, cnn: tuple) -> 
     assert trained.reason == "deadline" and trainer.step > 5
     assert clock.now <= 300.0 + 2.0  # evidence and saving look at the clock once more
     rates = trainer._stepper.optimizer.param_groups[0]["lr"]
-    assert rates < 0.2 * trainer.settings.learning_rate  # the cosine went down with the time
+    assert rates < 0.2 * trainer.settings.usual_rate  # the cosine went down with the time
 
 
 def test_a_training_can_be_stopped(digits: tuple, cnn: tuple) -> None:
