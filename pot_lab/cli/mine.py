@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -53,10 +54,8 @@ def notebook_parameters(
     "--jobs",
     "at_once",
     type=click.IntRange(min=1),
-    default=4,
-    show_default=True,
     metavar="N",
-    help="How many notebooks run at once; the best paid orders go first.",
+    help="How many notebooks run at once; the best paid orders go first (default: 4, a provider 1).",
 )
 @click.option(
     "--min-reward-per-hour",
@@ -87,7 +86,7 @@ def mine(
     orders: int | None,
     notebook: Path | None,
     parameters: dict[str, Any],
-    at_once: int,
+    at_once: int | None,
     min_reward_per_hour: float,
     upload_rate: float | None,
     log_format: str,
@@ -137,8 +136,12 @@ def mine(
             min_grains_per_hour=round(min_reward_per_hour * GRAINS_PER_POT),
             upload_bytes_per_s=near if upload_rate is None else max(1, round(upload_rate * 1e6)),
         )
+    if at_once is not None:
+        options["jobs_at_once"] = at_once
     if role == "provider" and notebook is None:
         parameters.setdefault("seed", training_seed(identity.address))
+        if at_once is not None and at_once > 1:  # else each would take all cores, and all would be slow
+            parameters.setdefault("threads", max(1, (os.cpu_count() or 1) // at_once))
     with alerting(alert_webhook), LedgerClient(config, identity) as client:
         loop = loops[role](
             client,
@@ -149,7 +152,6 @@ def mine(
             settings=parameters,
             limit=orders,
             make_claimer=lambda: wallet_of(config, identity),
-            jobs_at_once=at_once,
             **options,
         )
         loop.run(stop)

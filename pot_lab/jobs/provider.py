@@ -19,8 +19,9 @@ from pot_lab.errors import PotLabError
 from pot_lab.jobs.downloads import Wanted
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import Commitment, ProviderMemory
+from pot_lab.jobs.recipe_jobs import AT_ONCE
 from pot_lab.jobs.scorer import DATA_LIMIT_BYTES, GRAPH, GRAPH_LIMIT_BYTES, WEIGHTS_LIMIT_BYTES
-from pot_lab.jobs.terms import FAR_UPLOAD_BYTES_PER_S, NEAR_UPLOAD_BYTES_PER_S, Terms, passing_objection
+from pot_lab.jobs.terms import FAR_UPLOAD_BYTES_PER_S, NEAR_UPLOAD_BYTES_PER_S, Terms, passing_objection, training_bytes
 from pot_lab.jobs.workspace import Workspace
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import AlreadyDone, Refused, TooLate
@@ -47,13 +48,20 @@ LISTED_ORDERS = (20, 500)
 
 
 class ProviderLoop(Loop[ProviderMemory]):
-    """Trains one order at a time, the best paid first. Arguments as of `Loop`; `terms` is what it asks of an order."""
+    """Trains orders, the best paid first.
+
+    Args:
+        arguments, options: as of `Loop`; `jobs_at_once` is 1 where it is not given.
+        terms: what it asks of an order.
+    """
 
     role = Role.PROVIDER
     memory_kind = ProviderMemory
 
     def __init__(self, *arguments: Any, terms: Terms | None = None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        self._at_once: int = options.pop("jobs_at_once", 1)
+        # A notebook of an order that is over may take a moment to end: it shall not keep the next from starting.
+        super().__init__(*arguments, jobs_at_once=max(AT_ONCE, 2 * self._at_once), **options)
         if terms is None:
             near = is_private_place(self.store.url)
             terms = Terms(upload_bytes_per_s=NEAR_UPLOAD_BYTES_PER_S if near else FAR_UPLOAD_BYTES_PER_S)
@@ -61,9 +69,10 @@ class ProviderLoop(Loop[ProviderMemory]):
         self._passed: dict[bytes, int | None] = {}  # orders that do not suit, and when to look again, if ever
 
     def begin_new(self) -> None:
-        """Begin the best paid order that is open for long enough, unless one is training or the limit is reached."""
+        """Begin the best paid order that is open for long enough, unless enough are training or the limit is
+        reached."""
         active = self.memories.active()
-        if any(memory.training for memory in active):
+        if self._is_busy():
             return
         if sum(not memory.job_id and not self.files.is_aside(memory.id) for memory in active) >= GATHERED_ORDERS:
             return
@@ -73,6 +82,9 @@ class ProviderLoop(Loop[ProviderMemory]):
             orders = self.feed.open_orders(limit)
             if self._begin_first(orders) or len(orders) < limit:
                 return
+
+    def _is_busy(self) -> bool:
+        return sum(memory.training for memory in self.memories.active()) >= self._at_once
 
     def _begin_first(self, orders: list[OrderView]) -> bool:
         """Begin the first of these orders that can be used; returns whether one was begun, or put away as unusable."""
@@ -100,7 +112,9 @@ class ProviderLoop(Loop[ProviderMemory]):
         if reason is None:
             account = self.client.account(self.identity.address)
             free = next((max(0, s.bonded_grains - s.locked_grains) for s in account.stakes if s.role == self.role), 0)
-            reason, again_ms = passing_objection(view, free), now_ms + LOOK_AGAIN_MS
+            grains, size_bytes = self._promised()
+            reason = passing_objection(view, free - grains, size_bytes)
+            again_ms = now_ms + LOOK_AGAIN_MS
         if reason is None:
             self._passed.pop(view.id, None)
             return True
@@ -111,9 +125,21 @@ class ProviderLoop(Loop[ProviderMemory]):
         self._passed[view.id] = again_ms
         return False
 
+    def _promised(self) -> tuple[int, int]:
+        """What the orders at hand may still take: of the free stake, in grains, for claims that are to come, and of the
+        memory, in bytes, where the notebook runs or will."""
+        grains = size_bytes = 0
+        for memory in self.memories.active():
+            view = self.feed.view(memory.id)
+            if view is None or view.window is not Window.COMMIT:
+                continue
+            grains += view.order.claim_bond_grains * (view.claim_by(self.identity.address) is None)
+            size_bytes += training_bytes(view.order)
+        return grains, size_bytes
+
     def _prepare(self, memory: ProviderMemory, view: OrderView) -> None:
-        """Bring the order's files; begin to train once they are there and nothing else trains."""
-        if any(other.training for other in self.memories.active()):
+        """Bring the order's files; begin to train once they are there and a place is free."""
+        if self._is_busy():
             return
         order, folder = view.order, self.order_folder(view.id)
         wanted = [
@@ -209,6 +235,7 @@ class ProviderLoop(Loop[ProviderMemory]):
         try:
             self.client.submit(Claim(memory.id, self._commitment(memory, last)))
             last.accepted = True
+            self._drop_before(memory, last.file)
             log.info("event=committed order=%s model=%s", memory.order_id[:12], last.mid[:12])
         except TooLate:
             log.info("event=commit_too_late order=%s", memory.order_id[:12])
@@ -216,6 +243,13 @@ class ProviderLoop(Loop[ProviderMemory]):
             log.warning("event=commit_refused order=%s reason=%r", memory.order_id[:12], str(error))
         last.submitted, last.at_ms = True, self.clock_ms()
         self.memories.write(memory)
+
+    def _drop_before(self, memory: ProviderMemory, file: str) -> None:
+        """Remove the models before the one that the ledger has: it takes the last that came in time, so that they are
+        never revealed. Each is as large as the order's weights."""
+        for path in submitted_models(self.order_folder(memory.id)):
+            if path.name < file:
+                path.unlink(missing_ok=True)
 
     def _reveal(self, memory: ProviderMemory, view: OrderView, commitment: bytes) -> None:
         """Open the commitment that the ledger has, which is the last one that came in time.

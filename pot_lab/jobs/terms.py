@@ -92,12 +92,18 @@ def _about_baseline(order: OrderRecord) -> str | None:
     )
 
 
-def passing_objection(view: OrderView, free_grains: int) -> str | None:
+def training_bytes(order: OrderRecord) -> int:
+    """About what training this order takes of the host's memory."""
+    return WEIGHTS_COPIES * order.weights.size_bytes + DATA_COPIES * order.train.size_bytes
+
+
+def passing_objection(view: OrderView, free_grains: int, promised_bytes: int = 0) -> str | None:
     """Why a provider cannot work on this order now, though it may later.
 
     Args:
         view: the order.
         free_grains: the provider's stake that nothing else is promised.
+        promised_bytes: memory that the orders at hand may still take.
     """
     order = view.order
     if free_grains < order.claim_bond_grains:
@@ -105,8 +111,8 @@ def passing_objection(view: OrderView, free_grains: int) -> str | None:
             f"the free stake of {free_grains / GRAINS_PER_POT:g} POT does not cover its claim bond of "
             f"{order.claim_bond_grains / GRAINS_PER_POT:g} POT"
         )
-    needed_bytes = WEIGHTS_COPIES * order.weights.size_bytes + DATA_COPIES * order.train.size_bytes
-    available_bytes = psutil.virtual_memory().available
+    needed_bytes = training_bytes(order)
+    available_bytes = max(0, psutil.virtual_memory().available - promised_bytes)
     if needed_bytes > available_bytes:
         return f"training needs about {needed_bytes} bytes of memory, and {available_bytes} are available"
     return None

@@ -194,7 +194,8 @@ class TrainingTask(Workspace):
         """
         folder = self.folder / "models"
         make_private_folder(folder)
-        name = f"{len(list(folder.glob('*.safetensors'))) + 1:05d}.safetensors"
+        newest = max((int(path.stem) for path in folder.glob("*.safetensors") if path.stem.isdecimal()), default=0)
+        name = f"{newest + 1:05d}.safetensors"  # the supervisor removes those that are out of use, never the newest
         replace_durably(folder / name, weights, mode=0o600)
         line = {
             "file": name,

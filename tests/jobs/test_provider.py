@@ -24,8 +24,9 @@ from pot_lab.jobs.provider import (
     submitted_models,
 )
 from pot_lab.jobs.scorer import DATA_LIMIT_BYTES, GRAPH_LIMIT_BYTES, WEIGHTS_LIMIT_BYTES
-from pot_lab.jobs.terms import Terms
+from pot_lab.jobs.terms import Terms, training_bytes
 from pot_lab.jobs.workspace import TrainingTask
+from pot_lab.network.errors import Unreachable
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.records import claim_commitment, model_id
 from pot_lab.protocol.transactions import Claim, Put, RevealModel
@@ -104,6 +105,58 @@ def test_the_best_paid_order_is_trained_first_and_one_at_a_time(bench: Bench, pl
     for _ in range(3):
         bench.loop.step()
     assert bench.runner.only.parameters["workspace"].endswith(best.hex()[:24])
+
+
+def test_as_many_orders_are_trained_as_there_are_places(bench: Bench, place: Callable[..., bytes]) -> None:
+    bench = Bench(bench.market, bench.store, bench.home, jobs_at_once=2)
+    orders = {place(reward_grains=pot * POT): pot for pot in (10, 30, 20)}
+    for _ in range(4):
+        bench.loop.step()
+    folders = {str(job.parameters["workspace"])[-24:] for job in bench.runner.jobs.values()}
+    assert folders == {order_id.hex()[:24] for order_id, pot in orders.items() if pot != 10}
+    for job in bench.runner.jobs.values():
+        TrainingTask(job.workspace).submit(b"a model", 0.5, 1)
+    bench.loop.step()
+    assert len(bench.of(Claim)) == 2
+
+
+def test_stake_and_memory_are_promised_once(bench: Bench, place: Callable[..., bytes]) -> None:
+    """Two orders at once must not count on the same stake: the second claim would be refused, its training lost."""
+    order_id = place()
+    bench = Bench(bench.market, bench.store, bench.home, jobs_at_once=2)
+    bench.loop.step()
+    order = bench.market.order(order_id).order
+    assert bench.loop._promised() == (order.claim_bond_grains, training_bytes(order))
+    bench.submit_model(b"a model")
+    for _ in range(2):
+        bench.loop.step()
+    assert bench.loop._promised() == (0, training_bytes(order))  # the ledger has locked the bond
+    bench.market.wait_for(order_id, Window.REVEAL)
+    bench.loop.step()
+    assert bench.loop._promised() == (0, 0)
+
+
+def test_models_that_are_never_revealed_are_removed(bench: Bench, place: Callable[..., bytes]) -> None:
+    """A model of 1 GB, better once a minute, would fill the disk in an hour."""
+    order_id = place()
+    bench.loop.step()
+    folder = bench.loop.order_folder(order_id)
+    for number in range(1, 8):
+        bench.submit_model(b"model %d" % number)
+        if number != 6:  # one that is overtaken before it was committed to
+            bench.later(MIN_COMMIT_INTERVAL_MS)
+        assert len(submitted_models(folder)) <= 2
+    assert [path.name for path in submitted_models(folder)] == ["00007.safetensors"]
+    assert (folder / "models" / "00007.safetensors").read_bytes() == b"model 7"
+    bench.submit_model(b"model 8")
+    bench.client.failing_submit = Unreachable("gone")  # nobody knows whether the ledger has it
+    bench.later(MIN_COMMIT_INTERVAL_MS)
+    assert [path.read_bytes() for path in submitted_models(folder)] == [b"model 7", b"model 8"]
+    bench.client.failing_submit = None
+    bench.market.wait_for(order_id, Window.REVEAL)
+    bench.again().step()
+    (reveal,) = bench.of(RevealModel)
+    assert bench.store.fetch(reveal.weights, limit_bytes=100, timeout_s=60) == b"model 7"
 
 
 def test_own_orders_and_those_about_to_close_are_left_alone(bench: Bench, place: Callable[..., bytes]) -> None:
@@ -368,7 +421,9 @@ def test_files_larger_than_their_kind_are_refused_before_the_first_byte(
     market.must(market.client, Put(order))
     market.escrow(order)
     monkeypatch.setattr(store, "fetch_file", lambda *a, **k: pytest.fail("asked for"))
-    monkeypatch.setattr(provider, "passing_objection", lambda view, free_grains: None)  # this machine's memory
+    monkeypatch.setattr(
+        provider, "passing_objection", lambda view, free_grains, promised_bytes: None
+    )  # this machine's memory
     bench.loop.terms = Terms(upload_bytes_per_s=1 << 40)
     bench.loop.step()
     memory = json.loads((bench.loop.order_folder(order.id) / "memory.json").read_text())

@@ -55,7 +55,9 @@ def test_an_order_that_cannot_pay_is_passed_over_before_anything_is_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(provider, "passing_objection", lambda view, free_grains: None)  # this machine's memory
+    monkeypatch.setattr(
+        provider, "passing_objection", lambda view, free_grains, promised_bytes: None
+    )  # this machine's memory
     order = market.new_order(**changes)
     market.must(market.client, Put(order))
     market.escrow(order)
