@@ -71,9 +71,9 @@ def stranger(network_file: str, what: str) -> None:
 
     from pot_lab.network.config import NetworkConfig
     from pot_lab.network.keys import CurveKeyPair
-    from pot_lab.network.transport import prepare_dealer
     from pot_lab.network.wire import MAX_CREDIT, Follow, Query, encode_frame
     from pot_lab.protocol.views import OrdersQuery
+    from tests.network.dealer import prepare_dealer
 
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     flying: dict[zmq.Socket[bytes], int] = {}

@@ -16,7 +16,6 @@ import zmq
 from pot_lab.consensus.messages import Commit, Status, encode_message
 from pot_lab.crypto.identity import Identity
 from pot_lab.network.keys import CurveKeyPair
-from pot_lab.network.transport import prepare_dealer
 from pot_lab.network.wire import (
     MAX_CLIENT_FRAME_BYTES,
     MAX_CREDIT,
@@ -30,6 +29,7 @@ from pot_lab.network.wire import (
 from tests.chaos.fuzz_targets import example
 from tests.chaos.network import PATIENCE_S, Bookkeeper, ChaosNetwork, steady_load
 from tests.chaos.soak import MIB, memory_of
+from tests.network.dealer import prepare_dealer
 from tests.network.toy import toy_request
 
 SIZES = (0, 1, 2, 8, 9, 10, 63, 64, 65, 255, 256, 4_095, 65_536, 300_000, MAX_CLIENT_FRAME_BYTES - 1, 2_000_000)

@@ -24,7 +24,7 @@ from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import CallTimeout, ClientClosed, NoAgreement, RemoteError, Unreachable, WrongServerKey
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.loopback import free_ports
-from pot_lab.network.transport import prepare_dealer
+from tests.network.dealer import prepare_dealer
 from tests.network.toy import ToyNetwork, toy_request
 
 PATIENCE_S = 240

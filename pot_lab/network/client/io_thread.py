@@ -10,12 +10,12 @@ import heapq
 import itertools
 import logging
 import os
+import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-
-import zmq
+from typing import Protocol
 
 from pot_lab.network.wake_up import WakeUp
 
@@ -23,6 +23,14 @@ _log = logging.getLogger("pot_lab.client")
 _LONGEST_WAIT_S = 1.0
 
 Action = Callable[[], None]
+
+
+class Readable(Protocol):
+    """What can be polled for input: a socket, or an epoll object."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        ...
 
 
 class Timers:
@@ -55,13 +63,11 @@ class Timers:
 
 
 class IoThread:
-    """A thread with a ZeroMQ context, a poll loop and a timer queue; it starts with the first `call`.
+    """A thread with a poll loop and a timer queue; it starts with the first `call`.
 
     Args:
         name: the thread's name, shown by debuggers.
         clock: seconds, never going back; times the actions of `after`.
-    Attributes:
-        context: for sockets that live on this thread; used there only.
     """
 
     def __init__(self, name: str = "pot-lab-client", clock: Callable[[], float] = time.monotonic) -> None:
@@ -70,13 +76,12 @@ class IoThread:
         self._lock = threading.Lock()
         self._actions: deque[Action] = deque()
         self._timers = Timers(clock)
-        self._readers: dict[zmq.Socket[bytes], Action] = {}
+        self._readers: dict[int, Action] = {}
         self._thread: threading.Thread | None = None
         self._closing = self._closed = False
         self._wake_up = WakeUp()
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._poller = zmq.Poller()
-        self._poller.register(self._wake_up.source, zmq.POLLIN)
+        self._poller = select.poll()
+        self._poller.register(self._wake_up.source, select.POLLIN)
 
     @property
     def usable(self) -> bool:
@@ -100,14 +105,14 @@ class IoThread:
         """Run an action on the thread `delay_s` from now; called on the thread."""
         self._timers.after(delay_s, action)
 
-    def read(self, source: zmq.Socket[bytes], action: Action) -> None:
-        """Run an action whenever a socket can be read; called on the thread."""
-        self._readers[source] = action
-        self._poller.register(source, zmq.POLLIN)
+    def read(self, source: Readable, action: Action) -> None:
+        """Run an action whenever a source can be read; called on the thread."""
+        self._readers[source.fileno()] = action
+        self._poller.register(source, select.POLLIN)
 
-    def forget(self, source: zmq.Socket[bytes]) -> None:
-        """Stop reading a socket; called on the thread."""
-        if self._readers.pop(source, None) is not None:
+    def forget(self, source: Readable) -> None:
+        """Stop reading a source, before it is closed; called on the thread."""
+        if self._readers.pop(source.fileno(), None) is not None:
             self._poller.unregister(source)
 
     def close(self) -> None:
@@ -127,12 +132,12 @@ class IoThread:
     def _run(self) -> None:
         while not self._closing or self._actions:
             wait_s = 0.0 if self._actions else self._timers.wait_s(_LONGEST_WAIT_S)
-            ready = dict(self._poller.poll(int(wait_s * 1_000 + 1)))
+            ready = self._poller.poll(int(wait_s * 1_000 + 1))
             self._wake_up.drain()
             while self._actions:
                 self._do(self._actions.popleft())
-            for source in ready:
-                reader = self._readers.get(source)
+            for descriptor, _ in ready:
+                reader = self._readers.get(descriptor)
                 if reader is not None:
                     self._do(reader)
             while (due := self._timers.pop_due()) is not None:
@@ -150,4 +155,3 @@ class IoThread:
             return
         self._closed = True
         self._wake_up.close()
-        self.context.destroy(linger=0)

@@ -4,119 +4,109 @@ from __future__ import annotations
 
 import functools
 import logging
-import struct
+import select
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-import zmq
-
-from pot_lab.errors import PotLabError
+from pot_lab.errors import Malformed, PotLabError
 from pot_lab.network.client.calls import PendingCall
 from pot_lab.network.client.io_thread import IoThread
 from pot_lab.network.config import AggregatorEntry
 from pot_lab.network.errors import NoAgreement, Unreachable, WrongServerKey
 from pot_lab.network.keys import CurveKeyPair
-from pot_lab.network.transport import prepare_dealer, reconnect
 from pot_lab.network.wire import MAX_ANSWER_FRAME_BYTES, Answer, decode_answer
+from pot_lab.network.z85 import decode_z85
+from pot_lab.network.zmtp.dialler import Dialler
 
 _log = logging.getLogger("pot_lab.client")
 
-_GIVEN_UP = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-_HANDSHAKE_FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | _GIVEN_UP
-_MONITORED = (
-    zmq.EVENT_CONNECTED
-    | zmq.EVENT_CONNECT_RETRIED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | _HANDSHAKE_FAILED
-)
 _FRAMES_A_TURN = 1_000
 _FRAME_SLACK_BYTES = 4_096
-_RECONNECT_AFTER_S = 1.0
+_UNSENT_BYTES = 8 << 20
+_DIALLING_S, _QUIET_S = 0.02, 0.5
 _RESEND_AFTER_S = 0.02
 
 
 class AggregatorLink:
     """The connection to one aggregator, and what is known about it.
 
+    An aggregator may be a liar: what it sends beyond what is read waits in the kernel, and slows down nobody else.
+
+    Args:
+        entry: the aggregator.
+        keys: the client's CURVE keys.
+        events: where its socket is registered.
     Attributes:
         index: the aggregator's place in the set.
         where: its host and port.
         reason: what is known of it, for error messages.
         connected: whether the key exchange succeeded and the connection stands.
+        wrong_key: whether it is there, and ended the last key exchange.
         ready: whether `send` takes frames: everything older that it has not answered was sent on this connection.
     """
 
-    def __init__(self, entry: AggregatorEntry, context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeyPair) -> None:
+    def __init__(self, entry: AggregatorEntry, keys: CurveKeyPair, events: select.epoll) -> None:
         self.index = entry.index
         self.where = f"{entry.host}:{entry.client_port}"
-        self.connected = self.wrong_key = self.tcp_open = False
-        self.ready = self.closed = False
-        self.retries = 0
+        self.connected = self.wrong_key = self.ready = self.closed = False
         self.reason = f"no connection to {self.where} yet"
-        self.socket = context.socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.IMMEDIATE, 1)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_ANSWER_FRAME_BYTES + _FRAME_SLACK_BYTES)
-        self.url = entry.client_url
-        try:
-            prepare_dealer(self.socket, keys, entry.curve_public)
-        except zmq.ZMQError:  # 40 characters of Z85 may be too large for 32 bytes
-            self.url, self.reason = "", f"{self.where} names no CURVE key that can be connected to"
-        self.monitor = self.socket.get_monitor_socket(_MONITORED)
-        if ":" in entry.host:
-            self.socket.setsockopt(zmq.IPV6, 1)
-        self._connect()
-
-    def _connect(self) -> None:
-        """Connect, or note why not: an aggregator chooses its host, and the others must be reached all the same."""
-        if not self.url:
-            return
-        try:
-            reconnect(self.socket, self.url)
-        except zmq.ZMQError as error:
-            self.reason = f"{self.where} is no address that can be connected to: {error.strerror}"
-
-    def reconnect(self) -> None:
-        """Begin the connection again, which libzmq has given up."""
-        if not self.closed and not self.connected:
-            self._connect()
+        self._counters: Counter[str] = Counter()
+        self._failures = 0
+        self._has_key = _is_key(entry.curve_public)
+        self.dialler = Dialler(
+            entry.host,
+            entry.client_port,
+            entry.curve_public,
+            keys,
+            events,
+            limit_bytes=MAX_ANSWER_FRAME_BYTES + _FRAME_SLACK_BYTES,
+            unsent_limit_bytes=_UNSENT_BYTES,
+            counters=self._counters,
+        )
 
     def send(self, frame: bytes) -> bool:
         """Send a frame; False when no connection takes it, or older frames must go first."""
-        if not self.ready:
+        if not self.ready or not self.dialler.send(frame):
             return False
-        try:
-            self.socket.send(frame, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
+        self.dialler.flush()
         return True
 
-    def on_monitor_event(self, event: int) -> bool:
-        """Update what is known by a monitor event; True when the connection has just become usable."""
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self.connected, self.wrong_key, self.ready = True, False, False
+    def maintain(self, now_s: float) -> None:
+        """Dial again where the connection ended."""
+        self.dialler.maintain(now_s)
+
+    def look(self) -> bool:
+        """Update what is known; True when the connection has just become usable."""
+        was_connected, self.connected = self.connected, self.dialler.ready
+        if self.connected and not was_connected:
+            self.wrong_key = self.ready = False
             self.reason = f"{self.where} is connected but did not answer"
             return True
-        if event == zmq.EVENT_CONNECTED:
-            self.tcp_open, self.retries = True, 0
-        elif event & _HANDSHAKE_FAILED or (event == zmq.EVENT_DISCONNECTED and self.tcp_open and not self.connected):
-            self.connected, self.tcp_open, self.wrong_key = False, False, True
-            self.reason = f"{self.where} hangs up during the key exchange: it does not have the key in network.toml"
-        elif event == zmq.EVENT_DISCONNECTED and self.connected:
-            self.connected = self.tcp_open = False
+        if was_connected and not self.connected:
+            self.ready = False
             self.reason = f"the connection to {self.where} was lost"
-        elif event == zmq.EVENT_CONNECT_RETRIED and not self.connected:
-            self.retries += 1
-            if self.retries > 1 or not self.wrong_key:
-                self.wrong_key = False
-                self.reason = f"nothing answers at {self.where}"
+        elif self._counters["dials_failed"] > self._failures:
+            self._failures = self._counters["dials_failed"]
+            self.wrong_key = self.dialler.was_refused
+            self.reason = f"nothing answers at {self.where}"
+            if self.wrong_key:
+                self.reason = f"{self.where} hangs up during the key exchange: it does not have the key in network.toml"
+            if not self._has_key:
+                self.reason = f"{self.where} names no CURVE key that can be connected to"
         return False
 
     def close(self) -> None:
-        """Close the sockets, dropping what was not sent."""
-        self.closed = True
-        self.socket.disable_monitor()
-        self.monitor.close(0)
-        self.socket.close(0)
+        """Close the connection, dropping what was not sent."""
+        self.closed, self.connected, self.ready = True, False, False
+        self.dialler.close()
+
+
+def _is_key(text: str) -> bool:
+    """Whether 40 characters of Z85 stand for 32 bytes; they may stand for more."""
+    try:
+        return len(decode_z85(text)) == 32
+    except Malformed:
+        return False
 
 
 class AggregatorLinks:
@@ -145,6 +135,8 @@ class AggregatorLinks:
         self._io, self._keys = io, keys
         self._on_answer, self._unanswered_frames, self._on_ready = on_answer, unanswered_frames, on_ready
         self._links: list[AggregatorLink] = []
+        self._events: select.epoll | None = None
+        self._due_s: float | None = None
 
     def __iter__(self) -> Iterator[AggregatorLink]:
         return iter(self._links)
@@ -154,19 +146,21 @@ class AggregatorLinks:
 
     def connect(self, entries: Iterable[AggregatorEntry]) -> None:
         """Open a connection to each of these."""
-        for entry in entries:
-            link = AggregatorLink(entry, self._io.context, self._keys)
-            self._links.append(link)
-            self._io.read(link.socket, functools.partial(self._read, link))
-            self._io.read(link.monitor, functools.partial(self._read_monitor, link))
+        if self._events is None:
+            self._events = select.epoll()
+            self._io.read(self._events, self._on_events)
+        self._links += [AggregatorLink(entry, self._keys, self._events) for entry in entries]
+        self._take_turn()
 
     def disconnect(self) -> None:
         """Close all connections."""
         for link in self._links:
-            self._io.forget(link.socket)
-            self._io.forget(link.monitor)
             link.close()
         self._links.clear()
+        if self._events is not None:
+            self._io.forget(self._events)
+            self._events.close()
+            self._events = None
 
     def reason(self, index: int) -> str:
         """What is known of an aggregator that did not answer."""
@@ -196,31 +190,53 @@ class AggregatorLinks:
             return WrongServerKey(message, reasons)
         return Unreachable(message, reasons)
 
-    def _read(self, link: AggregatorLink) -> None:
-        for _ in range(_FRAMES_A_TURN):
+    def _on_events(self) -> None:
+        """Something happened on a socket."""
+        if self._events is None:
+            return
+        by_descriptor = {link.dialler.descriptor: link for link in self._links}
+        for descriptor, mask in self._events.poll(0):
+            link = by_descriptor.get(descriptor)
+            if link is not None:
+                link.dialler.on_event(mask)
+        self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Dial, read what came, and come back: at once where more waits, soon while a connection is missing."""
+        now_s = self._io.now_s()
+        for link in list(self._links):
             if link.closed:
-                return  # what was read last closed it
+                continue  # what another one sent has closed it
+            link.maintain(now_s)
+            self._read(link, now_s)
+            if not link.closed and link.look():
+                self._resend(link)
+        if not self._links:
+            return
+        wait_s = _QUIET_S if all(link.connected for link in self._links) else _DIALLING_S
+        if any(link.dialler.busy for link in self._links):
+            wait_s = 0.0
+        if self._due_s is None or now_s + wait_s < self._due_s:
+            self._due_s = now_s + wait_s
+            self._io.after(wait_s, functools.partial(self._come_back, self._due_s))
+
+    def _come_back(self, due_s: float) -> None:
+        if due_s == self._due_s:  # otherwise an earlier turn was asked for meanwhile
+            self._due_s = None
+            self._take_turn()
+
+    def _read(self, link: AggregatorLink, now_s: float) -> None:
+        for frame in link.dialler.messages(_FRAMES_A_TURN, now_s):
             try:
-                frame = link.socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                answer = decode_answer(frame)
+                answer = decode_answer(frame or b"")
             except PotLabError:
                 _log.warning("aggregator %d sent a frame that holds no answer", link.index)
                 continue
-            self._on_answer(link, answer)
-
-    def _read_monitor(self, link: AggregatorLink) -> None:
-        while not link.closed:
-            try:
-                event, _ = struct.unpack("=HI", link.monitor.recv_multipart(zmq.NOBLOCK)[0])
-            except zmq.Again:
-                return
-            if link.on_monitor_event(event):
+            if not link.connected and link.look():
                 self._resend(link)
-            elif event & _GIVEN_UP:
-                self._io.after(_RECONNECT_AFTER_S, link.reconnect)
+            self._on_answer(link, answer)
+            if link.closed:
+                return  # what was read closed it
 
     def _resend(self, link: AggregatorLink) -> None:
         if link.closed or not link.connected:

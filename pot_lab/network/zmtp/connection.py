@@ -80,6 +80,11 @@ class Connection:
         return bool(self.key) and not self._gone and not self.ended
 
     @property
+    def is_greeted(self) -> bool:
+        """Whether the other side speaks ZMTP; whether it has the right key is another thing."""
+        return self._greeted
+
+    @property
     def is_broken(self) -> bool:
         """Whether nothing more will come, though `take` may still give what came before."""
         return bool(self._gone)

@@ -19,8 +19,8 @@ from pot_lab.network.aggregator.peer_links import PeerLinks, dials
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.loopback import free_ports
-from pot_lab.network.transport import prepare_dealer
 from pot_lab.network.zmtp.listener import ListeningPort
+from tests.network.dealer import prepare_dealer
 
 PATIENCE_S = 240
 KEPT: list[zmq.Socket[bytes]] = []  # a socket that nobody holds is closed, with what it has not sent yet

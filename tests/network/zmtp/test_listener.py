@@ -13,12 +13,12 @@ import zmq
 from pot_lab.errors import PortTaken
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.loopback import free_ports
-from pot_lab.network.transport import prepare_dealer
 from pot_lab.network.zmtp import listener as listener_module
 from pot_lab.network.zmtp.connection import Connection
 from pot_lab.network.zmtp.framing import encode_frame
 from pot_lab.network.zmtp.listener import ListeningPort, Sender
 from pot_lab.network.zmtp.registry import site_of
+from tests.network.dealer import prepare_dealer
 from tests.network.zmtp.raw import PATIENCE_S, advance, connected, hang_up
 
 KEYS = CurveKeyPair.generate()

@@ -1,8 +1,7 @@
-"""ZeroMQ to aggregators, as a client uses it: a DEALER under CURVE, with its limits and rules of reconnection.
+"""Clients on libzmq, as other languages have them and older releases had: a DEALER under CURVE.
 
-An aggregator may be a liar. libzmq aborts the process where a connection whose input it stopped hangs up, so its input
-never stops (RCVHWM 0), and it sends no heartbeat, whose timer would be what fails
-(`tests/network/zmtp/test_libzmq.py`).
+What they send is what aggregators have to take. libzmq aborts a process where a connection whose input it stopped hangs
+up, so this one's input never stops (RCVHWM 0), and it sends no heartbeat (`tests/network/zmtp/test_libzmq.py`).
 """
 
 from __future__ import annotations
