@@ -183,6 +183,13 @@ class ContractInspector:
             found.append(f"the chain holds unbonding stake for {seen} s, the ledger counts on {unbonding_s} s")
         return found
 
+    def grace_troubles(self) -> list[str]:
+        """Whether escrows can be refunded while settlements are paused."""
+        grace_s, pause_s = self._ask("escrow", "refundGrace"), self._ask("settlement", "MAX_PAUSE")
+        if grace_s > pause_s:
+            return []
+        return [f"escrows can be refunded {grace_s} s after an order's last date, and a pause may last {pause_s} s"]
+
     def _ask(self, name: str, function: str, *arguments: Any) -> Any:
         answer = self._reader.read(_NAMES[name], getattr(self._contracts, name), function, *arguments)
         return answer[0]

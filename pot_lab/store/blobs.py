@@ -110,11 +110,11 @@ class Store:
 
             http_put(uri, data, timeout_s, self._credentials)
         else:
+            fs = filesystem(self._scheme)
             try:
-                filesystem(self._scheme).pipe_file(uri, data)
-            except OSError as error:
-                raise_if_full(error, uri)
-                raise LinkDead("the store refused the blob", seen=f"{type(error).__name__}: {error}") from error
+                fs.pipe_file(uri, data)
+            except Exception as error:
+                raise _refusal_of(error, uri) from error
         return Link(digest=digest, size_bytes=len(data), uri=uri)
 
     def put_file(self, path: Path, *, timeout_s: float = PUT_TIMEOUT_S) -> Link:
@@ -127,11 +127,11 @@ class Store:
 
             http_put(link.uri, path, timeout_s, self._credentials)
         else:
+            fs = filesystem(self._scheme)
             try:
-                filesystem(self._scheme).put_file(str(path), link.uri)
-            except OSError as error:
-                raise_if_full(error, link.uri)
-                raise LinkDead("the store refused the blob", seen=f"{type(error).__name__}: {error}") from error
+                fs.put_file(str(path), link.uri)
+            except Exception as error:
+                raise _refusal_of(error, link.uri) from error
         return link
 
     def link_of(self, path: Path) -> Link:
@@ -455,6 +455,15 @@ def _digest_of(file: IO[bytes]) -> bytes:
     while data := file.read(CHUNK_BYTES):
         total.update(data)
     return total.digest()
+
+
+def _refusal_of(error: Exception, uri: str) -> PotLabError:
+    """What a filesystem's error means: they have kinds of their own (botocore's), which are no OSError."""
+    if isinstance(error, PotLabError):
+        return error
+    if isinstance(error, OSError):
+        raise_if_full(error, uri)
+    return LinkDead("the store refused the blob", seen=f"{type(error).__name__}: {error}")
 
 
 def _sha256_of(path: Path) -> bytes:

@@ -18,6 +18,7 @@ from pot_lab.store import (
     LinkDead,
     MissingExtra,
     Store,
+    StoreFull,
     TooBig,
     TooSlow,
     UnusableAddress,
@@ -319,3 +320,39 @@ def test_a_file_follows_a_redirect_from_its_beginning(serve, scripted, tmp_path:
 def test_a_file_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Store(tmp_path / "blobs").put_file(tmp_path / "none")
+
+
+class OddError(Exception):
+    """As botocore's errors are: no OSError."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OddError("no credentials"), LinkDead),
+        (ValueError("bad bucket"), LinkDead),
+        (PermissionError("denied"), LinkDead),
+        (OSError(28, "No space left on device"), StoreFull),
+    ],
+)
+def test_a_filesystems_own_error_is_a_refusal_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception]
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", fails)
+    monkeypatch.setattr(MemoryFileSystem, "put_file", fails)
+    monkeypatch.setattr(MemoryFileSystem, "info", fails)
+    for module in ("blobs", "transport"):
+        monkeypatch.setattr(f"pot_lab.store.{module}.filesystem", lambda scheme: MemoryFileSystem())
+    (tmp_path / "blob").write_bytes(b"x")
+    store = Store("s3://bucket/blobs")
+    with pytest.raises(kind):
+        store.put(b"x")
+    with pytest.raises(kind):
+        store.put_file(tmp_path / "blob")
+    with pytest.raises((LinkDead, TooSlow)):  # it may be well again: asked until the time is up
+        fetch(link_to("s3://bucket/blobs/x", b"x"), limit_bytes=9, timeout_s=1)

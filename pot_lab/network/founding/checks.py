@@ -106,6 +106,9 @@ def check_chain(config: NetworkConfig, own: AggregatorEntry | None) -> list[Chec
             found = [CheckResult("wrong", each, "`pot-lab chain status` shows what is there") for each in troubles]
             if not troubles:
                 found.append(CheckResult("ok", "the chain has this package's contracts, with the file's signers"))
+            if not troubles:
+                remedy = "the contracts' owner can raise it: OrderEscrow.setRefundGrace"
+                found += [CheckResult("warning", each, remedy) for each in inspector.grace_troubles()]
             offset_s = inspector.clock_offset_s()
             if abs(offset_s) > _MOST_CHAIN_OFFSET_S:
                 text = f"the chain's newest block is {offset_s:.0f} s from this host's clock"

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pot_lab.chain.contract import Contracts
     from pot_lab.chain.deploy import ContractSetup
 
+REFUND_GRACE_S = 9 * 86_400
+"""How long after its last date an order's escrow can only be sealed. The guardian may pause settlements for 7 days: a
+shorter grace would let clients take back, in a pause, the money of orders whose models they have.
+"""
 STAKE_TIMES = 2
 """How many times the least stake each founding aggregator gets, so that a small slash does not unseat it."""
 
@@ -56,6 +60,7 @@ def contract_setup(entries: Sequence[AggregatorEntry], parameters: Parameters, t
         stakes=[(entry.address, int(Role.AGGREGATOR), STAKE_TIMES * least) for entry in entries],
         min_stakes=parameters.min_stake_grains,
         unbonding_s=parameters.unbonding_ms // 1_000,
+        refund_grace_s=REFUND_GRACE_S,
         min_cycle_s=max(1, parameters.update_ms // 2_000),
         treasury=terms.treasury,
     )
