@@ -51,7 +51,7 @@ class AggregatorLink:
         self.connected = self.wrong_key = self.ready = self.closed = False
         self.reason = f"no connection to {self.where} yet"
         self._counters: Counter[str] = Counter()
-        self._failures = 0
+        self._failed = self._refused = 0
         self._has_key = _is_key(entry.curve_public)
         self.dialler = Dialler(
             entry.host,
@@ -85,9 +85,9 @@ class AggregatorLink:
         if was_connected and not self.connected:
             self.ready = False
             self.reason = f"the connection to {self.where} was lost"
-        elif self._counters["dials_failed"] > self._failures:
-            self._failures = self._counters["dials_failed"]
-            self.wrong_key = self.dialler.was_refused
+        elif self._counters["dials_failed"] > self._failed:
+            self.wrong_key = self._counters["dials_refused"] > self._refused
+            self._failed, self._refused = self._counters["dials_failed"], self._counters["dials_refused"]
             self.reason = f"nothing answers at {self.where}"
             if self.wrong_key:
                 self.reason = f"{self.where} hangs up during the key exchange: it does not have the key in network.toml"

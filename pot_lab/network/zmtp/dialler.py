@@ -55,10 +55,10 @@ class Dialler:
         keys: this side's CURVE keys.
         events: where the socket is registered; poll it and pass its events on to `on_event`.
         limit_bytes, unsent_limit_bytes: see `Connection`.
-        counters: counts `dials_failed` and `connections_lost`.
+        counters: counts `dials_failed`, of these `dials_refused` where a ZMTP port ended the handshake (keys do not
+            fit), and `connections_lost`.
     Attributes:
         busy: whether messages may wait that no event tells of again.
-        was_refused: whether the last dial reached a ZMTP port that ended the handshake: keys do not fit.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Dialler:
         self._connection: Connection | None = None
         self._dialled_at_s = self._retry_at_s = 0.0
         self._retry_s = _FIRST_RETRY_S
-        self.busy = self._is_greeted = self.was_refused = False
+        self.busy = self._is_greeted = False
 
     @property
     def ready(self) -> bool:
@@ -175,7 +175,6 @@ class Dialler:
             self._events.register(stream, _WATCHED)
         except (OSError, OverflowError):
             self._counters["dials_failed"] += 1
-            self.was_refused = False
             if stream is not None:
                 stream.close()
             self._wait(now_s)
@@ -190,7 +189,8 @@ class Dialler:
         connection, self._connection, self.busy = self._connection, None, False
         if connection is not None:
             self._counters["connections_lost" if connection.key else "dials_failed"] += 1
-            self.was_refused = connection.is_greeted and not connection.key
+            if connection.is_greeted and not connection.key:
+                self._counters["dials_refused"] += 1
             connection.close()
         self._wait(now_s)
 
