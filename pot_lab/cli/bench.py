@@ -105,5 +105,45 @@ def wan(rows: list[tuple[int, int]], as_json: bool) -> None:
         )
 
 
+@bench.command
+@click.option("--signers", type=click.IntRange(1, 100), default=30, show_default=True, help="How many aggregators.")
+@click.option(
+    "--accounts",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1, 10, 100, 1_000),
+    show_default=True,
+    help="How many accounts a cycle pays; may be repeated.",
+)
+@click.option("--gwei", type=float, default=4.562, show_default=True, help="Price of gas (default: the paper's).")
+@click.option("--coin-usd", type=float, default=246.2, show_default=True, help="Price of the coin (the paper's).")
+@json_option
+def gas(signers: int, accounts: tuple[int, ...], gwei: float, coin_usd: float, as_json: bool) -> None:
+    """Table 6: gas of an update cycle and of a paid account.
+
+    On an embedded chain; gas is the same on any chain with these rules.
+    """
+    from pot_lab.bench.gas import in_coin, measure_gas
+
+    found = measure_gas(signers, accounts)
+    found["prices"] = {"gwei": gwei, "coin_usd": coin_usd}
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+
+    def line(name: str, amount: float) -> str:
+        coin = in_coin(amount, gwei)
+        return f"{name:42} {amount:>12,.0f} {coin:>12.6f} {coin * coin_usd:>10.4f}"
+
+    click.echo(f"{'':42} {'gas':>12} {'coin':>12} {'USD':>10}")
+    for name, amount in (*found["cycle"].items(), ("placeOrder", found["place_order"])):
+        click.echo(line(name, amount))
+    for row in found["accounts"]:
+        for kind in ("first", "repeat"):
+            click.echo(line(f"an account of {row['accounts']}, {kind} payment", row[f"{kind}: all per account"]))
+    click.echo(line("an account by the paper's scheme, measured", found["paper_scheme_measured"]["per account"]))
+    click.echo(line("an account in the paper's Table 6", found["paper_gas_per_account"]))
+
+
 def _print_figures(found: Mapping[str, Any], as_json: bool) -> None:
     click.echo(json.dumps(found) if as_json else "\n".join(f"{name:22} {value}" for name, value in found.items()))

@@ -127,3 +127,20 @@ def test_a_bundle_larger_than_a_queue_is_refused_before_anything_starts() -> Non
     with pytest.raises(BadSetting, match="together"):
         measure_consensus(4, 300, 300, 1)
     assert nodes_of(psutil.Process()) == []
+
+
+def test_gas_is_far_below_the_papers_and_less_for_each_account_when_many_are_paid(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
+    given = ["--signers", "3", "--accounts", "1", "--accounts", "4"]
+    assert cli.main(["bench", "gas", *given, "--json"]) == 0
+    found = said(capsys)
+    one, four = found["accounts"]  # type: ignore[misc]
+    assert four["repeat: all per account"] < one["repeat: all per account"] < 1_609_893
+    assert four["repeat: all per account"] < four["first: all per account"], "the first payment writes a fresh slot"
+    assert found["paper_scheme_measured"]["per account"] > one["repeat: all per account"]  # type: ignore[index]
+    assert found["prices"] == {"gwei": 4.562, "coin_usd": 246.2}
+    assert cli.main(["bench", "gas", *given, "--gwei", "1", "--coin-usd", "1000"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split()[-3:] == ["1,609,893", "0.001610", "1.6099"]
