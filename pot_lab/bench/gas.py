@@ -20,7 +20,7 @@ from pot_lab.chain.embedded import RpcService, listen
 from pot_lab.chain.evm import EmbeddedChain
 from pot_lab.chain.rpc import JsonRpc
 from pot_lab.chain.wallet import ChainWallet, ClaimablePayout
-from pot_lab.crypto.canonical import keccak256
+from pot_lab.crypto.canonical import Wide, keccak256
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.settlement import PayoutTree, Settlement, orders_hash, reward_leaf, settlement_digest
@@ -79,7 +79,7 @@ class GasNetwork:
             round=0,
             signer_set_id=set_id,
             root=tree.root,
-            cumulative_total=total,
+            cumulative_total=Wide(total),
             orders_hash=orders_hash(orders),
             ledger_hash=keccak256(b"%d" % epoch),
         )
