@@ -76,5 +76,7 @@ def test_a_key_that_no_socket_takes_never_enters_the_ledger(key: str) -> None:
 @pytest.mark.parametrize("ports", [(0, 1), (1, 0), (1, 1 << 16), (1 << 16, 1), (7, 7), (-1, 7)])
 def test_ports_that_nobody_can_listen_on_never_enter_the_ledger(ports: tuple[int, int]) -> None:
     with pytest.raises(Malformed, match="ports"):
-        Contact(host="localhost", peer_port=ports[0], client_port=ports[1], custody_port=1_002, curve_public=Z85).check()
+        Contact(
+            host="localhost", peer_port=ports[0], client_port=ports[1], custody_port=1_002, curve_public=Z85
+        ).check()
     Contact(host="localhost", peer_port=1, client_port=(1 << 16) - 1, custody_port=2, curve_public=Z85).check()
