@@ -69,6 +69,8 @@ def example(type_: Any) -> Any:
         match of:
             case msgspec.inspect.IntType():
                 return 3
+            case msgspec.inspect.CustomType(cls=wide):
+                return wide(3)
             case msgspec.inspect.BytesType(min_length=low, max_length=high):
                 return HASH * 3 if low is None and high is None else (HASH * 3)[: high or low]
             case msgspec.inspect.StrType():
