@@ -9,7 +9,12 @@ from pot_lab.protocol.records import MICRO, ScoreSpec
 
 SHARES = ("accuracy", "top_k_accuracy")
 NATS = ("cross_entropy", "next_token_loss", "perplexity")
-DISTANCES = ("mse", "mae")
+SCALED = ("scaled_mse", "scaled_mae")
+DISTANCES = ("mse", "mae", *SCALED, "quantile_loss")
+LABELS = ("multilabel_micro_f1", "multilabel_macro_f1")
+WEIGHTED = ("weighted_accuracy", "weighted_cross_entropy")
+MILLIONTHS = ("macro_f1", "token_accuracy", "mean_iou", "auc", "ndcg", *LABELS)
+"""Whose best is 10^6 for an example."""
 USUAL_DECIMALS = 6
 
 
@@ -19,12 +24,17 @@ def base_name(full_name: str) -> str:
 
 
 def decimals_of(full_name: str) -> int:
-    """The parameter `decimals` of mse and mae, by a full name such as `mse[decimals=3]`."""
+    """The parameter `decimals` of a distance, by a full name such as `mse[decimals=3]`."""
+    return parameter_of(full_name, "decimals", USUAL_DECIMALS)
+
+
+def parameter_of(full_name: str, name: str, usual: int) -> int:
+    """A parameter of a full name such as `top_k_accuracy[k=3]`."""
     for item in full_name.partition("[")[2].partition("]")[0].split(","):
-        name, _, value = item.partition("=")
-        if name == "decimals":
+        key, _, value = item.partition("=")
+        if key == name:
             return int(value)
-    return USUAL_DECIMALS
+    return usual
 
 
 def score_text(spec: ScoreSpec, total: int, count: int) -> str:
@@ -38,12 +48,22 @@ def score_text(spec: ScoreSpec, total: int, count: int) -> str:
     if name in SHARES:
         return f"{total} of {count}"
     exact = f"total {total}, count {count}"
-    if name == "macro_f1":
+    if name in MILLIONTHS:
         return f"{float(100 * each / MICRO):.4g} % ({exact})"
     if name == "perplexity":
         return f"perplexity {math.exp(each / MICRO):.4g} ({exact})"
     if name in NATS:
         return f"{float(each / MICRO):.4g} nats ({exact})"
+    if name == "scaled_mse":
+        return f"R2 {float(1 - each / MICRO):.4g} ({exact})"
+    if name == "scaled_mae":
+        return f"{float(each / MICRO):.4g} of the targets' mean distance ({exact})"
+    if name == "brier":
+        return f"Brier {float(each / MICRO):.4g} ({exact})"
+    if name == "weighted_cross_entropy":
+        return f"{float(each / MICRO):.4g} nats times weight ({exact})"
+    if name == "weighted_accuracy":
+        return f"weight {float(each):.4g} ({exact})"
     if name in DISTANCES:
         return f"{float(each / 10 ** decimals_of(spec.name)):.4g} ({exact})"
     return exact

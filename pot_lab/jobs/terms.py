@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from pot_lab.protocol.parameters import GRAINS_PER_POT, Direction, Parameters, score_direction
+from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, best_score, score_direction
 from pot_lab.protocol.records import MICRO, ClaimScore, OrderRecord
 from pot_lab.protocol.rewards import beats_baseline
 from pot_lab.protocol.views import OrderView
@@ -80,10 +80,7 @@ def _about_baseline(order: OrderRecord) -> str | None:
     direction = score_direction(order.score.name, order.score.version)
     if direction is None:
         return f"its score function {order.score.name}/{order.score.version} is not known here"
-    if direction is Direction.LOWER:
-        best = ClaimScore(0, 1, True)
-    else:
-        best = ClaimScore(MICRO if order.score.name.startswith("macro_f1") else 1, 1, True)
+    best = ClaimScore(best_score(order.score.name, order.score.version), 1, True)
     if beats_baseline(best, order.baseline_total, order.baseline_count, order.margin_micro, direction):
         return None
     return (

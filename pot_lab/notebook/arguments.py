@@ -13,11 +13,11 @@ from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from pot_lab.cards.scores import DISTANCES, NATS, SHARES, base_name, decimals_of
+from pot_lab.cards.scores import DISTANCES, MILLIONTHS, NATS, SHARES, base_name, decimals_of
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds, pot, seconds_text
 from pot_lab.protocol.errors import BadWindows, RewardTooSmall
-from pot_lab.protocol.parameters import GRAINS_PER_POT, Direction, Parameters, score_direction
+from pot_lab.protocol.parameters import GRAINS_PER_POT, Direction, Parameters, best_score, score_direction
 from pot_lab.protocol.records import MICRO
 
 _LARGEST_NATS = 50
@@ -157,11 +157,8 @@ def check_winnable(score: str, version: int, base: Fraction, gain: Fraction, who
     Raises:
         BadArgument: no score can be.
     """
-    if score_direction(score, version) is Direction.LOWER:
-        best, room = Fraction(0), base
-    else:
-        best = Fraction(MICRO if base_name(score) == "macro_f1" else 1)
-        room = best - base
+    best = Fraction(best_score(score, version))
+    room = base if score_direction(score, version) is Direction.LOWER else best - base
     if room <= 0 or room < gain:
         more = f" and a margin of {float(gain):g}" if gain else ""
         raise BadArgument(
@@ -179,13 +176,13 @@ def _check_unit(what: str, score: str, value: Fraction) -> None:
     if name in SHARES and value > 1:
         likely = f": {number / 100:g} for {number:g} %" if value <= 100 else " between 0 and 1"
         raise BadArgument(f"`{what}` is above 1, and {name} is a share", seen=f"{number:g}", wanted=f"a share{likely}")
-    if name == "macro_f1":
+    if name in MILLIONTHS:
         if value > MICRO:
-            raise BadArgument(f"`{what}` is above the best macro F1", seen=f"{number:g}", wanted=f"at most {MICRO}")
+            raise BadArgument(f"`{what}` is above the best {name}", seen=f"{number:g}", wanted=f"at most {MICRO}")
         if value <= 100:
             share = value if value <= 1 else value / 100
             likely = f"millionths: {float(share * MICRO):.10g} for {float(share):g}"
-            raise BadArgument(f"`{what}` is not in the unit of macro_f1", seen=f"{number:g}", wanted=likely)
+            raise BadArgument(f"`{what}` is not in the unit of {name}", seen=f"{number:g}", wanted=likely)
     if name in NATS and value <= _LARGEST_NATS:
         likely = f"micro-nats: {float(value * MICRO):.10g} for {number:g} nats"
         if name == "perplexity" and what == "baseline" and value > 1:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pot_lab.cards.scores import base_name, decimals_of, score_text
+from pot_lab.cards.scores import base_name, decimals_of, parameter_of, score_text
 from pot_lab.notebook.arguments import check_winnable
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.posting import OrderTerms, PreparedOrder
@@ -77,7 +77,12 @@ def constant_total(spec: ScoreSpec, targets: Tensor) -> int:
     """
     import torch
 
+    from pot_lab.notebook.constants import best_constant
+
     name, examples = base_name(spec.name), len(targets)
+    best = best_constant(f"{spec.name}/{spec.version}", targets)
+    if best is not None:
+        return best
     if name in ("mse", "mae"):
         rows = targets.reshape(examples, -1).to(torch.float64)
         middle = rows.median(0).values if name in _MEDIAN_OF else rows.mean(0)
@@ -90,9 +95,9 @@ def constant_total(spec: ScoreSpec, targets: Tensor) -> int:
     if name == "accuracy":
         return int(named.max())
     if name == "top_k_accuracy":
-        return int(named.sort(descending=True).values[: _parameter(spec.name, "k", 5)].sum())
+        return int(named.sort(descending=True).values[: parameter_of(spec.name, "k", 5)].sum())
     if name == "macro_f1":
-        most, classes = int(named.max()), _parameter(spec.name, "classes", len(named))
+        most, classes = int(named.max()), parameter_of(spec.name, "classes", len(named))
         return 2 * most * MICRO * examples // ((most + examples) * classes)
     nats = (-(named.to(torch.float64) / max(1, int(named.sum()))).log()).clamp(0, _CAP_NATS)
     losses = torch.where(counted, nats[flat.clamp(min=0)], 0.0)
@@ -127,11 +132,3 @@ def with_baseline(terms: OrderTerms, start: Start) -> OrderTerms:
 
 def _direction(spec: ScoreSpec) -> Direction:
     return score_direction(spec.name, spec.version) or Direction.HIGHER
-
-
-def _parameter(full_name: str, name: str, usual: int) -> int:
-    for item in full_name.partition("[")[2].partition("]")[0].split(","):
-        key, _, value = item.partition("=")
-        if key == name:
-            return int(value)
-    return usual

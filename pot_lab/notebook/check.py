@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pot_lab.cards.scores import score_text
-from pot_lab.notebook.arguments import check_score_name
 from pot_lab.notebook.baselines import Start, start_of
 from pot_lab.notebook.posting import PreparedOrder, prepare
 from pot_lab.notebook.predictors import Predictors, predictors
@@ -115,13 +114,13 @@ def check(
     """
     from pot_lab.scoring import load_graph, score_function, unpack_dataset
 
-    function = score_function(check_score_name(score))
     began = time.perf_counter()
     prepared = prepare(model, train, test, score, output)
     exported = time.perf_counter()
     start = start_of(prepared)
     scored = time.perf_counter()
     graph = load_graph(prepared.graph)
+    function = score_function(f"{prepared.score.name}/{prepared.score.version}")
     return CheckReport(
         prepared=prepared,
         graph=graph,

@@ -181,6 +181,20 @@ class Lab(AccountConnection):
                                           words]                  a token does not count
                 mse[decimals=6]           [examples, ...]         as the output                            lower
                 mae[decimals=6]           [examples, ...]         as the output                            lower
+                r2, scaled_mae            [examples, ...]         as the output                            lower
+                quantile_loss[permille=P] [examples, ...]         as the output                            lower
+                brier                     [examples, classes]     int64 [examples], class numbers          lower
+                weighted_accuracy         [examples, classes]     int64 [examples, 2], class and weight    higher
+                weighted_cross_entropy    [examples, classes]     int64 [examples, 2], class and weight    lower
+                token_accuracy            [examples, tokens,      int64 [examples, tokens], -100 where     higher
+                                          words]                  a token does not count
+                mean_iou                  [examples, classes,     int64 [examples, places, ...], -100      higher
+                                          places, ...]            where a place does not count
+                auc                       [examples, 2 or 1]      int64 [examples], 0 or 1                 higher
+                ndcg[k=10]                [examples, items]       int64 [examples, items], grades          higher
+                multilabel_micro_f1       [examples, labels]      int64 [examples, labels], 0 or 1         higher
+                multilabel_macro_f1       [examples, labels]      int64 [examples, labels], 0 or 1         higher
+                [labels=L]
                 ========================= ======================= ======================================== ======
             output: which result of the module is scored, where it returns several: the name in a dict, a dataclass or
                 a named tuple, such as "logits", or the place in a tuple, from 0. By default `logits` or the only tensor

@@ -11,6 +11,7 @@ from typing import Required, TypedDict
 from pot_lab.notebook import arguments, posting
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.posting import OrderTerms
+from pot_lab.notebook.score_names import completed
 from pot_lab.protocol.parameters import Parameters
 
 
@@ -45,7 +46,7 @@ def check_labels_and_score(given: OrderArguments) -> None:
     for name in ("reward", "train_for"):
         if name not in given:
             raise BadArgument(f"`{name}` is missing", wanted='e.g. reward=25, train_for="10min"')
-    function = score_function(arguments.check_score_name(given.get("score", "accuracy")))
+    function = score_function(completed(arguments.check_score_name(given.get("score", "accuracy"))))
     arguments.check_labels(given.get("title", ""), given.get("tags", ()))
     arguments.check_baseline(function.full_name, function.version, given.get("baseline"), given.get("margin", 0.0))
 

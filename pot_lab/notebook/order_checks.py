@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pot_lab.cards.scores import DISTANCES, base_name, decimals_of
+from pot_lab.cards.scores import DISTANCES, SCALED, WEIGHTED, base_name, decimals_of
 from pot_lab.errors import PotLabError
+from pot_lab.notebook.constants import best_constant
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.predictors import check_order_matters
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from pot_lab.scoring import Dataset, ModelGraph, ScoreFunction
 
+_NAMED_CLASSES = ("accuracy", "top_k_accuracy", "cross_entropy", "macro_f1", "next_token_loss", "perplexity")
+_OF_ONE_CLASS = (*_NAMED_CLASSES, "brier", "token_accuracy", *WEIGHTED)
+"""Functions whose outputs are rows of class scores."""
 _TRIED_EXAMPLES = 8
 _NO_TOKEN = -100
 _LARGEST_UNITS = 10**10
@@ -42,9 +46,9 @@ def check_form_of_outputs(graph: ModelGraph, function: ScoreFunction) -> None:
             wanted=" or ".join(f"output={i}" for i in range(min(len(graph.outputs), 8))),
         )
     name, shape = base_name(function.full_name), graph.outputs[0].shape
-    words = shape[-1] if shape else 1
-    if name in DISTANCES:
+    if name not in _OF_ONE_CLASS:
         return
+    words = shape[-1] if shape else 1
     if words == 1:
         raise BadArgument(
             f"{name} of a model of one class says nothing: that class is always the answer",
@@ -77,7 +81,15 @@ def check_score_tells(graph: ModelGraph, function: ScoreFunction, test: Dataset)
     name, k = base_name(function.full_name), _answers(function)
     if name in DISTANCES:
         _check_units(function, test.targets)
-        check_order_matters(function, graph.outputs[0], test.targets)
+    if name not in _NAMED_CLASSES:
+        found = check_order_matters(function, graph.outputs[0], test.targets)
+        constant = best_constant(function.identifier, test.targets[: found.count])
+        if constant is not None and (found.right - constant) * (1 if function.higher_is_better else -1) <= 0:
+            raise BadArgument(
+                f"{function.identifier} of these test data is best for a model that always gives one answer",
+                seen=f"a total of {found.right} for the right answers and of {constant} for one answer",
+                wanted="test targets that differ between examples, or another score function",
+            )
         return
     named = test.targets[test.targets != _NO_TOKEN].unique()  # type: ignore[no-untyped-call]
     if len(named) <= k and name != "macro_f1":
@@ -95,8 +107,9 @@ def _check_units(function: ScoreFunction, targets: Tensor) -> None:
 
     name, decimals = base_name(function.full_name), decimals_of(function.full_name)
     rows = targets.reshape(len(targets), -1).to(torch.float64)
-    apart = rows - (rows.median(0).values if name == "mae" else rows.mean(0))
-    each = (apart.abs() if name == "mae" else apart * apart).mean(1)
+    squared = name in ("mse", "scaled_mse")
+    apart = rows - (rows.mean(0) if squared else rows.median(0).values)
+    each = (apart * apart if squared else apart.abs()).mean(1)
     largest, mean = float(each.max()), float(each.mean())
     if largest == 0.0:
         raise BadArgument(
@@ -104,15 +117,23 @@ def _check_units(function: ScoreFunction, targets: Tensor) -> None:
             seen="test targets that are all the same",
             wanted="targets that differ",
         )
-    unit = 10.0**-decimals
+    unit = 1e-6 * _divisor(function) if name in SCALED else 10.0**-decimals
     if largest < _LARGEST_UNITS * unit / 10 and mean >= _FEWEST_UNITS * unit:
         return
-    what = f"{name}[decimals={decimals}] counts up to {_LARGEST_UNITS * unit:g} for an example, in steps of {unit:g}"
+    shown = function.full_name if name in SCALED else f"{name}[decimals={decimals}]"
+    what = f"{shown} counts up to {_LARGEST_UNITS * unit:g} for an example, in steps of {unit:g}"
     raise BadArgument(
         f"{what}, and the test targets are not of that size, so good and bad models would score the same",
         seen=f"a constant answer is {mean:.3g} off on average, {largest:.3g} at most",
-        wanted=_fitting(name, largest, mean) or "targets divided by their standard deviation",
+        wanted=_fitting("mse" if squared else "mae", largest, mean) or "targets divided by their standard deviation",
     )
+
+
+def _divisor(function: ScoreFunction) -> float:
+    from pot_lab.scoring.distances import scale_of
+
+    given = dict(function.parameters)
+    return float(scale_of(given["exponent"], given["scale"]))
 
 
 def _fitting(name: str, largest: float, mean: float) -> str:

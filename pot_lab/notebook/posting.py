@@ -27,6 +27,7 @@ from pot_lab.errors import InvariantBroken, PotLabError
 from pot_lab.notebook.arguments import check_model, check_score_name
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds
+from pot_lab.notebook.score_names import completed
 from pot_lab.protocol.parameters import Parameters
 from pot_lab.protocol.records import (
     MICRO,
@@ -194,9 +195,10 @@ def prepare(
     )
     from pot_lab.scoring.index_bounds import check_indices
 
-    function = score_function(check_score_name(score))
+    score_function(completed(check_score_name(score)))
     check_model(model)
     train_data, test_data = read_data("train", train), read_data("test", test)
+    function = score_function(completed(score, test_data.targets))
     if isinstance(model, ModelArtifact) and output is not None:
         raise BadArgument(
             "`output` chooses among the results of a module, and this model is exported already",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pot_lab.cards.scores import DISTANCES, base_name
+from pot_lab.cards.scores import DISTANCES, LABELS, WEIGHTED
 from pot_lab.notebook.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -52,11 +52,19 @@ def right_outputs(function: ScoreFunction, output: Output, targets: Tensor) -> T
     """
     import torch
 
-    if base_name(function.full_name) in DISTANCES:
+    name = function.name
+    if name in DISTANCES or name == "ndcg":
         return targets.to(torch.float64)
-    places = targets.clamp(min=0).unsqueeze(-1)
+    if name in LABELS:
+        return (targets.clamp(min=0) * 2.0 - 1.0).to(torch.float64) * _SURE
+    if name == "auc" and output.shape == (1,):
+        return targets.unsqueeze(1).to(torch.float64)
+    axis = 1 if name == "mean_iou" else -1
+    if name in WEIGHTED:
+        targets = targets[:, 0]
+    places = targets.clamp(min=0).unsqueeze(axis)
     outputs = torch.zeros((len(targets), *output.shape), dtype=torch.float64)
-    return outputs.scatter_(-1, places, _SURE)
+    return outputs.scatter_(axis, places, _SURE)
 
 
 def predictors(function: ScoreFunction, output: Output, targets: Tensor) -> Predictors:
@@ -94,6 +102,13 @@ def _total(function: ScoreFunction, output: Output, targets: Tensor, answers: Te
         ).numpy()
         for start in range(0, len(targets), rows)
     ]
+    return function.total_of(np.concatenate(values))
+
+
+def total_of_constant(function: ScoreFunction, answer: Tensor, targets: Tensor) -> int:
+    """The total of a model that gives one answer, its outputs for one example, for all examples."""
+    rows = max(1, _LARGEST_BLOCK // max(1, answer.numel()))
+    values = [function.evaluate(answer.expand(len(part), *answer.shape), part).numpy() for part in targets.split(rows)]
     return function.total_of(np.concatenate(values))
 
 

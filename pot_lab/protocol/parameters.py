@@ -45,15 +45,25 @@ class ParameterBounds(Record, frozen=True):
 
 
 class ScoreRule(Record, frozen=True):
-    """What the ledger knows of a score function: which way is better, its parameters by name, and whether its total is
-    the sum of the transcript's leaves.
+    """What the ledger knows of a score function.
+
+    Attributes:
+        direction: which way is better.
+        parameters: bounds by name.
+        sums: whether its total is the sum of the transcript's leaves.
+        best: where more is better, the best score per example.
     """
 
     direction: Direction
     parameters: tuple[tuple[str, ParameterBounds], ...] = ()
     sums: bool = True
+    best: int = 1
 
 
+_MILLION = 10**6
+_DECIMALS = ("decimals", ParameterBounds(0, 12, 6))
+_SCALE = (("exponent", ParameterBounds(0, 40, None)), ("scale", ParameterBounds(100_000, 999_999, None)))
+_THRESHOLD = ("threshold", ParameterBounds(1, 999, 500))
 SLICES = ("slices", ParameterBounds(1, 2, 1))
 SCORE_FUNCTIONS: dict[tuple[str, int], ScoreRule] = {
     ("accuracy", 1): ScoreRule(Direction.HIGHER),
@@ -61,9 +71,23 @@ SCORE_FUNCTIONS: dict[tuple[str, int], ScoreRule] = {
     ("cross_entropy", 1): ScoreRule(Direction.LOWER),
     ("perplexity", 1): ScoreRule(Direction.LOWER),
     ("next_token_loss", 1): ScoreRule(Direction.LOWER),
-    ("macro_f1", 1): ScoreRule(Direction.HIGHER, (("classes", ParameterBounds(2, 4096, None)),), sums=False),
-    ("mse", 1): ScoreRule(Direction.LOWER, (("decimals", ParameterBounds(0, 12, 6)),)),
-    ("mae", 1): ScoreRule(Direction.LOWER, (("decimals", ParameterBounds(0, 12, 6)),)),
+    ("macro_f1", 1): ScoreRule(Direction.HIGHER, (("classes", ParameterBounds(2, 4096, None)),), False, _MILLION),
+    ("mse", 1): ScoreRule(Direction.LOWER, (_DECIMALS,)),
+    ("mae", 1): ScoreRule(Direction.LOWER, (_DECIMALS,)),
+    ("scaled_mse", 1): ScoreRule(Direction.LOWER, _SCALE),
+    ("scaled_mae", 1): ScoreRule(Direction.LOWER, _SCALE),
+    ("quantile_loss", 1): ScoreRule(Direction.LOWER, (_DECIMALS, ("permille", ParameterBounds(1, 999, 500)))),
+    ("brier", 1): ScoreRule(Direction.LOWER),
+    ("weighted_accuracy", 1): ScoreRule(Direction.HIGHER, best=1000),
+    ("weighted_cross_entropy", 1): ScoreRule(Direction.LOWER),
+    ("token_accuracy", 1): ScoreRule(Direction.HIGHER, best=_MILLION),
+    ("mean_iou", 1): ScoreRule(Direction.HIGHER, best=_MILLION),
+    ("auc", 1): ScoreRule(Direction.HIGHER, sums=False, best=_MILLION),
+    ("ndcg", 1): ScoreRule(Direction.HIGHER, (("k", ParameterBounds(1, 1000, 10)),), best=_MILLION),
+    ("multilabel_micro_f1", 1): ScoreRule(Direction.HIGHER, (_THRESHOLD,), False, _MILLION),
+    ("multilabel_macro_f1", 1): ScoreRule(
+        Direction.HIGHER, (("labels", ParameterBounds(2, 18, None)), _THRESHOLD), False, _MILLION
+    ),
 }
 """Score functions that an order may name, with their version (scoring.md): clients choose, never supply code. Every one
 has the parameter `slices` too."""
@@ -98,6 +122,12 @@ def score_direction(name: str, version: int) -> Direction | None:
 def score_is_sum(name: str, version: int) -> bool:
     """Whether the total of a score function that `score_direction` knows is the sum of its transcript's leaves."""
     return SCORE_FUNCTIONS[name.partition("[")[0], version].sums
+
+
+def best_score(name: str, version: int) -> int:
+    """The best score per example of a function that `score_direction` knows: 0 where less is better."""
+    rule = SCORE_FUNCTIONS[name.partition("[")[0], version]
+    return rule.best if rule.direction is Direction.HIGHER else 0
 
 
 class BadParameter(PotLabError):

@@ -19,7 +19,6 @@ from pot_lab.scoring.exact_model import ExactModel, exact_model
 from pot_lab.scoring.export.writer import ModelArtifact, export_model
 from pot_lab.scoring.functions import (
     FUNCTIONS,
-    ScoreFunction,
     ScoreFunctionInfo,
     score_function,
     score_functions,
@@ -29,6 +28,7 @@ from pot_lab.scoring.graph.model_graph import ModelGraph, model_id
 from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.graph.weights import load_weights
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
+from pot_lab.scoring.score_records import ScoreFunction
 from pot_lab.scoring.self_test import run_self_test
 from pot_lab.scoring.trainable import TrainableModel, trainable
 from pot_lab.scoring.transcript import Transcript, first_difference, parse_transcript

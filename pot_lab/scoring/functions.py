@@ -12,10 +12,9 @@ parameters in alphabetical order and whole numbers: one function has one identif
 from __future__ import annotations
 
 import functools
-import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,119 +23,24 @@ from torch import Tensor
 
 from pot_lab.errors import UnknownScoreFunction
 from pot_lab.scoring import reductions
+from pot_lab.scoring.class_scores import CLASS_SCORES
+from pot_lab.scoring.distances import DISTANCES
 from pot_lab.scoring.errors import ShapeMismatch
 from pot_lab.scoring.graph.model_graph import Output
+from pot_lab.scoring.losses import LOSS_CAP_NATS, micro_nats
+from pot_lab.scoring.rankings import RANKINGS
+from pot_lab.scoring.score_records import MICRO, AcceptedData, Bounds, Family, ScoreFunction
 from pot_lab.scoring.target_checks import (
     LARGEST_TOKENS,
     NO_TOKEN,
-    accept_all_values,
     check_class_range,
     check_classes,
-    check_same_shape,
     check_token_range,
     check_tokens,
 )
 
-MICRO = 10**6
-LOSS_CAP_NATS = 50
-LARGEST_DISTANCE = 10**10
 _IDENTIFIER = re.compile(r"([a-z0-9_]{1,64})(?:\[([a-z0-9_=,]{1,128})\])?(?:/([1-9][0-9]{0,8}))?")
 _PARAMETER = re.compile(r"([a-z0-9_]{1,32})=(0|[1-9][0-9]{0,8})")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreFunction:
-    """A score function with the values of its parameters; made by `score_function`.
-
-    Attributes:
-        name, version: how orders name it, with its parameters.
-        higher_is_better: direction of the total.
-        unit: what one unit of the total is.
-        largest: largest value of one example.
-        evaluate: (outputs float64 [B, ...], targets [B, ...]) -> int64 [B]; outputs are finite.
-        check: (output, target dtype, target shape for one example) -> None, or raises ShapeMismatch or DtypeMismatch.
-        check_targets: (output, targets) -> a reason why the values cannot be targets, or None.
-        parameters: those that differ from the usual.
-        total: (values of all examples) -> the total of a valid score, where it is not their sum.
-        slices: in how many slices of 20 to 26 bits products take their operands, 1 or 2.
-    """
-
-    name: str
-    version: int
-    higher_is_better: bool
-    unit: str
-    largest: int
-    evaluate: Callable[[Tensor, Tensor], Tensor] = field(compare=False)
-    check: Callable[[Output, torch.dtype, tuple[int, ...]], None] = field(compare=False)
-    check_targets: Callable[[Output, Tensor], str | None] = field(compare=False)
-    parameters: tuple[tuple[str, int], ...] = ()
-    total: Callable[[NDArray[np.uint64]], int] | None = field(default=None, compare=False)
-    slices: int = 1
-
-    @property
-    def full_name(self) -> str:
-        """Name with parameters, as orders write it beside the version."""
-        shown = sorted([*self.parameters, *([("slices", self.slices)] if self.slices != 1 else [])])
-        return self.name + ("[" + ",".join(f"{name}={value}" for name, value in shown) + "]" if shown else "")
-
-    @property
-    def identifier(self) -> str:
-        """`full_name/version`, the one way to name this function in an order."""
-        return f"{self.full_name}/{self.version}"
-
-    def total_of(self, values: NDArray[np.integer]) -> int:
-        """Total of a valid score with these values."""
-        return int(values.sum()) if self.total is None else self.total(values.astype(np.uint64))
-
-    def with_slices(self, slices: int) -> ScoreFunction:
-        """The same function of a model computed in `slices` slices. Raises: UnknownScoreFunction."""
-        if slices not in (1, 2):
-            raise UnknownScoreFunction("a score takes operands in one slice or two", seen=slices, wanted="1 or 2")
-        return self if slices == self.slices else replace(self, slices=slices)
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Of a parameter: lowest and highest value, and the usual one, which an identifier leaves out. `usual` None: an
-    identifier must name a value."""
-
-    low: int
-    high: int
-    usual: int | None
-
-
-@dataclass(frozen=True)
-class AcceptedData:
-    """What a function takes, in words for readers.
-
-    Attributes:
-        outputs: what the model must give for one example.
-        targets_dtype: number type of the targets.
-        targets: shape of the targets for one example.
-    """
-
-    outputs: str
-    targets_dtype: str
-    targets: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """A name and version with its parameters.
-
-    Attributes:
-        make: builds the function for the parameters' values.
-        parameters: bounds by name, `slices` apart.
-        higher_is_better: direction of the total.
-        accepted: outputs and targets.
-        value: what one example's number is.
-    """
-
-    make: Callable[..., ScoreFunction]
-    parameters: Mapping[str, Bounds] = field(default_factory=dict)
-    higher_is_better: bool
-    accepted: AcceptedData
-    value: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,17 +90,11 @@ def _top_k_accuracy(k: int) -> ScoreFunction:
     )
 
 
-def _micro_nats(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Loss of each row of scores, at most 50 nats, in whole micro-nats."""
-    chosen = reductions.log_softmax(outputs, -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    return torch.round((-chosen).clamp(0.0, float(LOSS_CAP_NATS)) * float(MICRO)).to(torch.int64)
-
-
 def _token_loss(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Sum of the losses of an example's tokens in micro-nats, and how many count: int64 [B], int64 [B]."""
     outputs, targets = outputs.reshape(len(outputs), -1, outputs.shape[-1]), targets.reshape(len(targets), -1)
     counted = targets != NO_TOKEN
-    losses = _micro_nats(outputs, targets.masked_fill(~counted, 0)).masked_fill(~counted, 0)
+    losses = micro_nats(outputs, targets.masked_fill(~counted, 0)).masked_fill(~counted, 0)
     return losses.sum(-1), counted.sum(-1)
 
 
@@ -237,28 +135,6 @@ def _macro_f1(classes: int) -> ScoreFunction:
     )
 
 
-def _distance(name: str, apart: Callable[[Tensor], Tensor]) -> Callable[..., ScoreFunction]:
-    def make(decimals: int) -> ScoreFunction:
-        def evaluate(outputs: Tensor, targets: Tensor) -> Tensor:
-            between = apart(outputs - targets.to(torch.float64)).reshape(len(outputs), -1)
-            mean = reductions.exact_mean(between, (1,)) * float(10**decimals)
-            # A distance whose square is no number any more is as far as can be.
-            return torch.round(mean.nan_to_num(math.inf).clamp(0.0, float(LARGEST_DISTANCE))).to(torch.int64)
-
-        return ScoreFunction(
-            name=name,
-            version=1,
-            higher_is_better=False,
-            unit=f"10^-{decimals}, the mean of an example's outputs, at most {LARGEST_DISTANCE} units",
-            largest=LARGEST_DISTANCE,
-            evaluate=evaluate,
-            check=check_same_shape,
-            check_targets=accept_all_values,
-        )
-
-    return make
-
-
 ACCURACY = ScoreFunction(
     name="accuracy",
     version=1,
@@ -275,7 +151,7 @@ CROSS_ENTROPY = ScoreFunction(
     higher_is_better=False,
     unit="micro-nats, at most 50 nats an example",
     largest=LOSS_CAP_NATS * MICRO,
-    evaluate=_micro_nats,
+    evaluate=micro_nats,
     check=check_classes,
     check_targets=check_class_range,
 )
@@ -304,7 +180,6 @@ _CLASSES = AcceptedData("(classes,)", "int64", "(), a class number")
 _TOKENS = AcceptedData(
     "(tokens, words) or (words,)", "int64", f"(tokens,) or (), token numbers; {NO_TOKEN} does not count"
 )
-_ANY = AcceptedData("any", "float32, float64 or int64", "the shape of the outputs")
 FUNCTIONS: dict[tuple[str, int], Family] = {
     ("accuracy", 1): Family(
         make=lambda: ACCURACY, higher_is_better=True, value="1 if the largest output is the target's", accepted=_CLASSES
@@ -338,20 +213,9 @@ FUNCTIONS: dict[tuple[str, int], Family] = {
         value="target * classes + answer; the total is 10^6 times the mean F1 of the classes, times the examples",
         accepted=_CLASSES,
     ),
-    ("mse", 1): Family(
-        make=_distance("mse", lambda d: d * d),
-        parameters={"decimals": Bounds(0, 12, 6)},
-        higher_is_better=False,
-        value="mean squared difference in units of 10^-decimals",
-        accepted=_ANY,
-    ),
-    ("mae", 1): Family(
-        make=_distance("mae", torch.abs),
-        parameters={"decimals": Bounds(0, 12, 6)},
-        higher_is_better=False,
-        value="mean absolute difference in units of 10^-decimals",
-        accepted=_ANY,
-    ),
+    **DISTANCES,
+    **CLASS_SCORES,
+    **RANKINGS,
 }
 """All score functions by name and version; `score_functions` lists them for readers."""
 SLICES = Bounds(1, 2, 1)
@@ -371,13 +235,25 @@ def score_functions() -> list[ScoreFunctionInfo]:
     | macro_f1/1 | classes 2..4096, required | (classes,) | int64 (), a class number | higher |
     | mse/1 | decimals 0..12 (6) | any | a number for each output | lower |
     | mae/1 | decimals 0..12 (6) | any | a number for each output | lower |
+    | scaled_mse/1 | exponent 0..40, scale 100000..999999, required | any | a number for each output | lower |
+    | scaled_mae/1 | exponent 0..40, scale 100000..999999, required | any | a number for each output | lower |
+    | quantile_loss/1 | decimals 0..12 (6), permille 1..999 (500) | any | a number for each output | lower |
+    | brier/1 | | (classes,) | int64 (), a class number | lower |
+    | weighted_accuracy/1 | | (classes,) | int64 (2,), class number and weight | higher |
+    | weighted_cross_entropy/1 | | (classes,) | int64 (2,), class number and weight | lower |
+    | token_accuracy/1 | | (tokens, words) or (words,) | int64 (tokens,) or () | higher |
+    | mean_iou/1 | | (classes, places, ...) | int64 (places, ...) | higher |
+    | auc/1 | | (2,) or (1,) | int64 (), 0 or 1 | higher |
+    | ndcg/1 | k 1..1000 (10) | (items,) | int64 (items,) | higher |
+    | multilabel_micro_f1/1 | threshold 1..999 (500) | (labels,) | int64 (labels,) | higher |
+    | multilabel_macro_f1/1 | labels 2..18, required; threshold 1..999 (500) | (labels,) | int64 (labels,) | higher |
 
     Every function has the parameter `slices` too: 1 (usual) computes the model about as accurately as float32, 2 close
     to float64 at about three times the cost. scoring-spec.md, "8. Score functions" defines the numbers.
 
     Returns: one record for each name and version, in the order of the table.
 
-        >>> [f.name for f in score_functions() if not f.higher_is_better]
+        >>> [f.name for f in score_functions() if not f.higher_is_better][:5]
         ['cross_entropy', 'perplexity', 'next_token_loss', 'mse', 'mae']
         >>> score_functions()[0].targets_dtype
         'int64'

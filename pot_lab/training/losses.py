@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pot_lab.scoring import ScoreFunction
 from pot_lab.scoring.target_checks import NO_TOKEN
+from pot_lab.training.other_losses import OTHERS, example_losses, loss_weight
 
 CHUNK_ELEMENTS = 1 << 22
 """Rows of scores are taken at once up to this many elements, 16 MiB of float32."""
@@ -51,6 +52,8 @@ def chunks(rows_of_scores: Tensor) -> list[slice]:
 
 def weight_of(function: ScoreFunction, targets: Tensor) -> Tensor:
     """By what a summed loss of these targets is divided to be a mean: tokens that count, numbers or examples."""
+    if function.name in OTHERS:
+        return loss_weight(function, targets)
     if function.name in DISTANCES:
         return torch.tensor(float(targets.numel()), device=targets.device)
     return (targets != NO_TOKEN).sum().clamp(min=1).float()
@@ -64,6 +67,8 @@ def summed_loss(function: ScoreFunction, outputs: Tensor, targets: Tensor, smoot
         targets: [examples, ...].
         smoothing: of labels, from 0 to below 1.
     """
+    if function.name in OTHERS:
+        return example_losses(function, outputs, targets, smoothing).sum()
     if function.name in DISTANCES:
         apart = F.mse_loss if function.name == "mse" else F.l1_loss
         outputs = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs

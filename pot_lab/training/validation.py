@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from pot_lab.scoring import ScoreFunction, TrainableModel
-from pot_lab.scoring.functions import LARGEST_DISTANCE, LOSS_CAP_NATS, MICRO
+from pot_lab.scoring.distances import LARGEST_DISTANCE
+from pot_lab.scoring.functions import MICRO
+from pot_lab.scoring.losses import LOSS_CAP_NATS
 from pot_lab.scoring.target_checks import NO_TOKEN
 from pot_lab.training.losses import DISTANCES, row_losses
+from pot_lab.training.other_losses import OTHERS, example_losses, unit_of
 from pot_lab.training.split import SplitData
 
 MOST_ROWS = 10_000
@@ -119,6 +122,9 @@ class HeldOut:
     def _values(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """For each example what the score function counts, in nats or its own unit, and the loss that breaks ties."""
         function = self._function
+        if function.name in OTHERS:
+            found = function.evaluate(outputs.double().nan_to_num(), targets)
+            return found, example_losses(function, outputs, targets).double()
         if function.name in DISTANCES:
             between = (outputs.float() - targets.float()).reshape(len(outputs), -1)
             mean = (between * between if function.name == "mse" else between.abs()).double().mean(1)
@@ -135,7 +141,9 @@ class HeldOut:
         sign = 1.0 if function.higher_is_better else -1.0
         if not finite:
             return Look(key=(-math.inf, -math.inf), score=-sign * math.inf, loss=math.inf)
-        if function.higher_is_better:
+        if function.name in OTHERS:
+            score = function.total_of(values.numpy().astype(np.int64)) / count / unit_of(function)
+        elif function.higher_is_better:
             score = function.total_of(values.numpy().astype(np.int64)) / count
             score /= MICRO if function.total is not None else 1
         else:

@@ -9,7 +9,16 @@ from msgspec import structs
 
 from pot_lab.crypto.canonical import encode, sha256
 from pot_lab.protocol.ledger import Ledger
-from pot_lab.protocol.parameters import _BOUNDS, SCORE_FUNCTIONS, BadParameter, Direction, Parameters, score_direction
+from pot_lab.protocol.parameters import (
+    _BOUNDS,
+    SCORE_FUNCTIONS,
+    BadParameter,
+    Direction,
+    Parameters,
+    best_score,
+    score_direction,
+    score_is_sum,
+)
 from pot_lab.protocol.state import Genesis, Member
 from tests.protocol.world import World
 
@@ -99,6 +108,11 @@ SCORE_PARAMETERS = [
     ("mse", "decimals", 0, 12, 6),
     ("mae", "decimals", 0, 12, 6),
     ("accuracy", "slices", 1, 2, 1),
+    ("quantile_loss", "permille", 1, 999, 500),
+    ("quantile_loss", "decimals", 0, 12, 6),
+    ("ndcg", "k", 1, 1000, 10),
+    ("multilabel_micro_f1", "threshold", 1, 999, 500),
+    ("multilabel_macro_f1", "labels", 2, 18, None),
 ]
 
 
@@ -113,13 +127,51 @@ def test_a_score_functions_parameter_has_bounds_and_its_usual_value_is_left_out(
     assert (score_direction(function, 1) is None) == (usual is None)
 
 
+_NEEDED = {
+    "macro_f1": "classes=3",
+    "scaled_mse": "exponent=15,scale=100000",
+    "scaled_mae": "exponent=15,scale=100000",
+    "multilabel_macro_f1": "labels=3",
+}
+_BEST = {
+    "weighted_accuracy": 1000,
+    "macro_f1": 10**6,
+    "token_accuracy": 10**6,
+    "mean_iou": 10**6,
+    "auc": 10**6,
+    "ndcg": 10**6,
+    "multilabel_micro_f1": 10**6,
+    "multilabel_macro_f1": 10**6,
+}
+
+
+@pytest.mark.parametrize("function", [name for name, _ in SCORE_FUNCTIONS])
+def test_the_best_score_is_known(function: str) -> None:
+    rule = SCORE_FUNCTIONS[function, 1]
+    assert best_score(function, 1) == (0 if rule.direction is Direction.LOWER else _BEST.get(function, 1))
+    no_sums = {"macro_f1", "auc", "multilabel_micro_f1", "multilabel_macro_f1"}
+    assert score_is_sum(function, 1) == (function not in no_sums)
+
+
 @pytest.mark.parametrize("function", [name for name, _ in SCORE_FUNCTIONS])
 def test_a_score_function_is_known_in_its_version_with_its_direction(function: str) -> None:
-    name = function + "[classes=3]" if function == "macro_f1" else function
-    lower = {"cross_entropy", "perplexity", "next_token_loss", "mse", "mae"}
+    needed = _NEEDED.get(function, "")
+    name = f"{function}[{needed}]" if needed else function
+    lower = {
+        "cross_entropy",
+        "perplexity",
+        "next_token_loss",
+        "mse",
+        "mae",
+        "scaled_mse",
+        "scaled_mae",
+        "quantile_loss",
+        "brier",
+        "weighted_cross_entropy",
+    }
     assert score_direction(name, 1) is (Direction.LOWER if function in lower else Direction.HIGHER)
     assert score_direction(name, 0) is None and score_direction(name, 2) is None
-    other = "[classes=3,slices=2]" if function == "macro_f1" else "[slices=2]"
+    other = "[" + ",".join(sorted([*needed.split(","), "slices=2"] if needed else ["slices=2"])) + "]"
     assert score_direction(function + other, 1) is score_direction(name, 1)
 
 

@@ -1264,6 +1264,11 @@ def distance(outputs: Array, targets: Array, decimals: int, power_: int) -> list
 
 def scored(identifier: str, outputs: Array, targets: Array) -> tuple[list[int], int]:
     """Values of the examples and the total of a score function."""
+    from tests.scoring import numpy_more_scores
+
+    more = numpy_more_scores.scored(identifier, outputs, targets)
+    if more is not None:
+        return more
     name, _, rest = identifier.partition("/")[0].partition("[")
     given = {k: int(v) for k, _, v in (part.partition("=") for part in rest.rstrip("]").split(",") if part)}
     if name == "macro_f1":

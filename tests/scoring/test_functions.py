@@ -16,6 +16,7 @@ import pot_lab
 from pot_lab.errors import UnknownScoreFunction
 from pot_lab.protocol.parameters import SCORE_FUNCTIONS, SLICES, Direction, score_direction
 from pot_lab.scoring import FUNCTIONS, functions, parse_transcript, score, score_example, score_function, unusable_score
+from pot_lab.scoring.distances import LARGEST_DISTANCE
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch
 from pot_lab.scoring.graph.model_graph import Output
 from tests.scoring import numpy_scoring
@@ -103,7 +104,7 @@ def test_distances_are_means_in_the_declared_unit(name: str, power: int, library
     expected = library(outputs.double(), targets.double()).item()
     assert score(Outputs(), outputs, targets, name).total / 30 / 1e6 == pytest.approx(expected, rel=1e-6)
     far = torch.full((2, *shape), 1e300, dtype=torch.float64)
-    assert values(far, -far, name) == [functions.LARGEST_DISTANCE] * 2
+    assert values(far, -far, name) == [LARGEST_DISTANCE] * 2
 
 
 def test_whole_targets_have_a_distance() -> None:
@@ -218,9 +219,15 @@ def test_the_list_of_functions_says_what_each_takes() -> None:
         "(), a class number": (Output("float32", (4,)), ()),
         "(tokens,) or (), token numbers; -100 does not count": (Output("float32", (3, 4)), (3,)),
         "the shape of the outputs": (Output("float32", (3, 4)), (3, 4)),
+        "(2,), class number and weight from 0 to 1000": (Output("float32", (4,)), (2,)),
+        "(places, ...), class numbers; -100 does not count": (Output("float32", (3, 4, 5)), (4, 5)),
+        "(), 0 or 1": (Output("float32", (2,)), ()),
+        "(items,), grades from 0 to 30; -100 is no item": (Output("float32", (4,)), (4,)),
+        "(labels,), 0 or 1; -100 does not count": (Output("float32", (4,)), (4,)),
+        "(labels,), 0 or 1": (Output("float32", (4,)), (4,)),
     }
     for info in listed:
-        required = [f"{name}=4" for name, b in info.parameters.items() if b.usual is None]
+        required = [f"{name}={max(4, b.low)}" for name, b in info.parameters.items() if b.usual is None]
         function = score_function(info.name + (f"[{','.join(required)}]" if required else ""))
         assert function.higher_is_better == info.higher_is_better and function.version == info.version
         output, shape = taken[info.targets]
