@@ -108,7 +108,8 @@ def _total(function: ScoreFunction, output: Output, targets: Tensor, answers: Te
 def total_of_constant(function: ScoreFunction, answer: Tensor, targets: Tensor) -> int:
     """The total of a model that gives one answer, its outputs for one example, for all examples."""
     rows = max(1, _LARGEST_BLOCK // max(1, answer.numel()))
-    values = [function.evaluate(answer.expand(len(part), *answer.shape), part).numpy() for part in targets.split(rows)]
+    parts = [targets[start : start + rows] for start in range(0, len(targets), rows)]
+    values = [function.evaluate(answer.expand(len(part), *answer.shape), part).numpy() for part in parts]
     return function.total_of(np.concatenate(values))
 
 

@@ -22,10 +22,11 @@ from torch import Tensor
 from pot_lab.crypto.canonical import encode, tagged_hash
 from pot_lab.crypto.merkle import MerkleProof, merkle_proof, merkle_root
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch
-from pot_lab.scoring.functions import ScoreFunction, score_function
+from pot_lab.scoring.functions import score_function
 from pot_lab.scoring.given_data import Inputs, InputsLike, TensorLike, as_inputs, as_tensor
 from pot_lab.scoring.graph.model_graph import LARGEST_INPUTS, ModelGraph
 from pot_lab.scoring.limits import DEFAULT_LIMITS, Limits
+from pot_lab.scoring.score_records import ScoreFunction
 from pot_lab.scoring.tensor_file import (
     FILE_DTYPES,
     MappedTensors,

@@ -19,9 +19,10 @@ from torch import Tensor
 from pot_lab.scoring.dataset import DatasetFile, check_dataset, check_form, check_values, save_dataset, some_rows
 from pot_lab.scoring.errors import BadDataset, WorkerFailed
 from pot_lab.scoring.exact_model import ExactModel, Model, as_exact_model, exact_model
-from pot_lab.scoring.functions import ScoreFunction, score_function
+from pot_lab.scoring.functions import score_function
 from pot_lab.scoring.given_data import Inputs, InputsLike, TensorLike, as_inputs, as_tensor
 from pot_lab.scoring.graph.reader import load_graph
+from pot_lab.scoring.score_records import ScoreFunction
 from pot_lab.scoring.tensor_file import write_tensors
 from pot_lab.scoring.transcript import Transcript, result_type
 from pot_lab.scoring.workers import run_workers

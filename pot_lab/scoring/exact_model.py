@@ -13,12 +13,12 @@ from pot_lab.scoring.backends import Backend
 from pot_lab.scoring.dataset import each_input, some_rows
 from pot_lab.scoring.export.trial import ROWS
 from pot_lab.scoring.export.writer import ModelArtifact, export_model, not_a_module
-from pot_lab.scoring.functions import ScoreFunction
 from pot_lab.scoring.given_data import Inputs
 from pot_lab.scoring.graph.model_graph import ModelGraph, Node, references
 from pot_lab.scoring.graph.reader import load_graph
 from pot_lab.scoring.graph.tracing import call_exact, check_batch
 from pot_lab.scoring.graph.weights import load_weights
+from pot_lab.scoring.score_records import ScoreFunction
 
 BATCH_ELEMENTS = 1 << 21
 """Elements (float64) that the largest tensor of a batch should have when no batch size is given."""

@@ -20,7 +20,8 @@ from pot_lab.crypto.canonical import Record, decode, encode, tagged_hash
 from pot_lab.crypto.merkle import SumProof, SumTree
 from pot_lab.errors import Malformed
 from pot_lab.scoring.errors import BadTranscript
-from pot_lab.scoring.functions import ScoreFunction, score_function
+from pot_lab.scoring.functions import score_function
+from pot_lab.scoring.score_records import ScoreFunction
 
 _TAG = "pot-lab/transcript/1"
 _WIDTHS = (1, 2, 4, 8)

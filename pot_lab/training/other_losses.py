@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pot_lab.scoring import ScoreFunction
 from pot_lab.scoring.distances import scale_of
-from pot_lab.scoring.functions import MICRO
+from pot_lab.scoring.score_records import MICRO
 from pot_lab.scoring.target_checks import NO_TOKEN
 
 _SCALED = ("scaled_mse", "scaled_mae")

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pot_lab.scoring import ScoreFunction, TrainableModel
 from pot_lab.scoring.distances import LARGEST_DISTANCE
-from pot_lab.scoring.functions import MICRO
 from pot_lab.scoring.losses import LOSS_CAP_NATS
+from pot_lab.scoring.score_records import MICRO
 from pot_lab.scoring.target_checks import NO_TOKEN
 from pot_lab.training.losses import DISTANCES, row_losses
 from pot_lab.training.other_losses import OTHERS, example_losses, unit_of

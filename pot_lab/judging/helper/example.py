@@ -18,9 +18,10 @@ from pot_lab.scoring import DEFAULT_LIMITS, DatasetFile, ModelGraph, exact_model
 from pot_lab.scoring.dataset import INPUT_DTYPES, check_dataset, some_rows
 from pot_lab.scoring.errors import BadWeights, DtypeMismatch, ShapeMismatch
 from pot_lab.scoring.evaluate import ExampleScore
-from pot_lab.scoring.functions import ScoreFunction, score_function
+from pot_lab.scoring.functions import score_function
 from pot_lab.scoring.given_data import Inputs
 from pot_lab.scoring.graph.model_graph import LARGEST_INPUTS, model_id
+from pot_lab.scoring.score_records import ScoreFunction
 from pot_lab.scoring.tensor_file import dtype_name
 
 _DTYPES = {dtype_name(dtype): dtype for dtype in INPUT_DTYPES}
