@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from pot_lab.scoring.errors import ExportFailed
-from pot_lab.scoring.export.trial import Reference, run_once
+from pot_lab.scoring.export.culprits import changing_part, own_functions
+from pot_lab.scoring.export.trial import Reference, run_once, set_modes, training_parts
 from pot_lab.scoring.graph.model_graph import ModelGraph
 from pot_lab.scoring.trainable import TrainableModel
 
@@ -46,7 +47,8 @@ def check_same_model(module: nn.Module, reference: Reference, graph: ModelGraph,
     if difference := _apart(reference.trained.outputs, trained.outputs):
         raise ExportFailed(
             "in training mode the module computes something else than its graph: its forward depends on more than its "
-            "inputs, parameters and buffers, such as a number that it counts, or draws random numbers in another order",
+            "inputs, parameters and buffers, such as a number that it counts, or draws random numbers in another order"
+            + _changing(module, reference),
             seen=difference,
         )
     if difference := _apart(reference.evaluated.outputs, evaluated.outputs):
@@ -61,12 +63,16 @@ def check_same_model(module: nn.Module, reference: Reference, graph: ModelGraph,
         if ours is not None and (difference := _apart((buffer,), (ours,))):
             raise ExportFailed(f"training changes the buffer {name!r} otherwise than its graph does", seen=difference)
     if reference.trained.gradients is not None:
-        _check_gradients(module, reference.trained.gradients, trained.gradients or {})
+        _check_gradients(module, reference, trained.gradients or {})
 
 
-def _check_gradients(
-    module: nn.Module, wanted: Mapping[str, Tensor | None], found: Mapping[str, Tensor | None]
-) -> None:
+def _changing(module: nn.Module, reference: Reference) -> str:
+    set_modes(training_parts(module))
+    return changing_part(module, reference.rows)
+
+
+def _check_gradients(module: nn.Module, reference: Reference, found: Mapping[str, Tensor | None]) -> None:
+    wanted = reference.trained.gradients or {}
     largest = max((float(g.abs().max()) for g in wanted.values() if g is not None and g.numel()), default=0.0)
     for name, gradient in wanted.items():
         ours = found.get(name)
@@ -84,7 +90,8 @@ def _check_gradients(
                 f"the gradient of {name!r} is another one in the graph, so the model would be trained otherwise: "
                 "a backward of one's own (torch.autograd.Function) and hooks that change gradients are not exported; "
                 "write it with operators, such as x + (x.sign() - x).detach() for a straight-through sign"
-                + _hooks(module),
+                + _hooks(module)
+                + own_functions(module, reference.rows),
                 seen=f"largest difference {apart:.3g}",
                 wanted=f"gradients up to {scale:.3g}",
             )

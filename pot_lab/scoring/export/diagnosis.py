@@ -33,6 +33,7 @@ _UNTRACED = (
     "its forward goes round torch's bookkeeping, as .data, .numpy() and .tolist() do; write .detach() instead of .data"
 )
 _PACK = ("pack_padded_sequence", "_pack_padded_sequence")
+_EXPORTED_EXAMPLES = 2
 _ROUND = ("data", "numpy", "tolist", "__array__", "set_")
 
 
@@ -62,7 +63,7 @@ def _shown(file: str, line: int, function: str) -> str:
     return f"{Path(file).name}:{line}" + (f" in {function}" if function else "") + (f": {text}" if text else "")
 
 
-def _line_of(frames: Sequence[traceback.FrameSummary]) -> str:
+def line_of(frames: Sequence[traceback.FrameSummary]) -> str:
     """The innermost frame that is neither torch's nor of this package."""
     for frame in reversed(frames):
         path = Path(frame.filename)
@@ -82,14 +83,14 @@ def reason(problem: Exception, module: nn.Module, examples: tuple[Tensor, ...], 
     """
     text = str(problem)
     frames = traceback.extract_tb(problem.__traceback__)
-    place = user_line(text) or _line_of(frames)
+    place = user_line(text) or line_of(frames)
     if packed := _called_at(module, examples, _PACK):
         found, place = PACKED, packed
     elif "batch" in text and ("onstraint" in text or "specializ" in text):
         found, place = _BATCH, _specialised_at(export) or place
     elif "data-dependent" in text:
         found = _BRANCH
-    elif "fake tensor" in text.lower() or "FakeTensor" in text:
+    elif "fake tensor" in text.lower() or "FakeTensor" in text or ".numpy() is not supported" in text:
         found, place = _UNTRACED, _called_at(module, examples, _ROUND) or place
     else:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -99,23 +100,32 @@ def reason(problem: Exception, module: nn.Module, examples: tuple[Tensor, ...], 
 
 
 def _specialised_at(export: Callable[[], object]) -> str:
-    """The line that gives a size of the inputs a fixed value."""
+    """The line that gives a size of the inputs a fixed value, or else that compares it with one."""
     places: list[str] = []
-    before = ShapeEnv._set_replacement
+    compared: list[str] = []
+    before, before_evaluation = ShapeEnv._set_replacement, ShapeEnv.evaluate_expr
 
     def watched(self: ShapeEnv, a: Any, target: Any, *rest: Any, **named: Any) -> None:
         if getattr(target, "is_number", False):
-            places.append(_line_of(traceback.extract_stack()))
+            places.append(line_of(traceback.extract_stack()))
         before(self, a, target, *rest, **named)
 
+    def watched_evaluation(self: ShapeEnv, expression: Any, *rest: Any, **named: Any) -> Any:
+        sizes = [int(n) for n in getattr(expression, "atoms", lambda *_: [])() if getattr(n, "is_Integer", False)]
+        if getattr(expression, "free_symbols", None) and any(n > _EXPORTED_EXAMPLES for n in sizes):
+            compared.append(line_of(traceback.extract_stack()))
+        return before_evaluation(self, expression, *rest, **named)
+
     ShapeEnv._set_replacement = watched  # type: ignore[method-assign, assignment]
+    ShapeEnv.evaluate_expr = watched_evaluation  # type: ignore[method-assign, assignment]
     try:
         export()
     except Exception:  # it failed before, and fails again
         pass
     finally:
         ShapeEnv._set_replacement = before  # type: ignore[method-assign]
-    return next((place for place in places if place), "")
+        ShapeEnv.evaluate_expr = before_evaluation  # type: ignore[method-assign]
+    return next((place for place in (*places, *compared) if place), "")
 
 
 class _Watch(TorchFunctionMode):
@@ -132,7 +142,7 @@ class _Watch(TorchFunctionMode):
         if name == "__get__":
             name = getattr(getattr(func, "__self__", None), "__name__", "")
         if name in self.names:
-            self.places.append(_line_of(traceback.extract_stack()))
+            self.places.append(line_of(traceback.extract_stack()))
         return func(*args, **(kwargs or {}))
 
 

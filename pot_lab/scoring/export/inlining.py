@@ -1,7 +1,7 @@
 """Calls of an exported program written as others, before it becomes a graph.
 
 Blocks under `torch.no_grad()` are put into the program they stand in, their results detached. `x[torch.arange(batch),
-place]`, which picks places of each example, becomes a gather.
+place]`, which picks places of each example, becomes a gather, and `table[numbers]` an embedding.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def inlined(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
     for node in list(graph.nodes):
         if node.target is torch.ops.aten.index.Tensor and _picks_by_example(node):
             _gather(graph, node)
+        elif node.target is torch.ops.aten.index.Tensor and _looks_up(node):
+            _embed(graph, node)
     for node in reversed(list(graph.nodes)):
         if node.op == "call_function" and not node.users and _computes_only(node.target):
             graph.erase_node(node)
@@ -105,6 +107,47 @@ def _picks_by_example(node: Any) -> bool:
     return all(isinstance(n, int) for n in _shape(places)) and math.prod(_shape(places)) == math.prod(inner)
 
 
+def _looks_up(node: Any) -> bool:
+    """Whether a call is table[numbers], the table one of numbers that no example changes, such as a parameter."""
+    table, indices = node.args
+    if not isinstance(indices, list | tuple) or len(indices) != 1 or indices[0] is None:
+        return False
+    data, wanted = table.meta.get("val"), indices[0].meta.get("val")
+    if not isinstance(data, Tensor) or not isinstance(wanted, Tensor) or not data.dtype.is_floating_point:
+        return False
+    fixed = all(isinstance(n, int) for n in data.shape)
+    return (
+        fixed and data.dim() > 0 and wanted.dtype == torch.int64 and any(not isinstance(n, int) for n in wanted.shape)
+    )
+
+
+def _embed(graph: torch.fx.Graph, node: Any) -> None:
+    """table[numbers], written as an embedding of a table of rows; numbers below 0 count from the end."""
+    aten = torch.ops.aten
+    table, (numbers,) = node.args
+    length, rest = table.meta["val"].shape[0], list(table.meta["val"].shape[1:])
+    with graph.inserting_before(node):
+        rows = _added(graph, node, aten.reshape.default, table, [length, math.prod(rest)])
+        below = _added(graph, node, aten.lt.Scalar, numbers, 0)
+        places = _added(
+            graph, node, aten.where.self, below, _added(graph, node, aten.add.Tensor, numbers, length), numbers
+        )
+        result = _added(graph, node, aten.embedding.default, rows, places)
+        if len(rest) != 1:
+            sizes = [-1 if not isinstance(n, int) else n for n in _shape(node)]
+            result = _added(graph, node, aten.reshape.default, result, sizes)
+    node.replace_all_uses_with(result)
+    graph.erase_node(node)
+
+
+def _added(graph: torch.fx.Graph, node: Any, target: Any, *args: Any) -> torch.fx.Node:
+    """A call in place of another, with what is known of its result."""
+    made = graph.call_function(target, args)
+    with node.args[0].meta["val"].fake_mode:
+        made.meta = dict(node.meta) | {"val": target(*torch.fx.node.map_arg(args, lambda n: n.meta["val"]))}
+    return made
+
+
 def _shape(node: Any) -> Any:
     return tuple(node.meta["val"].shape)
 
@@ -128,10 +171,7 @@ def _gather(graph: torch.fx.Graph, node: Any) -> None:
     fixed = not wanted.dim() or str(wanted.shape[0]) != str(data.shape[0])
 
     def add(target: Any, *args: Any) -> torch.fx.Node:
-        made = graph.call_function(target, args)
-        with data.fake_mode:
-            made.meta = dict(node.meta) | {"val": target(*torch.fx.node.map_arg(args, lambda n: n.meta["val"]))}
-        return made
+        return _added(graph, node, target, *args)
 
     with graph.inserting_before(node):
         if fixed:

@@ -242,6 +242,13 @@ ADVICE = {
     "aten.embedding_bag.padding_idx": "use nn.Embedding and a sum or mean over the words",
     "aten.normal_.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.uniform_.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
+    "aten.div.out": "spectral_norm changes its vectors while training only, and a graph has one form for both: use "
+    "nn.utils.parametrizations.weight_norm",
+    "aten.matrix_exp.default": "matrix exponentials, as in parametrizations.orthogonal, have no rule: use weight_norm",
+    "aten.cummax.default": "running maxima have no rule: write x.unsqueeze(-2).masked_fill(later, -1e9).amax(-1)",
+    "aten.cummin.default": "running minima have no rule: write x.unsqueeze(-2).masked_fill(later, 1e9).amin(-1)",
+    "aten.index_fill.int_Scalar": "use torch.where or masked_fill with a fixed mask",
+    **dict.fromkeys(["ge", "gt", "le", "lt", "eq", "ne"], "it compares the number of examples, which is any number"),
     "aten.atan2.default": "angles have no rule; sines and cosines do",
     "aten.index_put.default": "build the tensor with torch.cat or torch.where",
     "aten.index_put_.default": "build the tensor with torch.cat or torch.where",

@@ -22,6 +22,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree
 
 from pot_lab.scoring.errors import ExportFailed
+from pot_lab.scoring.export.culprits import drawing_part
 from pot_lab.scoring.tensor_file import dtype_name
 
 ROWS = 4
@@ -164,16 +165,16 @@ def run_reference(
     try:
         module.eval()
         before = torch.get_rng_state()
-        with _own_random_numbers():
+        with _own_random_numbers(module, rows):
             evaluated = run_once(module, rows, training=False, output=output)
         if not torch.equal(before, torch.get_rng_state()):
             raise ExportFailed(
                 "forward draws random numbers in eval mode too, so its score would be chance; for dropout write "
-                "F.dropout(x, p, self.training)"
+                "F.dropout(x, p, self.training)" + drawing_part(module, rows)
             )
         _put_back(module, buffers)
         set_modes(modes)
-        with _own_random_numbers():
+        with _own_random_numbers(module, rows):
             trained = run_once(module, rows, training=True, output=output)
         _put_back(module, buffers)
     except ExportFailed:
@@ -194,7 +195,7 @@ def _put_back(module: nn.Module, buffers: Mapping[str, Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def _own_random_numbers() -> Iterator[None]:
+def _own_random_numbers(module: nn.Module, rows: tuple[Tensor, ...]) -> Iterator[None]:
     """Refuse a forward that draws from generators which no graph can repeat."""
     before = random.getstate(), np.random.get_state(legacy=False)
     yield
@@ -202,7 +203,7 @@ def _own_random_numbers() -> Iterator[None]:
     if random.getstate() != before[0] or not _same_state(before[1], after):
         raise ExportFailed(
             "forward draws random numbers from Python's `random` or NumPy, which a graph cannot repeat; use nn.Dropout "
-            "for noise while training"
+            "for noise while training" + drawing_part(module, rows)
         )
 
 

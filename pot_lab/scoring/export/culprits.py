@@ -1,0 +1,130 @@
+"""Which part of a module a refusal is about: found by running the module again and watching its parts."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from pot_lab.scoring.export.diagnosis import line_of
+
+_SEED = 20
+
+
+def drawing_part(module: nn.Module, rows: tuple[Tensor, ...]) -> str:
+    """The innermost part whose forward draws random numbers, as `, in 'path' (Class)`; "" if none does.
+
+    Args:
+        module: in the modes to look at; to be called inside `left_as_it_was`.
+        rows: examples for each input.
+    """
+    open_states: list[Any] = []
+    found: list[str] = []
+
+    def enter(name: str, part: nn.Module) -> None:
+        open_states.append(_random_state())
+
+    def leave(name: str, part: nn.Module, output: object) -> None:
+        if open_states.pop() != _random_state():
+            found.append(_shown(name, part))
+
+    with _watched(module, enter, leave), contextlib.suppress(Exception), torch.no_grad():
+        module(*(x.clone() for x in rows))
+    return found[0] if found else ""
+
+
+def changing_part(module: nn.Module, rows: tuple[Tensor, ...]) -> str:
+    """The first part that gives something else when the module runs for the second time, with the same random numbers;
+    as `drawing_part`."""
+    runs: list[list[tuple[str, tuple[Tensor, ...]]]] = []
+
+    def leave(name: str, part: nn.Module, output: object) -> None:
+        tensors = tuple(t.detach().clone() for t in _pytree.tree_leaves(output) if isinstance(t, Tensor))
+        runs[-1].append((_shown(name, part), tensors))
+
+    buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
+    with _watched(module, lambda name, part: None, leave), contextlib.suppress(Exception), torch.no_grad():
+        for _ in range(2):
+            for name, buffer in module.named_buffers():
+                buffer.copy_(buffers[name])
+            runs.append([])
+            torch.manual_seed(_SEED)
+            module(*(x.clone() for x in rows))
+    if len(runs) != 2 or len(runs[0]) != len(runs[1]):
+        return ""
+    for (shown, first), (_, second) in zip(runs[0], runs[1], strict=True):
+        if len(first) != len(second) or not all(torch.equal(a, b) for a, b in zip(first, second, strict=True)):
+            return shown
+    return ""
+
+
+def own_functions(module: nn.Module, rows: tuple[Tensor, ...]) -> str:
+    """Where a module calls a `torch.autograd.Function` of its owner's, as `; it calls Name at file:line`; "" if it
+    calls none."""
+    places: list[str] = []
+    names: list[str] = []
+    before = torch.autograd.Function.__dict__["apply"]
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if cls.__module__.split(".")[0] != "torch":
+            places.append(f"{cls.__name__} at {line_of(traceback.extract_stack())}")
+        return before.__get__(None, cls)(*args, **kwargs)
+
+    function: Any = torch.autograd.Function
+    function.apply = classmethod(apply)
+    try:
+        with contextlib.suppress(Exception):
+            names = list(_functions_of(module(*(x.clone() for x in rows))))
+    finally:
+        function.apply = before
+    shown = dict.fromkeys(places or names)  # one that was bound to a name before is seen in the results alone
+    return f"; it calls {', '.join(shown)}" if shown else ""
+
+
+def _functions_of(output: object) -> Iterator[str]:
+    """Names of the `torch.autograd.Function`s that results were made with."""
+    waiting: list[Any] = [t.grad_fn for t in _pytree.tree_leaves(output) if isinstance(t, Tensor)]
+    seen: set[Any] = set()
+    while waiting:
+        step = waiting.pop()
+        if step is None or step in seen:
+            continue
+        seen.add(step)
+        if isinstance(step, torch.autograd.function.BackwardCFunction):
+            yield type(step).__name__.removesuffix("Backward")
+        waiting += [nearer for nearer, _ in step.next_functions]
+
+
+def _shown(name: str, part: nn.Module) -> str:
+    return f", in {name!r} ({type(part).__name__})" if name else f", in the module itself ({type(part).__name__})"
+
+
+def _random_state() -> tuple[Any, ...]:
+    state: Mapping[str, Any] = np.random.get_state(legacy=False)
+    numbers = state["state"]
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), numbers["pos"], numbers["key"].tobytes()
+
+
+@contextlib.contextmanager
+def _watched(
+    module: nn.Module,
+    enter: Callable[[str, nn.Module], None],
+    leave: Callable[[str, nn.Module, object], None],
+) -> Iterator[None]:
+    """Call `enter` before and `leave` after each part's forward."""
+    handles = []
+    for name, part in module.named_modules():
+        handles.append(part.register_forward_pre_hook(lambda p, given, n=name: enter(n, p)))
+        handles.append(part.register_forward_hook(lambda p, given, output, n=name: leave(n, p, output)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
