@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+    default_convert,
+)
 from torch.utils.data import Dataset as TorchDataset
 
 from pot_lab.errors import Oversize
@@ -23,8 +31,8 @@ from pot_lab.scoring.given_data import as_tensor
 Array = Tensor | np.ndarray
 """One tensor: float32, float64 or int64 [examples, ...]."""
 
-Data = tuple[Array | tuple[Array, ...], Array] | TorchDataset[object] | Path | str
-"""`(inputs, targets)`, a map-style torch `Dataset`, or the path of a data file."""
+Data = tuple[Array | tuple[Array, ...], Array] | TorchDataset[object] | DataLoader[object] | Path | str
+"""`(inputs, targets)`, a map-style torch `Dataset`, a `DataLoader` of one, or the path of a data file."""
 
 
 def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset:
@@ -41,6 +49,7 @@ def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset
             - a map-style torch `Dataset` (it has `__len__` and `__getitem__`) of `(input, target)` examples, all of
               the same shapes and number types; `((input, input, ...), target)` for a model that takes several inputs.
               Each example is read once, so a random transform is applied once.
+            - a `DataLoader` of such a `Dataset`, shuffled or not: each example is taken once, in the set's order.
             - the path of a data file, as `pot_lab.pack_dataset` writes it.
         limits: the largest number of examples and bytes that is read.
     Raises:
@@ -55,7 +64,7 @@ def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset
     if isinstance(data, str | Path):
         return _from_file(name, Path(data), limits)
     if isinstance(data, DataLoader):
-        raise BadArgument(f"`{name}` is a DataLoader, whose order is chance", seen="DataLoader", wanted="its `dataset`")
+        return _from_torch(name, _dataset_of(name, data), limits)
     if isinstance(data, TorchDataset):
         return _from_torch(name, data, limits)
     if not isinstance(data, tuple | list) or len(data) != 2:
@@ -69,6 +78,33 @@ def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset
     except (DtypeMismatch, ShapeMismatch) as error:
         wanted = "tensors, arrays or pandas columns; a tuple of them for a model that takes several inputs"
         raise BadArgument(f"`{name}` holds something that is not a tensor", seen=str(error), wanted=wanted) from error
+
+
+def _dataset_of(name: str, loader: DataLoader[object]) -> TorchDataset[object]:
+    """The data set whose examples a loader gives, each once, in whatever batches and order.
+
+    Raises: BadArgument for a loader that gives other examples: made by a `collate_fn`, or chosen by a sampler.
+    """
+    if isinstance(loader.dataset, IterableDataset):
+        return loader.dataset  # which is refused as one
+    sampler: object = loader.sampler
+    whole = isinstance(sampler, SequentialSampler) or (
+        isinstance(sampler, RandomSampler) and not sampler.replacement and len(sampler) == len(sampler.data_source)
+    )
+    usual = loader.batch_sampler is None or type(loader.batch_sampler) is BatchSampler
+    if not whole or not usual:
+        raise BadArgument(
+            f"`{name}` is a DataLoader that chooses among the examples",
+            seen=type(sampler if usual else loader.batch_sampler).__name__,
+            wanted="its `dataset`, or a torch.utils.data.Subset of it",
+        )
+    if loader.collate_fn not in (default_collate, default_convert):
+        raise BadArgument(
+            f"`{name}` is a DataLoader that makes examples with a collate_fn",
+            seen=getattr(loader.collate_fn, "__name__", type(loader.collate_fn).__name__),
+            wanted="(inputs, targets), or a Dataset whose examples are finished",
+        )
+    return loader.dataset
 
 
 def _from_file(name: str, path: Path, limits: Limits) -> Dataset:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from pot_lab.errors import Oversize, PotLabError
 from pot_lab.notebook.data import read_data
@@ -146,3 +155,41 @@ def test_a_damaged_data_file_is_refused(tmp_path: Path) -> None:
 def test_arrays_of_objects_are_refused() -> None:
     with pytest.raises(PotLabError, match="not a tensor"):
         read_data("test", (np.array([object()]), Y))
+
+
+def loaders() -> list[DataLoader]:
+    examples = TensorDataset(torch.arange(12.0).reshape(6, 2), torch.arange(6))
+    return [
+        DataLoader(examples, batch_size=4),
+        DataLoader(examples, batch_size=4, shuffle=True, drop_last=True),
+        DataLoader(examples, batch_size=None),
+    ]
+
+
+@pytest.mark.parametrize("loader", loaders(), ids=["in order", "shuffled", "unbatched"])
+def test_a_loader_is_read_as_its_data_set(loader: DataLoader) -> None:
+    found = read_data("train", loader)
+    assert torch.equal(found.inputs, torch.arange(12.0).reshape(6, 2)) and torch.equal(found.targets, torch.arange(6))
+
+
+class Counter(IterableDataset):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"sampler": WeightedRandomSampler([1.0] * 6, 6)}, "chooses among the examples.*WeightedRandomSampler"),
+        ({"sampler": SubsetRandomSampler(range(3))}, "chooses among the examples.*SubsetRandomSampler"),
+        ({"sampler": RandomSampler(range(6), replacement=True)}, "chooses among the examples.*RandomSampler"),
+        ({"batch_sampler": [[0, 1], [2]]}, "chooses among the examples.*list"),
+        ({"collate_fn": lambda rows: rows}, "makes examples with a collate_fn.*<lambda>"),
+    ],
+)
+def test_a_loader_that_gives_other_examples_is_refused(arguments: dict[str, Any], reason: str) -> None:
+    examples = TensorDataset(torch.zeros(6, 2), torch.arange(6))
+    with pytest.raises(BadArgument, match=reason):
+        read_data("train", DataLoader(examples, **arguments))
+    with pytest.raises(BadArgument, match="without a length"):
+        read_data("train", DataLoader(Counter()))
