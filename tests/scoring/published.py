@@ -108,3 +108,63 @@ TORCHVISION: dict[str, Callable[[], Example]] = {
     "Swin v2 tiny": vision("swin_v2_t"),
     "GoogLeNet": vision("googlenet", 96, aux_logits=False, init_weights=False),
 }
+_SMALL = {**_WORDS, "pad_token_id": 2}
+_DECODER = {**_SMALL, "num_key_value_heads": 2, "use_cache": False}
+MORE_TRANSFORMERS: dict[str, Callable[[], Example]] = {
+    "ALBERT": language("AlbertForSequenceClassification", "AlbertConfig", **_SMALL, embedding_size=16),
+    "ELECTRA": language("ElectraForSequenceClassification", "ElectraConfig", **_SMALL, embedding_size=16),
+    "DeBERTa v2": language("DebertaV2ForSequenceClassification", "DebertaV2Config", **_SMALL),
+    "XLM-RoBERTa": language("XLMRobertaForSequenceClassification", "XLMRobertaConfig", **_SMALL),
+    "MPNet": language("MPNetForSequenceClassification", "MPNetConfig", **_SMALL),
+    "ModernBERT": language(
+        "ModernBertForSequenceClassification", "ModernBertConfig", **_SMALL, cls_token_id=0, sep_token_id=1
+    ),
+    "BERT, tokens": language("BertForTokenClassification", "BertConfig", **_SMALL),
+    "BERT, masked words": language("BertForMaskedLM", "BertConfig", **_SMALL),
+    "Qwen2": language("Qwen2ForCausalLM", "Qwen2Config", **_DECODER),
+    "Qwen3": language("Qwen3ForCausalLM", "Qwen3Config", **_DECODER, head_dim=8),
+    "Mistral": language("MistralForCausalLM", "MistralConfig", **_DECODER),
+    "Gemma": language("GemmaForCausalLM", "GemmaConfig", **_DECODER, head_dim=8),
+    "Phi": language("PhiForCausalLM", "PhiConfig", **_SMALL, use_cache=False),
+    "GPT-NeoX": language("GPTNeoXForCausalLM", "GPTNeoXConfig", **_SMALL, use_cache=False),
+    "GPT-Neo": language(
+        "GPTNeoForCausalLM",
+        "GPTNeoConfig",
+        vocab_size=99,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        intermediate_size=64,
+        attention_types=[[["global", "local"], 1]],
+        max_position_embeddings=64,
+        window_size=8,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=1,
+    ),
+    "Falcon": language(
+        "FalconForCausalLM",
+        "FalconConfig",
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=1,
+    ),
+}
+"""In the long tests."""
+MORE_TORCHVISION = {
+    "AlexNet": vision("alexnet"),
+    "VGG-11": vision("vgg11_bn"),
+    "ResNet-50": vision("resnet50"),
+    "ResNeXt-50": vision("resnext50_32x4d"),
+    "Wide ResNet-50": vision("wide_resnet50_2"),
+    "DenseNet-121": vision("densenet121"),
+    "SqueezeNet": vision("squeezenet1_1"),
+    "MobileNet v2": vision("mobilenet_v2"),
+    "MobileNet v3": vision("mobilenet_v3_small"),
+    "ShuffleNet v2": vision("shufflenet_v2_x0_5"),
+    "EfficientNet v2": vision("efficientnet_v2_s"),
+}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from pot_lab.scoring import exact_model, export_model, load_graph, trainable
-from tests.scoring.published import TORCHVISION, TRANSFORMERS, Example
+from tests.scoring.published import MORE_TORCHVISION, MORE_TRANSFORMERS, TORCHVISION, TRANSFORMERS, Example
 
 
 def check(example: Example) -> None:
@@ -37,7 +37,14 @@ def test_a_model_of_transformers_works_as_published(name: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", MORE_TRANSFORMERS)
+def test_more_models_of_transformers_work_as_published(name: str) -> None:
+    pytest.importorskip("transformers", reason="the extra `published` is not installed")
+    check(MORE_TRANSFORMERS[name]())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [*TORCHVISION, *MORE_TORCHVISION])
 def test_a_model_of_torchvision_works_as_published(name: str) -> None:
     pytest.importorskip("transformers", reason="the extra `published` is not installed")
-    check(TORCHVISION[name]())
+    check({**TORCHVISION, **MORE_TORCHVISION}[name]())
