@@ -25,7 +25,7 @@ def free_ports(count: int) -> list[int]:
 
     Seconds pass until whoever was given a port listens on it, and another network that is founded at the same time must
     not choose it. So this process stays bound to it without listening, until it ends or was given many others. That
-    keeps out who looks for a free port as below, and lets in who listens with SO_REUSEADDR, as all servers do.
+    keeps out who looks for a free port as below, and (on Linux) lets in who listens with SO_REUSEADDR, as servers do.
 
     Args:
         count: how many.
