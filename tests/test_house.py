@@ -89,6 +89,12 @@ def test_nothing_is_ever_unpickled() -> None:
     assert found == []
 
 
+def test_nothing_in_the_package_needs_libzmq() -> None:
+    """It is installed for tests alone, which send what others' clients send."""
+    uses = re.compile(r"^\s*(import|from) zmq\b", re.M)
+    assert [str(path.relative_to(ROOT)) for path in modules() if uses.search(path.read_text())] == []
+
+
 def test_no_process_with_threads_is_forked() -> None:
     """A child of such a fork can wait for ever for a lock, and keeps open what its parent had open."""
     forks = re.compile(r"preexec[_]fn=|get_context\([\"']fork|\bos\.fork[(]|\.Pool[(]")

@@ -11,8 +11,6 @@ import sys
 import threading
 from pathlib import Path
 
-from zmq.utils import z85
-
 from pot_lab.bench.records import RecordPool
 from pot_lab.consensus.batching import RequestPool
 from pot_lab.consensus.parameters import ConsensusParameters
@@ -23,6 +21,7 @@ from pot_lab.network.aggregator.process import Aggregator
 from pot_lab.network.aggregator.run import run_aggregator
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
+from pot_lab.network.z85 import encode_z85
 
 _TIMEOUT_MS = 60_000
 
@@ -31,7 +30,7 @@ def keys_of(seed: bytes, index: int) -> tuple[Identity, CurveKeyPair]:
     """The account and the CURVE keys of an aggregator of a measuring network."""
     place = index.to_bytes(4, "big")
     secret = tagged_hash("pot-lab/bench/curve/1", seed, place)
-    curve = CurveKeyPair.from_secret(z85.encode(secret).decode())
+    curve = CurveKeyPair.from_secret(encode_z85(secret))
     return Identity(tagged_hash("pot-lab/bench/account/1", seed, place)), curve
 
 
