@@ -23,8 +23,8 @@ FAR_UPLOAD_BYTES_PER_S = 1 << 20
 FREE_BYTES = 64 << 20
 GRAINS_PER_GIB = GRAINS_PER_POT // 20
 """An order must pay this much for each GiB that it makes a provider fetch, beyond the first FREE_BYTES."""
-WEIGHTS_COPIES, DATA_COPIES = 5, 2
-"""What training holds in memory: weights with gradient, two moments and the best so far; the file and its tensors."""
+WEIGHTS_COPIES, DATA_COPIES = 6, 1
+"""What training holds in memory: weights with gradient, two moments, average and the best so far; the mapped file."""
 
 
 @dataclass(frozen=True, kw_only=True)
