@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -275,3 +276,52 @@ def test_every_route_is_described_and_asks_the_authorizer() -> None:
 
 async def test_the_description_is_published(desk, jp_fetch) -> None:
     assert json.loads((await jp_fetch("pot-lab", "openapi.json")).body)["openapi"] == "3.1.0"
+
+
+# ------------------------------------------------------------------------------------------------------- made-up input
+
+WORDS = [
+    "template",
+    "reward",
+    "train_for",
+    "title",
+    "baseline",
+    "attempt",
+    "order",
+    "role",
+    "parameters",
+    "account",
+    "x",
+]
+
+
+def made_up(chance: random.Random, depth: int = 3) -> Any:
+    """Some JSON value, often with names and values that the routes know."""
+    texts = [
+        "wine",
+        "provider",
+        "5",
+        "10s",
+        "",
+        "ab" * 16,
+        "\ud800".encode("utf-8", "replace").decode(),
+        "Ω" * 300,
+        "../..",
+    ]
+    plain = [None, True, -1, 2**70, 1.5, *texts]
+    if depth == 0 or chance.random() < 0.3:
+        return chance.choice(plain)
+    if chance.random() < 0.2:
+        return [made_up(chance, depth - 1) for _ in range(chance.randrange(4))]
+    return {chance.choice(WORDS): made_up(chance, depth - 1) for _ in range(chance.randrange(6))}
+
+
+@pytest.mark.parametrize("path", ["quote", "orders", "wallet/collect", "jobs/a-job/resume", "miners/no-such/stop"])
+async def test_no_made_up_body_is_a_failure_of_the_server(path: str, desk, jp_fetch) -> None:
+    chance = random.Random(path)
+    for _ in range(60):
+        try:
+            code = (await post(jp_fetch, *path.split("/"), body=json.dumps(made_up(chance)))).code
+        except tornado.httpclient.HTTPClientError as error:
+            code = error.code
+        assert code in (200, 400, 413, 422)
