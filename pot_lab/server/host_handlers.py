@@ -189,7 +189,8 @@ def _rerun(job_id: str) -> str:
 
 
 def _notebook(job_id: str) -> dict[str, Any]:
-    path = registry.get(home.home(), job_id).output
+    job = registry.get(home.home(), job_id)
+    path = job.output if job.output.is_file() else job.directory / "input.ipynb"  # it ended before its first cell
     if path.stat().st_size > NOTEBOOK_LIMIT_BYTES:
         raise PotLabError("the notebook is too large to be shown", seen=path.stat().st_size, wanted="at most 32 MiB")
     content: dict[str, Any] = json.loads(path.read_text())

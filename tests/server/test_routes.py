@@ -171,6 +171,8 @@ async def test_a_jobs_log_and_notebook_are_shown_by_its_id(desk, jp_fetch, tmp_p
     text = json.loads((await jp_fetch("pot-lab", "jobs", "a-job", "log")).body)["text"]
     assert text.endswith("the end") and len(text) < 40_000
     assert json.loads((await jp_fetch("pot-lab", "jobs", "a-job", "notebook")).body)["nbformat"] == 4
+    (tmp_path / "jobs" / "a-job" / "output.ipynb").rename(tmp_path / "jobs" / "a-job" / "input.ipynb")
+    assert json.loads((await jp_fetch("pot-lab", "jobs", "a-job", "notebook")).body)["nbformat"] == 4
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e", "a%2fb", ".hidden", "no-such-job", "..%2f..%2fetc"])
