@@ -38,6 +38,7 @@ examples:
   pot-lab simulate --seeds 1..300 --nodes 10 --profile byzantine
   pot-lab simulate --seeds 42..42 --nodes 4 --profile everything --without loss --without crash#1"""
 )
+@click.argument("what", required=False, type=click.Choice(["economics"]))
 @click.option("--seeds", default="1..100", show_default=True, metavar="A..B", help="Which runs, both included.")
 @click.option("--nodes", type=int, metavar="N", help="How many aggregators (default: 4..7, by seed).")
 @click.option(
@@ -58,6 +59,7 @@ examples:
 @click.pass_context
 def simulate(
     context: click.Context,
+    what: str | None,
     seeds: str,
     nodes: int | None,
     profile: str,
@@ -70,8 +72,15 @@ def simulate(
     The real code runs once a seed; the seed draws the faults, and every promise is checked at every step. The exit
     code is 1 if a seed breaks a promise (a violation) or does not recover (stuck). For such a seed it prints the
     command that runs it again, the faults that it needs, and its last moments. See simulator.md in the documentation.
+
+    With `economics` it plays honest work and dishonest strategies on the ledger instead, an order a seed, and prints
+    what they bring; see economics.md.
     """
     from pot_lab.simulator import run
+
+    if what is not None:
+        _economics(list(run.seeds_of(seeds)), as_json)
+        return
 
     shown = 0
 
@@ -102,6 +111,21 @@ def simulate(
             click.echo(f"  {kind:28} {count}")
     if report.failures:
         context.exit(1)
+
+
+def _economics(seeds: list[int], as_json: bool) -> None:
+    from pot_lab.simulator.economics.estimate import estimates, facts
+
+    found = estimates(seeds)
+    if as_json:
+        click.echo(json.dumps({"seeds": len(seeds), "estimates": facts(found)}))
+        return
+    click.echo("POT an order; gain: beside honest work of the same accounts, 95 % confidence")
+    for each in found:
+        interval = f"{each.gain_low_pot:7.2f} .. {each.gain_high_pot:7.2f}"
+        pays = f"  pays: {each.open}" if each.pays else ""
+        value = f"{each.dishonest_pot:8.2f}  gain {each.gain_pot:7.2f} ({interval})"
+        click.echo(f"{each.strategy:<30} {each.stakes:<10} {value}{pays}")
 
 
 def _reason(outcome: Outcome) -> str:

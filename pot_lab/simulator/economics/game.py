@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from pot_lab.agreement.quorum import correct
-from pot_lab.crypto.canonical import Record, encode, sha256
+from pot_lab.crypto.canonical import Record, Wide, encode, sha256
 from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumTree
@@ -273,9 +273,8 @@ class Game:
         """Bring the order to its end; returns whether the client has seen the models."""
         self._hold(order_id)
         for provider, model in plan.claims:
-            self.submit(
-                provider, Claim(order_id, self._claimed(plan, order_id, plan.copied.get(provider, provider), model))
-            )
+            signed_by = plan.copied.get(provider, provider)
+            self.submit(provider, Claim(order_id, self._claimed(order_id, signed_by, model)))
         if not self._wait_for(order_id, Window.REVEAL):
             return False
         shown = {provider: model for provider, model in plan.claims if provider not in plan.hidden}
@@ -465,7 +464,7 @@ class Game:
             log_index=0,
             account=who,
             role=int(role),
-            amount_grains=grains,
+            amount_grains=Wide(grains),
             subject=subject,
             detail=detail,
         )

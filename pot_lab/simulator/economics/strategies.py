@@ -1,4 +1,4 @@
-"""The strategies that are compared: each is played dishonestly, and honestly by the same accounts with the same seed."""
+"""The strategies: each is played dishonestly, and honestly by the same accounts with the same seed."""
 
 from __future__ import annotations
 
@@ -257,8 +257,9 @@ def _lies_and_goes(game: Game, plan: Plan, names: list[str]) -> None:
     plan.after_draw = leave
 
 
-def _nothing(game: Game, plan: Plan, names: list[str]) -> None:
-    return
+def _split(game: Game, dishonest: bool) -> Plan:
+    names = _cartel(game, 12 if dishonest else 1)
+    return Plan(coalition=frozenset(names), qualities=_qualities(game), claims=_honest_claims())
 
 
 # --- clients ---------------------------------------------------------------------------------------------------
@@ -368,7 +369,7 @@ STRATEGIES: tuple[Strategy, ...] = (
     validator("half the models", "scores one model of three", _half),
     validator("unregister after the draw", "leaves its role when it is drawn", _unregisters),
     validator("lie and unstake", "lies, and takes its stake home at once", _lies_and_goes, with_provider=True),
-    validator("split stake", "a third of the stake under twelve accounts, honest", _nothing, accounts=12),
+    Strategy(name="split stake", role="validator", words="twelve accounts instead of one, honest", plan=_split),
     client("breaking off", "promises a key that opens nothing, once models are revealed", _breaks_off, "Fair exchange"),
     client(
         "breaking off with own claims",
@@ -377,7 +378,7 @@ STRATEGIES: tuple[Strategy, ...] = (
         "A forfeited bond comes back",
     ),
     client(
-        "baseline out of reach", "orders what no model can beat, and sees all", _sets_the_baseline_high, "Fair exchange"
+        "baseline out of reach", "orders what no model can beat, and sees all", _sets_the_baseline_high, "Own orders"
     ),
     client("own winner", "wins its own order by a model trained on the test data", _wins_its_own, "Own orders"),
     client("random labels", "pays for models of noise", _random_labels),
