@@ -21,7 +21,8 @@ DISTRIBUTIONS: dict[str, tuple[int, ...]] = {
 """Stakes of the honest validators in POT, about 800 each time."""
 PARAMETERS = structs.replace(Parameters(), max_claims_per_order=24)
 """The default ones, with fewer places for an order, so that taking all of them can be played quickly."""
-_NORMAL_95 = 1.96
+_STUDENT_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+"""Student's quantiles of a two-sided 95 % interval, by degrees of freedom from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,4 +102,7 @@ def _mean(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean, and the ends of its 95 % confidence interval."""
     mean = sum(values) / len(values)
     spread = math.sqrt(sum((each - mean) ** 2 for each in values) / max(1, len(values) - 1) / len(values))
-    return mean, mean - _NORMAL_95 * spread, mean + _NORMAL_95 * spread
+    freedom = len(values) - 1
+    quantile = math.inf if not freedom else _STUDENT_95[freedom - 1] if freedom < 10 else 1.96 + 2.5 / freedom
+    half = quantile * spread if spread else 0.0
+    return mean, mean - half, mean + half

@@ -14,7 +14,7 @@ from pot_lab.simulator.economics.game import REWARD_GRAINS, SCORING_GRAINS, TRAI
 from pot_lab.simulator.economics.strategies import STRATEGIES, Strategy
 
 SECURITY = Path(__file__).parents[3] / "docs" / "explanation" / "security.md"
-SEEDS = range(3)
+SEEDS = range(5)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=[each.name for each in STRATEGIES])
