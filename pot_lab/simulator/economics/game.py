@@ -102,7 +102,7 @@ def honest_score(validator: str, model: str, truth: int) -> int | None:
 
 
 @dataclass(kw_only=True)
-class Plan:
+class OrderPlan:
     """How one order is played; the defaults are honest.
 
     Attributes:
@@ -211,7 +211,7 @@ class Game:
             total += sum(stake.bonded + stake.unbonding for stake in known.stakes)
         return total
 
-    def play(self, plan: Plan) -> int:
+    def play(self, plan: OrderPlan) -> int:
         """Play one order; returns what it brought the coalition, in grains."""
         before = self.wealth_grains(plan.coalition)
         order_id = self._place(plan)
@@ -220,7 +220,7 @@ class Game:
         return gain + (MODEL_GRAINS if seen and plan.values_model and plan.client in plan.coalition else 0)
 
     # --- the parts of the cycle --------------------------------------------------------------------------------
-    def _place(self, plan: Plan) -> OrderId | None:
+    def _place(self, plan: OrderPlan) -> OrderId | None:
         number = self._nonces[plan.client] + 1
         root, secret = sha256(self._salt + b"root"), sha256(self._salt + b"key")
         binding = sealing_binding(self._network_id, account(plan.client), number, root)
@@ -269,7 +269,7 @@ class Game:
         self._chain("order_placed", order.client, order.reward_grains, detail, subject=order.id)
         return order.id if self._order(order.id).window is Window.COMMIT else None
 
-    def _cycle(self, plan: Plan, order_id: OrderId) -> bool:
+    def _cycle(self, plan: OrderPlan, order_id: OrderId) -> bool:
         """Bring the order to its end; returns whether the client has seen the models."""
         self._hold(order_id)
         for provider, model in plan.claims:
@@ -320,7 +320,9 @@ class Game:
             self._to_deadline()
         return True
 
-    def _scores(self, plan: Plan, order: OrderState, validator: str, models: Mapping[ModelId, str]) -> dict[str, int]:
+    def _scores(
+        self, plan: OrderPlan, order: OrderState, validator: str, models: Mapping[ModelId, str]
+    ) -> dict[str, int]:
         found: dict[str, int] = {}
         for claim in order.revealed():
             model = models[claim.mid]
@@ -364,7 +366,7 @@ class Game:
 
     def _dispute(
         self,
-        plan: Plan,
+        plan: OrderPlan,
         order_id: OrderId,
         committed: Mapping[str, Mapping[str, int]],
         models: Mapping[ModelId, str],
@@ -395,7 +397,7 @@ class Game:
                     ),
                 )
 
-    def _judge(self, plan: Plan, order_id: OrderId, models: Mapping[ModelId, str]) -> None:
+    def _judge(self, plan: OrderPlan, order_id: OrderId, models: Mapping[ModelId, str]) -> None:
         """Aggregators run the disputed examples again."""
         for dispute in list(self._order(order_id).disputes):
             truth = plan.qualities[models[dispute.mid]]

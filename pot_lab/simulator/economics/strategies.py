@@ -13,7 +13,7 @@ from pot_lab.simulator.economics.game import (
     TRAINING_GRAINS,
     Challenged,
     Game,
-    Plan,
+    OrderPlan,
 )
 
 RIVALS = ("provider 0", "provider 1")
@@ -38,7 +38,7 @@ class Strategy:
     name: str
     role: str
     words: str
-    plan: Callable[[Game, bool], Plan]
+    plan: Callable[[Game, bool], OrderPlan]
     open: str = ""
 
 
@@ -52,8 +52,8 @@ def _honest_claims() -> list[tuple[str, str]]:
     return [(f"provider {index}", f"model {index}") for index in range(3)]
 
 
-def _provider(change: Callable[[Game, Plan], None] | None, game: Game, dishonest: bool) -> Plan:
-    plan = Plan(
+def _provider(change: Callable[[Game, OrderPlan], None] | None, game: Game, dishonest: bool) -> OrderPlan:
+    plan = OrderPlan(
         coalition=frozenset({OWN}),
         qualities=_qualities(game),
         claims=_honest_claims(),
@@ -64,7 +64,7 @@ def _provider(change: Callable[[Game, Plan], None] | None, game: Game, dishonest
     return plan
 
 
-def provider(name: str, words: str, change: Callable[[Game, Plan], None], open_: str = "") -> Strategy:
+def provider(name: str, words: str, change: Callable[[Game, OrderPlan], None], open_: str = "") -> Strategy:
     """A strategy of the third provider; honest is to train and claim."""
     return Strategy(
         name=name, role="provider", words=words, open=open_, plan=lambda game, bad: _provider(change, game, bad)
@@ -84,7 +84,7 @@ def _cartel(game: Game, accounts: int = CARTEL_ACCOUNTS) -> list[str]:
 def validator(
     name: str,
     words: str,
-    change: Callable[[Game, Plan, list[str]], None],
+    change: Callable[[Game, OrderPlan, list[str]], None],
     *,
     accounts: int = CARTEL_ACCOUNTS,
     with_provider: bool = False,
@@ -92,10 +92,10 @@ def validator(
 ) -> Strategy:
     """A strategy of validators with a third of all stake; honest is to score and open."""
 
-    def plan(game: Game, dishonest: bool) -> Plan:
+    def plan(game: Game, dishonest: bool) -> OrderPlan:
         names = _cartel(game, accounts)
         members = {*names, OWN} if with_provider else set(names)
-        made = Plan(
+        made = OrderPlan(
             coalition=frozenset(members),
             qualities=_qualities(game),
             claims=_honest_claims(),
@@ -108,11 +108,11 @@ def validator(
     return Strategy(name=name, role="validator", words=words, plan=plan, open=open_)
 
 
-def client(name: str, words: str, change: Callable[[Game, Plan], None], open_: str = "") -> Strategy:
+def client(name: str, words: str, change: Callable[[Game, OrderPlan], None], open_: str = "") -> Strategy:
     """A strategy of the client; honest is to order, pay and get the best model."""
 
-    def plan(game: Game, dishonest: bool) -> Plan:
-        made = Plan(coalition=frozenset({"client"}), qualities=_qualities(game), claims=_honest_claims())
+    def plan(game: Game, dishonest: bool) -> OrderPlan:
+        made = OrderPlan(coalition=frozenset({"client"}), qualities=_qualities(game), claims=_honest_claims())
         if dishonest:
             change(game, made)
         return made
@@ -125,34 +125,34 @@ def _scores_as(names: list[str], rule: Callable[[str, int], int | None]) -> Call
 
 
 # --- providers -------------------------------------------------------------------------------------------------
-def _copies(game: Game, plan: Plan) -> None:
+def _copies(game: Game, plan: OrderPlan) -> None:
     plan.claims = [*_honest_claims()[:2], (OWN, "model 0")]
     plan.copied, plan.worked_grains = {OWN: "provider 0"}, 0
 
 
-def _duplicates(game: Game, plan: Plan) -> None:
+def _duplicates(game: Game, plan: OrderPlan) -> None:
     game.join("twin", Role.PROVIDER, 100)
     plan.coalition = frozenset({OWN, "twin"})
     plan.claims = [*_honest_claims(), ("twin", "model 2")]
 
 
-def _hides(game: Game, plan: Plan) -> None:
+def _hides(game: Game, plan: OrderPlan) -> None:
     plan.hidden = frozenset({OWN})
 
 
-def _junk(game: Game, plan: Plan) -> None:
+def _junk(game: Game, plan: OrderPlan) -> None:
     plan.claims, plan.worked_grains = [*_honest_claims()[:2], (OWN, "junk")], 0
 
 
-def _broken(game: Game, plan: Plan) -> None:
+def _broken(game: Game, plan: OrderPlan) -> None:
     plan.claims, plan.worked_grains = [*_honest_claims()[:2], (OWN, "broken")], 0
 
 
-def _replaces(game: Game, plan: Plan) -> None:
+def _replaces(game: Game, plan: OrderPlan) -> None:
     plan.claims = [(OWN, "junk"), *_honest_claims()]
 
 
-def _grinds_claims(game: Game, plan: Plan) -> None:
+def _grinds_claims(game: Game, plan: OrderPlan) -> None:
     names = [f"straw {index}" for index in range(4)]
     for name in names:
         game.join(name, Role.PROVIDER, 20)
@@ -162,7 +162,7 @@ def _grinds_claims(game: Game, plan: Plan) -> None:
     plan.hidden = frozenset(names[: game.random.randrange(1, 5)])
 
 
-def _squats(game: Game, plan: Plan) -> None:
+def _squats(game: Game, plan: OrderPlan) -> None:
     names = [f"squatter {index}" for index in range(game.parameters.max_claims_per_order - 1)]
     for name in names:
         game.join(name, Role.PROVIDER, 20)
@@ -171,73 +171,73 @@ def _squats(game: Game, plan: Plan) -> None:
     plan.claims = [(OWN, "model 2"), *((name, f"junk of {name}") for name in names), *_honest_claims()[:2]]
 
 
-def _challenges_the_best(game: Game, plan: Plan) -> None:
+def _challenges_the_best(game: Game, plan: OrderPlan) -> None:
     best = max(("model 0", "model 1"), key=plan.qualities.__getitem__)
     plan.challenges = [
         Challenged(challenger=OWN, validator=name, model=best, role=Role.PROVIDER) for name in game.validators[:2]
     ]
 
 
-def _challenges_and_hides(game: Game, plan: Plan) -> None:
+def _challenges_and_hides(game: Game, plan: OrderPlan) -> None:
     plan.challenges = [
         Challenged(challenger=OWN, validator=game.validators[0], model="model 0", role=Role.PROVIDER, opens=False)
     ]
 
 
 # --- validators ------------------------------------------------------------------------------------------------
-def _lazy(game: Game, plan: Plan, names: list[str]) -> None:
+def _lazy(game: Game, plan: OrderPlan, names: list[str]) -> None:
     plan.score = _scores_as(names, lambda model, truth: 50)
     plan.works = lambda who, model: who not in names
 
 
-def _one_lazy(game: Game, plan: Plan, names: list[str]) -> None:
+def _one_lazy(game: Game, plan: OrderPlan, names: list[str]) -> None:
     plan.score = _scores_as(names[:1], lambda model, truth: 50)
     plan.works = lambda who, model: who not in names[:1]
 
 
-def _silent(game: Game, plan: Plan, names: list[str]) -> None:
+def _silent(game: Game, plan: OrderPlan, names: list[str]) -> None:
     plan.score = _scores_as(names, lambda model, truth: None)
     plan.works = lambda who, model: who not in names
 
 
-def _vetoes_the_best(game: Game, plan: Plan, names: list[str]) -> None:
+def _vetoes_the_best(game: Game, plan: OrderPlan, names: list[str]) -> None:
     best = max(("model 0", "model 1"), key=plan.qualities.__getitem__)
     plan.score = _scores_as(names, lambda model, truth: None if model == best else truth)
 
 
-def _hides_scores(game: Game, plan: Plan, names: list[str]) -> None:
+def _hides_scores(game: Game, plan: OrderPlan, names: list[str]) -> None:
     plan.unopened = frozenset(names)
 
 
-def _hides_scores_of_losers(game: Game, plan: Plan, names: list[str]) -> None:
+def _hides_scores_of_losers(game: Game, plan: OrderPlan, names: list[str]) -> None:
     if plan.qualities["model 2"] < max(plan.qualities["model 0"], plan.qualities["model 1"]):
         plan.unopened = frozenset(names)
 
 
-def _lies_up(game: Game, plan: Plan, names: list[str]) -> None:
+def _lies_up(game: Game, plan: OrderPlan, names: list[str]) -> None:
     plan.score = _scores_as(names, lambda model, truth: EXAMPLES if model == "model 2" else truth)
 
 
-def _lies_down(game: Game, plan: Plan, names: list[str]) -> None:
+def _lies_down(game: Game, plan: OrderPlan, names: list[str]) -> None:
     plan.score = _scores_as(names, lambda model, truth: truth if model == "model 2" else 1)
 
 
-def _calls_invalid(game: Game, plan: Plan, names: list[str]) -> None:
+def _calls_invalid(game: Game, plan: OrderPlan, names: list[str]) -> None:
     plan.score = _scores_as(names, lambda model, truth: truth if model == "model 2" else -1)
 
 
-def _junk_wins(game: Game, plan: Plan, names: list[str]) -> None:
+def _junk_wins(game: Game, plan: OrderPlan, names: list[str]) -> None:
     plan.claims, plan.worked_grains = [*_honest_claims()[:2], (OWN, "junk")], 0
     plan.score = _scores_as(names, lambda model, truth: EXAMPLES if model == "junk" else 0)
     plan.works = lambda who, model: who not in names
 
 
-def _half(game: Game, plan: Plan, names: list[str]) -> None:
+def _half(game: Game, plan: OrderPlan, names: list[str]) -> None:
     plan.score = _scores_as(names, lambda model, truth: truth if model == "model 0" else None)
     plan.works = lambda who, model: who not in names or model == "model 0"
 
 
-def _unregisters(game: Game, plan: Plan, names: list[str]) -> None:
+def _unregisters(game: Game, plan: OrderPlan, names: list[str]) -> None:
     _silent(game, plan, names)
 
     def leave() -> None:
@@ -247,7 +247,7 @@ def _unregisters(game: Game, plan: Plan, names: list[str]) -> None:
     plan.after_draw = leave
 
 
-def _lies_and_goes(game: Game, plan: Plan, names: list[str]) -> None:
+def _lies_and_goes(game: Game, plan: OrderPlan, names: list[str]) -> None:
     _lies_up(game, plan, names)
 
     def leave() -> None:
@@ -257,17 +257,17 @@ def _lies_and_goes(game: Game, plan: Plan, names: list[str]) -> None:
     plan.after_draw = leave
 
 
-def _split(game: Game, dishonest: bool) -> Plan:
+def _split(game: Game, dishonest: bool) -> OrderPlan:
     names = _cartel(game, 12 if dishonest else 1)
-    return Plan(coalition=frozenset(names), qualities=_qualities(game), claims=_honest_claims())
+    return OrderPlan(coalition=frozenset(names), qualities=_qualities(game), claims=_honest_claims())
 
 
 # --- clients ---------------------------------------------------------------------------------------------------
-def _breaks_off(game: Game, plan: Plan) -> None:
+def _breaks_off(game: Game, plan: OrderPlan) -> None:
     plan.false_key = True
 
 
-def _breaks_off_with_claims(game: Game, plan: Plan) -> None:
+def _breaks_off_with_claims(game: Game, plan: OrderPlan) -> None:
     names = [f"own {index}" for index in range(4)]
     for name in names:
         game.join(name, Role.PROVIDER, 20)
@@ -277,40 +277,40 @@ def _breaks_off_with_claims(game: Game, plan: Plan) -> None:
     plan.false_key = True
 
 
-def _sets_the_baseline_high(game: Game, plan: Plan) -> None:
+def _sets_the_baseline_high(game: Game, plan: OrderPlan) -> None:
     plan.baseline = EXAMPLES - 1
 
 
-def _wins_its_own(game: Game, plan: Plan) -> None:
+def _wins_its_own(game: Game, plan: OrderPlan) -> None:
     game.join("own", Role.PROVIDER, 100)
     plan.coalition = frozenset({"client", "own"})
     plan.qualities = {**plan.qualities, "overfitted": EXAMPLES}
     plan.claims = [*_honest_claims(), ("own", "overfitted")]
 
 
-def _random_labels(game: Game, plan: Plan) -> None:
+def _random_labels(game: Game, plan: OrderPlan) -> None:
     plan.qualities = {
         name: game.random.randrange(28, 37) if total > 0 else total for name, total in plan.qualities.items()
     }
     plan.values_model = False
 
 
-def _short_escrow(game: Game, plan: Plan) -> None:
+def _short_escrow(game: Game, plan: OrderPlan) -> None:
     plan.escrow_off_grains = POT // 2
 
 
-def _washes(game: Game, dishonest: bool) -> Plan:
+def _washes(game: Game, dishonest: bool) -> OrderPlan:
     """Nobody else takes part: to move money, or to buy a reputation."""
     game.join("own", Role.PROVIDER, 100)
     qualities = _qualities(game)
     claims = [("own", "junk")] if dishonest else []
-    return Plan(coalition=frozenset({"client", "own"}), qualities=qualities, claims=claims, values_model=False)
+    return OrderPlan(coalition=frozenset({"client", "own"}), qualities=qualities, claims=claims, values_model=False)
 
 
-def _bond_bait(game: Game, dishonest: bool) -> Plan:
+def _bond_bait(game: Game, dishonest: bool) -> OrderPlan:
     """The client hopes for the bonds of providers that cannot reveal in time."""
     hidden = frozenset({"provider 0", "provider 1", "provider 2"}) if dishonest else frozenset()
-    return Plan(
+    return OrderPlan(
         coalition=frozenset({"client"}),
         qualities=_qualities(game),
         claims=_honest_claims(),
@@ -319,10 +319,10 @@ def _bond_bait(game: Game, dishonest: bool) -> Plan:
 
 
 # --- verifiers and aggregators -----------------------------------------------------------------------------------
-def _verifier(opens: bool) -> Callable[[Game, bool], Plan]:
-    def plan(game: Game, dishonest: bool) -> Plan:
+def _verifier(opens: bool) -> Callable[[Game, bool], OrderPlan]:
+    def plan(game: Game, dishonest: bool) -> OrderPlan:
         game.join("verifier", Role.VERIFIER, 20)
-        made = Plan(coalition=frozenset({"verifier"}), qualities=_qualities(game), claims=_honest_claims())
+        made = OrderPlan(coalition=frozenset({"verifier"}), qualities=_qualities(game), claims=_honest_claims())
         if dishonest:
             made.challenges = [
                 Challenged(challenger="verifier", validator=name, model="model 0", opens=opens)
@@ -333,9 +333,9 @@ def _verifier(opens: bool) -> Callable[[Game, bool], Plan]:
     return plan
 
 
-def _aggregator(silent: int, lying: int) -> Callable[[Game, bool], Plan]:
-    def plan(game: Game, dishonest: bool) -> Plan:
-        made = Plan(coalition=frozenset({"aggregator 0"}), qualities=_qualities(game), claims=_honest_claims())
+def _aggregator(silent: int, lying: int) -> Callable[[Game, bool], OrderPlan]:
+    def plan(game: Game, dishonest: bool) -> OrderPlan:
+        made = OrderPlan(coalition=frozenset({"aggregator 0"}), qualities=_qualities(game), claims=_honest_claims())
         if dishonest:
             made.silent_aggregators, made.lying_aggregators = silent, lying
         return made
