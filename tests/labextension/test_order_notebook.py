@@ -30,7 +30,9 @@ def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Testnet
         net.down()
 
 
-def test_the_orders_card_follows_the_ledger_while_a_cell_waits_and_without_its_kernel(testnet, start_lab, page, shots) -> None:
+def test_the_orders_card_follows_the_ledger_while_a_cell_waits_and_without_its_kernel(
+    testnet, start_lab, page, shots
+) -> None:
     """Nobody mines here, so the order ends void: long enough to see the card change under a busy kernel."""
     lab = start_lab()
     content = json.loads(NOTEBOOK.read_text())
