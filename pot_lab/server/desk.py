@@ -95,6 +95,8 @@ class DeskProcess:
                     answer = self._pending.pop(told.get("id"), None)
                     if answer is not None and not answer.done():
                         answer.set_result(told)
+        if self._process is process:  # its exit status comes later, and nothing that is asked now may go to it
+            self._process = None
         ended = "the desk's process ended; whether an order was placed is seen in the list of orders"
         for answer in self._pending.values():
             if not answer.done():

@@ -247,6 +247,7 @@ async def test_answers_find_their_questions(monkeypatch: pytest.MonkeyPatch) -> 
     assert (str(refusal.value), refusal.value.field) == ("no", "reward")
     with pytest.raises(DeskRefusal, match="whether an order was placed"):
         await desk.ask("die", {})
+    assert desk._process is None, "the next question must not go to a process that has ended"
     assert await desk.ask("echo", {"after": 1}) == {"after": 1}  # started anew
     process = desk._process
     desk.stop()
