@@ -208,7 +208,7 @@ async def test_a_job_that_was_asked_to_stop_says_that_it_is_stopping(tmp_path) -
 async def test_the_parameters_of_the_stock_notebook_make_the_form(desk, jp_fetch) -> None:
     told = json.loads((await jp_fetch("pot-lab", "recipes", "provider")).body)["parameters"]
     rate = next(one for one in told if one["name"] == "learning_rate")
-    assert (rate["type"], rate["default"]) == ("float", 0.002) and "peak" in rate["about"]
+    assert (rate["type"], rate["default"]) == ("float", 0.0) and "peak" in rate["about"]
     assert "workspace" not in {one["name"] for one in told}
 
 
