@@ -44,7 +44,7 @@ class ParameterBounds(Record, frozen=True):
     usual: int | None
 
 
-class ScoreRule(Record, frozen=True):
+class ScoreRule(Record, frozen=True, kw_only=True):
     """What the ledger knows of a score function.
 
     Attributes:
@@ -66,27 +66,38 @@ _SCALE = (("exponent", ParameterBounds(0, 40, None)), ("scale", ParameterBounds(
 _THRESHOLD = ("threshold", ParameterBounds(1, 999, 500))
 SLICES = ("slices", ParameterBounds(1, 2, 1))
 SCORE_FUNCTIONS: dict[tuple[str, int], ScoreRule] = {
-    ("accuracy", 1): ScoreRule(Direction.HIGHER),
-    ("top_k_accuracy", 1): ScoreRule(Direction.HIGHER, (("k", ParameterBounds(2, 1000, 5)),)),
-    ("cross_entropy", 1): ScoreRule(Direction.LOWER),
-    ("perplexity", 1): ScoreRule(Direction.LOWER),
-    ("next_token_loss", 1): ScoreRule(Direction.LOWER),
-    ("macro_f1", 1): ScoreRule(Direction.HIGHER, (("classes", ParameterBounds(2, 4096, None)),), False, _MILLION),
-    ("mse", 1): ScoreRule(Direction.LOWER, (_DECIMALS,)),
-    ("mae", 1): ScoreRule(Direction.LOWER, (_DECIMALS,)),
-    ("scaled_mse", 1): ScoreRule(Direction.LOWER, _SCALE),
-    ("scaled_mae", 1): ScoreRule(Direction.LOWER, _SCALE),
-    ("quantile_loss", 1): ScoreRule(Direction.LOWER, (_DECIMALS, ("permille", ParameterBounds(1, 999, 500)))),
-    ("brier", 1): ScoreRule(Direction.LOWER),
-    ("weighted_accuracy", 1): ScoreRule(Direction.HIGHER, best=1000),
-    ("weighted_cross_entropy", 1): ScoreRule(Direction.LOWER),
-    ("token_accuracy", 1): ScoreRule(Direction.HIGHER, best=_MILLION),
-    ("mean_iou", 1): ScoreRule(Direction.HIGHER, best=_MILLION),
-    ("auc", 1): ScoreRule(Direction.HIGHER, sums=False, best=_MILLION),
-    ("ndcg", 1): ScoreRule(Direction.HIGHER, (("k", ParameterBounds(1, 1000, 10)),), best=_MILLION),
-    ("multilabel_micro_f1", 1): ScoreRule(Direction.HIGHER, (_THRESHOLD,), False, _MILLION),
+    ("accuracy", 1): ScoreRule(direction=Direction.HIGHER),
+    ("top_k_accuracy", 1): ScoreRule(direction=Direction.HIGHER, parameters=(("k", ParameterBounds(2, 1000, 5)),)),
+    ("cross_entropy", 1): ScoreRule(direction=Direction.LOWER),
+    ("perplexity", 1): ScoreRule(direction=Direction.LOWER),
+    ("next_token_loss", 1): ScoreRule(direction=Direction.LOWER),
+    ("macro_f1", 1): ScoreRule(
+        direction=Direction.HIGHER, parameters=(("classes", ParameterBounds(2, 4096, None)),), sums=False, best=_MILLION
+    ),
+    ("mse", 1): ScoreRule(direction=Direction.LOWER, parameters=(_DECIMALS,)),
+    ("mae", 1): ScoreRule(direction=Direction.LOWER, parameters=(_DECIMALS,)),
+    ("scaled_mse", 1): ScoreRule(direction=Direction.LOWER, parameters=_SCALE),
+    ("scaled_mae", 1): ScoreRule(direction=Direction.LOWER, parameters=_SCALE),
+    ("quantile_loss", 1): ScoreRule(
+        direction=Direction.LOWER, parameters=(_DECIMALS, ("permille", ParameterBounds(1, 999, 500)))
+    ),
+    ("brier", 1): ScoreRule(direction=Direction.LOWER),
+    ("weighted_accuracy", 1): ScoreRule(direction=Direction.HIGHER, best=1000),
+    ("weighted_cross_entropy", 1): ScoreRule(direction=Direction.LOWER),
+    ("token_accuracy", 1): ScoreRule(direction=Direction.HIGHER, best=_MILLION),
+    ("mean_iou", 1): ScoreRule(direction=Direction.HIGHER, best=_MILLION),
+    ("auc", 1): ScoreRule(direction=Direction.HIGHER, sums=False, best=_MILLION),
+    ("ndcg", 1): ScoreRule(
+        direction=Direction.HIGHER, parameters=(("k", ParameterBounds(1, 1000, 10)),), best=_MILLION
+    ),
+    ("multilabel_micro_f1", 1): ScoreRule(
+        direction=Direction.HIGHER, parameters=(_THRESHOLD,), sums=False, best=_MILLION
+    ),
     ("multilabel_macro_f1", 1): ScoreRule(
-        Direction.HIGHER, (("labels", ParameterBounds(2, 18, None)), _THRESHOLD), False, _MILLION
+        direction=Direction.HIGHER,
+        parameters=(("labels", ParameterBounds(2, 18, None)), _THRESHOLD),
+        sums=False,
+        best=_MILLION,
     ),
 }
 """Score functions that an order may name, with their version (scoring.md): clients choose, never supply code. Every one

@@ -99,7 +99,8 @@ def test_it_follows_the_ledger_with_the_kernel_busy_dead_restarted_and_after_it_
 
 def test_an_order_that_the_followed_network_has_not_is_shown_as_it_was(show_lab, page) -> None:
     lab = show_lab(script())
-    write_notebook(lab, "elsewhere.ipynb", card(claims=8))
+    # an id of its own: the page may still be told of the one that the test before ended with
+    write_notebook(lab, "elsewhere.ipynb", card(claims=8, id="cd" * 32))
     open_notebook(page, lab, "elsewhere.ipynb")
     shown = page.locator(".jp-OutputArea-output .pot-Card")
     expect(shown.get_by_test_id("pot-claims")).to_have_text("8")

@@ -97,12 +97,6 @@ def test_what_is_no_array_of_numbers_is_refused_with_the_reason(form: str) -> No
         prepare(nn.Linear(4, 3), (X, given), (X, Y), "accuracy")
 
 
-def test_a_data_loader_is_refused_with_what_to_give() -> None:
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y))
-    with pytest.raises(BadArgument, match="its `dataset`"):
-        read_data("train", loader)  # type: ignore[arg-type]
-
-
 def test_one_tensor_may_be_input_and_target() -> None:
     for inputs, targets in ((X, X), (X[:-1], X[1:]), (X.numpy(), X.numpy()), ((X, X), X)):
         found = unpack_dataset(pack_dataset(inputs, targets))
