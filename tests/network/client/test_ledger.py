@@ -86,7 +86,7 @@ class OneLedger:
         """Push the events since the last push."""
         events, self.world.events = self.world.events, []
         for stream in list(self.streams):
-            stream.callback(self.known_sequence, self.world.now_ms, tuple(map(msgspec.msgpack.encode, events)))
+            stream.callback(self.known_sequence, self.world.now_ms, tuple(map(encode, events)))
 
     def close(self) -> None:
         self.streams.clear()
