@@ -13,17 +13,22 @@ from pot_lab.network.aggregator.run import stopped_by
 from pot_lab.network.errors import BadConfig
 from pot_lab.network.logs import EventLog, log_to_stderr
 
+OWN = ("pot_lab.aggregator", "pot_lab.network.duties")
+
 
 @pytest.fixture(autouse=True)
-def root_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+def levels_as_in_a_new_process() -> Iterator[None]:
+    """Without the levels that tests before have set; everything is put back."""
+    root, ours = logging.getLogger(), ("pot_lab", "pot_lab.network", *OWN)
+    handlers, levels = list(root.handlers), {name: logging.getLogger(name).level for name in ours}
+    level = root.level
+    for name in ours:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-
-
-OWN = ("pot_lab.aggregator", "pot_lab.network.duties")
+    for name in ours:
+        logging.getLogger(name).setLevel(levels[name])
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
