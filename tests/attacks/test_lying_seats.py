@@ -105,8 +105,9 @@ def test_a_lie_of_all_seats_wins_nothing_and_costs_every_lock() -> None:
     assert all(world.ledger.book.stake(each.address, Role.VALIDATOR).slashed == lock for each in VALIDATORS), (
         "once each"
     )
-    paid = {payout.reason: payout.account for payout in world.order(order_id).payouts}
-    assert paid["challenger"] == GOOD.address
+    paid = {payout.reason: payout for payout in world.order(order_id).payouts}
+    assert paid["challenger"].account == GOOD.address
+    assert paid["challenger"].grains == 25 * POT * 15 // 100, "each seat's pay once, though it lied about two models"
 
 
 def test_without_verdicts_the_cartel_wins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,6 @@ def _end_challenges(book: Book, order: OrderState) -> None:
             why = "challenge not opened" if dispute is None else "challenge lost"
             book.slash(challenge.challenger, role, challenge.bond_grains, why, order)
         elif dispute.right is False and (opened := OpenedScores(dispute.mid, dispute.score, dispute.root)) not in known:
-            known.add(opened)
             claim = order.claim_of(dispute.mid)
             if claim is not None:
                 liars = {each for each in groups_of(order, claim)[opened] if (claim.seat_set, each) not in proved}

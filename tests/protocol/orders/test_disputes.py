@@ -266,6 +266,18 @@ def test_only_what_was_committed_to_and_is_under_the_root_is_opened(change: dict
     world.must(who, body)
 
 
+def test_a_challenge_is_opened_once() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.CHALLENGE)
+    for index in (LEAF, LEAF + 1):
+        world.must(RIVAL, world.challenge(order_id, RIVAL, VALIDATORS[1], MODELS[1], index))
+    world.wait_for(order_id, Window.OPEN_CHALLENGES)
+    shown = world.open_challenge(order_id, VALIDATORS[1], MODELS[1], 95, LEAF)
+    world.must(RIVAL, shown)
+    assert world.submit(RIVAL, shown).code == "AlreadyDone"
+    assert len(world.order(order_id).disputes) == 1
+
+
 def test_nobody_opens_what_another_committed_to() -> None:
     world = new_world()
     order_id = bring_to(world, Window.OPEN_CHALLENGES)
@@ -328,6 +340,18 @@ def test_a_leaf_that_is_right_does_not_prove_a_whole_score() -> None:
     claim = order.claims[PROVIDERS[1].address]
     assert claim.agreed == ClaimScore(95, 100, True)
     assert slashed(world, VALIDATORS[0].address) == order.lock_grains
+
+
+def test_a_right_leaf_decides_nothing_between_scores_that_nobody_judged() -> None:
+    world = new_world()
+    order_id = differing(world, liars=1, lie=100)
+    world.must(RIVAL, world.challenge(order_id, RIVAL, VALIDATORS[0], MODELS[1], 3))
+    world.wait_for(order_id, Window.OPEN_CHALLENGES)
+    world.must(RIVAL, world.open_challenge(order_id, VALIDATORS[0], MODELS[1], 100, 3))
+    for aggregator in world.aggregators[:2]:
+        world.must(aggregator, Verdict(order_id, world.order(order_id).disputes[-1].name, True))
+    world.wait_for(order_id, Window.FINALIZATION)
+    assert world.order(order_id).claims[PROVIDERS[1].address].agreed != ClaimScore(100, 100, True)
 
 
 def test_every_order_with_disputes_ends_and_a_replay_agrees() -> None:
