@@ -481,6 +481,32 @@ def test_one_replica_alone_changes_no_view_and_f_plus_one_do() -> None:
     assert all(node.replica.view == 3 for node in cluster.nodes[:4])
 
 
+def test_entering_a_view_a_replica_votes_for_nothing_above_its_own_watermark() -> None:
+    """It may have executed further than its last stable checkpoint allows it to vote, if it fetched certificates."""
+    cluster = Cluster(4, parameters=ConsensusParameters(window=64, in_flight=4, beside_requests=0))
+    behind = cluster.nodes[2]
+    for nonce in range(12):
+        cluster.submit(make_request(1, nonce))
+        cluster.run(100)
+    assert behind.replica.executed == 12 and behind.replica.low == 0
+    behind.replica.parameters = msgspec.structs.replace(behind.replica.parameters, window=8)
+    assert behind.replica.high == 8
+    voted: dict[int, set[int]] = {sender: set() for sender in range(4)}
+
+    def note(sender: int, to: int, data: bytes) -> bytes:
+        if isinstance(vote := decode_message(data, limit_bytes=LIMIT), Prepare) and vote.view == 1:
+            voted[sender].add(vote.sequence)
+        return data
+
+    cluster.tamper = note
+    cluster.nodes[0].crash()
+    cluster.submit(make_request(2, 0))
+    cluster.run(2 * cluster.parameters.request_timeout_ms)
+    assert views(cluster) == {(1, False)}
+    assert voted[3] >= set(range(1, 13)), "what the view proposes again is voted for again"
+    assert voted[2] and max(voted[2]) <= 8
+
+
 def test_votes_of_views_gone_by_count_for_nothing() -> None:
     cluster = Cluster(4)
     cluster.run(100)

@@ -63,18 +63,6 @@ def test_a_trace_tells_who_said_what_to_whom() -> None:
     assert "the aggregators at the end:" in lines
 
 
-@pytest.mark.parametrize("seed", [1780, 1999])
-def test_seeds_that_once_failed(seed: int) -> None:
-    """1780: entering a view, a replica voted above its watermark. 1999: a clock set forward by two minutes, and back,
-    left a replica waiting until it showed that time again.
-
-    With the rules as they are now these seeds draw other runs, which pass without those corrections too; the second
-    is shown by `tests/consensus/test_replica.py`, and seed 10,097 below still needs its own.
-    """
-    outcome = Simulation(seed, 4, "everything").run()
-    assert not outcome.violation and not outcome.stuck, outcome.trace
-
-
 def test_seeds_differ() -> None:
     assert len({Simulation(seed, 4, "calm").run().digest for seed in range(3)}) == 3
 
