@@ -91,6 +91,15 @@ def pot(grains_: int) -> str:
     )
 
 
+def how_many(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> how_many(1, "provider"), how_many(3, "provider")
+    ('1 provider', '3 providers')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def seconds_text(milliseconds_: int) -> str:
     """A countdown that people read: 7 s, 3 min 20 s, 2 h 5 min."""
     seconds = max(0, -(-milliseconds_ // 1000))

@@ -9,7 +9,7 @@ from statistics import median
 
 from pot_lab.notebook.miners import Miners
 from pot_lab.notebook.posting import OrderTerms, PreparedOrder
-from pot_lab.notebook.quantities import pot, seconds_text, size_text
+from pot_lab.notebook.quantities import how_many, pot, seconds_text, size_text
 from pot_lab.notebook.tables import Facts, facts_html, facts_text
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import GRAINS_PER_POT
@@ -127,4 +127,5 @@ def _miners_text(miners: Miners) -> str:
     note = "" if miners.starts else "; too few validators or too little stake for it to start"
     if not miners.providers:
         note += "; nobody would train"
-    return f"{miners.providers} providers registered{here}, {miners.validators} validators{there}{note}"
+    providers, validators = how_many(miners.providers, "provider"), how_many(miners.validators, "validator")
+    return f"{providers} registered{here}, {validators}{there}{note}"

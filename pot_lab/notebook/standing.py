@@ -10,7 +10,7 @@ from decimal import Decimal
 from pot_lab.agreement.quorum import quorum
 from pot_lab.network.client.calls import AggregatorStatus
 from pot_lab.notebook.miners import Miners
-from pot_lab.notebook.quantities import pot
+from pot_lab.notebook.quantities import how_many, pot
 from pot_lab.notebook.tables import Facts, facts_html, facts_text
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
 from pot_lab.protocol.views import AccountView, NetworkView
@@ -68,7 +68,8 @@ class NetworkStanding:
         if self.view is not None and self.miners is not None:
             here = self.miners.providers_here
             running = "" if here is None else f"; {here} and {self.miners.validators_here} run on this host"
-            counts = f"{self.view.providers} providers, {self.view.validators} validators registered{running}"
+            providers = how_many(self.view.providers, "provider")
+            counts = f"{providers}, {how_many(self.view.validators, 'validator')} registered{running}"
             facts += [("miners", counts), ("orders", f"{self.view.orders_live} running")]
         if not self.is_live:
             facts.append(("next step", "`pot-lab testnet up` starts what is missing of a network of this host"))

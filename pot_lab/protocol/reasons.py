@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 from pot_lab.crypto.identity import Address, format_address
 from pot_lab.protocol.book import Book
@@ -51,6 +52,23 @@ _PAID = {
 """By a payout's reason: the rule in words, and where it stands."""
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999, beyond which no calendar goes."""
+
+
+def utc(time_ms: int) -> str:
+    """A ledger's time as people read it, the same on every host.
+
+    >>> utc(1_796_015_696_365)
+    '2026-11-30 05:14:56.365 UTC'
+    """
+    if not 0 <= time_ms <= _LAST_MS:
+        return f"{time_ms} ms"
+    when = _EPOCH + timedelta(milliseconds=time_ms)
+    return f"{when:%Y-%m-%d %H:%M:%S}.{time_ms % 1000:03d} UTC"
+
+
 def why(book: Book, order_id: OrderId, account: Address) -> WhyView:
     """Everything that decided what the account got for the order.
 
@@ -88,7 +106,7 @@ def _outcome(order: OrderState) -> Iterator[WhyLine]:
 
 def _as_client(order: OrderState, account: Address) -> Iterator[WhyLine]:
     if account == order.order.client:
-        yield WhyLine(f"the account is the order's client (put at {order.put_ms} ms)", 0, CYCLE)
+        yield WhyLine(f"the account is the order's client (put at {utc(order.put_ms)})", 0, CYCLE)
 
 
 def _as_provider(order: OrderState, account: Address) -> Iterator[WhyLine]:
@@ -98,12 +116,12 @@ def _as_provider(order: OrderState, account: Address) -> Iterator[WhyLine]:
     claim = order.claims.get(account)
     if claim is None:
         return
-    shown = f"claim at {claim.committed_ms} ms in place {claim.place}"
+    shown = f"claim at {utc(claim.committed_ms)} in place {claim.place}"
     if not claim.mid:
         yield WhyLine(f"it committed to a model ({shown}) and has not revealed it", 0, CYCLE)
         return
     yield WhyLine(
-        f"it committed to model {claim.mid.hex()[:12]} ({shown}; reveal_model at {claim.revealed_ms} ms)", 0, CYCLE
+        f"it committed to model {claim.mid.hex()[:12]} ({shown}; reveal_model at {utc(claim.revealed_ms)})", 0, CYCLE
     )
     if not _decided(order):
         return
@@ -165,10 +183,10 @@ def _as_validator(order: OrderState, account: Address) -> Iterator[WhyLine]:
 def _scored(order: OrderState, claim: ClaimState, own: ValidationState | None, stood: set[int], wrong: set[int]) -> str:
     if own is None:
         return "it committed to no score (commit_scores is missing)"
-    when = f"commit_scores at {own.committed_ms} ms"
+    when = f"commit_scores at {utc(own.committed_ms)}"
     if own.score is None:
         return f"it has not opened its score ({when})"
-    when += f", open_scores at {own.opened_ms} ms"
+    when += f", open_scores at {utc(own.opened_ms)}"
     if id(own) in wrong:
         return f"it opened {_score(own.score)} ({when}), which was judged wrong"
     if not _decided(order):

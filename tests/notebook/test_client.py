@@ -61,7 +61,7 @@ def test_a_quote_of_terms_alone_says_cost_refund_miners_and_wait(lab: Lab, world
     assert quote.upload_bytes is None and quote.begins_with == ""
     assert quote.expected_wait_ms > 600_000
     said = repr(quote)
-    assert "27.5 POT into escrow (balance 100 POT)" in said and "1 providers registered, 4 validators" in said
+    assert "27.5 POT into escrow (balance 100 POT)" in said and "1 provider registered, 4 validators" in said
     assert "<caption" in quote._repr_html_() and "none yet" in quote._repr_html_()
     assert lab.chain_wallet.grains == WALLET_GRAINS and lab.orders(everybody=True) == []
     assert not list(Path(lab.config.store_url).glob("?" * 64))
@@ -167,7 +167,7 @@ def test_a_network_says_whether_it_goes_on(lab: Lab, up: int, words: str, monkey
     transport.status = lambda: Statuses(up)
     standing = lab.network()
     assert standing.words == words and standing.is_live is (up >= 3)
-    assert "1 providers, 4 validators registered" in repr(standing) and "as of" in standing._repr_html_()
+    assert "1 provider, 4 validators registered" in repr(standing) and "as of" in standing._repr_html_()
     assert ("pot-lab testnet up" in repr(standing)) is (up < 3)
     transport.problem = Unreachable("no aggregator answers")
     assert "miners" not in repr(lab.network())

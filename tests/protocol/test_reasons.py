@@ -9,7 +9,7 @@ from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.queries import query
-from pot_lab.protocol.reasons import _PAID, _VOID
+from pot_lab.protocol.reasons import _PAID, _VOID, utc
 from pot_lab.protocol.transactions import Withdraw
 from pot_lab.protocol.views import WhyQuery, WhyView
 from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to, new_world
@@ -140,3 +140,10 @@ def test_an_order_that_is_forgotten_has_no_reasons() -> None:
 def test_every_end_has_its_words() -> None:
     assert set(_VOID) == set(VoidReason)
     assert {"winner", "validator", "aggregator", "rounding"} <= set(_PAID)
+
+
+def test_times_are_told_as_a_calendar_tells_them_and_never_refused() -> None:
+    assert utc(0) == "1970-01-01 00:00:00.000 UTC"
+    assert utc(1_796_015_696_365) == "2026-11-30 05:14:56.365 UTC"
+    assert utc(253_402_300_799_999) == "9999-12-31 23:59:59.999 UTC"
+    assert utc(253_402_300_800_000) == "253402300800000 ms" and utc(-1) == "-1 ms"
