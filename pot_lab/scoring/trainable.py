@@ -27,6 +27,14 @@ Step = Callable[[list[Any]], Any]
 class _Scope(nn.Module):
     """A level of dotted names."""
 
+    def _get_name(self) -> str:
+        return "Weights"
+
+    def extra_repr(self) -> str:
+        """The tensors that stand here, by their shapes."""
+        own = [*self.named_parameters(recurse=False), *self.named_buffers(recurse=False)]
+        return ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in own)
+
 
 class TrainableModel(nn.Module):
     """A graph with weights, to be trained; made by `trainable`.
@@ -54,6 +62,11 @@ class TrainableModel(nn.Module):
         """Where the first parameter lies, and its type at export; empty without one."""
         self._counters = [(o, s.step) for s, o in zip(graph.state, self._owners, strict=True) if s.kind == "counter"]
         self._steps = [self._step(node) for node in graph.nodes]
+
+    def extra_repr(self) -> str:
+        """How large it is; what it computes stands in the graph, not in the names below."""
+        weights = sum(tensor.numel() for tensor in self.parameters())
+        return f"an exported graph of {len(self.graph.nodes)} operations, {weights:,} weights"
 
     def _share_aliases(self) -> None:
         owners = {s.name: o for s, o in zip(self.graph.state, self._owners, strict=True)}
