@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 from pot_lab.crypto.identity import Address, format_address
 from pot_lab.protocol.book import Book
@@ -52,21 +51,27 @@ _PAID = {
 """By a payout's reason: the rule in words, and where it stands."""
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MS = 253_402_300_799_999
-"""The last millisecond of the year 9999, beyond which no calendar goes."""
+_DAY_MS = 86_400_000
+_DAYS_OF_400_YEARS = 146_097
+_DAYS_BEFORE_1970 = 719_468
+"""From the first of March of the year 0, where a year ends with its leap day."""
 
 
 def utc(time_ms: int) -> str:
-    """A ledger's time as people read it, the same on every host.
+    """A ledger's time as people read it; arithmetic, since no rule may load a clock.
 
     >>> utc(1_796_015_696_365)
     '2026-11-30 05:14:56.365 UTC'
     """
-    if not 0 <= time_ms <= _LAST_MS:
-        return f"{time_ms} ms"
-    when = _EPOCH + timedelta(milliseconds=time_ms)
-    return f"{when:%Y-%m-%d %H:%M:%S}.{time_ms % 1000:03d} UTC"
+    days, in_day_ms = divmod(time_ms, _DAY_MS)
+    cycle, day = divmod(days + _DAYS_BEFORE_1970, _DAYS_OF_400_YEARS)
+    in_cycle = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    day -= 365 * in_cycle + in_cycle // 4 - in_cycle // 100
+    month = (5 * day + 2) // 153
+    year, number = 400 * cycle + in_cycle + month // 10, (month + 2) % 12 + 1
+    seconds, ms = divmod(in_day_ms, 1_000)
+    clock = f"{seconds // 3_600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{ms:03d}"
+    return f"{year:04d}-{number:02d}-{day - (153 * month + 2) // 5 + 1:02d} {clock} UTC"
 
 
 def why(book: Book, order_id: OrderId, account: Address) -> WhyView:
