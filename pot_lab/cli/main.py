@@ -117,6 +117,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return REFUSED
+    except OSError as error:
+        if error.filename is None:
+            raise  # of no file that a user could name: a mistake of ours, which its traceback tells
+        _print_refusal(f"the system refused a file: {error.strerror} (seen: {os.fsdecode(error.filename)!r})")
+        return REFUSED
 
 
 def _print_refusal(text: str) -> None:

@@ -66,7 +66,7 @@ def down(name: str | None, as_json: bool) -> None:
     """Stop a testnet's processes; its folder stays."""
     from pot_lab.testnet.testnet import Testnet
 
-    found = [net for net in Testnet.all() if net.is_up() and name in (None, net.name)]
+    found = Testnet.all_running(name)
     if not found:
         raise Testnet.none_running(name)
     for net in found:

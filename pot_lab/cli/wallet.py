@@ -238,20 +238,19 @@ def import_(path: Path, source: Path | None, as_json: bool) -> None:
     users could see. With --from it comes from a keystore that any Ethereum wallet has written, whose password is
     $POT_LAB_IMPORT_PASSWORD or is read from the terminal. The new password is as of `new`.
     """
-    import getpass
-
     from pot_lab.crypto.identity import Identity
     from pot_lab.crypto.keystore import load_keystore
 
     if source is not None:
         password = os.environ.get("POT_LAB_IMPORT_PASSWORD")
         if password is None:
-            password = getpass.getpass(f"password of {source.name}: ")
+            password = _ask(f"password of {source.name}: ", "POT_LAB_IMPORT_PASSWORD")
         try:
             return _save(path, load_keystore(source, password), as_json)
         except FileNotFoundError:
             raise PotLabError("there is no such keystore", seen=source) from None
-    text = getpass.getpass("secret key (64 hex digits): ") if sys.stdin.isatty() else sys.stdin.readline(256)
+    asked = sys.stdin is not None and sys.stdin.isatty()
+    text = _ask("secret key (64 hex digits): ", "") if asked else (sys.stdin.readline(256) if sys.stdin else "")
     try:
         secret = bytes.fromhex(text.strip().removeprefix("0x"))
     except ValueError:
@@ -277,12 +276,23 @@ def _save(path: Path, identity: Identity, as_json: bool) -> None:
 
 
 def _read_password() -> str:
-    import getpass
-
-    first = getpass.getpass("password for the new keystore: ")
-    if not first or first != getpass.getpass("once more: "):
+    first = _ask("password for the new keystore: ", "POT_LAB_PASSWORD")
+    if not first or first != _ask("once more: ", "POT_LAB_PASSWORD"):
         raise PotLabError("the two passwords differ, or are empty")
     return first
+
+
+def _ask(prompt: str, variable: str) -> str:
+    """Read a secret from the terminal; refuses where there is none, and names the variable that does instead."""
+    import getpass
+
+    try:
+        return getpass.getpass(prompt)
+    except (EOFError, OSError) as error:  # no terminal and nothing on the standard input, or none at all
+        raise PotLabError(
+            "a password is needed and there is no terminal to ask for it",
+            wanted=f"a terminal, or ${variable}" if variable else "a terminal",
+        ) from error
 
 
 def _loaded(network: str | None) -> NetworkConfig:

@@ -75,9 +75,25 @@ class Testnet:
 
     @classmethod
     def running(cls, name: str | None = None) -> Testnet | None:
-        """The testnet of this name that runs, or of all that run the one that was started last."""
-        found = [net for net in cls.all() if (name is None or net.name == name) and net.is_up()]
-        return max(found, key=lambda net: net.started_ms, default=None)
+        """The testnet of this name that runs, or of all that run the one that was started last.
+
+        Raises:
+            TestnetFailed: the testnet of this name has a damaged folder. Damaged ones that were not named are passed
+                over, so that one takes no other away.
+        """
+        return max(cls.all_running(name), key=lambda net: net.started_ms, default=None)
+
+    @classmethod
+    def all_running(cls, name: str | None = None) -> list[Testnet]:
+        """The testnets that run, of this name or all; raises as `running` does."""
+        if name is not None:
+            return [net for net in cls.all() if net.name == name and net.is_up()]
+        found = []
+        for net in cls.all():
+            with contextlib.suppress(TestnetFailed):
+                if net.is_up():
+                    found.append(net)
+        return found
 
     @staticmethod
     def none_running(name: str | None = None) -> NoTestnet:

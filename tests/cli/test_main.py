@@ -16,6 +16,7 @@ import pot_lab
 from pot_lab.cli.main import cli, keep_interrupts, main
 from pot_lab.errors import PotLabError
 from tests.begin import heeding_interrupts
+from pot_lab.testnet.testnet import Testnet
 
 
 def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -264,3 +265,22 @@ def test_one_command_stands_in_each_file() -> None:
             for node in ast.parse((folder / f"{name}.py").read_text()).body
             if isinstance(node, ast.FunctionDef)
         }
+
+
+def test_a_home_that_is_a_file_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("POT_LAB_HOME", str(tmp_path / "file"))
+    assert main(["testnet", "up"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("pot-lab: the system refused a file: Not a directory (seen: ") and str(tmp_path) in told
+
+
+def test_an_error_of_the_system_that_names_no_file_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(Testnet, "all_running", lambda name: fail())
+    with pytest.raises(OSError, match="Invalid argument"):
+        main(["testnet", "down"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +61,16 @@ def test_one_stakes_for_the_ledgers_roles(capsys: pytest.CaptureFixture[str]) ->
     assert all(repr(role.name.lower()) in error for role in Role)
     stake = cli.commands["wallet"].commands["stake"]  # type: ignore[attr-defined]
     assert len(stake.params[0].type.choices) == len(Role)
+
+
+@pytest.mark.parametrize("inherited", [subprocess.DEVNULL, subprocess.PIPE])
+def test_without_a_terminal_one_line_says_which_variable_to_set(tmp_path: Path, inherited: int) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "POT_LAB_PASSWORD"}
+    for arguments in (["new", str(tmp_path / "wallet.json")], ["import", str(tmp_path / "b.json"), "--from", "a.json"]):
+        asked = subprocess.run(
+            [sys.executable, "-m", "pot_lab.cli", "wallet", *arguments],
+            stdin=inherited, capture_output=True, text=True, env=environment, start_new_session=True,
+        )  # fmt: skip
+        assert asked.returncode == 1 and "Traceback" not in asked.stderr, asked.stderr
+        assert "there is no terminal to ask for it" in asked.stderr and "PASSWORD" in asked.stderr
+    assert not (tmp_path / "wallet.json").exists()

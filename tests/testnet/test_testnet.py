@@ -13,6 +13,7 @@ import pytest
 from pot_lab.files import locked
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.testnet.errors import NoTestnet, TestnetError, TestnetFailed, TestnetRunning, UnknownAccount
+from pot_lab.testnet.processes import ProcessTable
 from pot_lab.testnet.testnet import Testnet
 
 
@@ -116,3 +117,21 @@ def for_others(folder: Path) -> set[Path]:
             if path.stat().st_mode & 0o077:
                 found.add(path.relative_to(folder))
     return found
+
+
+def test_a_damaged_testnet_takes_no_other_away(networks: Path) -> None:
+    for name in ("old", "older"):
+        (networks / name).mkdir(parents=True)
+        (networks / name / "testnet.json").write_text("{" if name == "old" else "")
+    table = ProcessTable(networks / "good")
+    (networks / "good").mkdir()
+    table.begin()
+    table.start("aggregator-0", "http.server", ["0", "--bind", "127.0.0.1"])
+    try:
+        found = Testnet.running()
+        assert found is not None and found.name == "good"
+        assert [net.name for net in Testnet.all_running()] == ["good"] and Testnet.all_running("good")
+        with pytest.raises(TestnetFailed, match="folder is damaged"):
+            Testnet.running("old")  # asked for by name, its damage is told
+    finally:
+        os.kill(table.pid("aggregator-0"), signal.SIGKILL)

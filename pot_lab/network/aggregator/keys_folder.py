@@ -42,12 +42,17 @@ def load_account(keys: Path) -> Identity:
     """Open the account in a keys folder with the password beside it, or `$POT_LAB_PASSWORD`; raises BadKeyFile."""
     password_file = keys / PASSWORD_FILE
     try:
-        password = password_file.read_text().strip() if password_file.is_file() else os.environ.get("POT_LAB_PASSWORD")
+        if password_file.is_file():
+            password: str | None = password_file.read_text(encoding="utf-8-sig").strip()  # Notepad writes a mark first
+        else:
+            password = os.environ.get("POT_LAB_PASSWORD")
         if password is None:
             raise BadKeyFile(f"no password for {keys / ACCOUNT_FILE}", wanted=f"{password_file} or $POT_LAB_PASSWORD")
         return load_keystore(keys / ACCOUNT_FILE, password)
     except OSError as error:
         raise BadKeyFile(f"cannot read the keystore {keys / ACCOUNT_FILE}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadKeyFile(f"{password_file} holds no text", seen=str(error), wanted="a password in UTF-8") from error
 
 
 class AggregatorKeys(msgspec.Struct, frozen=True, kw_only=True):
