@@ -15,8 +15,8 @@ import pytest
 import pot_lab
 from pot_lab.cli.main import cli, keep_interrupts, main
 from pot_lab.errors import PotLabError
-from tests.begin import heeding_interrupts
 from pot_lab.testnet.testnet import Testnet
+from tests.begin import heeding_interrupts
 
 
 def commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
