@@ -57,7 +57,11 @@ def on_challenge(book: Book, challenger: Address, body: Challenge) -> bytes:
 
 
 def on_open_challenge(book: Book, challenger: Address, body: OpenChallenge) -> bytes:
-    """Challenge, second phase: show the wrong leaf of the validator's transcript. Returns the dispute's name."""
+    """Challenge, second phase: show the wrong leaf of the validator's transcript. Returns the dispute's name.
+
+    An account that shows one leaf of one score twice, with another salt or of another validator that opened the same,
+    asks one question: its challenges share the verdict.
+    """
     order = in_window(book, body.order_id, "open_challenge")
     if not 0 <= body.proof.index < order.order.test.examples or body.proof.count != order.order.test.examples:
         raise BadCommitment(
@@ -84,17 +88,18 @@ def on_open_challenge(book: Book, challenger: Address, body: OpenChallenge) -> b
         raise BadCommitment("the leaf is not under the root that the validator opened", wanted=opened.root)
     shown = ShownLeaf(body.leaf, body.leaves_total, body.proof)
     challenge.dispute = dispute_name(book.network_id, body.order_id, opened, challenger, shown)
-    order.disputes.append(
-        Dispute(
-            name=challenge.dispute,
-            mid=opened.mid,
-            score=opened.score,
-            root=opened.root,
-            challenger=challenger,
-            shown=shown,
+    if not _is_disputed(order, challenge.dispute):
+        order.disputes.append(
+            Dispute(
+                name=challenge.dispute,
+                mid=opened.mid,
+                score=opened.score,
+                root=opened.root,
+                challenger=challenger,
+                shown=shown,
+            )
         )
-    )
-    book.emit("dispute_opened", body.order_id, challenger, mid=opened.mid, dispute=challenge.dispute)
+        book.emit("dispute_opened", body.order_id, challenger, mid=opened.mid, dispute=challenge.dispute)
     close_if_complete(book, body.order_id, order)
     return challenge.dispute
 
@@ -121,6 +126,13 @@ def may_judge(order: OrderState, account: Address) -> bool:
     seats = {seat for each in order.seats for seat in each}
     challengers = {each.challenger for each in order.challenges}
     return account != order.order.client and account not in {*order.claims, *seats, *challengers}
+
+
+def _is_disputed(order: OrderState, name: bytes) -> bool:
+    """Whether the question has been asked. Verdicts name it, so a second one of that name would never get any, and its
+    challenger would lose no bond.
+    """
+    return any(each.name == name for each in order.disputes)
 
 
 def _decide(book: Book, order_id: OrderId, order: OrderState, dispute: Dispute, *, right: bool) -> None:

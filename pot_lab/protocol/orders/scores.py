@@ -185,8 +185,13 @@ def _end_challenges(book: Book, order: OrderState) -> None:
         elif dispute.right is False and (opened := OpenedScores(dispute.mid, dispute.score, dispute.root)) not in known:
             claim = order.claim_of(dispute.mid)
             if claim is not None:
-                liars = {each for each in groups_of(order, claim)[opened] if (claim.seat_set, each) not in proved}
+                liars = {each for each in _seated(order, claim, opened) if (claim.seat_set, each) not in proved}
                 proved |= {(claim.seat_set, each) for each in liars}
                 seats = sum(seat in liars for seat in order.seats_of(claim))
                 order.found[challenge.challenger] = order.found.get(challenge.challenger, 0) + seats
         challenge.bond_grains = 0
+
+
+def _seated(order: OrderState, claim: ClaimState, opened: OpenedScores) -> set[Address]:
+    """Who opened this score and holds a seat of the model; nobody, where the seat of the only one went to others."""
+    return groups_of(order, claim).get(opened, set())
