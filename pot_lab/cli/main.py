@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 refused, with one line on stderr that begins with the rule
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         sys.unraisablehook = keep_interrupts
+        _print_every_character()
     try:
         if instruction := os.environ.get(COMPLETION_VARIABLE):
             return shell_complete(cli, {}, PROGRAM, COMPLETION_VARIABLE, instruction)
@@ -122,6 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise  # of no file that a user could name: a mistake of ours, which its traceback tells
         _print_refusal(f"the system refused a file: {error.strerror} (seen: {os.fsdecode(error.filename)!r})")
         return REFUSED
+
+
+def _print_every_character() -> None:
+    """Print what the terminal's encoding lacks as an escape: strangers choose titles, and none may end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _print_refusal(text: str) -> None:

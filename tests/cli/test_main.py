@@ -284,3 +284,18 @@ def test_an_error_of_the_system_that_names_no_file_keeps_its_traceback(monkeypat
     monkeypatch.setattr(Testnet, "all_running", lambda name: fail())
     with pytest.raises(OSError, match="Invalid argument"):
         main(["testnet", "down"])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8"])
+def test_a_title_that_the_terminal_cannot_show_ends_no_command(encoding: str) -> None:
+    code = (
+        "import click; from pot_lab.cli import main\n"
+        "def tell(): click.echo('Z\\u00e4hler \\U0001f600'); raise main.PotLabError('\\U0001f600', seen='\\u4e2d')\n"
+        "main.cli = click.Command('x', callback=tell); raise SystemExit(main.main())"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}
+    )
+    assert told.returncode == 1 and b"Traceback" not in told.stderr, told.stderr
+    shown = "Z\u00e4hler \U0001f600".encode(encoding, "backslashreplace")
+    assert told.stdout.strip() == shown
