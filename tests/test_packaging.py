@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import shlex
 import shutil
@@ -90,3 +91,61 @@ def test_the_health_check_asks_where_metrics_are_served() -> None:
     aggregator = COMPOSE["services"]["aggregator"]
     (metrics,) = [word.partition("=")[2] for word in aggregator["command"] if word.startswith("--metrics")]
     assert f"http://{metrics}/healthz" in aggregator["healthcheck"]["test"][-1]
+
+
+def told_names() -> set[str]:
+    """Every metric that a process of the package can tell, without `pot_lab_`: names of counters, gauges and facts."""
+    package = PACKAGING.parent / "pot_lab"
+    found: set[str] = set()
+    for path in [*(package / "network").rglob("*.py"), *(package / "consensus").rglob("*.py")]:
+        found |= set(re.findall(r'(?:counters|totals)\["([a-z_]+)"', path.read_text()))
+    found |= set(re.findall(r'"([a-z_]+)": ', (package / "network" / "aggregator" / "metrics.py").read_text()))
+    found |= set(re.findall(r'"(miner_[a-z_]+)"', (package / "jobs" / "loop_metrics.py").read_text()))
+    for name in ("server.py", "custody_server.py"):
+        facts = re.findall(r'"([a-z_]+)": ', (package / "store" / name).read_text())
+        found |= {f"store_{each}" for each in facts}
+    return found | {"peers_heard"}  # a part of its own, which names itself
+
+
+def metrics_in(expression: str) -> set[str]:
+    return set(re.findall(r"pot_lab_([a-z_]+)", expression))
+
+
+ALERTS = [
+    rule
+    for group in yaml.safe_load((PACKAGING / "prometheus" / "alerts.yaml").read_text())["groups"]
+    for rule in group["rules"]
+]
+DASHBOARD = json.loads((PACKAGING / "grafana" / "pot-lab.json").read_text())
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_an_alert_names_metrics_that_are_told(rule: dict[str, Any]) -> None:
+    assert metrics_in(rule["expr"]) <= told_names(), rule["expr"]
+    assert metrics_in(rule["expr"]) or rule["expr"].startswith("up{")
+    assert rule["labels"]["severity"] in ("warning", "critical")
+    assert "{{ $labels.instance }}" in rule["annotations"]["summary"]
+    assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
+def test_alerts_have_names_of_their_own() -> None:
+    assert len({rule["alert"] for rule in ALERTS}) == len(ALERTS) > 10
+
+
+@pytest.mark.parametrize("panel", DASHBOARD["panels"], ids=lambda panel: panel["title"])
+def test_a_panel_names_metrics_that_are_told(panel: dict[str, Any]) -> None:
+    for target in panel["targets"]:
+        assert metrics_in(target["expr"]) <= told_names(), target["expr"]
+        assert metrics_in(target["expr"]) or target["expr"].startswith("up{")
+    assert panel["datasource"]["uid"] == "${source}"
+
+
+def test_panels_do_not_lie_on_each_other() -> None:
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]}
+    assert len(places) == len(DASHBOARD["panels"]) == len({panel["id"] for panel in DASHBOARD["panels"]})
+    assert DASHBOARD["uid"] == "pot-lab" and DASHBOARD["templating"]["list"][0]["name"] == "source"
+
+
+def test_a_name_that_nobody_tells_is_found() -> None:
+    assert not metrics_in("rate(pot_lab_no_such_counter[5m])") <= told_names()
+    assert {"view", "queries", "peers_muted", "miner_orders_active", "store_used_bytes"} <= told_names()

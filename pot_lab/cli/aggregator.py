@@ -7,27 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pot_lab.cli.common import FILE, listening_option, log_format_option
+from pot_lab.cli.common import FILE, HostAndPort, listening_option, log_format_option
 
 if TYPE_CHECKING:
     from pot_lab.network.config import Listening
-
-
-class _HostAndPort(click.ParamType[tuple[str, int]]):
-    """`PORT`, or `HOST:PORT`."""
-
-    name = "[HOST:]PORT"
-
-    def convert(
-        self, value: str | tuple[str, int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
-        """Host and port of the text."""
-        if isinstance(value, tuple):
-            return value
-        host, _, port = value.rpartition(":")
-        if not port.isdecimal() or not 1 <= int(port) <= 65_535:
-            self.fail(f"{value!r} names no TCP port; wanted: a number from 1 to 65535, or HOST: and one", param, ctx)
-        return host.strip("[]") or "127.0.0.1", int(port)
 
 
 @click.command
@@ -45,7 +28,7 @@ class _HostAndPort(click.ParamType[tuple[str, int]]):
     show_default=True,
     help="How many executed batches it keeps for subscribers; 0 keeps all.",
 )
-@click.option("--metrics", type=_HostAndPort(), help="Serve /metrics and /healthz there; on this host by default.")
+@click.option("--metrics", type=HostAndPort(), help="Serve /metrics and /healthz there; on this host by default.")
 @click.option(
     "--custody-gib",
     type=click.FloatRange(min=0),

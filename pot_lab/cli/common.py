@@ -178,3 +178,20 @@ def confirm_with(yes: bool, dry_run: bool) -> Confirm:
         return click.confirm("Send it?", default=False, err=True)
 
     return confirm
+
+
+class HostAndPort(click.ParamType[tuple[str, int]]):
+    """`PORT`, or `HOST:PORT`."""
+
+    name = "[HOST:]PORT"
+
+    def convert(
+        self, value: str | tuple[str, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """Host and port of the text."""
+        if isinstance(value, tuple):
+            return value
+        host, _, port = value.rpartition(":")
+        if not port.isdecimal() or not 1 <= int(port) <= 65_535:
+            self.fail(f"{value!r} names no TCP port; wanted: a number from 1 to 65535, or HOST: and one", param, ctx)
+        return host.strip("[]") or "127.0.0.1", int(port)

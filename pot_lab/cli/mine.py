@@ -13,7 +13,15 @@ from typing import Any
 
 import click
 
-from pot_lab.cli.common import FILE, account_option, json_option, log_format_option, network_and_account, network_option
+from pot_lab.cli.common import (
+    FILE,
+    HostAndPort,
+    account_option,
+    json_option,
+    log_format_option,
+    network_and_account,
+    network_option,
+)
 
 
 def notebook_parameters(
@@ -78,6 +86,7 @@ def notebook_parameters(
     metavar="URL",
     help="POST warnings and ended orders there as JSON (default: $POT_LAB_ALERT_WEBHOOK).",
 )
+@click.option("--metrics", type=HostAndPort(), help="Serve /metrics and /healthz there; on this host by default.")
 @network_option
 @account_option
 @json_option
@@ -91,6 +100,7 @@ def mine(
     upload_rate: float | None,
     log_format: str,
     alert_webhook: str | None,
+    metrics: tuple[str, int] | None,
     network: str | None,
     account: str | None,
     as_json: bool,
@@ -103,6 +113,7 @@ def mine(
     """
     from pot_lab import home
     from pot_lab.jobs.alerts import alerting
+    from pot_lab.jobs.loop_metrics import STALLED_S, publish_state
     from pot_lab.jobs.provider import ProviderLoop
     from pot_lab.jobs.recipe_files import check_parameters, checked_parameters
     from pot_lab.jobs.recipes import recipe, training_seed
@@ -113,6 +124,7 @@ def mine(
     from pot_lab.network.chain_access import wallet_of
     from pot_lab.network.client.ledger import LedgerClient
     from pot_lab.network.logs import log_to_stderr
+    from pot_lab.network.metrics_server import MetricsServer
     from pot_lab.protocol.parameters import GRAINS_PER_POT
     from pot_lab.store import Store
     from pot_lab.store.addresses import is_private_place
@@ -154,6 +166,10 @@ def mine(
             make_claimer=lambda: wallet_of(config, identity),
             **options,
         )
-        loop.run(stop)
+        if metrics is None:
+            loop.run(stop)
+        else:
+            with MetricsServer(*metrics, stalled_s=STALLED_S) as server:
+                loop.run(stop, lambda: publish_state(server, loop))
         if as_json:
             click.echo(json.dumps({"role": role, "orders": loop.finished}))

@@ -133,8 +133,12 @@ class Loop(Generic[M]):
         return self.files.store
 
     # --- the loop -----------------------------------------------------------------------------------------------
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, after_step: Callable[[], None] = lambda: None) -> None:
         """Work until `stop` is set or `limit` orders are finished; running notebooks are cancelled at a stop.
+
+        Args:
+            stop: ends the loop.
+            after_step: called after each step, as to publish the loop's state.
 
         Raises:
             LoopRunning: another process mines in this role for this account.
@@ -155,6 +159,7 @@ class Loop(Generic[M]):
             stack.callback(self.feed.follow().close)
             while not stop.is_set() and (self.limit is None or self.finished < self.limit):
                 self.step()
+                self._aside(after_step)
                 self.feed.wait(IDLE_S)
 
     def register(self) -> None:
@@ -197,7 +202,7 @@ class Loop(Generic[M]):
         Either way the other orders are tended.
         """
         self.feed.refresh()
-        self.files.prune()
+        self._aside(self.files.prune)
         self.troubles.check_clock(self.feed.ahead_ms)
         try:
             for memory in self.memories.active():
@@ -237,6 +242,13 @@ class Loop(Generic[M]):
             self.troubles.warn(order_id, error)
         except Exception:
             self.troubles.fail(order_id)
+
+    def _aside(self, action: Callable[[], None]) -> None:
+        """Do what no order waits for; whatever it raises is logged, and the orders are tended all the same."""
+        try:
+            action()
+        except Exception:
+            log.exception("event=aside_failed role=%s", self.role.name.lower())
 
     # --- an order's life ------------------------------------------------------------------------------------------
     def order_folder(self, order_id: bytes) -> Path:

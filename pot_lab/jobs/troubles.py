@@ -36,6 +36,16 @@ class Troubles:
         self._warnings[order_id] = str(error)
         log.warning("event=waiting role=%s order=%s reason=%r", self._role, _short(order_id), str(error))
 
+    @property
+    def waiting(self) -> int:
+        """How many orders wait for something outside this program."""
+        return sum(bool(order_id) for order_id in self._warnings)
+
+    @property
+    def failing(self) -> int:
+        """How many orders rest at the moment since a step of theirs failed for a fault of this program."""
+        return sum(self.rests(order_id) for order_id in self._failed_ms)
+
     def check_clock(self, ahead_ms: int) -> None:
         """Log once that this host's clock is that far ahead of the ledger's time (behind: negative), if it is far."""
         is_off = abs(ahead_ms) > CLOCK_OFF_MS

@@ -10,7 +10,6 @@ the index already.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import threading
@@ -52,6 +51,15 @@ class CustodyServer(BlobServer):
         """What answers a connection's requests."""
         return CustodyHandler
 
+    def state(self) -> dict[str, int]:
+        """What room there is, and how many blobs are expected and have not come (`missing`)."""
+        return {
+            "used_bytes": self.custody.used_bytes(),
+            "total_limit_bytes": self.custody.limits.total_bytes,
+            "blob_limit_bytes": self.custody.limits.blob_bytes,
+            "missing": len(self.custody.missing()),
+        }
+
     def server_close(self) -> None:
         """Close the socket, the folder and the index."""
         super().server_close()
@@ -62,19 +70,6 @@ class CustodyHandler(BlobHandler):
     """Answers the requests of one connection to custody."""
 
     server: CustodyServer
-
-    def do_GET(self) -> None:
-        """A blob, a range of it, or at `/` what room there is."""
-        if self.path != "/":
-            return super().do_GET()
-        custody = self.server.custody
-        state = {
-            "used_bytes": custody.used_bytes(),
-            "total_limit_bytes": custody.limits.total_bytes,
-            "blob_limit_bytes": custody.limits.blob_bytes,
-            "missing": len(custody.missing()),
-        }
-        return self.answer(200, json.dumps(state), content_type="application/json")
 
     def store(self, name: str, size: int) -> None:
         """Take an expected body, and answer."""

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -40,6 +41,7 @@ BLOB_LIMIT_BYTES = 1 << 30
 TOTAL_LIMIT_BYTES = 16 << 30
 CHUNK_BYTES = 1 << 18
 LINGER_BYTES = 64 << 20
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _NAME = re.compile(r"/([0-9a-f]{64})\Z")
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})\Z")
 
@@ -119,6 +121,23 @@ class BlobServer(ThreadingHTTPServer):
     def handler(self) -> type[BaseHTTPRequestHandler]:
         """What answers a connection's requests."""
         return BlobHandler
+
+    def state(self) -> dict[str, int]:
+        """What is stored, and how much may be: `used_bytes`, `total_limit_bytes`, `blob_limit_bytes`, and `blobs`."""
+        return {
+            "blobs": self.blobs,
+            "used_bytes": self.used_bytes,
+            "total_limit_bytes": self.total_limit_bytes,
+            "blob_limit_bytes": self.blob_limit_bytes,
+        }
+
+    def health(self) -> tuple[int, str]:
+        """An HTTP status and a line: 200 where a blob of the largest size can be stored, else 503 with the reason."""
+        state = self.state()
+        free_bytes = min(state["total_limit_bytes"] - state["used_bytes"], shutil.disk_usage(self.root).free)
+        if free_bytes < self.blob_limit_bytes:
+            return 503, f"only {free_bytes} bytes are free, fewer than a blob may have ({self.blob_limit_bytes})"
+        return (200, "healthy") if os.access(self.root, os.W_OK) else (503, "the folder cannot be written")
 
     def free_bytes(self, place: str) -> int:
         """The room that is left for whoever writes from this place."""
@@ -255,13 +274,13 @@ class BlobHandler(BaseHTTPRequestHandler):
 
     def _get(self) -> None:
         if self.path == "/":
-            state = {
-                "blobs": self.server.blobs,
-                "used_bytes": self.server.used_bytes,
-                "total_limit_bytes": self.server.total_limit_bytes,
-                "blob_limit_bytes": self.server.blob_limit_bytes,
-            }
-            return self.answer(200, json.dumps(state), content_type="application/json")
+            return self.answer(200, json.dumps(self.server.state()), content_type="application/json")
+        if self.path == "/metrics":
+            facts = {**self.server.state(), "connections": len(self.server.connections)}
+            lines = [f"# TYPE pot_lab_store_{name} gauge\npot_lab_store_{name} {facts[name]}" for name in sorted(facts)]
+            return self.answer(200, "\n".join(lines), content_type=_METRICS_TYPE)
+        if self.path == "/healthz":
+            return self.answer(*self.server.health())
         name = _NAME.match(self.path)
         if name is None:
             return self.answer(404, "a blob's path is its SHA-256 in hex")

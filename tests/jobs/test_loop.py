@@ -459,3 +459,35 @@ def test_a_loop_starts_no_more_notebooks_than_it_may(
     assert [job.workspace.name for job in runner.jobs.values()] == [first, rest[-1].hex()[:24]]
     loop.step()
     assert len(runner.jobs) == 2
+
+
+def test_a_loop_publishes_after_each_step_and_outlives_what_that_raises(
+    make: Callable[..., Any], until: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    loop, stop, calls = make(), threading.Event(), []
+
+    def publish() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("can't start new thread")
+
+    thread = threading.Thread(target=loop.run, args=(stop, publish))
+    with caplog.at_level(logging.ERROR, "pot_lab"):
+        thread.start()
+        until(lambda: len(calls) > 2)
+    stop.set()
+    thread.join(240)
+    assert not thread.is_alive() and "can't start new thread" in caplog.text
+
+
+def test_a_loop_outlives_a_prune_that_cannot_start(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = make()
+
+    def prune() -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(loop.files, "prune", prune)
+    loop.step()
+    assert "can't start new thread" in caplog.text

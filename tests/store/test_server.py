@@ -10,10 +10,16 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pot_lab.store import Store, StoreFull, TooBig, fetch
+from pot_lab.store.custody import Custody, CustodyLimits
+from pot_lab.store.custody_server import CustodyServer
+from pot_lab.store.server import BlobServer
 
 BLOB = bytes(range(251)) * 4000
 
@@ -167,3 +173,32 @@ def test_it_does_not_listen_beyond_loopback_unless_told(tmp_path: Path) -> None:
     answer = run_server("--root", str(tmp_path / "blobs"), "--host", "0.0.0.0")
     assert answer.returncode == 1
     assert "loopback" in answer.stderr
+
+
+@pytest.mark.parametrize("kind", [BlobServer, CustodyServer])
+def test_what_a_store_has_is_told_to_prometheus(kind: type[BlobServer], tmp_path: Path) -> None:
+    if kind is CustodyServer:
+        limits = CustodyLimits()._replace(total_bytes=1 << 20, blob_bytes=1 << 10)
+        server: BlobServer = CustodyServer(Custody(tmp_path / "held", limits))
+    else:
+        server = BlobServer(tmp_path / "held", total_limit_bytes=1 << 20, blob_limit_bytes=1 << 10)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.port}"
+        with urlopen(f"{url}/metrics", timeout=240) as answer:
+            text = answer.read().decode()
+        found = {each.name: each.samples[0].value for each in text_string_to_metric_families(text)}
+        assert found["pot_lab_store_total_limit_bytes"] == 1 << 20 and found["pot_lab_store_used_bytes"] == 0
+        assert found["pot_lab_store_connections"] == 1
+        assert ("pot_lab_store_missing" in found) == (kind is CustodyServer)
+        with urlopen(f"{url}/healthz", timeout=240) as answer:
+            assert (answer.status, answer.read()) == (200, b"healthy\n")
+        server.blob_limit_bytes = 1 << 21  # larger than all its room
+        with pytest.raises(HTTPError, match="503") as caught:
+            urlopen(f"{url}/healthz", timeout=240)
+        assert b"fewer than a blob may have" in caught.value.read()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

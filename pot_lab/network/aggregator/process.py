@@ -41,7 +41,7 @@ from pot_lab.network.seats import first_set, succession_of
 from pot_lab.network.wake_up import WakeUp
 
 if TYPE_CHECKING:
-    from pot_lab.network.aggregator.metrics_server import MetricsServer
+    from pot_lab.network.metrics_server import MetricsServer
 
 
 class _Outside(NamedTuple):
@@ -198,6 +198,6 @@ class Aggregator:
     def _metrics_server(self) -> contextlib.AbstractContextManager[MetricsServer | None]:
         if self._outside.metrics_at is None:
             return contextlib.nullcontext()
-        from pot_lab.network.aggregator.metrics_server import MetricsServer  # costs memory, and most do without
+        from pot_lab.network.metrics_server import MetricsServer  # costs memory, and most do without
 
         return MetricsServer(*self._outside.metrics_at)

@@ -1,6 +1,6 @@
-"""`/metrics` and `/healthz` of an aggregator over HTTP, for Prometheus and for whoever restarts processes.
+"""`/metrics` and `/healthz` of an aggregator or a miner over HTTP, for Prometheus and for whoever restarts processes.
 
-The loop publishes once a second; requests are answered from what was published last, on threads of their own, so no
+Its loop publishes once a second; requests are answered from what was published last, on threads of their own, so no
 scrape takes a turn's time. Nobody is asked for a key: it listens on the loopback unless told otherwise.
 """
 
@@ -23,13 +23,13 @@ from pot_lab.errors import PortTaken
 
 PUBLISH_EVERY_S = 1.0
 STALLED_S = 10.0
-"""An aggregator whose loop has published nothing for so long is not healthy."""
+"""An aggregator whose loop has published nothing for so long is not healthy; a miner's step may take longer."""
 _MOST_REQUESTS = 16
 _REQUEST_S = 5.0
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """What an aggregator says of itself.
+    """What a process says of itself.
 
     Attributes:
         at_s: when, on the server's clock.
@@ -45,17 +45,20 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MetricsServer:
-    """The HTTP server of one aggregator; use as a context.
+    """The HTTP server of one aggregator or miner; use as a context.
 
     Args:
         host, port: where it listens.
         clock: seconds, never going back.
+        stalled_s: a loop that has published nothing for so many seconds is not healthy.
     Raises:
         PortTaken: another process listens there.
     """
 
-    def __init__(self, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, host: str, port: int, clock: Callable[[], float] = time.monotonic, *, stalled_s: float = STALLED_S
+    ) -> None:
+        self._clock, self._stalled_s = clock, stalled_s
         self._published = Published(at_s=clock())
         registry = CollectorRegistry()
         registry.register(_Collected(lambda: self._published))
@@ -88,7 +91,7 @@ class MetricsServer:
         published = self._published
         silent_s = self._clock() - published.at_s
         ailments = list(published.ailments)
-        if silent_s > STALLED_S:
+        if silent_s > self._stalled_s:
             ailments.append(f"its loop has stood still for {silent_s:.0f} s")
         text = "; ".join(ailments) or "healthy"
         return (503 if ailments else 200), "text/plain; charset=utf-8", f"{text}\n".encode()

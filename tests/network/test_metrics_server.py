@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pot_lab.errors import PortTaken
-from pot_lab.network.aggregator import metrics_server as module
-from pot_lab.network.aggregator.metrics_server import MetricsServer
+from pot_lab.network import metrics_server as module
+from pot_lab.network.metrics_server import MetricsServer
 
 PATIENCE_S = 240
 
