@@ -34,12 +34,14 @@ from pot_lab.simulator.people import Cast
 from tests.chaos.ledger_life import Crowd, cast_until
 from tests.chaos.network import PATIENCE_S, Bookkeeper, ChaosNetwork
 from tests.chaos.soak import Watch
-from tests.network.zmtp.raw import advance, connected, hang_up, opened
+from tests.network.zmtp.raw import advance, connected, hang_up
 
 SEAT = 3
 """The aggregator whose keys the attackers have: it is stopped while they speak in its name."""
 IN_FLIGHT = 64
 HOSTILE_ORDERS = 200
+STRANGERS_ADDRESS = "127.0.0.66"
+"""Where attackers come from: not the honest people's address, as fairness between addresses is what is shown."""
 ARRIVED = ("client_frames_malformed", "handshakes_failed", "connections_evicted", "queries", "peers_muted")
 """Counters of the aggregators that tell how much of the attacks came through to them."""
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + bytes(32)
@@ -68,11 +70,27 @@ class Target(NamedTuple):
 Attack = Callable[[Target], None]
 
 
+def _opened(entry: AggregatorEntry, *, keys: CurveKeyPair | None = None, peer: bool = False) -> Connection:
+    """A connection from the attackers' address, once its handshake is over; raises OSError where it ends before."""
+    port = entry.peer_port if peer else entry.client_port
+    connection = connected(entry.host, port, entry.curve_public, keys, source=STRANGERS_ADDRESS)
+    while not connection.ready:
+        if connection.ended:
+            raise ConnectionError(connection.ended)
+        advance(connection)
+        time.sleep(0.002)
+    return connection
+
+
+def _plain(host: str, port: int) -> socket.socket:
+    return socket.create_connection((host, port), source_address=(STRANGERS_ADDRESS, 0))
+
+
 def _keep(connections: list[Connection], entry: AggregatorEntry, most: int) -> None:
     """Have that many connections with keys of their own to an aggregator, as far as it lets one."""
     connections[:] = [each for each in connections if not each.ended]
     if len(connections) < most:
-        connections.append(opened(entry.host, entry.client_port, entry.curve_public))
+        connections.append(_opened(entry))
 
 
 def hang_up_within_frames(target: Target) -> None:
@@ -80,7 +98,7 @@ def hang_up_within_frames(target: Target) -> None:
     random = target.random
     while True:
         for entry in target.entries:
-            connection = opened(entry.host, entry.client_port, entry.curve_public)
+            connection = _opened(entry)
             for _ in range(50):
                 connection.send(encode_frame(SubmitAll(tuple(random.randbytes(40) for _ in range(128)), True)))
                 advance(connection)
@@ -93,13 +111,13 @@ def send_noise(target: Target) -> None:
     while True:
         for entry in target.entries:
             for port in (entry.client_port, entry.peer_port):
-                with socket.create_connection((entry.host, port)) as plain:
+                with _plain(entry.host, port) as plain:
                     plain.settimeout(0.2)
                     try:
                         plain.sendall(random.choice([b"", _GREETING]) + random.randbytes(random.randrange(100_000)))
                     except OSError:
                         pass  # it hung up on us
-            connection = opened(entry.host, entry.client_port, entry.curve_public)
+            connection = _opened(entry)
             for _ in range(100):
                 connection.send(random.randbytes(random.randrange(2_000)))
             advance(connection)
@@ -112,7 +130,7 @@ def stay_half_open(target: Target) -> None:
     while True:
         for entry in target.entries:
             for port in (entry.client_port, entry.peer_port):
-                silent.append(socket.create_connection((entry.host, port)))
+                silent.append(_plain(entry.host, port))
         for each in silent[-1_500:]:
             try:
                 each.send(_GREETING[:1])
@@ -126,7 +144,7 @@ def stay_half_open(target: Target) -> None:
 
 def ask_heavily(target: Target) -> None:
     """Always so many queries in flight of which no two are alike."""
-    connections = [opened(each.host, each.client_port, each.curve_public) for each in target.entries]
+    connections = [_opened(each) for each in target.entries]
     flying, number = [0] * len(connections), 0
     while True:
         for place, connection in enumerate(connections):
@@ -171,7 +189,7 @@ def come_with_many_keys(target: Target) -> None:
 def place_hostile_orders(target: Target) -> None:
     """Orders without money whose links and windows are at the rules' edge, and transactions that end in a refusal."""
     cast, random = cast_until(len(target.entries), target.seal_by_s), target.random
-    connections = [opened(each.host, each.client_port, each.curve_public) for each in target.entries]
+    connections = [_opened(each) for each in target.entries]
     for round_ in range(1 << 30):
         person = Identity.generate()
         for nonce, body in enumerate(
@@ -201,12 +219,12 @@ def speak_as_a_seat(target: Target) -> None:
     frames = [encode_message(Forward(tuple(bytes(65) + n.to_bytes(8, "big") for n in range(4_096))))]
     frames += [random.randbytes(5_000) for _ in range(8)]
     others = [each for each in target.entries if each.index != SEAT]
-    seats = {each.index: opened(each.host, each.peer_port, each.curve_public, target.seat) for each in others}
+    seats = {each.index: _opened(each, keys=target.seat, peer=True) for each in others}
     while True:
         for entry in others:
             seat = seats[entry.index]
             if seat.ended:
-                seat = seats[entry.index] = connected(entry.host, entry.peer_port, entry.curve_public, target.seat)
+                seat = seats[entry.index] = _opened(entry, keys=target.seat, peer=True)
             if seat.ready and not seat.unsent_bytes:
                 seat.send(random.choice(frames))
             advance(seat)
@@ -223,6 +241,20 @@ STRANGERS: tuple[Attack, ...] = (
     place_hostile_orders,
 )
 ALL: tuple[Attack, ...] = (*STRANGERS, speak_as_a_seat)
+
+
+PROOFS: dict[Attack, tuple[str, int]] = {ask_heavily: ("queries", 100), speak_as_a_seat: ("peers_muted", 1)}
+"""What aggregators have counted once an attack has come through to them; its round does not end before."""
+
+
+def _wait_for_proof(attack: Attack, book: Bookkeeper) -> None:
+    if attack not in PROOFS:
+        return
+    name, least = PROOFS[attack]
+    until_s = time.monotonic() + PATIENCE_S
+    while sum(each.counters.get(name, 0) for each in book.status().result(PATIENCE_S)) < least:
+        assert time.monotonic() < until_s, f"{attack.__name__} has not come through: {name} is below {least}"
+        time.sleep(0.5)
 
 
 def _attack(attack: Attack, target: Target) -> None:
@@ -307,6 +339,7 @@ def hostile_soak(
                 while time.monotonic() < until_s:
                     time.sleep(min(1.0, each_s / 4))
                     watch.look()
+                _wait_for_proof(attack, book)
                 assert process.is_alive(), f"the attacker {attack.__name__} ended by itself"
                 process.kill()
                 process.join()
@@ -334,6 +367,9 @@ def hostile_soak(
             "worst_ms": {name: round(max(took), 1) for name, took in sorted(honest.took_ms.items())},
             "orders_ended": len(mine),
             "orders_lost": sum(each.void_reason is not None for each in mine),
+            "lost_for": sorted(
+                f"{each.title}: {each.void_reason.name}" for each in mine if each.void_reason is not None
+            ),
             "hostile_orders": sum(each.order.client != network.cast.client.address for each in state.orders.values()),
             "arrived": {name: sum(each.get(name, 0) for each in counted) for name in ARRIVED},
             "epochs_settled": state.confirmed.epoch,

@@ -18,7 +18,6 @@ def nobody_is_harmed(found: dict[str, Any]) -> None:
     assert found["honest_requests"] > 3 and found["honest_requests_failed"] == 0, found
     assert found["acknowledged"] == found["operations"], found
     assert found["peak_resident_mib"] < MOST_MEMORY_MIB, found
-    assert found["arrived"]["queries"] > 100 and found["arrived"]["peers_muted"] > 0, found
 
 
 def test_strangers_and_a_seat_in_turn_harm_nobody(tmp_path: Path) -> None:
