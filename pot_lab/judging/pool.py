@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable
 
 from pot_lab.judging.client import JudgeHelper
@@ -32,24 +33,33 @@ class JudgePool:
         self._helpers, self._waiting_limit, self._on_done = helpers, waiting_limit, on_done
         self._rest_after_s = rest_after_s
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Hashable, JudgeBody, float | None]] = deque()
+        self._waiting: list[tuple[int, int, Hashable, JudgeBody, float | None]] = []  # a heap by turn, then arrival
+        self._arrivals = itertools.count()
         self._done: list[tuple[Hashable, Judgement]] = []
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._closed = False
 
-    def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None) -> None:
+    def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None, turn: int = 0) -> None:
         """Have a request judged; its answer comes from `collect` under `key`. Returns at once and never raises.
 
         Args:
             wall_s: as of `JudgeHelper.judge`.
+            turn: requests of a lower turn come first, whenever they came. Where too many wait, one of the highest turn
+                is not judged.
         """
         with self._changed:
-            if self._closed or len(self._waiting) >= self._waiting_limit:
-                reason = "the aggregator is stopping" if self._closed else f"{self._waiting_limit} requests wait"
-                self._done.append((key, not_judged("JudgesBusy", reason)))
+            if self._closed:
+                self._done.append((key, not_judged("JudgesBusy", "the aggregator is stopping")))
                 return
-            self._waiting.append((key, body, wall_s))
+            heapq.heappush(self._waiting, (turn, next(self._arrivals), key, body, wall_s))
+            if len(self._waiting) > self._waiting_limit:
+                last = max(self._waiting, key=lambda each: each[:2])
+                self._waiting.remove(last)
+                heapq.heapify(self._waiting)
+                self._done.append((last[2], not_judged("JudgesBusy", f"{self._waiting_limit} requests wait")))
+                if last[2] == key:
+                    return
             if len(self._waiting) > self._idle and len(self._threads) < len(self._helpers):
                 helper = self._helpers[len(self._threads)]
                 thread = threading.Thread(target=self._work, args=(helper,), name="judge", daemon=True)
@@ -67,7 +77,7 @@ class JudgePool:
         """End all helpers and threads; what waits is not judged."""
         with self._changed:
             self._closed = True
-            self._done += [(key, not_judged("JudgesBusy", "the aggregator is stopping")) for key, *_ in self._waiting]
+            self._done += [(key, not_judged("JudgesBusy", "the aggregator is stopping")) for _, _, key, *_ in self._waiting]
             self._waiting.clear()
             self._changed.notify_all()
         for helper in self._helpers:
@@ -85,7 +95,7 @@ class JudgePool:
                 self._idle -= 1
                 if self._closed:
                     return
-                key, body, wall_s = self._waiting.popleft()
+                _, _, key, body, wall_s = heapq.heappop(self._waiting)
             judgement = helper.judge(body, wall_s=wall_s)
             with self._changed:
                 self._done.append((key, judgement))

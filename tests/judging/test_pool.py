@@ -94,6 +94,20 @@ def test_beyond_the_queue_nothing_waits() -> None:
     one.pool.close()
 
 
+def test_a_lower_turn_comes_first_and_the_highest_waits_in_vain() -> None:
+    one = Pool(1, waiting_limit=2)
+    one.submit(1)
+    assert one.entered.acquire(timeout=240)
+    for key, turn in ((2, 7), (3, 7), (4, 0), (5, 3)):
+        one.pool.submit(key, CheckModel(graph="/g", weights="/w", mid=bytes(32)), turn=turn)
+    assert [(key, found.code) for key, found in one.pool.collect()] == [(3, "JudgesBusy"), (2, "JudgesBusy")]
+    one.let.release(3)
+    for _ in range(3):
+        assert one.done.acquire(timeout=240)
+    assert [key for key, _ in one.pool.collect()] == [1, 4, 5]
+    one.pool.close()
+
+
 def test_closing_answers_everything_and_ends_the_threads() -> None:
     before = set(threading.enumerate())
     one = Pool(1)

@@ -10,6 +10,7 @@ step is a question to a helper, whose answer is kept as long as the dispute; not
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class JudgeDisputes:
         self._asked: set[tuple[bytes, bytes]] = set()
         self._retry: dict[tuple[bytes, bytes], tuple[int, int]] = {}  # how often it was not judged, and when again
         self._submitted_ms: dict[bytes, int] = {}
-        self._now_ms = 0
+        self._now_ms, self._turn = 0, 0
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
         """Nothing to do: `poll` reads the ledger."""
@@ -92,7 +93,7 @@ class JudgeDisputes:
             order = self._ledger().state.orders.get(OrderId(order_id))
             if order is None or account is None or not may_judge(order, account):
                 continue
-            for dispute in order.disputes:
+            for self._turn, dispute in by_turn(order):
                 if dispute.right is None and account not in dispute.votes:
                     open_disputes.add(dispute.name)
                     verdict = self._verdict(order_id, order, dispute, row)
@@ -234,7 +235,7 @@ class JudgeDisputes:
         answer, key = self._answers[order_id].get(name), (order_id, name)
         if answer is None and key not in self._asked and self._now_ms >= self._retry.get(key, (0, 0))[1]:
             self._asked.add(key)
-            self._pool.submit(key, body, wall_s=max(LEAST_WALL_S, order.order.windows.judge_ms / 1000))
+            self._pool.submit(key, body, wall_s=max(LEAST_WALL_S, order.order.windows.judge_ms / 1000), turn=self._turn)
         return answer
 
     def _collect(self) -> None:
@@ -265,3 +266,20 @@ def _function_of(order: OrderState) -> str:
 def _scores_of(order: OrderState, mid: bytes) -> set[OpenedScores]:
     """The different scores that were opened for a model."""
     return {opened for each in order.validations if (opened := opened_as(each)) is not None and opened.mid == mid}
+
+
+def by_turn(order: OrderState) -> list[tuple[int, Dispute]]:
+    """The order's disputes with the turn of each, lowest first: how many earlier ones its challenger has, and how many
+    there are of the same score.
+
+    One wrong leaf is enough to drop a score. So whoever shows hundreds of its own accomplices' lies, which costs
+    nothing, keeps no helper from the one challenge of somebody else.
+    """
+    challengers, scores = Counter[Address](), Counter[OpenedScores]()
+    turns: list[tuple[int, Dispute]] = []
+    for dispute in order.disputes:
+        opened = OpenedScores(dispute.mid, dispute.score, dispute.root)
+        turns.append((challengers[dispute.challenger] * bool(dispute.challenger) + scores[opened], dispute))
+        challengers[dispute.challenger] += 1
+        scores[opened] += 1
+    return sorted(turns, key=lambda each: each[0])

@@ -45,7 +45,7 @@ class HeldJudges(JudgePool):
         self.waits_s: list[float | None] = []
         self.answers: list[tuple[Hashable, Judgement]] = []
 
-    def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None) -> None:
+    def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None, turn: int = 0) -> None:
         self.submitted.append(key)
         self.waits_s.append(wall_s)
 

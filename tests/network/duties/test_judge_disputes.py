@@ -42,7 +42,7 @@ class Judges(JudgePool):
         self.false_files: set[str] = set()
         self.broken = False
 
-    def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None) -> None:
+    def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None, turn: int = 0) -> None:
         self.asked.append(body)
         self.answers.append((key, not_judged("HelperDied") if self.broken else self.judge(body)))
 
