@@ -77,7 +77,9 @@ class JudgePool:
         """End all helpers and threads; what waits is not judged."""
         with self._changed:
             self._closed = True
-            self._done += [(key, not_judged("JudgesBusy", "the aggregator is stopping")) for _, _, key, *_ in self._waiting]
+            self._done += [
+                (key, not_judged("JudgesBusy", "the aggregator is stopping")) for _, _, key, *_ in self._waiting
+            ]
             self._waiting.clear()
             self._changed.notify_all()
         for helper in self._helpers:
