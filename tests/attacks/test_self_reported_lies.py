@@ -1,5 +1,5 @@
-"""A cartel with all seats lies without scoring anything, and challenges its own lies first, to be paid as the challenger what
-it would have had as honest validators; the client gets no winner."""
+"""A cartel with all seats lies without scoring anything, and challenges its own lies first, to be paid as the
+challenger what it would have had as honest validators; the client gets no winner."""
 
 from __future__ import annotations
 
