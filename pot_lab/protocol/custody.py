@@ -1,4 +1,4 @@
-"""Who attested to hold which blob, and which blobs therefore count (section 3.4).
+"""Which blobs count, because members attested to hold them (section 3.4).
 
 A blob counts when f+1 members in force attest that they hold its bytes: one of them is honest, so it can be had,
 whatever becomes of the link (protocol.md, "Custody").
@@ -6,35 +6,11 @@ whatever becomes of the link (protocol.md, "Custody").
 
 from __future__ import annotations
 
-from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.protocol.book import Book
-from pot_lab.protocol.errors import AlreadyDone, UnknownBlob
 from pot_lab.protocol.records import HeldBlob
-from pot_lab.protocol.transactions import AttestBlobs
 
 
 def in_custody(book: Book, link: Link) -> bool:
     """Whether f+1 members in force attest that they hold the blob."""
     return book.count_members(book.state.custody.get(HeldBlob(link.digest, link.size_bytes).key, ())) > book.faulty
-
-
-def on_attest_blobs(book: Book, aggregator: Address, body: AttestBlobs) -> bytes:
-    """A member attests that it holds blobs, hash and length checked. Blobs that no order names (any more) are left out,
-    for the order may have ended meanwhile.
-    """
-    account = book.state.aggregators[book.require_member(aggregator)].account
-    custody = book.state.custody
-    named = [blob for blob in dict.fromkeys(body.blobs) if book.custody.orders_naming(blob)]
-    if not named:
-        raise UnknownBlob("no order names any of these blobs", seen=body.blobs[0].digest)
-    fresh = [blob for blob in named if account not in custody.get(blob.key, ())]
-    if not fresh:
-        raise AlreadyDone("this aggregator has attested these blobs already")
-    for blob in fresh:
-        custody.setdefault(blob.key, []).append(account)
-    naming = sorted({order_id for blob in fresh for order_id in book.custody.orders_naming(blob)})
-    book.custody.note(*naming)
-    for order_id in naming:
-        book.emit("blobs_attested", order_id, aggregator)
-    return b""

@@ -47,6 +47,7 @@ class VoidReason(StrEnum):
 
     NO_ESCROW = "no escrow arrived"
     TOO_FEW_VALIDATORS = "too few validators"
+    NOT_IN_CUSTODY = "files not in custody"
     NO_CLAIMS = "no claims"
     NOTHING_REVEALED = "nothing revealed"
     NOT_RELEASED = "test data not released"

@@ -15,10 +15,10 @@ from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken, PotLabError
-from pot_lab.protocol import accusations, chain_events, custody, denials, epochs, governance, members, signers
+from pot_lab.protocol import accusations, chain_events, denials, epochs, governance, members, signers
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import StaleNonce, UnknownKind, UnknownVersion, UnprocessableTransaction, WrongNetwork
-from pot_lab.protocol.orders import disputes, windows
+from pot_lab.protocol.orders import attesting, disputes, windows
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.state import Event, Genesis, GenesisAggregator, LedgerState
@@ -47,7 +47,7 @@ HANDLERS: dict[str, Handler] = {
     "open_challenge": disputes.on_open_challenge,
     "verdict": disputes.on_verdict,
     "attest": chain_events.on_attest,
-    "attest_blobs": custody.on_attest_blobs,
+    "attest_blobs": attesting.on_attest_blobs,
     "sign_epoch": epochs.on_sign_epoch,
     "deny_escrow": denials.on_deny_escrow,
     "sign_rotation": signers.on_sign_rotation,

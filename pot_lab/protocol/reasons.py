@@ -26,6 +26,7 @@ CYCLE, SEATS, MONEY = "The task cycle", "Seats and scores", "Money"
 _VOID: dict[VoidReason, str] = {
     VoidReason.NO_ESCROW: "its escrow did not arrive while it waited",
     VoidReason.TOO_FEW_VALIDATORS: "there were too few validators with free stake for its locks",
+    VoidReason.NOT_IN_CUSTODY: "too few aggregators could get its files while it waited",
     VoidReason.NO_CLAIMS: "no provider had committed to a model when the commit window closed",
     VoidReason.NOTHING_REVEALED: "no provider revealed the model that it had committed to",
     VoidReason.NOT_RELEASED: "the test data's key was not released, so nothing could be scored",
@@ -131,7 +132,7 @@ def _as_provider(order: OrderState, account: Address) -> Iterator[WhyLine]:
     if not _decided(order):
         return
     if claim.agreed is None:
-        opened = [each for each in order.validations if each.mid == claim.mid and each.score is not None]
+        opened = [each for each in order.validations if each.mid == claim.mid and each.is_open]
         scores = {(each.score, each.transcript_root) for each in opened}
         yield WhyLine(
             f"no score of its model stands: {len({each.validator for each in opened})} accounts opened "
@@ -192,6 +193,8 @@ def _scored(order: OrderState, claim: ClaimState, own: ValidationState | None, s
     if own.score is None:
         return f"it has not opened its score ({when})"
     when += f", open_scores at {utc(own.opened_ms)}"
+    if _decided(order) and not own.is_open:
+        return f"it opened {_score(own.score)} ({when}), and too few aggregators could get its transcript in time"
     if id(own) in wrong:
         return f"it opened {_score(own.score)} ({when}), which was judged wrong"
     if not _decided(order):

@@ -138,7 +138,10 @@ class ClaimState(State, kw_only=True):
 
 
 class ValidationState(State, kw_only=True):
-    """One validator's score of one model, first committed, then opened."""
+    """One validator's score of one model, first committed, then opened.
+
+    One whose transcript did not come into custody in time has a score and no transcript: it counts as not opened.
+    """
 
     validator: Address
     mid: ModelId
@@ -148,6 +151,11 @@ class ValidationState(State, kw_only=True):
     transcript_root: bytes = b""
     transcript: Link | None = None
     opened_ms: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is opened and counts."""
+        return self.score is not None and self.transcript is not None
 
 
 class ShownLeaf(Record, frozen=True):

@@ -42,6 +42,7 @@ from pot_lab.protocol.settlement import Settlement, settlement_digest
 from pot_lab.protocol.state import Genesis, Member
 from pot_lab.protocol.transactions import (
     Attest,
+    AttestBlobs,
     Claim,
     CommitScores,
     OpenedScore,
@@ -75,6 +76,7 @@ _EXAMPLES = 20
 _REPEAT_MS = 3_000
 _BLOCK_US = 400_000
 _EVENTS_PER_ATTESTATION = 64
+_BLOBS_AT_ONCE = 64
 
 Intent = tuple[str, Record]
 
@@ -252,6 +254,12 @@ class AggregatorDuty:
         for order_id, order in state.orders.items():
             if order.window is Window.RELEASE and self._index not in order.shares:
                 yield ("share", order_id), ReleaseShare(order_id, self._cast.order(order.order.nonce)[1][self._index])
+        mine = state.keys.get(me.address)
+        if mine is not None and me.address in ledger.book.members:
+            named = dict.fromkeys(each.blob for each in ledger.book.custody.all_named())
+            held = tuple(blob for blob in named if mine not in state.custody.get(blob.key, ()))[:_BLOBS_AT_ONCE]
+            if held:
+                yield ("hold", held), AttestBlobs(held)
         pending = state.pending
         if pending is None:
             return

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.records import HeldBlob
 from pot_lab.protocol.selection import draw_seats, draw_seed
-from pot_lab.protocol.transactions import ReleaseKey, RevealModel, Unregister
+from pot_lab.protocol.transactions import AttestBlobs, ReleaseKey, RevealModel, Unregister
 from tests.protocol.scenes import MODELS, PROVIDERS, VALIDATORS, bring_to
 from tests.protocol.world import POT, World, key, link, salt
 
@@ -93,7 +94,11 @@ def test_who_knows_key_and_salts_does_not_know_the_draw(world: World) -> None:
     reveal = RevealModel(
         order_id=order_id, mid=world.mid(order_id, MODELS[0]), weights=link(MODELS[0]), salt=salt(MODELS[0])
     )
-    early, late = world.batch((PROVIDERS[0], reveal), (world.client, ReleaseKey(order_id, world.keys[order_id])))
+    world.keeps = False
+    world.must(PROVIDERS[0], reveal)
+    held = AttestBlobs((HeldBlob(reveal.weights.digest, reveal.weights.size_bytes),))
+    world.must(world.aggregators[0], held)
+    early, late = world.batch((world.aggregators[1], held), (world.client, ReleaseKey(order_id, world.keys[order_id])))
     assert early.accepted and late.code == "TooEarly" and "in this batch" in late.message
     order = world.order(order_id)
     assert (order.window, order.beacon) == (Window.RELEASE, world.ledger.state.digest)

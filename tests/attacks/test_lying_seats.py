@@ -10,8 +10,7 @@ from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.orders import disputes, scores, windows
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import HeldBlob
-from pot_lab.protocol.transactions import AttestBlobs, Verdict
+from pot_lab.protocol.transactions import Verdict
 from tests.protocol.scenes import MODELS, PROVIDERS, VALIDATORS, bring_to, new_world
 from tests.protocol.world import POT, World, key, link
 
@@ -29,11 +28,9 @@ def scored(world: World, liars: int, *, hide: bool = False) -> bytes:
     for validator, what in said:
         assert world.commit_scores(order_id, validator, what).accepted
     shown, hidden = link("shown"), link("hidden")
+    world.lost = {hidden}
     for validator, what in said:
         world.open_scores_at(order_id, validator, what, hidden if hide and what is LIE else shown)
-    if hide:
-        for aggregator in world.aggregators[:2]:
-            world.must(aggregator, AttestBlobs((HeldBlob(shown.digest, shown.size_bytes),)))
     return order_id
 
 
@@ -79,7 +76,7 @@ def test_who_hides_its_transcript_counts_as_silent() -> None:
 
 
 def test_were_hidden_transcripts_as_good_as_shown_ones_hiding_would_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "_hidden", lambda book, order: set())
+    monkeypatch.setattr(windows, "hide_unshown", lambda book, order: None)
     world = new_world()
     assert winner(world, scored(world, 3, hide=True)) == JUNK.address
 

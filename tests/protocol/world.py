@@ -15,6 +15,7 @@ from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumTree
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.crypto.shamir import Share, split
+from pot_lab.protocol.custody import in_custody
 from pot_lab.protocol.ledger import Ledger, LedgerSnapshot
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
 from pot_lab.protocol.records import (
@@ -37,6 +38,7 @@ from pot_lab.protocol.settlement import settlement_digest
 from pot_lab.protocol.state import Event, Genesis, LedgerState, Member, OrderState
 from pot_lab.protocol.transactions import (
     Attest,
+    AttestBlobs,
     Challenge,
     Claim,
     CommitScores,
@@ -55,6 +57,7 @@ from pot_lab.protocol.transactions import (
 )
 
 POT = GRAINS_PER_POT
+_BLOBS_AT_ONCE = 64
 START_MS = 1_800_000_000_000
 WINDOWS = Windows(
     train_ms=10_000,
@@ -111,6 +114,11 @@ class World:
         self.invalid: set[str] = set()
         self.keys: dict[bytes, bytes] = {}
         self.shares: dict[bytes, list[Share]] = {}
+        self.keeps = True
+        """Whether members attest by themselves whatever orders name."""
+        self.lost: set[Link] = set()
+        """Links that answer no member."""
+        self._kept_of, self._kept_version = self.ledger.book.custody, 0
 
     # --- batches ----------------------------------------------------------------------------------------------
     def signed(self, identity: Identity, body: Record) -> bytes:
@@ -125,11 +133,42 @@ class World:
         replies, events = self.ledger.execute(self.ledger.state.sequence + 1, self.now_ms, transactions)
         self.events += events
         self.ledger.book.audit()
+        if self.keeps:
+            self.keep()
         return replies
+
+    def keep(self) -> None:
+        """f+1 members attest every blob that an order names and that is not in custody."""
+        book = self.ledger.book
+        if self._kept_of is not book.custody:  # the test took another ledger
+            self._kept_of, self._kept_version, changed = book.custody, 0, book.custody.orders()
+        else:
+            changed = book.custody.changed_since(self._kept_version)
+        named = (each for order_id in sorted(changed) for each in book.custody.of_order(order_id))
+        missing = list(dict.fromkeys(each.blob for each in named if not self._has(each.link)))
+        self._kept_version = book.custody.version
+        if not missing:
+            return
+        able = [
+            each
+            for each in self.aggregators
+            if each.address in book.members and each.address not in book.state.convicted
+        ]
+        said = [
+            (member, AttestBlobs(tuple(missing[start : start + _BLOBS_AT_ONCE])))
+            for member in able[: book.faulty + 1]
+            for start in range(0, len(missing), _BLOBS_AT_ONCE)
+        ]
+        self.keeps = False
+        self.batch(*said)
+        self.keeps = True
 
     def batch(self, *said: tuple[Identity, Record]) -> list[Reply]:
         """Order what was said in one batch now."""
         return self.ordered(*(self.signed(identity, body) for identity, body in said))
+
+    def _has(self, link: Link) -> bool:
+        return link in self.lost or in_custody(self.ledger.book, link)
 
     def replayed(self) -> Ledger:
         """A second ledger that executed the same batches."""

@@ -69,5 +69,5 @@ def is_disputed(order: OrderState) -> bool:
     """Whether two opened scores of one model differ, so that one of them is wrong, or one is challenged."""
     if order.challenges:
         return True
-    opened = {(each.mid, each.score, each.transcript_root) for each in order.validations if each.score is not None}
+    opened = {(each.mid, each.score, each.transcript_root) for each in order.validations if each.is_open}
     return len(opened) > len({mid for mid, *_ in opened})

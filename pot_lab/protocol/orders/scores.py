@@ -8,7 +8,6 @@ doing; verdicts drop what is wrong, and what was judged right stands by itself, 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
 from typing import NamedTuple
 
 from pot_lab.crypto.canonical import encode, tagged_hash
@@ -16,7 +15,7 @@ from pot_lab.crypto.identity import Address
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.custody import in_custody
 from pot_lab.protocol.orders.sealing import committed, has_most_seats, is_available, slash_once
-from pot_lab.protocol.parameters import BASIS_POINTS, Role
+from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import NOBODY, ClaimScore, ModelId, OrderId
 from pot_lab.protocol.selection import ACCOUNTS, score_quorum
 from pot_lab.protocol.state import ClaimState, Dispute, OrderState, ShownLeaf, ValidationState
@@ -31,10 +30,10 @@ class OpenedScores(NamedTuple):
 
 
 def opened_as(validation: ValidationState) -> OpenedScores | None:
-    """What a validation was opened as; None while it is hidden."""
+    """What a validation was opened as; None while it is hidden, and where its transcript is."""
     return (
         OpenedScores(validation.mid, validation.score, validation.transcript_root)
-        if validation.score is not None
+        if validation.score is not None and validation.transcript is not None
         else None
     )
 
@@ -69,6 +68,21 @@ def dispute_name(
     )
 
 
+def is_shown(book: Book, validation: ValidationState) -> bool:
+    """Whether a score is opened, and others can get its transcript."""
+    return validation.transcript is not None and in_custody(book, validation.transcript)
+
+
+def hide_unshown(book: Book, order: OrderState) -> None:
+    """Take scores whose transcripts are not in custody as not opened: nobody could challenge them.
+
+    Equal scores have one transcript, so it is enough that one of those who opened them shows it.
+    """
+    for validation in order.validations:
+        if validation.is_open and not is_shown(book, validation):
+            validation.transcript, validation.transcript_root = None, b""
+
+
 def open_disputes(book: Book, order_id: OrderId, order: OrderState) -> None:
     """Dispute each of the scores that differ for one model."""
     for claim in order.revealed():
@@ -81,18 +95,15 @@ def open_disputes(book: Book, order_id: OrderId, order: OrderState) -> None:
             book.emit("dispute_opened", order_id, mid=opened.mid, dispute=name)
 
 
-def agree(order: OrderState, dropped: Collection[OpenedScores] = ()) -> None:
-    """Name for each model the opened score that stands, if one does.
-
-    Args:
-        dropped: opened scores that do not count, beside those that were judged wrong.
-    """
-    wrong = {*dropped, *judged(order, right=False)}
+def agree(order: OrderState) -> None:
+    """Name for each model the opened score that stands, if one does."""
+    wrong = judged(order, right=False)
     for claim in order.revealed():
         claim.agreed, claim.agreed_root = None, b""
         groups = groups_of(order, claim)
         left = {opened: accounts for opened, accounts in groups.items() if opened not in wrong}
-        stands = _standing(order, claim, left, survived=len(left) < len(groups))
+        hides = any(each.mid == claim.mid and each.score is not None and not each.is_open for each in order.validations)
+        stands = _standing(order, claim, left, survived=hides or len(left) < len(groups))
         if stands is not None:
             claim.agreed, claim.agreed_root = stands.score, stands.root
 
@@ -107,28 +118,16 @@ def judged(order: OrderState, *, right: bool) -> set[OpenedScores]:
 
 
 def resolve(book: Book, order_id: OrderId, order: OrderState) -> None:
-    """Apply the verdicts: what liars, hidden transcripts and lost challenges cost, who found lies, which scores stand.
-
-    A score in a dispute that opened by itself, without verdict, and whose transcript no f+1 aggregators could get,
-    while they have that of another, counts as not opened: else a liar would only have to hide what shows its lie.
-    """
-    wrong, hidden = judged(order, right=False), _hidden(book, order)
-    liars, silent = set[Address](), set[Address]()
+    """Apply the verdicts: what liars and lost challenges cost, who found lies, which scores stand."""
+    wrong, liars = judged(order, right=False), set[Address]()
     for validation in order.validations:
-        opened = opened_as(validation)
-        if opened in wrong:
+        if opened_as(validation) in wrong:
             book.account(validation.validator).reputation.wrong_validations += 1
             liars.add(validation.validator)
-        elif opened in hidden:
-            book.account(validation.validator).reputation.forfeits += 1
-            silent.add(validation.validator)
     for validator in sorted(liars):
         slash_once(book, order, validator, order.lock_grains, "wrong score")
-    for validator in sorted(silent - liars):
-        grains = order.lock_grains * order.parameters.unopened_bp // BASIS_POINTS
-        slash_once(book, order, validator, grains, "transcript not shown")
     _end_challenges(book, order)
-    agree(order, hidden)
+    agree(order)
     for dispute in order.disputes:
         verdict = "not judged" if dispute.right is None else "right" if dispute.right else "wrong"
         book.emit("dispute_ended", order_id, dispute.challenger, dispute=dispute.name, verdict=verdict)
@@ -150,21 +149,6 @@ def _standing(
     best = max(seats, key=seats.__getitem__)
     enough = seats[best] >= score_quorum(sum(seats.values())) and has_most_seats(order, claim, groups[best])
     return best if enough else None
-
-
-def _hidden(book: Book, order: OrderState) -> set[OpenedScores]:
-    shown: defaultdict[OpenedScores, bool] = defaultdict(bool)
-    for validation in order.validations:
-        opened = opened_as(validation)
-        if opened is not None and validation.transcript is not None:
-            shown[opened] |= in_custody(book, validation.transcript)
-    seen = {opened.mid for opened, there in shown.items() if there}
-    undecided = {
-        OpenedScores(dispute.mid, dispute.score, dispute.root)
-        for dispute in order.disputes
-        if dispute.right is None and not dispute.challenger
-    }
-    return {opened for opened in undecided if opened.mid in seen and not shown[opened]}
 
 
 def _end_challenges(book: Book, order: OrderState) -> None:

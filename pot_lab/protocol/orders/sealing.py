@@ -91,7 +91,7 @@ def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
     """
     order.void_reason = reason
     liars = {each.validator for each in judged_wrong(order)}
-    opened = [each for each in order.validations if each.score is not None and each.validator not in liars]
+    opened = [each for each in order.validations if each.is_open and each.validator not in liars]
     agreed = any(claim.agreed for claim in order.claims.values())
     work = Counter(each.validator for each in (agreeing(order) if agreed else opened) if each.validator not in liars)
     release_stakes(book, order)
@@ -141,10 +141,11 @@ def penalise_silence(book: Book, order: OrderState) -> None:
     for validator in sorted(cost):
         book.account(validator).reputation.absences += 1
         slash_once(book, order, validator, cost[validator], "seat left silent")
-    for validator in sorted({each.validator for each in order.validations if each.score is None}):
+    unopened = {each.validator: each.score is None for each in order.validations if not each.is_open}
+    for validator, hidden in sorted(unopened.items()):
         book.account(validator).reputation.forfeits += 1
         grains = order.lock_grains * order.parameters.unopened_bp // BASIS_POINTS
-        slash_once(book, order, validator, grains, "score not opened")
+        slash_once(book, order, validator, grains, "score not opened" if hidden else "transcript not in custody")
 
 
 def slash_once(book: Book, order: OrderState, validator: Address, grains: int, why: str) -> None:
@@ -182,4 +183,4 @@ def judged_wrong(order: OrderState) -> list[ValidationState]:
 def agreeing(order: OrderState) -> list[ValidationState]:
     """Opened validations that are equal to what a quorum opened for their model."""
     agreed = {claim.mid: (claim.agreed, claim.agreed_root) for claim in order.revealed() if claim.agreed is not None}
-    return [v for v in order.validations if v.score is not None and agreed.get(v.mid) == (v.score, v.transcript_root)]
+    return [v for v in order.validations if v.is_open and agreed.get(v.mid) == (v.score, v.transcript_root)]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.book import Book
+from pot_lab.protocol.custody import in_custody
 from pot_lab.protocol.cycle import TABLE, Phase, VoidReason, Window
 from pot_lab.protocol.order_index import never_funded
-from pot_lab.protocol.orders.scores import agree, open_disputes, resolve
+from pot_lab.protocol.orders.scores import agree, hide_unshown, is_shown, open_disputes, resolve
 from pot_lab.protocol.orders.sealing import (
     committed,
     has_most_seats,
@@ -52,7 +53,7 @@ def start_if_funded(book: Book, order_id: OrderId) -> None:
     if order.parameters != parameters and not _still_fits(book, order, parameters):
         end_void(book, order_id, order, VoidReason.PARAMETERS_CHANGED)
         return
-    if not _enough_to_start(book, order, parameters):
+    if not _enough_to_start(book, order, parameters) or _missing_files(book, order):
         book.waiting.add(order_id)
         return
     order.t0_ms, order.parameters = book.now_ms, parameters
@@ -62,14 +63,14 @@ def start_if_funded(book: Book, order_id: OrderId) -> None:
 
 
 def start_waiting(book: Book) -> None:
-    """Begin the orders that have their escrow and waited for validators, once there are enough."""
+    """Begin the orders that have their escrow and waited for validators or for custody, once they have them."""
     for order_id in sorted(book.waiting):
         start_if_funded(book, order_id)
 
 
 def close_if_complete(book: Book, order_id: OrderId, order: OrderState) -> None:
     """Close a window early when everyone whom it waits for has acted."""
-    if TABLE[order.window].closes_early and _COMPLETE[order.window](order):
+    if TABLE[order.window].closes_early and _COMPLETE[order.window](book, order):
         close(book, order_id, order)
 
 
@@ -153,8 +154,13 @@ def _go_on(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
 
 
 def _close_waiting(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
-    funded = order_id in book.state.escrows
-    end_void(book, order_id, order, VoidReason.TOO_FEW_VALIDATORS if funded else VoidReason.NO_ESCROW)
+    if order_id not in book.state.escrows:
+        reason = VoidReason.NO_ESCROW
+    elif _missing_files(book, order):
+        reason = VoidReason.NOT_IN_CUSTODY
+    else:
+        reason = VoidReason.TOO_FEW_VALIDATORS
+    end_void(book, order_id, order, reason)
     return None
 
 
@@ -176,11 +182,12 @@ def _close_commit(book: Book, order_id: OrderId, order: OrderState) -> Window | 
 
 def _close_reveal(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
     for provider, claim in sorted(order.claims.items()):
-        if not claim.mid:
+        if not _is_shown(book, claim):
             book.unlock(provider, Role.PROVIDER, claim.bond_grains)
-            book.slash(provider, Role.PROVIDER, claim.bond_grains, "claim not revealed", order)
+            why = "model not in custody" if claim.mid else "claim not revealed"
+            book.slash(provider, Role.PROVIDER, claim.bond_grains, why, order)
             book.account(provider).reputation.forfeits += 1
-            _drop(book, order_id, order, claim, "not revealed")
+            _drop(book, order_id, order, claim, "model not in custody" if claim.mid else "not revealed")
     first: dict[ModelId, ClaimState] = {}
     for claim in order.revealed():
         if first.setdefault(claim.mid, claim) is not claim:  # the same model twice: the earlier commitment has it
@@ -214,6 +221,7 @@ def _close_score(book: Book, order_id: OrderId, order: OrderState) -> Window | N
 
 
 def _close_open_scores(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
+    hide_unshown(book, order)
     penalise_silence(book, order)
     open_disputes(book, order_id, order)
     agree(order)
@@ -329,23 +337,44 @@ def _drop(book: Book, order_id: OrderId, order: OrderState, claim: ClaimState, w
     book.emit("claim_dropped", order_id, claim.provider, why=why)
 
 
-def _all_scored(order: OrderState) -> bool:
+def _missing_files(book: Book, order: OrderState) -> bool:
+    """Whether one of the order's own files cannot be had from custody yet."""
+    spec = order.order
+    return not all(in_custody(book, each) for each in (spec.model, spec.weights, spec.train, spec.test.link))
+
+
+def _is_shown(book: Book, claim: ClaimState) -> bool:
+    """Whether a claim is revealed, and others can get its model: a reveal alone could name a link to nowhere."""
+    return claim.weights is not None and in_custody(book, claim.weights)
+
+
+def _all_shown(book: Book, order: OrderState) -> bool:
+    return all(_is_shown(book, claim) for claim in order.claims.values())
+
+
+def _all_scored(book: Book, order: OrderState) -> bool:
     done = committed(order)
     return all(done[claim.mid].issuperset(order.seats_of(claim)) for claim in order.revealed())
+
+
+def _all_opened(book: Book, order: OrderState) -> bool:
+    return all(is_shown(book, validation) for validation in order.validations)
 
 
 def _all_judged(order: OrderState) -> bool:
     return all(dispute.right is not None for dispute in order.disputes)
 
 
-_COMPLETE: dict[Window, Callable[[OrderState], bool]] = {
-    Window.REVEAL: lambda order: all(claim.mid for claim in order.claims.values()),
-    Window.RELEASE: lambda order: bool(order.test_key),
+_COMPLETE: dict[Window, Callable[[Book, OrderState], bool]] = {
+    Window.WAITING: lambda book, order: False,
+    Window.REVEAL: _all_shown,
+    Window.RELEASE: lambda book, order: bool(order.test_key),
     Window.SCORE: _all_scored,
-    Window.OPEN_SCORES: lambda order: all(validation.score is not None for validation in order.validations),
-    Window.OPEN_CHALLENGES: lambda order: all(challenge.dispute for challenge in order.challenges),
-    Window.JUDGE: _all_judged,
+    Window.OPEN_SCORES: _all_opened,
+    Window.OPEN_CHALLENGES: lambda book, order: all(challenge.dispute for challenge in order.challenges),
+    Window.JUDGE: lambda book, order: _all_judged(order),
 }
+"""What a window waits for; a waiting order starts at a batch's end (`start_waiting`)."""
 
 
 _CLOSE: dict[Window, Callable[[Book, OrderId, OrderState], Window | None]] = {

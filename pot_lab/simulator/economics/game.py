@@ -267,11 +267,11 @@ class Game:
         self._spent[plan.client] += order.reward_grains + fee + order.bond_grains
         detail = (fee, order.bond_grains, order.seal_by_s, order.nonce)
         self._chain("order_placed", order.client, order.reward_grains, detail, subject=order.id)
+        self._hold(order.id)
         return order.id if self._order(order.id).window is Window.COMMIT else None
 
     def _cycle(self, plan: OrderPlan, order_id: OrderId) -> bool:
         """Bring the order to its end; returns whether the client has seen the models."""
-        self._hold(order_id)
         for provider, model in plan.claims:
             signed_by = plan.copied.get(provider, provider)
             self.submit(provider, Claim(order_id, self._claimed(order_id, signed_by, model)))
@@ -285,6 +285,7 @@ class Game:
                     order_id=order_id, mid=_mid(model), weights=_link(model), salt=Salt(self._salted(provider, model))
                 ),
             )
+        self._hold(order_id)
         if not self._wait_for(order_id, Window.RELEASE):
             return False
         for index in range(plan.silent_aggregators, AGGREGATORS):

@@ -10,7 +10,7 @@ from pot_lab.network.duties.custody_ledger import OrdersCustody
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.records import HeldBlob
-from pot_lab.protocol.transactions import AttestBlobs
+from pot_lab.protocol.transactions import AttestBlobs, Put
 from pot_lab.store.custody import ExpectedBlob
 from tests.network.duties.parts import opened, signer_of
 from tests.protocol.scenes import MODELS, PROVIDERS, bring_to, new_world
@@ -30,6 +30,14 @@ class Wanting:
 
     def uris(self, order_id: bytes, name: str) -> tuple[str, ...]:
         return next(each.uris for each in self.custody.wants()[order_id] if each.digest == link(name).digest)
+
+    def places(self) -> bytes:
+        """A new order with money, whose files nobody has attested."""
+        self.world.keeps = False
+        order = self.world.new_order()
+        self.world.must(self.world.client, Put(order))
+        self.world.escrow(order)
+        return order.id
 
     def attests(self, index: int, *names: str) -> None:
         blobs = tuple(HeldBlob(link(name).digest, link(name).size_bytes) for name in names)
@@ -76,7 +84,7 @@ def test_a_change_looks_at_no_other_order(wanting: Wanting, monkeypatch: pytest.
     for _ in range(3):
         wanting.custody.wants()
     assert looked == []
-    last, _ = wanting.world.start()
+    last = wanting.places()
     wanting.custody.wants()
     assert looked == [last] and set(wanting.custody.wants()) == {*orders, last}
 
@@ -92,7 +100,7 @@ def test_a_ledger_that_was_taken_over_is_read_anew(wanting: Wanting) -> None:
 
 
 def test_what_others_attested_may_be_had_from_them_until_it_is_attested_here(wanting: Wanting) -> None:
-    order_id = bring_to(wanting.world, Window.COMMIT)
+    order_id = wanting.places()
     wanting.custody.wants()
     origin, peer = link("graph").uri, wanting.world.aggregators[2].address.hex()[:4]
     wanting.attests(2, "graph")
@@ -112,7 +120,7 @@ def test_two_links_to_one_blob_are_two_places_of_it(wanting: Wanting) -> None:
 
 def test_an_attestation_is_due_while_a_seat_has_not_made_it_and_the_blob_is_named(wanting: Wanting) -> None:
     assert wanting.custody.standing(blob("graph")) is Standing.OVER
-    bring_to(wanting.world, Window.COMMIT)
+    wanting.places()
     assert wanting.custody.standing(blob("graph")) is Standing.DUE
     [transaction] = opened(wanting.world, [wanting.custody.attest([blob("graph"), blob("train")])])
     assert transaction.account == wanting.world.aggregators[0].address

@@ -8,9 +8,9 @@ from msgspec import structs
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.orders.disputes import CHALLENGES_PER_ACCOUNT
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import ChainEvent, ClaimScore, HeldBlob, validation_id
+from pot_lab.protocol.records import ChainEvent, ClaimScore, validation_id
 from pot_lab.protocol.state import Dispute
-from pot_lab.protocol.transactions import AttestBlobs, Verdict
+from pot_lab.protocol.transactions import Verdict
 from tests.protocol.scenes import LEAF, MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to, finish, new_world, speech
 from tests.protocol.world import PARAMETERS, POT, World, key, link
 
@@ -127,14 +127,13 @@ def test_a_liar_that_hides_its_transcript_loses_to_what_was_shown() -> None:
     order_id = bring_to(world, Window.RELEASE)
     world.release(order_id)
     shown, hidden = link("shown"), link("hidden")
+    world.lost = {hidden}
     for validator in VALIDATORS:
         total = 10 if validator in VALIDATORS[:3] else 95
         assert world.commit_scores(order_id, validator, {MODELS[0]: 80, MODELS[1]: total}).accepted
     for validator in VALIDATORS:
         total, where = (10, hidden) if validator in VALIDATORS[:3] else (95, shown)
         world.open_scores_at(order_id, validator, {MODELS[0]: 80, MODELS[1]: total}, where)
-    for aggregator in world.aggregators[:2]:
-        world.must(aggregator, AttestBlobs((HeldBlob(shown.digest, shown.size_bytes),)))
     order = world.order(order_id)
     world.wait_for(order_id, Window.FINALIZATION)
     assert order.winner == PROVIDERS[1].address

@@ -214,7 +214,8 @@ def test_two_accounts_decide_nothing_however_many_seats_they_hold() -> None:
         world.chain(staked(2_000 * POT, 1, rich))
     order_id = to_scoring(world)
     for validator in VALIDATORS:
-        assert world.commit_scores(order_id, validator, SCORES).accepted
+        if world.assigned(order_id, validator):
+            assert world.commit_scores(order_id, validator, SCORES).accepted
     for rich in VALIDATORS[:2]:
         assert world.open_scores(order_id, rich, SCORES).accepted
     world.wait_for(order_id, Window.VOID)

@@ -356,7 +356,7 @@ def test_events_about_an_order_name_it_and_who_acted() -> None:
     assert kinds == {
         "order_put", "chain_event", "order_started", "window_opened", "claim_committed", "model_revealed",
         "share_released", "key_released", "validators_drawn", "scores_committed", "score_opened", "order_sealed",
-        "order_settled",
+        "order_settled", "blobs_attested",
     }  # fmt: skip
     acted = {kind: {event.account for event in world.events if event.kind == kind} for kind in kinds}
     providers, validators = {each.address for each in PROVIDERS}, {each.address for each in VALIDATORS}
