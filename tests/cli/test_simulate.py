@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Collection
 
+import coverage
 import pytest
 
 from pot_lab.cli.main import main
@@ -32,6 +33,8 @@ def dies_at_six(seed: int, nodes: int | None, profile: str, without: Collection[
     return run_seed(seed, nodes, profile, without)
 
 
+# Coverage's own handler of SIGTERM may wait for ever in a process that the broken pool terminates while it starts.
+@pytest.mark.skipif(coverage.Coverage.current() is not None, reason="coverage is measured")
 def test_a_dead_process_is_reported_and_not_waited_for(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
