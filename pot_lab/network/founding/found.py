@@ -24,6 +24,14 @@ STAKE_TIMES = 2
 """How many times the least stake each founding aggregator gets, so that a small slash does not unseat it."""
 
 
+LEAST_WINDOWS_MS: Mapping[str, int] = {"min_window_ms": 10_000, "min_challenge_ms": 30_000}
+"""What a founded network asks of every order, unless its founder says otherwise.
+
+A primary may shift the agreed time by 2.5 s, and files have to come into custody within a window: in one of less than
+four times that, others lose bonds and locks for being slow. The ledger's own defaults are for networks on one machine.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkTerms:
     """What a founder decides, beside the cards.
@@ -85,7 +93,7 @@ def found(
 
     entries = entries_of_cards(cards)
     treasury = founder.address if terms.treasury is None else terms.treasury
-    parameters = {"treasury": format_address(treasury), **terms.parameters}
+    parameters = {"treasury": format_address(treasury), **LEAST_WINDOWS_MS, **terms.parameters}
     placed = contracts if contracts is not None else _nowhere()
     _config(entries, terms, parameters, placed).check()
     if contracts is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pot_lab.network.founding.terms import (
     terms_digest,
     terms_words,
 )
-from pot_lab.network.genesis import unnamed_genesis
+from pot_lab.network.genesis import genesis_of, unnamed_genesis
 from tests.network.founding.parts import TERMS, Operators
 
 
@@ -113,3 +114,11 @@ def test_the_words_name_everything_that_people_compare(operators: Operators) -> 
         assert said in text
     for entry in config.aggregators:
         assert entry.host in text
+
+
+def test_windows_are_long_enough_for_strangers_unless_the_founder_says_otherwise(operators: Operators) -> None:
+    parameters = genesis_of(operators.found()).parameters
+    assert (parameters.min_window_ms, parameters.min_challenge_ms) == (10_000, 30_000)
+    short = dataclasses.replace(TERMS, parameters={"min_window_ms": 500})
+    parameters = genesis_of(operators.found(short)).parameters
+    assert (parameters.min_window_ms, parameters.min_challenge_ms) == (500, 30_000)
