@@ -142,7 +142,7 @@ class OrderDesk:
             "bond_grains": str(terms.bond_grains),
             "balance_grains": str(balance),
             "after_grains": str(balance - terms.escrow_grains),
-            "refund_grains": str(terms.reward_grains + terms.bond_grains),
+            "refund_grains": str(terms.reward_grains - parameters.scoring_grains(reward) + terms.bond_grains),
             "train_ms": terms.windows.train_ms,
             "longest_ms": terms.windows.longest_ms,
             "providers": network.providers,

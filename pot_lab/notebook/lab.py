@@ -400,6 +400,7 @@ class Lab(AccountConnection):
             miners=self._miners(network, offered.reward_grains),
             past=past_orders(self.client.orders()),
             balance_grains=self.chain_wallet.balance_grains(),
+            scoring_grains=network.parameters.scoring_grains(offered.reward_grains),
             prepared=prepared,
             begins_with=begins_with,
         )

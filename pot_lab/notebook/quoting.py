@@ -55,6 +55,7 @@ class Quote:
         miners: who would work on it.
         past: how the network's last orders ended.
         balance_grains: what the account has now.
+        scoring_grains: what scoring and ordering cost of the reward, also where no model is better than the baseline.
         prepared: the contents, where model and data were given.
         begins_with: the score that the winner would have to beat, in words; empty without model and data.
     """
@@ -63,6 +64,7 @@ class Quote:
     miners: Miners
     past: PastOrders
     balance_grains: int
+    scoring_grains: int
     prepared: PreparedOrder | None = None
     begins_with: str = ""
 
@@ -78,8 +80,12 @@ class Quote:
 
     @property
     def refund(self) -> Decimal:
-        """POT that come back if no model is better than the baseline: all but the fee."""
-        return Decimal(self.terms.reward_grains + self.terms.bond_grains) / GRAINS_PER_POT
+        """POT that come back if no model is better than the baseline: all but the fee and the scoring."""
+        return Decimal(self._reward_back_grains + self.terms.bond_grains) / GRAINS_PER_POT
+
+    @property
+    def _reward_back_grains(self) -> int:
+        return self.terms.reward_grains - self.scoring_grains
 
     @property
     def expected_wait_ms(self) -> int:
@@ -105,11 +111,15 @@ class Quote:
 
     def _facts(self) -> Facts:
         terms, miners, past = self.terms, self.miners, self.past
+        back = pot(self._reward_back_grains)
         enough = "" if self.balance_grains >= terms.escrow_grains else ": too little"
         facts = [
             ("pay now", f"{pot(terms.escrow_grains)} POT into escrow (balance {pot(self.balance_grains)} POT{enough})"),
             ("spend", f"{pot(terms.reward_grains)} POT reward, and at most {pot(terms.fee_grains)} POT fee"),
-            ("comes back", f"the bond of {pot(terms.bond_grains)} POT; without a better model the reward too"),
+            (
+                "comes back",
+                f"the bond of {pot(terms.bond_grains)} POT; without a better model {back} POT of the reward",
+            ),
             ("miners", _miners_text(miners)),
             ("past orders", f"{past.won} of {past.ended} ended with a better model" if past.ended else "none yet"),
             ("wait", f"about {seconds_text(self.expected_wait_ms)}, at most {seconds_text(terms.windows.longest_ms)}"),

@@ -260,6 +260,10 @@ class Parameters(Record, frozen=True, kw_only=True):
         """Most that an order of this reward may ask providers to bond, and what it asks unless its client asks less."""
         return max(self.min_claim_bond_grains, reward_grains * self.claim_bond_bp // BASIS_POINTS)
 
+    def scoring_grains(self, reward_grains: int) -> int:
+        """What scoring and ordering get of a reward, with a winner or where no model beats the baseline."""
+        return sum(reward_grains * share_bp // BASIS_POINTS for share_bp in (self.validators_bp, self.aggregators_bp))
+
     def score_lock_grains(self, reward_grains: int) -> int:
         """L: what a validator has locked for an order of this reward whose models it scores, however many they are."""
         return max(self.min_score_lock_grains, reward_grains * self.score_lock_bp // BASIS_POINTS)

@@ -44,6 +44,10 @@ _PAID = {
     "validation fee": ("the fee goes to those who scored, by their scores", SEATS),
     "fee back": ("the fee goes back to the client where no other model was scored", MONEY),
     "bond back": ("the client kept its promises, so its bond comes back", MONEY),
+    "reward less scoring": (
+        "no model beat the baseline: the reward goes back, less what scoring and ordering cost",
+        MONEY,
+    ),
     "reward back": ("without a winner the reward goes back to the client", MONEY),
     "client's bond": ("the client's bond goes to those whose models were revealed for nothing", MONEY),
     "challenger": ("who proves scores wrong gets what the seats that lied would have got", SEATS),

@@ -46,12 +46,7 @@ def sealed_payouts(
         scored.
     """
     payouts = [Payout(winner, escrow.reward_grains * parameters.winner_bp // BASIS_POINTS, "winner")]
-    validators = escrow.reward_grains * parameters.validators_bp // BASIS_POINTS
-    challenged = validators * sum((found or {}).values()) // max(1, sum((found or {}).values()) + sum(seats.values()))
-    payouts += _named(share_out(validators - challenged, seats), "validator")
-    payouts += _named(share_out(challenged, found or {}), "challenger")
-    aggregated = escrow.reward_grains * parameters.aggregators_bp // BASIS_POINTS
-    payouts += _named(share_out(aggregated, dict.fromkeys(aggregators, 1)), "aggregator")
+    payouts += _for_scoring(escrow, parameters, seats, aggregators, found or {})
     payouts += _named(share_out(escrow.fee_grains, other_validations), "validation fee")
     if not other_validations:
         payouts.append(Payout(escrow.client, escrow.fee_grains, "fee back"))
@@ -68,7 +63,9 @@ def void_payouts(
     found: Mapping[Address, int] | None = None,
     seats: int = 0,
 ) -> list[Payout]:
-    """Payouts of an order that ended without a winner: the reward always goes back to the client.
+    """Payouts of an order that ended without a winner: the reward goes back to the client, but for what proved lies.
+
+    Where no model beat the baseline, see `unimproved_payouts`.
 
     Args:
         revealers: providers whose models are known; they share the client's bond where the test data was not released.
@@ -84,9 +81,34 @@ def void_payouts(
         payouts += _named(share_out(escrow.bond_grains, dict.fromkeys(revealers, 1)), "client's bond")
     else:
         payouts.append(Payout(escrow.client, escrow.bond_grains, "bond back"))
-    if reason in (VoidReason.NO_IMPROVEMENT, VoidReason.NO_QUORUM) and validations:
+    if reason is VoidReason.NO_QUORUM and validations:
         payouts += _named(share_out(escrow.fee_grains, validations), "validation fee")
     else:
+        payouts.append(Payout(escrow.client, escrow.fee_grains, "fee back"))
+    return _complete(payouts, escrow, parameters)
+
+
+def unimproved_payouts(
+    escrow: Escrow,
+    parameters: Parameters,
+    seats: Mapping[Address, int],
+    validations: Mapping[Address, int],
+    aggregators: Sequence[Address],
+    found: Mapping[Address, int] | None = None,
+) -> list[Payout]:
+    """Payouts of an order whose models were scored and did not beat its baseline: scoring and ordering are paid as if
+    there were a winner, and the rest of the reward goes back to the client.
+
+    Else a baseline that nobody can beat would show the client all models for nothing.
+
+    Args: as of `sealed_payouts`; `validations` are those of all models.
+    """
+    payouts = _for_scoring(escrow, parameters, seats, aggregators, found or {})
+    back = escrow.reward_grains - sum(payout.grains for payout in payouts)
+    payouts.insert(0, Payout(escrow.client, back, "reward less scoring"))
+    payouts.append(Payout(escrow.client, escrow.bond_grains, "bond back"))
+    payouts += _named(share_out(escrow.fee_grains, validations), "validation fee")
+    if not validations:
         payouts.append(Payout(escrow.client, escrow.fee_grains, "fee back"))
     return _complete(payouts, escrow, parameters)
 
@@ -110,6 +132,21 @@ def beats_baseline(
         return True
     gain = (score.total * baseline_count - baseline_total * score.count) * direction
     return gain > 0 and gain * MICRO >= margin_micro * score.count * baseline_count
+
+
+def _for_scoring(
+    escrow: Escrow,
+    parameters: Parameters,
+    seats: Mapping[Address, int],
+    aggregators: Sequence[Address],
+    found: Mapping[Address, int],
+) -> list[Payout]:
+    validators = escrow.reward_grains * parameters.validators_bp // BASIS_POINTS
+    challenged = validators * sum(found.values()) // max(1, sum(found.values()) + sum(seats.values()))
+    payouts = _named(share_out(validators - challenged, seats), "validator")
+    payouts += _named(share_out(challenged, found), "challenger")
+    aggregated = escrow.reward_grains * parameters.aggregators_bp // BASIS_POINTS
+    return payouts + _named(share_out(aggregated, dict.fromkeys(aggregators, 1)), "aggregator")
 
 
 def _named(amounts: Mapping[Address, int], reason: str) -> list[Payout]:

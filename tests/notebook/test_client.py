@@ -56,7 +56,7 @@ def place(lab: Lab, net: nn.Module, **more: Any) -> Order:
 # --- quotes --------------------------------------------------------------------------------------------------------
 def test_a_quote_of_terms_alone_says_cost_refund_miners_and_wait(lab: Lab, world: FollowedWorld) -> None:
     quote = lab.quote(reward=25, train_for="10min", fee="0.5")
-    assert (quote.cost, quote.escrow, quote.refund) == (Decimal("25.5"), Decimal("27.5"), Decimal(27))
+    assert (quote.cost, quote.escrow, quote.refund) == (Decimal("25.5"), Decimal("27.5"), Decimal(22))
     assert (quote.miners.providers, quote.miners.validators, quote.miners.starts) == (1, 4, True)
     assert quote.upload_bytes is None and quote.begins_with == ""
     assert quote.expected_wait_ms > 600_000

@@ -41,7 +41,7 @@ def test_a_quote_says_what_it_costs_and_what_comes_back_and_spends_nothing(desk:
     cost, fee = int(told["cost_grains"]), int(told["fee_grains"])
     assert int(told["reward_grains"]) == 5 * 10**9
     assert cost == 5 * 10**9 + fee + int(told["bond_grains"])
-    assert int(told["refund_grains"]) == cost - fee
+    assert int(told["refund_grains"]) == cost - fee - int(told["reward_grains"]) // 5
     assert int(told["after_grains"]) == int(told["balance_grains"]) - cost
     assert told["can_order"] and told["longest_ms"] > 10_000
     assert int(ask(desk, "wallet")["answer"]["balance_grains"]) == int(told["balance_grains"])

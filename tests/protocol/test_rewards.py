@@ -12,7 +12,14 @@ from msgspec import structs
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Parameters
 from pot_lab.protocol.records import MICRO, ClaimScore
-from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, share_out, void_payouts
+from pot_lab.protocol.rewards import (
+    beats_baseline,
+    better,
+    sealed_payouts,
+    share_out,
+    unimproved_payouts,
+    void_payouts,
+)
 from pot_lab.protocol.state import Escrow, Payout
 
 CLIENT, TREASURY, WINNER = b"\x01" * 20, b"\x02" * 20, b"\x03" * 20
@@ -69,8 +76,30 @@ def test_a_void_order_pays_out_exactly_its_escrow_and_the_reward_goes_back(
     forfeited = reason is VoidReason.NOT_RELEASED and bool(revealers)
     assert paid(payouts, "bond back") == (0 if forfeited else escrow.bond_grains)
     assert escrow.bond_grains - 7 <= paid(payouts, "client's bond") <= escrow.bond_grains if forfeited else True
-    scored = reason in (VoidReason.NO_QUORUM, VoidReason.NO_IMPROVEMENT) and bool(work)
+    scored = reason is VoidReason.NO_QUORUM and bool(work)
     assert paid(payouts, "fee back") == (0 if scored else escrow.fee_grains)
+
+
+@given(escrows, parameters(), weights, weights, weights, st.integers(1, 7))
+def test_without_improvement_scoring_is_paid_as_with_a_winner_and_the_rest_goes_back(
+    escrow: Escrow,
+    terms: Parameters,
+    seats: dict[bytes, int],
+    work: dict[bytes, int],
+    found: dict[bytes, int],
+    members: int,
+) -> None:
+    payouts = unimproved_payouts(escrow, terms, seats, work, MEMBERS[:members], found)
+    sealed = sealed_payouts(escrow, terms, WINNER, seats, work, MEMBERS[:members], found)
+    assert sum(payout.grains for payout in payouts) == escrow.total_grains
+    for reason in ("validator", "aggregator", "challenger", "validation fee", "fee back", "bond back"):
+        assert paid(payouts, reason) == paid(sealed, reason), reason
+    assert paid(payouts, "reward less scoring") >= escrow.reward_grains - terms.scoring_grains(escrow.reward_grains)
+    if any(seats.values()):
+        few = len(seats) + len(found) + members + 4
+        assert paid(payouts, "reward less scoring") <= (
+            escrow.reward_grains - terms.scoring_grains(escrow.reward_grains) + few
+        )
 
 
 @given(st.integers(0, 10**18), weights)

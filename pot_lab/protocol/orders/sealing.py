@@ -15,7 +15,7 @@ from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Role, score_direction
 from pot_lab.protocol.records import ModelId, OrderId
-from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, void_payouts
+from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, unimproved_payouts, void_payouts
 from pot_lab.protocol.selection import ACCOUNTS
 from pot_lab.protocol.state import ClaimState, OrderState, ValidationState
 
@@ -57,13 +57,7 @@ def pay_winner(book: Book, order_id: OrderId, order: OrderState, winner: ClaimSt
     A validator is paid by its seats, for all models of its set: one that stands for a part of them is not, and one that
     was judged wrong about any is not.
     """
-    by_seats, others = Counter[Address](), Counter[Address]()
-    liars = {each.validator for each in judged_wrong(order)}
-    stood = {(each.validator, each.mid) for each in agreeing(order) if each.validator not in liars}
-    for number, seats in enumerate(order.seats):
-        agreed = [claim.mid for claim in order.claims.values() if claim.agreed is not None and claim.seat_set == number]
-        for validator in seats if agreed else []:
-            by_seats[validator] += all((validator, mid) in stood for mid in agreed)
+    stood, others = _stood(order), Counter[Address]()
     for validator, mid in sorted(stood):
         if mid != winner.mid:
             others[validator] += 1
@@ -74,7 +68,7 @@ def pay_winner(book: Book, order_id: OrderId, order: OrderState, winner: ClaimSt
         book.state.escrows[order_id],
         order.parameters,
         winner.provider,
-        by_seats,
+        _standing_seats(order, stood),
         others,
         book.paid_aggregators,
         order.found,
@@ -96,11 +90,31 @@ def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
     work = Counter(each.validator for each in (agreeing(order) if agreed else opened) if each.validator not in liars)
     release_stakes(book, order)
     escrow = book.state.escrows.get(order_id)
-    if escrow is not None:
-        revealers = [claim.provider for claim in order.revealed()]
-        seats = sum(map(len, order.seats))
-        order.payouts = void_payouts(escrow, order.parameters, reason, revealers, work, order.found, seats)
+    if escrow is not None and reason is VoidReason.NO_IMPROVEMENT:
+        seats = _standing_seats(order, _stood(order))
+        order.payouts = unimproved_payouts(escrow, order.parameters, seats, work, book.paid_aggregators, order.found)
         book.pay_out(order_id, order.payouts)
+    elif escrow is not None:
+        revealers = [claim.provider for claim in order.revealed()]
+        held = sum(map(len, order.seats))
+        order.payouts = void_payouts(escrow, order.parameters, reason, revealers, work, order.found, held)
+        book.pay_out(order_id, order.payouts)
+
+
+def _stood(order: OrderState) -> set[tuple[Address, ModelId]]:
+    """Whose scores of which models stand; not of who was judged wrong about any."""
+    liars = {each.validator for each in judged_wrong(order)}
+    return {(each.validator, each.mid) for each in agreeing(order) if each.validator not in liars}
+
+
+def _standing_seats(order: OrderState, stood: set[tuple[Address, ModelId]]) -> Counter[Address]:
+    """How many seats each validator has that stands for all models of their sets."""
+    by_seats = Counter[Address]()
+    for number, seats in enumerate(order.seats):
+        agreed = [claim.mid for claim in order.claims.values() if claim.agreed is not None and claim.seat_set == number]
+        for validator in seats if agreed else []:
+            by_seats[validator] += all((validator, mid) in stood for mid in agreed)
+    return by_seats
 
 
 def committed(order: OrderState) -> defaultdict[ModelId, set[Address]]:
