@@ -62,7 +62,7 @@ test: lint docs suite ## lint, docs and the whole suite (at most 25 minutes on 2
 suite: install ## the suite alone
 	$(PYTEST)
 
-coverage: install ## the suite, with the lines counted that it runs, in its processes too; fails below the floor
+coverage: install ## the suite, with the lines counted that it runs, in its processes too (docs/explanation/testing.md)
 	$(PYTEST) --cov --cov-report=term
 
 test-long: lint docs ## the whole suite and the long tests
