@@ -110,7 +110,8 @@ class OrderFiles:
 
         Args:
             paths: the files.
-            late: whether there is no time to wait: files that are not there yet get the link that they will have.
+            late: whether there is no time to wait: files that are not there yet get the link that they will have. So
+                do files that the store does not take, where custody will: it takes what the ledger names.
 
         Returns: the links of those that are there, and why one could not be put, which the next call tries again.
         """
@@ -129,7 +130,7 @@ class OrderFiles:
             if len(links) == len(paths) or failure is not None:
                 break
             self._uploads.wait(self._patience_s)
-        if late:
+        if late or (failure is not None and self.store.has_copies):
             links |= {path: self.store.link_of(path) for path in paths if path not in links}
         return links, failure
 

@@ -254,8 +254,9 @@ class ProviderLoop(Loop[ProviderMemory]):
     def _reveal(self, memory: ProviderMemory, view: OrderView, commitment: bytes) -> None:
         """Open the commitment that the ledger has, which is the last one that came in time.
 
-        Where the store does not take the model, it is revealed in the window's last quarter all the same: the bond is
-        worth more than the wait, and the model may still come to its link.
+        Where the store does not take the model, it is revealed all the same, and put into custody (`_store`); where
+        there is none, in the window's last quarter: the bond is worth more than the wait, and the model may still come
+        to its link.
         """
         late = view.closes_ms - self.clock_ms() < view.order.windows.reveal_ms // 4
         for commit in reversed(memory.commits):
@@ -263,7 +264,7 @@ class ProviderLoop(Loop[ProviderMemory]):
                 continue
             path = self.order_folder(memory.id) / "models" / commit.file
             links, failure = self.files.upload([path], late=late)
-            if failure is not None and not late:
+            if path not in links and failure is not None:
                 raise failure
             if path not in links:  # on its way: the loop is woken when it is there
                 return
@@ -281,13 +282,11 @@ class ProviderLoop(Loop[ProviderMemory]):
                 pass
             memory.revealed = True
             self.memories.write(memory)
-            if failure is not None:
-                raise failure
             return
         log.error("event=salt_lost order=%s", memory.order_id[:12])
 
     def _store(self, memory: ProviderMemory, mid: bytes) -> None:
-        """See that the model that was revealed is in the store."""
+        """See that the model that was revealed is in the store, or in custody."""
         files = [commit.file for commit in memory.commits if commit.mid == mid.hex()]
         paths = [self.order_folder(memory.id) / "models" / name for name in files[-1:]]
         links, failure = self.files.upload(paths)

@@ -135,8 +135,9 @@ class ValidatorLoop(Loop[ValidatorMemory]):
     def _open(self, memory: ValidatorMemory, view: OrderView) -> None:
         """Open every score that the ledger has a commitment to; one that is refused keeps no other from being opened.
 
-        Where the store does not take a transcript, its score is opened in the window's last quarter all the same: the
-        stake on it is worth more than the wait, and the transcript may still come to its link.
+        Where the store does not take a transcript, its score is opened all the same, and the transcript put into
+        custody (`_store`); where there is none, in the window's last quarter: the stake on it is worth more than the
+        wait, and the transcript may still come to its link.
 
         Raises:
             LinkDead, StoreFull, ...: a transcript could not be stored; what can be opened was opened before.
@@ -155,11 +156,11 @@ class ValidatorLoop(Loop[ValidatorMemory]):
             self._open_part(memory, part)
         memory.opened = all(item.closed for item in memory.items or [])
         self.memories.write(memory)
-        if failure is not None:
+        if failure is not None and not memory.opened:
             raise failure
 
     def _store(self, memory: ValidatorMemory) -> None:
-        """See that the transcripts of opened scores are in the store."""
+        """See that the transcripts of opened scores are in the store, or in custody."""
         folder = self.order_folder(memory.id)
         paths = [folder / item.transcript for item in memory.items or [] if item.committed]
         links, failure = self.files.upload(paths)

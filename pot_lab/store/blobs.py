@@ -26,7 +26,7 @@ from pot_lab.files import move_durably, replace_durably
 from pot_lab.store.addresses import HTTP_SCHEMES, is_private_place, local_path, scheme_of, store_address
 from pot_lab.store.cache import Transfer, in_cache
 from pot_lab.store.copies import Copies
-from pot_lab.store.errors import LinkDead, TooBig, TooSlow, UnusableAddress, WrongHash
+from pot_lab.store.errors import LinkDead, StoreFull, TooBig, TooSlow, UnusableAddress, WrongHash
 from pot_lab.store.transport import CHUNK_BYTES, BlobSource, FileSource, Interrupted, filesystem, raise_if_full
 
 ATTEMPTS = 3
@@ -117,9 +117,36 @@ class Store:
                 raise _refusal_of(error, uri) from error
         return Link(digest=digest, size_bytes=len(data), uri=uri)
 
+    @property
+    def has_copies(self) -> bool:
+        """Whether there are places, such as aggregators' custody, that take a file where the store does not."""
+        return self._copies.any
+
     def put_file(self, path: Path, *, timeout_s: float = PUT_TIMEOUT_S) -> Link:
-        """As `put`, but a file's content, which never lies in memory as a whole. Raises OSError too."""
+        """As `put`, but a file's content, which never lies in memory as a whole. Raises OSError too.
+
+        Where the store does not take it, a place for copies may: custody does, once the ledger names the file.
+        """
         link = self.link_of(path)
+        try:
+            self._put_path(link, path, timeout_s)
+        except (LinkDead, StoreFull, TooBig):
+            if not self._put_copy(link, path, timeout_s):
+                raise
+        return link
+
+    def _put_copy(self, link: Link, path: Path, timeout_s: float) -> bool:
+        from pot_lab.store.http_transport import http_put
+
+        for copy in self._copies.of(link):
+            try:
+                http_put(copy.uri, path, timeout_s)
+            except PotLabError:
+                continue
+            return True
+        return False
+
+    def _put_path(self, link: Link, path: Path, timeout_s: float) -> None:
         if self._scheme == "file":
             self._copy_file(link.digest, path)
         elif self._scheme in HTTP_SCHEMES:
@@ -132,7 +159,6 @@ class Store:
                 fs.put_file(str(path), link.uri)
             except Exception as error:
                 raise _refusal_of(error, link.uri) from error
-        return link
 
     def link_of(self, path: Path) -> Link:
         """The link that `put_file` would return; nothing is put. Raises OSError."""

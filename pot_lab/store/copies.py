@@ -30,6 +30,11 @@ class Copies:
         self._urls, self._clock_s = urls, clock_s
         self._resting_until_s: dict[str, float] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether there are such places now."""
+        return bool(self._urls())
+
     def of(self, link: Link) -> list[Link]:
         """The same blob at each place, in the order in which they are to be asked."""
         now_s = self._clock_s()

@@ -155,6 +155,24 @@ def test_a_model_is_revealed_in_time_without_its_store_and_comes_there_later(
     assert bench.loop.memories.active()[0].stored and bench.loop.memories.active()[0].revealed
 
 
+def test_with_custody_a_model_is_revealed_at_once_when_its_store_does_not_take_it(
+    market: Market, store: Store, tmp_path: Path, place: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = Failing(store, monkeypatch)
+    monkeypatch.setattr(Store, "has_copies", True)
+    bench = Bench(market, store, tmp_path)
+    order_id = place()
+    bench.loop.step()
+    bench.submit_model(b"model")
+    bench.loop.step()
+    market.wait_for(order_id, Window.REVEAL)
+    bench.loop.step()
+    assert len(bench.of(RevealModel)) == 1 and not bench.loop.memories.active()[0].stored
+    failing.is_away = False  # custody takes it, now that the ledger names it
+    bench.loop.step()
+    assert bench.loop.memories.active()[0].stored
+
+
 def test_scores_are_opened_in_time_without_their_store_and_transcripts_come_later(
     market: Market, store: Store, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -356,3 +356,18 @@ def test_a_filesystems_own_error_is_a_refusal_by_name(
         store.put_file(tmp_path / "blob")
     with pytest.raises((LinkDead, TooSlow)):  # it may be well again: asked until the time is up
         fetch(link_to("s3://bucket/blobs/x", b"x"), limit_bytes=9, timeout_s=1)
+
+
+def test_a_file_that_the_store_does_not_take_goes_where_copies_are(serve, tmp_path: Path) -> None:
+    path, server, gone = tmp_path / "transcript", serve(), dead_address().removesuffix("/blob")
+    path.write_bytes(b"what was computed")
+    store = Store(gone, copies=lambda: [f"{gone}/custody", server.url])
+    link = store.put_file(path)
+    assert link.uri == f"{gone}/{link.digest.hex()}" and store.has_copies
+    assert (server.root / link.digest.hex()).read_bytes() == b"what was computed"
+    alone = Store(gone)
+    assert not alone.has_copies
+    with pytest.raises(LinkDead):
+        alone.put_file(path)
+    with pytest.raises(LinkDead):
+        Store(gone, copies=lambda: [f"{gone}/custody"]).put_file(path)
