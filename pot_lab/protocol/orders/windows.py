@@ -53,7 +53,7 @@ def start_if_funded(book: Book, order_id: OrderId) -> None:
     if order.parameters != parameters and not _still_fits(book, order, parameters):
         end_void(book, order_id, order, VoidReason.PARAMETERS_CHANGED)
         return
-    if not _enough_to_start(book, order, parameters) or _missing_files(book, order):
+    if _missing_files(book, order) or not _enough_to_start(book, order, parameters):
         book.waiting.add(order_id)
         return
     order.t0_ms, order.parameters = book.now_ms, parameters
