@@ -85,6 +85,8 @@ def void_advice(reason: str) -> str:
         return "order again with a longer train_for or a lower baseline"
     if reason in (VoidReason.NO_CLAIMS, VoidReason.NOTHING_REVEALED):
         return "look whether a provider runs (`pot-lab mine provider`), and order again with a longer train_for"
+    if reason == VoidReason.NOT_IN_CUSTODY:
+        return "look whether the store that the order's links name answers the aggregators, and order again"
     if reason == VoidReason.NO_QUORUM:
         return "look whether validators run (`pot-lab mine validator`), and order again"
     return "order again"

@@ -11,7 +11,7 @@ from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.views import OrderView
 
 _AT_WORK = {
-    Window.WAITING: "waiting for its escrow and for validators",
+    Window.WAITING: "waiting for its escrow, for validators, and for aggregators to hold its files",
     Window.COMMIT: "providers train",
     Window.REVEAL: "providers reveal their models",
     Window.RELEASE: "the aggregators release the test data",
