@@ -83,7 +83,8 @@ FILES = ("replica.log", "snapshot-*", "history.sqlite", "history.sqlite-wal")
 def check_damage(directory: Path, random: Random, cases: list[tuple[str, Damage]]) -> None:
     """Damage one file of one aggregator after the other: it never goes on from what is wrong."""
     with ChaosNetwork(directory, durability="flush", snapshot_batches=SNAPSHOT_BATCHES) as network:
-        network.stepped_over = network.forgetful = {VICTIM}
+        network.forgetful = {VICTIM}
+        network.stepped_over = network.all  # on a busy machine another may fall behind by a snapshot too
         book = worked(network)
         for pattern, damage in cases:
             path = random.choice(sorted(network.data_dir(VICTIM).glob(pattern)) or [network.log(VICTIM)])
@@ -175,7 +176,7 @@ def test_a_disk_that_fills_at_any_place_is_called_full(tmp_path: Path) -> None:
     """While a file is made, a log grows or is replaced, a snapshot is written, fetched or taken, a history is kept."""
     skip_without_mounts()
     with SmallDisk(tmp_path, snapshot_batches=SNAPSHOT_BATCHES) as network:
-        network.stepped_over = {VICTIM}
+        network.stepped_over = network.all
         book = network.bookkeeper("client")
         network.settle(book)
         full = 0
