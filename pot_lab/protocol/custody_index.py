@@ -50,7 +50,7 @@ def named_blobs(order_id: OrderId, order: OrderState, *, funded: bool) -> Iterat
             yield NamedBlob(spec.model, client, order_id)
             yield NamedBlob(winner.weights, winner.provider, order_id)
         return
-    for link in (spec.model, spec.weights, spec.train, spec.test.link):
+    for link in spec.files:
         yield NamedBlob(link, client, order_id)
     for claim in order.claims.values():
         if claim.weights is not None:

@@ -218,6 +218,11 @@ class OrderRecord(Record, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
     @property
+    def files(self) -> tuple[Link, ...]:
+        """What has to be in custody before the order starts: graph, first weights, training data, test ciphertext."""
+        return self.model, self.weights, self.train, self.test.link
+
+    @property
     def spec_hash(self) -> Digest:
         """SHA-256 of the record (32 bytes), which the escrow contract commits to."""
         return sha256(encode(self))

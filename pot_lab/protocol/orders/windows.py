@@ -339,8 +339,7 @@ def _drop(book: Book, order_id: OrderId, order: OrderState, claim: ClaimState, w
 
 def _missing_files(book: Book, order: OrderState) -> bool:
     """Whether one of the order's own files cannot be had from custody yet."""
-    spec = order.order
-    return not all(in_custody(book, each) for each in (spec.model, spec.weights, spec.train, spec.test.link))
+    return not all(in_custody(book, each) for each in order.order.files)
 
 
 def _is_shown(book: Book, claim: ClaimState) -> bool:

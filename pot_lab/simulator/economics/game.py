@@ -411,8 +411,7 @@ class Game:
     def _hold(self, order_id: OrderId) -> None:
         """Aggregators attest everything that the order names."""
         order = self._order(order_id)
-        spec = order.order
-        links = [spec.model, spec.weights, spec.train, spec.test.link]
+        links = [*order.order.files]
         links += [each.transcript for each in order.validations if each.transcript is not None]
         links += [claim.weights for claim in order.claims.values() if claim.weights is not None]
         for aggregator in self._aggregators:
