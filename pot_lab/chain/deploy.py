@@ -1,9 +1,9 @@
 """A network's beginning on the chain: deploy and wire the contracts, hand out tokens, bond stakes, seat the first
 signers.
 
-Used once per network by its founder; a testnet does it at every start. The founder owns the contracts afterwards,
-until ownership is handed to the DAO's timelock. Stakes are bonded on behalf of their nodes, so no other key than the
-founder's is needed.
+Used once per network by its founder; a testnet does it at every start. The founder owns the contracts while they are
+wired, and hands them to a timelock in the end where one is asked for. Stakes are bonded on behalf of their nodes, so no
+other key than the founder's is needed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pot_lab.agreement.quorum import quorum
 from pot_lab.chain.account import ChainAccount
-from pot_lab.chain.contract import Contracts
+from pot_lab.chain.contract import Contracts, interface
 from pot_lab.chain.errors import ChainError, ChainRefused
 from pot_lab.chain.rpc import JsonRpc, read_quantity
 from pot_lab.crypto.identity import Identity, format_address
@@ -22,6 +22,10 @@ from pot_lab.crypto.identity import Identity, format_address
 SUPPLY_GRAINS: Final = 10**18
 AGGREGATOR: Final = 3
 _GRANTS_AT_ONCE: Final = 100
+_EVERYBODY: Final = bytes(20)
+"""As an executor of a timelock."""
+_NOBODY: Final = bytes(20)
+"""As an admin of a timelock."""
 
 
 class BadGenesis(ChainError):
@@ -41,9 +45,15 @@ class ContractSetup:
         aggregators: the first signer set; each needs a stake in role 3.
         threshold: signatures that settle an epoch; None is the ledger's quorum q = ceil((n+f+1)/2), f = floor((n-1)/3).
         min_stakes: least stake by role (provider, validator, verifier, aggregator).
+        unbonding_s: from a request to the withdrawal of stake.
+        refund_grace_s: how long after its last date an unsealed order cannot be refunded.
+        stall_grace_s: the same while the network settles nothing; at least `refund_grace_s`.
+        min_reward_grains: least reward of an order.
         min_cycle_s, claim_delay_s: least time between settlements, and from one to its first claim, in which the
             guardian may veto it.
         guardian, treasury: None is the founder.
+        timelock_s: how long each act of the owner has to wait in OpenZeppelin's timelock, where the founder proposes
+            and anybody executes; None leaves the founder the owner.
     """
 
     aggregators: Sequence[bytes]
@@ -54,10 +64,13 @@ class ContractSetup:
     min_stakes: tuple[int, int, int, int] = (0, 0, 0, 0)
     unbonding_s: int = 7 * 86_400
     refund_grace_s: int = 86_400
+    stall_grace_s: int = 30 * 86_400
+    min_reward_grains: int = 1
     min_cycle_s: int = 60
     claim_delay_s: int = 0
     guardian: bytes | None = None
     treasury: bytes | None = None
+    timelock_s: int | None = None
 
 
 def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s: float = 30.0) -> Contracts:
@@ -85,7 +98,8 @@ def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s
         token = create("PoTToken", owner, genesis.supply_grains)
         treasury = genesis.treasury or owner
         registry = create("StakeRegistry", token, owner, treasury, genesis.unbonding_s, genesis.min_stakes)
-        escrow = create("OrderEscrow", token, owner, genesis.refund_grace_s)
+        graces = genesis.refund_grace_s, genesis.stall_grace_s
+        escrow = create("OrderEscrow", token, owner, *graces, genesis.min_reward_grains)
         settlement = create(
             "RewardSettlement",
             token,
@@ -107,6 +121,14 @@ def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s
         account.send("RewardSettlement", settlement, "rotate", stakers, threshold, 0, b"")
         for holder, grains in genesis.balances.items():
             account.send("PoTToken", token, "transfer", holder, grains)
+        if genesis.timelock_s is not None:
+            timelock = create("Timelock", 0, [owner], [_EVERYBODY], _NOBODY)
+            _hand_over(
+                account,
+                timelock,
+                {"StakeRegistry": registry, "OrderEscrow": escrow, "RewardSettlement": settlement},
+                genesis.timelock_s,
+            )
         return Contracts(
             chain_id=chain_id,
             token=token,
@@ -117,6 +139,17 @@ def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s
         )
     finally:
         rpc.close()
+
+
+def _hand_over(account: ChainAccount, timelock: bytes, owned: Mapping[str, bytes], delay_s: int) -> None:
+    """Make a timelock that does not wait yet the owner of some contracts, and have it wait from then on."""
+    for name, at in owned.items():
+        account.send(name, at, "transferOwnership", timelock)
+    accept = [interface(name).functions["acceptOwnership"].call_data(()) for name in owned]
+    wait = interface("Timelock").functions["updateDelay"].call_data((delay_s,))
+    batch = [*owned.values(), timelock], [0] * (len(owned) + 1), [*accept, wait], bytes(32), bytes(32)
+    account.send("Timelock", timelock, "scheduleBatch", *batch, 0)
+    account.send("Timelock", timelock, "executeBatch", *batch)
 
 
 def _check(genesis: ContractSetup) -> None:

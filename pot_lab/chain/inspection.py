@@ -18,6 +18,7 @@ from pot_lab.agreement.quorum import quorum
 from pot_lab.chain.account import ChainAccount
 from pot_lab.chain.contract import Contracts, interface
 from pot_lab.chain.errors import ChainRefused, ChainReverted
+from pot_lab.chain.logs import LogReader
 from pot_lab.chain.rpc import JsonRpc, hex_data, read_data, read_quantity
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import format_address
@@ -36,6 +37,25 @@ _NOBODY: Final = bytes(20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimelockState:
+    """A timelock and who may use it; accounts are 20-byte addresses.
+
+    Attributes:
+        address: where it is.
+        delay_s: how long each act waits.
+        proposers: who may propose an act, and cancel one.
+        executors: who may execute what has waited; the zero address is everybody.
+        admins: who may change these lists at once: the timelock itself, and nobody else.
+    """
+
+    address: bytes
+    delay_s: int
+    proposers: tuple[bytes, ...]
+    executors: tuple[bytes, ...]
+    admins: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChainState:
     """What the contracts say. Grains and seconds; accounts are 20-byte addresses.
 
@@ -50,6 +70,7 @@ class ChainState:
         epoch, settled_at_s: the last settlement.
         paused_until_s: until when settlements and claims are paused; in the past or 0 if they are not.
         signer_set_id, threshold, signers: whose signatures count.
+        timelock: what owns all of them, if it is this package's timelock.
     """
 
     block: int
@@ -70,6 +91,7 @@ class ChainState:
     signer_set_id: int
     threshold: int
     signers: tuple[bytes, ...]
+    timelock: TimelockState | None
 
     @property
     def is_paused(self) -> bool:
@@ -144,6 +166,39 @@ class ContractInspector:
             signer_set_id=self._ask("settlement", "signerSetId"),
             threshold=self._ask("settlement", "threshold"),
             signers=tuple(self._ask("settlement", "signers")),
+            timelock=self._timelock(owners),
+        )
+
+    def _timelock(self, owners: Mapping[str, bytes]) -> TimelockState | None:
+        """The timelock that owns all contracts; its roles as its own events tell them."""
+        (at, *others) = set(owners.values())
+        code = self._code(at)
+        if others or not code or code != self._reference("Timelock", 1):
+            return None
+        read = self._reader.read
+        names = ("DEFAULT_ADMIN_ROLE", "PROPOSER_ROLE", "EXECUTOR_ROLE")
+        roles = [read("Timelock", at, name)[0] for name in names]
+        events = interface("Timelock").events
+        granted, revoked = events["RoleGranted"], events["RoleRevoked"]
+        logs, first = LogReader(self._rpc, [at], [granted.topic, revoked.topic]), self._contracts.first_block
+        last = read_quantity(self._rpc.call("eth_blockNumber"))
+        seen: dict[bytes, dict[bytes, None]] = {role: {} for role in roles}
+        while first <= last:
+            found, read_to = logs.read(first, last)
+            for log in found:
+                role, account = (read_data(topic, 32) for topic in log["topics"][1:3])
+                seen.setdefault(role, {})[account[12:]] = None
+            first = read_to + 1
+        holders = [
+            tuple(account for account in seen[role] if read("Timelock", at, "hasRole", role, account)[0])
+            for role in roles
+        ]
+        return TimelockState(
+            address=at,
+            delay_s=read("Timelock", at, "getMinDelay")[0],
+            admins=holders[0],
+            proposers=holders[1],
+            executors=holders[2],
         )
 
     def verify(self) -> list[str]:
@@ -185,10 +240,11 @@ class ContractInspector:
 
     def grace_troubles(self) -> list[str]:
         """Whether escrows can be refunded while settlements are paused."""
-        grace_s, pause_s = self._ask("escrow", "refundGrace"), self._ask("settlement", "MAX_PAUSE")
+        grace_s, pause_s = self._ask("escrow", "stallGrace"), self._ask("settlement", "MAX_PAUSE")
         if grace_s > pause_s:
             return []
-        return [f"escrows can be refunded {grace_s} s after an order's last date, and a pause may last {pause_s} s"]
+        text = f"escrows can be refunded {grace_s} s after an order's last date without any settlement"
+        return [f"{text}, and a pause may last {pause_s} s"]
 
     def _ask(self, name: str, function: str, *arguments: Any) -> Any:
         answer = self._reader.read(_NAMES[name], getattr(self._contracts, name), function, *arguments)
@@ -225,10 +281,11 @@ class ContractInspector:
     def _reference(self, contract: str, number: int) -> bytes:
         """The contract's runtime code as our build makes it, with arguments that mean nothing."""
         one, two, three = (bytes([number, index]) * 10 for index in (1, 2, 3))
-        arguments = {
+        arguments: tuple[Any, ...] = {
             "PoTToken": (one, number),
             "StakeRegistry": (one, two, three, number, (0, 0, 0, 0)),
-            "OrderEscrow": (one, two, number),
+            "OrderEscrow": (one, two, number, number, number),
+            "Timelock": (number, [], [], bytes(20)),
             "RewardSettlement": (one, two, three, one, two, 1, 0),
         }[contract]
         data = interface(contract).creation(arguments)
@@ -269,6 +326,9 @@ class ContractInspector:
             if seen != wanted:
                 found.append(f"{_NAMES[name]}.{function}() is {format_address(seen)}, not {format_address(wanted)}")
         state = self.state()
+        if state.timelock is not None and state.timelock.admins != (state.timelock.address,):
+            others = [each for each in state.timelock.admins if each != state.timelock.address]
+            found += [f"the timelock has another admin than itself: {format_address(each)}" for each in others]
         if state.promised_grains > state.funded_grains:
             found.append(f"{state.promised_grains} grains are promised, and only {state.funded_grains} were funded")
         return found

@@ -125,6 +125,11 @@ _SENTENCES: Final[dict[tuple[str, str], Callable[..., str]]] = {
     ("RewardSettlement", "fund"): lambda grains: (
         f"give {_pot(grains)} to the network for rewards; they do not come back"
     ),
+    ("RewardSettlement", "setPayoutAddress"): lambda to: (
+        f"have all payouts of this account go to {format_address(to)} from now on"
+        if any(to)
+        else "have all payouts of this account go to the account itself again"
+    ),
     ("RewardSettlement", "claim"): lambda account, grains, _: (
         f"pay out what {format_address(account)} has earned, {_pot(grains)} in all since the first epoch"
     ),

@@ -169,8 +169,7 @@ class ChainWallet:
         """Escrow an order's reward, fee and bond; returns its order id and the transaction's hash (32 bytes each).
 
         Args:
-            seal_by_s: until when the order can be sealed (seconds of the chain); after it and a grace period the
-                client may withdraw the escrow.
+            seal_by_s: until when the order can be sealed (seconds of the chain); see `refundable_from_s`.
             spec_hash: SHA-256 of the `Order` record.
             nonce: the client's own number for it; an id is used once for ever.
         Raises:
@@ -192,14 +191,22 @@ class ChainWallet:
         return order, receipt.transaction
 
     def refund(self, seal_by_s: int, spec_hash: bytes, nonce: int, *, client: bytes | None = None) -> Receipt:
-        """Return an unsealed order's escrow to its client, once `seal_by_s` and the grace period are over.
+        """Return an unsealed order's escrow to its client, once `refundable_from_s` has come.
 
         Raises:
-            ChainReverted: TooEarly, or UnknownOrder (never placed, sealed, refunded already).
+            ChainReverted: TooEarly with the second from which on it will do, or UnknownOrder (never placed, sealed,
+                refunded already).
         """
         who = self._me() if client is None else client
         escrow = self.contracts.escrow
         return self._account.send("OrderEscrow", escrow, "refund", who, nonce, seal_by_s, spec_hash)
+
+    def refundable_from_s(self, seal_by_s: int) -> int:
+        """The second from which on an unsealed order with this last date may be refunded, as things stand now: once
+        the network settles an epoch after `seal_by_s` and the grace period it is the end of that period, and else that
+        of the longer one for a network that stands still.
+        """
+        return int(self._account.read("OrderEscrow", self.contracts.escrow, "refundableFrom", seal_by_s)[0])
 
     def escrowed_grains(self, order: bytes) -> int:
         """Grains that the escrow holds for an order id; 0 once it is sealed or refunded."""
@@ -320,7 +327,7 @@ class ChainWallet:
     # ------------------------------------------------------------ payouts
 
     def claim(self, account: bytes, cumulative_grains: int, proof: Sequence[bytes]) -> Receipt:
-        """Pay an account what it has earned and not received; anyone may do it for anyone.
+        """Pay an account, at its payout address, what it has earned and not received; anyone may do it for anyone.
 
         Raises:
             ChainReverted: BadProof (also while the claim delay runs), NothingToClaim, IsPaused.
@@ -329,7 +336,9 @@ class ChainWallet:
         return self._account.send("RewardSettlement", at, "claim", account, cumulative_grains, list(proof))
 
     def claim_many(self, claims: Sequence[ClaimablePayout]) -> list[Receipt]:
-        """Pay many accounts, each with its own proof, `MAX_CLAIMS` a transaction; those paid already are skipped."""
+        """Pay many accounts, each with its own proof, `MAX_CLAIMS` a transaction; those that are paid already, or
+        cannot be paid, are skipped.
+        """
         receipts = []
         for start in range(0, len(claims), MAX_CLAIMS):
             part = claims[start : start + MAX_CLAIMS]
@@ -358,6 +367,19 @@ class ChainWallet:
             at = self.contracts.settlement
             receipts.append(self._account.send("RewardSettlement", at, "claimMulti", ordered, amounts, siblings, flags))
         return receipts
+
+    def payout_address(self, account: bytes) -> bytes:
+        """Where an account's payouts go (20 bytes): to itself, unless it said otherwise."""
+        return bytes(self._account.read("RewardSettlement", self.contracts.settlement, "payee", account)[0])
+
+    def set_payout_address(self, to: bytes | None) -> Receipt:
+        """Have this account's payouts go to another address from now on; None: to itself again.
+
+        Raises:
+            ChainReverted: BadParameter, one of the network's contracts, out of which nobody could get them.
+        """
+        at = self.contracts.settlement
+        return self._account.send("RewardSettlement", at, "setPayoutAddress", bytes(20) if to is None else to)
 
     def claimed_grains(self, account: bytes) -> int:
         """Grains that an account has been paid in all."""

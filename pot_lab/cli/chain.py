@@ -17,7 +17,7 @@ from pot_lab.errors import PotLabError
 
 if TYPE_CHECKING:
     from pot_lab.chain.contract import Contracts
-    from pot_lab.chain.inspection import ChainState, ContractInspector
+    from pot_lab.chain.inspection import ChainState, ContractInspector, TimelockState
 
 _WEI_PER_COIN = 10**18
 _chain_option = click.option(
@@ -56,8 +56,9 @@ def deploy(
 ) -> None:
     """Deploy all contracts for the aggregators of these cards.
 
-    The account pays in the chain's own coin, holds the supply of POT, and owns the contracts. `pot-lab network found
-    --contracts FILE` makes a network of them; its --set, --grant and --treasury have to be the same.
+    The account pays in the chain's own coin, holds the supply of POT, and proposes to the timelock that owns the
+    contracts, whose delay is the parameter timelock_ms. `pot-lab network found --contracts FILE` makes a network of
+    them; its --set, --grant and --treasury have to be the same.
     """
     import tomli_w
 
@@ -84,7 +85,7 @@ def deploy(
     )
     setup = contract_setup(entries, parameters_of(dict(terms.parameters)), terms)
     founder = open_account(None, account)
-    print_aside(f"account {format_address(founder.address)} deploys four contracts for {len(entries)} aggregators")
+    print_aside(f"account {format_address(founder.address)} deploys five contracts for {len(entries)} aggregators")
     ask_first("Deploy them?", yes)
     made = deploy_contracts(rpc_url, founder, setup)
     replace_durably(out, tomli_w.dumps(made.as_table()).encode(), mode=0o644)
@@ -191,6 +192,7 @@ def state_facts(state: ChainState) -> dict[str, Any]:
         "owners": {name: format_address(owner) for name, owner in state.owners.items()},
         "owner_is_contract": dict(state.owner_is_contract),
         "pending_owners": {name: format_address(owner) for name, owner in state.pending_owners.items() if any(owner)},
+        "timelock": None if state.timelock is None else _timelock_facts(state.timelock),
         "guardian": format_address(state.guardian),
         "treasury": format_address(state.treasury),
         "staked_grains": state.staked_grains,
@@ -220,6 +222,10 @@ def state_text(state: ChainState) -> str:
         if any(state.pending_owners[name]):
             lines.append(f"            offered to {format_address(state.pending_owners[name])}, not accepted yet")
     rewards = f"{pot(state.funded_grains)} funded and {pot(state.promised_grains)} promised since the first epoch"
+    if (lock := state.timelock) is not None:
+        who = ", ".join(map(format_address, lock.proposers)) or "nobody"
+        by = "anybody" if any(not any(each) for each in lock.executors) else f"{len(lock.executors)} accounts"
+        lines.append(f"timelock    every act waits {lock.delay_s / 3600:g} h; proposed by {who}; executed by {by}")
     lines += [
         f"guardian    {format_address(state.guardian)}",
         f"treasury    {format_address(state.treasury)}",
@@ -232,6 +238,21 @@ def state_text(state: ChainState) -> str:
     ]
     lines += [f"            {format_address(signer)}" for signer in state.signers]
     return "\n".join(lines)
+
+
+def _timelock_facts(lock: TimelockState) -> dict[str, Any]:
+    from pot_lab.crypto.identity import format_address
+
+    def all_of(accounts: tuple[bytes, ...]) -> list[str]:
+        return [format_address(each) for each in accounts]
+
+    return {
+        "address": format_address(lock.address),
+        "delay_s": lock.delay_s,
+        "proposers": all_of(lock.proposers),
+        "executors": all_of(lock.executors),
+        "admins": all_of(lock.admins),
+    }
 
 
 def _date(seconds: int) -> str:

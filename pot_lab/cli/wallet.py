@@ -171,8 +171,9 @@ def claim(network: str | None, account: str | None, yes: bool, dry_run: bool, as
 def refund(order: str, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Give an order's escrow back to its client.
 
-    ORDER is the order's whole id. It works once the order's last date and the contract's grace are over, and asks the
-    chain only: no aggregator need run. Anybody may send it; the money goes to the client.
+    ORDER is the order's whole id. It works once the order's last date and the contract's grace are over and the network
+    settled without it, or once the longer grace of a network that stands still is over. It asks the chain only: no
+    aggregator need run. Anybody may send it; the money goes to the client.
     """
     from pot_lab.chain.lookup import find_order
     from pot_lab.crypto.identity import format_address
@@ -191,6 +192,33 @@ def refund(order: str, network: str | None, account: str | None, yes: bool, dry_
         chain.refund(terms.seal_by_s, terms.spec_hash, terms.nonce, client=terms.client)
         client = format_address(terms.client)
         click.echo(json.dumps({"order": name.hex(), "client": client}) if as_json else f"paid back to {client}")
+
+
+@wallet.command("payout-address")
+@click.argument("address", required=False, metavar="[ADDRESS]")
+@click.option("--own", is_flag=True, help="To the account itself again.")
+@network_option
+@account_option
+@confirm_options
+@json_option
+def payout_address(
+    address: str | None, own: bool, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Show or set where payouts go.
+
+    With ADDRESS all payouts of the account go there from now on, whoever claims them: what an aggregator or a miner
+    earns need not lie with a key that is on its host. Without it the address in force is shown.
+    """
+    from pot_lab.crypto.identity import format_address, parse_address
+
+    if address is not None and own:
+        raise click.UsageError("--own goes without ADDRESS")
+    to = None if address is None else parse_address(address)
+    with _paying_wallet(network, account, yes, dry_run, as_json) as (chain, me):
+        if own or to is not None:
+            chain.set_payout_address(to)
+        found = format_address(chain.payout_address(me.address))
+        click.echo(json.dumps({"payout_address": found}) if as_json else f"payouts  go to {found}")
 
 
 @wallet.command

@@ -116,6 +116,8 @@ class Founding:
                 min_stakes=parameters.min_stake_grains,
                 unbonding_s=parameters.unbonding_ms // 1000,
                 refund_grace_s=60,
+                stall_grace_s=60,
+                min_reward_grains=parameters.min_reward_grains,
                 min_cycle_s=1,
                 treasury=self.treasury.address,
             ),

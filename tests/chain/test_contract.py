@@ -49,6 +49,21 @@ def test_a_rebuild_gives_the_artefact_byte_for_byte() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_every_function_that_others_may_call_is_explained_where_it_stands() -> None:
+    missing = []
+    for path in sorted(SOURCES.glob("*.sol")):
+        if path.name == "PaperMultisig.sol":  # the paper's, for the gas table only
+            continue
+        lines = path.read_text().splitlines()
+        for before, line in zip(["", *lines], lines, strict=False):
+            opens = line.strip().startswith(("constructor(", "contract ")) or (
+                line.strip().startswith("function ") and " private " not in line and not line.rstrip().endswith(";")
+            )
+            if opens and not before.strip().startswith("///"):
+                missing.append(f"{path.name}: {line.strip()}")
+    assert missing == []
+
+
 def test_every_named_error_is_read_with_its_arguments() -> None:
     selector = keccak256(b"Insolvent(uint256,uint256)")[:4]
     error = read_revert(selector + abi.encode(["uint256", "uint256"], [101, 100]))

@@ -52,7 +52,7 @@ def test_a_contract_made_for_another_token_is_named(chain_url: str, world: World
     rpc = JsonRpc(chain_url)
     account = ChainAccount(rpc, world.contracts.chain_id, identity("founder"))
     owner = identity("founder").address
-    other = account.create("OrderEscrow", (b"\x05" * 20, owner, 60)).created
+    other = account.create("OrderEscrow", (b"\x05" * 20, owner, 60, 60, 1)).created
     rpc.close()
     assert other is not None
     with ContractInspector(chain_url, replace(world.contracts, escrow=other)) as inspector:
@@ -63,7 +63,7 @@ def test_a_contract_made_for_another_token_is_named(chain_url: str, world: World
 def test_a_contract_that_was_never_wired_is_named(chain_url: str, world: World) -> None:
     rpc = JsonRpc(chain_url)
     account = ChainAccount(rpc, world.contracts.chain_id, identity("founder"))
-    other = account.create("OrderEscrow", (world.contracts.token, identity("founder").address, 60)).created
+    other = account.create("OrderEscrow", (world.contracts.token, identity("founder").address, 60, 60, 1)).created
     rpc.close()
     assert other is not None
     with ContractInspector(chain_url, replace(world.contracts, escrow=other)) as inspector:

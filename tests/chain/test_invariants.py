@@ -20,7 +20,7 @@ from pot_lab.chain.errors import EvmReverted
 from pot_lab.chain.evm import TRANSACTION_GAS, ContractCall, EmbeddedChain
 from pot_lab.chain.transaction import ChainTransaction
 from pot_lab.chain.wallet import pack_signatures
-from pot_lab.crypto.canonical import keccak256
+from pot_lab.crypto.canonical import Wide, keccak256
 from pot_lab.crypto.identity import Identity
 from pot_lab.protocol.settlement import (
     PayoutTree,
@@ -55,7 +55,7 @@ class Network:
         creations = {
             "PoTToken": (owner, 10**18),
             "StakeRegistry": (AT["PoTToken"], owner, treasury, 7 * DAY_S, (1, 1, 1, 1_000 * POT)),
-            "OrderEscrow": (AT["PoTToken"], owner, DAY_S),
+            "OrderEscrow": (AT["PoTToken"], owner, DAY_S, 30 * DAY_S, 1),
             "RewardSettlement": (
                 *(AT[name] for name in ("PoTToken", "OrderEscrow", "StakeRegistry")),
                 owner,
@@ -185,6 +185,27 @@ class History(RuleBasedStateMachine):
         self.due, self.tree, self.slash_due = due, tree, slash_due
         self.epoch, self.funded = self.epoch + 1, self.funded + gain
 
+    def settle_nothing(self) -> None:
+        """An epoch with the payouts of the one before it, and no order."""
+        self.net.now_s += 61
+        self.send_epoch(self.tree or PayoutTree([]), sum(self.due.values()), [])
+
+    def send_epoch(self, tree: PayoutTree, total: int, sealed: list[bytes]) -> None:
+        settlement = Settlement(
+            epoch=self.epoch + 1,
+            round=0,
+            signer_set_id=1,
+            root=tree.root,
+            cumulative_total=Wide(total),
+            orders_hash=orders_hash(sealed),
+            ledger_hash=bytes(32),
+        )
+        digest = settlement_digest(CHAIN_ID, AT["RewardSettlement"], settlement)
+        keys = [signer.address for signer in SIGNERS[:2]]
+        bitmap, packed = pack_signatures(digest, keys, 2, {s.address: s.sign(digest) for s in SIGNERS[:2]})
+        self.net.send(RELAYER, "RewardSettlement", "settle", fields(settlement), sealed, bitmap, packed)
+        self.epoch += 1
+
     @precondition(lambda self: self.tree is not None)
     @rule(payee=st.sampled_from(PAYEES), extra=st.sampled_from([0, 0, 1]))
     def claim(self, payee: bytes, extra: int) -> None:
@@ -236,8 +257,8 @@ class History(RuleBasedStateMachine):
         else:
             self.refused("StillLocked", CLIENT, "StakeRegistry", "withdraw", role)
 
-    @rule(reward=st.integers(1, 10**12), wait=st.booleans())
-    def refund(self, reward: int, wait: bool) -> None:
+    @rule(reward=st.integers(1, 10**12), wait=st.booleans(), settled=st.booleans())
+    def refund(self, reward: int, wait: bool, settled: bool) -> None:
         oid = self.place(reward, 0, 0)
         _, seal_by_s, spec, nonce = self.orders[oid]
         call = ("OrderEscrow", "refund", CLIENT.address, nonce, seal_by_s, spec)
@@ -245,6 +266,11 @@ class History(RuleBasedStateMachine):
             self.refused("TooEarly", RELAYER, *call)
             return
         self.net.now_s = max(self.net.now_s, seal_by_s + DAY_S)
+        if not settled:
+            self.refused("TooEarly", RELAYER, *call)
+            self.net.now_s = max(self.net.now_s, seal_by_s + 30 * DAY_S)
+        else:
+            self.settle_nothing()
         self.net.send(RELAYER, *call)
         del self.orders[oid]
         SEEN["refunded"] += 1

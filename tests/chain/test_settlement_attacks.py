@@ -332,7 +332,7 @@ def test_the_guardian_can_veto_inside_the_delay_and_pause_for_a_while(slow_world
     with refused("IsPaused", until):
         world.wallet(world.relayer).settle(settlement, [], world.signatures(settlement))
     world.warp(2 * DAY_S)
-    with refused("NotAllowed", world.guardian.address):  # no second pause right after the first
+    with refused("TooEarly", until + 7 * DAY_S):  # no second pause right after the first
         world.send(world.guardian, "RewardSettlement", "pause", world.now_s() + DAY_S)
     world.wallet(world.relayer).settle(settlement, [], world.signatures(settlement))
 
@@ -349,6 +349,7 @@ def test_a_pause_never_stops_refunds_and_withdrawals(world: World) -> None:
     staker = world.wallet(world.client)
     staker.stake(0, 100 * POT)
     staker.request_unstake(0, 100 * POT)
+    world.outlive(order)
     world.warp(7 * DAY_S)
     world.send(world.guardian, "RewardSettlement", "pause", world.now_s() + DAY_S)
     staker.refund(order.seal_by_s, order.spec, order.nonce)
@@ -364,7 +365,9 @@ def test_only_the_owner_changes_the_rules(world: World) -> None:
         ("StakeRegistry", "setMinStake", (0, 1)),
         ("StakeRegistry", "setTreasury", (world.relayer.address,)),
         ("OrderEscrow", "setSettlement", (world.relayer.address,)),
-        ("OrderEscrow", "setRefundGrace", (0,)),
+        ("OrderEscrow", "setGraces", (0, 0)),
+        ("OrderEscrow", "setMinReward", (1,)),
+        ("StakeRegistry", "setUnbondingPeriod", (90 * DAY_S,)),
     ):
         with refused("OwnableUnauthorizedAccount", world.relayer.address):
             world.send(world.relayer, contract, function, *arguments)

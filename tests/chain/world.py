@@ -182,6 +182,11 @@ class World:
         oid, _ = wallet.place_order(reward, fee, bond, seal_by_s, spec, self.nonce)
         return Order(oid, seal_by_s, spec, self.nonce)
 
+    def outlive(self, order: Order) -> None:
+        """Let the order's last date and the grace go by, and settle an epoch without it: it can be refunded then."""
+        self.warp(max(1, order.seal_by_s + DAY_S - self.now_s()))
+        self.settle(PayoutTree([]), 0)
+
     def settlement(
         self,
         tree: PayoutTree,

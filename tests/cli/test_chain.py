@@ -54,14 +54,18 @@ def test_contracts_are_deployed_shown_verified_and_founded_upon(
 
     where = ["--chain", chain_url, "--contracts", str(out)]
     state = facts(capsys, "chain", "status", *where)
-    assert set(state["owners"].values()) == {format_address(founder.address)}
-    assert not any(state["owner_is_contract"].values()) and not state["is_paused"]
+    lock = state["timelock"]
+    assert set(state["owners"].values()) == {lock["address"]} == set(lock["admins"])
+    assert all(state["owner_is_contract"].values()) and not state["is_paused"]
+    assert (lock["proposers"], lock["delay_s"]) == ([format_address(founder.address)], 2 * 86_400)
     assert (state["threshold"], len(state["signers"])) == (3, 4)
     assert state["staked_grains"] > 0 and state["epoch"] == 0
     assert facts(capsys, "chain", "verify", *where)["troubles"] == []
     assert main(["chain", "status", *where]) == 0
     shown = capsys.readouterr().out
-    assert "one key can change the contract" in shown and "3 of 4, set 1" in shown
+    assert "one key can change the contract" not in shown and "3 of 4, set 1" in shown
+    who = format_address(founder.address)
+    assert f"timelock    every act waits 48 h; proposed by {who}; executed by anybody" in shown
 
     file = tmp_path / "network.toml"
     found = ["network", "found", *cards, "--chain", chain_url, *account, "--name", "four", "--out", str(file)]

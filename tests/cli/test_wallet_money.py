@@ -97,7 +97,7 @@ def test_a_part_of_a_stake_is_unstaked_and_its_date_told(world: World, capsys: p
 
 def expired(world: World) -> Order:
     order = world.order(reward=8 * POT, life_s=1_000)
-    world.warp(1_000 + DAY_S)
+    world.outlive(order)
     return order
 
 
@@ -121,7 +121,23 @@ def test_rewards_are_funded(world: World, capsys: pytest.CaptureFixture[str]) ->
     assert world.wallet().balance_grains(world.contracts.settlement) == 2_500_000_000
 
 
-SENDING = [["unstake", "provider"], ["withdraw", "provider"], ["fund", "1"], ["refund", "ORDER"]]
+def test_payouts_go_where_the_account_says(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    own, safe = format_address(CLIENT), format_address(identity("cold account").address)
+    assert facts(capsys, "payout-address") == {"payout_address": own}
+    assert facts(capsys, "payout-address", safe, "--yes") == {"payout_address": safe}
+    assert world.wallet().payout_address(CLIENT) == parse_address(safe)
+    assert facts(capsys, "payout-address", "--own", "--yes") == {"payout_address": own}
+    assert main(["wallet", "payout-address", safe, "--own"]) == 2
+    assert main(["wallet", "payout-address", "0x12", "--yes"]) == 1
+
+
+SENDING = [
+    ["unstake", "provider"],
+    ["withdraw", "provider"],
+    ["fund", "1"],
+    ["refund", "ORDER"],
+    ["payout-address", "0x" + "07" * 20],
+]
 
 
 def ready(world: World, command: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ interface IRegistry {
     function signingKey(address node) external view returns (address);
 }
 
+/// @title Settlement of rewards
 /// @notice One k-of-n signed transaction per update cycle; cumulative Merkle claims (paper 4.2, made affordable).
 /// @dev Never pays twice (values are cumulative), never accepts more than it was funded with, nor an old signer set, an
 ///      old epoch, or a signature made for another chain or contract. Owner: the DAO's timelock.
@@ -43,6 +44,10 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
     uint8 internal constant AGGREGATOR = 3;
     uint256 public constant MAX_PAUSE = 7 days;
     uint256 public constant MAX_SIGNERS = 100;
+    /// @notice A signer's stake is bound for so long after the last settlement or rotation, and no longer.
+    uint256 public constant RELEASE = 30 days;
+    /// @dev Gas of one transfer in a batch: three times what the token takes for a first payment.
+    uint256 private constant PAY_GAS = 150_000;
 
     IERC20 public immutable token;
     IEscrow public immutable escrow;
@@ -54,6 +59,7 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
     uint40 public pausedUntil;
     uint32 public minCycle;
     uint32 public claimDelay;
+    uint40 public rotatedAt;
     // one slot
     uint128 public total;
     uint128 public funded;
@@ -68,6 +74,7 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
     address public guardian;
     mapping(address => uint256) public claimed; // cumulative
     mapping(address => mapping(uint8 => uint256)) public slashedCumulative;
+    mapping(address => address) public payoutAddress; // of an account; zero: the account itself
     mapping(address => bool) public isSigner; // by staker
     mapping(address => address) public keyOwner; // hot key -> staker
     mapping(bytes32 => bool) public equivocated;
@@ -96,14 +103,24 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         uint256 signerBitmap
     );
     event Claimed(address indexed account, uint256 amount, uint256 cumulative);
+    event PayoutSkipped(address indexed account, address to, uint256 amount);
+    event PayoutAddressSet(address indexed account, address to);
     event SlashApplied(address indexed node, uint8 indexed role, uint256 amount, uint256 cumulative);
     event SignersRotated(uint64 indexed setId, uint8 threshold, address[] keys);
     event Vetoed(uint64 indexed epoch, bytes32 root);
-    event Paused(uint64 until);
+    event Paused(address indexed by, uint64 until);
+    event Unpaused(address indexed by);
     event Funded(address indexed from, uint256 amount);
     event Equivocation(address indexed staker, uint64 indexed epoch, uint256 slashed);
     event ParameterSet(bytes32 indexed name, uint256 value);
 
+    /// @param token_ the token that is paid
+    /// @param escrow_ what holds the orders' money until it is sealed
+    /// @param registry_ what holds stakes
+    /// @param owner_ the DAO's timelock, or who hands over to it
+    /// @param guardian_ who may pause, and veto inside the claim delay
+    /// @param minCycle_ least seconds between two settlements
+    /// @param claimDelay_ seconds from a settlement to its first claim
     constructor(
         IERC20 token_,
         IEscrow escrow_,
@@ -126,6 +143,12 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
     }
 
     // ---------------------------------------------------------------- settle
+    /// @notice Settles an epoch: makes its root of cumulative payouts and slashes the current one, and seals its orders.
+    /// @dev All or nothing. Anyone may send it; the signatures decide.
+    /// @param s what was signed
+    /// @param orderIds the orders to seal, as bound by `s.ordersHash`
+    /// @param bitmap which signers' signatures follow
+    /// @param sigs 64-byte EIP-2098 signatures in ascending order of the set bits
     function settle(Settlement calldata s, bytes32[] calldata orderIds, uint256 bitmap, bytes calldata sigs)
         external
         nonReentrant
@@ -148,7 +171,7 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         emit Settled(s.epoch, s.round, s.signerSetId, s.root, s.cumulativeTotal, s.ledgerHash, bitmap);
     }
 
-    /// Emission subsidy or any donation that the aggregators may then allocate.
+    /// @notice Emission subsidy or any donation that the aggregators may then allocate; needs an allowance.
     function fund(uint128 amount) external nonReentrant {
         token.safeTransferFrom(msg.sender, address(this), amount);
         funded += amount;
@@ -156,16 +179,40 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
     }
 
     // ---------------------------------------------------------------- claim
+    /// @notice The root that claims and slashes are proved against: the newest one whose claim delay is over.
     function activeRoot() public view returns (bytes32) {
         return block.timestamp >= uint256(settledAt) + claimDelay ? root : prevRoot;
     }
 
+    /// @notice Pays an account, at its payout address, what it has earned and not received. Anyone may send it.
+    /// @param cumulative grains earned since the first epoch, as in the leaf
     function claim(address account, uint256 cumulative, bytes32[] calldata proof) external nonReentrant whenNotPaused {
         if (!MerkleProof.verifyCalldata(proof, activeRoot(), _leaf(0, account, cumulative))) revert BadProof();
-        if (_pay(account, cumulative) == 0) revert NothingToClaim(account, cumulative);
+        uint256 done = claimed[account];
+        if (cumulative <= done) revert NothingToClaim(account, cumulative);
+        claimed[account] = cumulative;
+        token.safeTransfer(payee(account), cumulative - done);
+        emit Claimed(account, cumulative - done, cumulative);
     }
 
-    /// Relayed batch, one proof each; entries that are claimed already are skipped (no griefing by front-running).
+    /// @notice Where an account's payouts go.
+    function payee(address account) public view returns (address to) {
+        to = payoutAddress[account];
+        if (to == address(0)) to = account;
+    }
+
+    /// @notice Has the caller's payouts go to another address from now on; zero is the caller's own.
+    function setPayoutAddress(address to) external {
+        // What these contracts receive in this way nobody could get out.
+        if (to == address(this) || to == address(token) || to == address(escrow) || to == address(registry)) {
+            revert BadParameter("to");
+        }
+        payoutAddress[msg.sender] = to;
+        emit PayoutAddressSet(msg.sender, to);
+    }
+
+    /// @notice Relayed batch, one proof each. Entries that are claimed already are skipped (no griefing by
+    ///         front-running), and so is one that cannot be paid: it holds up no other, and keeps its claim.
     function claimMany(address[] calldata accounts, uint256[] calldata cumulative, bytes32[][] calldata proofs)
         external
         nonReentrant
@@ -174,11 +221,11 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         bytes32 r = activeRoot();
         for (uint256 i; i < accounts.length; ++i) {
             if (!MerkleProof.verifyCalldata(proofs[i], r, _leaf(0, accounts[i], cumulative[i]))) revert BadProof();
-            _pay(accounts[i], cumulative[i]);
+            _payOrSkip(accounts[i], cumulative[i]);
         }
     }
 
-    /// Relayed batch with one OpenZeppelin multiproof.
+    /// @notice `claimMany` with one OpenZeppelin multiproof.
     function claimMulti(
         address[] calldata accounts,
         uint256[] calldata cumulative,
@@ -190,20 +237,26 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         if (accounts.length == 0 || !MerkleProof.multiProofVerifyCalldata(proof, flags, activeRoot(), leaves)) {
             revert BadProof();
         }
-        for (uint256 i; i < accounts.length; ++i) _pay(accounts[i], cumulative[i]);
+        for (uint256 i; i < accounts.length; ++i) _payOrSkip(accounts[i], cumulative[i]);
     }
 
-    function _pay(address account, uint256 cumulative) private returns (uint256 amount) {
+    function _payOrSkip(address account, uint256 cumulative) private {
         uint256 done = claimed[account];
-        if (cumulative <= done) return 0;
-        amount = cumulative - done;
+        if (cumulative <= done) return;
         claimed[account] = cumulative;
-        token.safeTransfer(account, amount);
-        emit Claimed(account, amount, cumulative);
+        address to = payee(account);
+        try token.transfer{gas: PAY_GAS}(to, cumulative - done) returns (bool paid) {
+            if (paid) {
+                emit Claimed(account, cumulative - done, cumulative);
+                return;
+            }
+        } catch {}
+        claimed[account] = done;
+        emit PayoutSkipped(account, to, cumulative - done);
     }
 
     // ---------------------------------------------------------------- slash
-    /// Anyone may apply a signed slash (leaf kind 1 + role); `to` is bound by the leaf, zero is the treasury.
+    /// @notice Anyone may apply a signed slash (leaf kind 1 + role); `to` is bound by the leaf, zero is the treasury.
     function applySlash(address node, uint8 role, uint256 cumulative, address to, bytes32[] calldata proof)
         external
         nonReentrant
@@ -218,7 +271,7 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         emit SlashApplied(node, role, taken, cumulative);
     }
 
-    /// Two different settlements of one (epoch, round) signed by one key: its whole aggregator stake is forfeit. The
+    /// @notice Two different settlements of one (epoch, round) signed by one key: its whole aggregator stake is forfeit. The
     /// treasury receives it, not the caller: a reward here could be taken by a front-runner or by the offender itself.
     function slashEquivocation(
         Settlement calldata a,
@@ -240,8 +293,9 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
     }
 
     // ---------------------------------------------------------------- signer set
-    /// `stakers` are ordered so that their signing keys ascend; by k-of-n of the current set, or by the DAO (recovery,
-    /// genesis).
+    /// @notice Hands over to another signer set; by k-of-n of the current one, or by the DAO (recovery, genesis).
+    /// @param stakers accounts with an aggregator's stake, so ordered that their signing keys ascend
+    /// @param newThreshold signatures that count from now on: more than half
     function rotate(address[] calldata stakers, uint8 newThreshold, uint256 bitmap, bytes calldata sigs)
         external
         nonReentrant
@@ -279,9 +333,18 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
             }
         }
         (signerPointer, signerSetId, threshold, signerCount) = (_write(packed), id, newThreshold, uint8(n));
+        rotatedAt = uint40(block.timestamp);
         emit SignersRotated(id, newThreshold, keys);
     }
 
+    /// @notice Whether the stake of a staker is bound because it signs: not when nothing has been settled or rotated for
+    ///         RELEASE, since then nobody may be left who could let it go.
+    function isBound(address staker) external view returns (bool) {
+        uint256 last = settledAt > rotatedAt ? settledAt : rotatedAt;
+        return isSigner[staker] && block.timestamp < last + RELEASE;
+    }
+
+    /// @notice The keys of the current signer set, ascending.
     function signers() external view returns (address[] memory out) {
         bytes memory set = _signers();
         out = new address[](set.length / 20);
@@ -289,18 +352,26 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
     }
 
     // ---------------------------------------------------------------- safety
-    /// The guardian may stop settlements, claims and slashes for a bounded time; refunds and withdrawals never stop.
+    /// @notice Stops settlements, claims and slashes until `until`; refunds and withdrawals never stop. A pause may be
+    ///         made shorter, never longer, and cannot be chained by anybody: after one, MAX_PAUSE must pass.
     function pause(uint40 until) external {
         if (msg.sender != guardian && msg.sender != owner()) revert NotAllowed(msg.sender);
-        if (until > block.timestamp + MAX_PAUSE) revert BadParameter("until");
-        // The guardian cannot chain pauses: after one, as much time must pass before the next.
-        bool again = pausedUntil != 0 && block.timestamp < uint256(pausedUntil) + MAX_PAUSE && until > pausedUntil;
-        if (msg.sender == guardian && again) revert NotAllowed(msg.sender);
+        if (until <= block.timestamp || until > block.timestamp + MAX_PAUSE) revert BadParameter("until");
+        uint256 last = pausedUntil;
+        if (last != 0 && block.timestamp < last + MAX_PAUSE && until > last) revert TooEarly(last + MAX_PAUSE);
         pausedUntil = until;
-        emit Paused(until);
+        emit Paused(msg.sender, until);
     }
 
-    /// Drops a root that is still inside claimDelay.
+    /// @notice Ends a pause now.
+    function unpause() external {
+        if (msg.sender != guardian && msg.sender != owner()) revert NotAllowed(msg.sender);
+        if (block.timestamp >= pausedUntil) revert TooLate(pausedUntil);
+        pausedUntil = uint40(block.timestamp); // not zero: the next pause has to wait
+        emit Unpaused(msg.sender);
+    }
+
+    /// @notice Drops a root that is still inside claimDelay.
     function veto() external {
         if (msg.sender != guardian && msg.sender != owner()) revert NotAllowed(msg.sender);
         if (block.timestamp >= uint256(settledAt) + claimDelay) revert TooLate(uint256(settledAt) + claimDelay);
@@ -308,18 +379,21 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         root = prevRoot;
     }
 
+    /// @notice Sets the least seconds between two settlements, and from one to its first claim.
     function setCycle(uint32 minCycle_, uint32 claimDelay_) external onlyOwner {
         _setCycle(minCycle_, claimDelay_);
         emit ParameterSet("minCycle", minCycle_);
         emit ParameterSet("claimDelay", claimDelay_);
     }
 
+    /// @notice Names who may pause, and veto.
     function setGuardian(address v) external onlyOwner {
         guardian = v;
         emit ParameterSet("guardian", uint160(v));
     }
 
     // ---------------------------------------------------------------- internals
+    /// @notice What signers sign for a settlement (EIP-712).
     function digest(Settlement calldata s) external view returns (bytes32) {
         return _digest(s);
     }
@@ -341,7 +415,7 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         );
     }
 
-    /// A claim delay longer than the cycle would let a root be replaced before it was ever claimable.
+    /// @dev A claim delay longer than the cycle would let a root be replaced before it was ever claimable.
     function _setCycle(uint32 minCycle_, uint32 claimDelay_) private {
         if (claimDelay_ > minCycle_) revert BadParameter("claimDelay");
         if (minCycle_ > 30 days) revert BadParameter("minCycle");
@@ -352,7 +426,7 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         return keccak256(bytes.concat(keccak256(abi.encode(kind, account, cumulative))));
     }
 
-    /// `sigs` = 64-byte EIP-2098 signatures in ascending order of the set bits of `bitmap`.
+    /// @dev `sigs` = 64-byte EIP-2098 signatures in ascending order of the set bits of `bitmap`.
     function _checkSignatures(bytes32 hash, uint256 bitmap, bytes calldata sigs) private view {
         bytes memory set = _signers();
         uint256 n = set.length / 20;
@@ -383,7 +457,7 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         }
     }
 
-    /// The set lives in contract code: one cold account read instead of n cold slots.
+    /// @dev The set lives in contract code: one cold account read instead of n cold slots.
     function _signers() private view returns (bytes memory out) {
         address p = signerPointer;
         if (p == address(0)) return out;

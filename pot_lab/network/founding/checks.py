@@ -107,7 +107,7 @@ def check_chain(config: NetworkConfig, own: AggregatorEntry | None) -> list[Chec
             if not troubles:
                 found.append(CheckResult("ok", "the chain has this package's contracts, with the file's signers"))
             if not troubles:
-                remedy = "the contracts' owner can raise it: OrderEscrow.setRefundGrace"
+                remedy = "the contracts' owner can raise it: OrderEscrow.setGraces"
                 found += [CheckResult("warning", each, remedy) for each in inspector.grace_troubles()]
             offset_s = inspector.clock_offset_s()
             if abs(offset_s) > _MOST_CHAIN_OFFSET_S:

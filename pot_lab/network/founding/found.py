@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from pot_lab.chain.deploy import ContractSetup
 
 REFUND_GRACE_S = 9 * 86_400
-"""How long after its last date an order's escrow can only be sealed. The guardian may pause settlements for 7 days: a
-shorter grace would let clients take back, in a pause, the money of orders whose models they have.
+"""How long after its last date an order's escrow can only be sealed, if the network then settles an epoch without it.
+Windows that the guardian's pause of at most 7 days made longer may still end within it.
 """
+STALL_GRACE_S = 30 * 86_400
+"""The same while the network settles nothing at all: then clients get their escrows without it."""
 STAKE_TIMES = 2
 """How many times the least stake each founding aggregator gets, so that a small slash does not unseat it."""
 
@@ -69,8 +71,11 @@ def contract_setup(entries: Sequence[AggregatorEntry], parameters: Parameters, t
         min_stakes=parameters.min_stake_grains,
         unbonding_s=parameters.unbonding_ms // 1_000,
         refund_grace_s=REFUND_GRACE_S,
+        stall_grace_s=STALL_GRACE_S,
+        min_reward_grains=parameters.min_reward_grains,
         min_cycle_s=max(1, parameters.update_ms // 2_000),
         treasury=terms.treasury,
+        timelock_s=parameters.timelock_ms // 1_000,
     )
 
 
@@ -81,7 +86,7 @@ def found(
 
     Args:
         cards: of all founding aggregators.
-        founder: deploys, and owns the contracts until they are handed over; pays in the chain's own coin.
+        founder: deploys the contracts, pays in the chain's own coin, and proposes to the timelock that owns them.
         contracts: contracts that were deployed before, for the same aggregators.
     Returns: a configuration that nobody has signed yet.
     Raises:
