@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from pot_lab.agreement.application import Batch, Execution, RequestId, Seat
 from pot_lab.crypto.canonical import encode
-from pot_lab.crypto.identity import Recover, recover
+from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.protocol.ledger import VERSIONS, Handler, Ledger
 from pot_lab.protocol.queries import query
-from pot_lab.protocol.state import Genesis, GenesisAggregator
+from pot_lab.protocol.state import Genesis, GenesisAggregator, Stake
 from pot_lab.protocol.transactions import Transaction, open_transaction
 
 _ENTRY_BYTES = 1_024
@@ -47,11 +47,27 @@ class LedgerApplication:
         self._seated: list[GenesisAggregator] = []
         self._opened: OrderedDict[bytes, Transaction] = OrderedDict()
         self._opened_bytes = 0
+        self._clients: set[Address] = set()
+        self._clients_at = -1
 
     def validate(self, request: bytes) -> RequestId:
         """Authenticate a transaction: size, shape, network, signature; raises PotLabError with the rule it breaks."""
         transaction = self._open(request)
         return RequestId(transaction.account, transaction.nonce)
+
+    def is_funded(self, account: bytes) -> bool:
+        """Whether an account has a seat, stake, earnings or a live escrow: hosts serve its requests first.
+
+        It is read between batches and decides nothing in the ledger.
+        """
+        state, address = self.ledger.state, Address(account)
+        known = state.accounts.get(address)
+        if address in state.keys or (known is not None and (known.earned_grains or any(map(_backs, known.stakes)))):
+            return True
+        if self._clients_at != state.sequence:
+            self._clients_at = state.sequence
+            self._clients = {escrow.client for escrow in state.escrows.values()}
+        return address in self._clients
 
     def execute(self, batch: Batch) -> Execution:
         """Apply an agreed batch; every request in it passed `validate`."""
@@ -95,3 +111,7 @@ class LedgerApplication:
                 oldest, _ = self._opened.popitem(last=False)
                 self._opened_bytes -= len(oldest) + _ENTRY_BYTES
         return found
+
+
+def _backs(stake: Stake) -> bool:
+    return stake.bonded + stake.unbonding > 0

@@ -78,6 +78,7 @@ def main() -> int:
     install(Weather(Path(environment["CHAOS_WEATHER"])), data_dir)
     application: Application = Toy()
     duties: list[Duty] = []
+    is_funded: Callable[[bytes], bool] = bool  # every account
     seal_by_s = int(environment.get("CHAOS_LEDGER", "0"))
     if seal_by_s:
         from pot_lab.protocol.application import LedgerApplication
@@ -85,7 +86,8 @@ def main() -> int:
         from tests.chaos.ledger_life import ChainFile, HostClock, cast_until
 
         cast = cast_until(int(environment["CHAOS_N"]), seal_by_s)
-        application = LedgerApplication(cast.genesis)
+        application = ledger = LedgerApplication(cast.genesis)
+        is_funded = ledger.is_funded
         chain = ChainFile(Path(environment["CHAOS_CHAIN"]))
         duty = AggregatorDuty(cast, index, chain, HostClock(), lambda request: None)  # type: ignore[arg-type]
         duties = [LedgerDuty(duty.poll, application)]
@@ -97,6 +99,7 @@ def main() -> int:
         duties,
         identity=Identity(bytes.fromhex(secret)),
         curve_secret=curve_secret,
+        is_funded=is_funded,
         parameters=ConsensusParameters(snapshot_batches=int(environment.get("CHAOS_SNAPSHOT_BATCHES", "512"))),
     )
 

@@ -12,7 +12,7 @@ from pot_lab.protocol import application
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.transactions import Claim, Register, Reply, sign
+from pot_lab.protocol.transactions import Claim, Put, Register, Reply, sign
 from tests.protocol.world import START_MS, World, key
 
 ALICE = key("alice")
@@ -149,3 +149,20 @@ def test_what_strangers_send_fills_no_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert 2 <= len(subject._opened) < len(requests)
     execution = subject.execute(Batch(1, world.now_ms, tuple(requests)))
     assert len(execution.replies) == len(requests), "what was forgotten is checked again"
+
+
+def test_an_account_is_funded_while_stake_earnings_a_seat_or_an_escrow_stand_behind_it() -> None:
+    world = World()
+    subject = LedgerApplication(world.genesis)
+    subject.ledger = world.ledger
+    seated, staked, client = world.aggregators[0], key("provider"), world.client
+    found = [subject.is_funded(each.address) for each in (seated, staked, client, ALICE)]
+    assert found == [True, False, False, False]
+    world.stake(staked, Role.PROVIDER)
+    order = world.new_order()
+    world.submit(ALICE, Register(0))
+    world.must(client, Put(order))
+    assert not subject.is_funded(client.address) and not subject.is_funded(ALICE.address)
+    world.escrow(order)
+    assert subject.is_funded(client.address) and subject.is_funded(staked.address)
+    assert not subject.is_funded(ALICE.address)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from pot_lab.agreement.application import Application
+from pot_lab.agreement.application import Application, RequestId
 from pot_lab.consensus.messages import request_digest
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import SendRefusal, SendReply, Submitted
@@ -17,7 +17,8 @@ from pot_lab.errors import Oversize, PotLabError
 from pot_lab.network.aggregator.fair_queue import FairQueue
 from pot_lab.network.aggregator.history import History
 from pot_lab.network.aggregator.metrics import Metrics
-from pot_lab.network.aggregator.read_time import ReadTime
+from pot_lab.network.aggregator.read_time import TimeShare
+from pot_lab.network.aggregator.request_queue import REQUESTS_A_TURN, Admitting, RequestQueue
 from pot_lab.network.aggregator.streams import Streams
 from pot_lab.network.aggregator.waiting import Waiting
 from pot_lab.network.clock import wall_clock_ms
@@ -47,11 +48,6 @@ from pot_lab.network.zmtp.listener import Sender
 
 _log = logging.getLogger("pot_lab.aggregator")
 
-REQUESTS_A_TURN = 256
-"""How many requests are taken up in one turn."""
-_REQUEST_S = 100e-6
-"""What a request counts as: its signature is checked later, in the replica's step."""
-_HELD_UP_WAIT_MS = 10
 _KNOWN_BYTES = 4 << 20
 _REPLIES_BYTES, _REPLY_ROOM_BYTES = 1024 * 1024, 64
 _ANSWER_ROOM_BYTES = 64
@@ -153,24 +149,32 @@ class ClientService:
     """The clients' side of one aggregator. Answers gather until `flush`, which comes after the log was written.
 
     Requests and readings wait in queues of their own. Both serve sites and clients by the time that they used; readings
-    have a turn's time besides (`ReadTime`), so that no number of them delays what the aggregators decide.
+    have a turn's time besides (`TimeShare`), so that no number of them delays what the aggregators decide, and so have
+    requests of unknown clients (`RequestQueue`).
 
     Args:
         answerer: answers queries and status calls.
+        validate: raises PotLabError for a request that no aggregator admits; remembers what it has validated.
+        is_funded: whether an account has stake or money in the state.
         counters: counts what is refused, dropped or not sent.
         clock: seconds, never going back.
     """
 
     def __init__(
-        self, answerer: AnswersQuestions, counters: Counter[str], clock: Callable[[], float] = time.monotonic
+        self,
+        answerer: AnswersQuestions,
+        validate: Callable[[bytes], RequestId],
+        is_funded: Callable[[bytes], bool],
+        counters: Counter[str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._answerer, self._counters, self._clock = answerer, counters, clock
-        self._requests: FairQueue[Submit] = FairQueue()
+        self._requests = RequestQueue(Admitting(validate, is_funded, self._accept, self._refuse), counters, clock)
         self._readings: FairQueue[Reading] = FairQueue()
-        self._read_time = ReadTime(clock)
+        self._read_time = TimeShare(clock)
         self._waiting, self._streams = Waiting(), Streams()
         self._submitted: list[Submitted] = []
-        self._is_held_up = False
+        self._now_ms = 0
         self._replies: dict[bytes, list[Answered]] = {}
         self._answers: list[tuple[bytes, Answer]] = []
 
@@ -182,9 +186,9 @@ class ClientService:
     @property
     def wait_ms(self) -> int | None:
         """How long the loop may wait at most; None for as long as it likes."""
-        if self._requests:
-            return _HELD_UP_WAIT_MS if self._is_held_up else 0
-        return self._read_time.wait_ms if self._readings or self._streams.busy else None
+        reading_ms = self._read_time.wait_ms if self._readings or self._streams.busy else None
+        waits_ms = [each for each in (self._requests.wait_ms, reading_ms) if each is not None]
+        return min(waits_ms, default=None)
 
     def wants(self, sender: Sender) -> bool:
         """Whether a frame of this client can be queued whole; while not, it waits in the kernel and loses nothing."""
@@ -203,17 +207,20 @@ class ClientService:
                 continue
             if isinstance(question, SubmitAll):
                 for request in question.requests:
-                    self._requests.put(sender, Submit(request, question.spread), len(request))
+                    self._requests.put(sender, Submit(request, question.spread))
             elif isinstance(question, Submit):
-                self._requests.put(sender, question, len(question.request))
+                self._requests.put(sender, question)
             else:
                 self._readings.put(sender, question, len(frame))
 
-    def take_up(self, now_ms: int, room: int = REQUESTS_A_TURN) -> list[Submitted]:
-        """Take up a turn's requests, for the replica, which has room for so many."""
-        self._is_held_up = room <= 0
-        for _ in range(min(REQUESTS_A_TURN, room, len(self._requests))):
-            self._requests.serve(lambda sender, request: self._submit(sender, request, now_ms), self._clock)
+    def take_up(self, now_ms: int, room: int = REQUESTS_A_TURN, *, quiet: bool = False) -> list[Submitted]:
+        """Take up a turn's requests, for the replica, which has room for so many.
+
+        Args:
+            quiet: whether nothing is being decided, so that requests of unknown clients delay nobody.
+        """
+        self._now_ms = now_ms
+        self._requests.take_up(room, quiet=quiet)
         submitted, self._submitted = self._submitted, []
         return submitted
 
@@ -229,11 +236,14 @@ class ClientService:
             self._readings.serve(lambda sender, reading: self._read(sender, reading, now_ms), self._clock)
             self._read_time.spend(self._clock() - started_s)
 
-    def _submit(self, sender: Sender, submit: Submit, now_ms: int) -> float:
+    def _accept(self, sender: Sender, submit: Submit) -> None:
         digest = request_digest(submit.request)
-        self._waiting.add(digest, sender.route, now_ms)
+        self._waiting.add(digest, sender.route, self._now_ms)
         self._submitted.append(Submitted(submit.request, submit.spread, digest))
-        return _REQUEST_S
+
+    def _refuse(self, sender: Sender, submit: Submit, error: PotLabError) -> None:
+        refused = RequestRefused(digest=request_digest(submit.request), **error_to_wire(error))
+        self._answers.append((sender.route, refused))
 
     def _read(self, sender: Sender, reading: Reading, now_ms: int) -> None:
         if isinstance(reading, Query):

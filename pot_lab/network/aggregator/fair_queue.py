@@ -16,8 +16,8 @@ from typing import Generic, TypeVar
 
 from pot_lab.network.zmtp.listener import Sender
 
-QUEUED_PER_CLIENT, QUEUED_IN_ALL = 512, 8_192
-BYTES_PER_CLIENT, BYTES_IN_ALL = 4 << 20, 64 << 20
+QUEUED_PER_CLIENT, QUEUED_PER_SITE, QUEUED_IN_ALL = 512, 4_096, 8_192
+BYTES_PER_CLIENT, BYTES_PER_SITE, BYTES_IN_ALL = 4 << 20, 32 << 20, 64 << 20
 _ALWAYS_PER_CLIENT = 8
 _REMEMBERED = 16_384
 
@@ -49,6 +49,7 @@ class _Clients(Generic[T]):
     def __init__(self) -> None:
         self.queues: dict[str, deque[tuple[Sender, T, int]]] = {}
         self.bytes: Counter[str] = Counter()
+        self.size = self.size_bytes = 0
         self.order: list[tuple[float, int, str]] = []
         self.used = UsedTime()
 
@@ -71,14 +72,18 @@ class FairQueue(Generic[T]):
         """Whether so many items of this client may be added.
 
         A client that has next to nothing here has room even where the others have filled the queue, up to twice its
-        size.
+        size. One site fills no more than half of either.
         """
         clients = self._sites.get(sender.site)
         queue = None if clients is None else clients.queues.get(sender.key)
         held = 0 if queue is None else len(queue)
-        if clients is not None and clients.bytes[sender.key] > BYTES_PER_CLIENT:
-            return False
         factor = 2 if held < _ALWAYS_PER_CLIENT else 1
+        if clients is not None and (
+            clients.bytes[sender.key] > BYTES_PER_CLIENT
+            or clients.size + items > factor * QUEUED_PER_SITE
+            or clients.size_bytes > factor * BYTES_PER_SITE
+        ):
+            return False
         is_full = self._size + items > factor * QUEUED_IN_ALL or self._bytes > factor * BYTES_IN_ALL
         return not is_full and held + items <= QUEUED_PER_CLIENT
 
@@ -87,6 +92,10 @@ class FairQueue(Generic[T]):
         if not self.has_room(sender):
             self.counters["client_frames_dropped"] += 1
             return
+        self.adopt(sender, item, size_bytes)
+
+    def adopt(self, sender: Sender, item: T, size_bytes: int = 0) -> None:
+        """Add an item that another queue had room for."""
         clients = self._sites.get(sender.site)
         if clients is None:
             clients = self._sites[sender.site] = _Clients()
@@ -97,25 +106,43 @@ class FairQueue(Generic[T]):
             heapq.heappush(clients.order, (clients.used.of(sender.key), next(self._tickets), sender.key))
         queue.append((sender, item, size_bytes))
         clients.bytes[sender.key] += size_bytes
-        self._size += 1
-        self._bytes += size_bytes
+        self._count(clients, 1, size_bytes)
 
-    def serve(self, handle: Callable[[Sender, T], float | None], clock: Callable[[], float]) -> None:
+    def serve(
+        self,
+        handle: Callable[[Sender, T], float | None],
+        clock: Callable[[], float],
+        stays: Callable[[Sender], bool] = lambda sender: True,
+    ) -> list[tuple[Sender, T, int]]:
         """Give the next item to `handle`, and charge its client what that took by the clock, in seconds; or what
         `handle` returns, where its cost comes later. There must be an item.
+
+        Args:
+            stays: asked afterwards whether what else the client has here is still to wait here.
+        Returns: what is not, in its order; it is gone from this queue.
         """
         _, _, site = heapq.heappop(self._order)
         clients = self._sites[site]
         _, _, key = heapq.heappop(clients.order)
         sender, item, size_bytes = clients.queues[key].popleft()
-        self._size -= 1
-        self._bytes -= size_bytes
+        self._count(clients, -1, -size_bytes)
         clients.bytes[key] -= size_bytes
-        started_s, cost_s = clock(), None
+        started_s, cost_s, moved = clock(), None, list[tuple[Sender, T, int]]()
         try:
             cost_s = handle(sender, item)
+            if not stays(sender):
+                moved = [*clients.queues[key]]
+                clients.queues[key].clear()
+                self._count(clients, -len(moved), -clients.bytes[key])
         finally:
             self._settle(site, key, clock() - started_s if cost_s is None else cost_s)
+        return moved
+
+    def _count(self, clients: _Clients[T], items: int, size_bytes: int) -> None:
+        clients.size += items
+        clients.size_bytes += size_bytes
+        self._size += items
+        self._bytes += size_bytes
 
     def _settle(self, site: str, key: str, cost_s: float) -> None:
         clients = self._sites[site]

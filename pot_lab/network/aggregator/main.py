@@ -139,6 +139,7 @@ def run_node(
             curve_secret=current.curve.secret,
             listening=entry,
             spare=[(each.identity, each.curve.secret) for each in spare],
+            is_funded=application.is_funded,
             witness=evidence.add,
             history_batches=history_batches,
             metrics_at=metrics_at,

@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from pot_lab.network.metrics_server import MetricsServer
 
 
-class _Outside(NamedTuple):
-    """Whom an aggregator tells of double signing, and where it tells everybody how it is."""
+class _Options(NamedTuple):
+    """Whom an aggregator serves first, whom it tells of double signing, and where it tells everybody how it is."""
 
+    is_funded: Callable[[bytes], bool]
     witness: Callable[[Equivocation], None] | None
     metrics_at: tuple[str, int] | None
 
@@ -65,6 +66,7 @@ class Aggregator:
         parameters: limits and times of the replica.
         listening: where it listens, if it is not one of the first aggregators.
         spare: further voting and CURVE keys, which it uses once a set in force names them.
+        is_funded: whether an account has stake or money in the state; requests of these are served first.
         witness: called with the evidence when another aggregator's double signing is proved; again after a restart.
         history_batches: how many executed batches it keeps for subscribers; 0 keeps all.
         metrics_at: host and port of `/metrics` and `/healthz`; None for none.
@@ -88,6 +90,7 @@ class Aggregator:
         parameters: ConsensusParameters | None = None,
         listening: AggregatorEntry | None = None,
         spare: Sequence[tuple[Identity, str]] = (),
+        is_funded: Callable[[bytes], bool] = lambda account: True,
         witness: Callable[[Equivocation], None] | None = None,
         history_batches: int = 0,
         metrics_at: tuple[str, int] | None = None,
@@ -109,7 +112,7 @@ class Aggregator:
         self._log = EventLog("pot_lab.aggregator", index=index)
         self._duties = DutySchedule(duties, self.counters, self._log)
         self._application, self._clock_ms = application, clock_ms
-        self._outside = _Outside(witness, metrics_at)
+        self._options = _Options(is_funded, witness, metrics_at)
         self._wake_up = WakeUp()
         self._stopping = False
 
@@ -143,12 +146,12 @@ class Aggregator:
                 metrics,
                 presence=lambda: encode_presence(digest, self._clock_ms(), running=True),
             )
-            clients = ClientService(answerer, self.counters)
+            clients = ClientService(answerer, self._application.validate, self._options.is_funded, self.counters)
             outputs = AggregatorOutputs(
                 self.replica,
                 self._seat,
                 clients,
-                witness=self._outside.witness,
+                witness=self._options.witness,
                 events=self._log,
                 wake_up=self._wake_up,
             )
@@ -196,8 +199,8 @@ class Aggregator:
                 self._log.info("stopped", executed=self.replica.executed)
 
     def _metrics_server(self) -> contextlib.AbstractContextManager[MetricsServer | None]:
-        if self._outside.metrics_at is None:
+        if self._options.metrics_at is None:
             return contextlib.nullcontext()
         from pot_lab.network.metrics_server import MetricsServer  # costs memory, and most do without
 
-        return MetricsServer(*self._outside.metrics_at)
+        return MetricsServer(*self._options.metrics_at)

@@ -15,6 +15,8 @@ from pot_lab.network.wire import MAX_CLIENT_FRAME_BYTES, Answer, encode_frame
 from pot_lab.network.zmtp.listener import ListeningPort, Sender
 
 _PEER_FRAMES_A_TURN = 2_000
+_CLIENTS_READING_S = 0.005
+"""Clients' frames may take so long of one turn: a request passes some four turns of each aggregator."""
 _UNSENT_BYTES = 8 << 20
 
 
@@ -42,6 +44,7 @@ class Sockets:
                 keys,
                 limit_bytes=MAX_CLIENT_FRAME_BYTES,
                 unsent_limit_bytes=_UNSENT_BYTES,
+                reading_s=_CLIENTS_READING_S,
             )
             opened.callback(self._clients.close)
             self._opened = opened.pop_all()

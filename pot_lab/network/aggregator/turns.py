@@ -73,13 +73,19 @@ class Turns:
         sockets.maintain()
         self._clients.receive(sockets.client_frames(ready, self._clients.wants))
         # Clients come first: a proposal of a peer may name their requests.
-        inputs: list[Input] = [*self._clients.take_up(now_ms, POOL_REQUESTS - len(self._driver.replica.pool))]
+        room, quiet = POOL_REQUESTS - len(self._driver.replica.pool), self._is_quiet
+        inputs: list[Input] = [*self._clients.take_up(now_ms, room, quiet=quiet)]
         self._receive_peers(ready, now_ms, inputs)
         requests = self._duties.poll(now_ms, woken=sockets.was_woken(ready))
         inputs += [Submitted(request, spread=False) for request in requests]
         self._driver.turn(now_ms, inputs)
+        self._finish(quiet=not inputs and self._is_quiet)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether the replica decides nothing."""
         replica = self._driver.replica
-        self._finish(quiet=not (inputs or replica.open_batches or len(replica.pool)))
+        return not (replica.open_batches or len(replica.pool))
 
     def _wait_ms(self) -> int:
         socket_ms, now_ms = self._outputs.sockets.wait_ms, self._clock_ms()

@@ -48,10 +48,11 @@ class Sender(NamedTuple):
 
 class _Turns:
     """Connections that may have something to read, one of each site in turn; `has_progress` says whether the last
-    reading looked at any.
+    reading looked at any, and `longest_s` how long one reading may take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest_s: float) -> None:
+        self.longest_s = longest_s
         self.has_progress = False
         self._sites: OrderedDict[str, OrderedDict[bytes, AcceptedConnection]] = OrderedDict()
         self._size = 0
@@ -94,6 +95,7 @@ class ListeningPort:
         admits: whether the holder of a CURVE key (Z85) may connect; anybody by default.
         most: so many connections at once, of which one site has at most half.
         share: at most one of so many descriptors that the process may open.
+        reading_s: how long one turn of reading may take.
         clock: seconds, never going back.
     Attributes:
         source: an epoll object, readable when there is something to do.
@@ -113,6 +115,7 @@ class ListeningPort:
         admits: Callable[[str], bool] = lambda key: True,
         most: int = MOST_CONNECTIONS,
         share: int = 2,
+        reading_s: float = _READING_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         secret, public = decode_z85(keys.secret), decode_z85(keys.public)
@@ -126,7 +129,7 @@ class ListeningPort:
         self._accepting = _listen(host, port)
         self.source = select.epoll()
         self.source.register(self._accepting, select.EPOLLIN)
-        self._connections, self._turns = ConnectionRegistry(), _Turns()
+        self._connections, self._turns = ConnectionRegistry(), _Turns(reading_s)
         self._dirty: dict[bytes, AcceptedConnection] = {}
         self._numbers = itertools.count(1)
         self._sweep_at_s = 0.0
@@ -166,7 +169,7 @@ class ListeningPort:
             if not self._turns:
                 return  # those that were left have ended
             yield from self._messages_of(self._turns.pop(), wants)
-            if self._clock() - started_s >= _READING_S:
+            if self._clock() - started_s >= self._turns.longest_s:
                 return
 
     def send(self, route: bytes, body: bytes) -> bool:

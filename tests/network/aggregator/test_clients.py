@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pot_lab.agreement.application import RequestId
 from pot_lab.consensus.membership import Membership
 from pot_lab.consensus.messages import request_digest
 from pot_lab.consensus.replica import Replica
@@ -14,9 +15,11 @@ from pot_lab.consensus.steps import SendRefusal, SendReply, Submitted
 from pot_lab.crypto.canonical import encode
 from pot_lab.errors import Malformed
 from pot_lab.network.aggregator import clients as clients_module
-from pot_lab.network.aggregator.clients import REQUESTS_A_TURN, ClientService, QuestionAnswerer, bundled_replies
+from pot_lab.network.aggregator.client_classes import MUTE_S
+from pot_lab.network.aggregator.clients import AnswersQuestions, ClientService, QuestionAnswerer, bundled_replies
 from pot_lab.network.aggregator.history import History, HistoryRow
 from pot_lab.network.aggregator.metrics import Metrics
+from pot_lab.network.aggregator.request_queue import REQUESTS_A_TURN, SHARES
 from pot_lab.network.wire import (
     Answer,
     Answered,
@@ -56,9 +59,23 @@ class Service:
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
         self.now_s = 0.0
-        self.clients = ClientService(Answers(), self.counters, lambda: self.now_s)
+        self.strangers = {b"s"}
+        self.clients = self.service(Answers())
         self.sent: list[tuple[bytes, Answer]] = []
         self.gone: set[bytes] = set()
+
+    def service(self, answers: AnswersQuestions) -> ClientService:
+        return ClientService(answers, self.validate, self.is_funded, self.counters, lambda: self.now_s)
+
+    def validate(self, request: bytes) -> RequestId:
+        """Takes a tenth of a millisecond of the service's clock; false is what begins so."""
+        self.now_s += 1e-4
+        if request.startswith(b"false"):
+            raise Malformed("false", seen=request)
+        return RequestId(request[:1], 1)
+
+    def is_funded(self, account: bytes) -> bool:
+        return account not in self.strangers
 
     def send(self, route: bytes, answer: Answer) -> bool:
         if route in self.gone:
@@ -164,6 +181,98 @@ def test_requests_wait_in_fair_order_while_the_replica_has_no_room(service: Serv
     assert service.clients.wait_ms == 0
 
 
+def test_a_false_request_is_refused_before_the_replica_has_it(service: Service) -> None:
+    assert service.take(SubmitAll((b"false", b"a"), True)) == [submitted(b"a")]
+    refused = RequestRefused(
+        digest=request_digest(b"false"), code="Malformed", message="false", seen="66616c7365", wanted=""
+    )
+    assert service.flush() == [(ROUTE, refused)]
+    assert service.counters["requests_refused"] == 1
+
+
+def flood(service: Service, begins: bytes, *, clients: int, each: int = 100) -> None:
+    """Many clients of one site send many requests each."""
+    for number in range(clients):
+        bundle = SubmitAll(tuple(begins + b"%d %d" % (number, place) for place in range(each)), True)
+        sender = Sender(f"stranger {number}", "there", b"%d" % number)
+        service.clients.receive([(sender, encode_frame(bundle))])
+
+
+def turns_time_s(service: Service, *, quiet: bool = False) -> float:
+    started_s = service.now_s
+    service.clients.take_up(0, quiet=quiet)
+    return service.now_s - started_s
+
+
+@pytest.mark.parametrize("begins", [b"false", b"s"])
+def test_requests_of_strangers_have_a_share_of_the_time_whatever_number_of_keys_they_use(
+    service: Service, begins: bytes
+) -> None:
+    flood(service, begins, clients=40)
+    took_s = [turns_time_s(service) for _ in range(100)]
+    assert all(each < 0.003 for each in took_s) and service.clients.wait_ms in (0, 2)
+    service.now_s += 1.0
+    began_s, worked_s = service.now_s, 0.0
+    while service.now_s < began_s + 1.0:
+        worked_s += turns_time_s(service)
+        service.now_s += 0.005
+    assert 0.02 < worked_s < sum(SHARES.values()), "of a second"
+
+
+def test_strangers_have_a_turns_time_while_nothing_is_decided(service: Service) -> None:
+    flood(service, b"false", clients=4)
+    for _ in range(10):
+        assert 0.001 < turns_time_s(service, quiet=True) < 0.003
+
+
+def test_funded_accounts_are_served_first_and_unfunded_ones_before_those_of_no_standing(service: Service) -> None:
+    funded, unfunded = Sender("funded", "there", b"funded"), Sender("unfunded", "there", b"unfunded")
+    for sender, request in ((funded, b"funded"), (unfunded, b"s unfunded")):
+        service.clients.receive([(sender, encode_frame(Submit(request, True)))])
+        assert service.clients.take_up(0) == [submitted(request)]
+    flood(service, b"s", clients=40)
+    service.now_s += 1.0
+    service.clients.receive([(unfunded, encode_frame(Submit(b"s again", True)))])
+    service.clients.receive([(funded, encode_frame(Submit(b"funded again", True)))])
+    assert service.clients.take_up(0)[:2] == [submitted(b"funded again"), submitted(b"s again")]
+
+
+def test_one_false_request_ends_a_standing_for_a_while(service: Service) -> None:
+    client = Sender("client", "there", ROUTE)
+    service.clients.receive([(client, encode_frame(Submit(b"a", True)))])
+    service.clients.take_up(0)
+    rest = tuple(b"false %d" % number for number in range(100))
+    service.clients.receive([(client, encode_frame(SubmitAll(rest, True)))])
+    assert turns_time_s(service) < 0.003
+    for _ in range(1_000):
+        turns_time_s(service)
+        service.now_s += 0.01
+    assert service.clients.wait_ms is None and service.counters["requests_refused"] == 100
+    other = Sender("other", "there", b"other")
+    service.clients.receive([(other, encode_frame(Submit(b"b", True)))])
+    service.clients.take_up(0)
+    for wait_s, first in ((0.0, b"b"), (MUTE_S, b"a")):
+        service.now_s += wait_s
+        for sender in (client, other):
+            name = b"a" if sender is client else b"b"
+            service.clients.receive([(sender, encode_frame(Submit(name + b" %d" % service.now_s, True)))])
+        if wait_s:  # a new client again, whose next requests wait with the others
+            service.clients.take_up(0)
+            service.clients.receive([(client, encode_frame(Submit(b"a next", True)))])
+            service.clients.receive([(other, encode_frame(Submit(b"b next", True)))])
+        assert service.clients.take_up(0)[0].request.startswith(first)
+
+
+def test_what_a_client_sends_stays_in_its_order_when_its_standing_changes(service: Service) -> None:
+    requests = tuple(b"request %d" % number for number in range(60))
+    client = Sender("client", "there", ROUTE)
+    service.clients.receive([(client, encode_frame(SubmitAll(requests[:50], True)))])
+    taken = service.clients.take_up(0, 3)
+    service.clients.receive([(client, encode_frame(SubmitAll(requests[50:], True)))])
+    taken += service.clients.take_up(0)
+    assert [each.request for each in taken] == [*requests]
+
+
 class Costly(Answers):
     """A query takes a millisecond of the service's clock."""
 
@@ -176,7 +285,7 @@ class Costly(Answers):
 
 
 def test_queries_have_a_turns_time_and_a_share_of_it_while_something_is_decided(service: Service) -> None:
-    service.clients = ClientService(Costly(service), service.counters, lambda: service.now_s)
+    service.clients = service.service(Costly(service))
     client = Sender("client", "here", ROUTE)
     service.clients.receive((client, encode_frame(Query(number, "q", b""))) for number in range(40))
 
@@ -194,7 +303,7 @@ def test_queries_have_a_turns_time_and_a_share_of_it_while_something_is_decided(
 
 
 def test_queries_of_one_client_delay_those_of_another_by_one(service: Service) -> None:
-    service.clients = ClientService(Costly(service), service.counters, lambda: service.now_s)
+    service.clients = service.service(Costly(service))
     heavy, light = Sender("heavy", "here", b"heavy"), Sender("light", "here", b"light")
     service.clients.receive((heavy, encode_frame(Query(number, "q", b""))) for number in range(64))
     service.clients.read(0, quiet=True)

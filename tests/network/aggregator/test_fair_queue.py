@@ -130,23 +130,51 @@ def test_one_clients_queue_is_bounded_in_number_and_bytes(served: Served) -> Non
 
 def test_all_clients_together_are_bounded_but_a_late_one_has_room(served: Served) -> None:
     queue = served.queue
-    for number in range(100):
-        for _ in range(module.QUEUED_PER_CLIENT):
-            queue.put(sender(f"stranger {number}"), 0.0)
-    assert module.QUEUED_IN_ALL <= len(queue) < 1.2 * module.QUEUED_IN_ALL
-    late = sender("late", "there")
+    for site in ("here", "there", "elsewhere"):
+        for number in range(100):
+            for _ in range(module.QUEUED_PER_CLIENT):
+                queue.put(sender(f"stranger {number}", site), 0.0)
+    assert module.QUEUED_IN_ALL <= len(queue) < 1.3 * module.QUEUED_IN_ALL
+    late = sender("late", "late")
     for _ in range(module._ALWAYS_PER_CLIENT):
         assert queue.has_room(late)
         queue.put(late, 0.0)
     assert not queue.has_room(late)
-    for number in range(10_000):
-        queue.put(sender(f"key {number}"), 0.0)
-    assert len(queue) == 2 * module.QUEUED_IN_ALL and not queue.has_room(sender("last"))
+    for site in ("here", "there", "elsewhere"):
+        for number in range(10_000):
+            queue.put(sender(f"key {number}", site), 0.0)
+    assert len(queue) == 2 * module.QUEUED_IN_ALL and not queue.has_room(sender("last", "last"))
+
+
+@pytest.mark.parametrize("size_bytes", [0, module.BYTES_PER_CLIENT // 8])
+def test_the_keys_of_one_site_leave_room_for_others(served: Served, size_bytes: int) -> None:
+    queue = served.queue
+    for number in range(20_000):
+        queue.put(sender(f"key {number}"), 0.0, size_bytes)
+    assert not queue.has_room(sender("another key"))
+    late = sender("late", "there")
+    for _ in range(module._ALWAYS_PER_CLIENT):
+        assert queue.has_room(late)
+        queue.put(late, 0.0)
+
+
+def test_what_a_client_has_leaves_in_its_order_once_it_no_longer_belongs_here(served: Served) -> None:
+    queue, other = served.queue, FairQueue[float]()
+    served.put("leaves", 1.0, 2.0, 3.0)
+    served.put("stays", 1.0, 1.0)
+    found = queue.serve(lambda sender, cost_s: cost_s, served.clock, lambda sender: sender.key == "stays")
+    assert found == [(sender("leaves"), 2.0, 0), (sender("leaves"), 3.0, 0)]
+    assert len(queue) == 2 and served.serve(2) == ["stays", "stays"]
+    for who, item, size_bytes in found:
+        other.adopt(who, item, size_bytes)
+    assert len(other) == 2 and other.has_room(sender("leaves"))
+    served.put("leaves", 1.0)
+    assert served.serve() == ["leaves"]
 
 
 def test_bytes_of_all_together_are_bounded(served: Served) -> None:
     for number in range(100):
-        served.queue.put(sender(f"stranger {number}"), 0.0, module.BYTES_PER_CLIENT)
+        served.queue.put(sender(f"stranger {number}", f"site {number}"), 0.0, module.BYTES_PER_CLIENT)
     assert len(served.queue) <= 2 * module.BYTES_IN_ALL // module.BYTES_PER_CLIENT + 1
     served.serve(len(served.queue))
     assert served.queue.has_room(sender("again"))
