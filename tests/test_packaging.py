@@ -87,10 +87,25 @@ def test_containers_hold_no_privilege_and_keep_their_data() -> None:
     assert "USER pot-lab" in text and "constraints.txt" in text
 
 
-def test_the_health_check_asks_where_metrics_are_served() -> None:
-    aggregator = COMPOSE["services"]["aggregator"]
-    (metrics,) = [word.partition("=")[2] for word in aggregator["command"] if word.startswith("--metrics")]
-    assert f"http://{metrics}/healthz" in aggregator["healthcheck"]["test"][-1]
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_the_health_check_asks_where_metrics_are_served(name: str) -> None:
+    service = COMPOSE["services"][name]
+    served = [word.partition("=")[2] for word in service["command"] if word.startswith(("--metrics", "--port"))]
+    (port,) = {each.rpartition(":")[2] for each in served}
+    assert f"http://127.0.0.1:{port}/healthz" in service["healthcheck"]["test"][-1]
+    outside = [f"127.0.0.1:{port}:{port}"] if service.get("network_mode") != "host" else []
+    assert service.get("ports", []) == outside, "Prometheus of the host reaches it, and nobody else"
+
+
+@pytest.mark.parametrize(("where", "words"), list(commands()))
+def test_all_that_run_for_long_serve_their_metrics_to_this_host(where: str, words: list[str]) -> None:
+    if "pot_lab.store.server" in words or where == "compose store":
+        return  # at its one port
+    given = " ".join(words).replace("=", " ").partition("--metrics ")[2].split()[0]
+    if given == "${METRICS}":
+        (given,) = re.findall(r"^Environment=METRICS=(.+)$", (PACKAGING / "systemd" / where).read_text(), re.MULTILINE)
+    host, _, port = given.partition(":")
+    assert host == ("0.0.0.0" if where == "compose validator" else "127.0.0.1") and 1_024 < int(port) < 65_536
 
 
 def told_names() -> set[str]:
