@@ -155,6 +155,7 @@ class Loop(Generic[M]):
                 ) from error
             self.register()
             stack.callback(lambda: self.jobs.cancel(self.memories.active(), resumable=True))
+            stack.callback(self.jobs.release)
             stack.callback(self.files.close)
             stack.callback(self.feed.follow().close)
             while not stop.is_set() and (self.limit is None or self.finished < self.limit):
@@ -202,6 +203,8 @@ class Loop(Generic[M]):
         Either way the other orders are tended.
         """
         self.feed.refresh()
+        if self.feed.orders_seen:
+            self._aside(self.jobs.prepare)
         self._aside(self.files.prune)
         self.troubles.check_clock(self.feed.ahead_ms)
         try:

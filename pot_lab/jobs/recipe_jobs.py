@@ -49,6 +49,12 @@ class Runner(Protocol):
     def start(self, notebook: Path, parameters: Mapping[str, Any], *, kind: str, job_id: str) -> RunningJob:
         """Start a notebook; raises JobExists."""
 
+    def prepare(self) -> None:
+        """A notebook may be started soon; returns at once."""
+
+    def release(self) -> None:
+        """None will be started any more."""
+
     def get(self, job_id: str) -> RunningJob:
         """A job by its id; raises UnknownJob."""
 
@@ -98,6 +104,14 @@ class RecipeJobs:
         running = sum(self.is_running(memory) for memory in memories if memory.job_id and not memory.job_over)
         places = max(0, self._at_once - running)
         return order_id in sorted(self._waiting, key=lambda each: (-self._waiting[each], each))[:places]
+
+    def prepare(self) -> None:
+        """An order may need a notebook soon."""
+        self._runner.prepare()
+
+    def release(self) -> None:
+        """No order will need one any more."""
+        self._runner.release()
 
     def forget(self, order_id: bytes) -> None:
         """An order's job will not be started any more."""

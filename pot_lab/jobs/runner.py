@@ -1,7 +1,8 @@
 """Start and resume jobs: each is a detached process with a folder of its own, so closing Lab or a terminal stops none.
 
 The process (`run_notebook`) is started in its own session and inherits the job's lock, already taken, so a
-started job never looks lost. The runner keeps no state in memory; `registry` reads it from the folders.
+started job never looks lost. The runner keeps no state of jobs in memory; `registry` reads it from the folders.
+Where a fork server runs, the process is forked from it, with its imports done; else it is started by a command.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from pot_lab.files import make_private_folder, replace_durably
 from pot_lab.jobs import recipe_files, registry
 from pot_lab.jobs.errors import BadJobParameters, JobDone, JobExists, JobRunning
+from pot_lab.jobs.fork_client import ForkClient
 from pot_lab.jobs.leftovers import end_leftovers
 from pot_lab.jobs.registry import Job, write_json
 
@@ -35,11 +37,37 @@ class JobRunner:
     Args:
         home: `$POT_LAB_HOME`; jobs live in `home/jobs/<id>/`.
         cancel_grace_s: how long an interrupted kernel may take to end before it is killed.
+        forks: where `prepare` finds a fork server; by default that of this home.
     """
 
-    def __init__(self, home: Path | str, *, cancel_grace_s: float = CANCEL_GRACE_S) -> None:
+    def __init__(
+        self, home: Path | str, *, cancel_grace_s: float = CANCEL_GRACE_S, forks: ForkClient | None = None
+    ) -> None:
         self.home = Path(home)
         self.cancel_grace_s = cancel_grace_s
+        self._forks = forks
+
+    def prepare(self) -> None:
+        """A job may be started soon: begin what takes long about it, once. Returns at once and raises nothing."""
+        if sys.platform == "linux":
+            if self._forks is None:
+                self._forks = ForkClient(self.home)
+            self._forks.prepare(self._environment())
+
+    def release(self) -> None:
+        """No job will be started soon: `prepare` is undone."""
+        if self._forks is not None:
+            self._forks.close()
+            self._forks = None
+
+    def _environment(self) -> dict[str, str]:
+        """The variables of all jobs: those of this process that hold no secret, and those that Python needs."""
+        return {
+            **without_secrets(os.environ),
+            "PYTHONUTF8": "1",
+            "PYTHONIOENCODING": "utf-8",  # else a print may fail under the locale of whoever started the miner
+            "POT_LAB_HOME": str(self.home),
+        }
 
     def jobs(self) -> list[Job]:
         """All jobs of this home, oldest first, whoever started them."""
@@ -161,14 +189,15 @@ class JobRunner:
         try:
             write_json(directory / "state.json", record)
             environment = {
-                **without_secrets(os.environ),
-                "PYTHONUTF8": "1",
-                "PYTHONIOENCODING": "utf-8",  # else a print may fail under the locale of whoever started the miner
-                "POT_LAB_HOME": str(self.home),
+                **self._environment(),
                 **spec["env"],
                 "POT_LAB_JOB_DIR": str(directory.resolve()),
                 "POT_LAB_JOB_ID": directory.name,
             }
+            pid = self._fork(directory, environment, lock) if not spec["env"] else None
+            if pid is not None:
+                write_json(directory / "pid", pid)
+                return Job(directory)
             # Blocked signals stay blocked in the new process until it is ready for them, so its start loses no cancel.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
             with open(os.open(directory / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
@@ -197,6 +226,12 @@ class JobRunner:
             os.close(lock)  # the child's copy keeps it
         threading.Thread(target=process.wait, name="pot-lab-job-reaper", daemon=True).start()
         return Job(directory)
+
+    def _fork(self, directory: Path, environment: Mapping[str, str], lock: int) -> int | None:
+        """Fork the job's process, if `prepare` found a server; returns its id, or None."""
+        if self._forks is None:
+            return None
+        return self._forks.start(directory, environment, self.cancel_grace_s, lock)
 
 
 _SECRET_NAME = re.compile(

@@ -147,6 +147,13 @@ class HeldRunner:
         self.jobs: dict[str, HeldJob] = {}
         self.resumed: list[str] = []
         self.refusal: Exception | None = None
+        self.prepared = self.released = 0
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+    def release(self) -> None:
+        self.released += 1
 
     def start(self, notebook: Path, parameters: Mapping[str, Any], *, kind: str, job_id: str) -> HeldJob:
         if self.refusal is not None:
