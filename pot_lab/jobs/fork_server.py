@@ -14,6 +14,7 @@ handlers of its own.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -89,6 +90,8 @@ def preload() -> None:
 
         for name in ("ScoringTask", "Progress", "TrainingTask"):
             getattr(pot_lab, name, None)  # public names load their rooms when they are read
+    gc.collect()
+    gc.freeze()  # a collection in a forked process touches none of it, so its memory stays shared
 
 
 @contextlib.contextmanager
@@ -233,7 +236,7 @@ def become(request: ForkRequest) -> int:
 
     arguments = forked_kernel.reserve(request.lock)
     if arguments is not None:
-        return forked_kernel.run(arguments)
+        forked_kernel.run(arguments)
     return run_notebook.main([request.directory, str(request.lock), str(request.cancel_grace_s)])
 
 

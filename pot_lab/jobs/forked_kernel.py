@@ -6,6 +6,7 @@ the door that jupyter_client has for kernels which are started in another way th
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, NoReturn
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
@@ -116,8 +117,8 @@ def reserve(lock: int) -> dict[str, Any] | None:
     return arguments
 
 
-def run(arguments: dict[str, Any]) -> int:
-    """Be the kernel; returns the exit status. `arguments` are argv, environment and cwd of its launch."""
+def run(arguments: dict[str, Any]) -> NoReturn:
+    """Be the kernel, and exit. `arguments` are argv, environment and cwd of its launch."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
@@ -134,7 +135,11 @@ def run(arguments: dict[str, Any]) -> int:
     from ipykernel import kernelapp
 
     kernelapp.launch_new_instance()
-    return 0
+    # Taking torch's modules apart would take two seconds, for which the job's process waits.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class ForkedProvisioner(LocalProvisioner):

@@ -203,8 +203,7 @@ class Loop(Generic[M]):
         Either way the other orders are tended.
         """
         self.feed.refresh()
-        if self.feed.orders_seen:
-            self._aside(self.jobs.prepare)
+        self._aside(self.jobs.prepare)
         self._aside(self.files.prune)
         self.troubles.check_clock(self.feed.ahead_ms)
         try:

@@ -76,8 +76,6 @@ class OrderFeed:
         self._summaries: list[OrderSummary] | None = None
         self._open: tuple[int, list[OrderView]] | None = None  # with how many were asked for
         self._refreshed_s = clock_s()
-        self.orders_seen = False
-        """Whether any order has moved, whoever works on it: one may need this miner soon."""
         self.ahead_ms = 0
         """How far the clock was ahead of the ledger's time when the last batch came."""
 
@@ -90,9 +88,7 @@ class OrderFeed:
         now_s = self._clock_s()
         self.ahead_ms = round(now_s * 1000) - time_ms
         with self._lock:
-            changed = [event.order for event in events if event.order]
-            self._changed_s.update((order_id, now_s) for order_id in changed)
-            self.orders_seen = self.orders_seen or bool(changed)
+            self._changed_s.update((event.order, now_s) for event in events if event.order)
         if events:
             self._woken.set()
 

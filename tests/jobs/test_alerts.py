@@ -37,11 +37,11 @@ def received() -> Iterator[Received]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(204)
-            self.end_headers()
             with found.news:
                 found.append(json.loads(body))
                 found.news.notify_all()
+            self.send_response(204)  # last: the next alert comes after it, on another thread
+            self.end_headers()
 
         def log_message(self, *arguments: object) -> None:
             pass
