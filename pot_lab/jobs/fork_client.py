@@ -77,9 +77,11 @@ class ForkClient:
         """
         with self._lock:
             try:
-                if self._connection is None and not self._connect(environment):
+                if self._connection is None:
+                    self._connect(environment)
+                if self._connection is None:
                     return None
-                return self._ask(directory, environment, cancel_grace_s, lock)
+                return self._ask(self._connection, directory, environment, cancel_grace_s, lock)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 log.debug("event=fork_failed reason=%r", str(error))
                 self._close()
@@ -95,8 +97,10 @@ class ForkClient:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, directory: Path, environment: Mapping[str, str], cancel_grace_s: float, lock: int) -> int:
-        assert self._connection is not None
+    @staticmethod
+    def _ask(
+        connection: socket.socket, directory: Path, environment: Mapping[str, str], cancel_grace_s: float, lock: int
+    ) -> int:
         message = json.dumps(
             {
                 "directory": str(directory.resolve()),
@@ -113,8 +117,8 @@ class ForkClient:
                 descriptor = os.open(directory / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
                 stack.callback(os.close, descriptor)
                 descriptors.append(descriptor)
-            socket.send_fds(self._connection, [message], descriptors)
-        answer = self._connection.recv(REQUEST_LIMIT_BYTES)
+            socket.send_fds(connection, [message], descriptors)
+        answer = connection.recv(REQUEST_LIMIT_BYTES)
         return int(json.loads(answer)["pid"])
 
     def _connect(self, environment: Mapping[str, str]) -> bool:

@@ -23,6 +23,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -171,6 +172,8 @@ class ForkServer:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ValueError("the message was cut off")
             request = ForkRequest(*_fields(json.loads(raw)), *descriptors)
+            if threading.active_count() > 1:  # started by an import: what it holds would be held for ever in a fork
+                raise ValueError("this process has several threads")
         except (OSError, ValueError, TypeError, KeyError):
             for descriptor in descriptors:
                 os.close(descriptor)
