@@ -157,8 +157,9 @@ def claim(network: str | None, account: str | None, yes: bool, dry_run: bool, as
     """
     with _paying_lab(network, account, yes, dry_run, as_json) as lab:
         view = lab.client.account(lab.identity.address)
-        if view.claimable_cumulative_grains:
-            lab.chain_wallet.claim(lab.identity.address, view.claimable_cumulative_grains, list(view.claim_proof))
+        me = lab.identity.address
+        if view.claimable_cumulative_grains > lab.chain_wallet.claimed_grains(me):
+            lab.chain_wallet.claim(me, view.claimable_cumulative_grains, list(view.claim_proof))
         _print_wallet(lab, view, as_json)
 
 

@@ -23,6 +23,7 @@ from pot_lab.network.duties.deny_escrows import DenyEscrows
 from pot_lab.network.duties.disputed_orders import DisputedOrders
 from pot_lab.network.duties.judge import judge_pool
 from pot_lab.network.duties.judge_disputes import JudgeDisputes
+from pot_lab.network.duties.pay_earners import PayEarners
 from pot_lab.network.duties.prepare_judging import JUDGING_FOLDER, PrepareJudging
 from pot_lab.network.duties.release_shares import ReleaseShares
 from pot_lab.network.duties.rotate_signers import RotateSigners
@@ -98,6 +99,7 @@ def run_node(
     settle = SettleEpochs(
         ledger, signer, lambda: wallet_of(config, signer.identity), queue, on_refused=deny.on_epoch_refused
     )
+    pay = PayEarners(ledger, signer, lambda: wallet_of(config, signer.identity), queue)
     release = ReleaseShares(ledger, signer, [each.sealing for each in (current, *spare)])
     rotate = RotateSigners(ledger, signer, lambda: wallet_of(config, signer.identity), queue)
     evidence = ShowEvidence(ledger, signer)
@@ -134,7 +136,7 @@ def run_node(
             index,
             data,
             application,
-            [release, settle, deny, rotate, attest, evidence, custody.duty, prepare, judge],
+            [release, settle, pay, deny, rotate, attest, evidence, custody.duty, prepare, judge],
             identity=current.identity,
             curve_secret=current.curve.secret,
             listening=entry,
