@@ -360,7 +360,7 @@ def _exported(model: object, inputs: Inputs, output: str | int | None) -> ModelA
     import torch
 
     from pot_lab.scoring import export_model
-    from pot_lab.scoring.export.trial import ROWS, has_lazy_parts, left_as_it_was
+    from pot_lab.scoring.export.trial import TRIED, has_lazy_parts, left_as_it_was
 
     if not isinstance(model, torch.nn.Module):
         wanted = "a torch.nn.Module, or what export_model returned"
@@ -369,7 +369,7 @@ def _exported(model: object, inputs: Inputs, output: str | int | None) -> ModelA
     for x in given:
         if x.dim() == 0 or len(x) < 2:
             raise BadArgument("`train` needs at least two examples", seen=f"inputs of shape {tuple(x.shape)}")
-    few = tuple(x[:ROWS] for x in given)
+    few = tuple(x[:TRIED] for x in given)
     with contextlib.nullcontext() if has_lazy_parts(model) else left_as_it_was(model):
         _try_out(model, tuple(x[:2] for x in given))
     return export_model(model, few, output=output)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.backends import Backend
 from pot_lab.scoring.dataset import each_input, some_rows
-from pot_lab.scoring.export.trial import ROWS
+from pot_lab.scoring.export.trial import TRIED
 from pot_lab.scoring.export.writer import ModelArtifact, export_model, not_a_module
 from pot_lab.scoring.given_data import Inputs
 from pot_lab.scoring.graph.model_graph import ModelGraph, Node, references
@@ -151,7 +151,7 @@ def as_exact_model(model: Model, inputs: Inputs, *, device: str | None = None, s
     if isinstance(model, ExactModel):
         return model.with_slices(slices)
     if isinstance(model, nn.Module):
-        model = export_model(model, each_input(some_rows(inputs, slice(ROWS))))
+        model = export_model(model, each_input(some_rows(inputs, slice(TRIED))))
     if not isinstance(model, ModelArtifact | tuple) or (isinstance(model, tuple) and len(model) != 2):
         raise not_a_module(model)
     graph, weights = (model.graph, model.weights) if isinstance(model, ModelArtifact) else model

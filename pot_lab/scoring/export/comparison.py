@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pot_lab.scoring.errors import ExportFailed
-from pot_lab.scoring.export.culprits import changing_part, own_functions
+from pot_lab.scoring.export.culprits import changing_part, mode_part, own_functions
 from pot_lab.scoring.export.trial import Reference, run_once, set_modes, training_parts
 from pot_lab.scoring.graph.model_graph import ModelGraph
 from pot_lab.scoring.trainable import TrainableModel
@@ -25,7 +25,7 @@ _ROUGH_BOUND = 3e-2
 """Of the largest number, for types of fewer digits."""
 _GRADIENT_BOUND, _GRADIENT_NOISE = 1e-3, 5e-6
 """Of a parameter's own largest gradient, and of the largest of all: one that should be 0 is rounding alone."""
-_BRANCH = re.compile(r"\bif\b.*\btraining\b|\btraining\b.*\belse\b")
+_BRANCH = re.compile(r"\bif\b.*\b(training|is_grad_enabled)\b|\b(training|is_grad_enabled)\b.*\belse\b")
 
 
 def check_same_model(module: nn.Module, reference: Reference, graph: ModelGraph, tensors: Mapping[str, Tensor]) -> None:
@@ -55,7 +55,7 @@ def check_same_model(module: nn.Module, reference: Reference, graph: ModelGraph,
         raise ExportFailed(
             "in eval mode the module computes something else than its graph, which is that of training mode without "
             "dropout and with the running statistics of batch norm; remove what depends on `self.training` from "
-            "forward" + _branches(module),
+            "forward" + (_branches(module) or mode_part(module, reference.rows, training_parts(module))),
             seen=difference,
         )
     for name, buffer in reference.trained.buffers.items():

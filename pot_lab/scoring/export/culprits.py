@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from torch.utils import _pytree
 from pot_lab.scoring.export.diagnosis import line_of
 
 _SEED = 20
+_Result = tuple[str, tuple[Tensor, ...]]
+"""A part, and the tensors that it gave."""
 
 
 def drawing_part(module: nn.Module, rows: tuple[Tensor, ...]) -> str:
@@ -43,7 +45,7 @@ def drawing_part(module: nn.Module, rows: tuple[Tensor, ...]) -> str:
 def changing_part(module: nn.Module, rows: tuple[Tensor, ...]) -> str:
     """The first part that gives something else when the module runs for the second time, with the same random numbers;
     as `drawing_part`."""
-    runs: list[list[tuple[str, tuple[Tensor, ...]]]] = []
+    runs: list[list[_Result]] = []
 
     def leave(name: str, part: nn.Module, output: object) -> None:
         tensors = tuple(t.detach().clone() for t in _pytree.tree_leaves(output) if isinstance(t, Tensor))
@@ -57,12 +59,41 @@ def changing_part(module: nn.Module, rows: tuple[Tensor, ...]) -> str:
             runs.append([])
             torch.manual_seed(_SEED)
             module(*(x.clone() for x in rows))
-    if len(runs) != 2 or len(runs[0]) != len(runs[1]):
-        return ""
-    for (shown, first), (_, second) in zip(runs[0], runs[1], strict=True):
-        if len(first) != len(second) or not all(torch.equal(a, b) for a, b in zip(first, second, strict=True)):
+    return _first_difference(*runs) if len(runs) == 2 else ""
+
+
+def _first_difference(first: Sequence[_Result], second: Sequence[_Result]) -> str:
+    """The first part whose results differ between two runs; "" where none do, or where other parts ran."""
+    for (shown, a), (other, b) in zip(first, second, strict=False):
+        if shown != other:
+            return ""
+        if len(a) != len(b) or not all(torch.equal(x, y) for x, y in zip(a, b, strict=True)):
             return shown
     return ""
+
+
+def mode_part(module: nn.Module, rows: tuple[Tensor, ...], modes: Mapping[nn.Module, bool]) -> str:
+    """The first part that gives something else in training mode than in eval mode although all layers of torch inside
+    are in eval mode; as `drawing_part`.
+
+    Args:
+        modes: which parts are in training mode while the module trains.
+    """
+    runs: list[list[_Result]] = []
+
+    def leave(name: str, part: nn.Module, output: object) -> None:
+        tensors = tuple(t.detach().clone() for t in _pytree.tree_leaves(output) if isinstance(t, Tensor))
+        runs[-1].append((_shown(name, part), tensors))
+
+    for training in (False, True):
+        for part, mode in modes.items():
+            part.training = training and mode and type(part).__module__.split(".")[0] != "torch"
+        runs.append([])
+        torch.manual_seed(_SEED)
+        looked = _watched(module, lambda name, part: None, leave)
+        with looked, contextlib.suppress(Exception), torch.set_grad_enabled(training):
+            module(*(x.clone() for x in rows))
+    return _first_difference(*runs) or _shown("", module)
 
 
 def own_functions(module: nn.Module, rows: tuple[Tensor, ...]) -> str:

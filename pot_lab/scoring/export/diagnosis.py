@@ -23,7 +23,7 @@ _OWN = Path(__file__).parent
 PACKED = "packed sequences depend on the batch; give padded data, and pick the last state with gather"
 _BATCH = (
     "its forward fixes the batch's size: use sizes of the inputs or -1 instead of numbers, x.shape[0] instead of "
-    "len(x), a // b instead of int(a / b), and no `if` on the number of examples"
+    "len(x), a // b instead of int(a / b), and no `if` and no loop on the number of examples"
 )
 _BRANCH = (
     "its forward branches on the numbers of a tensor; use torch.where, and for layers of torch that get a mask "
@@ -31,6 +31,12 @@ _BRANCH = (
 )
 _UNTRACED = (
     "its forward goes round torch's bookkeeping, as .data, .numpy() and .tolist() do; write .detach() instead of .data"
+)
+_ONE_HOT = "F.one_hot needs its number of classes, since a graph has no shape that depends on numbers: give num_classes"
+_GRADIENT_INSIDE = "its forward takes gradients, which a graph cannot: write the derivative out with operators"
+FUNCTIONS = (
+    "its forward uses torch.func (vmap, grad, jacrev), which has no graph here: write the batch as the first axis and "
+    "derivatives with operators"
 )
 _PACK = ("pack_padded_sequence", "_pack_padded_sequence")
 _EXPORTED_EXAMPLES = 2
@@ -86,6 +92,12 @@ def reason(problem: Exception, module: nn.Module, examples: tuple[Tensor, ...], 
     place = user_line(text) or line_of(frames)
     if packed := _called_at(module, examples, _PACK):
         found, place = PACKED, packed
+    elif inside := _called_at(module, examples, ("grad", "autograd")):
+        found, place = _GRADIENT_INSIDE, inside
+    elif "torch/_functorch" in "".join(f.filename for f in frames) and "vmap" in "".join(f.name for f in frames):
+        found = FUNCTIONS
+    elif "data-dependent" in text and (classes := _one_hot_at(module, examples)):
+        found, place = _ONE_HOT, classes
     elif "batch" in text and ("onstraint" in text or "specializ" in text):
         found, place = _BATCH, _specialised_at(export) or place
     elif "data-dependent" in text:
@@ -97,6 +109,34 @@ def reason(problem: Exception, module: nn.Module, examples: tuple[Tensor, ...], 
         found = f"{type(problem).__name__}: {lines[0] if lines else 'without a reason'}"
         found = re.sub(r"\s*Please file an issue[^.]*\.?", "", found)
     return found + (f", at {place}" if place else "")
+
+
+def why_it_does_not_run(
+    problem: Exception, module: nn.Module, rows: tuple[Tensor, ...], given: tuple[Tensor, ...]
+) -> str:
+    """Why forward raises on `rows` examples, in the mode that the module is in.
+
+    Args:
+        problem: what it raised.
+        given: more examples, or the same ones. Where forward takes these, it fixes the batch's size.
+    """
+    place = line_of(traceback.extract_tb(problem.__traceback__))
+    where = f", at {place}" if place else ""
+    if len(given[0]) != len(rows[0]):
+        try:
+            with torch.no_grad():
+                module(*(x.clone() for x in given))
+            return _BATCH + where
+        except Exception:  # then it is not the number of examples
+            pass
+    mode = "training" if module.training else "eval"
+    reason = (str(problem).splitlines() or ["without a reason"])[0]
+    return f"the module does not run in {mode} mode: {type(problem).__name__}: {reason}{where}"
+
+
+def _one_hot_at(module: nn.Module, examples: tuple[Tensor, ...]) -> str:
+    """The line that calls `F.one_hot` without a number of classes."""
+    return _called_at(module, examples, ("one_hot",), unless=lambda args, named: len(args) > 1 or bool(named))
 
 
 def _specialised_at(export: Callable[[], object]) -> str:
@@ -131,9 +171,9 @@ def _specialised_at(export: Callable[[], object]) -> str:
 class _Watch(TorchFunctionMode):
     """Notes where forward calls some of torch's functions."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], unless: Callable[[Any, Any], bool]) -> None:
         super().__init__()
-        self.names, self.places = names, list[str]()
+        self.names, self.places, self.unless = names, list[str](), unless
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -141,14 +181,19 @@ class _Watch(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "__get__":
             name = getattr(getattr(func, "__self__", None), "__name__", "")
-        if name in self.names:
+        if name in self.names and not self.unless(args, kwargs):
             self.places.append(line_of(traceback.extract_stack()))
         return func(*args, **(kwargs or {}))
 
 
-def _called_at(module: nn.Module, examples: tuple[Tensor, ...], names: Sequence[str]) -> str:
-    """The first line of the user's forward that calls one of torch's functions."""
-    with _Watch(names) as watch, torch.no_grad():
+def _called_at(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    names: Sequence[str],
+    unless: Callable[[Any, Any], bool] = lambda args, named: False,
+) -> str:
+    """The first line of the user's forward that calls one of torch's functions, `unless` its arguments are such."""
+    with _Watch(names, unless) as watch, torch.set_grad_enabled("grad" in names):
         try:
             module(*examples)
         except Exception:  # only the places count

@@ -13,16 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pot_lab.scoring.errors import ExportFailed
+from pot_lab.scoring.export.diagnosis import place_of
+
+_WITH_AUTOCAST: Any = torch.ops.higher_order.wrap_with_autocast
+_BLOCKS = (torch.ops.higher_order.wrap_with_set_grad_enabled, _WITH_AUTOCAST)
+"""Calls that hold a graph of their own."""
+
 
 def inlined(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The program without blocks that switch gradients off or on, and without rows picked by the examples' numbers.
+    """The program without blocks that switch gradients or autocast, and without rows picked by the examples' numbers.
 
     torch keeps such a block as a graph of its own. Its calls are put in its place. What leaves a block without
     gradients is detached, which gives the same numbers and the same gradients.
     """
     graph = program.graph
     for node in list(graph.nodes):
-        if node.op == "call_function" and node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
+        if node.op == "call_function" and node.target in _BLOCKS:
             _inline(program.graph_module, graph, node)
     for node in list(graph.nodes):
         if node.target is torch.ops.aten.index.Tensor and _picks_by_example(node):
@@ -45,8 +52,18 @@ def _computes_only(target: Any) -> bool:
 
 
 def _inline(owner: torch.nn.Module, graph: torch.fx.Graph, node: torch.fx.Node) -> None:
-    enabled, block, *given = node.args
+    enabled: Any = True
+    if node.target is _WITH_AUTOCAST:
+        _, _, casts, _, block, *given = node.args
+    else:
+        casts, (enabled, block, *given) = False, node.args
     inside: Any = getattr(owner, str(getattr(block, "target", "")))
+    if casts:
+        place = next((p for n in inside.graph.nodes if n.op == "call_function" and (p := place_of(n))), "")
+        raise ExportFailed(
+            "torch.autocast chooses number types as it goes, and a graph has fixed ones: leave it out of forward, or "
+            "cast yourself with x.to(torch.bfloat16)" + (f", at {place}" if place else "")
+        )
     known: dict[torch.fx.Node, Any] = {}
     waiting = iter(given)
     results: list[Any] = []
@@ -61,7 +78,7 @@ def _inline(owner: torch.nn.Module, graph: torch.fx.Graph, node: torch.fx.Node) 
                 continue
             else:
                 known[part] = graph.node_copy(part, lambda n: known[n])
-                if part.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
+                if part.target in _BLOCKS:
                     _inline(inside, graph, known[part])
         if not enabled:
             results = [_detached(graph, value) for value in results]

@@ -75,12 +75,12 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
-def example_tensors(example_inputs: Tensor | Sequence[Tensor], rows: int = 2) -> tuple[Tensor, ...]:
+def example_tensors(example_inputs: Tensor | Sequence[Tensor], rows: int | None = 2) -> tuple[Tensor, ...]:
     """Some examples of each input; `torch.export` needs two.
 
     Args:
         example_inputs: one tensor [batch, ...] for each input of the module, of a number type that graphs know.
-        rows: the most examples.
+        rows: the most examples; None for all.
     Raises: ShapeMismatch, DtypeMismatch.
     """
     examples = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)

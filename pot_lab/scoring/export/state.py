@@ -119,6 +119,14 @@ class ExportedState:
         for name, tensor in self.tensors.items():
             if tensor.numel():
                 by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append(name)
+        for name in changing:
+            given = self.tensors.get(name)
+            if given is not None and any(n > 1 and not s for n, s in zip(given.shape, given.stride(), strict=True)):
+                raise ExportFailed(
+                    f"the elements of {name!r} share memory, as after expand(), so torch cannot change one of them: "
+                    "give them memory of their own with .clone()",
+                    seen=f"shape {tuple(given.shape)}, strides {given.stride()}",
+                )
         for first, second in _pairs(by_storage):
             if not {first, second} & changing or not _overlap(self.tensors[first], self.tensors[second]):
                 continue

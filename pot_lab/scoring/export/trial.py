@@ -23,11 +23,16 @@ from torch.utils import _pytree
 
 from pot_lab.scoring.errors import ExportFailed
 from pot_lab.scoring.export.culprits import drawing_part
+from pot_lab.scoring.export.diagnosis import why_it_does_not_run
 from pot_lab.scoring.tensor_file import dtype_name
 
 ROWS = 4
 """Examples of a run: another number than the two that an export sees."""
+TRIED = 64
+"""Examples that are looked at where a few may miss what is rare, such as padding."""
 _SEED = 20
+_FAST_PATH_BOUND = 1e-3
+"""Of the largest number: far above what other kernels round otherwise."""
 _CONTAINERS = (dict, OrderedDict, list, set)
 """Whose content is put back; others may not be filled as these are."""
 OutputChoice = str | int | None
@@ -86,8 +91,46 @@ def set_modes(modes: Mapping[nn.Module, bool]) -> None:
         part.training = mode
 
 
+class KeptModule:
+    """What a module was before others ran it, to be put back."""
+
+    def __init__(self, module: nn.Module) -> None:
+        parts = list(module.modules())
+        self._own = {id(t): t for part in parts for t in _tensors_of(part)}
+        self._numbers = {key: t.detach().clone() for key, t in self._own.items()}
+        self._gradients = {key: t.grad for key, t in self._own.items() if t.is_leaf}
+        self._parts = [(part, dict(vars(part)), _contents(part)) for part in parts]
+
+    def changed(self, module: nn.Module) -> list[str]:
+        """Names of the parameters that have other numbers than before."""
+        return [n for n, p in module.named_parameters() if not _same_numbers(p.detach(), self._numbers.get(id(p), p))]
+
+    def put_attributes_back(self) -> None:
+        """Attributes of all parts, and the content of their lists and tables."""
+        for part, before, content in self._parts:
+            vars(part).clear()
+            vars(part).update(before)
+            for name, value in content.items():
+                _refill(before[name], value)
+
+    def put_back(self) -> None:
+        """Attributes, numbers and gradients."""
+        self.put_attributes_back()
+        with torch.no_grad():
+            for key, tensor in self._own.items():
+                if not _same_numbers(tensor, self._numbers[key]):
+                    tensor.copy_(self._numbers[key])
+                if tensor.is_leaf:
+                    tensor.grad = self._gradients.get(key)
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """Those that tensors of the module are on, but for the CPU."""
+        return list({t.device for t in self._own.values() if t.device.type == "cuda"})
+
+
 @contextlib.contextmanager
-def left_as_it_was(module: nn.Module) -> Iterator[None]:
+def left_as_it_was(module: nn.Module) -> Iterator[KeptModule]:
     """Undo what runs inside change: attributes of all parts, the content of their lists and tables, parameters,
     buffers, gradients, modes, and the state of the random generators.
 
@@ -98,32 +141,23 @@ def left_as_it_was(module: nn.Module) -> Iterator[None]:
             "lazy layers have no parameters before their first run: run the module once on some examples",
             seen=", ".join(name for name, t in _named(module) if is_lazy(t))[:200],
         )
-    parts = list(module.modules())
-    attributes = [dict(vars(part)) for part in parts]
-    contents = [
-        {name: copy.copy(value) for name, value in vars(part).items() if type(value) in _CONTAINERS} for part in parts
-    ]
-    own = {id(t): t for part in parts for t in _tensors_of(part)}
-    numbers = {key: t.detach().clone() for key, t in own.items()}
-    gradients = {key: t.grad for key, t in own.items() if t.is_leaf}
+    kept = KeptModule(module)
     generators = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(_devices(own.values())):
+    with torch.random.fork_rng(kept.devices):
         try:
-            yield
+            yield kept
         finally:
             random.setstate(generators[0])
             np.random.set_state(generators[1])
-            for part, before, content in zip(parts, attributes, contents, strict=True):
-                vars(part).clear()
-                vars(part).update(before)
-                for name, value in content.items():
-                    _refill(before[name], value)
-            with torch.no_grad():
-                for key, tensor in own.items():
-                    if not torch.equal(tensor, numbers[key]):
-                        tensor.copy_(numbers[key])
-                    if tensor.is_leaf:
-                        tensor.grad = gradients.get(key)
+            kept.put_back()
+
+
+def _contents(part: nn.Module) -> dict[str, Any]:
+    return {name: copy.copy(value) for name, value in vars(part).items() if type(value) in _CONTAINERS}
+
+
+def _same_numbers(a: Tensor, b: Tensor) -> bool:
+    return torch.equal(a, b) or (a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all()))
 
 
 def has_lazy_parts(module: nn.Module) -> bool:
@@ -141,10 +175,6 @@ def _tensors_of(part: nn.Module) -> Iterator[Tensor]:
         yield from (value for value in table.values() if isinstance(value, Tensor))
 
 
-def _devices(tensors: Any) -> list[torch.device]:
-    return list({t.device for t in tensors if t.device.type == "cuda"})
-
-
 def _refill(kept: Any, content: Any) -> None:
     if isinstance(kept, list):
         kept[:] = content
@@ -154,12 +184,18 @@ def _refill(kept: Any, content: Any) -> None:
 
 
 def run_reference(
-    module: nn.Module, rows: tuple[Tensor, ...], modes: Mapping[nn.Module, bool], output: OutputChoice = None
+    module: nn.Module,
+    rows: tuple[Tensor, ...],
+    modes: Mapping[nn.Module, bool],
+    output: OutputChoice = None,
+    given: tuple[Tensor, ...] | None = None,
 ) -> Reference:
     """Run a module in eval mode and for one step of training; to be called inside `left_as_it_was`. Buffers are put
     back before it returns, so that an export sees the user's.
 
-    Raises: ExportFailed, also for whatever forward raises.
+    Args:
+        given: all examples of the user's, to see whether forward takes that many only.
+    Raises: ExportFailed, also for whatever forward raises, which is then its cause.
     """
     buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
     try:
@@ -172,6 +208,7 @@ def run_reference(
                 "forward draws random numbers in eval mode too, so its score would be chance; for dropout write "
                 "F.dropout(x, p, self.training)" + drawing_part(module, rows)
             )
+        _refuse_fast_path(module, tuple(x[:TRIED] for x in given or rows), output)
         _put_back(module, buffers)
         set_modes(modes)
         with _own_random_numbers(module, rows):
@@ -180,17 +217,41 @@ def run_reference(
     except ExportFailed:
         raise
     except Exception as problem:  # whatever the user's code raises, it does not run on the examples
-        mode = "training" if module.training else "eval"
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise ExportFailed(f"the module does not run in {mode} mode: {type(problem).__name__}: {reason}") from problem
+        raise ExportFailed(why_it_does_not_run(problem, module, rows, given or rows)) from problem
     _same_form(evaluated.outputs, trained.outputs)
     return Reference(rows=rows, evaluated=evaluated, trained=trained)
+
+
+def _refuse_fast_path(module: nn.Module, rows: tuple[Tensor, ...], output: OutputChoice) -> None:
+    """Refuse encoders of torch that leave masked places out in eval mode only, which other layers then see."""
+    encoders = [
+        name for name, part in module.named_modules() if isinstance(part, nn.TransformerEncoder) and _nests(part)
+    ]
+    if not encoders or not torch.backends.mha.get_fastpath_enabled():
+        return
+    slow = run_once(module, rows, training=False, output=output).outputs
+    with torch.no_grad():
+        fast = chosen_outputs(module(*(x.clone() for x in rows)), output)
+    for ours, theirs in zip(slow, fast, strict=True):
+        apart = float((ours.double() - theirs.double()).abs().nan_to_num().max()) if ours.shape == theirs.shape else 1.0
+        if ours.shape != theirs.shape or apart > _FAST_PATH_BOUND * max(1.0, float(ours.abs().max())):
+            raise ExportFailed(
+                "torch's encoder gives zeros, and no places behind the longest example, where a padding mask stands, "
+                "but in eval mode and without gradients only, so the module is one model in training and another in "
+                "use: write nn.TransformerEncoder(..., enable_nested_tensor=False), and leave masked places out of "
+                "sums and means yourself",
+                seen=f"{', '.join(map(repr, encoders))}, largest difference {apart:.3g}",
+            )
+
+
+def _nests(part: nn.Module) -> bool:
+    return bool(getattr(part, "use_nested_tensor", False))
 
 
 def _put_back(module: nn.Module, buffers: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, buffer in module.named_buffers():
-            if name in buffers:
+            if name in buffers and not _same_numbers(buffer, buffers[name]):
                 buffer.copy_(buffers[name])
 
 

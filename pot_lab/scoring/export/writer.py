@@ -29,7 +29,7 @@ from pot_lab.scoring.errors import (
 )
 from pot_lab.scoring.export.comparison import check_same_model
 from pot_lab.scoring.export.decomposition import decomposed
-from pot_lab.scoring.export.diagnosis import place_of
+from pot_lab.scoring.export.diagnosis import FUNCTIONS, place_of
 from pot_lab.scoring.export.fixed_parts import fixed_parts
 from pot_lab.scoring.export.program import ProgramTables, example_tensors, exported_program, full_name
 from pot_lab.scoring.export.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
@@ -51,6 +51,9 @@ _WHOLE_NUMBERS = {
     python_operator.floordiv: "int.floordiv",
 }
 
+_NODE = re.compile(r"^node \d+(?:, ([\w.]+))?[:,]? ?")
+_FUNCTORCH = ("lazy_load_decompositions", "_vmap_increment_nesting", "_grad_increment_nesting")
+"""Calls that `torch.func` begins with."""
 _SET = {"cudnn_enabled": True, "cudnn_enable": True, "sparse": False, "sparse_grad": False}
 """Arguments that change no number: how gradients are stored, which library computes."""
 
@@ -98,32 +101,61 @@ def export_model(
     """
     if not isinstance(module, nn.Module):
         raise not_a_module(module)
+    refuse_compiled(module)
     examples, rows = example_tensors(example_inputs), example_tensors(example_inputs, ROWS)
-    with left_as_it_was(module):
+    with left_as_it_was(module) as kept:
         modes = training_parts(module)
         refusal, reference = None, None
         try:
-            reference = run_reference(module, rows, modes, output)
+            reference = run_reference(module, rows, modes, output, example_tensors(example_inputs, None))
         except ExportFailed as problem:
             refusal = problem
-        writer = _Writer(exported_program(module, examples, modes, output), module, examples)
+        if changed := kept.changed(module):
+            raise ExportFailed(
+                "forward changes parameters, as layers do that set themselves up on their first data, and in a graph "
+                "only training does: run the module on some data before it is exported",
+                seen=", ".join(changed[:5]),
+            )
+        kept.put_attributes_back()
+        try:
+            program = exported_program(module, examples, modes, output)
+        except ExportFailed:
+            if refusal is not None and refusal.__cause__ is not None:
+                raise refusal from refusal.__cause__
+            raise
+        writer = _Writer(program, module, examples)
         graph = encode_graph(writer.document())
         try:
             checked = load_graph(graph, limits)
         except (BatchMixing, HostileGraph, ShapeMismatch, UnsupportedOperator) as problem:
             place = writer.place(str(problem))
+            where = f", at {place}" if place else ""
+            what = _NODE.sub(lambda found: f"{found[1]} " if found[1] else "", problem.message)
             if type(problem) is HostileGraph:  # a file may be hostile, a module is not
-                what = re.sub(r"^node \d+(, [\w.]+)?: ", "", problem.message)
-                raise ExportFailed(
-                    f"{what}{f', at {place}' if place else ''}", seen=problem.seen, wanted=problem.wanted
-                ) from problem
-            if place:
-                problem.message += f", at {place}"
+                raise ExportFailed(what + where, seen=problem.seen, wanted=problem.wanted) from problem
+            problem.message = what + where
             raise
         if reference is None:
             raise refusal or InvariantBroken("a module has run without a result")
         check_same_model(module, reference, checked, writer.tensors)
         return ModelArtifact(graph, write_tensors(writer.tensors))
+
+
+def refuse_compiled(module: nn.Module) -> None:
+    """Raise ExportFailed for modules whose forward is no longer Python, and for layers with packed weights."""
+    for path, part in module.named_modules():
+        name = f"{path or 'the module'} ({type(part).__name__})"
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ExportFailed(
+                "TorchScript has no line of Python left to look at", seen=name, wanted="the module that it was made of"
+            )
+        kind = type(part).__module__
+        if kind.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")):
+            raise ExportFailed(
+                "quantised layers keep their weights packed, and nobody can train those",
+                seen=name,
+                wanted="the module before it was quantised",
+            )
 
 
 def not_a_module(given: object) -> ExportFailed:
@@ -163,6 +195,8 @@ class _Writer:
     def place(self, message: str) -> str:
         """The user's line for a message about `node N` or `value N`."""
         found = re.search(r"\b(node|value) (\d+)", message)
+        if not found and "an output" in message:
+            return next((p for node in self._outputs() if (p := place_of(node))), "")
         if not found:
             return next((p for p in reversed(self.places) if p), "") if "operator" in message else ""
         number = int(found[2]) - (self._first if found[1] == "value" else 0)
@@ -298,6 +332,8 @@ class _Writer:
             return
         if operator is None:
             shown = full_name(node.target)
+            if shown in _FUNCTORCH:
+                raise ExportFailed(f"{FUNCTIONS}, at {place_of(node)}")
             advice = ADVICE.get(shown) or ADVICE.get(name, USUAL_ADVICE)
             raise UnsupportedOperator(shown, advice, where=place_of(node))
         if name == "aten.batch_norm.default" and node.args[3] is None:

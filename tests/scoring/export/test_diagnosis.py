@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from pot_lab.errors import PotLabError
 from pot_lab.notebook.posting import prepare
 from pot_lab.scoring import export_model
-from pot_lab.scoring.errors import DtypeMismatch, ExportFailed, UnsupportedOperator
+from pot_lab.scoring.errors import BatchMixing, DtypeMismatch, ExportFailed, UnsupportedOperator
 from pot_lab.scoring.export.diagnosis import user_line
 
 X = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
@@ -42,14 +42,32 @@ def on_the_count(net: Net, x: Tensor) -> Tensor:
     return y
 
 
+def cast(net: Net, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return net.last(net.first(x)).float()
+
+
+def inner_gradient(net: Net, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(net.last(x).sum(), x, create_graph=True)[0]
+
+
 @pytest.mark.parametrize(
     ("forward", "reason", "line"),
     [
+        (cast, "torch.autocast chooses number types", "self._forward"),
+        (inner_gradient, "its forward takes gradients", "return torch.autograd.grad"),
+        (lambda n, x: torch.vmap(n.last)(x), "torch.func", "self._forward"),
+        (lambda n, x: nn.functional.one_hot((x[:, :1] > 9).long()), "give num_classes", "lambda n, x"),
+        (lambda n, x: n.last(n.first(x)[:, :7]), "does not run in eval mode: RuntimeError: mat1", "lambda n, x"),
+        (lambda n, x: n.last(n.first(x).view(6, 8)), "fixes the batch's size", "lambda n, x"),
+        (lambda n, x: torch.stack([n.last(row) for row in x]), "no loop on the number of examples", "lambda n, x"),
         (lambda n, x: n.last(torch.relu(n.first(x)).data), r"write .detach\(\) instead of .data", "lambda n, x"),
         (lambda n, x: n.last(x * float(n.first(x).detach().numpy().mean())), "", "lambda n, x"),
         (lambda n, x: n.last(x) * torch.arange(len(x))[:, None], r"x.shape\[0\] instead of len", "lambda n, x"),
         (windows, "a // b instead of int", "batch = int"),
-        (on_the_count, "no `if` on the number of examples", "if x.shape"),
+        (on_the_count, "no `if` and no loop on the number of examples", "if x.shape"),
         (lambda n, x: n.last(x) if x.sum() > 0 else n.last(-x), "use torch.where", "lambda n, x"),
         (lambda n, x: n.last(n.kind(x[:, 0].long())), "as an input of their own", "self._forward"),
     ],
@@ -75,6 +93,29 @@ class Packed(nn.Module):
 def test_packed_sequences_are_told_with_the_way_out() -> None:
     with pytest.raises(ExportFailed, match=r"packed sequences .*gather, at test_diagnosis.py:\d+ in forward"):
         export_model(Packed(), (torch.randn(6, 12, 5), torch.tensor([3, 12, 5, 7, 1, 2])))
+
+
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        (lambda n, x: n.last(x).sum(), r"an output does not keep the batch.*, at test_diagnosis.py:\d+"),
+        (lambda n, x: n.last(x - x.mean(0)), r"would mix examples: it would reduce the batch axis.*test_diagnosis.py"),
+    ],
+)
+def test_a_graph_that_mixes_examples_is_told_by_line_not_by_node(forward: Callable, reason: str) -> None:
+    with pytest.raises(BatchMixing, match=reason) as refusal:
+        export_model(Net(forward), X)
+    assert "node " not in str(refusal.value)
+
+
+def test_compiled_and_quantised_modules_are_told_what_to_give() -> None:
+    plain = nn.Sequential(nn.Linear(8, 3), nn.ReLU())
+    for module in (torch.jit.script(plain), torch.jit.trace(plain, X), nn.Sequential(torch.jit.script(plain))):
+        with pytest.raises(ExportFailed, match="wanted: the module that it was made of"):
+            export_model(module, X)
+    quantised = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})
+    with pytest.raises(ExportFailed, match=r"seen: 0 \(Linear\), wanted: the module before it was quantised"):
+        export_model(quantised, X)
 
 
 def test_a_mask_in_an_encoder_of_torch_asks_for_is_causal() -> None:

@@ -57,6 +57,19 @@ def counted(net: Net, x: Tensor) -> Tensor:
     return plain(net, x) * min(1.0, net.count / 100)
 
 
+def set_up(net: Net, x: Tensor) -> Tensor:
+    if not net.count:
+        net.first.bias.data.copy_(x.mean(0))
+        net.count = 1
+    return plain(net, x)
+
+
+def remembering(net: Net, x: Tensor) -> Tensor:
+    before = getattr(net, "before", None)
+    net.before = net.first(x).detach()
+    return net.last(net.first(x) if before is None else net.first(x) + before)
+
+
 def shared_data(net: Net) -> None:
     net.first.weight = nn.Parameter(net.more.weight.data)
 
@@ -73,6 +86,16 @@ OTHERS = {
         Net(lambda n, x: (plain(n, x), x) if n.training else plain(n, x)),  # type: ignore[arg-type, return-value]
         r"in training mode than in eval mode.*\(4, 3\), float32 \(4, 8\) in training mode",
     ),
+    "gradients asked for": (
+        Net(lambda n, x: plain(n, x) if torch.is_grad_enabled() else plain(n, x) * 2),
+        r"is_grad_enabled|in the module itself \(Net\)",
+    ),
+    "weights set up on the first data": (Net(set_up), r"forward changes parameters.*seen: first.bias"),
+    "a parameter that is expanded": (
+        Net(lambda n, x: plain(n, x) * n.wide, lambda n: setattr(n, "wide", nn.Parameter(torch.ones(1).expand(3)))),
+        r"the elements of 'wide' share memory",
+    ),
+    "a state that goes from call to call": (Net(remembering), "in training mode the module computes something else"),
     "a forward that counts its calls": (Net(counted), "in training mode the module computes something else"),
     "Python's random numbers": (Net(lambda n, x: plain(n, x) * (1 if random.random() < 0.99 else 2)), "`random`"),
     "NumPy's random numbers": (Net(lambda n, x: plain(n, x) * (1 if np.random.rand() < 0.99 else 2)), "NumPy"),
@@ -164,6 +187,11 @@ SAME = {
         lambda n, x: n.last(n.norm(n.again(x))),
         lambda n: (setattr(n, "norm", nn.BatchNorm1d(8)), setattr(n, "again", n.first), setattr(n, "other", n.norm)),
     ),
+    "an expanded buffer": Net(
+        lambda n, x: plain(n, x + n.wide),
+        lambda n: n.register_buffer("wide", torch.ones(1).expand(8), persistent=False),
+    ),
+    "a mask kept for the next call": Net(lambda n, x: plain(n, kept_mask(n, x))),
     "two views of one buffer": Net(
         lambda n, x: plain(n, x + n.left + n.right),
         lambda n: (n.register_buffer("left", torch.ones(8)), n.register_buffer("right", n.left[:])),
@@ -181,6 +209,12 @@ SAME = {
         lambda n: setattr(n, "order", nn.Parameter(torch.arange(7, -1, -1), requires_grad=False)),
     ),
 }
+
+
+def kept_mask(net: Net, x: Tensor) -> Tensor:
+    if getattr(net, "mask", None) is None:
+        net.mask = torch.arange(x.shape[1]).float()
+    return x * net.mask
 
 
 def _assigned(net: Net, x: Tensor) -> Tensor:
@@ -306,3 +340,33 @@ def test_containers_of_other_types_are_left_alone() -> None:
     module = Net(plain, lambda n: setattr(n, "table", Strict(a=1)))
     export_model(module, X)
     assert module.table == {"a": 1}
+
+
+class Padded(nn.Module):
+    """Words, of which 0 is padding, through torch's own encoder."""
+
+    def __init__(self, *, masked_mean: bool, nested: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.masked_mean = nn.Embedding(20, 8), masked_mean
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=nested)
+
+    def forward(self, words: Tensor) -> Tensor:
+        padding = words == 0
+        y = self.encoder(self.words(words), src_key_padding_mask=padding)
+        if self.masked_mean:
+            y = y.masked_fill(padding[..., None], 0.0)
+        return y.mean(1)
+
+
+def test_an_encoder_that_drops_padding_in_eval_mode_only_is_refused_where_that_shows() -> None:
+    words = torch.randint(1, 20, (40, 7), generator=torch.Generator().manual_seed(0))
+    words[20, 4:] = 0  # not among the first few
+    with pytest.raises(ExportFailed, match=r"enable_nested_tensor=False.*seen: 'encoder'"):
+        export_model(Padded(masked_mean=False), words)
+    for module in (Padded(masked_mean=True), Padded(masked_mean=False, nested=False)):
+        artifact = export_model(module, words)
+        twin = trainable(load_graph(artifact.graph), artifact.weights).eval()
+        with torch.no_grad():
+            assert torch.allclose(twin(words), module.eval()(words), atol=1e-5)
