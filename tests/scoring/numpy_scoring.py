@@ -907,6 +907,8 @@ NUMBER_TYPES = {"bool": np.bool_, "int64": np.int64}
 
 
 def cast(x: Array, dtype: str, *_: Any, **__: Any) -> Array:
+    if x.dtype == np.float64 and dtype == "int64":
+        return np.where(np.abs(x) < 2.0**53, np.trunc(x), -1.0).astype(np.int64)
     return x.astype(NUMBER_TYPES.get(dtype, np.float64))
 
 

@@ -1,4 +1,4 @@
-"""Models of torchvision and transformers as published, with random weights and small sizes.
+"""Models of torchvision, timm and transformers as published, with random weights and small sizes.
 
 torchvision's compiled operators (boxes of detectors) are built for one build of torch, and are left out where they do
 not load: no model here needs them.
@@ -37,6 +37,19 @@ def vision(name: str, size: int = 64, **options: Any) -> Callable[[], Example]:
         return torchvision_models().get_model(name, weights=None, num_classes=10, **options), torch.randn(
             4, 3, size, size
         )
+
+    return make
+
+
+def images(name: str, size: int = 64, **options: Any) -> Callable[[], Example]:
+    """A model of timm for ten classes of pictures of `size` x `size`."""
+
+    def make() -> Example:
+        torchvision_models()  # which timm imports
+        import timm
+
+        torch.manual_seed(0)
+        return timm.create_model(name, num_classes=10, **options), torch.randn(4, 3, size, size)
 
     return make
 
@@ -104,6 +117,7 @@ TORCHVISION: dict[str, Callable[[], Example]] = {
     "RegNet Y 400MF": vision("regnet_y_400mf"),
     "EfficientNet B0": vision("efficientnet_b0"),
     "ConvNeXt tiny": vision("convnext_tiny"),
+    "MNASNet": vision("mnasnet0_5"),
     "Swin tiny": vision("swin_t"),
     "Swin v2 tiny": vision("swin_v2_t"),
     "GoogLeNet": vision("googlenet", 96, aux_logits=False, init_weights=False),
@@ -153,6 +167,148 @@ MORE_TRANSFORMERS: dict[str, Callable[[], Example]] = {
         bos_token_id=0,
         eos_token_id=1,
     ),
+    "OPT": language(
+        "OPTForCausalLM",
+        "OPTConfig",
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        ffn_dim=64,
+        max_position_embeddings=64,
+        word_embed_proj_dim=32,
+        use_cache=False,
+    ),
+    "BLOOM": language(
+        "BloomForCausalLM", "BloomConfig", vocab_size=99, hidden_size=32, n_layer=2, n_head=4, use_cache=False
+    ),
+    "FNet": language(
+        "FNetForSequenceClassification",
+        "FNetConfig",
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    ),
+    "MobileBERT": language(
+        "MobileBertForSequenceClassification",
+        "MobileBertConfig",
+        **_SMALL,
+        embedding_size=16,
+        intra_bottleneck_size=16,
+        true_hidden_size=16,
+    ),
+    "RoFormer": language("RoFormerForSequenceClassification", "RoFormerConfig", **_SMALL),
+    "BigBird, full attention": language(
+        "BigBirdForSequenceClassification", "BigBirdConfig", **_SMALL, attention_type="original_full"
+    ),
+    "SqueezeBERT": language("SqueezeBertForSequenceClassification", "SqueezeBertConfig", **_SMALL, embedding_size=32),
+    "Nystromformer": language("NystromformerForSequenceClassification", "NystromformerConfig", **_SMALL),
+    "XLNet": language(
+        "XLNetForSequenceClassification", "XLNetConfig", vocab_size=99, d_model=32, n_layer=2, n_head=4, d_inner=64
+    ),
+    "Funnel": language(
+        "FunnelForSequenceClassification",
+        "FunnelConfig",
+        vocab_size=99,
+        block_sizes=[1, 1],
+        d_model=32,
+        n_head=4,
+        d_head=8,
+        d_inner=64,
+    ),
+    "T5, encoder": language(
+        "T5EncoderModel", "T5Config", vocab_size=99, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4
+    ),
+    "Gemma 2": language("Gemma2ForCausalLM", "Gemma2Config", **_DECODER, head_dim=8),
+    "OLMo": language("OlmoForCausalLM", "OlmoConfig", **_DECODER),
+    "StableLM": language("StableLmForCausalLM", "StableLmConfig", **_DECODER),
+    "Cohere": language("CohereForCausalLM", "CohereConfig", **_DECODER),
+    "Mamba": language(
+        "MambaForCausalLM",
+        "MambaConfig",
+        vocab_size=99,
+        hidden_size=32,
+        num_hidden_layers=2,
+        state_size=4,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=1,
+    ),
+    "CodeGen": language(
+        "CodeGenForCausalLM",
+        "CodeGenConfig",
+        vocab_size=99,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        rotary_dim=4,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=1,
+    ),
+    "GPT-J": language(
+        "GPTJForCausalLM",
+        "GPTJConfig",
+        vocab_size=99,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        rotary_dim=4,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=1,
+    ),
+    "MPT": language(
+        "MptForCausalLM", "MptConfig", vocab_size=99, d_model=32, n_layers=2, n_heads=4, max_seq_len=64, use_cache=False
+    ),
+    "BEiT": pictures("BeitForImageClassification", "BeitConfig", **_SIZES, image_size=32, patch_size=8),
+    "DeiT": pictures("DeiTForImageClassification", "DeiTConfig", **_SIZES, image_size=32, patch_size=8),
+    "Swin": pictures(
+        "SwinForImageClassification",
+        "SwinConfig",
+        image_size=32,
+        patch_size=2,
+        embed_dim=16,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=4,
+    ),
+    "SegFormer": pictures(
+        "SegformerForImageClassification", "SegformerConfig", hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1]
+    ),
+    "ConvNeXt": pictures(
+        "ConvNextForImageClassification", "ConvNextConfig", hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1]
+    ),
+    "ConvNeXt v2": pictures(
+        "ConvNextV2ForImageClassification", "ConvNextV2Config", hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1]
+    ),
+    "ResNet": pictures(
+        "ResNetForImageClassification", "ResNetConfig", embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1]
+    ),
+    "MobileViT": pictures(
+        "MobileViTForImageClassification",
+        "MobileViTConfig",
+        hidden_sizes=[16, 24, 32],
+        neck_hidden_sizes=[8, 8, 16, 16, 16, 16, 32],
+        num_attention_heads=2,
+        image_size=32,
+    ),
+    "PoolFormer": pictures(
+        "PoolFormerForImageClassification", "PoolFormerConfig", hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1]
+    ),
+    "DINOv2": pictures(
+        "Dinov2ForImageClassification",
+        "Dinov2Config",
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+    ),
 }
 """In the long tests."""
 MORE_TORCHVISION = {
@@ -168,3 +324,18 @@ MORE_TORCHVISION = {
     "ShuffleNet v2": vision("shufflenet_v2_x0_5"),
     "EfficientNet v2": vision("efficientnet_v2_s"),
 }
+TIMM = {
+    "ResNet-18": images("resnet18"),
+    "BiT ResNet v2-50": images("resnetv2_50x1_bit"),
+    "ViT tiny": images("vit_tiny_patch16_224", img_size=64),
+    "DeiT tiny, distilled": images("deit_tiny_distilled_patch16_224", img_size=64),
+    "MLP-Mixer": images("mixer_s32_224", img_size=64),
+    "ConvNeXt atto": images("convnext_atto"),
+    "EfficientNet B0": images("efficientnet_b0"),
+    "EfficientNet v2 B0": images("tf_efficientnetv2_b0"),
+    "MobileNet v3": images("mobilenetv3_small_050"),
+    "RegNet Y 200MF": images("regnety_002"),
+    "NF-RegNet B0": images("nf_regnet_b0"),
+    "Swin tiny": images("swin_tiny_patch4_window7_224", 56, img_size=56),
+}
+"""In the long tests, as torchvision's."""

@@ -201,7 +201,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], type[PotLabError]]] = {
     "an equation of four": (calls(call("aten.einsum.default", "ab,ab,ab,ab->ab", [V, V, V, V])), HostileGraph),
     "a norm of no order": (calls(call("aten.linalg_vector_norm.default", V, {"float": "nan"}, [1])), HostileGraph),
     "unknown number type": (calls(call("aten.to.dtype", V, {"dtype": "complex64"})), HostileGraph),
-    "cast to whole numbers": (calls(call("aten.to.dtype", V, {"dtype": "int64"})), HostileGraph),
+    "cast to small whole numbers": (calls(call("aten.to.dtype", V, {"dtype": "int32"})), HostileGraph),
     "unknown literal": (calls(call("aten.add.Tensor", V, {"float": "1e999"})), HostileGraph),
     "exponent of nothing": (calls(call("aten.pow.Tensor_Scalar", V, 0)), HostileGraph),
     "exponent beyond all": (calls(call("aten.pow.Tensor_Scalar", V, 65)), HostileGraph),

@@ -21,6 +21,7 @@ from pot_lab.scoring.errors import (
 )
 from pot_lab.scoring.export.diagnosis import reason
 from pot_lab.scoring.export.inlining import inlined
+from pot_lab.scoring.export.rewriting import RewritingMode
 from pot_lab.scoring.export.trial import OutputChoice, returning, set_modes
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name
 
@@ -104,8 +105,9 @@ def example_tensors(example_inputs: Tensor | Sequence[Tensor], rows: int | None 
 
 def exported_program(
     module: nn.Module, examples: tuple[Tensor, ...], modes: Mapping[nn.Module, bool], output: OutputChoice = None
-) -> torch.export.ExportedProgram:
-    """The module's training program for any batch size; the module's modes are as before.
+) -> tuple[torch.export.ExportedProgram, Sequence[float]]:
+    """The module's training program for any batch size, and the probabilities of its draws that `torch.rand` was part
+    of; the module's modes are as before.
 
     Args:
         examples: from `example_tensors`.
@@ -119,13 +121,15 @@ def exported_program(
     if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
         shapes = (shapes,)
 
-    def again() -> torch.export.ExportedProgram:
-        with _quiet(), _recurrent_by_shape(), returning(module, output):
-            return torch.export.export(module, examples, dynamic_shapes=shapes)
+    def again() -> tuple[torch.export.ExportedProgram, list[float]]:
+        rewriting = RewritingMode()
+        with _quiet(), _recurrent_by_shape(), returning(module, output), rewriting:
+            return torch.export.export(module, examples, dynamic_shapes=shapes), rewriting.keeps
 
     try:
         set_modes(modes)
-        return inlined(again())
+        program, keeps = again()
+        return inlined(program), keeps
     except ExportFailed:
         raise
     except Exception as problem:

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import random
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch.utils import _pytree
 from pot_lab.scoring.errors import ExportFailed
 from pot_lab.scoring.export.culprits import drawing_part
 from pot_lab.scoring.export.diagnosis import why_it_does_not_run
+from pot_lab.scoring.export.rewriting import DrawingMode
 from pot_lab.scoring.tensor_file import dtype_name
 
 ROWS = 4
@@ -220,6 +221,27 @@ def run_reference(
         raise ExportFailed(why_it_does_not_run(problem, module, rows, given or rows)) from problem
     _same_form(evaluated.outputs, trained.outputs)
     return Reference(rows=rows, evaluated=evaluated, trained=trained)
+
+
+def redrawn(
+    module: nn.Module,
+    reference: Reference,
+    modes: Mapping[nn.Module, bool],
+    keeps: Sequence[float],
+    output: OutputChoice = None,
+) -> Reference:
+    """The reference of a module that draws with `torch.rand`, where its graph draws zeros and ones: the step in
+    training mode again, with the numbers that the graph draws.
+
+    Args:
+        keeps: the probabilities of the draws, in order.
+    """
+    buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
+    set_modes(modes)
+    with DrawingMode(keeps):
+        trained = run_once(module, reference.rows, training=True, output=output)
+    _put_back(module, buffers)
+    return Reference(rows=reference.rows, evaluated=reference.evaluated, trained=trained)
 
 
 def _refuse_fast_path(module: nn.Module, rows: tuple[Tensor, ...], output: OutputChoice) -> None:

@@ -34,7 +34,14 @@ from pot_lab.scoring.export.fixed_parts import fixed_parts
 from pot_lab.scoring.export.program import ProgramTables, example_tensors, exported_program, full_name
 from pot_lab.scoring.export.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
 from pot_lab.scoring.export.state import ExportedState
-from pot_lab.scoring.export.trial import ROWS, chosen_outputs, left_as_it_was, run_reference, training_parts
+from pot_lab.scoring.export.trial import (
+    ROWS,
+    chosen_outputs,
+    left_as_it_was,
+    redrawn,
+    run_reference,
+    training_parts,
+)
 from pot_lab.scoring.export.values import MAY_ALIAS, SCATTERS, Values
 from pot_lab.scoring.graph.arguments import LARGEST_EXPONENT
 from pot_lab.scoring.graph.batch_axis import UNBOUNDED
@@ -118,7 +125,7 @@ def export_model(
             )
         kept.put_attributes_back()
         try:
-            program = exported_program(module, examples, modes, output)
+            program, keeps = exported_program(module, examples, modes, output)
         except ExportFailed:
             if refusal is not None and refusal.__cause__ is not None:
                 raise refusal from refusal.__cause__
@@ -137,6 +144,9 @@ def export_model(
             raise
         if reference is None:
             raise refusal or InvariantBroken("a module has run without a result")
+        if keeps:
+            kept.put_attributes_back()
+            reference = redrawn(module, reference, modes, keeps, output)
         check_same_model(module, reference, checked, writer.tensors)
         return ModelArtifact(graph, write_tensors(writer.tensors))
 
@@ -166,6 +176,13 @@ def not_a_module(given: object) -> ExportFailed:
     return ExportFailed(
         "the model is not a module", seen=name, wanted="a torch.nn.Module, or what export_model returned"
     )
+
+
+def _may_alias(target: Any) -> bool:
+    """Whether the results of a call may share the memory of its first argument, or each other's."""
+    name = full_name(target)
+    parts = SAME_BUT_FOR_NAME.get(name, name).split(".")
+    return len(parts) < 2 or parts[1] in MAY_ALIAS
 
 
 class _Writer:
@@ -305,7 +322,8 @@ class _Writer:
             return
         if node.target is python_operator.getitem:
             index = self._emit({"op": "get", "args": [self._reference(node.args[0]), node.args[1]], "kwargs": {}}, node)
-            self._values.add(node, index, family=node.args[0])
+            shares = _may_alias(node.args[0].target)
+            self._values.add(node, index, family=node.args[0] if shares else None)
             return
         if node.target in _WHOLE_NUMBERS:
             args = [self._encode(a, node) for a in node.args]

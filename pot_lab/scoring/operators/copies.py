@@ -73,12 +73,11 @@ def _dropout(arithmetic: Arithmetic, x: Tensor, p: Probability, train: bool) -> 
     return x
 
 
-def _castable(arguments: dict[str, Any]) -> None:
-    if arguments["x"].tensor.dtype.is_floating_point and arguments["dtype"] == torch.int64:
-        raise HostileGraph(_NO_CAST, seen="to int64")
+LARGEST_CAST = 2.0**53
+"""Up to here binary64 has every whole number."""
 
 
-@operator("aten.to.dtype", batch=batch_axis.elementwise, check=_castable, booleans=True)
+@operator("aten.to.dtype", batch=batch_axis.elementwise, booleans=True)
 def _to_dtype(
     arithmetic: Arithmetic,
     x: Tensor,
@@ -87,5 +86,8 @@ def _to_dtype(
     copy: bool = False,
     memory_format: Ignored = None,
 ) -> Tensor:
-    """Every floating type is float64 while scoring; bool says whether a number is not 0."""
+    """Every floating type is float64 while scoring; bool says whether a number is not 0. A whole number is what is left
+    of a number without its fraction; -1, outside of every table, where that is no whole number below 2^53."""
+    if x.is_floating_point() and dtype == torch.int64:
+        return torch.where(x.abs() < LARGEST_CAST, x, -1.0).to(torch.int64)
     return x.to(exact_dtype(dtype))

@@ -69,7 +69,7 @@ def _index_select_axis(call: OperatorCall) -> Axis:
     return axis
 
 
-@operator("aten.index_select.default", batch=_index_select_axis, check=_whole_places)
+@operator("aten.index_select.default", batch=_index_select_axis, check=_whole_places, booleans=True)
 def _index_select(arithmetic: Arithmetic, x: Tensor, dim: int, index: Tensor) -> Tensor:
     return _picked(x, index.reshape(-1), dim)
 
@@ -87,7 +87,7 @@ def _indexing_axis(call: OperatorCall) -> Axis:
     return x.axis + (call.output.dim() - x.rank if used[0] < x.axis else 0)
 
 
-@operator("aten.index.Tensor", batch=_indexing_axis, check=_whole_places)
+@operator("aten.index.Tensor", batch=_indexing_axis, check=_whole_places, booleans=True)
 def _index(arithmetic: Arithmetic, x: Tensor, indices: Places) -> Tensor:
     """Places at the axis where they stand; along several axes together, as one place in all of them."""
     used = [(i, p) for i, p in enumerate(indices) if p is not None]

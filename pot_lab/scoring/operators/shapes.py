@@ -268,7 +268,8 @@ def _slice(
 def _padding_axis(call: OperatorCall) -> Axis:
     """Pads count from the last axis, two numbers each."""
     x = call.traced("x")
-    if x.axis is not None and x.rank - x.axis <= len(call["pads"]) // 2:
+    place = 2 * (x.rank - 1 - x.axis) if x.axis is not None else 0
+    if x.axis is not None and any(call["pads"][place : place + 2]):
         raise call.mixing("it would pad the batch axis")
     return x.axis
 
@@ -299,7 +300,8 @@ def _expand_as(arithmetic: Arithmetic, x: Tensor, other: Tensor) -> Tensor:
 
 
 def _repeat_axis(call: OperatorCall) -> Axis:
-    """Copies along axes: the batch's own axis stays as it is, or a fixed axis of 1 grows to the batch."""
+    """Copies along axes: the batch's own axis stays as it is, or a fixed axis grows to the batch, which stands before
+    what was there."""
     x, rank = call.traced("x"), call.output.dim()
     grown = [i for i, n in enumerate(call["repeats"]) if isinstance(n, TracedInt) and n.batched]
     if x.axis is not None:
@@ -309,9 +311,8 @@ def _repeat_axis(call: OperatorCall) -> Axis:
         return axis
     if not grown:
         return None
-    place = grown[0] - (rank - x.rank)
-    if len(grown) > 1 or (place >= 0 and x.shape[place] != 1):
-        raise call.mixing("only one axis of size 1 may be repeated to the batch")
+    if len(grown) > 1:
+        raise call.mixing("only one axis may be repeated to the batch")
     return grown[0]
 
 

@@ -69,7 +69,6 @@ def inner_gradient(net: Net, x: Tensor) -> Tensor:
         (windows, "a // b instead of int", "batch = int"),
         (on_the_count, "no `if` and no loop on the number of examples", "if x.shape"),
         (lambda n, x: n.last(x) if x.sum() > 0 else n.last(-x), "use torch.where", "lambda n, x"),
-        (lambda n, x: n.last(n.kind(x[:, 0].long())), "as an input of their own", "self._forward"),
     ],
 )
 def test_what_torch_cannot_export_is_told_by_cause(forward: Callable, reason: str, line: str) -> None:

@@ -333,8 +333,11 @@ RULES: dict[str, list[tuple[str, dict[str, Any], Any]]] = {
         ("aten.constant_pad_nd.default", {"x": T("3 4"), "pads": [1, 1, 1, 1]}, "5 6"),
         ("aten.constant_pad_nd.default", {"x": T("b 3"), "pads": [0, 0, 1, 0]}, MIXES),
         ("aten.constant_pad_nd.default", {"x": T("3 b"), "pads": [1, 0]}, MIXES),
-        ("aten.constant_pad_nd.default", {"x": T("b 3"), "pads": [0, 0, 0, 0]}, MIXES),
+        ("aten.constant_pad_nd.default", {"x": T("b 3"), "pads": [0, 0, 0, 0]}, "b 3"),
         ("aten.pad.default", {"x": T("b 3 4"), "pads": [1, 1], "mode": "reflect"}, "b 3 6"),
+        ("aten.pad.default", {"x": T("b 3 4"), "pads": [0, 0, 1, 0, 0, 0]}, "b 4 4"),
+        ("aten.pad.default", {"x": T("b 3 4"), "pads": [0, 0, 1, 0, 0, 1]}, MIXES),
+        ("aten.pad.default", {"x": T("3 b 4"), "pads": [0, 0, 1, 0]}, MIXES),
     ],
     "expand_as": [
         ("aten.expand_as.default", {"x": T("1 3"), "other": T("b 3")}, "b 3"),
@@ -356,8 +359,8 @@ RULES: dict[str, list[tuple[str, dict[str, Any], Any]]] = {
         ("aten.repeat.default", {"x": T("b 3"), "repeats": [2, 2, 1]}, MIXES),
         ("aten.repeat.default", {"x": T("b 3"), "repeats": [1, B]}, MIXES),
         ("aten.repeat.default", {"x": T("1 1"), "repeats": [B, B]}, MIXES),
-        ("aten.repeat.default", {"x": T("2 3"), "repeats": [B, 1]}, MIXES),
-        ("aten.repeat.default", {"x": T("2"), "repeats": [1, B]}, MIXES),
+        ("aten.repeat.default", {"x": T("2 3"), "repeats": [B, 1]}, "b*2 3"),
+        ("aten.repeat.default", {"x": T("2"), "repeats": [1, B]}, "1 b*2"),
     ],
     "repeat_interleave": [
         ("aten.repeat_interleave.self_int", {"x": T("b 3"), "repeats": 2, "dim": 1}, "b 6"),
