@@ -89,6 +89,8 @@ def void_advice(reason: str) -> str:
         return "look whether the store that the order's links name answers the aggregators, and order again"
     if reason == VoidReason.NO_QUORUM:
         return "look whether validators run (`pot-lab mine validator`), and order again"
+    if reason == VoidReason.FAULT:
+        return "nothing was paid or lost; report it with the order's id, and order again"
     return "order again"
 
 

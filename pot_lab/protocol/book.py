@@ -1,19 +1,22 @@
 """The ledger's book: its state at one moment of one batch, and the few primitive moves that every rule is made of.
 
 Money moves only here, always from one pot to another, so conservation (protocol.md, "Money") holds by construction;
-`check_conservation` checks it from running totals after every transaction, and `audit` from the entries themselves;
-both raise `InvariantBroken`, which stops the replica.
+`check_conservation` checks it from running totals after every transaction, and `audit` from the entries themselves.
+
+What fails half-way is taken back (protocol.md, "Faults"): `attempt` carries something out whole or not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from pot_lab.agreement.quorum import faulty, quorum
 from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken
-from pot_lab.protocol.custody_index import CustodyIndex
+from pot_lab.protocol import journal
+from pot_lab.protocol.custody_index import CHANGES_KEPT, CustodyIndex
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.errors import InsufficientStake, NotAllowed, UnknownOrder
 from pot_lab.protocol.order_index import OrderIndex, is_waiting
@@ -24,6 +27,42 @@ from pot_lab.protocol.state import Account, Escrow, Event, LedgerState, OrderNot
 
 MAX_INSIDE_GRAINS = 1 << 63
 """How much money the ledger can hold at a time: stakes and escrows are canonical integers, which end at 2^64."""
+
+
+class UnsoundState(InvariantBroken):
+    """What stands is wrong, or a change could not be taken back: no replica may go on from here.
+
+    What to do: report it with the message: this is a bug of ours, and going on could lose money.
+    """
+
+
+HALTS = (UnsoundState, MemoryError, RecursionError, OSError, ImportError, SystemError)
+"""What ends the process: a state that is unsound, and what depends on the host rather than on the history alone, so
+that other replicas may not meet it. Every other exception is a fault, and alike on all replicas."""
+
+
+Savepoint = tuple[int, int, int, int]
+"""How many changes, events, closing and touched orders were noted at a moment, for `Book.roll_back`."""
+
+
+class Fault(NamedTuple):
+    """Something that failed and was taken back: where, in which order if in one, and the traceback for the log.
+
+    The traceback differs between releases, so it enters neither events nor replies.
+    """
+
+    where: str
+    order_id: OrderId
+    traceback: str
+
+
+class _Batch:
+    """What a batch has done so far: what failed, the orders that the indices followed, and whether they are at it."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.touched: list[tuple[OrderId, OrderState]] = []
+        self.is_indexing = False
 
 
 class Book:
@@ -42,9 +81,100 @@ class Book:
         }
         self.confirmed_tree: tuple[bytes, PayoutTree] | None = None
         self.closing: list[OrderId] = []
-        self.waiting = {
-            order_id for order_id, order in state.orders.items() if is_waiting(order) and order_id in state.escrows
-        }
+        self.waiting = {order_id for order_id in state.orders if self._waits(order_id)}
+        self._batch = _Batch()
+
+    # --- whole or not at all ---------------------------------------------------------------------------------
+    def begin(self) -> None:
+        """A batch begins: nothing has happened in it yet."""
+        self.events, self.closing, self._batch = [], [], _Batch()
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What failed in this batch, and was taken back."""
+        return self._batch.faults
+
+    def attempt(self, where: str, act: Callable[[], object], order_id: OrderId = NO_ORDER) -> bool:
+        """Carry something out whole; or, if it fails, not at all, and report where.
+
+        Returns: whether it was carried out.
+        Raises:
+            UnsoundState: it could not be taken back, or money was not conserved before.
+        """
+        before = self.savepoint()
+        try:
+            act()
+            self.stand(before)
+        except HALTS:
+            raise
+        except Exception as error:
+            self.roll_back(before)
+            self.report(where, error, order_id)
+            return False
+        return True
+
+    def savepoint(self) -> Savepoint:
+        """This moment, to come back to."""
+        return journal.position(), len(self.events), len(self.closing), len(self._batch.touched)
+
+    def stand(self, since: Savepoint) -> None:
+        """Let stand what was done since, if it moved money right; raises InvariantBroken."""
+        if journal.position() > since[0]:
+            self.check_conservation()
+        if not since[0]:
+            self.settle_down()
+
+    def settle_down(self) -> None:
+        """Let stand everything so far: nothing is taken back to an earlier moment."""
+        journal.forget()
+        self._batch.touched.clear()
+
+    def roll_back(self, to: Savepoint) -> None:
+        """Take back everything since then.
+
+        Raises:
+            UnsoundState: what stands now is not what stood then.
+        """
+        changes, events, closing, touched = to
+        if (journal.position(), len(self.events), len(self._batch.touched)) == (changes, events, touched):
+            return
+        try:
+            journal.undo(changes)
+            del self.events[events:], self.closing[closing:]
+            self._follow_again(touched)
+            self.check_conservation()
+        except Exception as error:
+            raise UnsoundState(f"a change could not be taken back: {error}") from error
+
+    def report(self, where: str, error: Exception, order_id: OrderId = NO_ORDER) -> None:
+        """Let all know of a fault: by an event, which says the same on all replicas, and the traceback for the log."""
+        self.faults.append(Fault(where, order_id, "".join(traceback.format_exception(error))))
+        self.emit("fault", order_id, where=where)
+
+    def _follow_again(self, since: int) -> None:
+        """Bring back in line what is derived from the state, after a change of it was taken back."""
+        touched = self._batch.touched[since:]
+        del self._batch.touched[since:]
+        self.name_members()
+        if self._batch.is_indexing:  # it failed in there, so nothing of it is certain
+            version = self.custody.version + CHANGES_KEPT + 1  # readers have to look at everything
+            self.index, self.custody = OrderIndex(self.state.orders), CustodyIndex(self.state)
+            self.custody.version += version
+            self._batch.is_indexing = False
+            self.waiting = {order_id for order_id in self.state.orders if self._waits(order_id)}
+            return
+        for order_id, last in dict(touched).items():
+            order = self.state.orders.get(order_id)
+            if order is None:
+                self.index.remove(order_id, last)
+            else:
+                self.index.touch(order_id, order)
+            self.custody.touch(order_id, order)
+            (self.waiting.add if self._waits(order_id) else self.waiting.discard)(order_id)
+
+    def _waits(self, order_id: OrderId) -> bool:
+        order = self.state.orders.get(order_id)
+        return order is not None and is_waiting(order) and order_id in self.state.escrows
 
     # --- who -------------------------------------------------------------------------------------------------
     @property
@@ -74,7 +204,10 @@ class Book:
 
     def account(self, address: Address) -> Account:
         """The account's entry, made when it is first needed."""
-        return self.state.accounts.setdefault(address, Account())
+        known = self.state.accounts.get(address)
+        if known is None:
+            known = self.state.accounts[address] = Account()
+        return known
 
     def stake(self, address: Address, role: Role) -> Stake:
         """The account's stake in a role; all zero for a stranger, whose entry is not made."""
@@ -122,13 +255,33 @@ class Book:
 
     def touch(self, order_id: OrderId, order: OrderState) -> None:
         """Take note of an order that is new or has changed its window, its money, its epoch or its blobs."""
+        self._batch.touched.append((order_id, order))
+        self._batch.is_indexing = True
         self.index.touch(order_id, order)
         self.custody.touch(order_id, order)
+        self._batch.is_indexing = False
+
+    def touch_custody(self, order_id: OrderId, order: OrderState) -> None:
+        """Take note of an order that names other blobs now."""
+        self._batch.touched.append((order_id, order))
+        self._batch.is_indexing = True
+        self.custody.touch(order_id, order)
+        self._batch.is_indexing = False
+
+    def untouch(self, order_id: OrderId, order: OrderState) -> None:
+        """Take note that an order is forgotten."""
+        self._batch.touched.append((order_id, order))
+        self._batch.is_indexing = True
+        self.index.remove(order_id, order)
+        self.custody.touch(order_id, None)
+        self._batch.is_indexing = False
 
     def set_active(self, address: Address, role: Role, active: bool) -> None:
         """Register an account in a role, or end its registration."""
+        accounts = self.active[role]
+        journal.note(accounts.add if address in accounts else accounts.discard, address)
         self.account(address).active[role] = active
-        (self.active[role].add if active else self.active[role].discard)(address)
+        (accounts.add if active else accounts.discard)(address)
 
     def forget_stranger(self, address: Address) -> None:
         """Drop the entry of an account that has nothing but a nonce, so that strangers cannot fill the ledger.
@@ -277,10 +430,10 @@ class Book:
         """Raise InvariantBroken unless deposited = withdrawn + stakes + escrows + earned + slashed, none negative."""
         state = self.state
         pots = (
-            state.withdrawn_grains,
+            int(state.withdrawn_grains),  # sums of plain integers are the faster ones
             state.staked_grains,
             state.escrowed_grains,
-            state.earned_grains,
+            int(state.earned_grains),
             state.slashed_grains,
         )
         if min(pots) < 0 or state.deposited_grains != sum(pots):

@@ -6,6 +6,8 @@ contracts' first, so each is applied exactly once and in order, whoever reports 
 
 from __future__ import annotations
 
+import functools
+
 from pot_lab.crypto.canonical import HASH_BYTES, decode, encode
 from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.protocol import epochs, signers
@@ -56,6 +58,8 @@ def advance(book: Book) -> None:
 
     Votes are kept by account and counted by `Book.count_members` at this moment: neither a change of keys nor a former
     member adds one. Called again after each batch, since a change of the members changes the count.
+
+    An event counts as applied though that failed: else no later one would ever be.
     """
     state = book.state
     while votes := state.attestations.get(state.next_chain_event, {}):
@@ -64,7 +68,8 @@ def advance(book: Book) -> None:
             break
         del state.attestations[state.next_chain_event]
         state.next_chain_event += 1
-        _apply(book, decode(agreed, ChainEvent, limit_bytes=_EVENT_LIMIT_BYTES))
+        event = decode(agreed, ChainEvent, limit_bytes=_EVENT_LIMIT_BYTES)
+        book.attempt(f"chain event {event.kind}", functools.partial(_apply, book, event), OrderId(event.subject))
 
 
 def _voter(state: LedgerState, index: int) -> Address:

@@ -57,6 +57,7 @@ class VoidReason(StrEnum):
     REFUNDED = "client took the escrow back"
     WRONG_ESCROW = "escrow does not match the order"
     PARAMETERS_CHANGED = "parameters changed"
+    FAULT = "fault of the ledger"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,15 @@ def _unsettled_conviction(book: Book) -> bool:
 
 
 def advance(book: Book) -> None:
-    """Open an epoch, or a new round of the pending one, if it is due."""
+    """Open an epoch, or a new round of the pending one, if it is due; one that cannot be opened waits for the next."""
+    if not book.attempt("epochs.advance", lambda: _advance(book)):
+        state = book.state
+        state.next_update_ms = book.now_ms + state.parameters.update_ms
+        if state.pending is not None:
+            state.pending.opened_ms = book.now_ms
+
+
+def _advance(book: Book) -> None:
     state = book.state
     due = due_ms(book)
     if due is None or due > book.now_ms:

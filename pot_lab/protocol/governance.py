@@ -8,6 +8,8 @@ parameters, and so does every order that starts after it. An order that has star
 
 from __future__ import annotations
 
+import functools
+
 from pot_lab.agreement.quorum import SMALLEST_SET
 from pot_lab.crypto.identity import Address
 from pot_lab.crypto.text import unwanted_character
@@ -93,16 +95,28 @@ def due_ms(book: Book) -> int | None:
 
 
 def advance(book: Book) -> None:
-    """Count the votes that are over, and put into force what passed and has waited; in the order of their times."""
+    """Count the votes that are over, and put into force what passed and has waited; in the order of their times.
+
+    A proposal that cannot be counted or applied ends.
+    """
     governance = book.state.governance
     while (due := due_ms(book)) is not None and due <= book.now_ms:
         number, proposal = min(
             governance.proposals.items(), key=lambda item: (item[1].activates_ms or item[1].closes_ms, item[0])
         )
-        if proposal.activates_ms:
-            _put_into_force(book, number, proposal)
-        else:
-            _decide(book, number, proposal)
+        step = _put_into_force if proposal.activates_ms else _decide
+        if not book.attempt("proposal", functools.partial(step, book, number, proposal)):
+            _set_aside(book, number, proposal)
+
+
+def _set_aside(book: Book, number: int, proposal: Proposal) -> None:
+    if not proposal.activates_ms:
+        book.attempt(
+            "proposal's bond",
+            functools.partial(book.unlock, proposal.proposer, proposal.role, proposal.bond_grains),
+        )
+    if not book.attempt("proposal's end", functools.partial(_end, book, number, proposal, "fault")):
+        del book.state.governance.proposals[number]
 
 
 def next_version(book: Book, time_ms: int) -> tuple[int, str]:

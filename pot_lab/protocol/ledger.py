@@ -4,10 +4,15 @@
 handler. A handler checks first and changes second; a refused transaction changes nothing but its nonce. Conservation of
 money is checked after each (protocol.md, "Money"). The same code runs in production, in the simulator and in the tests;
 it knows no clock, socket or disk.
+
+No transaction and no deadline stops it (protocol.md, "Faults"): whatever fails is taken back whole, and the batch goes
+on. Only a state that is unsound does, and what depends on the host (`book.HALTS`).
 """
 
 from __future__ import annotations
 
+import functools
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +20,8 @@ from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken, PotLabError
-from pot_lab.protocol import accusations, chain_events, denials, epochs, governance, members, signers
-from pot_lab.protocol.book import Book
+from pot_lab.protocol import accusations, chain_events, denials, epochs, governance, journal, members, signers
+from pot_lab.protocol.book import HALTS, Book, Fault
 from pot_lab.protocol.errors import StaleNonce, UnknownKind, UnknownVersion, UnprocessableTransaction, WrongNetwork
 from pot_lab.protocol.orders import attesting, disputes, windows
 from pot_lab.protocol.orders import transactions as orders
@@ -25,10 +30,8 @@ from pot_lab.protocol.state import Event, Genesis, GenesisAggregator, LedgerStat
 from pot_lab.protocol.transactions import Reply, Transaction, open_body
 
 SNAPSHOT_LIMIT_BYTES = 1 << 32
+FAULTS_KEPT = 64
 _SHOWN_BYTES, _SHOWN_CHARACTERS = 96, 200
-
-_HANDLER_FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a handler raises for values that no check foresaw; equal on all hosts, unlike MemoryError or OSError."""
 
 Handler = Callable[[Book, Address, Any], bytes]
 
@@ -95,6 +98,8 @@ class Ledger:
     ) -> None:
         genesis.check()
         self.versions = versions
+        self.faults: deque[Fault] = deque(maxlen=FAULTS_KEPT)
+        """What failed and was taken back lately, for the log; whoever reads it empties it."""
         self._require_version(genesis.version, "")
         state = LedgerState(
             genesis=genesis, parameters=genesis.parameters, digest=tagged_hash("pot-lab/ledger/1", genesis.network_id)
@@ -130,6 +135,7 @@ class Ledger:
         Returns: one reply for each transaction, and what happened.
         Raises:
             UnknownVersion: the batch is under rules that this release does not know; nothing has changed.
+            UnsoundState: the state is wrong, and the process must end.
         """
         state = self.book.state
         if sequence != state.sequence + 1 or time_ms < state.time_ms:
@@ -139,16 +145,25 @@ class Ledger:
                 wanted=f"batch {state.sequence + 1} at {state.time_ms} ms or later",
             )
         self._require_version(*governance.next_version(self.book, time_ms))
+        with journal.recording():
+            return self._execute(sequence, time_ms, transactions, era)
+
+    def _execute(
+        self, sequence: int, time_ms: int, transactions: Sequence[Transaction], era: int
+    ) -> tuple[list[Reply], list[Event]]:
+        book, state = self.book, self.book.state
+        book.begin()
         state.sequence, state.time_ms, state.era = sequence, time_ms, era
-        self.book.events, self.book.closing = [], []
+        book.settle_down()
         self._let_time_pass()
         replies = [self._apply(transaction) for transaction in transactions]
-        chain_events.advance(self.book)
-        windows.start_waiting(self.book)
-        epochs.advance(self.book)
-        signers.advance(self.book)
-        self.book.check_conservation()
-        events = self.book.events
+        chain_events.advance(book)
+        windows.start_waiting(book)
+        epochs.advance(book)
+        book.attempt("signers.advance", functools.partial(signers.advance, book))
+        book.check_conservation()
+        self.faults.extend(book.faults)
+        events = book.events
         state.digest = tagged_hash(
             "pot-lab/ledger/1",
             state.digest,
@@ -156,7 +171,7 @@ class Ledger:
             encode(replies),
             encode(events),
         )
-        for order_id in self.book.closing:
+        for order_id in book.closing:
             if order_id in state.orders:
                 state.orders[order_id].beacon = state.digest
         return replies, events
@@ -205,64 +220,70 @@ class Ledger:
             )
 
     def _let_time_pass(self) -> None:
-        now_ms = self.state.time_ms
-        governance.advance(self.book)
-        for order_id in self.book.index.deadlines.due(now_ms):
-            windows.close(self.book, order_id, self.state.orders[order_id])
-        for order_id in self.book.index.retention.due(now_ms):
-            windows.forget(self.book, order_id, self.state.orders[order_id])
-        epochs.advance(self.book)
-        members.lapse(self.book)
-        members.let_go(self.book)
-        members.carry_out_votes(self.book)
-        self.book.check_conservation()
+        book, now_ms = self.book, self.state.time_ms
+        governance.advance(book)
+        for order_id in book.index.deadlines.due(now_ms):
+            windows.close(book, order_id, self.state.orders[order_id])
+        for order_id in book.index.retention.due(now_ms):
+            windows.forget(book, order_id, self.state.orders[order_id])
+        epochs.advance(book)
+        for duty in (members.lapse, members.let_go, members.carry_out_votes):
+            book.attempt(f"members.{duty.__name__}", functools.partial(duty, book))
+        book.check_conservation()
 
     def _apply(self, transaction: Transaction) -> Reply:
+        """The reply to one transaction, which is carried out whole or changes nothing but its account's nonce."""
         book, state = self.book, self.state
+        known = state.accounts.get(transaction.account)
+        last = known.nonce if known else 0
+        if known and transaction.nonce > last:
+            # a stranger that is refused leaves no entry, or anybody could fill the ledger with them
+            known.nonce = transaction.nonce
+        book.settle_down()
+        before = book.savepoint()
         try:
-            known = state.accounts.get(transaction.account)
-            last = known.nonce if known else 0
-            if transaction.nonce <= last:
-                raise StaleNonce(
-                    "the account has used this nonce or a later one already",
-                    seen=transaction.nonce,
-                    wanted=f"at least {last + 1}",
-                )
-            if known:  # a stranger that is refused leaves no entry, or anybody could fill the ledger with them
-                known.nonce = transaction.nonce
-            handlers = self.versions[state.governance.version]
-            if transaction.kind not in handlers:
-                raise UnknownKind(
-                    "no rule in force handles this kind of transaction",
-                    seen=transaction.kind,
-                    wanted=f"a kind of version {state.governance.version} of the rules",
-                )
-            result = handlers[transaction.kind](book, transaction.account, open_body(transaction))
-            book.account(transaction.account).nonce = transaction.nonce
-            reply = Reply(accepted=True, sequence=state.sequence, time_ms=state.time_ms, result=result)
+            result = self._carry_out(transaction, last)
+            book.stand(before)
+            return Reply(accepted=True, sequence=state.sequence, time_ms=state.time_ms, result=result)
+        except HALTS:
+            raise
         except PotLabError as error:
-            reply = Reply(
-                accepted=False,
-                sequence=state.sequence,
-                time_ms=state.time_ms,
-                code=error.code,
-                message=error.message,
-                seen=_text(error.seen),
-                wanted=_text(error.wanted),
-            )
-        except _HANDLER_FAULTS:
+            refusal = error
+            book.roll_back(before)
+        except Exception as error:
             # A bug of ours, equal on every replica. Halting would let one request stop the network for good, since the
-            # batch is in the logs; the audit below still halts where it cost money.
-            fault = UnprocessableTransaction
-            reply = Reply(
-                accepted=False,
-                sequence=state.sequence,
-                time_ms=state.time_ms,
-                code=fault.__name__,
-                message=fault.MESSAGE,
+            # batch is in the logs.
+            refusal = UnprocessableTransaction(UnprocessableTransaction.MESSAGE)
+            book.roll_back(before)
+            book.report(f"{transaction.kind} transaction", error)
+        return Reply(
+            accepted=False,
+            sequence=state.sequence,
+            time_ms=state.time_ms,
+            code=refusal.code,
+            message=refusal.message,
+            seen=_text(refusal.seen),
+            wanted=_text(refusal.wanted),
+        )
+
+    def _carry_out(self, transaction: Transaction, last: int) -> bytes:
+        if transaction.nonce <= last:
+            raise StaleNonce(
+                "the account has used this nonce or a later one already",
+                seen=transaction.nonce,
+                wanted=f"at least {last + 1}",
             )
-        book.check_conservation()
-        return reply
+        version = self.state.governance.version
+        handler = self.versions[version].get(transaction.kind)
+        if handler is None:
+            raise UnknownKind(
+                "no rule in force handles this kind of transaction",
+                seen=transaction.kind,
+                wanted=f"a kind of version {version} of the rules",
+            )
+        result = handler(self.book, transaction.account, open_body(transaction))
+        self.book.account(transaction.account).nonce = transaction.nonce
+        return result
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Address
 from pot_lab.errors import Malformed
 from pot_lab.protocol.errors import BadProposal
+from pot_lab.protocol.journal import Holder, State
 from pot_lab.protocol.parameters import Parameters, Role
 
 MAX_NAME = 64
@@ -82,7 +83,7 @@ def changed(parameters: Parameters, changes: tuple[ParameterChange, ...]) -> Par
     return made
 
 
-class Proposal(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only=True):
+class Proposal(Holder, kw_only=True):
     """A proposal on which members vote, or that passed and waits to take force.
 
     Attributes:
@@ -112,7 +113,7 @@ class Proposal(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_o
     result: tuple[int, int, int] = (0, 0, 0)
 
 
-class ProposalEnd(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only=True):
+class ProposalEnd(State, kw_only=True):
     """How a proposal ended: the stake for and against it, and in all; `outcome` is one of `OUTCOMES`."""
 
     number: int
@@ -126,12 +127,12 @@ class ProposalEnd(msgspec.Struct, array_like=True, forbid_unknown_fields=True, k
     ended_ms: int
 
 
-OUTCOMES = ("in force", "rejected", "lapsed", "impossible")
+OUTCOMES = ("in force", "rejected", "lapsed", "impossible", "fault")
 """Rejected: the votes were not for it. Lapsed: too little stake voted. Impossible: it no longer went with the other
-parameters when it was to take force."""
+parameters when it was to take force. Fault: the ledger could not count or apply it, a bug of ours."""
 
 
-class Governance(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only=True):
+class Governance(Holder, kw_only=True):
     """Proposals by number, those that ended last, and which version of the rules is in force.
 
     `last` is the number of the newest proposal; `install` names the release that knows the version in force; `since`

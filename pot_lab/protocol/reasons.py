@@ -36,6 +36,7 @@ _VOID: dict[VoidReason, str] = {
     VoidReason.REFUNDED: "the client took the escrow back on the chain",
     VoidReason.WRONG_ESCROW: "the escrow on the chain was not what the order says",
     VoidReason.PARAMETERS_CHANGED: "a vote changed the parameters while it waited, and it no longer fits them",
+    VoidReason.FAULT: "the ledger could not carry it on, a bug of ours: nobody was paid or lost anything",
 }
 _PAID = {
     "winner": ("the best model whose score stands gets {winner} of the reward", MONEY),

@@ -15,6 +15,7 @@ from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumProof
 from pot_lab.protocol.cycle import VoidReason, Window
+from pot_lab.protocol.journal import Holder, State
 from pot_lab.protocol.parameters import BadParameter, Parameters, Role
 from pot_lab.protocol.proposals import Governance
 from pot_lab.protocol.records import ClaimScore, ModelId, OrderId, OrderRecord, Salt
@@ -22,10 +23,6 @@ from pot_lab.protocol.settlement import Settlement
 
 MAX_MEMBERS = 255
 """Key shares are numbered by one byte."""
-
-
-class State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """Base of everything in the ledger that changes."""
 
 
 class Member(Record, frozen=True):
@@ -91,7 +88,7 @@ class Reputation(State, kw_only=True):
     absences: int = 0
 
 
-class Account(State, kw_only=True):
+class Account(Holder, kw_only=True):
     """One account of nInfo: last nonce, stake in each role, roles in use, reputation, and everything it ever earned
     (cumulative grains).
     """
@@ -166,7 +163,7 @@ class ShownLeaf(Record, frozen=True):
     proof: SumProof
 
 
-class Dispute(State, kw_only=True):
+class Dispute(Holder, kw_only=True):
     """Whether an opened score of a model is right, which the aggregators find out by re-execution.
 
     `score` and `root` name what was opened, by however many validators. `challenger` is empty where the dispute opened
@@ -234,7 +231,7 @@ class GenesisAggregator(State, kw_only=True):
     contact: bytes = b""
 
 
-class Candidate(State):
+class Candidate(Holder):
     """An account that applied for a seat, when, and the accounts of the aggregators that are for it."""
 
     seat: GenesisAggregator
@@ -242,7 +239,7 @@ class Candidate(State):
     votes: list[Address] = msgspec.field(default_factory=list)
 
 
-class OrderState(State, kw_only=True):
+class OrderState(Holder, kw_only=True):
     """One order and its task cycle data.
 
     `sealed_to` names the set of aggregators (`LedgerState.sets`) that hold the shares of its test key,
@@ -317,7 +314,7 @@ class OrderHeader(State, kw_only=True):
     ended_ms: int
 
 
-class PendingEpoch(State, kw_only=True):
+class PendingEpoch(Holder, kw_only=True):
     """A settlement that waits for signatures, then for the chain; `denials` has the accounts of the members whose
     chain does not hold an order's escrow.
     """
@@ -331,7 +328,7 @@ class PendingEpoch(State, kw_only=True):
     denials: dict[OrderId, list[Address]] = msgspec.field(default_factory=dict)
 
 
-class ForgottenEpoch(State, kw_only=True):
+class ForgottenEpoch(Holder, kw_only=True):
     """A settlement that was given up since orders of it were denied, with what was taken back for these: should their
     money come to the escrow later, signatures of it may still settle it.
     """
@@ -340,7 +337,7 @@ class ForgottenEpoch(State, kw_only=True):
     denied: dict[OrderId, list[Payout]]
 
 
-class PendingRotation(State, kw_only=True):
+class PendingRotation(Holder, kw_only=True):
     """A signer set that waits for signatures of the current one, then for the chain: its number, how many of it must
     sign, and the accounts that stake for it, by their signing keys.
     """
@@ -351,7 +348,7 @@ class PendingRotation(State, kw_only=True):
     signatures: dict[Address, bytes] = msgspec.field(default_factory=dict)
 
 
-class Confirmed(State, kw_only=True):
+class Confirmed(Holder, kw_only=True):
     """The last settlement that the chain has confirmed; its leaves are what members may claim now."""
 
     epoch: int = 0
@@ -361,7 +358,7 @@ class Confirmed(State, kw_only=True):
     slashes: dict[Address, list[int]] = msgspec.field(default_factory=dict)
 
 
-class LedgerState(State, kw_only=True):
+class LedgerState(Holder, kw_only=True):
     """Everything; equal ledgers have equal canonical bytes.
 
     `rounds` counts the settlements made for the epoch after the confirmed one: no two of them may share a round, since

@@ -11,12 +11,14 @@ from pot_lab.agreement.application import Batch
 from pot_lab.agreement.evidence import Equivocation
 from pot_lab.agreement.votes import RESULT, SignedVote
 from pot_lab.crypto.canonical import decode, encode
-from pot_lab.errors import Malformed
+from pot_lab.errors import InvariantBroken, Malformed
 from pot_lab.protocol import ledger as rules
 from pot_lab.protocol.application import LedgerApplication
-from pot_lab.protocol.book import Book
+from pot_lab.protocol.book import HALTS, Book
+from pot_lab.protocol.cycle import TABLE, Phase, VoidReason, Window
 from pot_lab.protocol.transactions import Accuse, Register, Reply
-from tests.protocol.world import World, key
+from tests.protocol.scenes import PROVIDERS, bring_to, finish, new_world
+from tests.protocol.world import POT, World, key
 
 STRANGER = key("a stranger without stake")
 
@@ -55,12 +57,60 @@ def test_a_handler_that_fails_refuses_and_leaves_every_replica_running_and_equal
     assert "interpreter" not in reply.message
 
 
-def test_a_broken_invariant_still_halts(monkeypatch: pytest.MonkeyPatch) -> None:
-    def minting(book: Book, account: bytes, body: Any) -> bytes:
-        book.state.deposited_grains += 1
-        raise ValueError
+def stops_the_network(world: World, how: type[Exception]) -> bool:
+    """A transaction whose handler fails in the middle of its work: does any ledger execute the next batch?"""
 
-    monkeypatch.setitem(rules.HANDLERS, "register", minting)
-    world = World()
-    with pytest.raises(Exception, match="money is not conserved"):
+    def failing(book: Book, account: bytes, body: Any) -> bytes:
+        book.state.deposited_grains += POT  # half of a deposit
+        raise how("planted")
+
+    world.expects_faults = True
+    rules.HANDLERS["register"], handler = failing, rules.HANDLERS["register"]
+    try:
         world.submit(STRANGER, Register(0))
+    except how:
+        return True
+    finally:
+        rules.HANDLERS["register"] = handler
+    return world.ledger.state.deposited_grains != 0
+
+
+@pytest.mark.parametrize("fault", [OverflowError, KeyError, AssertionError, InvariantBroken])
+def test_half_of_a_transaction_is_taken_back(fault: type[Exception]) -> None:
+    assert not stops_the_network(World(), fault)
+
+
+def test_did_faults_leave_the_ledger_one_transaction_would_stop_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "HALTS", (*HALTS, KeyError))
+    assert stops_the_network(World(), KeyError)
+
+
+def test_were_they_not_taken_back_half_a_deposit_would_stop_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Book, "roll_back", lambda book, to: None)
+    with pytest.raises(InvariantBroken, match="money is not conserved"):
+        stops_the_network(World(), KeyError)
+
+
+def waits_for_ever(world: World) -> bool:
+    """An order whose deadline the ledger cannot carry out: does another one that is due later come to its end?"""
+    world.expects_faults = True
+    other, _ = world.start()
+    order_id = bring_to(world, Window.REVEAL)
+    world.ledger.state.orders[order_id].claims[PROVIDERS[0].address].bond_grains += POT  # more than is locked
+    try:
+        finish(world)
+    except InvariantBroken:
+        return True
+    return TABLE[world.order(other).window].phase is not Phase.ENDED
+
+
+def test_a_deadline_that_cannot_be_carried_out_sets_its_order_aside() -> None:
+    world = new_world()
+    assert not waits_for_ever(world)
+    reasons = {order.void_reason for order in world.ledger.state.orders.values()}
+    assert reasons == {VoidReason.FAULT, VoidReason.NO_CLAIMS}
+
+
+def test_were_deadlines_not_attempted_one_order_would_stop_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Book, "attempt", lambda book, where, act, order_id=b"": act() or True)
+    assert waits_for_ever(new_world())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pot_lab.crypto.identity import Identity
-from pot_lab.protocol import ledger
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.orders import disputes, scores, windows
@@ -144,7 +143,6 @@ def test_unless_lost_bonds_are_taken_delay_is_free(monkeypatch: pytest.MonkeyPat
     def unpunished(self: Book, address: bytes, role: Role, grains: int, why: str, order: object) -> None:
         assert why == "challenge lost", why
 
-    monkeypatch.setattr(ledger, "_HANDLER_FAULTS", ())
     monkeypatch.setattr(Book, "slash", unpunished)
     assert rival_challenges(new_world()) == 0
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pot_lab.errors import InvariantBroken
-from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.orders import scores
 from pot_lab.protocol.orders.scores import OpenedScores
 from pot_lab.protocol.parameters import Role
@@ -64,21 +63,18 @@ def test_the_order_ends_and_pays_as_if_nobody_had_challenged() -> None:
     assert world.replayed().state.digest == world.ledger.state.digest
 
 
-def test_without_the_rule_the_verdict_cannot_be_processed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_rule_the_order_cannot_be_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "_seated", only_seats)
     world = new_world()
     order_id = challenged(world)
     verdict = Verdict(order_id, world.order(order_id).disputes[0].name, False)
-    assert world.submit(world.aggregators[1], verdict).code == "UnprocessableTransaction"
-
-
-def test_without_the_rule_the_next_deadline_stops_every_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "_seated", only_seats)
-    world = new_world()
-    order_id = challenged(world)
-    world.submit(world.aggregators[1], Verdict(order_id, world.order(order_id).disputes[0].name, False))
-    with pytest.raises(InvariantBroken):  # what the verdict left half done is done again
-        finish(world)
+    world.expects_faults = True
+    world.must(world.aggregators[1], verdict)
+    order = world.order(order_id)
+    assert order.void_reason is VoidReason.FAULT, "the best model is paid nothing"
+    assert order.lost[LEFT_OUT.address] < order.lock_grains, "and the liar lost its silence's price alone"
+    finish(world)
+    assert world.replayed().state.digest == world.ledger.state.digest
 
 
 def test_a_right_leaf_of_a_score_without_a_seat_costs_the_bond() -> None:

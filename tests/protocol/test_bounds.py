@@ -17,7 +17,6 @@ from pot_lab.agreement.votes import PREPARE, SignedVote, vote_digest
 from pot_lab.crypto.canonical import Record, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Malformed, Oversize
-from pot_lab.protocol import ledger as rules
 from pot_lab.protocol.cycle import TABLE, Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.proposals import change
@@ -155,12 +154,6 @@ def check_all(world: World, who: Identity, body: Record, by: list[Identity] | No
         assert world.ledger.snapshot(), (kind, raw)
     restored(world, snapshot)
     return count
-
-
-@pytest.fixture(autouse=True)
-def _faults_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a handler's fault come out with its traceback."""
-    monkeypatch.setattr(rules, "_HANDLER_FAULTS", ())
 
 
 @pytest.mark.parametrize("window", [window for window in RESTING if TABLE[window].accepts])

@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from pot_lab.crypto.identity import Identity
-from pot_lab.protocol.custody_index import CustodyIndex
 from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.ledger import Ledger
-from pot_lab.protocol.order_index import OrderIndex
 from pot_lab.protocol.parameters import Parameters, Role
 from pot_lab.protocol.proposals import change
 from pot_lab.protocol.records import ChainEvent, OrderRecord, Windows
@@ -38,6 +36,7 @@ from pot_lab.protocol.transactions import (
     Withdraw,
 )
 from tests.protocol.scenes import finish
+from tests.protocol.soundness import check_derived, check_locks
 from tests.protocol.world import POT, World, key
 
 PEOPLE = [key(f"person {i}") for i in range(8)]
@@ -441,22 +440,7 @@ class Market(RuleBasedStateMachine):
 
     @invariant()
     def the_index_says_what_the_state_says(self) -> None:
-        ledger = self.world.ledger
-        fresh = OrderIndex(ledger.state.orders)
-        index = ledger.book.index
-        assert (fresh.unfunded, fresh._held) == (index.unfunded, index._held)
-        assert all(fresh.in_window(window) == index.in_window(window) for window in Window)
-        assert fresh.deadlines.next_ms() == index.deadlines.next_ms()
-        assert fresh.retention.next_ms() == index.retention.next_ms()
-        named = ledger.book.custody
-        assert {*CustodyIndex(ledger.state).all_named()} == {*named.all_named()}
-        assert set(ledger.state.custody) <= {each.blob.key for each in named.all_named()}
-        drawing = {order.validators_at for order in ledger.state.orders.values()} - {0}
-        assert set(ledger.state.validator_sets) == drawing
-        assert drawing == {number for number in range(1, 100) if index.draws_from(number)}
-        for role in Role:
-            active = {a for a, account in ledger.state.accounts.items() if account.active[role]}
-            assert active == ledger.book.active[role]
+        check_derived(self.world.ledger)
 
     @invariant()
     def parameters_go_together_and_every_vote_ends(self) -> None:
@@ -469,25 +453,7 @@ class Market(RuleBasedStateMachine):
 
     @invariant()
     def locks_are_what_live_orders_say(self) -> None:
-        locked: dict[tuple[bytes, Role], int] = {}
-        for order in self.world.ledger.state.orders.values():
-            if TABLE[order.window].phase not in (Phase.ENDED, Phase.FINALIZATION):
-                for claim in order.claims.values():
-                    place = claim.provider, Role.PROVIDER
-                    locked[place] = locked.get(place, 0) + claim.bond_grains
-                for challenge in order.challenges:
-                    bonded = challenge.challenger, Role(challenge.role)
-                    locked[bonded] = locked.get(bonded, 0) + challenge.bond_grains
-                for validator in order.locked:
-                    place = validator, Role.VALIDATOR
-                    locked[place] = locked.get(place, 0) + order.lock_grains
-        for proposal in self.world.ledger.state.governance.proposals.values():
-            if not proposal.activates_ms:
-                place = proposal.proposer, proposal.role
-                locked[place] = locked.get(place, 0) + proposal.bond_grains
-        for address, account in self.world.ledger.state.accounts.items():
-            for role in Role:
-                assert account.stakes[role].locked == locked.get((address, role), 0)
+        check_locks(self.world.ledger)
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):

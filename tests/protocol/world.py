@@ -114,6 +114,8 @@ class World:
         self.invalid: set[str] = set()
         self.keys: dict[bytes, bytes] = {}
         self.shares: dict[bytes, list[Share]] = {}
+        self.expects_faults = False
+        """Whether the test makes the ledger fail; any other fault is a bug."""
         self.keeps = True
         """Whether members attest by themselves whatever orders name."""
         self.lost: set[Link] = set()
@@ -133,6 +135,8 @@ class World:
         replies, events = self.ledger.execute(self.ledger.state.sequence + 1, self.now_ms, transactions)
         self.events += events
         self.ledger.book.audit()
+        if not self.expects_faults:
+            assert not self.ledger.book.faults, self.ledger.book.faults[0].traceback
         if self.keeps:
             self.keep()
         return replies

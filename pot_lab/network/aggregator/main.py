@@ -26,6 +26,7 @@ from pot_lab.network.duties.judge_disputes import JudgeDisputes
 from pot_lab.network.duties.pay_earners import PayEarners
 from pot_lab.network.duties.prepare_judging import JUDGING_FOLDER, PrepareJudging
 from pot_lab.network.duties.release_shares import ReleaseShares
+from pot_lab.network.duties.report_faults import ReportFaults
 from pot_lab.network.duties.rotate_signers import RotateSigners
 from pot_lab.network.duties.settle_epochs import SettleEpochs
 from pot_lab.network.duties.show_evidence import ShowEvidence
@@ -106,6 +107,10 @@ def run_node(
 
     aggregators: list[Aggregator] = []
 
+    def count_fault() -> None:
+        for aggregator in aggregators:
+            aggregator.counters["ledger_faults"] += 1
+
     def wake() -> None:
         for aggregator in aggregators:
             aggregator.wake()
@@ -116,6 +121,7 @@ def run_node(
     prepare = PrepareJudging(disputed, data / JUDGING_FOLDER, judge_pool(helpers=1, wake=wake))
     judge = JudgeDisputes(ledger, signer, prepare.rows, data / CUSTODY_FOLDER, judge_pool(wake=wake))
     attest = AttestChain(ledger, signer, confirmed)
+    faults = ReportFaults(ledger, count_fault)
     kept = position_file_of(config, data) if watch_chain else None
     watch = ChainWatch(
         lambda: watcher_of(config, None if kept is None else kept.load()),
@@ -136,7 +142,7 @@ def run_node(
             index,
             data,
             application,
-            [release, settle, pay, deny, rotate, attest, evidence, custody.duty, prepare, judge],
+            [release, settle, pay, deny, rotate, attest, evidence, custody.duty, prepare, judge, faults],
             identity=current.identity,
             curve_secret=current.curve.secret,
             listening=entry,

@@ -153,7 +153,7 @@ def on_reveal_model(book: Book, provider: Address, body: RevealModel) -> bytes:
     if body.mid != wanted:
         raise BadCommitment("the revealed weights are not the model that was named", seen=body.mid, wanted=wanted)
     claim.mid, claim.weights, claim.salt, claim.revealed_ms = body.mid, body.weights, body.salt, book.now_ms
-    book.custody.touch(body.order_id, order)
+    book.touch_custody(body.order_id, order)
     book.emit("model_revealed", body.order_id, provider, mid=body.mid)
     close_if_complete(book, body.order_id, order)
     return body.mid
@@ -277,7 +277,7 @@ def on_open_scores(book: Book, validator: Address, body: OpenScores) -> bytes:
             count=score.count,
             valid=score.valid,
         )
-    book.custody.touch(body.order_id, order)
+    book.touch_custody(body.order_id, order)
     close_if_complete(book, body.order_id, order)
     return b""
 

@@ -31,7 +31,7 @@ from pot_lab.protocol.selection import (
     set_of,
     sets_for,
 )
-from pot_lab.protocol.state import ClaimState, OrderHeader, OrderNote, OrderState, Span
+from pot_lab.protocol.state import ClaimState, Escrow, OrderHeader, OrderNote, OrderState, Payout, Span
 
 
 def start_if_funded(book: Book, order_id: OrderId) -> None:
@@ -39,6 +39,11 @@ def start_if_funded(book: Book, order_id: OrderId) -> None:
     order, escrow = book.state.orders.get(order_id), book.state.escrows.get(order_id)
     if order is None or escrow is None or not never_funded(order):
         return
+    if not book.attempt("start", lambda: _start(book, order_id, order, escrow), order_id):
+        set_aside(book, order_id, order)
+
+
+def _start(book: Book, order_id: OrderId, order: OrderState, escrow: Escrow) -> None:
     if order.void_reason is not None:  # it expired or was withdrawn while its escrow was on the way: give that back
         order.payouts = void_payouts(escrow, order.parameters, order.void_reason, [], {})
         book.pay_out(order_id, order.payouts)
@@ -48,7 +53,7 @@ def start_if_funded(book: Book, order_id: OrderId) -> None:
     if (escrow.reward_grains, escrow.fee_grains, escrow.bond_grains) != wanted:
         end_void(book, order_id, order, VoidReason.WRONG_ESCROW)
         return
-    book.custody.touch(order_id, order)
+    book.touch_custody(order_id, order)
     parameters = book.state.parameters
     if order.parameters != parameters and not _still_fits(book, order, parameters):
         end_void(book, order_id, order, VoidReason.PARAMETERS_CHANGED)
@@ -70,12 +75,60 @@ def start_waiting(book: Book) -> None:
 
 def close_if_complete(book: Book, order_id: OrderId, order: OrderState) -> None:
     """Close a window early when everyone whom it waits for has acted."""
-    if TABLE[order.window].closes_early and _COMPLETE[order.window](book, order):
-        close(book, order_id, order)
+    if TABLE[order.window].closes_early:
+        window = order.window
+        if not book.attempt(f"{window} window", lambda: _close_if_complete(book, order_id, order), order_id):
+            set_aside(book, order_id, order)
+
+
+def _close_if_complete(book: Book, order_id: OrderId, order: OrderState) -> None:
+    if _COMPLETE[order.window](book, order):
+        _close(book, order_id, order)
 
 
 def close(book: Book, order_id: OrderId, order: OrderState) -> None:
-    """End the window that the order is in, apply what missing it costs, and open the next one or end the order."""
+    """End the window that the order is in, apply what missing it costs, and open the next one or end the order.
+
+    If that fails the order is set aside: its deadline would come again in every batch.
+    """
+    if not book.attempt(f"{order.window} window", lambda: _close(book, order_id, order), order_id):
+        set_aside(book, order_id, order)
+
+
+def set_aside(book: Book, order_id: OrderId, order: OrderState) -> None:
+    """End an order that the ledger cannot carry on, by the shortest way: nobody is paid or loses anything more, the
+    escrow goes back to the client, and all stakes are free. One that cannot even be ended so keeps its escrow until the
+    client takes it back on the chain.
+    """
+    if not book.attempt("setting an order aside", lambda: _give_back(book, order_id, order), order_id):
+        order.window, order.void_reason = Window.VOID, VoidReason.FAULT
+        order.closes_ms, order.ended_ms = 0, book.now_ms
+        book.waiting.discard(order_id)
+        book.touch(order_id, order)
+
+
+def _give_back(book: Book, order_id: OrderId, order: OrderState) -> None:
+    escrow, has_ended = book.state.escrows.get(order_id), TABLE[order.window].phase is Phase.ENDED
+    if not has_ended:
+        for claim in order.claims.values():
+            book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
+        for challenge in order.challenges:
+            book.unlock(challenge.challenger, Role(challenge.role), challenge.bond_grains)
+            challenge.bond_grains = 0
+        unlock_seats(book, order)
+    if escrow is not None:
+        back = {"reward back": escrow.reward_grains, "bond back": escrow.bond_grains, "fee back": escrow.fee_grains}
+        order.payouts = [Payout(escrow.client, grains, why) for why, grains in back.items() if grains]
+        book.pay_out(order_id, order.payouts)
+    if has_ended:
+        book.touch(order_id, order)
+        return
+    order.void_reason = VoidReason.FAULT
+    _enter(book, order_id, order, Window.VOID, 0)
+    book.emit("order_void", order_id, order.order.client, reason=VoidReason.FAULT)
+
+
+def _close(book: Book, order_id: OrderId, order: OrderState) -> None:
     following = _CLOSE.get(order.window, _go_on)(book, order_id, order)
     if following is not None:
         _open(book, order_id, order, following)
@@ -91,17 +144,24 @@ def refund(book: Book, order_id: OrderId) -> None:
             book.take_back(order_id, order)
             _enter(book, order_id, order, Window.VOID, 0)
             book.emit("order_void", order_id, order.order.client, reason=VoidReason.REFUNDED)
-    elif escrow is not None:
-        end_void(book, order_id, order, VoidReason.REFUNDED)
+    elif escrow is not None and not book.attempt(
+        "refund", lambda: end_void(book, order_id, order, VoidReason.REFUNDED), order_id
+    ):
+        set_aside(book, order_id, order)
 
 
 def forget(book: Book, order_id: OrderId, order: OrderState) -> None:
     """Keep only the header of an order that ended long ago (the paper's Append-Remove ledger), and nothing of one that
-    never had money.
+    never had money. What cannot be forgotten is tried again after the same time.
     """
+    if not book.attempt("forgetting an order", lambda: _forget(book, order_id, order), order_id):
+        order.ended_ms = book.now_ms
+        book.touch(order_id, order)
+
+
+def _forget(book: Book, order_id: OrderId, order: OrderState) -> None:
     del book.state.orders[order_id]
-    book.index.remove(order_id, order)
-    book.custody.touch(order_id, None)
+    book.untouch(order_id, order)
     if never_funded(order):
         book.forget_stranger(order.order.client)
         return
