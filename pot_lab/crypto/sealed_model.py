@@ -16,14 +16,12 @@ from typing import NamedTuple
 
 from pot_lab.crypto.canonical import HASH_BYTES, Digest, Record, decode, encode, sha256, tagged_hash
 from pot_lab.crypto.cipher import KEY_BYTES, encrypt
-from pot_lab.crypto.merkle import MerkleProof, merkle_proof, merkle_root
+from pot_lab.crypto.merkle import merkle_root
 from pot_lab.crypto.sealed_box import CannotOpen, SealingKey, seal
 from pot_lab.crypto.shamir import BadShares, Share, combine, split
 from pot_lab.errors import Malformed
 
 BOX_LIMIT_BYTES = 256
-KEY_BOXES_LIMIT_BYTES = 1 << 16
-"""The longest encoding of `KeyBoxes`."""
 _SHARE_LIMIT_BYTES = 256
 
 
@@ -44,8 +42,7 @@ class KeyBox(Record, frozen=True):
 class KeyBoxes(Record, frozen=True):
     """How a model's key can be had: the commitment to it (32 bytes), and a box for each holder in their order.
 
-    A ledger keeps `root` alone. A share is published with its commitment's proof (`proof`), so a false one is refused
-    without the boxes.
+    A claim commits to `root`, and shows the boxes when it is revealed.
     """
 
     key_commitment: bytes
@@ -54,14 +51,7 @@ class KeyBoxes(Record, frozen=True):
     @property
     def root(self) -> bytes:
         """Merkle root, 32 bytes, over the commitment to the key and the boxes."""
-        return merkle_root(self._leaves())
-
-    def proof(self, place: int) -> MerkleProof:
-        """That the box at `place`, from 0, is under `root`. Raises BadTree where there is none."""
-        return merkle_proof(self._leaves(), place + 1)
-
-    def _leaves(self) -> list[bytes]:
-        return [self.key_commitment, *map(encode, self.boxes)]
+        return merkle_root([self.key_commitment, *map(encode, self.boxes)])
 
 
 class SealedModel(NamedTuple):
@@ -120,6 +110,17 @@ def seal_model(
     key = random_bytes(KEY_BYTES)
     ciphertext = encrypt(key, model)
     binding = model_binding(network_id, order_id, provider, sha256(ciphertext))
+    return SealedModel(ciphertext, seal_key(key, binding, holders, threshold, random_bytes), binding, key)
+
+
+def seal_key(
+    key: bytes,
+    binding: bytes,
+    holders: Sequence[BoxHolder],
+    threshold: int,
+    random_bytes: Callable[[int], bytes],
+) -> KeyBoxes:
+    """Split a model's key among `holders`. Arguments and errors as of `seal_model`; `binding` is `model_binding`."""
     shares = split(key, threshold, len(holders), random_bytes)
     boxes = tuple(
         KeyBox(
@@ -128,19 +129,11 @@ def seal_model(
         )
         for place, (holder, share) in enumerate(zip(holders, shares, strict=True))
     )
-    return SealedModel(ciphertext, KeyBoxes(model_key_commitment(binding, key), boxes), binding, key)
+    return KeyBoxes(model_key_commitment(binding, key), boxes)
 
 
-def read_key_boxes(data: bytes, root: bytes, holders: int) -> KeyBoxes:
-    """Key boxes from custody.
-
-    Args:
-        root: what the claim named, 32 bytes.
-        holders: how many aggregators there are.
-    Raises:
-        Oversize, Malformed: they are not the boxes of this root, or not one for each holder.
-    """
-    found = decode(data, KeyBoxes, limit_bytes=KEY_BOXES_LIMIT_BYTES)
+def check_key_boxes(found: KeyBoxes, holders: int) -> None:
+    """Raise Malformed for key boxes from outside that are not one for each of so many holders, or of a wrong form."""
     if len(found.boxes) != holders:
         raise Malformed(
             "a model's key is not split among the aggregators", seen=f"{len(found.boxes)} boxes", wanted=holders
@@ -150,9 +143,6 @@ def read_key_boxes(data: bytes, root: bytes, holders: int) -> KeyBoxes:
         len(each.box) > BOX_LIMIT_BYTES for each in found.boxes
     ):
         raise Malformed("a commitment or a box of a model's key has a wrong length", wanted=f"{HASH_BYTES} bytes")
-    if found.root != root:
-        raise Malformed("these are not the key boxes that the claim named", seen=found.root, wanted=root)
-    return found
 
 
 def open_model_share(box: KeyBox, key: SealingKey, *, binding: bytes, holder: bytes, place: int) -> Share:
