@@ -160,7 +160,8 @@ class FirstDifference(Record, frozen=True, kw_only=True, tag=5):
 
 
 class OpenSealed(Record, frozen=True, kw_only=True, tag=6):
-    """Decrypt this file into another one. `wrong` if the key does not open it, or it is larger than it may be.
+    """Decrypt this file into another one. `wrong` if the key does not open it, or if it is larger than it may be or
+    not what was promised.
 
     Attributes:
         ciphertext: path of the encrypted file.
@@ -168,6 +169,8 @@ class OpenSealed(Record, frozen=True, kw_only=True, tag=6):
         key: 32 bytes.
         target: path of the file to make; nothing may be there. It is there when the finding is `right`, and only then.
         limit_bytes: the most that it may have.
+        promised: what it must be: its SHA-256, or of weights the model's id (32 bytes).
+        graph_digest: SHA-256 of the graph with which the id names weights; empty where `promised` is a SHA-256.
     """
 
     ciphertext: str
@@ -175,6 +178,8 @@ class OpenSealed(Record, frozen=True, kw_only=True, tag=6):
     key: bytes
     target: str
     limit_bytes: int
+    promised: bytes
+    graph_digest: bytes = b""
 
 
 JudgeBody = JudgeExample | CheckTestData | CheckModel | CheckTranscript | FirstDifference | OpenSealed

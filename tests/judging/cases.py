@@ -150,6 +150,7 @@ class Case:
             key=key,
             target=str(self.folder / "opened.safetensors"),
             limit_bytes=1 << 20,
+            promised=sha256(Path(self.weights).read_bytes()),
         )
 
     def opened(self, transcript: Transcript) -> CheckTranscript:

@@ -140,7 +140,12 @@ class ModelGraph(GraphDocument):
 
 def model_id(graph_sha256: bytes, weights: bytes) -> bytes:
     """MID, 32 bytes: names a graph and a weights file together."""
-    return tagged_hash(_MODEL_TAG, graph_sha256, hashlib.sha256(weights).digest())
+    return model_id_of(graph_sha256, hashlib.sha256(weights).digest())
+
+
+def model_id_of(graph_sha256: bytes, weights_sha256: bytes) -> bytes:
+    """MID, 32 bytes, by the digests of both files."""
+    return tagged_hash(_MODEL_TAG, graph_sha256, weights_sha256)
 
 
 def encode_graph(document: Mapping[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.crypto.sealed_model import BoxHolder, model_key, open_model_share, seal_model
 from pot_lab.judging import Finding, OpenSealed
 from pot_lab.judging.helper.answer import answer
+from pot_lab.protocol.records import model_id
 from tests.judging.cases import Case, make_case
 
 replace = msgspec.structs.replace
@@ -38,10 +39,17 @@ def test_a_sealed_file_opens_to_its_plaintext(tmp_path: Path, size: int) -> None
     source, target = tmp_path / "sealed", tmp_path / "opened"
     source.write_bytes(encrypt(KEY, plain))
     body = OpenSealed(
-        ciphertext=str(source), digest=sha256(source.read_bytes()), key=KEY, target=str(target), limit_bytes=size
-    )
+        ciphertext=str(source), digest=sha256(source.read_bytes()), key=KEY, target=str(target), limit_bytes=size,
+        promised=sha256(plain),
+    )  # fmt: skip
     assert finding(body) == (Finding.RIGHT, "")
     assert target.read_bytes() == plain and target.stat().st_mode & 0o777 == 0o600
+    target.unlink()
+    assert finding(replace(body, promised=bytes(32))) == (Finding.WRONG, "BadOpening") and not target.exists()
+    mid, graph = model_id(b"\x07" * 32, sha256(plain)), b"\x07" * 32
+    assert finding(replace(body, promised=mid)) == (Finding.WRONG, "BadOpening")
+    assert finding(replace(body, promised=mid, graph_digest=bytes(32))) == (Finding.WRONG, "BadOpening")
+    assert finding(replace(body, promised=mid, graph_digest=graph)) == (Finding.RIGHT, "")
     if size:
         target.unlink()
         assert finding(replace(body, limit_bytes=size - 1)) == (Finding.WRONG, "Oversize")
@@ -90,8 +98,9 @@ def test_from_a_provider_to_a_verdict_on_its_sealed_model(case: Case) -> None:
     source.write_bytes(made.ciphertext)
     opened = case.folder / "opened"
     body = OpenSealed(
-        ciphertext=str(source), digest=sha256(made.ciphertext), key=key, target=str(opened), limit_bytes=len(weights)
-    )
+        ciphertext=str(source), digest=sha256(made.ciphertext), key=key, target=str(opened), limit_bytes=len(weights),
+        promised=sha256(weights),
+    )  # fmt: skip
     assert finding(body) == (Finding.RIGHT, "")
     assert answer(replace(case.model(), weights=str(opened))).judgement.finding is Finding.RIGHT
     assert answer(replace(case.model(), weights=str(opened), mid=bytes(32))).judgement.finding is Finding.WRONG
