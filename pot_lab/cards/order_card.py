@@ -87,6 +87,10 @@ def void_advice(reason: str) -> str:
         return "look whether a provider runs (`pot-lab mine provider`), and order again with a longer train_for"
     if reason == VoidReason.NOT_IN_CUSTODY:
         return "look whether the store that the order's links name answers the aggregators, and order again"
+    if reason == VoidReason.INVALID_TEST_DATA:
+        return "order again with `lab.order`, which seals the test data that it names"
+    if reason == VoidReason.NOT_JUDGED:
+        return "look whether the aggregators answer (`pot-lab status`), and order again with a longer release window"
     if reason == VoidReason.NO_QUORUM:
         return "look whether validators run (`pot-lab mine validator`), and order again"
     if reason == VoidReason.FAULT:

@@ -46,15 +46,15 @@ def named_blobs(order_id: OrderId, order: OrderState, *, funded: bool) -> Iterat
         return
     if TABLE[order.window].phase is Phase.ENDED:
         winner = order.claims.get(order.winner)
-        if winner is not None and winner.weights is not None:
+        if winner is not None and winner.sealed is not None:
             yield NamedBlob(spec.model, client, order_id)
-            yield NamedBlob(winner.weights, winner.provider, order_id)
+            yield NamedBlob(winner.sealed.ciphertext, winner.provider, order_id)
         return
     for link in spec.files:
         yield NamedBlob(link, client, order_id)
     for claim in order.claims.values():
-        if claim.weights is not None:
-            yield NamedBlob(claim.weights, claim.provider, order_id)
+        if claim.sealed is not None:
+            yield NamedBlob(claim.sealed.ciphertext, claim.provider, order_id)
     for validation in order.validations:
         if validation.transcript is not None:
             yield NamedBlob(validation.transcript, validation.validator, order_id)

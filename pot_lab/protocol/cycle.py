@@ -51,6 +51,8 @@ class VoidReason(StrEnum):
     NO_CLAIMS = "no claims"
     NOTHING_REVEALED = "nothing revealed"
     NOT_RELEASED = "test data not released"
+    INVALID_TEST_DATA = "test data not as promised"
+    NOT_JUDGED = "opened files not judged"
     NO_QUORUM = "no quorum of validations"
     NO_IMPROVEMENT = "no improvement"
     WITHDRAWN = "client withdrew"
@@ -79,14 +81,18 @@ TABLE: dict[Window, Rule] = {
         phase=Phase.TRAINING, duration="train_ms", closes_early=False, next=Window.REVEAL, accepts=("claim", "withdraw")
     ),
     Window.REVEAL: Rule(
-        phase=Phase.TRAINING, duration="reveal_ms", closes_early=True, next=Window.RELEASE, accepts=("reveal_model",)
+        phase=Phase.TRAINING,
+        duration="reveal_ms",
+        closes_early=True,
+        next=Window.RELEASE,
+        accepts=("reveal_model", "attest_boxes"),
     ),
     Window.RELEASE: Rule(
         phase=Phase.VALIDATION,
         duration="release_ms",
         closes_early=True,
         next=Window.SCORE,
-        accepts=("release_share", "release_key"),
+        accepts=("release_share", "release_key", "release_model_shares", "verdict"),
     ),
     Window.SCORE: Rule(
         phase=Phase.VALIDATION,

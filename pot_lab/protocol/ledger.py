@@ -23,7 +23,7 @@ from pot_lab.errors import InvariantBroken, PotLabError
 from pot_lab.protocol import accusations, chain_events, denials, epochs, governance, journal, members, signers
 from pot_lab.protocol.book import HALTS, Book, Fault
 from pot_lab.protocol.errors import StaleNonce, UnknownKind, UnknownVersion, UnprocessableTransaction, WrongNetwork
-from pot_lab.protocol.orders import attesting, disputes, windows
+from pot_lab.protocol.orders import attesting, disputes, opening, windows
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.state import Event, Genesis, GenesisAggregator, LedgerState
@@ -48,6 +48,8 @@ HANDLERS: dict[str, Handler] = {
     "open_scores": orders.on_open_scores,
     "challenge": disputes.on_challenge,
     "open_challenge": disputes.on_open_challenge,
+    "attest_boxes": opening.on_attest_boxes,
+    "release_model_shares": opening.on_release_model_shares,
     "verdict": disputes.on_verdict,
     "attest": chain_events.on_attest,
     "attest_blobs": attesting.on_attest_blobs,
@@ -109,7 +111,7 @@ class Ledger:
             GenesisAggregator(account=each.address, key=each.address, sealing_public=each.sealing_public)
             for each in genesis.members
         ]
-        state.sets = {0: [member.address for member in genesis.members]}
+        state.sets = {0: list(genesis.members)}
         state.signers = sorted(member.address for member in genesis.members)
         state.signing_quorum = quorum(len(state.signers))
         state.keys = {member.address: member.address for member in genesis.members}

@@ -18,7 +18,7 @@ from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import AlreadyDone, BadSeat, ChangePending, InsufficientStake, NotAllowed
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import Contact, possession_digest
-from pot_lab.protocol.state import Candidate, GenesisAggregator
+from pot_lab.protocol.state import Candidate, GenesisAggregator, Member
 from pot_lab.protocol.transactions import Join, Leave, Register, RotateKeys, Unregister, VoteSeat
 
 MAX_CANDIDATES = 64
@@ -195,8 +195,8 @@ def _change(book: Book, aggregators: list[GenesisAggregator]) -> None:
     state.aggregators = aggregators
     state.changed = state.sequence
     sealed_to = {order.sealed_to for order in state.orders.values()}
-    state.sets = {at: accounts for at, accounts in state.sets.items() if at in sealed_to}
-    state.sets[state.sequence] = [seat.account for seat in aggregators]
+    state.sets = {at: members for at, members in state.sets.items() if at in sealed_to}
+    state.sets[state.sequence] = [Member(seat.account, seat.sealing_public) for seat in aggregators]
     for seat in aggregators:
         state.keys[seat.key] = seat.account
     for account in sorted(before ^ after):

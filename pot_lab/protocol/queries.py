@@ -75,7 +75,8 @@ def order_view(order_id: OrderId, state: OrderState) -> OrderView:
             committed_ms=c.committed_ms,
             revealed_ms=c.revealed_ms,
             mid=c.mid,
-            weights=c.weights,
+            ciphertext=c.sealed.ciphertext if c.sealed else None,
+            key=c.sealed.key if c.sealed else b"",
             assigned=tuple(state.seats_of(c)) if c.mid else (),
             agreed=c.agreed,
             agreed_root=c.agreed_root,
@@ -164,6 +165,12 @@ def _summary(order_id: OrderId, state: OrderState) -> OrderSummary:
 def _order(ledger: Ledger, arguments: bytes) -> bytes:
     order_id = decode(arguments, OrderQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).order_id
     return encode(order_view(order_id, ledger.book.require_order(order_id)))
+
+
+def _holders(ledger: Ledger, arguments: bytes) -> bytes:
+    """To whom the shares of an order's keys are sealed, in their order; some may have left since."""
+    order_id = decode(arguments, OrderQuery, limit_bytes=ARGUMENT_LIMIT_BYTES).order_id
+    return encode(ledger.state.sets[ledger.book.require_order(order_id).sealed_to])
 
 
 def _orders(ledger: Ledger, arguments: bytes) -> bytes:
@@ -404,6 +411,7 @@ def _why(ledger: Ledger, arguments: bytes) -> bytes:
 
 _QUERIES: dict[str, Callable[[Ledger, bytes], bytes]] = {
     "order": _order,
+    "holders": _holders,
     "orders": _orders,
     "orders_in": _orders_in,
     "fetch_orders": _fetch_orders,

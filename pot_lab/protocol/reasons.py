@@ -30,6 +30,8 @@ _VOID: dict[VoidReason, str] = {
     VoidReason.NO_CLAIMS: "no provider had committed to a model when the commit window closed",
     VoidReason.NOTHING_REVEALED: "no provider revealed the model that it had committed to",
     VoidReason.NOT_RELEASED: "the test data's key was not released, so nothing could be scored",
+    VoidReason.INVALID_TEST_DATA: "its test data did not open to what it promised, so no model was opened",
+    VoidReason.NOT_JUDGED: "too few aggregators opened and checked its test data and models in time",
     VoidReason.NO_QUORUM: f"no model had a score that stands: {ACCOUNTS} accounts and most of the seats must open one",
     VoidReason.NO_IMPROVEMENT: "no model beat the order's baseline by its margin",
     VoidReason.WITHDRAWN: "the client withdrew it before anybody had claimed",
@@ -51,6 +53,10 @@ _PAID = {
     ),
     "reward back": ("without a winner the reward goes back to the client", MONEY),
     "client's bond": ("the client's bond goes to those whose models were revealed for nothing", MONEY),
+    "client's forfeit": (
+        "what the client put up beside the reward, for test data that are not what it promised",
+        MONEY,
+    ),
     "challenger": ("who proves scores wrong gets what the seats that lied would have got", SEATS),
     "rounding": ("the treasury gets what rounding leaves", MONEY),
 }
@@ -212,7 +218,7 @@ def _scored(order: OrderState, claim: ClaimState, own: ValidationState | None, s
 
 
 def _as_aggregator(book: Book, order: OrderState, account: Address) -> Iterator[WhyLine]:
-    holders = book.state.sets.get(order.sealed_to, [])
+    holders = [each.address for each in book.state.sets.get(order.sealed_to, [])]
     if account not in holders:
         return
     released = holders.index(account) in order.shares

@@ -74,13 +74,11 @@ class Windows(Record, frozen=True, kw_only=True):
 
     @property
     def longest_ms(self) -> int:
-        """The longest that a cycle can take, with the score and the judge window open twice, before it is
-        sealed.
-        """
+        """The longest that a cycle can take until it is sealed: the release, score and judge windows open twice."""
         return (
             self.train_ms
             + self.reveal_ms
-            + self.release_ms
+            + 2 * self.release_ms
             + 2 * self.score_ms
             + self.open_scores_ms
             + self.challenge_ms
@@ -370,6 +368,7 @@ class ChainEvent(Record, frozen=True, kw_only=True):
 MAX_SIGNERS = 100
 """The most keys that the chain's contract counts."""
 
+_NO_SPLIT = bytes(HASH_BYTES)
 _NONE, _KEY, _HASH = (0,), (ADDRESS_BYTES,), (HASH_BYTES,)
 _EVENT_SHAPES: dict[str, tuple[bool, Sequence[int], int]] = {
     "staked": (True, _NONE, 1),
@@ -407,11 +406,29 @@ def model_id(graph_digest: bytes, weights_digest: bytes) -> ModelId:
     return ModelId(tagged_hash("pot-lab/model/1", graph_digest, weights_digest))
 
 
-def claim_commitment(network_id: bytes, order_id: OrderId, provider: Address, mid: ModelId, salt: Salt) -> Digest:
+def claim_commitment(
+    network_id: bytes,
+    order_id: OrderId,
+    provider: Address,
+    mid: ModelId,
+    ciphertext: HeldBlob,
+    boxes_root: bytes,
+    salt: Salt,
+) -> Digest:
     """What a provider commits to before the deadline; hides the model until it is opened (section 2.5, "Commitment
     Scheme").
+
+    `ciphertext` and `boxes_root` (32 bytes, `crypto.sealed_model`) say how it opens: who could name them later would
+    choose then whether its model is one. The zeros are the place of a split of what the claim earns.
     """
-    return tagged_hash("pot-lab/claim/1", network_id, order_id, provider, mid, salt)
+    return tagged_hash(
+        "pot-lab/claim/2", network_id, order_id, provider, mid, ciphertext.key, boxes_root, _NO_SPLIT, salt
+    )
+
+
+def opening_name(network_id: bytes, order_id: OrderId, mid: bytes = b"") -> Digest:
+    """What verdicts call the question whether a model (without `mid`: the test data) opens to what was promised."""
+    return tagged_hash("pot-lab/opening/1", network_id, order_id, mid)
 
 
 def validation_commitment(

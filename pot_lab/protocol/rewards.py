@@ -62,6 +62,7 @@ def void_payouts(
     validations: Mapping[Address, int],
     found: Mapping[Address, int] | None = None,
     seats: int = 0,
+    claim_bond_grains: int = 0,
 ) -> list[Payout]:
     """Payouts of an order that ended without a winner: the reward goes back to the client, but for what proved lies.
 
@@ -69,14 +70,22 @@ def void_payouts(
 
     Args:
         revealers: providers whose models are known; they share the client's bond where the test data was not released.
+            Where these are not what was promised, each gets of it what its own claim bonded, and the treasury the rest
+            with the fee: a client with claims of its own shall not get its money back.
         validations: how many validations each validator opened; they share the fee where scoring was done.
         found: how many seats each challenger proved wrong; it gets what these would have had of the reward.
         seats: how many seats the order had.
+        claim_bond_grains: what each claim of the order bonded.
     """
     validators = escrow.reward_grains * parameters.validators_bp // BASIS_POINTS
     challenged = validators * sum((found or {}).values()) // max(1, seats)
     payouts = [Payout(escrow.client, escrow.reward_grains - challenged, "reward back")]
     payouts += _named(share_out(challenged, found or {}), "challenger")
+    if reason is VoidReason.INVALID_TEST_DATA:
+        damages = min(escrow.bond_grains, claim_bond_grains * len(revealers))
+        payouts += _named(share_out(damages, dict.fromkeys(revealers, 1)), "client's bond")
+        rest = escrow.bond_grains + escrow.fee_grains - damages
+        return _complete([*payouts, Payout(parameters.treasury, rest, "client's forfeit")], escrow, parameters)
     if reason is VoidReason.NOT_RELEASED and revealers:
         payouts += _named(share_out(escrow.bond_grains, dict.fromkeys(revealers, 1)), "client's bond")
     else:

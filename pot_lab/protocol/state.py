@@ -14,6 +14,7 @@ from pot_lab.crypto.canonical import Record, Wide, encode, tagged_hash
 from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumProof
+from pot_lab.crypto.sealed_model import KeyBoxes
 from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.journal import Holder, State
 from pot_lab.protocol.parameters import BadParameter, Parameters, Role
@@ -115,9 +116,31 @@ class Escrow(State, kw_only=True):
         return self.reward_grains + self.fee_grains + self.bond_grains
 
 
+class SealedModelState(Holder, kw_only=True):
+    """How far the opening of a revealed model is.
+
+    Attributes:
+        ciphertext: where the encrypted model is.
+        boxes: its key, in a box for each holder; None once the key is known.
+        holders: accounts of those that attested that their box holds their share.
+        shares: released shares by the holder's place; empty once the key is known.
+        key: 32 bytes once enough shares are released.
+        votes: each aggregator's verdict, by account.
+        right: whether it opens to the model's id, as f+1 equal verdicts say.
+    """
+
+    ciphertext: Link
+    boxes: KeyBoxes | None
+    holders: list[Address] = msgspec.field(default_factory=list)
+    shares: dict[int, bytes] = msgspec.field(default_factory=dict)
+    key: bytes = b""
+    votes: dict[Address, bool] = msgspec.field(default_factory=dict)
+    right: bool | None = None
+
+
 class ClaimState(State, kw_only=True):
     """A provider's claim; `place` is its order among all claims of the ledger and decides ties, `seat_set` says which
-    of the order's sets of seats scores its model.
+    of the order's sets of seats scores its model, `sealed` is there from the reveal on.
     """
 
     provider: Address
@@ -126,7 +149,7 @@ class ClaimState(State, kw_only=True):
     committed_ms: int
     bond_grains: int
     mid: ModelId = ModelId(b"")
-    weights: Link | None = None
+    sealed: SealedModelState | None = None
     salt: Salt = Salt(b"")
     revealed_ms: int = 0
     seat_set: int = 0
@@ -246,7 +269,9 @@ class OrderState(Holder, kw_only=True):
     `validators_at` the validators with their weights at t0 (`LedgerState.validator_sets`). `electors` are those of them
     that may be drawn, `seats` the account of each seat in each set, `silent` whose seats others got, with the set's
     number, `locked` everybody whose stake is locked for the order. `beacon` is the ledger's digest after the batch that
-    ended the reveals, which nobody knew before. `judged_twice` says that the judge window opened a second time,
+    ended the reveals, which nobody knew before, `salts` those of the claims that were revealed then. `test_votes` has
+    the aggregators' verdicts on the opened test data, by account, `test_right` the one that f+1 agree on.
+    `released_twice` and `judged_twice` say that the release and the judge window opened a second time,
     `lost` what each validator was slashed for this order, `found` how many seats' lies each challenger proved.
     """
 
@@ -260,6 +285,10 @@ class OrderState(Holder, kw_only=True):
     claims: dict[Address, ClaimState] = msgspec.field(default_factory=dict)
     shares: dict[int, bytes] = msgspec.field(default_factory=dict)
     test_key: bytes = b""
+    test_votes: dict[Address, bool] = msgspec.field(default_factory=dict)
+    test_right: bool | None = None
+    released_twice: bool = False
+    salts: list[Salt] = msgspec.field(default_factory=list)
     validations: list[ValidationState] = msgspec.field(default_factory=list)
     extended: bool = False
     winner: Address = Address(b"")
@@ -370,7 +399,7 @@ class LedgerState(Holder, kw_only=True):
     `signers` are the keys that the chain's contract counts, ascending, `signing_quorum` how many of them it requires,
     `chain_keys` the keys that staking accounts named there; `rotation` is the set that shall follow.
     `forgotten` are the settlements for the same epoch that were given up.
-    `sets` holds the accounts of the sets to which live orders are sealed, by the batch that named the set;
+    `sets` holds the sets to which live orders are sealed, account and sealing key, by the batch that named the set;
     `validator_sets` the registered validators with their stake in grains when orders started, by a batch that did.
     `custody` names, for each blob that an order names (`HeldBlob.key`), the accounts of the members that attested it.
     """
@@ -402,7 +431,7 @@ class LedgerState(Holder, kw_only=True):
     aggregators: list[GenesisAggregator] = msgspec.field(default_factory=list)
     changed: int = 0
     era: int = 0
-    sets: dict[int, list[Address]] = msgspec.field(default_factory=dict)
+    sets: dict[int, list[Member]] = msgspec.field(default_factory=dict)
     validator_sets: dict[int, dict[Address, int]] = msgspec.field(default_factory=dict)
     custody: dict[bytes, list[Address]] = msgspec.field(default_factory=dict)
     keys: dict[Address, Address] = msgspec.field(default_factory=dict)

@@ -14,6 +14,7 @@ from pot_lab.crypto.canonical import HASH_BYTES, Digest, Record, decode, encode,
 from pot_lab.crypto.identity import ADDRESS_BYTES, Address, BadSignature, Identity, Recover, format_address, recover
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumNode, SumProof
+from pot_lab.crypto.sealed_model import KeyBoxes
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import Malformed
 from pot_lab.protocol.errors import WrongNetwork
@@ -90,12 +91,28 @@ class Claim(Record, frozen=True):
 
 
 class RevealModel(Record, frozen=True, kw_only=True):
-    """A provider opens its commitment (PoT.Claim, t2): which weights, and where they are."""
+    """A provider opens its commitment (PoT.Claim, t2): which model, where its ciphertext is, and its key in boxes, one
+    for each aggregator that holds a share of the order's test key, in their order.
+    """
 
     order_id: OrderId
     mid: ModelId
-    weights: Link
+    ciphertext: Link
+    boxes: KeyBoxes
     salt: Salt
+
+
+class HeldBox(Record, frozen=True):
+    """The box of a provider's model that is the sender's."""
+
+    provider: Address
+
+
+class AttestBoxes(Record, frozen=True):
+    """An aggregator attests that its boxes of these providers' models hold the shares that are promised."""
+
+    order_id: OrderId
+    items: tuple[HeldBox, ...]
 
 
 class ReleaseShare(Record, frozen=True):
@@ -103,6 +120,20 @@ class ReleaseShare(Record, frozen=True):
 
     order_id: OrderId
     share: Share
+
+
+class ModelShare(Record, frozen=True):
+    """A share of the key of one provider's model."""
+
+    provider: Address
+    share: Share
+
+
+class ReleaseModelShares(Record, frozen=True):
+    """An aggregator publishes its shares of models' keys, once the test data are proven."""
+
+    order_id: OrderId
+    items: tuple[ModelShare, ...]
 
 
 class ReleaseKey(Record, frozen=True):
@@ -180,7 +211,9 @@ class OpenChallenge(Record, frozen=True, kw_only=True):
 
 
 class Verdict(Record, frozen=True):
-    """An aggregator's verdict on a dispute, found by running the example again: whether the score is right."""
+    """An aggregator's verdict: on a dispute, found by running the example again, whether the score is right; in the
+    release window, on an opened file (`records.opening_name`), whether it is what was promised.
+    """
 
     order_id: OrderId
     dispute: bytes
@@ -310,6 +343,8 @@ BODIES: dict[str, type[Record]] = {
     "reveal_model": RevealModel,
     "release_share": ReleaseShare,
     "release_key": ReleaseKey,
+    "attest_boxes": AttestBoxes,
+    "release_model_shares": ReleaseModelShares,
     "commit_scores": CommitScores,
     "open_scores": OpenScores,
     "challenge": Challenge,

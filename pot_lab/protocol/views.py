@@ -28,8 +28,8 @@ class UnknownQuery(PotLabError):
 
 
 class ClaimView(Record, frozen=True, kw_only=True):
-    """A claim as others see it: the model's id and link are empty until it is revealed; `assigned` has an account for
-    each seat that scores the model.
+    """A claim as others see it: the model's id and its ciphertext's link are empty until it is revealed, `key` (32
+    bytes) until the test data are proven; `assigned` has an account for each seat that scores the model.
     """
 
     provider: Address
@@ -38,7 +38,8 @@ class ClaimView(Record, frozen=True, kw_only=True):
     committed_ms: int
     revealed_ms: int
     mid: ModelId
-    weights: Link | None
+    ciphertext: Link | None
+    key: bytes
     assigned: tuple[Address, ...]
     agreed: ClaimScore | None
     agreed_root: bytes

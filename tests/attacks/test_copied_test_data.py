@@ -91,7 +91,7 @@ def test_the_same_boxes_open_in_their_own_order() -> None:
     assert world.claim(order.id, PUPPET, "model").accepted
     world.wait_for(order.id, Window.REVEAL)
     assert world.reveal(order.id, PUPPET, "model").accepted
-    assert released(world) == correct(4)
+    assert released(world) == len(world.aggregators)
     assert world.order(order.id).test_key == sha256(b"secret %d" % order.nonce)
 
 

@@ -89,7 +89,7 @@ def test_a_model_that_is_not_in_custody_when_the_reveals_end_costs_its_bond() ->
 
 
 def test_did_a_reveal_alone_count_a_hidden_model_would_be_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "_is_shown", lambda book, claim: bool(claim.mid))
+    monkeypatch.setattr(windows, "_is_shown", lambda book, order, claim: bool(claim.mid))
     world = new_world()
     order_id, lost = secret_model(world)
     assert PROVIDERS[0].address in world.order(order_id).claims and lost == 0

@@ -12,6 +12,7 @@ import pytest
 
 from pot_lab.judging import ExampleRow, Finding, JudgeExample, Judgement, JudgePool
 from pot_lab.network.duties import judge_disputes
+from pot_lab.network.duties.disputed_orders import sealed_name
 from pot_lab.network.duties.judge_disputes import JudgeDisputes
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Role
@@ -56,7 +57,14 @@ def flooded(world: World, custody: Path, answers: int) -> bytes:
     for aggregator in world.aggregators[:2]:
         rows = {order_id: ExampleRow(path="/data", tree="/tree")}
         signer = signer_of(world, aggregator)
-        duty = JudgeDisputes(lambda: world.ledger, signer, lambda rows=rows: rows, custody, SlowJudges())
+        duty = JudgeDisputes(
+            lambda: world.ledger,
+            signer,
+            lambda rows=rows: rows,
+            {sealed_name(order_id, world.mid(order_id, each)): f"/{each}" for each in MODELS}.get,
+            custody,
+            SlowJudges(),
+        )
         for poll in range(answers + 1):
             for transaction in opened(world, duty.poll(poll * 100)):
                 body = open_body(transaction)

@@ -6,9 +6,9 @@ from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import HeldBlob
 from pot_lab.protocol.selection import draw_seats, draw_seed
-from pot_lab.protocol.transactions import AttestBlobs, ReleaseKey, RevealModel, Unregister
+from pot_lab.protocol.transactions import AttestBlobs, AttestBoxes, HeldBox, ReleaseKey, Unregister
 from tests.protocol.scenes import MODELS, PROVIDERS, VALIDATORS, bring_to
-from tests.protocol.world import POT, World, key, link, salt
+from tests.protocol.world import POT, World, key, salt
 
 
 def drawn(world: World, order_id: bytes) -> list[bytes]:
@@ -91,20 +91,22 @@ def test_who_knows_key_and_salts_does_not_know_the_draw(world: World) -> None:
     that it could know, and the key is not taken in that batch.
     """
     order_id = bring_to(world, Window.REVEAL)
-    reveal = RevealModel(
-        order_id=order_id, mid=world.mid(order_id, MODELS[0]), weights=link(MODELS[0]), salt=salt(MODELS[0])
-    )
+    reveal = world.reveal_of(order_id, world.sealed(order_id, PROVIDERS[0], MODELS[0]))
     world.keeps = False
     world.must(PROVIDERS[0], reveal)
-    held = AttestBlobs((HeldBlob(reveal.weights.digest, reveal.weights.size_bytes),))
+    held = AttestBlobs((HeldBlob(reveal.ciphertext.digest, reveal.ciphertext.size_bytes),))
     world.must(world.aggregators[0], held)
+    for aggregator in world.aggregators[:3]:
+        world.must(aggregator, AttestBoxes(order_id, (HeldBox(PROVIDERS[0].address),)))
     early, late = world.batch((world.aggregators[1], held), (world.client, ReleaseKey(order_id, world.keys[order_id])))
     assert early.accepted and late.code == "TooEarly" and "in this batch" in late.message
     order = world.order(order_id)
     assert (order.window, order.beacon) == (Window.RELEASE, world.ledger.state.digest)
     beacon = order.beacon
     world.must(world.client, ReleaseKey(order_id, world.keys[order_id]))
-    assert order.window is Window.SCORE and world.order(order_id).beacon == beacon
+    assert order.test_key and world.order(order_id).beacon == beacon
+    world.prove(order_id)
+    assert order.window is Window.SCORE and order.beacon == beacon
     weights = {bytes([i]) * 20: 1 for i in range(30)}
     salts = [salt(model) for model in MODELS]
     draws = {tuple(draw_seats(draw_seed(order_id, salts, b"key", b"%d" % i), 0, weights, 7)) for i in range(20)}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import claim_commitment
-from pot_lab.protocol.transactions import Claim, RevealModel
+from pot_lab.protocol.transactions import Claim
 from tests.protocol.scenes import MODELS, PROVIDERS, bring_to
 from tests.protocol.world import POT, World, key, link, salt
 
@@ -52,15 +51,20 @@ def test_a_commitment_made_for_one_order_opens_in_no_other(world: World) -> None
 
 
 def test_the_same_weights_under_another_graph_are_not_the_committed_model(world: World) -> None:
-    # The model's id binds the order's own graph, so a commitment to some other id can never be opened.
+    # The model's id binds the order's own graph, so a commitment to some other id cannot be kept.
     order_id = bring_to(world, Window.COMMIT, claimed=False)
-    mid, own = b"\x77" * 32, PROVIDERS[0]
-    world.must(own, Claim(order_id, claim_commitment(world.network_id, order_id, own.address, mid, salt("x"))))
+    # It is revealed sealed; when it is opened, the aggregators see that it is none of this order's models.
+    own = PROVIDERS[0]
+    model = world.seal(order_id, own, b"\x77" * 32, link("x"), bytes(32), salt("x"))
+    world.must(own, world.claim_of(order_id, own, model))
     world.wait_for(order_id, Window.REVEAL)
-    assert (
-        world.submit(own, RevealModel(order_id=order_id, mid=mid, weights=link("x"), salt=salt("x"))).code
-        == "BadCommitment"
-    )
+    world.must(own, world.reveal_of(order_id, model))
+    world.release(order_id, count=3)
+    world.judge(order_id)
+    world.open_models(order_id)
+    world.judge(order_id, model.mid, right=False)
+    assert world.order(order_id).void_reason is VoidReason.NOTHING_REVEALED
+    assert world.ledger.book.stake(own.address, Role.PROVIDER).slashed == POT
 
 
 def test_of_two_claims_to_one_model_the_earlier_keeps_it(world: World) -> None:

@@ -43,7 +43,7 @@ def vetoed(world: World) -> tuple[bytes, list[int]]:
 def test_silence_vetoes_no_model_and_costs_more_than_a_seat_earns() -> None:
     winner, lost = vetoed(new_world())
     assert winner == PROVIDERS[1].address
-    assert all(grains > 2 * 25 * POT * 15 // 100 // 63 for grains in lost)
+    assert all(grains > 25 * POT * 15 // 100 // 63 for grains in lost)
 
 
 def test_counted_against_all_seats_the_silent_choose_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,20 +6,22 @@ from pot_lab.crypto.canonical import Record
 from pot_lab.crypto.identity import Identity
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.records import claim_commitment
+from pot_lab.protocol.records import opening_name
 from pot_lab.protocol.transactions import (
-    Claim,
+    AttestBoxes,
     CommitScores,
+    HeldBox,
+    ModelShare,
     OpenScores,
     Put,
     ReleaseKey,
+    ReleaseModelShares,
     ReleaseShare,
-    RevealModel,
     ScoreCommitment,
     Verdict,
     Withdraw,
 )
-from tests.protocol.world import World, key, link, salt
+from tests.protocol.world import World, key
 
 PROVIDERS = [key(f"provider {i}") for i in range(2)]
 VALIDATORS = [key(f"validator {i}") for i in range(4)]
@@ -93,22 +95,37 @@ def bring_to(world: World, window: Window, *, claimed: bool = True) -> bytes:
     return order_id
 
 
+def open_test_data(world: World, order_id: bytes, *, proven: bool) -> bool:
+    """Release the test key, and have the data judged, if the order is in its release window; returns whether it is."""
+    order = world.order(order_id)
+    if order.window is not Window.RELEASE:
+        return False
+    for index, share in enumerate(world.shares[order_id]):
+        if index not in order.shares:
+            world.submit(world.aggregators[index], ReleaseShare(order_id, share))
+    if proven and order.test_right is None and order.window is Window.RELEASE:  # time may be up
+        world.judge(order_id)
+    return True
+
+
 def speech(world: World, order_id: bytes, kind: str) -> tuple[Identity, Record]:
     """What is accepted in the window that `bring_to` leaves the order in, if it is this kind's."""
     match kind:
         case "withdraw":
             return world.client, Withdraw(order_id)
         case "claim":
-            commitment = claim_commitment(
-                world.network_id, order_id, PROVIDERS[0].address, world.mid(order_id, MODELS[0]), salt(MODELS[0])
-            )
-            return PROVIDERS[0], Claim(order_id, commitment)
+            model = world.sealed(order_id, PROVIDERS[0], MODELS[0])
+            return PROVIDERS[0], world.claim_of(order_id, PROVIDERS[0], model)
         case "reveal_model":
-            return PROVIDERS[0], RevealModel(
-                order_id=order_id, mid=world.mid(order_id, MODELS[0]), weights=link(MODELS[0]), salt=salt(MODELS[0])
-            )
+            return PROVIDERS[0], world.reveal_of(order_id, world.sealed(order_id, PROVIDERS[0], MODELS[0]))
+        case "attest_boxes":
+            return world.aggregators[-1], AttestBoxes(order_id, (HeldBox(PROVIDERS[1].address),))
         case "release_share":
             return world.aggregators[0], ReleaseShare(order_id, world.shares[order_id][0])
+        case "release_model_shares":
+            open_test_data(world, order_id, proven=True)
+            share = world.sealed(order_id, PROVIDERS[0], MODELS[0]).shares[0]
+            return world.aggregators[0], ReleaseModelShares(order_id, (ModelShare(PROVIDERS[0].address, share),))
         case "release_key":
             return world.client, ReleaseKey(order_id, world.keys[order_id])
         case "commit_scores":
@@ -126,6 +143,8 @@ def speech(world: World, order_id: bytes, kind: str) -> tuple[Identity, Record]:
         case "open_challenge":
             return PROVIDERS[0], world.open_challenge(order_id, VALIDATORS[1], MODELS[1], SCORES[MODELS[1]], LEAF)
         case "verdict":
+            if open_test_data(world, order_id, proven=False):
+                return world.aggregators[0], Verdict(order_id, opening_name(world.network_id, order_id), True)
             disputes = world.order(order_id).disputes
             return world.aggregators[0], Verdict(order_id, disputes[0].name if disputes else bytes(32), False)
     raise AssertionError(kind)

@@ -82,10 +82,12 @@ def test_the_winning_model_stays_until_the_order_is_forgotten_and_nothing_after(
     world.wait_for(order_id, Window.FINALIZATION)
     world.settle()
     order = world.order(order_id)
-    weights = order.claims[order.winner].weights
-    assert weights is not None
-    assert named(world) == {order.order.model.digest, weights.digest}
-    assert set(world.ledger.state.custody) == {held("graph").key, HeldBlob(weights.digest, weights.size_bytes).key}
+    sealed = order.claims[order.winner].sealed
+    assert sealed is not None
+    ciphertext = sealed.ciphertext
+    assert named(world) == {order.order.model.digest, ciphertext.digest}
+    kept = HeldBlob(ciphertext.digest, ciphertext.size_bytes)
+    assert set(world.ledger.state.custody) == {held("graph").key, kept.key}
     world.wait(world.parameters.retention_ms + 1)
     assert named(world) == set()
     assert world.ledger.state.custody == {}

@@ -79,7 +79,7 @@ def test_an_order_shows_everything_public_and_nothing_early(window: Window) -> N
         Window(window) not in (Window.WAITING, Window.COMMIT, Window.REVEAL, Window.RELEASE, Window.VOID)
     )
     if window is Window.COMMIT:
-        assert all(not claim.mid and claim.weights is None for claim in view.claims)
+        assert all(not claim.mid and claim.ciphertext is None and not claim.key for claim in view.claims)
     if window is Window.SCORE:
         assert view.validations and all(v.score is None and not v.transcript_root for v in view.validations)
     provider = PROVIDERS[1].address

@@ -86,8 +86,8 @@ def test_claims_that_were_dropped_are_told() -> None:
     order_id = bring_to(world, Window.REVEAL)  # the first provider has not revealed
     world.wait_for(order_id, Window.RELEASE)
     heard = told(world, order_id, PROVIDERS[0])
-    assert "its claim was dropped: not revealed  [protocol.md, The task cycle]" in heard
-    assert "lost 1 POT of stake: claim not revealed" in heard
+    assert "its claim was dropped: model not revealed  [protocol.md, The task cycle]" in heard
+    assert "lost 1 POT of stake: model not revealed" in heard
     other = world.start(nonce=50)[0]
     for provider in PROVIDERS:
         world.claim(other, provider, MODELS[0])

@@ -19,6 +19,7 @@ from pot_lab.protocol.records import (
     MAX_GRAINS,
     ORDER_LIMIT_BYTES,
     ClaimScore,
+    HeldBlob,
     OrderRecord,
     ScoreSpec,
     TestData,
@@ -26,6 +27,7 @@ from pot_lab.protocol.records import (
     claim_commitment,
     key_commitment,
     model_id,
+    opening_name,
     order_id,
     sealing_binding,
     share_commitment,
@@ -101,7 +103,8 @@ GOLDEN = {
     "order id": lambda: fixed_order().id,
     "genesis": lambda: GENESIS.network_id,
     "model id": lambda: model_id(b"\x31" * 32, b"\x32" * 32),
-    "claim commitment": lambda: claim_commitment(NETWORK, ORDER_ID, ACCOUNT, MID, SALT),
+    "claim commitment": lambda: claim_commitment(NETWORK, ORDER_ID, ACCOUNT, MID, HeldBlob(ROOT, 7), ROOT, SALT),
+    "opening name": lambda: opening_name(NETWORK, ORDER_ID, MID),
     "validation commitment": lambda: validation_commitment(
         NETWORK, ORDER_ID, MID, ACCOUNT, ClaimScore(-5, 10, True), ROOT, SALT
     ),
@@ -115,7 +118,8 @@ EXPECTED = {
     "order id": "522ea16d24746d2a2774333bc735224711aa90841ce80ab825096d6447a2040a",
     "genesis": "f1406f497437aa709d1ab8393184e284e10fab384c31571cc2e89809a1d6a992",
     "model id": "081cdf5202c3c2f0ee4c230e44ddc6491a3f24b94c486d55713952753b3422ef",
-    "claim commitment": "5add5a9899b66d1442ba2313eb0021fbafa07c680df250f0ea180f2368c3e87e",
+    "claim commitment": "08d15aa99aba481a23969486a357f960207d61fff5abe6a6d91874a33d195122",
+    "opening name": "8d28d7a41ac8939c0e4faec7372f60d7d26c0b33e1103b31ca096f351c7c25e9",
     "validation commitment": "b4310c7f8e9f3869b6b771d7f58965389581e80525c9c34a8c8e8bef01ca8c00",
     "key commitment": "16ff7fffdfe3b37169766ae29c9a0a681ff60c8028f2f87201dee08a3a332f0b",
     "share commitment": "86a84c2a2a6e8c1e293dd06563b144bcd373bc54e45c231d69960913846b11d5",
@@ -134,8 +138,8 @@ def test_commitments_are_what_their_text_says() -> None:
         text = bytes([len(tag)]) + tag.encode() + b"".join(len(p).to_bytes(8, "big") + p for p in parts)
         return hashlib.sha256(text).digest()
 
-    assert claim_commitment(NETWORK, ORDER_ID, ACCOUNT, MID, SALT) == tagged(
-        "pot-lab/claim/1", NETWORK, ORDER_ID, ACCOUNT, MID, SALT
+    assert claim_commitment(NETWORK, ORDER_ID, ACCOUNT, MID, HeldBlob(ROOT, 7), ROOT, SALT) == tagged(
+        "pot-lab/claim/2", NETWORK, ORDER_ID, ACCOUNT, MID, ROOT + (7).to_bytes(8, "big"), ROOT, bytes(32), SALT
     )
     words = bytes(12) + ACCOUNT + (7).to_bytes(32, "big") + (9).to_bytes(32, "big") + ROOT
     assert order_id(ACCOUNT, 7, 9, ROOT) == keccak256(words)
@@ -151,10 +155,11 @@ def test_a_commitment_changes_with_everything_that_it_names() -> None:
     seen.add(validation_commitment(*base[:4], ClaimScore(5, 10, False), *base[5:]))
     seen.add(validation_commitment(*base[:4], ClaimScore(5, 11, True), *base[5:]))
     assert len(seen) == 10
-    parts = (NETWORK, ORDER_ID, ACCOUNT, MID, SALT)
-    claims = {claim_commitment(*parts)}
-    claims |= {claim_commitment(*parts[:i], other, *parts[i + 1 :]) for i in range(5)}
-    assert len(claims) == 6
+    parts = (NETWORK, ORDER_ID, ACCOUNT, MID, HeldBlob(ROOT, 7), ROOT, SALT)
+    changes = (other, other, other, other, HeldBlob(other, 7), other, other)
+    claims = {claim_commitment(*parts), claim_commitment(*parts[:4], HeldBlob(ROOT, 8), *parts[5:])}
+    claims |= {claim_commitment(*parts[:i], change, *parts[i + 1 :]) for i, change in enumerate(changes)}
+    assert len(claims) == 9
 
 
 def check(order: OrderRecord) -> None:
@@ -271,7 +276,7 @@ def test_an_order_at_its_bounds_is_taken(changes: dict[str, Any]) -> None:
 @given(st.integers(100, 10**7), st.integers(100, 10**7))
 def test_the_longest_cycle_counts_the_extension(train_ms: int, other_ms: int) -> None:
     windows = Windows(train_ms=train_ms, **dict.fromkeys(Windows.__struct_fields__[1:], other_ms))
-    assert windows.longest_ms == train_ms + 9 * other_ms
+    assert windows.longest_ms == train_ms + 10 * other_ms
 
 
 def test_the_largest_order_fits_the_limit() -> None:
@@ -305,8 +310,8 @@ def test_what_the_ledger_keeps_is_built_by_name_too() -> None:
 
 def test_the_windows_length_counts_each_window_and_the_extension() -> None:
     windows = Windows(**{name: 10**place for place, name in enumerate(Windows.__struct_fields__)})
-    # train, reveal, release, twice score, open scores, challenge, open challenges, twice judge
-    assert windows.longest_ms == 21_112_111
+    # train, reveal, twice release, twice score, open scores, challenge, open challenges, twice judge
+    assert windows.longest_ms == 21_112_211
 
 
 def test_a_record_cannot_be_changed_and_has_no_fields_but_its_own() -> None:

@@ -12,6 +12,7 @@ from pot_lab.agreement.votes import SignedVote
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.merkle import SumNode
+from pot_lab.crypto.sealed_model import KeyBox
 from pot_lab.crypto.shamir import Share
 from pot_lab.protocol import errors
 from pot_lab.protocol.cycle import Window
@@ -26,13 +27,16 @@ from pot_lab.protocol.transactions import (
     AttestBlobs,
     Claim,
     CommitScores,
+    HeldBox,
     Leave,
+    ModelShare,
     OpenScores,
     Propose,
     ProposeVersion,
     Put,
     Register,
     ReleaseKey,
+    ReleaseModelShares,
     ReleaseShare,
     Reply,
     RevealModel,
@@ -76,9 +80,30 @@ def again(world: World, window: Window, kind: str) -> tuple[Identity, Record]:
 
 def revealed_again(world: World) -> tuple[Identity, Record]:
     order_id = bring_to(world, Window.REVEAL)
-    return PROVIDERS[1], RevealModel(
-        order_id=order_id, mid=world.mid(order_id, MODELS[1]), weights=link(MODELS[1]), salt=salt(MODELS[1])
-    )
+    return PROVIDERS[1], world.reveal_of(order_id, world.sealed(order_id, PROVIDERS[1], MODELS[1]))
+
+
+def boxes_of(world: World, **changes: object) -> tuple[Identity, Record]:
+    """A reveal whose key boxes differ from those of the claim."""
+    who, body = speech(world, bring_to(world, Window.REVEAL, claimed=False), "reveal_model")
+    assert isinstance(body, RevealModel)
+    return who, structs.replace(body, boxes=structs.replace(body.boxes, **changes))
+
+
+def shown_early(world: World) -> tuple[Identity, Record]:
+    """A share of a model's key before the test data are proven."""
+    order_id = bring_to(world, Window.RELEASE)
+    world.release(order_id, count=3)
+    return world.aggregators[0], world.model_shares(order_id, 0)
+
+
+def another_share(world: World) -> tuple[Identity, Record]:
+    """A share of one model's key under the name of the other."""
+    order_id = bring_to(world, Window.RELEASE)
+    world.release(order_id, count=3)
+    world.judge(order_id)
+    share = world.sealed(order_id, PROVIDERS[1], MODELS[1]).shares[0]
+    return world.aggregators[0], ReleaseModelShares(order_id, (ModelShare(PROVIDERS[0].address, share),))
 
 
 def names_twice(world: World, window: Window, kind: str) -> tuple[Identity, Record]:
@@ -212,7 +237,21 @@ SCENES: list[tuple[str, Scene]] = [
     ("UnknownClaim", lambda w: by(PROVIDERS[0], w, Window.OPEN_SCORES, "open_scores")),
     ("BadCommitment", lambda w: changed(w, Window.REVEAL, "reveal_model", salt=H)),
     ("BadCommitment", lambda w: changed(w, Window.REVEAL, "reveal_model", mid=H)),
-    ("BadCommitment", lambda w: changed(w, Window.REVEAL, "reveal_model", weights=link("others"))),
+    ("BadCommitment", lambda w: changed(w, Window.REVEAL, "reveal_model", ciphertext=link("others"))),
+    ("BadCommitment", lambda w: boxes_of(w, key_commitment=H)),
+    ("Malformed", lambda w: boxes_of(w, key_commitment=b"")),
+    ("Malformed", lambda w: boxes_of(w, boxes=(KeyBox(H, b""),))),
+    ("NotAllowed", lambda w: by(STRANGER, w, Window.REVEAL, "attest_boxes")),
+    ("NotAllowed", lambda w: by(STRANGER, w, Window.RELEASE, "release_model_shares")),
+    ("NotAllowed", lambda w: by(STRANGER, w, Window.RELEASE, "verdict")),
+    ("AlreadyDone", lambda w: again(w, Window.REVEAL, "attest_boxes")),
+    ("AlreadyDone", lambda w: changed(w, Window.REVEAL, "attest_boxes", items=(HeldBox(STRANGER.address),))),
+    ("AlreadyDone", lambda w: again(w, Window.RELEASE, "release_model_shares")),
+    ("AlreadyDone", lambda w: again(w, Window.RELEASE, "verdict")),
+    ("UnknownDispute", lambda w: changed(w, Window.RELEASE, "verdict", dispute=H)),
+    ("TooEarly", shown_early),
+    ("BadShare", another_share),
+    ("BadShare", lambda w: by(w.aggregators[1], w, Window.RELEASE, "release_model_shares")),
     ("BadCommitment", lambda w: changed(w, Window.RELEASE, "release_key", key=H)),
     *(
         ("BadCommitment", lambda w, change=change: (VALIDATORS[0], opened_by_first(w, **change)))
@@ -353,8 +392,8 @@ def test_the_client_may_release_its_key_itself() -> None:
     world = new_world()
     order_id = bring_to(world, Window.RELEASE)
     world.must(world.client, ReleaseKey(order_id, world.keys[order_id]))
-    assert world.order(order_id).test_key == world.keys[order_id] and world.order(order_id).window == Window.SCORE
+    assert world.order(order_id).test_key == world.keys[order_id]
+    world.prove(order_id)
+    assert world.order(order_id).window == Window.SCORE
     assert world.submit(world.aggregators[0], ReleaseShare(order_id, world.shares[order_id][0])).code == "TooLate"
-    assert (
-        world.submit(PROVIDERS[0], RevealModel(order_id=order_id, mid=H, weights=link("x"), salt=H)).code == "TooLate"
-    )
+    assert world.reveal(order_id, PROVIDERS[0], MODELS[0]).code == "TooLate"

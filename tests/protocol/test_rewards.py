@@ -70,9 +70,15 @@ def test_a_sealed_order_pays_out_exactly_its_escrow(
 def test_a_void_order_pays_out_exactly_its_escrow_and_the_reward_goes_back(
     escrow: Escrow, terms: Parameters, reason: VoidReason, revealers: list[bytes], work: dict[bytes, int]
 ) -> None:
-    payouts = void_payouts(escrow, terms, reason, revealers, work)
+    payouts = void_payouts(escrow, terms, reason, revealers, work, claim_bond_grains=5)
     assert sum(payout.grains for payout in payouts) == escrow.total_grains
     assert paid(payouts, "reward back") == escrow.reward_grains
+    if reason is VoidReason.INVALID_TEST_DATA:
+        assert paid(payouts, "client's bond") <= min(escrow.bond_grains, 5 * len(revealers))
+        assert all(each.grains <= 5 for each in payouts if each.reason == "client's bond")
+        assert paid(payouts, "bond back") == paid(payouts, "fee back") == 0
+        assert paid(payouts, "client's forfeit") >= escrow.fee_grains + escrow.bond_grains - 5 * len(revealers)
+        return
     forfeited = reason is VoidReason.NOT_RELEASED and bool(revealers)
     assert paid(payouts, "bond back") == (0 if forfeited else escrow.bond_grains)
     assert escrow.bond_grains - 7 <= paid(payouts, "client's bond") <= escrow.bond_grains if forfeited else True

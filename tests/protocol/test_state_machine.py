@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from pot_lab.crypto.identity import Identity
-from pot_lab.protocol.cycle import TABLE, Phase, Window
+from pot_lab.protocol.cycle import TABLE, Phase, VoidReason, Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Parameters, Role
 from pot_lab.protocol.proposals import change
-from pot_lab.protocol.records import ChainEvent, OrderRecord, Windows
+from pot_lab.protocol.records import ChainEvent, OrderRecord, Windows, opening_name
 from pot_lab.protocol.settlement import settlement_digest
 from pot_lab.protocol.transactions import (
     Attest,
@@ -82,6 +82,8 @@ ENDS: Counter[str] = Counter()
 """How orders ended in all runs, to see that the market sees the whole cycle."""
 
 
+OPENED: Counter[bool] = Counter()
+"""Verdicts on opened test data and models that were taken in all runs."""
 VERDICTS: Counter[bool] = Counter()
 """Verdicts that were given in all runs."""
 
@@ -219,6 +221,26 @@ class Market(RuleBasedStateMachine):
         elif order_id:
             self.world.submit(self.world.aggregators[who], ReleaseShare(order_id, self.world.shares[order_id][who]))
 
+    @rule(number=some, who=st.integers(0, 3), wrong=st.integers(0, 9), models=st.booleans())
+    def opens(self, number: int, who: int, wrong: int, models: bool) -> None:
+        """An aggregator releases its shares of the models' keys, or says what it found in one that is open."""
+        order_id = self.pick(number, Window.RELEASE)
+        if self.knows(order_id):
+            self._open(order_id, [who], wrong, models=models)
+
+    def _open(self, order_id: bytes, who: list[int], wrong: int, *, models: bool = True) -> None:
+        for place in who:
+            if models and self.knows(order_id) and (shares := self.world.model_shares(order_id, place)).items:
+                self.world.submit(self.world.aggregators[place], shares)
+        mids = [each.mid for each in self.world.order(order_id).claims.values() if each.mid]
+        for number, mid in enumerate([b"", *mids]):
+            for place in who:
+                right = number != wrong
+                name = opening_name(self.world.network_id, order_id, mid)
+                OPENED[right] += self.world.submit(
+                    self.world.aggregators[place], Verdict(order_id, name, right)
+                ).accepted
+
     @rule(number=some, leave_out=st.integers(0, 9), liar=st.integers(0, 9))
     def scores(self, number: int, leave_out: int, liar: int) -> None:
         order_id = self.pick(number, Window.SCORE)
@@ -298,6 +320,13 @@ class Market(RuleBasedStateMachine):
                 case Window.RELEASE:
                     for share, aggregator in zip(self.world.shares[order_id], self.world.aggregators[:3], strict=False):
                         self.world.submit(aggregator, ReleaseShare(order_id, share))
+                    if leave_out == 9:  # nobody judges
+                        self.next_deadline()
+                        continue
+                    wrong = {7: 0, 8: 1}.get(leave_out, 9)
+                    self._open(order_id, [0, 1, 2], wrong, models=False)
+                    if self.knows(order_id):
+                        self._open(order_id, [0, 1, 2], wrong)
                 case Window.SCORE:
                     self._score(self.world.commit_scores, order_id, leave_out, liar)
                 case Window.OPEN_SCORES:
@@ -490,7 +519,10 @@ def test_whatever_people_do_the_ledger_keeps_its_promises(how: settings) -> None
     ENDS.clear()
     OUTCOMES.clear()
     VERDICTS.clear()
+    OPENED.clear()
     run_state_machine_as_test(Market, settings=how)
     assert ENDS[Window.SETTLED] > 0 and len(ENDS) > 3, f"a market that sees too little: {ENDS}"
+    assert ENDS[VoidReason.INVALID_TEST_DATA] > 0 and ENDS[VoidReason.NOT_JUDGED] > 0, f"too little opened: {ENDS}"
+    assert OPENED[True] > 0 and OPENED[False] > 0, f"too few openings: {OPENED}, {ENDS}"
     assert VERDICTS[True] > 0 and VERDICTS[False] > 0, f"too few verdicts: {VERDICTS}, {ENDS}"
     assert {"in force", "rejected", "lapsed"} <= set(OUTCOMES), f"votes that see too little: {OUTCOMES}"

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.crypto.identity import BadSignature
+from pot_lab.crypto.sealed_model import KeyBox, KeyBoxes
 from pot_lab.errors import Malformed, Oversize, PotLabError
 from pot_lab.protocol.errors import WrongNetwork
 from pot_lab.protocol.transactions import (
@@ -32,6 +33,7 @@ from tests.protocol.test_chain_events import SHAPES
 from tests.protocol.world import World, key, link
 
 NETWORK, H = b"\x01" * 32, b"\x02" * 32
+BOXES = KeyBoxes(H, (KeyBox(H, bytes(97)),) * 4)
 ALICE, MALLORY = key("alice"), key("mallory")
 REQUEST = sign(NETWORK, Claim(H, H), ALICE, 5)
 
@@ -102,8 +104,11 @@ def bodies() -> list[tuple[str, bytes]]:
         ("claim", encode(Claim(H, H + b"\x00"))),
         ("claim", encode(Claim(H, b""))),
         ("release_key", encode(ReleaseKey(H, SHORT))),
-        ("reveal_model", encode(RevealModel(order_id=H, mid=SHORT, weights=link("x"), salt=H))),
-        ("reveal_model", encode(RevealModel(order_id=H, mid=H, weights=link("x"), salt=b"\x01" * 60_000))),
+        ("reveal_model", encode(RevealModel(order_id=H, mid=SHORT, ciphertext=link("x"), boxes=BOXES, salt=H))),
+        (
+            "reveal_model",
+            encode(RevealModel(order_id=H, mid=H, ciphertext=link("x"), boxes=BOXES, salt=b"\x01" * 60_000)),
+        ),
         ("commit_scores", encode(CommitScores(H, ()))),
         ("commit_scores", encode(CommitScores(H, items))),
         ("commit_scores", encode(CommitScores(H, (ScoreCommitment(SHORT, H),)))),

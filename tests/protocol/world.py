@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import structs
 
@@ -14,13 +14,17 @@ from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumTree
 from pot_lab.crypto.sealed_box import SealingKey
+from pot_lab.crypto.sealed_model import BoxHolder, KeyBoxes, model_binding, open_model_share, seal_key
 from pot_lab.crypto.shamir import Share, split
 from pot_lab.protocol.custody import in_custody
+from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.ledger import Ledger, LedgerSnapshot
+from pot_lab.protocol.orders.accepting import may_judge
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
 from pot_lab.protocol.records import (
     ChainEvent,
     ClaimScore,
+    HeldBlob,
     OrderRecord,
     ScoreSpec,
     TestData,
@@ -29,29 +33,35 @@ from pot_lab.protocol.records import (
     claim_commitment,
     key_commitment,
     model_id,
+    opening_name,
     sealing_binding,
     share_commitment,
     validation_commitment,
     validation_id,
 )
 from pot_lab.protocol.settlement import settlement_digest
-from pot_lab.protocol.state import Event, Genesis, LedgerState, Member, OrderState
+from pot_lab.protocol.state import Event, Genesis, LedgerState, Member, OrderState, SealedModelState
 from pot_lab.protocol.transactions import (
     Attest,
     AttestBlobs,
+    AttestBoxes,
     Challenge,
     Claim,
     CommitScores,
+    HeldBox,
+    ModelShare,
     OpenChallenge,
     OpenedScore,
     OpenScores,
     Put,
     Register,
+    ReleaseModelShares,
     ReleaseShare,
     Reply,
     RevealModel,
     ScoreCommitment,
     SignEpoch,
+    Verdict,
     open_transaction,
     sign,
 )
@@ -90,6 +100,16 @@ PARAMETERS = Parameters(
 )
 
 
+class SealedModel(NamedTuple):
+    """A provider's model as it claims and reveals it."""
+
+    mid: bytes
+    ciphertext: Link
+    boxes: KeyBoxes
+    shares: list[Share]
+    salt: bytes
+
+
 class World:
     """A ledger, its people, and a clock that the test turns."""
 
@@ -117,7 +137,8 @@ class World:
         self.expects_faults = False
         """Whether the test makes the ledger fail; any other fault is a bug."""
         self.keeps = True
-        """Whether members attest by themselves whatever orders name."""
+        """Whether members attest by themselves whatever orders name, and the boxes of revealed models."""
+        self._models: dict[tuple[bytes, bytes, bytes], SealedModel] = {}
         self.lost: set[Link] = set()
         """Links that answer no member."""
         self._kept_of, self._kept_version = self.ledger.book.custody, 0
@@ -151,7 +172,8 @@ class World:
         named = (each for order_id in sorted(changed) for each in book.custody.of_order(order_id))
         missing = list(dict.fromkeys(each.blob for each in named if not self._has(each.link)))
         self._kept_version = book.custody.version
-        if not missing:
+        boxes = self._boxes_to_attest()
+        if not missing and not boxes:
             return
         able = [
             each
@@ -164,8 +186,28 @@ class World:
             for start in range(0, len(missing), _BLOBS_AT_ONCE)
         ]
         self.keeps = False
-        self.batch(*said)
+        self.batch(*said, *boxes)
         self.keeps = True
+
+    def _boxes_to_attest(self) -> list[tuple[Identity, Record]]:
+        said: list[tuple[Identity, Record]] = []
+        for order_id in sorted(self.ledger.book.index.in_window(Window.REVEAL)):
+            order, holders = self.order(order_id), self.holders(order_id)
+            needed = correct(len(self.ledger.state.sets[order.sealed_to]))
+            for holder in list(holders.values())[:needed]:
+                account = self.ledger.state.keys[holder.address]
+                named = [each for each in order.claims.values() if each.sealed and account not in each.sealed.holders]
+                if named:
+                    said.append((holder, AttestBoxes(order_id, tuple(HeldBox(each.provider) for each in named))))
+        return said
+
+    def holders(self, order_id: bytes) -> dict[int, Identity]:
+        """Who holds shares of this order's keys and may act, by place."""
+        state = self.ledger.state
+        accounts = [each.address for each in state.sets[self.order(order_id).sealed_to]]
+        known = {state.keys[each.address]: each for each in self.aggregators if each.address in state.keys}
+        able = {place: known[each] for place, each in enumerate(accounts) if each in known}
+        return {place: each for place, each in able.items() if each.address not in state.convicted}
 
     def batch(self, *said: tuple[Identity, Record]) -> list[Reply]:
         """Order what was said in one batch now."""
@@ -308,16 +350,45 @@ class World:
 
     def claim(self, order_id: bytes, provider: Identity, model: str) -> Reply:
         """Commit to a model, named by a word."""
-        mid = self.mid(order_id, model)
-        return self.submit(
-            provider, Claim(order_id, claim_commitment(self.network_id, order_id, provider.address, mid, salt(model)))
+        return self.submit(provider, self.claim_of(order_id, provider, self.sealed(order_id, provider, model)))
+
+    def claim_of(self, order_id: bytes, provider: Identity, model: SealedModel) -> Claim:
+        """A provider's commitment to a sealed model."""
+        blob = HeldBlob(model.ciphertext.digest, model.ciphertext.size_bytes)
+        commitment = claim_commitment(
+            self.network_id, order_id, provider.address, model.mid, blob, model.boxes.root, model.salt
         )
+        return Claim(order_id, commitment)
+
+    def sealed(self, order_id: bytes, provider: Identity, model: str) -> SealedModel:
+        """A model that is named by a word; its ciphertext is at the link of this name."""
+        return self.seal(
+            order_id, provider, self.mid(order_id, model), link(model), sha256(model.encode()), salt(model)
+        )
+
+    def seal(
+        self, order_id: bytes, provider: Identity, mid: bytes, ciphertext: Link, key: bytes, salt: bytes
+    ) -> SealedModel:
+        """Seal the key of a model's ciphertext to the aggregators that hold the order's test key; once for each."""
+        name = order_id, provider.address, mid
+        if name not in self._models:
+            binding = model_binding(self.network_id, order_id, provider.address, ciphertext.digest)
+            members = self.ledger.state.sets[self.order(order_id).sealed_to]
+            holders = [BoxHolder(each.address, each.sealing_public) for each in members]
+            n, source = len(holders), name[0].hex() + name[1].hex() + name[2].hex()
+            boxes = seal_key(key, binding, holders, correct(n), deterministic_bytes(source))
+            shares = split(key, correct(n), n, deterministic_bytes(source))
+            self._models[name] = SealedModel(mid, ciphertext, boxes, shares, salt)
+        return self._models[name]
 
     def reveal(self, order_id: bytes, provider: Identity, model: str) -> Reply:
         """Open a claim."""
-        return self.submit(
-            provider,
-            RevealModel(order_id=order_id, mid=self.mid(order_id, model), weights=link(model), salt=salt(model)),
+        return self.submit(provider, self.reveal_of(order_id, self.sealed(order_id, provider, model)))
+
+    def reveal_of(self, order_id: bytes, model: SealedModel) -> RevealModel:
+        """What opens a claim to a sealed model."""
+        return RevealModel(
+            order_id=order_id, mid=model.mid, ciphertext=model.ciphertext, boxes=model.boxes, salt=model.salt
         )
 
     def mid(self, order_id: bytes, model: str) -> bytes:
@@ -325,9 +396,51 @@ class World:
         return model_id(self.order(order_id).order.model.digest, link(model).digest)
 
     def release(self, order_id: bytes, count: int | None = None) -> None:
-        """Aggregators release their shares."""
+        """Aggregators release their shares of the test key; without `count` also of the models' keys, and judge."""
         for index in range(correct(len(self.aggregators)) if count is None else count):
             self.must(self.aggregators[index], ReleaseShare(order_id, self.shares[order_id][index]))
+        if count is None:
+            self.prove(order_id)
+
+    def prove(self, order_id: bytes) -> None:
+        """Aggregators find the test data right, open all models, and find them right."""
+        self.judge(order_id)
+        self.open_models(order_id)
+        for claim in list(self.order(order_id).claims.values()):
+            self.judge(order_id, claim.mid)
+
+    def judge(self, order_id: bytes, mid: bytes = b"", *, right: bool = True) -> None:
+        """f+1 aggregators that may judge say whether the test data, or a model, opened to what was promised."""
+        order, book = self.order(order_id), self.ledger.book
+        able = [each for each in self.aggregators if each.address in book.members]
+        able = [each for each in able if may_judge(order, book.state.keys[each.address])]
+        for aggregator in able[: book.faulty + 1]:
+            self.must(aggregator, Verdict(order_id, opening_name(self.network_id, order_id, mid), right))
+
+    def model_shares(self, order_id: bytes, place: int) -> ReleaseModelShares:
+        """A holder's shares of all models that are not open yet."""
+        items = [
+            ModelShare(each.provider, self._share_of(order_id, each.provider, each.mid, each.sealed, place))
+            for each in self.order(order_id).claims.values()
+            if each.sealed is not None and not each.sealed.key
+        ]
+        return ReleaseModelShares(order_id, tuple(items))
+
+    def _share_of(self, order_id: bytes, provider: bytes, mid: bytes, sealed: SealedModelState, place: int) -> Share:
+        known = self._models.get((order_id, provider, mid))
+        if known is not None:
+            return known.shares[place]
+        assert sealed.boxes is not None
+        account = self.ledger.state.sets[self.order(order_id).sealed_to][place].address
+        binding = model_binding(self.network_id, order_id, provider, sealed.ciphertext.digest)
+        box, key = sealed.boxes.boxes[place], self.sealing[place]
+        return open_model_share(box, key, binding=binding, holder=account, place=place)
+
+    def open_models(self, order_id: bytes) -> None:
+        """Enough holders release their shares of the models' keys."""
+        needed = correct(len(self.ledger.state.sets[self.order(order_id).sealed_to]))
+        for place, holder in list(self.holders(order_id).items())[:needed]:
+            self.must(holder, self.model_shares(order_id, place))
 
     def opened(self, order_id: bytes, validator: Identity, model: str, total: int, *, count: int = 100) -> OpenedScore:
         """What a validator opens for a model that got `total` of `count`."""

@@ -1,7 +1,8 @@
-"""Whether an order accepts a kind of transaction now."""
+"""Whether an order accepts a kind of transaction now, and whose verdicts."""
 
 from __future__ import annotations
 
+from pot_lab.crypto.identity import Address
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import PLACES, TABLE, window_accepting
 from pot_lab.protocol.errors import TooEarly, TooLate
@@ -26,3 +27,10 @@ def in_window(book: Book, order_id: OrderId, kind: str) -> OrderState:
             wanted=f"{wanted} window",
         )
     return order
+
+
+def may_judge(order: OrderState, account: Address) -> bool:
+    """Whether an aggregator's account has no part in the order: nobody who votes is paid by the outcome."""
+    seats = {seat for each in order.seats for seat in each}
+    challengers = {each.challenger for each in order.challenges}
+    return account != order.order.client and account not in {*order.claims, *seats, *challengers}

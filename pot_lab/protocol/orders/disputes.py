@@ -10,6 +10,7 @@ from __future__ import annotations
 from pot_lab.crypto.identity import Address
 from pot_lab.errors import Malformed
 from pot_lab.protocol.book import Book
+from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import (
     AlreadyDone,
     BadCommitment,
@@ -18,7 +19,8 @@ from pot_lab.protocol.errors import (
     UnknownClaim,
     UnknownDispute,
 )
-from pot_lab.protocol.orders.accepting import in_window
+from pot_lab.protocol.orders.accepting import in_window, may_judge
+from pot_lab.protocol.orders.opening import on_opening_verdict
 from pot_lab.protocol.orders.scores import dispute_name, opened_as
 from pot_lab.protocol.orders.windows import close_if_complete
 from pot_lab.protocol.parameters import Role
@@ -105,9 +107,13 @@ def on_open_challenge(book: Book, challenger: Address, body: OpenChallenge) -> b
 
 
 def on_verdict(book: Book, aggregator: Address, body: Verdict) -> bytes:
-    """An aggregator says whether a disputed score is right; f+1 equal verdicts decide."""
+    """An aggregator says whether a disputed score is right, or (in the release window) an opened file; f+1 equal
+    verdicts decide.
+    """
     order = in_window(book, body.order_id, "verdict")
     account = book.state.aggregators[book.require_member(aggregator)].account
+    if order.window is Window.RELEASE:
+        return on_opening_verdict(book, account, order, body)
     dispute = next((each for each in order.disputes if each.name == body.dispute), None)
     if dispute is None or dispute.right is not None:
         raise UnknownDispute("no such dispute waits for verdicts", seen=body.dispute)
@@ -119,13 +125,6 @@ def on_verdict(book: Book, aggregator: Address, body: Verdict) -> bytes:
     if book.count_members(each for each, right in dispute.votes.items() if right is body.right) > book.faulty:
         _decide(book, body.order_id, order, dispute, right=body.right)
     return b""
-
-
-def may_judge(order: OrderState, account: Address) -> bool:
-    """Whether an aggregator's account has no part in the order: nobody who votes is paid by the outcome."""
-    seats = {seat for each in order.seats for seat in each}
-    challengers = {each.challenger for each in order.challenges}
-    return account != order.order.client and account not in {*order.claims, *seats, *challengers}
 
 
 def _is_disputed(order: OrderState, name: bytes) -> bool:

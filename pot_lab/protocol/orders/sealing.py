@@ -97,7 +97,9 @@ def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
     elif escrow is not None:
         revealers = [claim.provider for claim in order.revealed()]
         held = sum(map(len, order.seats))
-        order.payouts = void_payouts(escrow, order.parameters, reason, revealers, work, order.found, held)
+        order.payouts = void_payouts(
+            escrow, order.parameters, reason, revealers, work, order.found, held, order.order.claim_bond_grains
+        )
         book.pay_out(order_id, order.payouts)
 
 

@@ -10,6 +10,7 @@ from pot_lab.agreement.quorum import correct
 from pot_lab.crypto.cipher import KEY_BYTES
 from pot_lab.crypto.identity import Address
 from pot_lab.crypto.merkle import BadTree, sum_root
+from pot_lab.crypto.sealed_model import check_key_boxes
 from pot_lab.crypto.shamir import Share, combine
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import VoidReason, Window
@@ -31,13 +32,13 @@ from pot_lab.protocol.orders.accepting import in_window
 from pot_lab.protocol.orders.windows import close_if_complete, end_void, start_if_funded
 from pot_lab.protocol.parameters import Role, score_is_sum
 from pot_lab.protocol.records import (
+    HeldBlob,
     claim_commitment,
     key_commitment,
-    model_id,
     share_commitment,
     validation_commitment,
 )
-from pot_lab.protocol.state import ClaimState, OrderState, Span, ValidationState
+from pot_lab.protocol.state import ClaimState, OrderState, SealedModelState, Span, ValidationState
 from pot_lab.protocol.transactions import (
     Claim,
     CommitScores,
@@ -139,20 +140,21 @@ def on_claim(book: Book, provider: Address, body: Claim) -> bytes:
 
 
 def on_reveal_model(book: Book, provider: Address, body: RevealModel) -> bytes:
-    """PoT.Claim, second phase: open the commitment after the deadline."""
+    """PoT.Claim, second phase: open the commitment after the deadline. The model itself stays sealed."""
     order = in_window(book, body.order_id, "reveal_model")
     claim = order.claims.get(provider)
     if claim is None:
         raise UnknownClaim("the account has no claim on this order")
     if claim.mid:
         raise AlreadyDone("the claim is revealed already")
-    body.weights.check()
-    if claim_commitment(book.network_id, body.order_id, provider, body.mid, body.salt) != claim.commitment:
+    body.ciphertext.check()
+    check_key_boxes(body.boxes, len(book.state.sets[order.sealed_to]))
+    sealed = HeldBlob(body.ciphertext.digest, body.ciphertext.size_bytes)
+    opened = claim_commitment(book.network_id, body.order_id, provider, body.mid, sealed, body.boxes.root, body.salt)
+    if opened != claim.commitment:
         raise BadCommitment("what was revealed does not open the claim's commitment", wanted=claim.commitment)
-    wanted = model_id(order.order.model.digest, body.weights.digest)
-    if body.mid != wanted:
-        raise BadCommitment("the revealed weights are not the model that was named", seen=body.mid, wanted=wanted)
-    claim.mid, claim.weights, claim.salt, claim.revealed_ms = body.mid, body.weights, body.salt, book.now_ms
+    claim.mid, claim.salt, claim.revealed_ms = body.mid, body.salt, book.now_ms
+    claim.sealed = SealedModelState(ciphertext=body.ciphertext, boxes=body.boxes)
     book.touch_custody(body.order_id, order)
     book.emit("model_revealed", body.order_id, provider, mid=body.mid)
     close_if_complete(book, body.order_id, order)
@@ -163,7 +165,8 @@ def on_release_share(book: Book, aggregator: Address, body: ReleaseShare) -> byt
     """An aggregator publishes its share; n-f shares give the test-data key, which opens the score window."""
     order = in_window(book, body.order_id, "release_share")
     _require_beacon(order)
-    holders = book.state.sets[order.sealed_to]  # those whom the shares are sealed to, though they may have left since
+    # those whom the shares are sealed to, though they may have left since
+    holders = [each.address for each in book.state.sets[order.sealed_to]]
     account = book.state.keys.get(aggregator)
     if account is None or account not in holders:
         raise NotAllowed("only an aggregator that holds a share of this order may release it")

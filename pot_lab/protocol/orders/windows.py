@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pot_lab.agreement.quorum import correct
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.custody import in_custody
@@ -241,19 +242,16 @@ def _close_commit(book: Book, order_id: OrderId, order: OrderState) -> Window | 
 
 
 def _close_reveal(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
-    for provider, claim in sorted(order.claims.items()):
-        if not _is_shown(book, claim):
-            book.unlock(provider, Role.PROVIDER, claim.bond_grains)
-            why = "model not in custody" if claim.mid else "claim not revealed"
-            book.slash(provider, Role.PROVIDER, claim.bond_grains, why, order)
-            book.account(provider).reputation.forfeits += 1
-            _drop(book, order_id, order, claim, "model not in custody" if claim.mid else "not revealed")
+    for _, claim in sorted(order.claims.items()):
+        if not _is_shown(book, order, claim):
+            forfeit(book, order_id, order, claim, _not_shown(book, claim))
     first: dict[ModelId, ClaimState] = {}
     for claim in order.revealed():
         if first.setdefault(claim.mid, claim) is not claim:  # the same model twice: the earlier commitment has it
             book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
             _drop(book, order_id, order, claim, "the same model was committed earlier")
     if order.claims:
+        order.salts = [claim.salt for claim in order.revealed()]
         book.closing.append(order_id)
         return Window.RELEASE
     end_void(book, order_id, order, VoidReason.NOTHING_REVEALED)
@@ -261,10 +259,24 @@ def _close_reveal(book: Book, order_id: OrderId, order: OrderState) -> Window | 
 
 
 def _close_release(book: Book, order_id: OrderId, order: OrderState) -> Window | None:
-    if order.test_key:
+    if not order.test_key:
+        end_void(book, order_id, order, VoidReason.NOT_RELEASED)
+        return None
+    late = [claim for claim in order.revealed() if not _is_proven(claim)]
+    if (late or not order.test_right) and not order.released_twice:
+        order.released_twice = True
+        book.emit("order_extended", order_id, why="not everything is opened and judged")
+        return Window.RELEASE
+    if not order.test_right:
+        end_void(book, order_id, order, VoidReason.NOT_JUDGED)
+        return None
+    for claim in late:  # whether its maker or the aggregators were at fault, nobody can tell
+        book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
+        _drop(book, order_id, order, claim, "not opened and judged in time")
+    if order.claims:
         book.emit("key_released", order_id, key=order.test_key)
         return Window.SCORE
-    end_void(book, order_id, order, VoidReason.NOT_RELEASED)
+    end_void(book, order_id, order, VoidReason.NOT_JUDGED if late else VoidReason.NOTHING_REVEALED)
     return None
 
 
@@ -370,7 +382,7 @@ def _lock_seats(book: Book, order_id: OrderId, order: OrderState) -> None:
 
 
 def _seed(order_id: OrderId, order: OrderState) -> bytes:
-    return draw_seed(order_id, [claim.salt for claim in order.revealed()], order.test_key, order.beacon)
+    return draw_seed(order_id, order.salts, order.test_key, order.beacon)
 
 
 def _seal(book: Book, order_id: OrderId, order: OrderState) -> None:
@@ -391,9 +403,18 @@ def end_void(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
     book.emit("order_void", order_id, order.order.client, reason=reason)
 
 
+def forfeit(book: Book, order_id: OrderId, order: OrderState, claim: ClaimState, why: str) -> None:
+    """Drop a claim that its provider did not keep, at the price of its bond."""
+    book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
+    book.slash(claim.provider, Role.PROVIDER, claim.bond_grains, why, order)
+    book.account(claim.provider).reputation.forfeits += 1
+    _drop(book, order_id, order, claim, why)
+
+
 def _drop(book: Book, order_id: OrderId, order: OrderState, claim: ClaimState, why: str) -> None:
     del order.claims[claim.provider]
     order.notes.append(OrderNote(claim.provider, why))
+    book.touch_custody(order_id, order)
     book.emit("claim_dropped", order_id, claim.provider, why=why)
 
 
@@ -402,13 +423,33 @@ def _missing_files(book: Book, order: OrderState) -> bool:
     return not all(in_custody(book, each) for each in order.order.files)
 
 
-def _is_shown(book: Book, claim: ClaimState) -> bool:
-    """Whether a claim is revealed, and others can get its model: a reveal alone could name a link to nowhere."""
-    return claim.weights is not None and in_custody(book, claim.weights)
+def _is_shown(book: Book, order: OrderState, claim: ClaimState) -> bool:
+    """Whether a claim is revealed, and its model will open: its ciphertext can be had, since a reveal alone could name
+    a link to nowhere, and n-f aggregators have found their shares in their boxes.
+    """
+    sealed = claim.sealed
+    if sealed is None or not in_custody(book, sealed.ciphertext):
+        return False
+    return len(sealed.holders) >= correct(len(book.state.sets[order.sealed_to]))
+
+
+def _not_shown(book: Book, claim: ClaimState) -> str:
+    if claim.sealed is None:
+        return "model not revealed"
+    return "key boxes not attested" if in_custody(book, claim.sealed.ciphertext) else "model not in custody"
 
 
 def _all_shown(book: Book, order: OrderState) -> bool:
-    return all(_is_shown(book, claim) for claim in order.claims.values())
+    return all(_is_shown(book, order, claim) for claim in order.claims.values())
+
+
+def _is_proven(claim: ClaimState) -> bool:
+    """Whether a model is open, and what its claim named."""
+    return claim.sealed is not None and claim.sealed.right is True
+
+
+def _all_opened_right(book: Book, order: OrderState) -> bool:
+    return order.test_right is True and all(map(_is_proven, order.claims.values()))
 
 
 def _all_scored(book: Book, order: OrderState) -> bool:
@@ -427,7 +468,7 @@ def _all_judged(order: OrderState) -> bool:
 _COMPLETE: dict[Window, Callable[[Book, OrderState], bool]] = {
     Window.WAITING: lambda book, order: False,
     Window.REVEAL: _all_shown,
-    Window.RELEASE: lambda book, order: bool(order.test_key),
+    Window.RELEASE: _all_opened_right,
     Window.SCORE: _all_scored,
     Window.OPEN_SCORES: _all_opened,
     Window.OPEN_CHALLENGES: lambda book, order: all(challenge.dispute for challenge in order.challenges),

@@ -341,7 +341,7 @@ def test_the_diagram_shows_every_window() -> None:
 def test_the_diagram_shows_every_way_on_and_none_out_of_an_end() -> None:
     lines = {line.strip() for line in diagram().splitlines()}
     assert "commit --> reveal: claim, withdraw (time is up)" in lines
-    assert "reveal --> release: reveal_model (all have acted, or time is up)" in lines
+    assert "reveal --> release: reveal_model, attest_boxes (all have acted, or time is up)" in lines
     assert "judge --> finalization: verdict (all have acted, or time is up)" in lines
     assert {"settled --> [*]", "void --> [*]", "commit --> void", "score --> void"} <= lines
     assert "finalization --> void" not in lines and not any("None" in line for line in lines)
@@ -356,7 +356,7 @@ def test_events_about_an_order_name_it_and_who_acted() -> None:
     assert kinds == {
         "order_put", "chain_event", "order_started", "window_opened", "claim_committed", "model_revealed",
         "share_released", "key_released", "validators_drawn", "scores_committed", "score_opened", "order_sealed",
-        "order_settled", "blobs_attested",
+        "order_settled", "blobs_attested", "boxes_attested", "opening_judged", "model_shares_released", "model_opened",
     }  # fmt: skip
     acted = {kind: {event.account for event in world.events if event.kind == kind} for kind in kinds}
     providers, validators = {each.address for each in PROVIDERS}, {each.address for each in VALIDATORS}
