@@ -17,6 +17,7 @@ from pot_lab.crypto.canonical import Record, Wide, sha256
 from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumTree
+from pot_lab.crypto.sealed_model import KeyBoxes
 from pot_lab.crypto.shamir import Share, split
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.ledger import Ledger
@@ -24,6 +25,7 @@ from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
 from pot_lab.protocol.records import (
     ChainEvent,
     ClaimScore,
+    HeldBlob,
     ModelId,
     OrderId,
     OrderRecord,
@@ -39,7 +41,7 @@ from pot_lab.protocol.records import (
     validation_commitment,
 )
 from pot_lab.protocol.settlement import Settlement, settlement_digest
-from pot_lab.protocol.state import Genesis, Member
+from pot_lab.protocol.state import Genesis, Member, OrderState
 from pot_lab.protocol.transactions import (
     Attest,
     AttestBlobs,
@@ -57,6 +59,7 @@ from pot_lab.protocol.transactions import (
     Withdraw,
     sign,
 )
+from pot_lab.simulator.sealing import opening_duties, sealed_key
 from pot_lab.simulator.signatures import Signer
 from pot_lab.simulator.virtual_time import START_MS, EventQueue
 
@@ -255,6 +258,10 @@ class AggregatorDuty:
             if order.window is Window.RELEASE and self._index not in order.shares:
                 yield ("share", order_id), ReleaseShare(order_id, self._cast.order(order.order.nonce)[1][self._index])
         mine = state.keys.get(me.address)
+        if mine is not None:
+            for order_id, order in state.orders.items():
+                if order.window in (Window.REVEAL, Window.RELEASE):
+                    yield from opening_duties(ledger, order_id, order, mine)
         if mine is not None and me.address in ledger.book.members:
             named = dict.fromkeys(each.blob for each in ledger.book.custody.all_named())
             held = tuple(blob for blob in named if mine not in state.custody.get(blob.key, ()))[:_BLOBS_AT_ONCE]
@@ -352,14 +359,22 @@ class Provider(Person):
             return
         me = self.identity.address
         for order_id, order in ledger.state.orders.items():
-            weights, salt = _link(self._name), _salt(self._name, order.order.title)
-            mid = model_id(order.order.model.digest, weights.digest)
+            ciphertext, salt = _link(self._name), _salt(self._name, order.order.title)
+            mid = model_id(order.order.model.digest, ciphertext.digest)
             claim = order.claims.get(me)
             if order.window is Window.COMMIT and claim is None:
-                commitment = claim_commitment(self.cast.network_id, order_id, me, mid, salt)
+                boxes = self._boxes(ledger, order_id, order)
+                blob = HeldBlob(ciphertext.digest, ciphertext.size_bytes)
+                commitment = claim_commitment(self.cast.network_id, order_id, me, mid, blob, boxes.root, salt)
                 yield f"claim {order.order.nonce}", Claim(order_id, commitment)
             elif order.window is Window.REVEAL and claim is not None and not claim.mid:
-                yield f"reveal {order.order.nonce}", RevealModel(order_id=order_id, mid=mid, weights=weights, salt=salt)
+                boxes = self._boxes(ledger, order_id, order)
+                body = RevealModel(order_id=order_id, mid=mid, ciphertext=ciphertext, boxes=boxes, salt=salt)
+                yield f"reveal {order.order.nonce}", body
+
+    def _boxes(self, ledger: Ledger, order_id: OrderId, order: OrderState) -> KeyBoxes:
+        holders, digest = len(ledger.state.sets[order.sealed_to]), _link(self._name).digest
+        return sealed_key(self.cast.network_id, order_id, self.identity.address, digest, holders)[0]
 
 
 class Validator(Person):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 
 from pot_lab.agreement.quorum import correct
@@ -17,6 +16,7 @@ from pot_lab.crypto.canonical import Record, Wide, encode, sha256
 from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.merkle import SumTree
+from pot_lab.crypto.sealed_model import KeyBoxes
 from pot_lab.crypto.shamir import Share, split
 from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.cycle import TABLE, Phase, Window
@@ -37,6 +37,7 @@ from pot_lab.protocol.records import (
     claim_commitment,
     key_commitment,
     model_id,
+    opening_name,
     sealing_binding,
     share_commitment,
     validation_commitment,
@@ -47,20 +48,26 @@ from pot_lab.protocol.transactions import (
     BODIES,
     Attest,
     AttestBlobs,
+    AttestBoxes,
     Challenge,
     Claim,
     CommitScores,
+    HeldBox,
+    ModelShare,
     OpenChallenge,
     OpenedScore,
     OpenScores,
     Put,
     Register,
+    ReleaseModelShares,
     ReleaseShare,
     RevealModel,
     ScoreCommitment,
     Transaction,
     Verdict,
 )
+from pot_lab.simulator.economics.plan import OrderPlan
+from pot_lab.simulator.sealing import sealed_key
 
 POT = GRAINS_PER_POT
 EXAMPLES = 64
@@ -83,66 +90,6 @@ _WINDOWS = Windows(
     open_challenges_ms=5_000,
     judge_ms=5_000,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Challenged:
-    """A challenge: who, of whose score of which model, and whether it is opened."""
-
-    challenger: str
-    validator: str
-    model: str
-    role: Role = Role.VERIFIER
-    opens: bool = True
-
-
-def honest_score(validator: str, model: str, truth: int) -> int | None:
-    """The score that an honest validator commits to."""
-    return truth
-
-
-@dataclass(kw_only=True)
-class OrderPlan:
-    """How one order is played; the defaults are honest.
-
-    Attributes:
-        coalition: whose gain is counted.
-        client: who orders.
-        qualities: right answers of each model, of `EXAMPLES`; -1 is a model without a valid result.
-        claims: who claims which model, in order; a later claim of an account replaces the earlier.
-        copied: accounts that sign the commitment of another's claim as theirs.
-        hidden: accounts that do not reveal.
-        score: what a validator commits to, None for nothing: of validator, model and the truth.
-        unopened: validators that do not open.
-        false_key: whether the client's key opens nothing.
-        escrow_off_grains: what the escrow lacks of the fee that the order names.
-        baseline: right answers that a model has to beat.
-        after_draw: called once when seats are drawn.
-        silent_aggregators, lying_aggregators: how many withhold shares, and give false verdicts.
-        works: whether a validator pays for running a model.
-        challenges: committed to in the challenge window.
-        worked_grains: what the coalition's own training cost.
-        values_model: whether models that the client has seen are worth something to it.
-    """
-
-    coalition: frozenset[str]
-    qualities: Mapping[str, int]
-    claims: Sequence[tuple[str, str]]
-    client: str = "client"
-    copied: Mapping[str, str] = field(default_factory=dict)
-    hidden: frozenset[str] = frozenset()
-    score: Callable[[str, str, int], int | None] = honest_score
-    works: Callable[[str, str], bool] = lambda validator, model: True
-    unopened: frozenset[str] = frozenset()
-    false_key: bool = False
-    escrow_off_grains: int = 0
-    baseline: int = 0
-    after_draw: Callable[[], None] = lambda: None
-    challenges: Sequence[Challenged] = ()
-    silent_aggregators: int = 0
-    lying_aggregators: int = 0
-    worked_grains: int = 0
-    values_model: bool = True
 
 
 class Game:
@@ -279,19 +226,20 @@ class Game:
             return False
         shown = {provider: model for provider, model in plan.claims if provider not in plan.hidden}
         for provider, model in shown.items():
+            boxes, _ = self._sealed(order_id, provider, model)
+            salt = Salt(self._salted(provider, model))
             self.submit(
                 provider,
-                RevealModel(
-                    order_id=order_id, mid=_mid(model), weights=_link(model), salt=Salt(self._salted(provider, model))
-                ),
+                RevealModel(order_id=order_id, mid=_mid(model), ciphertext=_link(model), boxes=boxes, salt=salt),
             )
         self._hold(order_id)
+        for aggregator in self._aggregators if shown else []:
+            self.submit(aggregator, AttestBoxes(order_id, tuple(HeldBox(account(provider)) for provider in shown)))
         if not self._wait_for(order_id, Window.RELEASE):
             return False
-        for index in range(plan.silent_aggregators, AGGREGATORS):
-            self.submit(self._aggregators[index], ReleaseShare(order_id, Share(index + 1, self._shares[index].value)))
+        opened = self._open(plan, order_id, shown)
         if not self._wait_for(order_id, Window.SCORE):
-            return True
+            return opened
         plan.after_draw()
         models = {_mid(model): model for model in shown.values()}
         committed: dict[str, dict[str, int]] = {}
@@ -320,6 +268,32 @@ class Game:
             self._judge(plan, order_id, models)
             self._to_deadline()
         return True
+
+    def _open(self, plan: OrderPlan, order_id: OrderId, shown: Mapping[str, str]) -> bool:
+        """Aggregators open the test data, judge them, and open the models; returns whether any model is open."""
+        able = range(plan.silent_aggregators, AGGREGATORS)
+        for index in able:
+            self.submit(self._aggregators[index], ReleaseShare(order_id, Share(index + 1, self._shares[index].value)))
+        self._say(plan, order_id, b"", not plan.false_test_data)
+        shares = {provider: self._sealed(order_id, provider, model)[1] for provider, model in shown.items()}
+        for index in able:
+            items = tuple(ModelShare(account(provider), each[index]) for provider, each in shares.items())
+            self.submit(self._aggregators[index], ReleaseModelShares(order_id, items))
+        order = self._order(order_id)
+        opened = any(claim.sealed is not None and claim.sealed.key for claim in order.claims.values())
+        for provider, model in shown.items():
+            self._say(plan, order_id, _mid(model), provider not in plan.unopenable)
+        return opened
+
+    def _say(self, plan: OrderPlan, order_id: OrderId, mid: bytes, right: bool) -> None:
+        """Verdicts on what was opened."""
+        for index, aggregator in enumerate(self._aggregators):
+            said = right != (index < plan.lying_aggregators)
+            self.submit(aggregator, Verdict(order_id, opening_name(self._network_id, order_id, mid), said))
+
+    def _sealed(self, order_id: OrderId, provider: str, model: str) -> tuple[KeyBoxes, tuple[Share, ...]]:
+        """The key of a provider's model, in boxes that nobody has to open here, and its shares."""
+        return sealed_key(self._network_id, order_id, account(provider), _link(model).digest, AGGREGATORS)
 
     def _scores(
         self, plan: OrderPlan, order: OrderState, validator: str, models: Mapping[ModelId, str]
@@ -413,15 +387,16 @@ class Game:
         order = self._order(order_id)
         links = [*order.order.files]
         links += [each.transcript for each in order.validations if each.transcript is not None]
-        links += [claim.weights for claim in order.claims.values() if claim.weights is not None]
+        links += [claim.sealed.ciphertext for claim in order.claims.values() if claim.sealed is not None]
         for aggregator in self._aggregators:
             for link in links:
                 self.submit(aggregator, AttestBlobs((HeldBlob(link.digest, link.size_bytes),)))
 
     def _claimed(self, order_id: OrderId, provider: str, model: str) -> bytes:
-        return claim_commitment(
-            self._network_id, order_id, account(provider), _mid(model), Salt(self._salted(provider, model))
-        )
+        blob = HeldBlob(_link(model).digest, _link(model).size_bytes)
+        boxes, _ = self._sealed(order_id, provider, model)
+        salt = Salt(self._salted(provider, model))
+        return claim_commitment(self._network_id, order_id, account(provider), _mid(model), blob, boxes.root, salt)
 
     def _seated(self, order: OrderState) -> Iterator[str]:
         held = {each for seats in order.seats for each in seats}

@@ -11,10 +11,9 @@ from pot_lab.simulator.economics.game import (
     EXAMPLES,
     POT,
     TRAINING_GRAINS,
-    Challenged,
     Game,
-    OrderPlan,
 )
+from pot_lab.simulator.economics.plan import Challenged, OrderPlan
 
 RIVALS = ("provider 0", "provider 1")
 OWN = "provider 2"
@@ -144,6 +143,10 @@ def _junk(game: Game, plan: OrderPlan) -> None:
     plan.claims, plan.worked_grains = [*_honest_claims()[:2], (OWN, "junk")], 0
 
 
+def _does_not_open(game: Game, plan: OrderPlan) -> None:
+    plan.unopenable, plan.worked_grains = frozenset({OWN}), 0
+
+
 def _broken(game: Game, plan: OrderPlan) -> None:
     plan.claims, plan.worked_grains = [*_honest_claims()[:2], (OWN, "broken")], 0
 
@@ -267,6 +270,10 @@ def _breaks_off(game: Game, plan: OrderPlan) -> None:
     plan.false_key = True
 
 
+def _names_wrong_test_data(game: Game, plan: OrderPlan) -> None:
+    plan.false_test_data = True
+
+
 def _breaks_off_with_claims(game: Game, plan: OrderPlan) -> None:
     names = [f"own {index}" for index in range(4)]
     for name in names:
@@ -348,6 +355,7 @@ STRATEGIES: tuple[Strategy, ...] = (
     provider("duplicate", "claims one model under two accounts", _duplicates),
     provider("no reveal", "trains, claims, and breaks off", _hides),
     provider("junk model", "claims a model that it has not trained", _junk, "Cheap claims"),
+    provider("model that does not open", "claims the best model, and seals something else", _does_not_open),
     provider("broken model", "claims a model without a valid result", _broken, "Cheap claims"),
     provider("early place", "claims junk early and replaces it by its model later", _replaces),
     provider("grinding by claims", "claims junk under four names and reveals some, to choose the draw", _grinds_claims),
@@ -370,12 +378,16 @@ STRATEGIES: tuple[Strategy, ...] = (
     validator("unregister after the draw", "leaves its role when it is drawn", _unregisters),
     validator("lie and unstake", "lies, and takes its stake home at once", _lies_and_goes, with_provider=True),
     Strategy(name="split stake", role="validator", words="twelve accounts instead of one, honest", plan=_split),
-    client("breaking off", "promises a key that opens nothing, once models are revealed", _breaks_off, "Fair exchange"),
+    client("breaking off", "promises a key that opens nothing, once models are revealed", _breaks_off),
+    client(
+        "wrong test data",
+        "opens other test data than its order names, once models are revealed",
+        _names_wrong_test_data,
+    ),
     client(
         "breaking off with own claims",
         "the same, and gets its bond back by claims of its own",
         _breaks_off_with_claims,
-        "A forfeited bond comes back",
     ),
     client(
         "baseline out of reach", "orders what no model can beat, and sees all", _sets_the_baseline_high, "Own orders"
