@@ -25,7 +25,7 @@ TESTNET_PARAMETERS: Mapping[str, Any] = {
     "unbonding_ms": 86_400_000,
     "seats_per_order": 63,
     "min_validators": 3,
-    "usual_windows_ms": [8_000, 8_000, 90_000, 15_000, 8_000, 5_000, 5_000],
+    "usual_windows_ms": [8_000, 60_000, 90_000, 15_000, 8_000, 5_000, 5_000],
     "voting_ms": 10_000,
     "timelock_ms": 5_000,
     "proposal_bond_grains": GRAINS_PER_POT,

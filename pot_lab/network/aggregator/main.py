@@ -23,6 +23,8 @@ from pot_lab.network.duties.deny_escrows import DenyEscrows
 from pot_lab.network.duties.disputed_orders import DisputedOrders
 from pot_lab.network.duties.judge import judge_pool
 from pot_lab.network.duties.judge_disputes import JudgeDisputes
+from pot_lab.network.duties.judge_openings import JudgeOpenings
+from pot_lab.network.duties.model_keys import ModelKeys
 from pot_lab.network.duties.pay_earners import PayEarners
 from pot_lab.network.duties.prepare_judging import JUDGING_FOLDER, PrepareJudging
 from pot_lab.network.duties.release_shares import ReleaseShares
@@ -101,7 +103,8 @@ def run_node(
         ledger, signer, lambda: wallet_of(config, signer.identity), queue, on_refused=deny.on_epoch_refused
     )
     pay = PayEarners(ledger, signer, lambda: wallet_of(config, signer.identity), queue)
-    release = ReleaseShares(ledger, signer, [each.sealing for each in (current, *spare)])
+    sealing_keys = [each.sealing for each in (current, *spare)]
+    release, model_keys = ReleaseShares(ledger, signer, sealing_keys), ModelKeys(ledger, signer, sealing_keys)
     rotate = RotateSigners(ledger, signer, lambda: wallet_of(config, signer.identity), queue)
     evidence = ShowEvidence(ledger, signer)
 
@@ -119,7 +122,8 @@ def run_node(
     custody = AggregatorCustody(config, data, ledger, signer, limits=limits, wake=wake)
     disputed = DisputedOrders(ledger, data / CUSTODY_FOLDER)
     prepare = PrepareJudging(disputed, data / JUDGING_FOLDER, judge_pool(helpers=1, wake=wake))
-    judge = JudgeDisputes(ledger, signer, prepare.rows, data / CUSTODY_FOLDER, judge_pool(wake=wake))
+    openings = JudgeOpenings(ledger, signer, prepare.verdict_of)
+    judge = JudgeDisputes(ledger, signer, prepare.rows, prepare.model_of, data / CUSTODY_FOLDER, judge_pool(wake=wake))
     attest = AttestChain(ledger, signer, confirmed)
     faults = ReportFaults(ledger, count_fault)
     kept = position_file_of(config, data) if watch_chain else None
@@ -142,7 +146,21 @@ def run_node(
             index,
             data,
             application,
-            [release, settle, pay, deny, rotate, attest, evidence, custody.duty, prepare, judge, faults],
+            [
+                release,
+                model_keys,
+                settle,
+                pay,
+                deny,
+                rotate,
+                attest,
+                evidence,
+                custody.duty,
+                prepare,
+                openings,
+                judge,
+                faults,
+            ],
             identity=current.identity,
             curve_secret=current.curve.secret,
             listening=entry,

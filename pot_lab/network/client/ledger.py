@@ -31,7 +31,7 @@ from pot_lab.protocol import transactions, views
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import StaleNonce
 from pot_lab.protocol.records import OrderId
-from pot_lab.protocol.state import Event
+from pot_lab.protocol.state import Event, Member
 from pot_lab.protocol.transactions import Reply
 
 ANSWER_LIMIT_BYTES = 64 << 20
@@ -175,6 +175,10 @@ class LedgerClient:
     def fetch_orders(self, limit: int = 100) -> list[views.OrderView]:
         """FetchOrders(n): open orders by reward per unit of training time."""
         return self.ask("fetch_orders", views.OrdersQuery(limit), list[views.OrderView])
+
+    def holders(self, order_id: bytes) -> list[Member]:
+        """The aggregators to whom shares of this order's keys are sealed, in their order; some may have left since."""
+        return self.ask("holders", views.OrderQuery(OrderId(order_id)), list[Member])
 
     def fetch_validations(self, order_id: bytes) -> list[views.ValidationView]:
         """FetchValidations(OID): everybody's scores of an order's models, hidden or opened (section 3.3.3)."""

@@ -28,11 +28,12 @@ from pot_lab.judging import (
     JudgePool,
 )
 from pot_lab.judging.records import TranscriptFile
+from pot_lab.network.duties.disputed_orders import sealed_name
 from pot_lab.network.duties.duty import REPEAT_AFTER_MS, log
 from pot_lab.network.duties.signer import TransactionSigner
 from pot_lab.protocol.cycle import TABLE
 from pot_lab.protocol.ledger import Ledger
-from pot_lab.protocol.orders.disputes import may_judge
+from pot_lab.protocol.orders.accepting import may_judge
 from pot_lab.protocol.orders.scores import OpenedScores, opened_as
 from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.state import Dispute, OrderState
@@ -59,6 +60,7 @@ class JudgeDisputes:
         ledger: this replica's ledger.
         signer: signs them.
         rows: the orders whose test data are open, and where.
+        model_of: where an opened model is, by `disputed_orders.sealed_name`.
         custody: the folder with this aggregator's blobs.
         pool: the helpers, of which nobody else collects.
     """
@@ -68,10 +70,12 @@ class JudgeDisputes:
         ledger: Callable[[], Ledger],
         signer: TransactionSigner,
         rows: Callable[[], Mapping[bytes, ExampleRow]],
+        model_of: Callable[[bytes], str | None],
         custody: Path,
         pool: JudgePool,
     ) -> None:
-        self._ledger, self._signer, self._rows, self._custody, self._pool = ledger, signer, rows, custody, pool
+        self._ledger, self._signer, self._custody, self._pool = ledger, signer, custody, pool
+        self._rows, self._model_of = rows, model_of
         self._answers: dict[bytes, dict[bytes, Judgement]] = {}
         self._asked: set[tuple[bytes, bytes]] = set()
         self._retry: dict[tuple[bytes, bytes], tuple[int, int]] = {}  # how often it was not judged, and when again
@@ -172,10 +176,7 @@ class JudgeDisputes:
         proof: SumProof,
     ) -> bool | _Unknown:
         """Whether one leaf of a score's transcript is what the model gives; right, too, where it proves nothing."""
-        claim = order.claim_of(own.mid)
-        if claim is None or claim.weights is None:
-            return _Unknown.YET
-        graph, weights = (self._held(link.digest) for link in (order.order.model, claim.weights))
+        graph, weights = self._held(order.order.model.digest), self._model_of(sealed_name(OrderId(order_id), own.mid))
         if graph is None or weights is None:
             return _Unknown.YET
         body = JudgeExample(

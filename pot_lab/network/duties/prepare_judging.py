@@ -1,8 +1,10 @@
-"""Open the test data of orders whose scores are in dispute, before anybody has to judge an example of them.
+"""Open the test data and models that have to be judged: whether they are what was promised, and by one example where
+scores are in dispute.
 
 A judgement reads one row of the opened data by its Merkle tree, so its cost does not grow with the data; opening and
-checking them does, and is done here, by a helper process, as soon as a dispute can be foreseen (protocol.md,
-"Judging"). What was opened lies in a folder for each order, and goes with the dispute. Nothing here waits.
+checking them does, and is done here, by a helper process, as soon as the key is known or a dispute can be foreseen
+(protocol.md, "Judging"). What was opened lies in a folder for each file, and goes with the question. Nothing here
+waits.
 """
 
 from __future__ import annotations
@@ -35,23 +37,38 @@ DATA_FILE, TREE_FILE = "test.safetensors", "test.tree"
 
 class DisputedTest(NamedTuple):
     """The test data of one order, and what they must be: paths of this host's copies of ciphertext and graph, SHA-256
-    of the ciphertext, the released key, and of the opened data length in bytes, Merkle root and number of examples.
+    of the ciphertext, the released key, and of the opened data length in bytes, SHA-256, Merkle root and number of
+    examples.
     """
 
     ciphertext: Path
     digest: bytes
     key: bytes
     plain_bytes: int
+    plain_digest: bytes
     root: bytes
     examples: int
     graph: Path
     function: str
 
 
-class _Opening:
-    """How far one order's test data are."""
+class OpenedModel(NamedTuple):
+    """A model and what it must be: path of this host's copy of the ciphertext, its SHA-256, the released key, the most
+    bytes that the model can have, the graph's SHA-256, and the model's id.
+    """
 
-    def __init__(self, test: DisputedTest, folder: Path) -> None:
+    ciphertext: Path
+    digest: bytes
+    key: bytes
+    plain_bytes: int
+    graph_digest: bytes
+    mid: bytes
+
+
+class _Opening:
+    """How far one file is."""
+
+    def __init__(self, test: DisputedTest | OpenedModel, folder: Path) -> None:
         self.test, self.folder = test, folder
         self.opened = False
         self.verdict: Judgement | None = None
@@ -65,16 +82,28 @@ class _Opening:
         return ExampleRow(path=str(self.folder / DATA_FILE), tree=str(self.folder / TREE_FILE))
 
     @property
+    def is_right(self) -> bool:
+        """Whether it is open and what was promised."""
+        return self.verdict is not None and self.verdict.finding is Finding.RIGHT
+
+    @property
+    def is_last(self) -> bool:
+        """Whether what is to be done next decides: a model only has to open, test data are checked then."""
+        return self.opened or isinstance(self.test, OpenedModel)
+
+    @property
     def question(self) -> JudgeBody:
         """What is to be done next."""
         test, row = self.test, self.row
-        if not self.opened:
+        if isinstance(test, OpenedModel) or not self.opened:
             return OpenSealed(
                 ciphertext=str(test.ciphertext),
                 digest=test.digest,
                 key=test.key,
                 target=row.path,
                 limit_bytes=test.plain_bytes,
+                promised=test.mid if isinstance(test, OpenedModel) else test.plain_digest,
+                graph_digest=test.graph_digest if isinstance(test, OpenedModel) else b"",
             )
         return CheckTestData(
             path=row.path,
@@ -88,17 +117,17 @@ class _Opening:
 
 
 class DueTests(Protocol):
-    """Of which orders test data shall be open."""
+    """Which files shall be open."""
 
     def note(self, events: Sequence[bytes]) -> None:
         """A batch caused these events."""
 
-    def due(self) -> Mapping[bytes, DisputedTest]:
-        """Which these are now, by order id."""
+    def due(self) -> Mapping[bytes, DisputedTest | OpenedModel]:
+        """Which these are now: test data by order id, models by another name of their own."""
 
 
 class PrepareJudging:
-    """Keeps the test data open that may have to be judged with.
+    """Keeps the test data and models open that have to be judged, or may have to be judged with.
 
     Args:
         due: which those are.
@@ -117,16 +146,24 @@ class PrepareJudging:
     def row_of(self, order_id: bytes) -> ExampleRow | None:
         """Where a judgement reads this order's examples; None while they are not open or not what was promised."""
         opening = self._openings.get(order_id)
-        right = opening is not None and opening.verdict is not None and opening.verdict.finding is Finding.RIGHT
-        return opening.row if opening is not None and right else None
+        if opening is None or not isinstance(opening.test, DisputedTest):
+            return None
+        return opening.row if opening.is_right else None
+
+    def model_of(self, name: bytes) -> str | None:
+        """The path of an opened model; None while it is not open or not what was promised."""
+        opening = self._openings.get(name)
+        if opening is None or not isinstance(opening.test, OpenedModel) or not opening.is_right:
+            return None
+        return opening.row.path
 
     def rows(self) -> dict[bytes, ExampleRow]:
         """The orders whose test data are open and what was promised, and where."""
         return {order_id: row for order_id in self._openings if (row := self.row_of(order_id)) is not None}
 
-    def verdict_of(self, order_id: bytes) -> Judgement | None:
-        """Whether this order's test data are what was promised; None while that is not known."""
-        opening = self._openings.get(order_id)
+    def verdict_of(self, name: bytes) -> Judgement | None:
+        """Whether the file of this name is what was promised; None while that is not known."""
+        opening = self._openings.get(name)
         return None if opening is None else opening.verdict
 
     def on_batch(self, sequence: int, time_ms: int, events: tuple[bytes, ...]) -> None:
@@ -156,14 +193,14 @@ class PrepareJudging:
         """End the helpers. Called when the aggregator stops."""
         self._pool.close()
 
-    def _begin(self, due: Mapping[bytes, DisputedTest]) -> None:
+    def _begin(self, due: Mapping[bytes, DisputedTest | OpenedModel]) -> None:
         taken_bytes = sum(each.test.plain_bytes for each in self._openings.values())
         for order_id, test in due.items():
             if order_id not in self._openings and taken_bytes + test.plain_bytes <= self._limit_bytes:
                 taken_bytes += test.plain_bytes
                 # A folder of its own for each opening: what an earlier one left may still be on its way out.
                 self._number += 1
-                self._openings[order_id] = _Opening(test, self._root / f"{order_id.hex()}.{self._number}")
+                self._openings[order_id] = _Opening(test, self._root / f"{order_id.hex()[:64]}.{self._number}")
 
     def _ask(self, order_id: bytes, opening: _Opening, now_ms: int) -> None:
         row = opening.row
@@ -184,9 +221,10 @@ class PrepareJudging:
             if opening is None or not isinstance(key, tuple) or opening.folder != key[1]:
                 continue
             opening.asked = False
-            if judgement.finding is Finding.WRONG or (opening.opened and judgement.finding is Finding.RIGHT):
+            if judgement.finding is Finding.WRONG or (opening.is_last and judgement.finding is Finding.RIGHT):
                 opening.verdict = judgement
-                log.info("event=test_data_opened order=%s finding=%s", key[0].hex()[:16], judgement.finding)
+                what = "model" if isinstance(opening.test, OpenedModel) else "test_data"
+                log.info("event=%s_opened order=%s finding=%s", what, key[0].hex()[:16], judgement.finding)
             elif judgement.finding is Finding.RIGHT:
                 opening.opened = True
             else:
@@ -197,7 +235,7 @@ class PrepareJudging:
         opening.again_ms = now_ms + min(LONGEST_RETRY_MS, FIRST_RETRY_MS << min(opening.failures, 16))
         opening.failures += 1
         log.warning(
-            "event=test_data_not_opened order=%s code=%s reason=%r",
+            "event=not_opened order=%s code=%s reason=%r",
             order_id.hex()[:16],
             judgement.code,
             judgement.reason,

@@ -45,7 +45,7 @@ class ReleaseShares:
             (order_id, order, holders.index(account))
             for order_id, order in state.orders.items()
             if order.window is Window.RELEASE
-            and account in (holders := state.sets[order.sealed_to])
+            and account in (holders := [each.address for each in state.sets[order.sealed_to]])
             and holders.index(account) not in order.shares
         ]
         submitted = self._submitted_at_ms

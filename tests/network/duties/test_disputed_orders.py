@@ -9,11 +9,11 @@ import pytest
 
 from pot_lab.crypto.canonical import encode
 from pot_lab.network.duties import disputed_orders
-from pot_lab.network.duties.disputed_orders import DisputedOrders
-from pot_lab.network.duties.prepare_judging import DisputedTest
+from pot_lab.network.duties.disputed_orders import DisputedOrders, sealed_name
+from pot_lab.network.duties.prepare_judging import DisputedTest, OpenedModel
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.ledger import Ledger
-from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, new_world
+from tests.protocol.scenes import MODELS, PROVIDERS, SCORES, VALIDATORS, bring_to, new_world
 from tests.protocol.world import World, link
 
 
@@ -26,7 +26,7 @@ class Watching:
         self.disputed = DisputedOrders(lambda: self.ledger, custody)
         self._told = 0
 
-    def due(self) -> Mapping[bytes, DisputedTest]:
+    def due(self) -> Mapping[bytes, DisputedTest | OpenedModel]:
         events = self.world.events
         self.disputed.note([encode(each) for each in events[self._told :]])
         self._told = len(events)
@@ -69,12 +69,45 @@ def test_contradicting_scores_are_due_with_what_the_order_says_of_its_test_data(
             digest=link("test").digest,
             key=watching.world.keys[order_id],
             plain_bytes=spec.test.plain_bytes,
+            plain_digest=spec.test.plain_digest,
             root=spec.test.root,
             examples=spec.test.examples,
             graph=watching.custody / link("graph").digest.hex(),
             function="accuracy/1",
         )
     }
+
+
+def test_a_model_is_due_while_it_waits_for_verdicts_and_while_its_scores_differ(watching: Watching) -> None:
+    world = watching.world
+    order_id = bring_to(world, Window.RELEASE)
+    watching.holds("graph", "test", *MODELS)
+    assert watching.due() == {}  # nothing is released
+    world.release(order_id, count=3)
+    assert set(watching.due()) == {order_id}
+    world.judge(order_id)
+    world.open_models(order_id)
+    mids = [world.mid(order_id, model) for model in MODELS]
+    names = [sealed_name(order_id, mid) for mid in mids]
+    assert set(watching.due()) == {order_id, *names}
+    claim = world.order(order_id).claim_of(mids[0])
+    assert claim is not None and claim.sealed is not None
+    assert watching.due()[names[0]] == OpenedModel(
+        ciphertext=watching.custody / link(MODELS[0]).digest.hex(),
+        digest=link(MODELS[0]).digest,
+        key=claim.sealed.key,
+        plain_bytes=link(MODELS[0]).size_bytes,
+        graph_digest=link("graph").digest,
+        mid=mids[0],
+    )
+    world.judge(order_id, mids[0])
+    assert set(watching.due()) == {order_id, names[1]}
+    world.judge(order_id, mids[1])
+    assert watching.due() == {}  # scoring has begun
+    for act in (world.commit_scores, world.open_scores):
+        for validator in VALIDATORS:
+            act(order_id, validator, {**SCORES, "model 1": 95 + (validator is VALIDATORS[1])})
+    assert set(watching.due()) == {order_id, names[1]}
 
 
 def test_scores_that_agree_need_no_data(watching: Watching) -> None:

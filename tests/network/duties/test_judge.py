@@ -42,11 +42,13 @@ class HeldJudges(JudgePool):
     def __init__(self) -> None:
         super().__init__([])
         self.submitted: list[Hashable] = []
+        self.bodies: list[JudgeBody] = []
         self.waits_s: list[float | None] = []
         self.answers: list[tuple[Hashable, Judgement]] = []
 
     def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None, turn: int = 0) -> None:
         self.submitted.append(key)
+        self.bodies.append(body)
         self.waits_s.append(wall_s)
 
     def collect(self) -> list[tuple[Hashable, Judgement]]:

@@ -18,6 +18,7 @@ from pot_lab.judging import (
     JudgePool,
 )
 from pot_lab.judging.records import LeafDifference, ProvenLeaf, not_judged
+from pot_lab.network.duties.disputed_orders import sealed_name
 from pot_lab.network.duties.duty import REPEAT_AFTER_MS
 from pot_lab.network.duties.judge_disputes import FIRST_RETRY_MS, JudgeDisputes
 from pot_lab.protocol.cycle import Window
@@ -76,8 +77,14 @@ class Bench:
         self.judges = Judges(world, order_id)
         self.rows = {order_id: ROW}
         signer = signer_of(world, world.aggregators[0])
-        self.duty = JudgeDisputes(lambda: world.ledger, signer, lambda: self.rows, custody, self.judges)
+        self.duty = JudgeDisputes(lambda: world.ledger, signer, lambda: self.rows, self.model_of, custody, self.judges)
         self.now_ms = 0
+
+    def model_of(self, name: bytes) -> str | None:
+        """A model that is held is open here, too."""
+        paths = {sealed_name(self.order_id, self.world.mid(self.order_id, each)): each for each in MODELS}
+        path = self.custody / link(paths[name]).digest.hex()
+        return str(path) if path.is_file() else None
 
     def holds(self, *names: str) -> None:
         for name in names:
@@ -187,7 +194,12 @@ def test_who_has_a_part_in_the_order_or_no_seat_says_nothing(tmp_path: Path) -> 
     bench = Bench(world, differing(world), tmp_path)
     bench.holds(*ALL)
     stranger = JudgeDisputes(
-        lambda: world.ledger, signer_of(world, key("stranger")), lambda: bench.rows, tmp_path, bench.judges
+        lambda: world.ledger,
+        signer_of(world, key("stranger")),
+        lambda: bench.rows,
+        bench.model_of,
+        tmp_path,
+        bench.judges,
     )
     assert stranger.poll(1) == [] and bench.judges.asked == []
     order = world.order(bench.order_id)

@@ -20,6 +20,7 @@ from pot_lab.network.duties.prepare_judging import (
     LOOK_EVERY_MS,
     TREE_FILE,
     DisputedTest,
+    OpenedModel,
     PrepareJudging,
 )
 from tests.judging.cases import make_case
@@ -31,25 +32,31 @@ KEY = bytes(range(32))
 
 def sealed(plain_bytes: int = 10) -> DisputedTest:
     return DisputedTest(
-        ciphertext=Path("/c"), digest=bytes(32), key=KEY, plain_bytes=plain_bytes, root=bytes(32), examples=3,
-        graph=Path("/g"), function="accuracy/1",
+        ciphertext=Path("/c"), digest=bytes(32), key=KEY, plain_bytes=plain_bytes, plain_digest=b"\x02" * 32,
+        root=bytes(32), examples=3, graph=Path("/g"), function="accuracy/1",
     )  # fmt: skip
+
+
+def model() -> OpenedModel:
+    return OpenedModel(
+        ciphertext=Path("/m"), digest=bytes(32), key=KEY, plain_bytes=20, graph_digest=b"\x04" * 32, mid=b"\x03" * 32
+    )
 
 
 class Preparing:
     """A duty over orders that the test names."""
 
     def __init__(self, root: Path, pool: JudgePool | None = None, limit_bytes: int = 100) -> None:
-        self.tests: dict[bytes, DisputedTest] = {}
+        self.tests: dict[bytes, DisputedTest | OpenedModel] = {}
         self.judges = HeldJudges()
-        self.bodies: list[object] = []
+        self.bodies = self.judges.bodies
         self.duty = PrepareJudging(self, root, pool or self.judges, limit_bytes=limit_bytes)
         self.now_ms = 0
 
     def note(self, events: Sequence[bytes]) -> None:
         pass
 
-    def due(self) -> dict[bytes, DisputedTest]:
+    def due(self) -> dict[bytes, DisputedTest | OpenedModel]:
         return self.tests
 
     def poll(self) -> None:
@@ -75,6 +82,7 @@ def test_data_are_opened_then_checked_and_then_there(preparing: Preparing, monke
     preparing.poll()
     [opening] = asked
     assert isinstance(opening, OpenSealed) and (opening.key, opening.limit_bytes) == (KEY, 10)
+    assert (opening.promised, opening.graph_digest) == (b"\x02" * 32, b"")
     preparing.answer(RIGHT)
     check = asked[1]
     assert isinstance(check, CheckTestData) and check.path == opening.target and check.function == "accuracy/1"
@@ -82,6 +90,21 @@ def test_data_are_opened_then_checked_and_then_there(preparing: Preparing, monke
     preparing.answer(RIGHT)
     assert preparing.duty.row_of(b"one") == ExampleRow(path=check.path, tree=check.tree)
     assert preparing.duty.verdict_of(b"one") == RIGHT and len(asked) == 2
+
+
+@pytest.mark.parametrize("judgement", [RIGHT, WRONG])
+def test_a_model_only_has_to_open_to_its_id(preparing: Preparing, judgement: Judgement) -> None:
+    preparing.tests = {b"one": sealed(), b"one and model": model()}
+    preparing.poll()
+    opening = preparing.bodies[1]
+    assert isinstance(opening, OpenSealed)
+    assert (opening.promised, opening.graph_digest, opening.limit_bytes) == (b"\x03" * 32, b"\x04" * 32, 20)
+    assert preparing.duty.model_of(b"one and model") is None
+    preparing.answer(judgement)
+    assert preparing.duty.verdict_of(b"one and model") == judgement and preparing.duty.row_of(b"one and model") is None
+    assert preparing.duty.model_of(b"one and model") == (opening.target if judgement is RIGHT else None)
+    assert preparing.duty.model_of(b"one") is None and preparing.duty.rows() == {}
+    assert len(preparing.bodies) == 2
 
 
 @pytest.mark.parametrize("steps", [[WRONG], [RIGHT, WRONG]])
@@ -159,6 +182,7 @@ def test_a_real_helper_opens_and_checks_and_a_row_is_judged_by_what_it_left(tmp_
         digest=sha256((tmp_path / "sealed").read_bytes()),
         key=KEY,
         plain_bytes=Path(case.data).stat().st_size,
+        plain_digest=sha256(Path(case.data).read_bytes()),
         root=case.root,
         examples=case.examples,
         graph=Path(case.graph),
