@@ -34,6 +34,7 @@ from pot_lab.network.errors import Unreachable
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import AlreadyDone, InsufficientStake
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
+from pot_lab.protocol.state import Member
 from pot_lab.protocol.transactions import Register, Reply
 from pot_lab.protocol.views import AccountView, NetworkView, OrderView
 from pot_lab.store import Store
@@ -53,6 +54,9 @@ class LedgerFace(OrderReader, Protocol):
 
     def submit(self, body: Record) -> Reply:
         """Sign and submit a transaction; raises the ledger's refusal, or Unreachable."""
+
+    def holders(self, order_id: bytes) -> list[Member]:
+        """To whom shares of an order's keys are sealed, in their order."""
 
     def account(self, address: bytes) -> AccountView:
         """Stakes and earnings of an account."""

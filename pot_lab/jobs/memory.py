@@ -51,6 +51,8 @@ class Commitment(msgspec.Struct, kw_only=True):
     Attributes:
         file: the weights, in the workspace's `models/`.
         mid, salt: the opening of the commitment, in hex.
+        ciphertext, size_bytes: SHA-256 of the encrypted model, in hex, and its length.
+        boxes: its key in boxes, canonical bytes in hex.
         at_ms: when it was made, and once submitted when it was submitted, by the host's clock.
         submitted: whether the ledger has answered.
         accepted: whether it took the commitment.
@@ -60,6 +62,9 @@ class Commitment(msgspec.Struct, kw_only=True):
     mid: str
     salt: str
     at_ms: int
+    ciphertext: str = ""
+    size_bytes: int = 0
+    boxes: str = ""
     submitted: bool = False
     accepted: bool = False
 

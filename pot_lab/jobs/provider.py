@@ -1,8 +1,8 @@
 """The provider's loop: fetch orders, train, commit to each better model until the deadline, reveal the last, claim the
 reward.
 
-Carries out PoT.Claim (section 2.4; Equation 1). Weights stay on this host until the reveal window opens: an earlier
-upload would show them.
+Carries out PoT.Claim (section 2.4; Equation 1). Each model is encrypted before it is committed to, its key sealed to
+the aggregators; the plain weights never leave this host (protocol.md, "Sealed models").
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pot_lab.crypto.canonical import Digest
+from pot_lab.agreement.quorum import correct
+from pot_lab.crypto.canonical import Digest, decode, encode
+from pot_lab.crypto.cipher import KEY_BYTES, encrypt_stream
+from pot_lab.crypto.sealed_model import BoxHolder, KeyBoxes, model_binding, seal_key
 from pot_lab.errors import PotLabError
+from pot_lab.files import move_durably
 from pot_lab.jobs.downloads import Wanted
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import Commitment, ProviderMemory
@@ -26,8 +30,8 @@ from pot_lab.jobs.workspace import Workspace
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import AlreadyDone, Refused, TooLate
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
-from pot_lab.protocol.records import ModelId, Salt, claim_commitment, model_id
-from pot_lab.protocol.transactions import Claim, RevealModel
+from pot_lab.protocol.records import HeldBlob, ModelId, Salt, claim_commitment, model_id
+from pot_lab.protocol.transactions import TRANSACTION_LIMIT_BYTES, Claim, RevealModel
 from pot_lab.protocol.views import OrderView
 from pot_lab.store.addresses import is_private_place
 
@@ -227,6 +231,8 @@ class ProviderLoop(Loop[ProviderMemory]):
             mid, salt = model_id(view.order.model.digest, digest), self.random_bytes(32)
             last = Commitment(file=newest.name, mid=mid.hex(), salt=salt.hex(), at_ms=now_ms)
             last.submitted = digest == view.order.weights.digest
+            if not last.submitted:
+                self._seal(memory, last, newest)
             memory.commits.append(last)
             self.memories.write(memory)  # the salt is on disk before the commitment leaves
         if last.submitted:  # a claim would only cost its bond
@@ -244,12 +250,27 @@ class ProviderLoop(Loop[ProviderMemory]):
         last.submitted, last.at_ms = True, self.clock_ms()
         self.memories.write(memory)
 
+    def _seal(self, memory: ProviderMemory, commit: Commitment, model: Path) -> None:
+        """Encrypt a model beside itself, and seal the key to the aggregators that hold the order's test key."""
+        key, target = self.random_bytes(KEY_BYTES), sealed_path(model)
+        beginning = target.with_name(f".{target.name}.tmp")
+        with model.open("rb") as source, beginning.open("wb") as sealed:
+            encrypt_stream(key, source, sealed)
+        move_durably(beginning, target)
+        digest = _digest_of(target)
+        binding = model_binding(self.client.network_id, memory.id, self.identity.address, digest)
+        holders = [BoxHolder(each.address, each.sealing_public) for each in self.client.holders(memory.id)]
+        boxes = seal_key(key, binding, holders, correct(len(holders)), self.random_bytes)
+        commit.ciphertext, commit.size_bytes = digest.hex(), target.stat().st_size
+        commit.boxes = encode(boxes).hex()
+
     def _drop_before(self, memory: ProviderMemory, file: str) -> None:
         """Remove the models before the one that the ledger has: it takes the last that came in time, so that they are
         never revealed. Each is as large as the order's weights."""
         for path in submitted_models(self.order_folder(memory.id)):
             if path.name < file:
                 path.unlink(missing_ok=True)
+                sealed_path(path).unlink(missing_ok=True)
 
     def _reveal(self, memory: ProviderMemory, view: OrderView, commitment: bytes) -> None:
         """Open the commitment that the ledger has, which is the last one that came in time.
@@ -262,7 +283,7 @@ class ProviderLoop(Loop[ProviderMemory]):
         for commit in reversed(memory.commits):
             if self._commitment(memory, commit) != commitment:
                 continue
-            path = self.order_folder(memory.id) / "models" / commit.file
+            path = sealed_path(self.order_folder(memory.id) / "models" / commit.file)
             links, failure = self.files.upload([path], late=late)
             if path not in links and failure is not None:
                 raise failure
@@ -273,7 +294,8 @@ class ProviderLoop(Loop[ProviderMemory]):
                     RevealModel(
                         order_id=memory.id,
                         mid=ModelId(bytes.fromhex(commit.mid)),
-                        weights=links[path],
+                        ciphertext=links[path],
+                        boxes=_boxes_of(commit),
                         salt=Salt(bytes.fromhex(commit.salt)),
                     )
                 )
@@ -288,7 +310,7 @@ class ProviderLoop(Loop[ProviderMemory]):
     def _store(self, memory: ProviderMemory, mid: bytes) -> None:
         """See that the model that was revealed is in the store, or in custody."""
         files = [commit.file for commit in memory.commits if commit.mid == mid.hex()]
-        paths = [self.order_folder(memory.id) / "models" / name for name in files[-1:]]
+        paths = [sealed_path(self.order_folder(memory.id) / "models" / name) for name in files[-1:]]
         links, failure = self.files.upload(paths)
         if failure is not None:
             raise failure
@@ -298,7 +320,21 @@ class ProviderLoop(Loop[ProviderMemory]):
 
     def _commitment(self, memory: ProviderMemory, commit: Commitment) -> bytes:
         mid, salt = ModelId(bytes.fromhex(commit.mid)), Salt(bytes.fromhex(commit.salt))
-        return claim_commitment(self.client.network_id, memory.id, self.identity.address, mid, salt)
+        if not commit.boxes:  # never submitted
+            return b""
+        ciphertext = HeldBlob(bytes.fromhex(commit.ciphertext), commit.size_bytes)
+        return claim_commitment(
+            self.client.network_id, memory.id, self.identity.address, mid, ciphertext, _boxes_of(commit).root, salt
+        )
+
+
+def sealed_path(model: Path) -> Path:
+    """Where the ciphertext of a model lies that the notebook has submitted."""
+    return model.with_name(f"{model.name}.encrypted")
+
+
+def _boxes_of(commit: Commitment) -> KeyBoxes:
+    return decode(bytes.fromhex(commit.boxes), KeyBoxes, limit_bytes=TRANSACTION_LIMIT_BYTES)
 
 
 def _digest_of(path: Path) -> Digest:

@@ -9,19 +9,20 @@ from typing import Any
 import msgspec
 
 from pot_lab.crypto.canonical import Record, decode, encode, sha256
-from pot_lab.crypto.cipher import encrypt
+from pot_lab.crypto.cipher import decrypt, encrypt
 from pot_lab.crypto.identity import Address, Identity
+from pot_lab.crypto.sealed_model import model_binding, model_key, open_model_share
 from pot_lab.jobs.errors import JobExists, UnknownJob
 from pot_lab.jobs.registry import JobState
 from pot_lab.network.client.ledger import refusal
 from pot_lab.protocol import views
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.queries import query
-from pot_lab.protocol.records import OrderRecord
-from pot_lab.protocol.state import Event
-from pot_lab.protocol.transactions import Put, Reply
+from pot_lab.protocol.records import OrderRecord, model_id
+from pot_lab.protocol.state import Event, Member
+from pot_lab.protocol.transactions import Put, Reply, RevealModel
 from pot_lab.store import Store
-from tests.protocol.world import World
+from tests.protocol.world import SealedModel, World
 
 LIMIT_BYTES = 64 << 20
 
@@ -64,6 +65,22 @@ class Market(World):
         self.escrow(order)
         return order.id
 
+    def seal_file(self, store: Store, order_id: bytes, provider: Identity, plain: bytes, salt: bytes) -> SealedModel:
+        """A model whose ciphertext is in the store."""
+        key = sha256(b"key of " + plain)
+        mid = model_id(self.order(order_id).order.model.digest, sha256(plain))
+        return self.seal(order_id, provider, mid, store.put(encrypt(key, plain)), key, salt)
+
+    def read_model(self, store: Store, provider: Identity, body: RevealModel) -> bytes:
+        """What a revealed model opens to, with the shares of all aggregators."""
+        binding = model_binding(self.network_id, body.order_id, provider.address, body.ciphertext.digest)
+        shares = [
+            open_model_share(box, self.sealing[place], binding=binding, holder=who.address, place=place)
+            for place, (box, who) in enumerate(zip(body.boxes.boxes, self.aggregators, strict=True))
+        ]
+        key = model_key(shares, threshold=3, binding=binding, commitment=body.boxes.key_commitment)
+        return decrypt(key, store.fetch(body.ciphertext, limit_bytes=1_000, timeout_s=60))
+
 
 class _Following:
     def __init__(self, market: Market, callback: Callable[[int, int, list[Event]], None]) -> None:
@@ -105,6 +122,9 @@ class InProcessClient:
 
     def order(self, order_id: bytes) -> views.OrderView:
         return self._ask("order", views.OrderQuery(order_id), views.OrderView)
+
+    def holders(self, order_id: bytes) -> list[Member]:
+        return self._ask("holders", views.OrderQuery(order_id), list[Member])
 
     def orders_in(self, windows: tuple[Window, ...], assigned: bytes = b"") -> list[views.OrderSummary]:
         query = views.WindowsQuery(windows=windows, assigned=Address(assigned))

@@ -15,10 +15,8 @@ from pot_lab.errors import PotLabError
 from pot_lab.jobs.validator import ValidatorLoop, parts_of
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import claim_commitment, model_id
 from pot_lab.protocol.transactions import (
     TRANSACTION_LIMIT_BYTES,
-    Claim,
     OpenScores,
     RevealModel,
     open_transaction,
@@ -55,13 +53,11 @@ class Crowd:
         order_id = self.place(windows=LONG_WINDOWS, **changes)
         for number in range(models):
             provider = key(f"puppet {number}")
-            link = self.store.put(b"%d of " % number + order_id)
             if self.market.ledger.book.free(provider.address, Role.PROVIDER) < POT:
                 self.market.stake(provider, Role.PROVIDER, 10 * POT)
-            mid = model_id(self.market.order(order_id).order.model.digest, link.digest)
-            commitment = claim_commitment(self.market.network_id, order_id, provider.address, mid, SALT)
-            self.market.must(provider, Claim(order_id, commitment))
-            self.reveals.append((order_id, provider, RevealModel(order_id=order_id, mid=mid, weights=link, salt=SALT)))
+            model = self.market.seal_file(self.store, order_id, provider, b"%d of " % number + order_id, SALT)
+            self.market.must(provider, self.market.claim_of(order_id, provider, model))
+            self.reveals.append((order_id, provider, self.market.reveal_of(order_id, model)))
         return order_id
 
     def reveal(self) -> None:

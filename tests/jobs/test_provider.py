@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from pot_lab.crypto.canonical import sha256
+from pot_lab.crypto.canonical import decode, sha256
+from pot_lab.crypto.cipher import encrypted_bytes
 from pot_lab.crypto.link import Link
+from pot_lab.crypto.sealed_model import KeyBoxes
 from pot_lab.jobs import provider
 from pot_lab.jobs.errors import NotebookUnusable
 from pot_lab.jobs.order_files import ASIDE_MS, DISK_RESERVE_BYTES, TRIES
@@ -28,7 +30,7 @@ from pot_lab.jobs.terms import Terms, training_bytes
 from pot_lab.jobs.workspace import TrainingTask
 from pot_lab.network.errors import Unreachable
 from pot_lab.protocol.cycle import Window
-from pot_lab.protocol.records import claim_commitment, model_id
+from pot_lab.protocol.records import HeldBlob, claim_commitment, model_id
 from pot_lab.protocol.transactions import Claim, Put, RevealModel
 from pot_lab.store import Store
 from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
@@ -156,7 +158,7 @@ def test_models_that_are_never_revealed_are_removed(bench: Bench, place: Callabl
     bench.market.wait_for(order_id, Window.REVEAL)
     bench.again().step()
     (reveal,) = bench.of(RevealModel)
-    assert bench.store.fetch(reveal.weights, limit_bytes=100, timeout_s=60) == b"model 7"
+    assert bench.market.read_model(bench.store, ME, reveal) == b"model 7"
 
 
 def test_own_orders_and_those_about_to_close_are_left_alone(bench: Bench, place: Callable[..., bytes]) -> None:
@@ -181,20 +183,24 @@ def test_each_better_model_is_committed_to_but_not_too_often(bench: Bench, place
     assert bench.of(Claim) == []  # no model yet
     graph = bench.market.order(order_id).order.model.digest
 
-    def commitment(data: bytes, salt: int) -> bytes:
-        mid = model_id(graph, sha256(data))
-        return claim_commitment(bench.market.network_id, order_id, ME.address, mid, salt.to_bytes(32, "big"))
+    def commitment(data: bytes) -> bytes:
+        kept = bench.loop.memories.active()[0].commits[-1]
+        assert kept.mid == model_id(graph, sha256(data)).hex()
+        boxes = decode(bytes.fromhex(kept.boxes), KeyBoxes, limit_bytes=1 << 16)
+        mid, salt, digest = map(bytes.fromhex, (kept.mid, kept.salt, kept.ciphertext))
+        blob = HeldBlob(digest, encrypted_bytes(len(data)))
+        return claim_commitment(bench.market.network_id, order_id, ME.address, mid, blob, boxes.root, salt)
 
     bench.submit_model(b"first")
     bench.loop.step()
-    assert [claim.commitment for claim in bench.of(Claim)] == [commitment(b"first", 1)]
+    assert [claim.commitment for claim in bench.of(Claim)] == [commitment(b"first")]
     bench.loop.step()
     assert len(bench.of(Claim)) == 1
     bench.submit_model(b"second")
     bench.later(MIN_COMMIT_INTERVAL_MS - 1)
     assert len(bench.of(Claim)) == 1
     bench.later(1)
-    assert [claim.commitment for claim in bench.of(Claim)][1:] == [commitment(b"second", 2)]
+    assert [claim.commitment for claim in bench.of(Claim)][1:] == [commitment(b"second")]
 
 
 def test_a_model_that_was_not_trained_is_not_claimed(
@@ -244,8 +250,11 @@ def test_the_salt_is_on_disk_before_the_commitment_leaves(bench: Bench, place: C
     bench.market.wait(MIN_COMMIT_INTERVAL_MS)
     bench.loop.step()
     (claim,) = bench.of(Claim)
+    boxes = decode(bytes.fromhex(kept["boxes"]), KeyBoxes, limit_bytes=1 << 16)
+    mid, salt, digest = (bytes.fromhex(kept[name]) for name in ("mid", "salt", "ciphertext"))
+    blob = HeldBlob(digest, kept["size_bytes"])
     assert claim.commitment == claim_commitment(
-        bench.market.network_id, order_id, ME.address, bytes.fromhex(kept["mid"]), bytes.fromhex(kept["salt"])
+        bench.market.network_id, order_id, ME.address, mid, blob, boxes.root, salt
     )
     bench.later(10 * MIN_COMMIT_INTERVAL_MS)
     assert len(bench.of(Claim)) == 1
@@ -267,7 +276,8 @@ def test_the_commitment_that_the_ledger_has_is_revealed_once(
     for event in ("committed", "revealed"):
         assert f"event={event} order={order_id.hex()[:12]} model={reveal.mid.hex()[:12]}" in caplog.messages
     assert reveal.mid == model_id(bench.market.order(order_id).order.model.digest, sha256(b"in time"))
-    assert bench.store.fetch(reveal.weights, limit_bytes=100, timeout_s=60) == b"in time"
+    assert bench.market.read_model(bench.store, ME, reveal) == b"in time"
+    assert b"in time" not in bench.store.fetch(reveal.ciphertext, limit_bytes=1_000, timeout_s=60)
     bench.loop.step()
     assert len(bench.of(RevealModel)) == 1
     assert not bench.loop.memories.active()[0].training

@@ -148,10 +148,10 @@ def test_a_model_is_revealed_in_time_without_its_store_and_comes_there_later(
     (reveal,) = bench.of(RevealModel)
     assert market.order(order_id).claims[bench.loop.identity.address].mid
     with pytest.raises(LinkDead):
-        store.fetch(reveal.weights, limit_bytes=100, timeout_s=60)
+        store.fetch(reveal.ciphertext, limit_bytes=1_000, timeout_s=60)
     failing.is_away = False
     bench.loop.step()
-    assert store.fetch(reveal.weights, limit_bytes=100, timeout_s=60) == b"model"
+    assert market.read_model(store, bench.loop.identity, reveal) == b"model"
     assert bench.loop.memories.active()[0].stored and bench.loop.memories.active()[0].revealed
 
 

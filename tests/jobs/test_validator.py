@@ -22,16 +22,14 @@ from pot_lab.jobs.verifier import VerifierLoop, compare, wrong_example
 from pot_lab.jobs.workspace import BadWorkspace, Workspace, read_results
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import ClaimScore, claim_commitment, model_id, validation_commitment
+from pot_lab.protocol.records import ClaimScore, validation_commitment
 from pot_lab.protocol.transactions import (
     Challenge,
-    Claim,
     CommitScores,
     OpenChallenge,
     OpenedScore,
     OpenScores,
     Put,
-    RevealModel,
     ScoreCommitment,
     Verdict,
 )
@@ -121,14 +119,11 @@ def to_scores(market: Market, store: Store, place: Callable[..., bytes]) -> Call
         order_id = place(**changes)
         models = {}
         for provider in PROVIDERS:
-            link = store.put(b"weights of " + provider.address)
-            mid = models[provider] = model_id(market.order(order_id).order.model.digest, link.digest)
-            commitment = claim_commitment(market.network_id, order_id, provider.address, mid, SALT)
-            market.must(provider, Claim(order_id, commitment))
+            models[provider] = market.seal_file(store, order_id, provider, b"weights of " + provider.address, SALT)
+            market.must(provider, market.claim_of(order_id, provider, models[provider]))
         market.wait_for(order_id, Window.REVEAL)
-        for provider, mid in models.items():
-            link = store.put(b"weights of " + provider.address)
-            market.must(provider, RevealModel(order_id=order_id, mid=mid, weights=link, salt=SALT))
+        for provider, model in models.items():
+            market.must(provider, market.reveal_of(order_id, model))
         market.release(order_id)
         assert market.order(order_id).window == Window.SCORE
         return order_id
@@ -275,13 +270,26 @@ def test_a_model_that_cannot_be_fetched_is_left_out(
 ) -> None:
     order_id = to_scores()
     claim = next(iter(bench.market.order(order_id).claims.values()))
-    assert claim.weights is not None
-    (bench.home / "blobs" / claim.weights.digest.hex()).unlink()
+    assert claim.sealed is not None
+    (bench.home / "blobs" / claim.sealed.ciphertext.digest.hex()).unlink()
     bench.loop.step()
     models = Workspace(bench.runner.only.workspace).order["models"]
     assert len(models) == 1 and claim.mid.hex() not in models
     named = f"event=model_irretrievable order={order_id.hex()[:12]} model={claim.mid.hex()[:12]} reason="
     assert named in caplog.text
+
+
+def test_a_copy_that_does_not_open_to_its_model_is_left_out(
+    bench: Bench, to_scores: Callable[[], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    order_id = to_scores()
+    other, claim = bench.market.order(order_id).claims.values()
+    assert claim.sealed is not None and other.sealed is not None
+    claim.sealed.key = bytes(32)  # as a copy that was changed after the aggregators found it right
+    bench.loop.step()
+    task = Workspace(bench.runner.only.workspace)
+    assert task.order["models"] == [other.mid.hex()] and "reason='the ciphertext does not open" in caplog.text
+    assert [path.name for path in (task.folder / "models").iterdir()] == [f"{other.mid.hex()}.safetensors"]
 
 
 @pytest.mark.parametrize("kind", ["bench", "verifier"])
@@ -323,7 +331,7 @@ def test_a_link_that_hangs_keeps_no_other_order_waiting(
     while not bench.runner.jobs:
         bench.loop.step()
     evil = to_scores()
-    hung = {claim.weights.digest for claim in market.order(evil).claims.values() if claim.weights}
+    hung = {each.sealed.ciphertext.digest for each in market.order(evil).claims.values() if each.sealed}
     fetch, go, hanging = store.fetch_file, threading.Event(), threading.Event()
 
     def fetch_file(link: Link, **options: Any) -> Path:
@@ -356,7 +364,7 @@ def test_a_file_larger_than_weights_can_be_gets_an_invalid_score_without_a_downl
     monkeypatch.setattr(bench.store, "fetch_file", lambda link, **k: (asked.append(link.digest), fetch(link, **k))[1])
     bench.loop.step()
     claims = bench.market.order(order_id).claims.values()
-    assert not {claim.weights.digest for claim in claims if claim.weights} & set(asked) and len(asked) == 2
+    assert not {each.sealed.ciphertext.digest for each in claims if each.sealed} & set(asked) and len(asked) == 2
     order = Workspace(bench.runner.only.workspace).order
     assert sorted(order["models"]) == sorted(order["oversize"]) == sorted(claim.mid.hex() for claim in claims)
 
