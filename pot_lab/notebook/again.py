@@ -41,11 +41,11 @@ def order_again(
             seen="no `test`",
             wanted="test=..., examples that nobody has seen",
         )
-    weights = record.weights
-    claim = view.claim_by(view.winner) if view.winner else None
-    if from_winner and claim is not None and claim.weights is not None:
-        weights = claim.weights
-    model: ModelArtifact = ModelArtifact(graph=order.fetch(record.model), weights=order.fetch(weights))
+    if from_winner and view.winner:
+        graph, weights = order.model_files()
+    else:
+        graph, weights = order.fetch(record.model), order.fetch(record.weights)
+    model: ModelArtifact = ModelArtifact(graph=graph, weights=weights)
     terms: dict[str, Any] = {
         "reward": pot(record.reward_grains),
         "train_for": record.windows.train_ms / 1000,

@@ -22,7 +22,7 @@ from pot_lab.notebook.step_line import StepLine
 from pot_lab.notebook.waiting import waiting_text
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import GRAINS_PER_POT
-from pot_lab.protocol.records import OrderId
+from pot_lab.protocol.records import OrderId, model_id
 from pot_lab.protocol.transactions import Withdraw
 from pot_lab.protocol.views import ClaimView, OrderView, WhyView
 from pot_lab.store import Store, WrongHash
@@ -163,7 +163,7 @@ class Order:
         Raises:
             NoModel: the order ended void, or is not sealed yet.
         """
-        return _winning(self.view())[0]
+        return _winning(self.view())
 
     def model(self, into: nn.Module | None = None) -> nn.Module:
         """The winning model, in eval mode; its files' hashes are checked.
@@ -240,7 +240,7 @@ class Order:
         from pot_lab.scoring import score
 
         view = self.view()
-        (claim, _), spec = _winning(view), view.order.score
+        claim, spec = _winning(view), view.order.score
         inputs, targets = self._test_data(view)
         own = score(self._model_files(view), inputs, targets, f"{spec.name}/{spec.version}", batch_size=batch_size)
         agreed = claim.agreed
@@ -315,7 +315,13 @@ class Order:
         }
 
     def _model_files(self, view: OrderView) -> tuple[bytes, bytes]:
-        return self.fetch(view.order.model), self.fetch(_winning(view)[1])
+        claim = _winning(view)
+        if claim.ciphertext is None:
+            raise NoModel("the winning claim names no model", seen=f"{view.window} window")
+        graph, weights = self.fetch(view.order.model), decrypt(claim.key, self.fetch(claim.ciphertext))
+        if (mid := model_id(view.order.model.digest, sha256(weights))) != claim.mid:
+            raise WrongHash("the opened model is not the one that was claimed", seen=mid, wanted=claim.mid)
+        return graph, weights
 
     def _test_data(self, view: OrderView) -> Dataset:
         from pot_lab.scoring import unpack_dataset
@@ -339,10 +345,10 @@ class Order:
         return self._store.fetch(link, limit_bytes=DOWNLOAD_LIMIT_BYTES, timeout_s=DOWNLOAD_TIMEOUT_S)
 
 
-def _winning(view: OrderView) -> tuple[ClaimView, Link]:
-    """The winning claim and its weights."""
+def _winning(view: OrderView) -> ClaimView:
+    """The winning claim, whose model is open."""
     claim = view.claim_by(view.winner) if view.winner else None
-    if claim is None or claim.weights is None:
+    if claim is None or not claim.key:
         why = f"it ended void: {why_void(view)}" if view.void_reason else "it is not sealed yet"
         raise NoModel(f"the order has no winning model; {why}", seen=f"{view.window} window")
-    return claim, claim.weights
+    return claim

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from pot_lab.crypto.canonical import sha256
+from pot_lab.crypto.cipher import encrypt
 from pot_lab.network.client.calls import AggregatorStatus
 from pot_lab.network.errors import Unreachable
 from pot_lab.notebook.again import order_again
@@ -21,6 +23,7 @@ from pot_lab.notebook.order import Order
 from pot_lab.notebook.order_list import compare
 from pot_lab.notebook.quoting import past_orders
 from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.records import model_id
 from pot_lab.protocol.views import OrderView
 from pot_lab.scoring import ModelArtifact, export_model, load_graph
 from tests.notebook.finished import finished_order
@@ -183,16 +186,21 @@ def test_a_wallet_shows_what_is_on_its_way(lab: Lab, net: nn.Module) -> None:
 
 
 # --- the winner's model, and ordering again ------------------------------------------------------------------------
+MODEL_KEY = bytes(range(32))
+
+
 class Won(Order):
     """An order that a claim has won whose model are these weights."""
 
     def __init__(self, order: Order, weights: bytes, *, released: bool) -> None:
         super().__init__(order._client, order._store, order.id, test_key=order._test_key)
-        self.link, self.released = order._store.put(weights), released
+        self.weights, self.released = weights, released
+        self.link = order._store.put(encrypt(MODEL_KEY, weights))
 
     def view(self) -> OrderView:
         view = super().view()
-        claim = replace(finished_order().claims[0], weights=self.link)
+        mid = model_id(view.order.model.digest, sha256(self.weights))
+        claim = replace(finished_order().claims[0], mid=mid, ciphertext=self.link, key=MODEL_KEY)
         key = self._test_key if self.released else b""
         return replace(view, claims=(claim,), winner=claim.provider, test_key=key, window=Window.FINALIZATION)
 
@@ -236,7 +244,9 @@ def test_an_order_is_placed_again_from_the_winner_with_new_test_data(won: Won, l
         lab.again(won)
     again = lab.again(won, test=(X + 0.5, Y), reward=6)
     before, record = won.view().order, again.view().order
-    assert record.weights == won.link and record.model == before.model and record.train == before.train
+    assert (
+        record.weights.digest == sha256(won.weights) and record.model == before.model and record.train == before.train
+    )
     assert (record.title, record.reward_grains, record.windows) == ("lines", 6 * POT, before.windows)
     first = lab.again(won, test=(X + 0.5, Y), from_winner=False, title="first weights")
     assert first.view().order.weights == before.weights

@@ -16,13 +16,14 @@ from IPython.core.formatters import DisplayFormatter
 from torch import nn
 
 from pot_lab.cards.order_card import MIME
+from pot_lab.crypto.cipher import encrypt
 from pot_lab.notebook.errors import NoModel, ScoreDiffers
 from pot_lab.notebook.lab import Lab
 from pot_lab.notebook.order import WAIT_SLACK_S, Order
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import NotAllowed, TooLate
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import ClaimScore, claim_commitment, model_id
+from pot_lab.protocol.records import ClaimScore, model_id
 from pot_lab.protocol.transactions import Claim
 from pot_lab.protocol.views import ClaimView, OrderView, SpanView
 from pot_lab.scoring import score
@@ -32,6 +33,9 @@ from tests.protocol.world import key
 
 X, Y = torch.linspace(0, 1, 40).reshape(10, 4), torch.arange(10) % 3
 replace = msgspec.structs.replace
+
+
+MODEL_KEY = bytes(range(32))
 
 
 class Watched(Order):
@@ -71,7 +75,8 @@ def order(world: FollowedWorld, net: nn.Module, tmp_path: Path) -> Watched:
         committed_ms=world.now_ms + 2_000,
         revealed_ms=world.now_ms + 3_000,
         mid=model_id(record.model.digest, record.weights.digest),
-        weights=record.weights,
+        ciphertext=lab.store.put(encrypt(MODEL_KEY, found.fetch(record.weights))),
+        key=MODEL_KEY,
         assigned=(),
         agreed=ClaimScore(total=exact.total, count=exact.count, valid=True),
         agreed_root=exact.root,
@@ -127,9 +132,15 @@ def test_without_a_winner_there_is_no_model(order: Watched) -> None:
 
 
 def test_a_claim_without_a_model_wins_nothing(order: Watched) -> None:
-    changed(order, claims=(replace(order.view().claims[0], weights=None),))
+    changed(order, claims=(replace(order.view().claims[0], key=b""),))
     with pytest.raises(NoModel):
         order.winner()
+
+
+def test_a_model_that_is_not_the_claimed_one_is_refused(order: Watched) -> None:
+    changed(order, claims=(replace(order.view().claims[0], mid=bytes(32)),))
+    with pytest.raises(WrongHash, match="not the one that was claimed"):
+        order.model()
 
 
 def test_test_data_opens_with_the_released_key(order: Watched) -> None:
@@ -231,8 +242,7 @@ def test_the_wait_ends_in_time_with_the_window_in_its_message(fresh: Order) -> N
 def test_a_claimed_order_cannot_be_withdrawn(fresh: Order, world: FollowedWorld) -> None:
     provider = key("provider")
     world.stake(provider, Role.PROVIDER)
-    commitment = claim_commitment(world.network_id, fresh.id, provider.address, bytes(32), bytes(32))
-    world.must(provider, Claim(fresh.id, commitment))
+    world.must(provider, Claim(fresh.id, bytes(32)))
     with pytest.raises(TooLate):
         fresh.withdraw()
 

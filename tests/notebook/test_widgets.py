@@ -16,7 +16,6 @@ from pot_lab.notebook.order import Order
 from pot_lab.notebook.widgets import OrderCard
 from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import claim_commitment
 from pot_lab.protocol.transactions import Claim
 from tests.notebook.in_process import FollowedWorld, lab_of
 from tests.protocol.world import key
@@ -68,8 +67,7 @@ def test_a_card_is_redrawn_when_the_order_changes(
     provider = key("provider")
     world.stake(provider, Role.PROVIDER)
     assert "0, 0 revealed" in card.widget.value
-    commitment = claim_commitment(world.network_id, order.id, provider.address, bytes(32), bytes(32))
-    world.must(provider, Claim(order.id, commitment))
+    world.must(provider, Claim(order.id, bytes(32)))
     until(lambda: "1, 0 revealed" in card.widget.value)
     assert lab.client.transport.asked.count("order") == 2
 

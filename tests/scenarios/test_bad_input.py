@@ -17,10 +17,13 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 from torch import nn
 
+from pot_lab.agreement.quorum import correct
 from pot_lab.chain.errors import InsufficientBalance
 from pot_lab.crypto.canonical import sha256
+from pot_lab.crypto.sealed_model import BoxHolder, SealedModel, seal_model
 from pot_lab.demo import digits
 from pot_lab.errors import PotLabError, UnknownScoreFunction
 from pot_lab.jobs.provider import ProviderLoop
@@ -37,7 +40,7 @@ from pot_lab.notebook.lab import Lab, connect
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import BadCommitment, BadWindows, NotAllowed, TooLate, UnknownOrder
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import claim_commitment, model_id
+from pot_lab.protocol.records import HeldBlob, claim_commitment, model_id
 from pot_lab.protocol.transactions import Claim, Register, RevealModel
 from pot_lab.scoring import export_model
 from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch, UnsupportedOperator
@@ -223,22 +226,40 @@ def test_a_pickle_late_claims_and_false_reveals_cost_their_author_only(
         def mid(data: bytes) -> bytes:
             return model_id(view.order.model.digest, sha256(data))
 
+        sealed: dict[LedgerClient, SealedModel] = {}
         for client, data in offered.items():
             assert client.identity is not None
-            commitment = claim_commitment(config.network_id, order.id, client.identity.address, mid(data), salt)
+            me, holders = client.identity.address, client.holders(order.id)
+            made = sealed[client] = seal_model(
+                data,
+                [BoxHolder(each.address, each.sealing_public) for each in holders],
+                correct(len(holders)),
+                os.urandom,
+                network_id=config.network_id,
+                order_id=order.id,
+                provider=me,
+            )
+            blob = HeldBlob(sha256(made.ciphertext), len(made.ciphertext))
+            commitment = claim_commitment(config.network_id, order.id, me, mid(data), blob, made.boxes.root, salt)
             client.submit(Claim(order.id, commitment))
         with pytest.raises(NotAllowed):
             stranger.submit(Claim(order.id, bytes(32)))
         lab.client.wait_for_order(order.id, lambda v: v.window is not Window.COMMIT, timeout_s=400)
         with pytest.raises(TooLate, match="reveal window"):
             evil.submit(Claim(order.id, bytes(32)))
-        links = {client: lab.store.put(data) for client, data in offered.items()}
+        links = {client: lab.store.put(each.ciphertext) for client, each in sealed.items()}
+        reveals = {
+            client: RevealModel(
+                order_id=order.id, mid=mid(data), ciphertext=links[client], boxes=sealed[client].boxes, salt=salt
+            )
+            for client, data in offered.items()
+        }
         with pytest.raises(BadCommitment):  # another's model
-            evil.submit(RevealModel(order_id=order.id, mid=mid(offered[honest]), weights=links[honest], salt=salt))
-        with pytest.raises(BadCommitment):  # other weights than were named
-            evil.submit(RevealModel(order_id=order.id, mid=mid(offered[evil]), weights=links[honest], salt=salt))
-        for client, data in offered.items():
-            client.submit(RevealModel(order_id=order.id, mid=mid(data), weights=links[client], salt=salt))
+            evil.submit(reveals[honest])
+        with pytest.raises(BadCommitment):  # another ciphertext than was named
+            evil.submit(structs.replace(reveals[evil], ciphertext=links[honest]))
+        for client, body in reveals.items():
+            client.submit(body)
         with pytest.raises(NoModel, match="not sealed yet"):
             order.model()
         ended = order.wait(800, settled=True)

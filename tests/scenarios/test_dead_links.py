@@ -88,7 +88,13 @@ def test_models_are_scored_and_fetched_from_custody_when_no_link_answers(
         view = lab.client.wait_for_order(order.id, lambda it: it.window in scored, timeout_s=PATIENCE_S)
         assert view.window is Window.SCORE, view.void_reason
         spec = view.order
-        links = [spec.model, spec.weights, spec.train, spec.test.link, *(c.weights for c in view.claims if c.weights)]
+        links = [
+            spec.model,
+            spec.weights,
+            spec.train,
+            spec.test.link,
+            *(c.ciphertext for c in view.claims if c.ciphertext),
+        ]
         assert len(links) > 4
         until(lambda: all(has(entry, link) for entry in aggregators for link in links), "all aggregators have all")
         store = testnet.pid("store")
