@@ -1,4 +1,6 @@
-"""A real node with fees: a stuck number, a fee that multiplies, a fee above the cap, a reorganisation."""
+"""A real node with fees: a stuck number, a fee that multiplies, a fee above the cap, reorganisations of payments and of
+settlements.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from pot_lab.chain.account import ChainAccount
-from pot_lab.chain.errors import DeepReorganisation, FeeAboveCap, TransactionUnconfirmed
+from pot_lab.chain.errors import ChainReverted, DeepReorganisation, FeeAboveCap, TransactionUnconfirmed
 from pot_lab.chain.rpc import JsonRpc
+from pot_lab.chain.wallet import ChainWallet
 from pot_lab.chain.watcher import ChainWatcher
 from pot_lab.crypto.identity import format_address
+from pot_lab.protocol.settlement import PayoutTree, reward_leaf
 from tests.chain.test_anvil import anvil_world  # noqa: F401
 from tests.chain.world import POT, World, identity
 
@@ -130,3 +134,62 @@ def test_a_reorganisation_of_twelve_blocks_is_not_seen_by_who_waits_for_more(wor
     assert careful.poll() == []
     with pytest.raises(DeepReorganisation):
         hasty.poll()
+
+
+TREE = PayoutTree([reward_leaf(PAYEE, 7 * POT)])
+
+
+def settle(world: World, orders: list[bytes], round_: int, **settings: int) -> None:
+    """Send the first epoch, as its signers agreed on it in a round."""
+    settlement = world.settlement(TREE, 7 * POT, orders, epoch=1, round_=round_)
+    ChainWallet(world.url, world.contracts, world.relayer, **settings).settle(
+        settlement, orders, world.signatures(settlement)
+    )
+
+
+def claim(world: World) -> None:
+    world.wallet(world.relayer).claim(PAYEE, 7 * POT, TREE.proof(reward_leaf(PAYEE, 7 * POT)))
+
+
+@pytest.mark.parametrize("undone", ["settlement", "claim", "both"])
+def test_a_settlement_that_a_reorganisation_undoes_is_made_again_and_pays_once(world: World, undone: str) -> None:
+    watcher = ChainWatcher(world.url, world.contracts, 15, world.contracts.first_block)
+    order = world.order(reward=7 * POT)
+    world.rpc.call("anvil_mine", hex(20))
+    watcher.poll()
+    settle(world, [order.oid], 0)
+    if undone != "settlement":
+        world.rpc.call("anvil_mine", hex(0 if undone == "both" else 12))
+        claim(world)
+    world.rpc.call("anvil_mine", hex(3))
+    depth = 4 if undone == "claim" else 12
+    world.rpc.call("anvil_reorg", depth, [])
+    assert received(world) == 0
+    if undone == "claim":
+        assert world.wallet().epoch() == 1
+    else:
+        assert world.wallet().epoch() == 0 and world.wallet().escrowed_grains(order.oid) == 7 * POT
+        settle(world, [order.oid], 1)  # what the ledger makes of an epoch that is not confirmed in time
+        with pytest.raises(ChainReverted, match="WrongEpoch"):
+            settle(world, [order.oid], 0)
+    claim(world)
+    with pytest.raises(ChainReverted, match="NothingToClaim"):
+        claim(world)
+    assert received(world) == 7 * POT
+    assert world.wallet().balance_grains(world.contracts.settlement) == 0
+    world.rpc.call("anvil_mine", hex(30))
+    round_ = 0 if undone == "claim" else 1
+    assert [event.detail for event in watcher.poll() if event.kind == "settled"] == [(1, round_, 1)], "told once"
+
+
+def test_a_settlement_waits_while_fees_are_above_the_cap(world: World) -> None:
+    order = world.order(reward=7 * POT)
+    settlers = int(world.rpc.call("eth_getTransactionCount", format_address(world.relayer.address), "latest"), 16)
+    fee = base_fee(world)
+    with pytest.raises(FeeAboveCap):
+        settle(world, [order.oid], 0, max_fee_wei=fee - 1)
+    now = int(world.rpc.call("eth_getTransactionCount", format_address(world.relayer.address), "pending"), 16)
+    assert now == settlers and world.wallet().epoch() == 0
+    settle(world, [order.oid], 0, max_fee_wei=4 * fee)
+    claim(world)
+    assert received(world) == 7 * POT

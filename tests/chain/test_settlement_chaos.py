@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from pot_lab.chain.errors import ChainError, ChainReverted
+from pot_lab.chain.errors import ChainError, ChainReverted, ChainUnreachable
 from pot_lab.chain.wallet import ChainWallet
+from pot_lab.chain.watcher import ChainWatcher
 from pot_lab.crypto.identity import Identity
 from pot_lab.protocol.settlement import PayoutTree, Settlement, reward_leaf
 from tests.chain.world import POT, World, identity, start_chain, stop, strict_node
@@ -83,7 +84,8 @@ def test_a_node_that_is_killed_and_comes_back_settles_once(chain: MortalChain, s
         return 502, {"code": 1, "message": "bad gateway"}
 
     with strict_node(chain.url, kill_once) as url:
-        ChainWallet(url, world.contracts, identity("sender")).settle(*settlement)
+        # It answers once the chain is up again, however slow this host is.
+        ChainWallet(url, world.contracts, identity("sender"), timeout_s=240).settle(*settlement)
     assert killed
     check_paid_once(world)
 
@@ -116,6 +118,31 @@ def test_what_a_node_that_stays_down_leaves_open_the_next_sender_finishes(chain:
     # And the first one, when its process is there again, is not hindered by what it left behind.
     ChainWallet(chain.url, world.contracts, world.client).transfer(identity("sender").address, POT)
     ChainWallet(chain.url, world.contracts, identity("sender")).transfer(PAYEE, POT)
+
+
+def test_a_chain_that_was_down_for_an_hour_goes_on_where_it_was(chain: MortalChain) -> None:
+    """Its watchers fail until then, lose nothing and tell nothing twice; the epoch that waited is settled once."""
+    world = World(chain.url, aggregators=4)
+    watcher = ChainWatcher(chain.url, world.contracts, 0, world.contracts.first_block, timeout_s=240)
+    settlement = due(world)
+    told = watcher.poll()
+    chain.kill()
+    for _ in range(3):
+        with pytest.raises(ChainUnreachable):
+            watcher.poll()
+    sender = ChainWallet(chain.url, world.contracts, identity("sender"), timeout_s=240)
+    sender._account._busy_timeout_s = 0.5
+    with pytest.raises(ChainUnreachable):
+        sender.settle(*settlement)
+    chain.start()
+    assert watcher.poll() == [] and world.wallet().epoch() == 0, "nothing was sent"
+    world.warp(3_600)
+    sender.settle(*settlement)
+    check_paid_once(world)
+    told += watcher.poll()
+    places = [(event.block, event.log_index) for event in told]
+    assert places == sorted(set(places))
+    assert [event.kind for event in told[-2:]] == ["order_placed", "settled"]
 
 
 def test_of_two_senders_at_once_one_settles(world: World) -> None:
