@@ -14,7 +14,7 @@ from pot_lab import home
 from pot_lab.chain.fees import Fees
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.errors import PotLabError
-from pot_lab.files import replace_durably
+from pot_lab.files import make_private_folder, replace_durably
 
 _log = logging.getLogger(__name__)
 _LIMIT_BYTES: Final = 1 << 20
@@ -73,7 +73,7 @@ class Outbox:
         """Write it down; on return it survives a power cut."""
         folder = home.home() / "chain"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(folder)
             replace_durably(folder / self._name, encode(outgoing), mode=0o600)
         except (OSError, PotLabError) as error:
             _log.warning("event=outbox_not_written reason=%r", str(error))

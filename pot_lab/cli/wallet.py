@@ -103,7 +103,8 @@ def stake(
         chosen = Role[role.upper()]
         minimum = lab.client.network().parameters.min_stake_grains[chosen]
         lab.chain_wallet.stake(chosen, minimum if amount is None else grains(amount))
-        _print_wallet(lab, lab.client.account(lab.identity.address), as_json)
+        # what the chain has now: the ledger knows of it only after its confirmations
+        _print_stake(lab.chain_wallet, lab.identity, role, as_json)
 
 
 @wallet.command

@@ -20,7 +20,7 @@ import msgspec
 from pot_lab import home
 from pot_lab.crypto.canonical import Record, decode, encode
 from pot_lab.errors import PotLabError
-from pot_lab.files import FileLocked, acquire_lock, replace_durably
+from pot_lab.files import FileLocked, acquire_lock, make_private_folder, replace_durably
 from pot_lab.notebook.errors import PaidBefore
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import OrderExists, PoolFull
@@ -76,7 +76,8 @@ class PaymentNotes:
         path = self._folder / f"{note.order.id.hex()}.order"
         lock = None
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self._folder.parent)  # its names tell who pays on which network
+            make_private_folder(self._folder)
             lock = acquire_lock(path.with_suffix(".lock"), timeout_s=1.0)
             replace_durably(path, encode(note), mode=0o600)
         except (OSError, FileLocked) as error:

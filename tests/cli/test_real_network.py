@@ -104,6 +104,15 @@ def test_a_stake_leaves_the_balance(net: Testnet, capsys: pytest.CaptureFixture[
     assert 0 < before - 150 * 10**9 - with_minimum < 10_000 * 10**9
 
 
+def test_the_stake_that_is_told_is_what_the_chain_has_now(net: Testnet, capsys: pytest.CaptureFixture[str]) -> None:
+    """The ledger knows of it only after its confirmations."""
+    first = facts(capsys, "wallet", "stake", "validator", "1", "--yes")
+    second = facts(capsys, "wallet", "stake", "validator", "1", "--yes")
+    assert first["role"] == "validator" and second["bonded_grains"] == first["bonded_grains"] + 10**9 > 150 * 10**9
+    assert main(["wallet", "stake", "validator", "1", "--yes"]) == 0
+    assert f"stake    {second['bonded_grains'] // 10**9 + 1} POT as validator\n" in capsys.readouterr().out
+
+
 def test_without_orders_none_is_listed_and_none_is_found(net: Testnet, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts(capsys, "orders") == [] and facts(capsys, "orders", "--mine") == []
     assert main(["orders", "--network", str(net.network_file), "--account", str(net.folder / "accounts/client")]) == 0

@@ -246,6 +246,7 @@ def test_a_note_is_its_owners_and_a_disk_that_refuses_it_hinders_nothing(
 ) -> None:
     [note] = [path for path in notes(killed) if path.suffix == ".order"]
     assert note.stat().st_mode & 0o777 == 0o600
+    assert [each.stat().st_mode & 0o777 for each in note.parents[:2]] == [0o700] * 2
     place(killed)
     home = Path(os.environ["POT_LAB_HOME"]) / "payments"
     for path in sorted(home.rglob("*"), reverse=True):

@@ -34,9 +34,9 @@ def await_nothing_left(folder: Path, timeout_s: float = 240.0) -> list[str]:
     return left
 
 
-def start(arguments: list[str], folder: Path, *, home: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start `pot-lab ARGUMENTS`; its output goes to `folder/output.txt`."""
-    environment = {**os.environ, **({"POT_LAB_HOME": str(home)} if home else {})}
+def start(arguments: list[str], folder: Path, *, home: Path | None = None, **more: str) -> subprocess.Popen[bytes]:
+    """Start `pot-lab ARGUMENTS`, with more variables in its environment; its output goes to `folder/output.txt`."""
+    environment = {**os.environ, **({"POT_LAB_HOME": str(home)} if home else {}), **more}
     with open(folder / "output.txt", "ab") as output:
         return subprocess.Popen(
             heeding_interrupts([sys.executable, "-m", "pot_lab.cli", *arguments]),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -18,9 +19,11 @@ import pytest
 
 from pot_lab.crypto.canonical import sha256
 from pot_lab.protocol.records import model_id
+from tests.scenarios.planted import files_with, secrets_of, take_password, watching
 from tests.scenarios.processes import await_nothing_left, run, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_000)]
+PLANTED = "what only the miner itself may read"
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
@@ -44,6 +47,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, train_for: str) -> Iterator[
     )
     miners: list[subprocess.Popen[bytes]] = []
     home = hand / "home"
+    accounts = home / "networks" / "local" / "accounts"
+    passwords: dict[Path, str] = {}
+    watched_pids: list[int] = []
+    watching_them = watching(watched_pids)
+    watched = watching_them.__enter__()
     try:
         up = run(["testnet", "up", "--json"], home)
         assert up.returncode == 0, up.stderr
@@ -51,7 +59,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, train_for: str) -> Iterator[
             folder = hand / account
             folder.mkdir()
             given = ["mine", role, "--account", account, "--orders", "1", "--set", "threads=1"]
-            miners.append(start(given, folder, home=home))
+            passwords[accounts / account] = password = take_password(accounts / account)
+            miners.append(start(given, folder, home=home, POT_LAB_PASSWORD=password, A_SECRET=PLANTED))
+            watched_pids.append(miners[-1].pid)
         notebook = subprocess.run(
             [
                 sys.executable, "-m", "papermill", str(NOTEBOOKS / "order.ipynb"), str(hand / "order.ipynb"),
@@ -69,10 +79,13 @@ def world(tmp_path_factory: pytest.TempPathFactory, train_for: str) -> Iterator[
             "notebook": notebook,
             "executed": hand / "order.ipynb",
             "miners": ends,
+            "watched": watched,
+            "passwords": passwords,
             "orders": orders,
             "home": home,
         }
     finally:
+        watching_them.__exit__(None, None, None)
         for process in [demo, *miners]:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -189,6 +202,40 @@ def test_the_miners_by_hand_finish_and_the_order_is_found_again(world: dict[str,
     assert world["miners"] == [0, 0, 0, 0]
     found = json.loads(world["orders"].stdout)
     assert [order["window"] for order in found] == ["settled"]
+
+
+def test_no_secret_stands_anywhere_after_a_whole_order(world: dict[str, Any]) -> None:
+    """Not in logs, executed notebooks, blobs, the ledger's data, command lines, or a notebook's environment."""
+    home, watched = world["home"], world["watched"]
+    network = home / "networks" / "local"
+    secrets = {"planted": PLANTED.encode()}
+    for keys in (*network.glob("accounts/*"), *network.glob("aggregators/*/keys")):
+        secrets |= secrets_of(keys, world["passwords"].get(keys))
+    assert len(secrets) > 50 and all(len(secret) >= 20 for secret in secrets.values())
+    looked, found = files_with(secrets, home.parent)
+    assert looked > 100 and list(home.rglob("*.ipynb")) and list(network.glob("logs/*.log"))
+    assert found == []
+    seen = "\n".join(watched.commands | watched.environments).encode()
+    assert b"notebook" in seen and str(home).encode() in seen, "it did look while notebooks ran"
+    assert [name for name, secret in secrets.items() if secret in seen] == []
+
+
+PUBLIC = {"blobs", "network.toml", "store.port", "testnet.json"}
+"""What everybody may read of a testnet; the folders above have no names that tell anything."""
+
+
+def test_what_is_not_public_is_for_its_user_alone(world: dict[str, Any]) -> None:
+    home = world["home"]
+    open_to_others = []
+    for path in home.rglob("*"):
+        below = path.relative_to(home).parts
+        is_public = below in (("networks",), ("networks", "local")) or (
+            below[:2] == ("networks", "local") and below[2] in PUBLIC
+        )
+        is_below_private = any(not each.stat().st_mode & 0o077 for each in path.parents if each.is_relative_to(home))
+        if not is_public and not is_below_private and path.lstat().st_mode & 0o077:
+            open_to_others.append(f"{stat.filemode(path.lstat().st_mode)} {path.relative_to(home)}")
+    assert open_to_others == []
 
 
 @pytest.mark.parametrize("moment", ["making keys", "deploying contracts", "starting 4 aggregators", "commit (TRAINING"])
