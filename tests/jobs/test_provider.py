@@ -283,6 +283,27 @@ def test_the_commitment_that_the_ledger_has_is_revealed_once(
     assert not bench.loop.memories.active()[0].training
 
 
+def test_a_miner_restored_from_a_backup_reveals_what_it_had_committed_to(
+    bench: Bench, place: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """The salt and the model are under its home and nowhere else."""
+    order_id = place()
+    bench.loop.step()
+    bench.submit_model(b"model")
+    bench.loop.step()
+    (claim,) = bench.of(Claim)
+    backup = tmp_path / "backup"
+    shutil.copytree(bench.home / "work", backup / "work")
+    shutil.rmtree(bench.home / "work")  # the disk is gone
+    bench.home = backup
+    bench.again().step()
+    bench.market.wait_for(order_id, Window.REVEAL)
+    bench.loop.step()
+    (reveal,) = bench.of(RevealModel)
+    assert bench.of(Claim) == [claim]
+    assert bench.store.fetch(reveal.weights, limit_bytes=100, timeout_s=60) == b"model"
+
+
 def test_a_refused_commitment_is_not_repeated(
     bench: Bench, place: Callable[..., bytes], caplog: pytest.LogCaptureFixture
 ) -> None:

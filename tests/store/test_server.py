@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -141,6 +143,24 @@ def test_blobs_outlive_the_server_and_half_written_ones_do_not(serve, tmp_path: 
     assert Store(second.url).fetch(link, limit_bytes=len(BLOB), timeout_s=60) == BLOB
     assert sorted(path.name for path in second.root.iterdir()) == sorted([".lock", link.digest.hex()])
     assert json.loads(second.request("GET", "/")[1])["used_bytes"] == len(BLOB)
+
+
+def test_a_copy_of_a_running_stores_folder_serves_what_was_whole(serve, tmp_path: Path) -> None:
+    """Blobs never change and get their name once they are whole, so a backup needs no stop."""
+    first = serve(root=tmp_path / "kept")
+    link = Store(first.url).put(BLOB)
+    with socket.create_connection(("127.0.0.1", first.port)) as uploading:
+        uploading.sendall(b"PUT %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf" % name_of(b"x").encode())
+        deadline = time.monotonic() + 60
+        while not list(first.root.glob(".*.tmp")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        shutil.copytree(first.root, tmp_path / "backup")
+    assert list((tmp_path / "backup").glob(".*.tmp"))
+    second = serve(root=tmp_path / "backup")
+    assert Store(second.url).fetch(link, limit_bytes=len(BLOB), timeout_s=60) == BLOB
+    assert sorted(path.name for path in second.root.iterdir()) == sorted([".lock", link.digest.hex()])
+    assert second.request("GET", name_of(b"x"))[0] == 404
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
