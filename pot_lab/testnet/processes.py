@@ -25,11 +25,19 @@ from pot_lab.testnet.errors import TestnetFailed
 RECORD_FILE = "testnet.json"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
+LOG_BYTES = 16 << 20
+"""A log of more is put aside when its process starts again."""
 _KILLED_S = 10.0
 _SAME_START_S = 0.05
 _POLL_S = 0.02
 _UMASKS = {"store": 0o022}
 """Blobs are public; what every other process writes is for this account alone."""
+
+
+def _put_aside(log: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_name(f"{log.name}.1"))
 
 
 def _privately(path: str, flags: int) -> int:
@@ -110,8 +118,12 @@ class ProcessTable:
         self._save(TestnetRecord(name=self._folder.name, started_ms=time.time_ns() // 1_000_000, ports=ports))
 
     def start(self, name: str, module: str, arguments: Sequence[str]) -> None:
-        """Start `python -m module arguments` detached from this process; its output is appended to its log."""
+        """Start `python -m module arguments` detached from this process; its output is appended to its log.
+
+        A log above `LOG_BYTES` is put aside first, as the one earlier log that is kept.
+        """
         make_private_folder(self._log(name).parent)
+        _put_aside(self._log(name))
         with uninterrupted(), open(self._log(name), "ab", opener=_privately) as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],

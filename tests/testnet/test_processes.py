@@ -17,6 +17,7 @@ import msgspec
 import psutil
 import pytest
 
+from pot_lab.testnet import processes
 from pot_lab.testnet.errors import TestnetFailed
 from pot_lab.testnet.processes import RECORD_FILE, ProcessEntry, ProcessTable, TestnetRecord, uninterrupted
 from tests.running import is_running
@@ -83,6 +84,27 @@ def test_a_process_that_ends_at_once_is_reported_with_its_last_words(table: Proc
     table.start("store", "pot_lab.store.server", [])
     with pytest.raises(TestnetFailed, match=r"the testnet's store ended at once \(seen: .*are required: --root"):
         table.await_port("store")
+
+
+def test_a_long_log_is_put_aside_at_the_next_start(table: ProcessTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LOG_BYTES", 100)
+    log = table._log("said")
+
+    def says(text: str) -> None:
+        table.start("said", "timeit", ["-n", "1", "-r", "1", f"import os; print('{text}', flush=True); os._exit(0)"])
+        deadline = time.monotonic() + 60
+        while table.last_log_line("said") != text:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    says("short")
+    says("x" * 200)
+    assert log.read_text().splitlines() == ["short", "x" * 200]
+    says("new")
+    says("newer")
+    assert log.read_text().splitlines() == ["new", "newer"]
+    assert log.with_name("said.log.1").read_text().splitlines() == ["short", "x" * 200]
+    assert {path.name for path in log.parent.iterdir()} == {"said.log", "said.log.1"}
 
 
 def test_after_the_deadline_a_process_has_not_answered(table: ProcessTable) -> None:
