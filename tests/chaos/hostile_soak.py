@@ -42,7 +42,14 @@ IN_FLIGHT = 64
 HOSTILE_ORDERS = 200
 STRANGERS_ADDRESS = "127.0.0.66"
 """Where attackers come from: not the honest people's address, as fairness between addresses is what is shown."""
-ARRIVED = ("client_frames_malformed", "handshakes_failed", "connections_evicted", "queries", "peers_muted")
+ARRIVED = (
+    "client_frames_malformed",
+    "handshakes_failed",
+    "connections_evicted",
+    "queries",
+    "requests_refused",
+    "peers_muted",
+)
 """Counters of the aggregators that tell how much of the attacks came through to them."""
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + bytes(32)
 _PAUSE_S = 0.3
@@ -243,7 +250,11 @@ STRANGERS: tuple[Attack, ...] = (
 ALL: tuple[Attack, ...] = (*STRANGERS, speak_as_a_seat)
 
 
-PROOFS: dict[Attack, tuple[str, int]] = {ask_heavily: ("queries", 100), speak_as_a_seat: ("peers_muted", 1)}
+PROOFS: dict[Attack, tuple[str, int]] = {
+    ask_heavily: ("queries", 100),
+    hang_up_within_frames: ("requests_refused", 300),
+    speak_as_a_seat: ("peers_muted", 1),
+}
 """What aggregators have counted once an attack has come through to them; its round does not end before."""
 
 

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.hostile_soak import ALL, ask_heavily, hostile_soak, place_hostile_orders, speak_as_a_seat
+from tests.chaos.hostile_soak import (
+    ALL,
+    ask_heavily,
+    hang_up_within_frames,
+    hostile_soak,
+    place_hostile_orders,
+    speak_as_a_seat,
+)
 
 MOST_MEMORY_MIB = 160
 
@@ -21,8 +28,8 @@ def nobody_is_harmed(found: dict[str, Any]) -> None:
 
 
 def test_strangers_and_a_seat_in_turn_harm_nobody(tmp_path: Path) -> None:
-    attacks = (ask_heavily, place_hostile_orders, speak_as_a_seat)
-    nobody_is_harmed(hostile_soak(tmp_path, seconds=12, seed=5, attacks=attacks, quiet_s=1.0))
+    attacks = (ask_heavily, hang_up_within_frames, place_hostile_orders, speak_as_a_seat)
+    nobody_is_harmed(hostile_soak(tmp_path, seconds=16, seed=5, attacks=attacks, quiet_s=1.0))
 
 
 @pytest.mark.long
