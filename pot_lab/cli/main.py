@@ -22,6 +22,7 @@ from pot_lab.cli.chain import chain
 from pot_lab.cli.check import check
 from pot_lab.cli.completion import COMPLETION_VARIABLE, PROGRAM, completion
 from pot_lab.cli.demo import demo
+from pot_lab.cli.earnings import earnings
 from pot_lab.cli.jobs import jobs
 from pot_lab.cli.metrics import metrics
 from pot_lab.cli.mine import mine
@@ -52,6 +53,7 @@ REFUSED, INTERRUPTED = 1, 130
         orders,
         why,
         mine,
+        earnings,
         jobs,
         score,
         wallet,

@@ -86,6 +86,13 @@ def notebook_parameters(
     metavar="URL",
     help="POST warnings and ended orders there as JSON (default: $POT_LAB_ALERT_WEBHOOK).",
 )
+@click.option(
+    "--alert-mail",
+    envvar="POT_LAB_ALERT_MAIL",
+    metavar="URL",
+    help="The same by mail: smtps://USER:PASSWORD@SERVER/you@example.org (default: $POT_LAB_ALERT_MAIL, where a "
+    "password belongs).",
+)
 @click.option("--metrics", type=HostAndPort(), help="Serve /metrics and /healthz there; on this host by default.")
 @network_option
 @account_option
@@ -100,6 +107,7 @@ def mine(
     upload_rate: float | None,
     log_format: str,
     alert_webhook: str | None,
+    alert_mail: str | None,
     metrics: tuple[str, int] | None,
     network: str | None,
     account: str | None,
@@ -154,7 +162,7 @@ def mine(
         parameters.setdefault("seed", training_seed(identity.address))
         if at_once is not None and at_once > 1:  # else each would take all cores, and all would be slow
             parameters.setdefault("threads", max(1, (os.cpu_count() or 1) // at_once))
-    with alerting(alert_webhook), LedgerClient(config, identity) as client:
+    with alerting(alert_webhook, alert_mail), LedgerClient(config, identity) as client:
         loop = loops[role](
             client,
             Store(config.store_url, private_links=config.private_links, copies=client.copies),

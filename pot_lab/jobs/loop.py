@@ -23,6 +23,7 @@ from pot_lab.errors import PotLabError
 from pot_lab.files import FileLocked, locked
 from pot_lab.jobs.downloads import THREADS
 from pot_lab.jobs.earnings import Claimer, Earnings
+from pot_lab.jobs.earnings_book import EarningsBook, Entry
 from pot_lab.jobs.errors import LoopRunning, OrderUnusable
 from pot_lab.jobs.memory import M, Memories
 from pot_lab.jobs.order_feed import OrderFeed, OrderReader
@@ -124,6 +125,7 @@ class Loop(Generic[M]):
         role, account = self.role.name.lower(), format_address(self.identity.address)[2:10].lower()
         folder = home / "work" / f"{role}-{account}-{client.network_id.hex()[:12]}"
         self.memories = Memories(folder, self.memory_kind)
+        self.book = EarningsBook(folder)
         self.jobs = RecipeJobs(runner, notebook, role, f"{role}-{account[:6]}", settings or {}, at_once=jobs_at_once)
         assigned = self.identity.address if self.drawn else b""
         self.feed = OrderFeed(client, lambda: clock_ms() / 1000, windows=self.windows, assigned=assigned)
@@ -265,9 +267,25 @@ class Loop(Generic[M]):
         """Whether this order was begun, finished or not."""
         return self.memories.has(order_id)
 
-    def finish(self, memory: M, outcome: str) -> None:
-        """Archive an order, and count it."""
+    def finish(self, memory: M, outcome: str, view: OrderView | None = None) -> None:
+        """Archive an order, count it, and note what it paid.
+
+        Args:
+            memory: the order's.
+            outcome: how it went, for people.
+            view: the order, where it has ended.
+        """
+        paid = [each for each in (view.payouts if view else ()) if each.account == self.identity.address]
+        entry = Entry(
+            ended_ms=self.clock_ms(),
+            order_id=memory.order_id,
+            outcome=outcome,
+            grains=sum(each.grains for each in paid),
+            reasons=tuple(each.reason for each in paid),
+            worked_s=self.jobs.worked_s(memory),
+        )
         self.archive(memory, outcome)
+        self._aside(lambda: self.book.append(entry))
         self.finished += 1
         log.info(
             "event=order_finished role=%s order=%s outcome=%r", self.role.name.lower(), memory.order_id[:12], outcome

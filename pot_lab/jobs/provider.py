@@ -201,7 +201,7 @@ class ProviderLoop(Loop[ProviderMemory]):
             if self.paid(view):
                 won = view.winner == self.identity.address
                 outcome = "won" if won else view.void_reason or "not the best"
-                self.finish(memory, self._bond_lost(memory, view) or outcome)
+                self.finish(memory, self._bond_lost(memory, view) or outcome, view)
         elif view.window is not Window.REVEAL and claim is None:
             self.finish(memory, self._bond_lost(memory, view) or "no claim")
 

@@ -39,6 +39,10 @@ class RunningJob(Protocol):
     def is_stopped(self) -> bool:
         """Whether somebody asked for its end for good."""
 
+    @property
+    def worked_s(self) -> float:
+        """How long it has run, in all its attempts, in seconds."""
+
     def cancel(self, *, resumable: bool = False) -> None:
         """Stop it; a `resumable` one may be resumed."""
 
@@ -169,6 +173,13 @@ class RecipeJobs:
         log.warning("event=job_resumed role=%s job=%s state=%s%s", self._kind, job.id, state, why)
         self._runner.resume(job.id)
         return False
+
+    def worked_s(self, memory: OrderMemory) -> float:
+        """How long an order's job has run, in all its attempts, in seconds; 0.0 where it has none."""
+        try:
+            return self._runner.get(memory.job_id).worked_s if memory.job_id else 0.0
+        except UnknownJob:
+            return 0.0
 
     def is_running(self, memory: OrderMemory) -> bool:
         """Whether an order's job runs."""

@@ -120,6 +120,20 @@ class Job:
         """All events so far, oldest first, or those of one kind. A line still being written is left for later."""
         return [event for event in self._events() if kind is None or event["kind"] == kind]
 
+    @property
+    def worked_s(self) -> float:
+        """How long it has run, in all its attempts, in seconds; an attempt that was killed ends with its last event."""
+        worked_ms = started_ms = last_ms = 0
+        for event in self._events():
+            now_ms = event.get("time_ms")
+            if not isinstance(now_ms, int):
+                continue
+            if event["kind"] == "started":
+                worked_ms += last_ms - started_ms
+                started_ms = now_ms
+            last_ms = max(started_ms, now_ms)
+        return (worked_ms + last_ms - started_ms) / 1000
+
     def _events(self) -> Iterator[dict[str, Any]]:
         try:
             raw = (self.directory / "events.jsonl").read_bytes()

@@ -74,7 +74,7 @@ class ValidatorLoop(Loop[ValidatorMemory]):
         elif view.ended:
             if self.paid(view):
                 scored = memory.opened and any(item.committed for item in memory.items or [])
-                self.finish(memory, "scored" if scored else "did not score")
+                self.finish(memory, "scored" if scored else "did not score", view)
         elif view.window is Window.SCORE and not memory.committed:
             if not self.job_is_lost(memory):
                 self._commit(memory, view)

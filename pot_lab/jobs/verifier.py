@@ -101,7 +101,7 @@ class VerifierLoop(Loop[VerifierMemory]):
             if made and not self.paid(view):
                 return
             found = f"{report.checked} validations checked, {len(report.differing)} differ"
-            self.finish(memory, f"{found}, {len(made)} challenged" if made else found)
+            self.finish(memory, f"{found}, {len(made)} challenged" if made else found, view)
 
     # --- challenges -----------------------------------------------------------------------------------------------
     def _challenge(self, memory: VerifierMemory, view: OrderView, results: list[ScoringResult]) -> None:

@@ -149,6 +149,7 @@ class HeldJob:
     def __init__(self, job_id: str, parameters: Mapping[str, Any], kind: str) -> None:
         self.id, self.parameters, self.kind = job_id, dict(parameters), kind
         self.state: JobState = "running"
+        self.worked_s = 0.0
         self.error: dict[str, Any] | None = None
         self.is_stopped = True
 

@@ -193,6 +193,7 @@ def test_scores_are_committed_once_and_opened_with_their_transcripts(
     bench.loop.step()
     bench.loop.step()
     assert bench.of(CommitScores) == []  # the notebook has not ended
+    bench.runner.only.worked_s = 90.0
     bench.score()
     bench.loop.step()
     (commit,) = bench.of(CommitScores)
@@ -223,7 +224,11 @@ def test_scores_are_committed_once_and_opened_with_their_transcripts(
     market.settle_all()
     bench.loop.step()
     assert bench.loop.finished == 1 and bench.memory(order_id)["outcome"] == "scored"
-    assert bench.wallet.claimed == [(ME.address, bench.client.account(ME.address).earned_grains)]
+    earned_grains = bench.client.account(ME.address).earned_grains
+    assert bench.wallet.claimed == [(ME.address, earned_grains)]
+    (entry,) = bench.loop.book.entries()
+    assert (entry.order_id, entry.outcome, entry.ended_ms) == (order_id.hex(), "scored", market.now_ms)
+    assert entry.grains == earned_grains > 0 and entry.reasons and entry.worked_s == 90.0
 
 
 def test_salts_are_on_disk_before_commitments_leave_and_are_used_again(
