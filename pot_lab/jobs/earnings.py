@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pot_lab.errors import PotLabError
+from pot_lab.jobs.earnings_book import EarningsBook
 from pot_lab.protocol.views import AccountView
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Earnings:
         read_account: reads its AccountView from the ledger.
         make_claimer: opens a chain wallet; None to leave earnings on the chain.
         clock_ms: the host's clock, in milliseconds.
+        book: where it is noted what each order paid.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Earnings:
         read_account: Callable[[bytes], AccountView],
         make_claimer: Callable[[], Claimer] | None,
         clock_ms: Callable[[], int],
+        book: EarningsBook,
     ) -> None:
+        self.book = book
         self._address = address
         self._read_account = read_account
         self._make_claimer = make_claimer

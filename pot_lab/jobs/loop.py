@@ -125,11 +125,10 @@ class Loop(Generic[M]):
         role, account = self.role.name.lower(), format_address(self.identity.address)[2:10].lower()
         folder = home / "work" / f"{role}-{account}-{client.network_id.hex()[:12]}"
         self.memories = Memories(folder, self.memory_kind)
-        self.book = EarningsBook(folder)
         self.jobs = RecipeJobs(runner, notebook, role, f"{role}-{account[:6]}", settings or {}, at_once=jobs_at_once)
         assigned = self.identity.address if self.drawn else b""
         self.feed = OrderFeed(client, lambda: clock_ms() / 1000, windows=self.windows, assigned=assigned)
-        self.earnings = Earnings(self.identity.address, client.account, make_claimer, clock_ms)
+        self.earnings = Earnings(self.identity.address, client.account, make_claimer, clock_ms, EarningsBook(folder))
         self.files = OrderFiles(store, folder.parent / "blobs", clock_ms, self.feed.wake, role=role, threads=threads)
         self.troubles = Troubles(role, clock_ms)
 
@@ -285,7 +284,7 @@ class Loop(Generic[M]):
             worked_s=self.jobs.worked_s(memory),
         )
         self.archive(memory, outcome)
-        self._aside(lambda: self.book.append(entry))
+        self._aside(lambda: self.earnings.book.append(entry))
         self.finished += 1
         log.info(
             "event=order_finished role=%s order=%s outcome=%r", self.role.name.lower(), memory.order_id[:12], outcome

@@ -34,6 +34,8 @@ from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
 from tests.protocol.scenes import PROVIDERS
 from tests.protocol.world import key
 
+BOOK = EarningsBook(Path("never written"))
+
 
 class Noting(Loop[OrderMemory]):
     """Begins every open order and notes what it is asked to advance."""
@@ -256,17 +258,17 @@ def test_claiming_asks_the_chain_only_when_there_is_something(market: Market, ca
     wallet, client = Wallet(), InProcessClient(market, PROVIDERS[0])
     me = PROVIDERS[0].address
     account = Account(client, 0)
-    assert Earnings(me, account, None, lambda: 0).claim() and account.reads == 0
-    assert Earnings(me, account, lambda: wallet, lambda: 0).claim() and wallet.claimed == []
+    assert Earnings(me, account, None, lambda: 0, BOOK).claim() and account.reads == 0
+    assert Earnings(me, account, lambda: wallet, lambda: 0, BOOK).claim() and wallet.claimed == []
     account.grains = 5
-    assert Earnings(me, account, lambda: wallet, lambda: 0).claim() and wallet.claimed == [(me, 5)]
+    assert Earnings(me, account, lambda: wallet, lambda: 0, BOOK).claim() and wallet.claimed == [(me, 5)]
     assert "event=claimed cumulative_grains=5" in caplog.text
 
 
 def test_a_claim_that_failed_is_tried_again_after_a_while(market: Market, caplog: pytest.LogCaptureFixture) -> None:
     wallet, now_ms = Wallet(), [10_000]
     account = Account(InProcessClient(market, PROVIDERS[0]), 5)
-    earnings = Earnings(PROVIDERS[0].address, account, lambda: wallet, lambda: now_ms[0])
+    earnings = Earnings(PROVIDERS[0].address, account, lambda: wallet, lambda: now_ms[0], BOOK)
     wallet.failing = PotLabError("the chain does not answer")
     with caplog.at_level(logging.INFO):
         assert not earnings.claim()
@@ -285,7 +287,7 @@ def test_what_another_process_claimed_is_done(market: Market) -> None:
     wallet = Wallet()
     wallet.failing = PotLabError("the chain reverted: NothingToClaim")
     account = Account(InProcessClient(market, PROVIDERS[0]), 5)
-    assert Earnings(PROVIDERS[0].address, account, lambda: wallet, lambda: 0).claim()
+    assert Earnings(PROVIDERS[0].address, account, lambda: wallet, lambda: 0, BOOK).claim()
 
 
 # --- jobs ----------------------------------------------------------------------------------------------------------

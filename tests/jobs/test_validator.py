@@ -226,7 +226,7 @@ def test_scores_are_committed_once_and_opened_with_their_transcripts(
     assert bench.loop.finished == 1 and bench.memory(order_id)["outcome"] == "scored"
     earned_grains = bench.client.account(ME.address).earned_grains
     assert bench.wallet.claimed == [(ME.address, earned_grains)]
-    (entry,) = bench.loop.book.entries()
+    (entry,) = bench.loop.earnings.book.entries()
     assert (entry.order_id, entry.outcome, entry.ended_ms) == (order_id.hex(), "scored", market.now_ms)
     assert entry.grains == earned_grains > 0 and entry.reasons and entry.worked_s == 90.0
 
