@@ -14,6 +14,7 @@ import pytest
 
 from pot_lab.errors import PotLabError
 from pot_lab.jobs.earnings import RETRY_MS, Earnings
+from pot_lab.jobs.earnings_book import EarningsBook
 from pot_lab.jobs.errors import JobExists, LoopRunning
 from pot_lab.jobs.loop import Loop
 from pot_lab.jobs.memory import OrderMemory, ProviderMemory
