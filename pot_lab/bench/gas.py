@@ -31,6 +31,9 @@ PAPER_GAS = 1_609_893
 PAPER_GWEI, PAPER_COIN_USD = 4.562, 246.2
 """The paper's prices: of gas on BSC, and of its coin, on 20 June 2023."""
 
+_TIMEOUT_S = 600.0
+"""For a batch of claims on a busy host; gas does not depend on time."""
+
 
 def account(name: str) -> Identity:
     """The same account every time."""
@@ -49,10 +52,10 @@ class GasNetwork:
             threshold=signers,
             min_cycle_s=0,
         )
-        self.contracts = deploy(url, self.founder, genesis)
-        self.account = ChainAccount(JsonRpc(url), self.contracts.chain_id, self.founder)
-        self.wallet = ChainWallet(url, self.contracts, self.founder)
-        self.relay = ChainWallet(url, self.contracts, self.relayer)
+        self.contracts = deploy(url, self.founder, genesis, timeout_s=_TIMEOUT_S)
+        self.account = ChainAccount(JsonRpc(url, timeout_s=_TIMEOUT_S), self.contracts.chain_id, self.founder)
+        self.wallet = ChainWallet(url, self.contracts, self.founder, timeout_s=_TIMEOUT_S)
+        self.relay = ChainWallet(url, self.contracts, self.relayer, timeout_s=_TIMEOUT_S)
         self.wallet.fund(10**8 * POT)
         self.total = 0
         self.nonce = 0

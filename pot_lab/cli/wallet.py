@@ -440,11 +440,13 @@ def on_its_way(view: AccountView, claimed_grains: int) -> list[str]:
 
 
 def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
+    from pot_lab.crypto.identity import format_address
     from pot_lab.notebook.quantities import pot
     from pot_lab.protocol.parameters import Role
 
     stakes = {Role(each.role).name.lower(): each.bonded_grains for each in view.stakes if each.bonded_grains}
     held, claimed = lab.chain_wallet.balance_grains(), lab.chain_wallet.claimed_grains(lab.identity.address)
+    payouts = format_address(lab.chain_wallet.payout_address(lab.identity.address))
     if as_json:
         facts = {
             "address": lab.address,
@@ -456,6 +458,7 @@ def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
             "earned_grains": view.earned_grains,
             "claimed_grains": claimed,
             "on_its_way_grains": max(0, view.earned_grains - claimed),
+            "payout_address": payouts,
         }
         click.echo(json.dumps(facts))
         return
@@ -468,3 +471,5 @@ def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
     for line in on_its_way(view, claimed):
         click.echo(line)
     click.echo(f"earned   {pot(view.earned_grains)} POT, of which {pot(claimed)} POT claimed")
+    if payouts != lab.address:
+        click.echo(f"payouts  go to {payouts}")

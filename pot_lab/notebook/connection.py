@@ -98,6 +98,7 @@ class AccountConnection:
             balance_grains=self.chain_wallet.balance_grains(),
             on_its_way_grains=earned - self._claimed_grains() if earned else 0,
             account=account,
+            payout_address=format_address(self.chain_wallet.payout_address(self.identity.address)),
             read_ms=self._now_ms(),
         )
 

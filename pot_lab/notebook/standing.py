@@ -85,6 +85,7 @@ class WalletStanding:
         balance_grains: what it has on the chain.
         on_its_way_grains: credited by the ledger, and not paid out yet.
         account: the ledger's view: stakes, earnings, forfeits.
+        payout_address: where its payouts go: the account itself, unless it said otherwise.
         read_ms: when it was asked (Unix milliseconds).
     """
 
@@ -92,6 +93,7 @@ class WalletStanding:
     balance_grains: int
     on_its_way_grains: int
     account: AccountView
+    payout_address: str
     read_ms: int
 
     @property
@@ -129,4 +131,6 @@ class WalletStanding:
                 if grains:
                     facts.append((what, f"{pot(grains)} POT as {name}"))
         facts.append(("earned", f"{pot(self.account.earned_grains)} POT in all, refunds included"))
+        if self.payout_address != self.address:
+            facts.append(("payouts", f"go to {self.payout_address}"))
         return [*facts, ("as of", time.strftime("%H:%M:%S", time.localtime(self.read_ms / 1000)))]

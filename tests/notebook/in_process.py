@@ -112,6 +112,7 @@ class InProcessWallet:
     def __init__(self, world: World, grains: int = WALLET_GRAINS) -> None:
         self.world, self.grains, self.balances_read = world, grains, 0
         self.claimed: dict[bytes, int] = {}
+        self.payouts: dict[bytes, bytes] = {}
         self.placed: set[bytes] = set()
 
     def balance_grains(self) -> int:
@@ -124,6 +125,9 @@ class InProcessWallet:
     def claim(self, account: bytes, cumulative_grains: int, proof: Sequence[bytes]) -> None:
         self.grains += cumulative_grains - self.claimed_grains(account)
         self.claimed[account] = cumulative_grains
+
+    def payout_address(self, account: bytes) -> bytes:
+        return self.payouts.get(account, account)
 
     def finish_earlier(self) -> None:
         pass

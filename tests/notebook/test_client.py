@@ -183,6 +183,14 @@ def test_a_wallet_shows_what_is_on_its_way(lab: Lab, net: nn.Module) -> None:
     wallet = lab.wallet()
     assert wallet.on_its_way == 100 - paid and wallet.stakes == {} and wallet.address == lab.address
     assert "paid with the next settlement" in repr(wallet) and "on its way" in wallet._repr_html_()
+    assert wallet.payout_address == lab.address and "payouts" not in repr(wallet)
+
+
+def test_a_wallet_says_where_payouts_go_if_not_to_itself(lab: Lab) -> None:
+    chain: Any = lab.chain_wallet
+    chain.payouts[lab.identity.address] = b"\7" * 20
+    assert lab.wallet().payout_address == "0x" + "07" * 20
+    assert "go to 0x" + "07" * 20 in repr(lab.wallet())
 
 
 # --- the winner's model, and ordering again ------------------------------------------------------------------------
