@@ -1,6 +1,7 @@
 """What a client may give `Lab.order` as training and test data, read into one form: tensors in memory.
 
-A pair of tensors or arrays, a torch `Dataset`, or the path of a data file. Nothing is read that exceeds the data limits
+A pair of tensors or arrays, a table and the name of its target, a torch `Dataset`, a folder of images, or the path of a
+data file. Nothing is read that exceeds the data limits
 of the scoring specification (scoring-spec.md, "10. Test data").
 """
 
@@ -23,16 +24,26 @@ from torch.utils.data import (
 from torch.utils.data import Dataset as TorchDataset
 
 from pot_lab.errors import Oversize
+from pot_lab.notebook.columns import is_table, read_columns
 from pot_lab.notebook.errors import BadArgument
+from pot_lab.notebook.image_folder import read_folder
 from pot_lab.scoring import DEFAULT_LIMITS, Dataset, Limits, unpack_dataset
 from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch
 from pot_lab.scoring.given_data import as_tensor
 
 Array = Tensor | np.ndarray
-"""One tensor: float32, float64 or int64 [examples, ...]."""
+"""One tensor: float32, float64 or int64 [examples, ...]; inputs also uint8 or int8."""
 
-Data = tuple[Array | tuple[Array, ...], Array] | TorchDataset[object] | DataLoader[object] | Path | str
-"""`(inputs, targets)`, a map-style torch `Dataset`, a `DataLoader` of one, or the path of a data file."""
+Data = (
+    tuple[Array | tuple[Array, ...], Array]
+    | tuple[object, str]
+    | TorchDataset[object]
+    | DataLoader[object]
+    | Path
+    | str
+)
+"""`(inputs, targets)`, `(table, "target")`, a map-style torch `Dataset`, a `DataLoader` of one, or the path of a data
+file or of a folder of images."""
 
 
 def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset:
@@ -50,6 +61,9 @@ def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset
               the same shapes and number types; `((input, input, ...), target)` for a model that takes several inputs.
               Each example is read once, so a random transform is applied once.
             - a `DataLoader` of such a `Dataset`, shuffled or not: each example is taken once, in the set's order.
+            - `(table, "column")`: a Parquet or Arrow file, an Arrow or pandas table or a Hugging Face dataset, and
+              the name of the target's column. Columns of numbers are one input, columns of arrays one input each.
+            - the path of a folder with a folder of images for each class; the images are uint8.
             - the path of a data file, as `pot_lab.pack_dataset` writes it.
         limits: the largest number of examples and bytes that is read.
     Raises:
@@ -61,6 +75,14 @@ def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset
         >>> read_data("train", (torch.zeros(3, 2), torch.tensor([0, 1, 0]))).examples
         3
     """
+    if isinstance(data, str | Path) and Path(data).is_dir():
+        return _dataset(*read_folder(name, Path(data), limits))
+    if is_table(data):
+        raise BadArgument(
+            f"`{name}` is a table, and which column is the target is open",
+            seen=str(data) if isinstance(data, str | Path) else type(data).__name__,
+            wanted='(table, "target"), with the name of the target\'s column',
+        )
     if isinstance(data, str | Path):
         return _from_file(name, Path(data), limits)
     if isinstance(data, DataLoader):
@@ -73,6 +95,9 @@ def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset
             seen=type(data).__name__,
             wanted="(inputs, targets), a torch Dataset, or the path of a data file",
         )
+    if isinstance(data[1], str) and is_table(data[0]):
+        columns, targets = read_columns(name, data[0], data[1], limits)
+        return _dataset(*columns, targets)
     try:
         return _dataset(*_tensors(data[0], data[1]))
     except (DtypeMismatch, ShapeMismatch) as error:

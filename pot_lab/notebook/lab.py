@@ -160,6 +160,7 @@ class Lab(AccountConnection):
                 - `(inputs, targets)`: tensors or NumPy arrays [examples, ...] in float32, float64 or int64, finite;
                   `inputs` is a tuple of them for a model that takes several. `inputs` have the model's number type.
                 - a map-style torch `Dataset` of `(input, target)` examples, all of the same shapes;
+                - `(table, "column")` with the name of the target's column, or the path of a folder of images;
                 - the path of a data file, as `pot_lab.pack_dataset` writes it.
             test: the same for the test data, which nobody sees before all models are fixed.
             reward: POT for the best model and those who establish it: `25`, `"0.5"` or a `Decimal`, at most nine

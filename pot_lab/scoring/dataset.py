@@ -36,7 +36,9 @@ from pot_lab.scoring.tensor_file import (
     write_tensors,
 )
 
-INPUT_DTYPES = (torch.float32, torch.float64, torch.int64)
+TARGET_DTYPES = (torch.float32, torch.float64, torch.int64)
+INPUT_DTYPES = (*TARGET_DTYPES, torch.uint8, torch.int8)
+"""Small whole numbers, such as pictures, stay as they are; a model casts them itself."""
 _EXAMPLE_TAG = "pot-lab/example/1"
 _CHECKED_ROWS = 4096
 
@@ -80,8 +82,8 @@ def pack_dataset(inputs: InputsLike, targets: TensorLike, limits: Limits = DEFAU
         torch.Size([3, 4])
 
     Args:
-        inputs: float32, float64 or int64 [examples, ...], finite, a tensor or an array; a tuple of 2 to 16 of them for
-            a model that takes several inputs.
+        inputs: float32, float64, int64, uint8 or int8 [examples, ...], finite, a tensor or an array; a tuple of 2 to 16
+            of them for a model that takes several inputs.
         targets: float32, float64 or int64 [examples, ...], finite.
         limits: bounds of the number of examples.
     Raises:
@@ -209,11 +211,12 @@ def _check_form(pair: Dataset, limits: Limits) -> None:
             "data have one tensor of inputs or several", seen=len(pair.inputs), wanted=f"1 to {LARGEST_INPUTS}"
         )
     for name, tensor in pair.tensors().items():
-        if tensor.dtype not in INPUT_DTYPES:
+        allowed = TARGET_DTYPES if name == "targets" else INPUT_DTYPES
+        if tensor.dtype not in allowed:
             raise DtypeMismatch(
                 f"{name} have a number type that data may not have",
                 seen=tensor.dtype,
-                wanted=", ".join(map(str, INPUT_DTYPES)),
+                wanted=", ".join(map(str, allowed)),
             )
         if tensor.dim() == 0 or tensor.numel() == 0:
             raise ShapeMismatch(f"{name} need at least one example", seen=tuple(tensor.shape), wanted="(examples, ...)")

@@ -67,7 +67,7 @@ class BadWeights(PotLabError):
 class BadDataset(PotLabError):
     """A data file breaks the data rules.
 
-    What to do: pack finite float32, float64 or int64 tensors with `pot_lab.pack_dataset`.
+    What to do: pack finite float32, float64 or int64 tensors with `pot_lab.pack_dataset`; inputs may be uint8 or int8.
     """
 
 

@@ -115,8 +115,8 @@ def score(
     Args:
         model: an `nn.Module`, which is exported with two examples; a `ModelArtifact`; (graph bytes, weights bytes); or
             an `ExactModel`, which is fastest if it is scored several times.
-        inputs: float32, float64 or int64 [examples, ...], a tensor or an array; a tuple of them for a model that takes
-            several inputs. Sliced batch by batch, so they may be memory-mapped.
+        inputs: as `pack_dataset` takes them [examples, ...], a tensor or an array; a tuple of them for a model that
+            takes several inputs. Sliced batch by batch, so they may be memory-mapped.
         targets: [examples, ...] of the type and shape that the function takes, see `score_functions`.
         function: a name such as "accuracy", or an identifier such as "top_k_accuracy[k=3]/1"; see `score_functions`.
         batch_size: examples at once, at least 1; None chooses by the size of the model. No bit of the result depends on

@@ -31,6 +31,7 @@ DTYPES: dict[str, torch.dtype] = {
     "int64": torch.int64,
     "int32": torch.int32,
     "uint8": torch.uint8,
+    "int8": torch.int8,
     "bool": torch.bool,
 }
 """Number types that files may hold, by the name that graphs use."""
@@ -43,6 +44,7 @@ FILE_DTYPES = {
     "I64": "int64",
     "I32": "int32",
     "U8": "uint8",
+    "I8": "int8",
     "BOOL": "bool",
 }
 """safetensors' own names of number types."""

@@ -78,7 +78,7 @@ class Trainer:
     Args:
         graph: the order's model, checked or as bytes.
         weights: initial weights, safetensors bytes.
-        train_inputs: the order's train data, float32, float64 or int64 [examples, ...], finite; a tuple of tensors or
+        train_inputs: the order's train data [examples, ...], as `pack_dataset` takes it; a tuple of tensors or
             arrays where the model takes several inputs.
         train_targets: [examples, ...] of the type and shape that the score function takes, see `score_functions`.
         settings: None for the usual ones, see `TrainerSettings`.

@@ -80,7 +80,7 @@ class ExportedState:
 
     def folded_entry(self, node: Any, tensor: Tensor) -> dict[str, Any]:
         """The entry of a constant that export computed; whole numbers in int64."""
-        if tensor.dtype not in DTYPES.values() or tensor.dtype in (torch.int32, torch.uint8):
+        if tensor.dtype not in DTYPES.values() or tensor.dtype in (torch.int32, torch.uint8, torch.int8):
             tensor = tensor.to(torch.float32 if tensor.dtype.is_floating_point else torch.int64)
         name = f"fixed_{node.name}"[:100]
         while name in self.tensors:

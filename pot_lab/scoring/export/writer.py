@@ -93,7 +93,8 @@ def export_model(
         module: any `nn.Module` whose forward takes tensors [batch, ...], returns a tensor [batch, ...] or several
             (see `output`), and uses operators of the whitelist. It may be on any device and in any mode.
         example_inputs: one tensor [batch, ...] for each input, with 1 example or more; the sizes behind the batch
-            become fixed. Types: float64, float32, float16, bfloat16, int64, int32, uint8 or bool.
+            become fixed. Types: float64, float32, float16, bfloat16, int64, int32, uint8, int8
+            or bool.
         limits: bounds of the graph.
         output: which result is the model's, where forward returns several: its name in a dict, a dataclass or a named
             tuple, e.g. "logits", or its place in a tuple, from 0. None: what has names gives `logits` or its only

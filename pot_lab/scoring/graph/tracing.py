@@ -229,7 +229,7 @@ def _refuse_small_types(node: Node, number: int, bound: Mapping[str, Any]) -> No
     first. Truth values go where they have a meaning."""
     if node.op in ("aten.to.dtype", "aten.embedding.default"):
         return
-    small = (torch.uint8, torch.int32) + (() if node.operator and node.operator.booleans else (torch.bool,))
+    small = (torch.uint8, torch.int8, torch.int32) + (() if node.operator and node.operator.booleans else (torch.bool,))
     for name, value in bound.items():
         if isinstance(value, Traced) and value.tensor.dtype in small:
             raise HostileGraph(
