@@ -101,10 +101,11 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "StillRunning",
         "UnknownJob",
     ),
-    "pot_lab.jobs.scorer": ("BadTestData",),
+    "pot_lab.jobs.scorer": ("BadModel", "BadTestData"),
     "pot_lab.jobs.workspace": ("BadWorkspace",),
     "pot_lab.judging.helper.example": ("ProvesNothing",),
     "pot_lab.judging.helper.files": ("CopyDamaged",),
+    "pot_lab.judging.helper.opening": ("BadOpening",),
     "pot_lab.network.client.ledger": ("NoIdentity",),
     "pot_lab.network.errors": (
         "BadConfig",
