@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from pot_lab.crypto.canonical import decode, encode
+from pot_lab.crypto.canonical import decode, encode, sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Malformed, Oversize
 from pot_lab.protocol import queries, views
@@ -22,6 +22,7 @@ from pot_lab.protocol.state import (
     Candidate,
     Confirmed,
     GenesisAggregator,
+    Member,
     OrderHeader,
     OrderState,
     PendingRotation,
@@ -30,7 +31,7 @@ from pot_lab.protocol.state import (
 )
 from pot_lab.protocol.transactions import Put
 from tests.protocol.scenes import LEAF, MODELS, PROVIDERS, RESTING, VALIDATORS, bring_to, finish, new_world
-from tests.protocol.world import POT, WINDOWS, World, key
+from tests.protocol.world import POT, WINDOWS, World, key, link
 
 LIMIT = 64 << 20
 
@@ -492,3 +493,25 @@ def test_validations_can_be_fetched_alone() -> None:
     found = ask(world.ledger, "fetch_validations", views.OrderQuery(order_id), list[views.ValidationView])
     view = ask(world.ledger, "order", views.OrderQuery(order_id), views.OrderView)
     assert tuple(found) == view.validations and len(found) == 2 * len(VALIDATORS)
+
+
+def test_the_holders_of_an_orders_keys_stay_though_the_aggregators_change() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.COMMIT)
+    holders = ask(world.ledger, "holders", views.OrderQuery(order_id), list[Member])
+    assert holders == list(world.genesis.members)
+    left = world.ledger.state.aggregators.pop()
+    assert left.account == holders[-1].address
+    assert ask(world.ledger, "holders", views.OrderQuery(order_id), list[Member]) == holders
+
+
+def test_a_models_key_is_shown_with_its_release_and_not_before() -> None:
+    world = new_world()
+    order_id = bring_to(world, Window.RELEASE)
+    world.release(order_id, count=3)
+    keys = [claim.key for claim in ask(world.ledger, "order", views.OrderQuery(order_id), views.OrderView).claims]
+    assert keys == [b"", b""]
+    world.prove(order_id)
+    view = ask(world.ledger, "order", views.OrderQuery(order_id), views.OrderView)
+    assert {claim.key for claim in view.claims} == {sha256(model.encode()) for model in MODELS}
+    assert {claim.ciphertext for claim in view.claims} == {link(model) for model in MODELS}
