@@ -37,8 +37,8 @@ RULES = str(Path(pot_lab.protocol.__file__).parent)
 MACHINERY = {
     "journal.py": {"*"},
     "ledger.py": {"*"},
-    "book.py": {"attempt", "savepoint", "roll_back", "stand", "settle_down", "report", "begin", "_follow_again",
-                "_waits", "emit", "check_conservation", "now_ms", "name_members"},
+    "book.py": {"attempt", "savepoint", "roll_back", "stand", "settle_down", "report", "begin", "faults", "__init__",
+                "_follow_again", "_waits", "emit", "check_conservation", "now_ms", "name_members"},
     "order_index.py": {"due", "next_ms"},
     "windows.py": {"close", "close_if_complete", "set_aside", "start_if_funded", "start_waiting", "forget"},
     "governance.py": {"advance", "due_ms", "next_version", "_set_aside", "<genexpr>", "<listcomp>"},
@@ -209,7 +209,8 @@ def test_a_handler_that_fails_after_its_work_changes_nothing(
         raise fault("planted")
 
     monkeypatch.setitem(rules.HANDLERS, kind, failing)
-    before, transactions = world.ledger.snapshot(), asked(world, [speech(world, order_id, kind)])
+    transactions = asked(world, [speech(world, order_id, kind)])
+    before = world.ledger.snapshot()
     (reply,) = executed(world.ledger, world.now_ms, transactions, None)
     assert (reply.accepted, reply.code, reply.seen) == (False, "UnprocessableTransaction", "")
     assert unchanged(before, world.ledger.snapshot())
