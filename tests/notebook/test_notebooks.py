@@ -86,6 +86,12 @@ def test_every_cell_of_a_researchers_notebooks_runs(tmp_path: Path, monkeypatch:
 
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT_S + 300)
+def test_every_cell_of_the_ten_tasks_runs(tmp_path: Path) -> None:
+    run_cells(copy_with("tasks.ipynb", tmp_path, {}))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT_S + 300)
 def test_every_cell_of_the_miners_notebooks_runs(tmp_path: Path) -> None:
     torch.manual_seed(0)
     x = torch.rand(200, 4)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pot_lab.errors import PotLabError
 from pot_lab.scoring import exact_model, export_model, load_graph, score, trainable
+from pot_lab.scoring.export.rewriting import DrawingMode
 from pot_lab.scoring.export.trial import set_modes, training_parts
 
 Step = Callable[[Tensor], Tensor]
@@ -71,6 +72,25 @@ def add_to_part(x: Tensor) -> Tensor:
     x = x * 1.0
     x[..., 1:] += x[..., :-1].detach()
     return x
+
+
+def masked_set(x: Tensor) -> Tensor:
+    x = x * 1.0
+    x[x > 1.0] = 0.5
+    return x
+
+
+class FloorDrop(nn.Module):
+    """Drop path, as transformers' models write it."""
+
+    def __init__(self, keep: float) -> None:
+        super().__init__()
+        self.keep = keep
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        return x / self.keep * (self.keep + torch.rand(x.shape[0], *[1] * (x.dim() - 1))).floor_()
 
 
 def half_detached(x: Tensor) -> Tensor:
@@ -263,6 +283,15 @@ ELEMENTS: list[Callable[[random.Random], nn.Module]] = [
     lambda r: Call(lambda x: torch.full_like(x, 0.5) * x),
     lambda r: Call(lambda x: x * (x.shape[-1] ** -0.5)),
     lambda r: Call(lambda x: x.view(x.shape) + x.reshape(x.size())),
+    lambda r: Call(lambda x: torch.fft.rfft(x, n=2 * WIDTH - 2).abs()),
+    lambda r: Call(lambda x: torch.fft.irfft(torch.fft.rfft(x, norm="ortho") * 0.5, n=WIDTH, norm="ortho") + x),
+    lambda r: Call(lambda x: torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (3, 2))) * 1j).flatten(-2)),
+    lambda r: Call(lambda x, t: torch.cdist(x, t), t=parameter(*[WIDTH] * 2)),
+    lambda r: Call(lambda x: sum(torch.std_mean(x, -1, keepdim=True)) + x),
+    lambda r: Call(masked_set),
+    lambda r: Call(lambda x, t: x + t[x.abs().long().clamp(max=2)], t=parameter(3)),
+    lambda r: Call(lambda x: x * torch.bucketize(x.detach(), torch.tensor([-0.5, 0.5]))),
+    lambda r: FloorDrop(0.75),
 ]  # fmt: skip
 """Steps for every form, along the last axis or by element."""
 QUIRKS: list[Callable[[random.Random], nn.Module]] = [
@@ -524,7 +553,9 @@ def _step(module: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor | None
     torch.manual_seed(7)
     for p in module.parameters():
         p.grad = None
-    out = module(x.clone())
+    keeps = [part.keep for part in module.modules() if isinstance(part, FloorDrop)]  # none in a graph's twin
+    with DrawingMode(keeps):
+        out = module(x.clone())
     if out.requires_grad:
         factors = torch.randn(out.shape, generator=torch.Generator().manual_seed(3))
         (out * factors).sum().backward()
