@@ -148,7 +148,15 @@ def export_model(
         if keeps:
             kept.put_attributes_back()
             reference = redrawn(module, reference, modes, keeps, output)
-        check_same_model(module, reference, checked, writer.tensors)
+        try:
+            check_same_model(module, reference, checked, writer.tensors)
+        except ExportFailed as problem:
+            if writer.overlapping:
+                problem.message += (
+                    "; or it reads memory that it changes at the same time: read a .clone() of it, at "
+                    + writer.overlapping[0]
+                )
+            raise
         return ModelArtifact(graph, write_tensors(writer.tensors))
 
 
@@ -191,6 +199,7 @@ class _Writer:
 
     Attributes:
         places: for each node of the document, the user's line that asked for it.
+        overlapping: the lines that change a tensor in place and read another view of its memory.
     """
 
     def __init__(self, program: Any, module: nn.Module, examples: tuple[Tensor, ...]) -> None:
@@ -198,6 +207,7 @@ class _Writer:
         self.order = {node: i for i, node in enumerate(self.fx)}
         self.examples = examples
         self.places: list[str] = []
+        self.overlapping: list[str] = []
         self._program = program
         self._tables = ProgramTables.of(program, module)
         self._state = ExportedState(module, self._tables)
@@ -448,6 +458,8 @@ class _Writer:
             raise UnsupportedOperator(
                 full_name(node.target), "forward may not change inputs, parameters or buffers", where=where
             )
+        if any(self._values.family.get(a) is root and a is not target for a in node.all_input_nodes):
+            self.overlapping.append(where)
         wholes = self._values.wholes(target)
         for other, family in self._values.family.items():
             another = family is root and self._values.identity[other] not in wholes

@@ -107,6 +107,22 @@ def test_a_graph_that_mixes_examples_is_told_by_line_not_by_node(forward: Callab
     assert "node " not in str(refusal.value)
 
 
+def test_memory_that_is_read_while_it_changes_is_named_where_that_shows() -> None:
+    def shifted(n: Net, x: Tensor) -> Tensor:
+        y = n.first(x).unsqueeze(-1).expand(-1, -1, 6).contiguous()
+        y[..., 1:] += y[..., :-1]
+        return y
+
+    def disjoint(n: Net, x: Tensor) -> Tensor:
+        y = n.first(x).clone()
+        y[:, :4] += y[:, 4:]
+        return y
+
+    with pytest.raises(ExportFailed, match=r"read a .clone\(\) of it, at test_diagnosis.py:\d+"):
+        export_model(Net(shifted), X)
+    export_model(Net(disjoint), X)
+
+
 def test_compiled_and_quantised_modules_are_told_what_to_give() -> None:
     plain = nn.Sequential(nn.Linear(8, 3), nn.ReLU())
     for module in (torch.jit.script(plain), torch.jit.trace(plain, X), nn.Sequential(torch.jit.script(plain))):
