@@ -206,6 +206,7 @@ def test_the_miners_by_hand_finish_and_the_order_is_found_again(world: dict[str,
 
 def test_no_secret_stands_anywhere_after_a_whole_order(world: dict[str, Any]) -> None:
     """Not in logs, executed notebooks, blobs, the ledger's data, command lines, or a notebook's environment."""
+    assert world["notebook"].returncode == 0, world["notebook"].stderr[-3000:]
     home, watched = world["home"], world["watched"]
     network = home / "networks" / "local"
     secrets = {"planted": PLANTED.encode()}
@@ -216,7 +217,7 @@ def test_no_secret_stands_anywhere_after_a_whole_order(world: dict[str, Any]) ->
     assert looked > 100 and list(home.rglob("*.ipynb")) and list(network.glob("logs/*.log"))
     assert found == []
     seen = "\n".join(watched.commands | watched.environments).encode()
-    assert b"notebook" in seen and str(home).encode() in seen, "it did look while notebooks ran"
+    assert b"pot_lab.jobs." in seen and str(home).encode() in seen, "it did look while notebooks ran"
     assert [name for name, secret in secrets.items() if secret in seen] == []
 
 

@@ -19,7 +19,7 @@ from pot_lab.network.aggregator.client_classes import MUTE_S
 from pot_lab.network.aggregator.clients import AnswersQuestions, ClientService, QuestionAnswerer, bundled_replies
 from pot_lab.network.aggregator.history import History, HistoryRow
 from pot_lab.network.aggregator.metrics import Metrics
-from pot_lab.network.aggregator.request_queue import REQUESTS_A_TURN, SHARES
+from pot_lab.network.aggregator.request_queue import REQUESTS_A_TURN
 from pot_lab.network.wire import (
     Answer,
     Answered,
@@ -216,7 +216,7 @@ def test_requests_of_strangers_have_a_share_of_the_time_whatever_number_of_keys_
     while service.now_s < began_s + 1.0:
         worked_s += turns_time_s(service)
         service.now_s += 0.005
-    assert 0.02 < worked_s < sum(SHARES.values()), "of a second"
+    assert 0.02 < worked_s < 0.125, "of a second, since ordering and answers cost as well"
 
 
 def test_strangers_have_a_turns_time_while_nothing_is_decided(service: Service) -> None:
@@ -249,18 +249,18 @@ def test_one_false_request_ends_a_standing_for_a_while(service: Service) -> None
         service.now_s += 0.01
     assert service.clients.wait_ms is None and service.counters["requests_refused"] == 100
     other = Sender("other", "there", b"other")
-    service.clients.receive([(other, encode_frame(Submit(b"b", True)))])
-    service.clients.take_up(0)
-    for wait_s, first in ((0.0, b"b"), (MUTE_S, b"a")):
-        service.now_s += wait_s
-        for sender in (client, other):
-            name = b"a" if sender is client else b"b"
-            service.clients.receive([(sender, encode_frame(Submit(name + b" %d" % service.now_s, True)))])
-        if wait_s:  # a new client again, whose next requests wait with the others
-            service.clients.take_up(0)
-            service.clients.receive([(client, encode_frame(Submit(b"a next", True)))])
-            service.clients.receive([(other, encode_frame(Submit(b"b next", True)))])
-        assert service.clients.take_up(0)[0].request.startswith(first)
+
+    def first_of_both() -> bytes:
+        """Whose request comes first, where the one that was false speaks first and right."""
+        for sender, name in ((client, b"a"), (other, b"b")):
+            service.clients.receive([(sender, encode_frame(Submit(name + b" %f" % service.now_s, True)))])
+        return service.clients.take_up(0)[0].request[:1]
+
+    first_of_both()
+    assert first_of_both() == b"b"
+    service.now_s += MUTE_S
+    first_of_both()
+    assert first_of_both() == b"a"
 
 
 def test_what_a_client_sends_stays_in_its_order_when_its_standing_changes(service: Service) -> None:
