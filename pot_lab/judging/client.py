@@ -78,6 +78,10 @@ class JudgeHelper:
         self._drop(channel)
         return not_judged(*failure)
 
+    def prepare(self) -> None:
+        """Start the helper if none runs, so that the next request need not wait for it; never raises."""
+        self._running()
+
     def rest(self) -> None:
         """End the helper until the next request, to free its memory. Not while a request waits."""
         if self._channel is not None:

@@ -12,7 +12,8 @@ from pot_lab.judging.records import JudgeBody, Judgement, not_judged
 
 
 class JudgePool:
-    """Judges on threads of its own, each with a helper process; a helper is started when the first request needs it.
+    """Judges on threads of its own, each with a helper process; a helper is started when the first request needs it, or
+    before (`prepare`).
 
     Args:
         helpers: how each thread's helper is made; their number is the bound of what runs at once.
@@ -38,6 +39,7 @@ class JudgePool:
         self._done: list[tuple[Hashable, Judgement]] = []
         self._threads: list[threading.Thread] = []
         self._idle = 0
+        self._preparing = False
         self._closed = False
 
     def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None, turn: int = 0) -> None:
@@ -60,12 +62,28 @@ class JudgePool:
                 self._done.append((last[2], not_judged("JudgesBusy", f"{self._waiting_limit} requests wait")))
                 if last[2] == key:
                     return
-            if len(self._waiting) > self._idle and len(self._threads) < len(self._helpers):
-                helper = self._helpers[len(self._threads)]
-                thread = threading.Thread(target=self._work, args=(helper,), name="judge", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            if len(self._waiting) > self._idle:
+                self._begin_thread()
             self._changed.notify()
+
+    def prepare(self) -> None:
+        """A request will come soon: see that a helper runs. Returns at once and never raises."""
+        with self._changed:
+            if self._closed or self._waiting or self._preparing:
+                return
+            self._preparing = True
+            if not self._threads:
+                self._begin_thread()
+            self._changed.notify()
+
+    def _begin_thread(self) -> None:
+        """One more thread, if there is a helper for it."""
+        if len(self._threads) < len(self._helpers):
+            helper = self._helpers[len(self._threads)]
+            thread = threading.Thread(target=self._work, args=(helper,), name="judge", daemon=True)
+            self._threads.append(thread)
+            self._idle += 1
+            thread.start()
 
     def collect(self) -> list[tuple[Hashable, Judgement]]:
         """Answers that came since the last call, each under its key; does not wait."""
@@ -90,15 +108,20 @@ class JudgePool:
     def _work(self, helper: JudgeHelper) -> None:
         while True:
             with self._changed:
-                self._idle += 1
-                while not self._waiting and not self._closed:
+                while not self._waiting and not self._closed and not self._preparing:
                     if not self._changed.wait(self._rest_after_s):
                         helper.rest()
-                self._idle -= 1
                 if self._closed:
                     return
-                _, _, key, body, wall_s = heapq.heappop(self._waiting)
+                self._preparing = False
+                request = heapq.heappop(self._waiting) if self._waiting else None
+                self._idle -= request is not None
+            if request is None:
+                helper.prepare()  # as good as idle: what comes meanwhile waits for this helper, not for another's start
+                continue
+            _, _, key, body, wall_s = request
             judgement = helper.judge(body, wall_s=wall_s)
             with self._changed:
+                self._idle += 1
                 self._done.append((key, judgement))
             self._on_done()

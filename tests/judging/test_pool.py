@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from pot_lab.crypto.canonical import decode, encode
 from pot_lab.judging import CheckModel, Finding, HelperLimits, JudgeHelper, Judgement, JudgePool
@@ -72,6 +73,33 @@ def test_requests_run_side_by_side_up_to_the_bound() -> None:
     assert sorted(key for key, _ in both.pool.collect()) == [1, 2, 3]
     assert both.pool.collect() == [] and both.started == 2
     both.pool.close()
+
+
+def test_a_helper_is_started_before_the_first_request() -> None:
+    one = Pool(4)
+    for _ in range(3):
+        one.pool.prepare()
+    one.submit(1)
+    assert one.entered.acquire(timeout=240)
+    one.pool.prepare()  # it has one, and work to do
+    one.let.release()
+    assert one.done.acquire(timeout=240)
+    one.pool.prepare()
+    one.submit(2)
+    one.let.release()
+    assert one.done.acquire(timeout=240) and one.started == 1
+    one.pool.close()
+    one.pool.prepare()
+    assert one.started == 1
+
+
+def test_a_prepared_helper_waits_for_its_request() -> None:
+    one = Pool(4)
+    one.pool.prepare()
+    while not one.started:
+        time.sleep(0.01)
+    assert not one.entered.acquire(timeout=0.05) and one.pool.collect() == []
+    one.pool.close()
 
 
 def test_helpers_are_started_when_they_are_needed() -> None:

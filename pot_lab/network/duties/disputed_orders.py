@@ -56,6 +56,10 @@ class DisputedOrders:
             found |= {name: model for name, model in models.items() if model is not None}
         return found
 
+    def is_one_near(self) -> bool:
+        """Whether models of an order are being revealed: its test data are judged next."""
+        return any(True for _ in self._ledger().book.index.in_window(Window.REVEAL))
+
     @staticmethod
     def _is_due(book: Book, order_id: OrderId) -> bool:
         order = book.state.orders.get(order_id)

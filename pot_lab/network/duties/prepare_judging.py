@@ -125,6 +125,9 @@ class DueTests(Protocol):
     def due(self) -> Mapping[bytes, DisputedTest | OpenedModel]:
         """Which these are now: test data by order id, models by another name of their own."""
 
+    def is_one_near(self) -> bool:
+        """Whether a file will be due within seconds."""
+
 
 class PrepareJudging:
     """Keeps the test data and models open that have to be judged, or may have to be judged with.
@@ -184,6 +187,8 @@ class PrepareJudging:
             for order_id in self._openings.keys() - due.keys():
                 self._remove(self._openings.pop(order_id).folder)
             self._begin(due)
+            if self._due.is_one_near():
+                self._pool.prepare()
         for order_id, opening in self._openings.items():
             if opening.verdict is None and not opening.asked and now_ms >= opening.again_ms:
                 self._ask(order_id, opening, now_ms)

@@ -147,3 +147,15 @@ def test_a_ledger_that_was_taken_over_is_looked_at_as_a_whole(watching: Watching
     watching.ledger = Ledger(watching.world.genesis)
     watching.ledger.restore(watching.world.ledger.snapshot())
     assert set(watching.disputed.due()) == {order_id}
+
+
+def test_one_is_near_while_models_are_revealed(watching: Watching) -> None:
+    world = watching.world
+    order_id, _ = world.start()
+    world.claim(order_id, PROVIDERS[0], MODELS[0])
+    assert not watching.disputed.is_one_near()
+    world.wait_for(order_id, Window.REVEAL)
+    assert watching.disputed.is_one_near()
+    world.reveal(order_id, PROVIDERS[0], MODELS[0])
+    world.wait_for(order_id, Window.RELEASE)
+    assert not watching.disputed.is_one_near()

@@ -45,6 +45,10 @@ class HeldJudges(JudgePool):
         self.bodies: list[JudgeBody] = []
         self.waits_s: list[float | None] = []
         self.answers: list[tuple[Hashable, Judgement]] = []
+        self.prepared = 0
+
+    def prepare(self) -> None:
+        self.prepared += 1
 
     def submit(self, key: Hashable, body: JudgeBody, *, wall_s: float | None = None, turn: int = 0) -> None:
         self.submitted.append(key)

@@ -48,6 +48,7 @@ class Preparing:
 
     def __init__(self, root: Path, pool: JudgePool | None = None, limit_bytes: int = 100) -> None:
         self.tests: dict[bytes, DisputedTest | OpenedModel] = {}
+        self.near = False
         self.judges = HeldJudges()
         self.bodies = self.judges.bodies
         self.duty = PrepareJudging(self, root, pool or self.judges, limit_bytes=limit_bytes)
@@ -59,6 +60,9 @@ class Preparing:
     def due(self) -> dict[bytes, DisputedTest | OpenedModel]:
         return self.tests
 
+    def is_one_near(self) -> bool:
+        return self.near
+
     def poll(self) -> None:
         self.now_ms += LOOK_EVERY_MS
         assert self.duty.poll(self.now_ms) == []
@@ -66,6 +70,14 @@ class Preparing:
     def answer(self, judgement: Judgement) -> None:
         self.judges.answers = [(self.judges.submitted[-1], judgement)]
         self.poll()
+
+
+def test_a_helper_is_prepared_when_a_file_will_be_due_soon(preparing: Preparing) -> None:
+    preparing.poll()
+    assert preparing.judges.prepared == 0
+    preparing.near = True
+    preparing.poll()
+    assert preparing.judges.prepared == 1 and not preparing.judges.submitted
 
 
 @pytest.fixture
