@@ -289,14 +289,6 @@ MORE_TRANSFORMERS: dict[str, Callable[[], Example]] = {
     "ResNet": pictures(
         "ResNetForImageClassification", "ResNetConfig", embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1]
     ),
-    "MobileViT": pictures(
-        "MobileViTForImageClassification",
-        "MobileViTConfig",
-        hidden_sizes=[16, 24, 32],
-        neck_hidden_sizes=[8, 8, 16, 16, 16, 16, 32],
-        num_attention_heads=2,
-        image_size=32,
-    ),
     "PoolFormer": pictures(
         "PoolFormerForImageClassification", "PoolFormerConfig", hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1]
     ),

@@ -20,7 +20,8 @@ def check(example: Example) -> None:
         wanted = module.eval()(inputs)
     wanted = getattr(wanted, "logits", wanted)
     wanted = wanted if isinstance(wanted, torch.Tensor) else wanted.last_hidden_state
-    assert float((found - wanted.double()).abs().max()) <= 1e-5 * float(wanted.abs().max())
+    own_rounding = 1e-4  # of float32, most in models that standardise their weights
+    assert float(wanted.abs().max()) > 0 and float((found - wanted).abs().max()) <= own_rounding * wanted.abs().max()
     twin = trainable(graph, artifact.weights)
     optimizer = torch.optim.SGD(twin.parameters(), 1e-3)
     for _ in range(3):
