@@ -36,6 +36,13 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         bytes32 ledgerHash; // state digest of the ledger (event only)
     }
 
+    /// @dev One slot: what an account was paid in all, and where payouts go (zero: to the account itself). An amount of
+    ///      more than 96 bits is more than the supply of the token, which refuses to transfer it.
+    struct Earner {
+        uint96 claimed;
+        address to;
+    }
+
     bytes32 public constant SETTLEMENT_TYPEHASH = keccak256(
         "Settlement(uint64 epoch,uint64 round,uint64 signerSetId,bytes32 root,uint128 cumulativeTotal,bytes32 ordersHash,bytes32 ledgerHash)"
     );
@@ -72,9 +79,8 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
     bytes32 public root; // newest
     bytes32 public prevRoot; // claimable while `root` is inside claimDelay
     address public guardian;
-    mapping(address => uint256) public claimed; // cumulative
     mapping(address => mapping(uint8 => uint256)) public slashedCumulative;
-    mapping(address => address) public payoutAddress; // of an account; zero: the account itself
+    mapping(address => Earner) private earners;
     mapping(address => bool) public isSigner; // by staker
     mapping(address => address) public keyOwner; // hot key -> staker
     mapping(bytes32 => bool) public equivocated;
@@ -188,16 +194,22 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
     /// @param cumulative grains earned since the first epoch, as in the leaf
     function claim(address account, uint256 cumulative, bytes32[] calldata proof) external nonReentrant whenNotPaused {
         if (!MerkleProof.verifyCalldata(proof, activeRoot(), _leaf(0, account, cumulative))) revert BadProof();
-        uint256 done = claimed[account];
+        Earner storage e = earners[account];
+        (uint256 done, address to) = (e.claimed, e.to);
         if (cumulative <= done) revert NothingToClaim(account, cumulative);
-        claimed[account] = cumulative;
-        token.safeTransfer(payee(account), cumulative - done);
+        e.claimed = uint96(cumulative);
+        token.safeTransfer(to == address(0) ? account : to, cumulative - done);
         emit Claimed(account, cumulative - done, cumulative);
     }
 
+    /// @notice Grains that an account was paid in all.
+    function claimed(address account) external view returns (uint256) {
+        return earners[account].claimed;
+    }
+
     /// @notice Where an account's payouts go.
-    function payee(address account) public view returns (address to) {
-        to = payoutAddress[account];
+    function payee(address account) external view returns (address to) {
+        to = earners[account].to;
         if (to == address(0)) to = account;
     }
 
@@ -207,7 +219,7 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         if (to == address(this) || to == address(token) || to == address(escrow) || to == address(registry)) {
             revert BadParameter("to");
         }
-        payoutAddress[msg.sender] = to;
+        earners[msg.sender].to = to;
         emit PayoutAddressSet(msg.sender, to);
     }
 
@@ -241,17 +253,18 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
     }
 
     function _payOrSkip(address account, uint256 cumulative) private {
-        uint256 done = claimed[account];
+        Earner storage e = earners[account];
+        (uint256 done, address to) = (e.claimed, e.to);
         if (cumulative <= done) return;
-        claimed[account] = cumulative;
-        address to = payee(account);
+        if (to == address(0)) to = account;
+        e.claimed = uint96(cumulative);
         try token.transfer{gas: PAY_GAS}(to, cumulative - done) returns (bool paid) {
             if (paid) {
                 emit Claimed(account, cumulative - done, cumulative);
                 return;
             }
         } catch {}
-        claimed[account] = done;
+        e.claimed = uint96(done);
         emit PayoutSkipped(account, to, cumulative - done);
     }
 

@@ -37,7 +37,7 @@ MUTANTS = (
         "a claim is not remembered",
         "honest_epoch",
         S,
-        "        claimed[account] = cumulative;\n        token.safe",
+        "        e.claimed = uint96(cumulative);\n        token.safe",
         "        token.safe",
     ),
     Mutant(
@@ -86,10 +86,10 @@ MUTANTS = (
         "a payout of a batch is not remembered",
         "a_batch_pays",
         S,
-        "        claimed[account] = cumulative;\n        address to",
-        "        address to",
+        "        e.claimed = uint96(cumulative);\n        try",
+        "        try",
     ),
-    Mutant("a payee that cannot be paid loses its claim", "holds_up", S, "        claimed[account] = done;\n", ""),
+    Mutant("a payee that cannot be paid loses its claim", "holds_up", S, "        e.claimed = uint96(done);\n", ""),
     Mutant(
         "a payee that cannot be paid holds up a batch",
         "holds_up",
@@ -101,11 +101,15 @@ MUTANTS = (
         "a claim ignores the payout address",
         "whoever_claims",
         S,
-        "token.safeTransfer(payee(account)",
-        "token.safeTransfer((account)",
+        "token.safeTransfer(to == address(0) ? account : to,",
+        "token.safeTransfer(account,",
     ),
     Mutant(
-        "a batch ignores the payout address", "a_batch_goes", S, "address to = payee(account)", "address to = (account)"
+        "a batch ignores the payout address",
+        "a_batch_goes",
+        S,
+        "        if (to == address(0)) to = account;\n        e.claimed",
+        "        to = account;\n        e.claimed",
     ),
     Mutant(
         "a payout address may be a contract of ours",
