@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -254,7 +255,8 @@ class ProviderLoop(Loop[ProviderMemory]):
         """Encrypt a model beside itself, and seal the key to the aggregators that hold the order's test key."""
         key, target = self.random_bytes(KEY_BYTES), sealed_path(model)
         beginning = target.with_name(f".{target.name}.tmp")
-        with model.open("rb") as source, beginning.open("wb") as sealed:
+        descriptor = os.open(beginning, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as sealed, model.open("rb") as source:
             encrypt_stream(key, source, sealed)
         move_durably(beginning, target)
         digest = _digest_of(target)

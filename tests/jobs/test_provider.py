@@ -301,7 +301,7 @@ def test_a_miner_restored_from_a_backup_reveals_what_it_had_committed_to(
     bench.loop.step()
     (reveal,) = bench.of(RevealModel)
     assert bench.of(Claim) == [claim]
-    assert bench.store.fetch(reveal.weights, limit_bytes=100, timeout_s=60) == b"model"
+    assert bench.market.read_model(bench.store, ME, reveal) == b"model"
 
 
 def test_a_refused_commitment_is_not_repeated(
