@@ -25,7 +25,7 @@ from pot_lab.consensus.messages import Message, decode_message, encode_message
 from pot_lab.consensus.records import LogRecord, decode_record, encode_record
 from pot_lab.crypto.canonical import decode, encode, sha256
 from pot_lab.crypto.link import Link
-from pot_lab.crypto.sealed_model import KeyBox, KeyBoxes, read_key_boxes
+from pot_lab.crypto.sealed_model import KeyBox, KeyBoxes, check_key_boxes
 from pot_lab.judging.helper.answer import answer
 from pot_lab.judging.records import HelperReply, HelperRequest, JudgeBody
 from pot_lab.network.aggregator.durable_log import DurableLog
@@ -302,7 +302,8 @@ def _transcript_seed() -> bytes:
 
 def _key_boxes(raw: bytes) -> KeyBoxes:
     found = decode(raw, KeyBoxes, limit_bytes=1 << 16)
-    return read_key_boxes(raw, found.root, len(found.boxes))
+    check_key_boxes(found, len(found.boxes))
+    return found
 
 
 def _judging_seed(kind: type) -> bytes:

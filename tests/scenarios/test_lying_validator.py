@@ -33,7 +33,7 @@ MINERS = [
 def testnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Testnet]:
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
     # Time to judge on a machine that does much else; the judge window closes with the last verdict.
-    windows = {"usual_windows_ms": [8_000, 8_000, 120_000, 20_000, 20_000, 5_000, 240_000]}
+    windows = {"usual_windows_ms": [60_000, 120_000, 120_000, 60_000, 20_000, 5_000, 240_000]}
     net = Testnet.up("liar", providers=1, validators=3, verifiers=0, durability="flush", parameters=windows)
     register_miners(net)
     yield net
