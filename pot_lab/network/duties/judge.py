@@ -7,14 +7,17 @@ long as the ledger wants it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from pot_lab.judging import Finding, HelperLimits, JudgeBody, JudgeHelper, Judgement, JudgePool, start_helper
 from pot_lab.network.duties.duty import REPEAT_AFTER_MS, log
 
-HELPERS = 2
-"""Helpers that an aggregator runs side by side."""
+HELPERS = 2 if (os.cpu_count() or 1) > 4 else 1
+"""Helpers that an aggregator runs side by side. Each imports torch: a second one on few cores makes both late, and a
+testnet has four aggregators.
+"""
 FIRST_RETRY_MS = 1_000
 LONGEST_RETRY_MS = 60_000
 
