@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 LEAST_AVAILABLE_BYTES = 1 << 30
 """A host with less memory to spare imports what it needs when it needs it."""
 ANSWER_TIMEOUT_S = 10.0
+UNKNOWN = 0
+"""In place of a process's id: the job's process writes its own down when it runs."""
 _EACH_JOBS_OWN = frozenset({"POT_LAB_JOB_DIR", "POT_LAB_JOB_ID"})
 
 
@@ -73,7 +75,9 @@ class ForkClient:
             cancel_grace_s: how long its kernel may take to end, in seconds.
             lock: the job's lock, held; the process keeps it.
 
-        Returns: the process's id, or None when there is no server that can.
+        Returns: the process's id; `UNKNOWN` when the server has the request and did not answer in time, so that the job
+            must not be started again (if it does not run, its lock is free and it is lost); None when there is no
+            server that can, and nothing was started.
         """
         with self._lock:
             try:
@@ -81,11 +85,21 @@ class ForkClient:
                     self._connect(environment)
                 if self._connection is None:
                     return None
-                return self._ask(self._connection, directory, environment, cancel_grace_s, lock)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                self._ask(self._connection, directory, environment, cancel_grace_s, lock)
+            except (OSError, ValueError) as error:
                 log.debug("event=fork_failed reason=%r", str(error))
                 self._close()
                 return None
+            try:
+                pid = json.loads(self._connection.recv(REQUEST_LIMIT_BYTES))["pid"]
+            except (OSError, ValueError) as error:
+                log.warning("event=fork_unanswered job=%s reason=%r", directory.name, str(error))
+                self._close()
+                return UNKNOWN
+            if not pid:
+                self._close()
+                return None
+            return int(pid)
 
     def close(self) -> None:
         """End the connection; a server without connections ends."""
@@ -100,7 +114,7 @@ class ForkClient:
     @staticmethod
     def _ask(
         connection: socket.socket, directory: Path, environment: Mapping[str, str], cancel_grace_s: float, lock: int
-    ) -> int:
+    ) -> None:
         message = json.dumps(
             {
                 "directory": str(directory.resolve()),
@@ -118,8 +132,6 @@ class ForkClient:
                 stack.callback(os.close, descriptor)
                 descriptors.append(descriptor)
             socket.send_fds(connection, [message], descriptors)
-        answer = connection.recv(REQUEST_LIMIT_BYTES)
-        return int(json.loads(answer)["pid"])
 
     def _connect(self, environment: Mapping[str, str]) -> bool:
         self._name = self._name or server_name(environment)

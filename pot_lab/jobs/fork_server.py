@@ -161,6 +161,14 @@ class ForkServer:
         self._connections.discard(connection)
         connection.close()
 
+    def _refuse(self, connection: socket.socket, descriptors: list[int]) -> None:
+        """Say that nothing was forked: whoever asked starts its job by a command. No answer would not tell that."""
+        for descriptor in descriptors:
+            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            connection.send(json.dumps({"pid": None}).encode())
+        self._hang_up(connection)
+
     def _answer(self, connection: socket.socket) -> ForkRequest | None:
         """Serve one message of a connection; returns the request in the forked process, else None."""
         descriptors: list[int] = []
@@ -175,9 +183,7 @@ class ForkServer:
             if threading.active_count() > 1:  # started by an import: what it holds would be held for ever in a fork
                 raise ValueError("this process has several threads")
         except (OSError, ValueError, TypeError, KeyError):
-            for descriptor in descriptors:
-                os.close(descriptor)
-            self._hang_up(connection)  # whoever asked starts its job without us
+            self._refuse(connection, descriptors)
             return None
         # Signals stay blocked in the forked process until it is ready for them, so its start loses no cancel.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -185,9 +191,7 @@ class ForkServer:
             pid = os.fork()
         except OSError:  # no memory, or too many processes
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            for descriptor in descriptors:
-                os.close(descriptor)
-            self._hang_up(connection)
+            self._refuse(connection, descriptors)
             return None
         if pid == 0:
             self._forget()

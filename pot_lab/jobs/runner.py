@@ -24,7 +24,7 @@ from typing import Any
 from pot_lab.files import make_private_folder, replace_durably
 from pot_lab.jobs import recipe_files, registry
 from pot_lab.jobs.errors import BadJobParameters, JobDone, JobExists, JobRunning
-from pot_lab.jobs.fork_client import ForkClient
+from pot_lab.jobs.fork_client import UNKNOWN, ForkClient
 from pot_lab.jobs.leftovers import end_leftovers
 from pot_lab.jobs.registry import Job, write_json
 
@@ -196,7 +196,8 @@ class JobRunner:
             }
             pid = self._fork(directory, environment, lock) if not spec["env"] else None
             if pid is not None:
-                write_json(directory / "pid", pid)
+                if pid != UNKNOWN:
+                    write_json(directory / "pid", pid)
                 return Job(directory)
             # Blocked signals stay blocked in the new process until it is ready for them, so its start loses no cancel.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -228,7 +229,7 @@ class JobRunner:
         return Job(directory)
 
     def _fork(self, directory: Path, environment: Mapping[str, str], lock: int) -> int | None:
-        """Fork the job's process, if `prepare` found a server; returns its id, or None."""
+        """Fork the job's process, if `prepare` found a server; returns as `ForkClient.start`."""
         if self._forks is None:
             return None
         return self._forks.start(directory, environment, self.cancel_grace_s, lock)

@@ -171,6 +171,23 @@ def test_a_server_that_was_killed_is_done_without_and_started_anew(
     second.wait(PATIENCE_S)
 
 
+def test_a_job_that_the_server_took_and_did_not_answer_for_is_not_started_twice(
+    serving: Serving, runner: JobRunner, write_notebook: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy host may answer late; two processes of one job would write over each other."""
+    server = serving.process
+    server.suspend()
+    assert serving.client._connection is not None
+    serving.client._connection.settimeout(0.1)
+    try:
+        job = runner.start(write_notebook("print('once')"), {}, kind="t")
+    finally:
+        server.resume()
+    assert job.wait(PATIENCE_S) == "done" and len(job.events("started")) == 1
+    assert not serving.client.is_ready
+    serving.start()
+
+
 def test_a_server_ends_when_nobody_is_connected_or_its_socket_is_gone(tmp_path: Path) -> None:
     for close in (lambda one: one.client.close(), lambda one: (one.home / "fork" / "shared.sock").unlink()):
         own = Serving(tmp_path)
@@ -191,7 +208,7 @@ def test_a_message_that_is_no_request_costs_its_sender_the_connection(serving: S
             with short_path(folder, "shared.sock") as address:
                 stranger.connect(address)
             socket.send_fds(stranger, [message], descriptors)
-            assert stranger.recv(100) == b""
+            assert json.loads(stranger.recv(100)) == {"pid": None} and stranger.recv(100) == b""
     assert serving.process.is_running()
 
 
