@@ -33,6 +33,7 @@ from pot_lab.chain.fees import DEFAULT_CAP_WEI, Fees, quote
 from pot_lab.chain.outbox import Outbox, Outgoing
 from pot_lab.chain.proposal import Confirm, ContractAction, ProposedTransaction
 from pot_lab.chain.rpc import JsonRpc, hex_data, hex_quantity, read_data, read_quantity
+from pot_lab.chain.signer import Signer, signer_for
 from pot_lab.chain.transaction import ChainTransaction
 from pot_lab.chain.turns import AccountTurn
 from pot_lab.crypto.canonical import keccak256
@@ -66,7 +67,7 @@ class ChainAccount:
     Args:
         rpc: the node.
         chain_id: the chain that the node must be on; checked once, at the first transaction.
-        identity: the account that signs; None for a reader.
+        identity: the account that signs, by its key or by who keeps it; None for a reader.
         receipt_timeout_s: how long to wait for a transaction to be mined.
         busy_timeout_s: how long a node that is busy is asked again before a transaction is sent.
         replace_after_s: how long a transaction waits for a block before it offers more.
@@ -77,7 +78,7 @@ class ChainAccount:
         self,
         rpc: JsonRpc,
         chain_id: int,
-        identity: Identity | None,
+        identity: Identity | Signer | None,
         *,
         receipt_timeout_s: float = RECEIPT_TIMEOUT_S,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
@@ -86,12 +87,12 @@ class ChainAccount:
     ) -> None:
         self.rpc = rpc
         self.chain_id = chain_id
-        self.identity = identity
+        self.signer = signer_for(identity)
         self._receipt_timeout_s, self._busy_timeout_s = receipt_timeout_s, busy_timeout_s
         self._replace_after_s, self._max_fee_wei = replace_after_s, max_fee_wei
         self._chain_checked = False
         self._first_hash: bytes | None = None
-        sender = bytes(20) if identity is None else identity.address
+        sender = bytes(20) if self.signer is None else self.signer.address
         self.confirm: Confirm | None = None
         self._turn = AccountTurn(chain_id, sender, timeout_s=2 * receipt_timeout_s)
         self._outbox = Outbox(chain_id, sender)
@@ -157,20 +158,20 @@ class ChainAccount:
             TransactionUnconfirmed: it is not mined in time.
             ChainUnreachable, ChainRefused, AccountBusy: it cannot be told.
         """
-        if self.identity is not None:
+        if self.signer is not None:
             with self.turn():
                 self._check_chain()
-                self._finish_earlier(self.identity)
+                self._finish_earlier(self.signer)
 
     def _send(self, to: bytes, data: bytes, action: ContractAction) -> Receipt:
-        if self.identity is None:
+        if self.signer is None:
             raise ChainRefused("this account cannot send transactions: it has no key")
         with self.turn():
             self._check_chain()
-            lost = self._finish_earlier(self.identity)
-            call = self._call(self.identity, to, data)
+            lost = self._finish_earlier(self.signer)
+            call = self._call(self.signer, to, data)
             estimate = read_quantity(self._ask("eth_estimateGas", call))
-            nonce = self._nonce(self.identity, "pending")
+            nonce = self._nonce(self.signer, "pending")
             fees = quote(self._ask, self._max_fee_wei)
             if lost is not None and lost.nonce == nonce:  # another node may still have it: one of the two is mined
                 fees = lost.fees.replaced_by(fees, self._max_fee_wei) or fees
@@ -185,16 +186,16 @@ class ChainAccount:
                 names=(),
             )
             if self.confirm is not None:
-                self._ask_before(outgoing, action, self.identity)
-            receipt, succeeded = self._carry_out(outgoing, self.identity)
+                self._ask_before(outgoing, action, self.signer)
+            receipt, succeeded = self._carry_out(outgoing, self.signer)
         if not succeeded:
             raise self._why(call | {"gas": hex_quantity(outgoing.gas)}, receipt)
         return receipt
 
-    def _ask_before(self, outgoing: Outgoing, action: ContractAction, identity: Identity) -> None:
+    def _ask_before(self, outgoing: Outgoing, action: ContractAction, signer: Signer) -> None:
         proposed = ProposedTransaction(
             action=action,
-            account=identity.address,
+            account=signer.address,
             chain_id=self.chain_id,
             gas=outgoing.gas,
             fee_wei=outgoing.gas * outgoing.most,
@@ -202,9 +203,9 @@ class ChainAccount:
         if self.confirm is not None and not self.confirm(proposed):
             raise NotConfirmed("the transaction was not confirmed; nothing was sent", seen=action.words)
 
-    def _carry_out(self, outgoing: Outgoing, identity: Identity) -> tuple[Receipt, bool]:
+    def _carry_out(self, outgoing: Outgoing, signer: Signer) -> tuple[Receipt, bool]:
         """Note it, hand it to the node, and wait: the receipt, and whether it succeeded."""
-        outgoing, raw = self._version(outgoing, outgoing.fees, identity)
+        outgoing, raw = self._version(outgoing, outgoing.fees, signer)
         self._outbox.note(outgoing)
         deadline_s = time.monotonic() + self._receipt_timeout_s
         try:
@@ -212,13 +213,13 @@ class ChainAccount:
         except ChainRefused:
             self._outbox.clear()
             raise
-        found = self._wait(outgoing, deadline_s, identity)
+        found = self._wait(outgoing, deadline_s, signer)
         self._outbox.clear()
         return found
 
-    def _version(self, outgoing: Outgoing, fees: Fees, identity: Identity) -> tuple[Outgoing, bytes]:
+    def _version(self, outgoing: Outgoing, fees: Fees, signer: Signer) -> tuple[Outgoing, bytes]:
         """The transaction with these fees, and its bytes."""
-        raw = ChainTransaction(
+        transaction = ChainTransaction(
             chain_id=self.chain_id,
             nonce=outgoing.nonce,
             max_priority_fee=fees.tip,
@@ -226,12 +227,13 @@ class ChainAccount:
             gas=outgoing.gas,
             to=outgoing.to,
             data=outgoing.data,
-        ).sign(identity)
+        )
+        raw = signer.sign_transaction(transaction)
         names = [name for name in outgoing.names if name != keccak256(raw)]
         kept = (*names[-_MAX_VERSIONS:], keccak256(raw))
         return msgspec.structs.replace(outgoing, tip=fees.tip, most=fees.most, names=kept), raw
 
-    def _finish_earlier(self, identity: Identity) -> Outgoing | None:
+    def _finish_earlier(self, signer: Signer) -> Outgoing | None:
         """See the end of a transaction that was noted and not seen mined: everything later waits behind it.
 
         It is offered again for more. One that would fail by now is replaced by a payment of nothing to oneself.
@@ -245,34 +247,34 @@ class ChainAccount:
         if earlier is None:
             return None
         elsewhere = earlier.chain != self._first_block()
-        if elsewhere or self._nonce(identity, "latest") > earlier.nonce:  # of another chain, or mined
+        if elsewhere or self._nonce(signer, "latest") > earlier.nonce:  # of another chain, or mined
             self._outbox.clear()
             return None
-        if self._nonce(identity, "pending") <= earlier.nonce and not any(map(self._is_known, earlier.names)):
+        if self._nonce(signer, "pending") <= earlier.nonce and not any(map(self._is_known, earlier.names)):
             return earlier
         _log.warning("event=earlier_transaction_finished nonce=%d hash=0x%s", earlier.nonce, earlier.names[-1].hex())
         try:
-            self._ask("eth_call", self._call(identity, earlier.to, earlier.data), "latest")
+            self._ask("eth_call", self._call(signer, earlier.to, earlier.data), "latest")
         except ChainReverted:
-            nothing = self._call(identity, identity.address, b"")
+            nothing = self._call(signer, signer.address, b"")
             gas = read_quantity(self._ask("eth_estimateGas", nothing))
-            earlier = msgspec.structs.replace(earlier, to=identity.address, data=b"", gas=gas)
+            earlier = msgspec.structs.replace(earlier, to=signer.address, data=b"", gas=gas)
         fees = earlier.fees.replaced_by(quote(self._ask, self._max_fee_wei), self._max_fee_wei) or earlier.fees
-        earlier, raw = self._version(earlier, fees, identity)
+        earlier, raw = self._version(earlier, fees, signer)
         self._outbox.note(earlier)
         deadline_s = time.monotonic() + self._receipt_timeout_s
         try:
             with contextlib.suppress(ChainRefused):  # one of its versions is there, or was mined in this moment
                 self._submit(raw, earlier.names, deadline_s)
-            self._wait(earlier, deadline_s, identity)
+            self._wait(earlier, deadline_s, signer)
         except TransactionUnconfirmed:
-            if self._nonce(identity, "latest") <= earlier.nonce:
+            if self._nonce(signer, "latest") <= earlier.nonce:
                 raise
         self._outbox.clear()
         return None
 
-    def _call(self, identity: Identity, to: bytes, data: bytes) -> dict[str, Any]:
-        call = {"from": format_address(identity.address), "data": hex_data(data)}
+    def _call(self, signer: Signer, to: bytes, data: bytes) -> dict[str, Any]:
+        call = {"from": format_address(signer.address), "data": hex_data(data)}
         return call | ({"to": format_address(to)} if to else {})
 
     def _first_block(self) -> bytes:
@@ -303,8 +305,8 @@ class ChainAccount:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 4 * _MAX_PAUSE_S)
 
-    def _nonce(self, identity: Identity, at: str) -> int:
-        sender = format_address(identity.address)
+    def _nonce(self, signer: Signer, at: str) -> int:
+        sender = format_address(signer.address)
         try:
             return read_quantity(self._ask("eth_getTransactionCount", sender, at))
         except ChainRefused:  # some nodes know no pending block
@@ -338,7 +340,7 @@ class ChainAccount:
                     return True
         return False
 
-    def _wait(self, outgoing: Outgoing, deadline_s: float, identity: Identity) -> tuple[Receipt, bool]:
+    def _wait(self, outgoing: Outgoing, deadline_s: float, signer: Signer) -> tuple[Receipt, bool]:
         """The receipt of one of its versions, and whether it succeeded; no answer that says nothing of it ends the
         wait.
         """
@@ -360,12 +362,12 @@ class ChainAccount:
                     wanted=f"a receipt within {self._receipt_timeout_s:g} s",
                 )
             if time.monotonic() > replace_at_s:
-                outgoing = self._offer_more(outgoing, identity)
+                outgoing = self._offer_more(outgoing, signer)
                 replace_at_s = time.monotonic() + self._replace_after_s
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
-    def _offer_more(self, outgoing: Outgoing, identity: Identity) -> Outgoing:
+    def _offer_more(self, outgoing: Outgoing, signer: Signer) -> Outgoing:
         """Replace what no block has taken by the same for more; what hinders it is tried again later."""
         try:
             fees = outgoing.fees.replaced_by(quote(self.rpc.call, self._max_fee_wei), self._max_fee_wei)
@@ -373,7 +375,11 @@ class ChainAccount:
             return outgoing
         if fees is None:
             return outgoing
-        outgoing, raw = self._version(outgoing, fees, identity)
+        try:
+            outgoing, raw = self._version(outgoing, fees, signer)
+        except ChainError as error:  # who keeps the key is away, or says no: what is out stays out
+            _log.info("event=transaction_not_replaced nonce=%d reason=%r", outgoing.nonce, str(error))
+            return outgoing
         self._outbox.note(outgoing)
         try:
             self.rpc.call("eth_sendRawTransaction", hex_data(raw))

@@ -52,8 +52,8 @@ class ContractSetup:
         min_cycle_s, claim_delay_s: least time between settlements, and from one to its first claim, in which the
             guardian may veto it.
         guardian, treasury: None is the founder.
-        timelock_s: how long each act of the owner has to wait in OpenZeppelin's timelock, where the founder proposes
-            and anybody executes; None leaves the founder the owner.
+        timelock_s: how long each act of the owner has to wait in OpenZeppelin's timelock, where a quorum of the signers
+            proposes by the governor and anybody executes; None leaves the founder the owner.
     """
 
     aggregators: Sequence[bytes]
@@ -123,9 +123,11 @@ def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s
             account.send("PoTToken", token, "transfer", holder, grains)
         if genesis.timelock_s is not None:
             timelock = create("Timelock", 0, [owner], [_EVERYBODY], _NOBODY)
+            governor = create("Governor", timelock, settlement, owner)
             _hand_over(
                 account,
                 timelock,
+                governor,
                 {"StakeRegistry": registry, "OrderEscrow": escrow, "RewardSettlement": settlement},
                 genesis.timelock_s,
             )
@@ -141,13 +143,23 @@ def deploy(rpc_url: str, founder: Identity, genesis: ContractSetup, *, timeout_s
         rpc.close()
 
 
-def _hand_over(account: ChainAccount, timelock: bytes, owned: Mapping[str, bytes], delay_s: int) -> None:
-    """Make a timelock that does not wait yet the owner of some contracts, and have it wait from then on."""
+def _hand_over(
+    account: ChainAccount, timelock: bytes, governor: bytes, owned: Mapping[str, bytes], delay_s: int
+) -> None:
+    """Make a timelock that does not wait yet the owner of some contracts; have it take proposals from the governor
+    alone, and wait from then on.
+    """
     for name, at in owned.items():
         account.send(name, at, "transferOwnership", timelock)
     accept = [interface(name).functions["acceptOwnership"].call_data(()) for name in owned]
-    wait = interface("Timelock").functions["updateDelay"].call_data((delay_s,))
-    batch = [*owned.values(), timelock], [0] * (len(owned) + 1), [*accept, wait], bytes(32), bytes(32)
+    lock = interface("Timelock").functions
+    roles = [account.read("Timelock", timelock, name)[0] for name in ("PROPOSER_ROLE", "CANCELLER_ROLE")]
+    founder = bytes(20) if account.signer is None else account.signer.address
+    own = [lock["grantRole"].call_data((role, governor)) for role in roles]
+    own += [lock["revokeRole"].call_data((role, founder)) for role in roles]
+    own.append(lock["updateDelay"].call_data((delay_s,)))
+    targets = [*owned.values(), *[timelock] * len(own)]
+    batch = targets, [0] * len(targets), [*accept, *own], bytes(32), bytes(32)
     account.send("Timelock", timelock, "scheduleBatch", *batch, 0)
     account.send("Timelock", timelock, "executeBatch", *batch)
 

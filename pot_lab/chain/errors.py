@@ -62,6 +62,13 @@ class NotConfirmed(ChainError):
     """
 
 
+class WrongSignature(ChainError):
+    """Who keeps an account's key signed something else than it was asked for, or for another account.
+
+    What to do: do not use this signer; check its address, and which account it has open.
+    """
+
+
 class AccountBusy(ChainError):
     """Another process sends a transaction of this account; nothing was sent.
 
@@ -107,6 +114,13 @@ class NotEnoughSignatures(ChainError):
     """Fewer valid signatures of current signers than the contract's threshold; nothing was sent.
 
     What to do: wait until more aggregators have signed; `pot-lab seat` shows who is reachable.
+    """
+
+
+class BadProposal(ChainError):
+    """A proposal to the contracts' owner cannot be read, is another network's, or is not one that can be carried out.
+
+    What to do: draft it again with `pot-lab chain propose`, and have it signed by the signers of today.
     """
 
 

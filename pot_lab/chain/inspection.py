@@ -46,6 +46,7 @@ class TimelockState:
         proposers: who may propose an act, and cancel one.
         executors: who may execute what has waited; the zero address is everybody.
         admins: who may change these lists at once: the timelock itself, and nobody else.
+        governor: the proposer that is this package's governor, made for this timelock and settlement contract.
     """
 
     address: bytes
@@ -53,6 +54,7 @@ class TimelockState:
     proposers: tuple[bytes, ...]
     executors: tuple[bytes, ...]
     admins: tuple[bytes, ...]
+    governor: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +201,26 @@ class ContractInspector:
             admins=holders[0],
             proposers=holders[1],
             executors=holders[2],
+            governor=next((each for each in holders[1] if self._is_governor(each, at)), None),
+        )
+
+    def _is_governor(self, at: bytes, timelock: bytes) -> bool:
+        code = self._code(at)
+        first, second = (self._reference("Governor", number) for number in (1, 2))
+        if len(code) != len(first):
+            return False
+        words = immutable_words(first, second)
+        founder = self._reader.read("Governor", at, "founder")[0]
+        places = (at, timelock, self._contracts.settlement, founder)
+        allowed = {abi_word_address(place) for place in places} | {
+            abi_word_uint(self._contracts.chain_id),
+            _domain(b"PoT Governor", self._contracts.chain_id, at),
+        }
+        wired = [self._reader.read("Governor", at, name)[0] for name in ("timelock", "settlement")]
+        return (
+            mask(code, words) == mask(first, words)
+            and all(code[word : word + _WORD] in allowed for word in words)
+            and wired == [timelock, self._contracts.settlement]
         )
 
     def verify(self) -> list[str]:
@@ -286,6 +308,7 @@ class ContractInspector:
             "StakeRegistry": (one, two, three, number, (0, 0, 0, 0)),
             "OrderEscrow": (one, two, number, number, number),
             "Timelock": (number, [], [], bytes(20)),
+            "Governor": (one, two, three),
             "RewardSettlement": (one, two, three, one, two, 1, 0),
         }[contract]
         data = interface(contract).creation(arguments)
@@ -308,7 +331,7 @@ class ContractInspector:
         if name == "settlement":
             words.add(domain_separator(at.chain_id, own))
         if name == "token":
-            words.add(_token_domain(at.chain_id, own))
+            words.add(_domain(b"Proof of Training", at.chain_id, own))
         return words
 
     def _wiring_troubles(self) -> list[str]:
@@ -329,6 +352,9 @@ class ContractInspector:
         if state.timelock is not None and state.timelock.admins != (state.timelock.address,):
             others = [each for each in state.timelock.admins if each != state.timelock.address]
             found += [f"the timelock has another admin than itself: {format_address(each)}" for each in others]
+        if (lock := state.timelock) is not None:
+            others = [each for each in lock.proposers if each != lock.governor]
+            found += [f"not only a quorum proposes to the timelock: {format_address(each)} does" for each in others]
         if state.promised_grains > state.funded_grains:
             found.append(f"{state.promised_grains} grains are promised, and only {state.funded_grains} were funded")
         return found
@@ -363,9 +389,7 @@ def mask(code: bytes, words: Sequence[int]) -> bytes:
     return bytes(masked)
 
 
-def _token_domain(chain_id: int, token: bytes) -> bytes:
-    """The EIP-712 domain of the token's permits."""
+def _domain(name: bytes, chain_id: int, contract: bytes) -> bytes:
+    """A contract's EIP-712 domain."""
     kind = keccak256(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-    return keccak256(
-        kind + keccak256(b"Proof of Training") + keccak256(b"1") + abi_word_uint(chain_id) + abi_word_address(token)
-    )
+    return keccak256(kind + keccak256(name) + keccak256(b"1") + abi_word_uint(chain_id) + abi_word_address(contract))

@@ -113,6 +113,10 @@ def _order(reward: int, fee: int, bond: int, *_: Any) -> str:
     )
 
 
+def _days(seconds: int) -> str:
+    return f"{_decimal(seconds, 86_400)} days" if seconds >= 86_400 else f"{seconds} s"
+
+
 _SENTENCES: Final[dict[tuple[str, str], Callable[..., str]]] = {
     ("PoTToken", "transfer"): lambda to, grains: f"send {_pot(grains)} to {format_address(to)}",
     ("PoTToken", "approve"): lambda to, grains: f"let the contract {format_address(to)} take up to {_pot(grains)}",
@@ -133,4 +137,33 @@ _SENTENCES: Final[dict[tuple[str, str], Callable[..., str]]] = {
     ("RewardSettlement", "claim"): lambda account, grains, _: (
         f"pay out what {format_address(account)} has earned, {_pot(grains)} in all since the first epoch"
     ),
+    ("OrderEscrow", "setMinReward"): lambda grains: f"set the least reward of an order to {_pot(grains)}",
+    ("OrderEscrow", "setGraces"): lambda grace, stall: (
+        f"refund unsealed orders {_days(grace)} after their last date, or {_days(stall)} where nothing is settled"
+    ),
+    ("OrderEscrow", "setSettlement"): lambda at: (
+        f"let the contract {format_address(at)}, and no other, take the money of all orders from the escrow"
+    ),
+    ("StakeRegistry", "setSettlement"): lambda at: (
+        f"let the contract {format_address(at)}, and no other, slash every stake"
+    ),
+    ("StakeRegistry", "setMinStake"): lambda role, grains: f"set the least stake of a {_role(role)} to {_pot(grains)}",
+    ("StakeRegistry", "setUnbondingPeriod"): lambda seconds: f"have stake unbond for {_days(seconds)}",
+    ("StakeRegistry", "setTreasury"): lambda to: f"send slashed stake to {format_address(to)}",
+    ("RewardSettlement", "setGuardian"): lambda who: f"let {format_address(who)} pause settlements, and veto them",
+    ("RewardSettlement", "setCycle"): lambda cycle, delay: (
+        f"settle every {cycle} s at most, and pay out {delay} s after a settlement"
+    ),
+    ("RewardSettlement", "rotate"): lambda stakers, threshold, *_: (
+        f"seat {len(stakers)} signers, of whom {threshold} settle: {', '.join(map(format_address, stakers))}"
+    ),
+    ("Timelock", "updateDelay"): lambda seconds: f"have every act of the owner wait for {_days(seconds)}",
+    ("Timelock", "executeBatch"): lambda targets, *_: f"carry out a proposal of {len(targets)} calls",
+    ("Governor", "propose"): lambda number, targets, *_: (
+        f"propose {len(targets)} calls that a quorum signed, as proposal {number}"
+    ),
+    ("Governor", "proposeRecovery"): lambda number, targets, *_: (
+        f"propose {len(targets)} calls as the founder of a network that stands still, as proposal {number}"
+    ),
+    ("Governor", "cancel"): lambda name, *_: f"drop the waiting proposal 0x{name.hex()}",
 }

@@ -19,6 +19,7 @@ from pot_lab.chain.errors import InsufficientBalance, NotEnoughSignatures, Trans
 from pot_lab.chain.fees import DEFAULT_CAP_WEI
 from pot_lab.chain.proposal import Confirm
 from pot_lab.chain.rpc import DEFAULT_TIMEOUT_S, JsonRpc, read_quantity
+from pot_lab.chain.signer import Signer, TypedMessage
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Address, BadSignature, Identity, format_address, recover
 from pot_lab.protocol.records import order_id
@@ -33,15 +34,13 @@ from pot_lab.protocol.settlement import (
 MAX_CLAIMS: Final = 150
 """Claims in one transaction: at most about 9 M gas of the 16.7 M that chains allow one transaction."""
 _DOMAIN: Final = {"name": "Proof of Training", "version": "1"}
-_PERMIT: Final = {
-    "Permit": [
-        {"name": "owner", "type": "address"},
-        {"name": "spender", "type": "address"},
-        {"name": "value", "type": "uint256"},
-        {"name": "nonce", "type": "uint256"},
-        {"name": "deadline", "type": "uint256"},
-    ]
-}
+_PERMIT: Final = (
+    ("owner", "address"),
+    ("spender", "address"),
+    ("value", "uint256"),
+    ("nonce", "uint256"),
+    ("deadline", "uint256"),
+)
 _PERMIT_LIFE_S: Final = 3_600
 
 
@@ -72,7 +71,7 @@ class ChainWallet:
     Args:
         rpc_url: the node.
         contracts: the network's contracts.
-        identity: the account that signs; None for a reader.
+        identity: the account that signs, by its key or by who keeps it; None for a reader.
         timeout_s: how long one answer of the node may take.
         max_fee_wei: wei per gas that a transaction may cost at most.
     """
@@ -81,13 +80,12 @@ class ChainWallet:
         self,
         rpc_url: str,
         contracts: Contracts,
-        identity: Identity | None = None,
+        identity: Identity | Signer | None = None,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         max_fee_wei: int = DEFAULT_CAP_WEI,
     ) -> None:
         self.contracts = contracts
-        self.identity = identity
         rpc = JsonRpc(rpc_url, timeout_s=timeout_s)
         self._account = ChainAccount(rpc, contracts.chain_id, identity, max_fee_wei=max_fee_wei)
 
@@ -357,10 +355,11 @@ class ChainWallet:
             tree: the active epoch's.
             cumulative_grains: by account; each must be a leaf of the tree.
         """
-        accounts = list(cumulative_grains)
+        # Neighbours in the tree share most of their proof.
+        by_any_leaf = sorted((reward_leaf(account, grains), account) for account, grains in cumulative_grains.items())
         receipts = []
-        for start in range(0, len(accounts), MAX_CLAIMS):
-            by_leaf = {reward_leaf(a, cumulative_grains[a]): a for a in accounts[start : start + MAX_CLAIMS]}
+        for start in range(0, len(by_any_leaf), MAX_CLAIMS):
+            by_leaf = dict(by_any_leaf[start : start + MAX_CLAIMS])
             leaves, siblings, flags = tree.multiproof(by_leaf)
             ordered = [by_leaf[leaf] for leaf in leaves]
             amounts = [cumulative_grains[account] for account in ordered]
@@ -397,7 +396,8 @@ class ChainWallet:
     # ------------------------------------------------------------ inside
 
     def _me(self) -> bytes:
-        return bytes(20) if self.identity is None else self.identity.address
+        signer = self._account.signer
+        return bytes(20) if signer is None else signer.address
 
     def _require_balance(self, grains: int) -> None:
         held = self.balance_grains()
@@ -407,24 +407,23 @@ class ChainWallet:
 
     def _permit(self, spender: bytes, grains: int) -> tuple[int, int, bytes, bytes]:
         """Deadline, v, r, s of an EIP-2612 permit: `spender` may transfer exactly so many grains, once."""
-        from eth_account import Account
-
         token, read = self.contracts.token, self._account.read
         block = self._account.rpc.call("eth_getBlockByNumber", "latest", False) or {}
         deadline = max(read_quantity(block.get("timestamp")), int(time.time())) + _PERMIT_LIFE_S
-        if self.identity is None:
+        if self._account.signer is None:
             return deadline, 0, bytes(32), bytes(32)
-        # Not the domain that the node reads from the token: a lie would have us sign for another token.
-        domain = _DOMAIN | {"chainId": self.contracts.chain_id, "verifyingContract": token}
-        message = {
+        values = {
             "owner": self._me(),
             "spender": spender,
             "value": grains,
             "nonce": read("PoTToken", token, "nonces", self._me())[0],
             "deadline": deadline,
         }
-        signed = Account.sign_typed_data(self.identity.secret, domain, _PERMIT, message)
-        return deadline, signed.v, signed.r.to_bytes(32, "big"), signed.s.to_bytes(32, "big")
+        # Not the domain that the node reads from the token: a lie would have us sign for another token.
+        domain = _DOMAIN | {"chainId": self.contracts.chain_id, "verifyingContract": token}
+        message = TypedMessage(domain=domain, kind="Permit", fields=_PERMIT, values=values)
+        signature = self._account.signer.sign_message(message)
+        return deadline, signature[64], signature[:32], signature[32:64]
 
 
 def pack_signatures(

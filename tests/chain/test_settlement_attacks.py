@@ -107,6 +107,37 @@ def test_wrong_signatures_settle_nothing(world: World, attack: str) -> None:
     assert world.wallet().epoch() == 0
 
 
+def test_a_signature_of_nobody_counts_for_nothing(world: World) -> None:
+    """What no key gives recovers to the zero address; somebody staked for that, and it was seated."""
+    world.send(world.founder, "PoTToken", "approve", world.contracts.registry, 1_000 * POT)
+    world.send(world.founder, "StakeRegistry", "stakeFor", [(bytes(20), 3, 1_000 * POT)])
+    seats = [bytes(20), *(signer.address for signer in world.aggregators[:4])]
+    world.send(world.founder, "RewardSettlement", "rotate", seats, 4, 0, b"")
+    world.warp(61)
+    settlement = world.settlement(EMPTY, 0)
+    _, packed = world.packed(settlement, [0, 1, 2])
+    for nothing in (bytes(64), b"\xff" * 64):
+        with refused("BadSignatures", 0):
+            world.settle_raw(settlement, [], 0b1111, nothing + packed)
+    world.settle_raw(settlement, [], 0b11110, world.packed(settlement, [0, 1, 2, 3])[1])
+
+
+def test_a_batch_with_amounts_to_spare_or_too_few_is_refused(world: World) -> None:
+    order = world.order(reward=100 * POT)
+    tree = PayoutTree([reward_leaf(A, 60 * POT), reward_leaf(B, 40 * POT)])
+    world.settle(tree, 100 * POT, [order.oid])
+    due = {reward_leaf(A, 60 * POT): (A, 60 * POT), reward_leaf(B, 40 * POT): (B, 40 * POT)}
+    leaves, siblings, flags = tree.multiproof(due)
+    accounts, amounts = [due[leaf][0] for leaf in leaves], [due[leaf][1] for leaf in leaves]
+    for wrong in ([*amounts, 0], amounts[:1], []):
+        with refused("BadProof"):
+            world.send(world.relayer, "RewardSettlement", "claimMulti", accounts, wrong, siblings, flags)
+    with refused("BadProof"):
+        world.send(world.relayer, "RewardSettlement", "claimMulti", [], [], [tree.root], [])
+    world.send(world.relayer, "RewardSettlement", "claimMulti", accounts, amounts, siblings, flags)
+    assert world.wallet().balance_grains(A) == 60 * POT
+
+
 def test_the_wallet_leaves_bad_signatures_out_and_says_when_too_few_are_left(world: World) -> None:
     world.warp(61)
     settlement = world.settlement(EMPTY, 0)

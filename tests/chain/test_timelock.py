@@ -3,69 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from pot_lab.chain.account import ChainAccount
-from pot_lab.chain.contract import Contracts, interface
-from pot_lab.chain.deploy import ContractSetup, deploy
+from pot_lab.chain.contract import interface
 from pot_lab.chain.inspection import ContractInspector, TimelockState
-from pot_lab.chain.rpc import JsonRpc
-from pot_lab.crypto.identity import Identity
+from tests.chain.owned import DELAY_S, FOUNDER, STRANGER, Owned, owned_network
 from tests.chain.test_settlement_attacks import refused
-from tests.chain.world import DAY_S, POT, identity
-
-FOUNDER, STRANGER = identity("founder"), identity("relayer")
-DELAY_S = 2 * DAY_S
-
-
-@dataclass
-class Owned:
-    """A network whose contracts belong to a timelock."""
-
-    url: str
-    rpc: JsonRpc
-    contracts: Contracts
-    timelock: bytes
-
-    def send(self, who: Identity, contract: str, at: bytes, function: str, *arguments: object) -> None:
-        ChainAccount(self.rpc, self.contracts.chain_id, who).send(contract, at, function, *arguments)
-
-    def ask(self, who: Identity, at: bytes, data: bytes, *, delay_s: int | None = None) -> None:
-        """Schedule a call, or execute one."""
-        name, last = ("execute", ()) if delay_s is None else ("schedule", (delay_s,))
-        self.send(who, "Timelock", self.timelock, name, at, 0, data, bytes(32), bytes(32), *last)
-
-    def state(self) -> TimelockState:
-        with ContractInspector(self.url, self.contracts) as inspector:
-            assert inspector.verify() == []
-            found = inspector.state().timelock
-            assert found is not None
-            return found
+from tests.chain.world import POT
 
 
 @pytest.fixture
 def owned(chain_url: str) -> Iterator[Owned]:
-    rpc = JsonRpc(chain_url)
-    snapshot = rpc.call("evm_snapshot")
-    signers = [identity(f"aggregator {i}").address for i in range(3)]
-    setup = ContractSetup(aggregators=signers, stakes=[(each, 3, 1_000 * POT) for each in signers], timelock_s=DELAY_S)
-    contracts = deploy(chain_url, FOUNDER, setup)
-    with ContractInspector(chain_url, contracts) as inspector:
-        (owner,) = set(inspector.state().owners.values())
-    yield Owned(chain_url, rpc, contracts, owner)
-    rpc.call("evm_revert", snapshot)
-    rpc.close()
+    with owned_network(chain_url) as made:
+        yield made
 
 
 def test_it_waits_is_nobodys_but_its_own_and_anybody_may_execute(owned: Owned) -> None:
     assert owned.state() == TimelockState(
         address=owned.timelock,
         delay_s=DELAY_S,
-        proposers=(FOUNDER.address,),
+        proposers=(owned.governor,),
         executors=(bytes(20),),
         admins=(owned.timelock,),
+        governor=owned.governor,
     )
 
 
@@ -81,38 +42,39 @@ def test_the_founder_owns_nothing_any_more(owned: Owned) -> None:
             owned.send(FOUNDER, contract, where, function, *arguments)
     with refused("BadSignatures"):  # seats signers by their own signatures only
         owned.send(FOUNDER, "RewardSettlement", at.settlement, "rotate", [FOUNDER.address], 1, 0, b"")
+    data = interface("OrderEscrow").functions["setMinReward"].call_data((5 * POT,))
+    for who in (FOUNDER, STRANGER, owned.signers[0]):
+        with refused("AccessControlUnauthorizedAccount", who.address):
+            schedule = at.escrow, 0, data, bytes(32), bytes(32), DELAY_S
+            owned.send(who, "Timelock", owned.timelock, "schedule", *schedule)
 
 
 def test_an_act_of_the_owner_takes_force_after_the_delay_and_not_before(owned: Owned) -> None:
     at = owned.contracts
-    data = interface("OrderEscrow").functions["setMinReward"].call_data((5 * POT,))
-    with refused("AccessControlUnauthorizedAccount", STRANGER.address):
-        owned.ask(STRANGER, at.escrow, data, delay_s=DELAY_S)
-    with refused("TimelockInsufficientDelay", DELAY_S - 1, DELAY_S):
-        owned.ask(FOUNDER, at.escrow, data, delay_s=DELAY_S - 1)
-    owned.ask(FOUNDER, at.escrow, data, delay_s=DELAY_S)
+    proposal = owned.propose(("escrow", "setMinReward", [5 * POT]))
     with refused("TimelockUnexpectedOperationState"):
-        owned.ask(STRANGER, at.escrow, data)
-    owned.rpc.call("evm_increaseTime", DELAY_S)
-    owned.rpc.call("evm_mine")
-    owned.ask(STRANGER, at.escrow, data)
-    read = ChainAccount(owned.rpc, at.chain_id, None).read
-    assert read("OrderEscrow", at.escrow, "minReward") == (5 * POT,)
+        owned.governance().execute(proposal)
+    owned.wait(DELAY_S - 60)
+    with refused("TimelockUnexpectedOperationState"):
+        owned.governance().execute(proposal)
+    owned.wait(60)
+    owned.governance().execute(proposal)
+    assert owned.read("OrderEscrow", at.escrow, "minReward") == (5 * POT,)
+    with refused("TimelockUnexpectedOperationState"):
+        owned.governance().execute(proposal)
 
 
-def test_another_admin_of_the_timelock_is_named(owned: Owned) -> None:
-    data = interface("Timelock").functions["grantRole"].call_data((bytes(32), STRANGER.address))
-    owned.ask(FOUNDER, owned.timelock, data, delay_s=DELAY_S)
-    owned.rpc.call("evm_increaseTime", DELAY_S)
-    owned.rpc.call("evm_mine")
-    owned.ask(STRANGER, owned.timelock, data)
+def test_another_admin_or_proposer_of_the_timelock_is_named(owned: Owned) -> None:
+    roles = [owned.read("Timelock", owned.timelock, name)[0] for name in ("DEFAULT_ADMIN_ROLE", "PROPOSER_ROLE")]
+    owned.carry_out(*(("timelock", "grantRole", [role, STRANGER.address]) for role in roles))
     with ContractInspector(owned.url, owned.contracts) as inspector:
-        (said,) = inspector.verify()
-    assert "another admin" in said and STRANGER.address.hex() in said.lower()
-    assert owned.contracts.settlement != owned.timelock
+        admin, proposer = inspector.verify()
+    assert "another admin" in admin and STRANGER.address.hex() in admin.lower()
+    assert "not only a quorum proposes" in proposer and STRANGER.address.hex() in proposer.lower()
 
 
 def test_a_role_that_was_given_up_is_not_shown(owned: Owned) -> None:
-    role = ChainAccount(owned.rpc, owned.contracts.chain_id, None).read("Timelock", owned.timelock, "PROPOSER_ROLE")[0]
-    owned.send(FOUNDER, "Timelock", owned.timelock, "renounceRole", role, FOUNDER.address)
-    assert owned.state().proposers == ()
+    role = owned.read("Timelock", owned.timelock, "PROPOSER_ROLE")[0]
+    owned.carry_out(("timelock", "revokeRole", [role, owned.governor]))
+    state = owned.state()
+    assert (state.proposers, state.governor) == ((), None)

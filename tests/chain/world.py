@@ -126,7 +126,7 @@ class World:
 
     def __init__(self, url: str, *, claim_delay_s: int = 0, aggregators: int = 5) -> None:
         self.url = url
-        self.rpc = JsonRpc(url)
+        self.rpc = JsonRpc(url, timeout_s=240)
         self.founder, self.client, self.relayer = identity("founder"), identity("client"), identity("relayer")
         self.guardian, self.treasury = identity("guardian"), identity("treasury")
         signers = [identity(f"aggregator {i}") for i in range(aggregators)]

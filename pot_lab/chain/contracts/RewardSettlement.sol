@@ -244,12 +244,26 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         bytes32[] calldata proof,
         bool[] calldata flags
     ) external nonReentrant whenNotPaused {
-        bytes32[] memory leaves = new bytes32[](accounts.length);
-        for (uint256 i; i < accounts.length; ++i) leaves[i] = _leaf(0, accounts[i], cumulative[i]);
-        if (accounts.length == 0 || !MerkleProof.multiProofVerifyCalldata(proof, flags, activeRoot(), leaves)) {
-            revert BadProof();
+        uint256 n = accounts.length;
+        if (n == 0 || cumulative.length != n) revert BadProof();
+        bytes32[] memory leaves = new bytes32[](n);
+        for (uint256 i; i < n; ++i) leaves[i] = _leaf(0, _account(accounts, i), _amount(cumulative, i));
+        if (!MerkleProof.multiProofVerifyCalldata(proof, flags, activeRoot(), leaves)) revert BadProof();
+        for (uint256 i; i < n; ++i) _payOrSkip(_account(accounts, i), _amount(cumulative, i));
+    }
+
+    /// @dev An entry whose index is below the array's length; without the check of that.
+    function _account(address[] calldata accounts, uint256 i) private pure returns (address account) {
+        assembly ("memory-safe") {
+            account := shr(96, shl(96, calldataload(add(accounts.offset, shl(5, i)))))
         }
-        for (uint256 i; i < accounts.length; ++i) _payOrSkip(accounts[i], cumulative[i]);
+    }
+
+    /// @dev As `_account`.
+    function _amount(uint256[] calldata cumulative, uint256 i) private pure returns (uint256 amount) {
+        assembly ("memory-safe") {
+            amount := calldataload(add(cumulative.offset, shl(5, i)))
+        }
     }
 
     function _payOrSkip(address account, uint256 cumulative) private {
@@ -257,15 +271,19 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         (uint256 done, address to) = (e.claimed, e.to);
         if (cumulative <= done) return;
         if (to == address(0)) to = account;
+        uint256 due;
+        unchecked {
+            due = cumulative - done; // positive: see above
+        }
         e.claimed = uint96(cumulative);
-        try token.transfer{gas: PAY_GAS}(to, cumulative - done) returns (bool paid) {
+        try token.transfer{gas: PAY_GAS}(to, due) returns (bool paid) {
             if (paid) {
-                emit Claimed(account, cumulative - done, cumulative);
+                emit Claimed(account, due, cumulative);
                 return;
             }
         } catch {}
         e.claimed = uint96(done);
-        emit PayoutSkipped(account, to, cumulative - done);
+        emit PayoutSkipped(account, to, due);
     }
 
     // ---------------------------------------------------------------- slash
@@ -411,6 +429,13 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         return _digest(s);
     }
 
+    /// @notice Refuses what k of the n current signers did not sign: for contracts that act on their word.
+    /// @param hash a digest of the caller's own EIP-712 domain, so that no signature serves two purposes
+    /// @param bitmap, sigs as in `settle`
+    function requireQuorum(bytes32 hash, uint256 bitmap, bytes calldata sigs) external view {
+        _checkSignatures(hash, bitmap, sigs);
+    }
+
     function _digest(Settlement calldata s) private view returns (bytes32) {
         return _hashTypedDataV4(
             keccak256(
@@ -435,33 +460,54 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         (minCycle, claimDelay) = (minCycle_, claimDelay_);
     }
 
-    function _leaf(uint8 kind, address account, uint256 cumulative) private pure returns (bytes32) {
-        return keccak256(bytes.concat(keccak256(abi.encode(kind, account, cumulative))));
+    /// @dev keccak256(bytes.concat(keccak256(abi.encode(kind, account, cumulative)))), without taking memory for it.
+    function _leaf(uint256 kind, address account, uint256 cumulative) private pure returns (bytes32 leaf) {
+        assembly ("memory-safe") {
+            let fields := mload(0x40)
+            mstore(fields, kind)
+            mstore(add(fields, 32), shr(96, shl(96, account)))
+            mstore(add(fields, 64), cumulative)
+            mstore(0, keccak256(fields, 96))
+            leaf := keccak256(0, 32)
+        }
     }
 
-    /// @dev `sigs` = 64-byte EIP-2098 signatures in ascending order of the set bits of `bitmap`.
+    /// @dev `sigs` = 64-byte EIP-2098 signatures in ascending order of the set bits of `bitmap`. By hand and not by
+    ///      OpenZeppelin's ECDSA, since thirty signers sign each cycle. Its rule that s is low is the form's own here (s
+    ///      has 255 bits), and a signer counts once in whatever form.
     function _checkSignatures(bytes32 hash, uint256 bitmap, bytes calldata sigs) private view {
         bytes memory set = _signers();
         uint256 n = set.length / 20;
         uint256 j;
         if (n == 0 || bitmap >> n != 0) revert BadSignatures(0, threshold);
-        for (uint256 i; i < n; ++i) {
-            if (bitmap >> i & 1 == 0) continue;
-            bytes32 r;
-            bytes32 vs;
-            // Past the end calldata reads as zero, which cannot recover to a member; the length is checked below.
-            assembly ("memory-safe") {
-                let o := add(sigs.offset, j)
-                r := calldataload(o)
-                vs := calldataload(add(o, 32))
-            }
-            (address a, ECDSA.RecoverError err,) = ECDSA.tryRecover(hash, r, vs);
-            if (err != ECDSA.RecoverError.NoError || a != _at(set, i)) revert BadSignatures(j / 64, threshold);
-            unchecked {
-                j += 64;
+        bool good = true;
+        assembly ("memory-safe") {
+            let input := mload(0x40) // hash, v, r, s
+            mstore(input, hash)
+            let key := add(set, 32)
+            for { let rest := bitmap } rest {
+                rest := shr(1, rest)
+                key := add(key, 20)
+            } {
+                if and(rest, 1) {
+                    // Past the end calldata reads as zero, which no key gives; the length is checked below.
+                    let at := add(sigs.offset, j)
+                    let vs := calldataload(add(at, 32))
+                    mstore(add(input, 32), add(27, shr(255, vs)))
+                    mstore(add(input, 64), calldataload(at))
+                    mstore(add(input, 96), and(vs, 0x7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff))
+                    mstore(0, 0) // ecrecover gives nothing for what no key signed, nor without the gas to run
+                    pop(staticcall(gas(), 1, input, 128, 0, 32))
+                    let signer := mload(0)
+                    if or(iszero(signer), xor(signer, shr(96, mload(key)))) {
+                        good := 0
+                        break
+                    }
+                    j := add(j, 64)
+                }
             }
         }
-        if (j != sigs.length || j / 64 < threshold) revert BadSignatures(j / 64, threshold);
+        if (!good || j != sigs.length || j / 64 < threshold) revert BadSignatures(j / 64, threshold);
     }
 
     function _at(bytes memory set, uint256 i) private pure returns (address a) {

@@ -14,7 +14,14 @@ from pathlib import Path
 from tests.chain.mutants.planted import MUTANTS, Mutant
 from tests.chain.test_contract import SOURCES
 
-ATTACKS = ("test_settlement_attacks", "test_way_home", "test_payouts", "test_wallet", "test_keys_and_stakes")
+ATTACKS = (
+    "test_settlement_attacks",
+    "test_way_home",
+    "test_payouts",
+    "test_wallet",
+    "test_keys_and_stakes",
+    "test_governance",
+)
 TESTS = [f"tests/chain/{name}.py" for name in ATTACKS]
 _LIMIT_S = 1_200
 

@@ -29,7 +29,7 @@ class Mutant:
         return source.replace(self.old, self.new)
 
 
-S, E, R = "RewardSettlement", "OrderEscrow", "StakeRegistry"
+S, E, R, G = "RewardSettlement", "OrderEscrow", "StakeRegistry", "Governor"
 
 MUTANTS = (
     # those of the first prototype
@@ -108,8 +108,8 @@ MUTANTS = (
         "a batch ignores the payout address",
         "a_batch_goes",
         S,
-        "        if (to == address(0)) to = account;\n        e.claimed",
-        "        to = account;\n        e.claimed",
+        "        if (to == address(0)) to = account;\n        uint256 due;",
+        "        to = account;\n        uint256 due;",
     ),
     Mutant(
         "a payout address may be a contract of ours",
@@ -335,5 +335,51 @@ MUTANTS = (
         R,
         '        if (ECDSA.recover(MessageHashUtils.toEthSignedMessageHash(h), possession) != key) revert BadParameter("possession");\n',
         "",
+    ),
+    # signatures and batches by hand
+    Mutant("a signature of another key counts", "wrong_signatures", S, "xor(signer, shr(96, mload(key)))", "0"),
+    Mutant("a signature of nobody counts", "of_nobody", S, "or(iszero(signer), xor(", "or(0, xor("),
+    Mutant("signatures too many are let through", "wrong_signatures", S, "!good || j != sigs.length", "!good"),
+    Mutant("a leaf forgets its kind", "honest_epoch", S, "mstore(fields, kind)", "mstore(fields, 1)"),
+    Mutant(
+        "a batch with amounts to spare is paid",
+        "amounts_to_spare",
+        S,
+        "n == 0 || cumulative.length != n",
+        "n == 0",
+    ),
+    # governance
+    Mutant(
+        "anybody proposes",
+        "without_a_quorum",
+        G,
+        "        settlement.requireQuorum(digest(number, targets, calls, reason), bitmap, sigs);\n",
+        "",
+    ),
+    Mutant(
+        "anybody cancels",
+        "cancels",
+        G,
+        "        settlement.requireQuorum(_hashTypedDataV4(h), bitmap, sigs);\n",
+        "",
+    ),
+    Mutant("a proposal is made twice", "proposed_once", G, "number != proposals + 1", "number > proposals + 1"),
+    Mutant("the founder proposes at any time", "stands_still", G, "block.timestamp < notBefore", "false"),
+    Mutant(
+        "anybody recovers", "stands_still", G, "        if (msg.sender != founder) revert NotAllowed(msg.sender);\n", ""
+    ),
+    Mutant(
+        "signatures of an earlier signer set propose",
+        "earlier_signers",
+        G,
+        "number,\n                    settlement.signerSetId(),",
+        "number,\n                    uint64(1),",
+    ),
+    Mutant(
+        "a seating does not count as life",
+        "stands_still",
+        G,
+        "(settled > seated ? settled : seated)",
+        "settled",
     ),
 )
