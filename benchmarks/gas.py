@@ -22,7 +22,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 def show(found: dict[str, Any]) -> str:
     """The figures as a table."""
     lines = [f"{found['signers']} signers; the paper: {PAPER_GAS:,} gas an account"]
-    lines += [f"{name:45s} {gas:>12,}" for name, gas in (*found["cycle"].items(), ("placeOrder", found["place_order"]))]
+    single = (*found["cycle"].items(), ("placeOrderWithPermit", found["place_order"]), *found["deposits"].items())
+    lines += [f"{name:45s} {gas:>12,}" for name, gas in single]
     for row in found["accounts"]:
         costs = [(name, gas) for name, gas in row.items() if name != "accounts"]
         lines += [f"{row['accounts']:>5} accounts, {name:30s} {gas:>12,}" for name, gas in costs]

@@ -19,7 +19,7 @@ from pot_lab.chain.deploy import ContractSetup, deploy
 from pot_lab.chain.embedded import RpcService, listen
 from pot_lab.chain.evm import EmbeddedChain
 from pot_lab.chain.rpc import JsonRpc
-from pot_lab.chain.wallet import ChainWallet, ClaimablePayout
+from pot_lab.chain.wallet import MAX_CLAIMS, ChainWallet, ClaimablePayout
 from pot_lab.crypto.canonical import Wide, keccak256
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import InvariantBroken
@@ -108,31 +108,47 @@ def cycle_gas(network: GasNetwork) -> dict[str, int]:
 
 
 def account_gas(network: GasNetwork, accounts: int) -> dict[str, float]:
-    """Gas per account when one cycle pays `accounts`: share of the settlement and claim, first and repeated payment."""
+    """Gas per account when one cycle pays `accounts`: share of the settlement and claim, first and repeated payment.
+
+    All are paid with a shared proof, as an aggregator does it; another cycle pays some with a proof for each.
+    """
     payees: list[bytes] = [account(f"payee {accounts} {i}").address for i in range(accounts)]
     found: dict[str, float] = {"accounts": accounts}
-    for attempt, name in enumerate(("first", "repeat"), 1):
+    for attempt, name in enumerate(("first", "repeat", "one proof each"), 1):
         due: dict[bytes, int] = dict.fromkeys(payees, attempt * POT // 7)
         tree = PayoutTree([reward_leaf(payee, grains) for payee, grains in due.items()])
         settle = network.settle(tree, sum(due.values()))
         found[f"{name}: settle"] = settle
-        half = payees[: accounts // 2]
-        if half:
+        if attempt == 3:
+            some: list[bytes] = payees[:MAX_CLAIMS]
             claims = [
-                ClaimablePayout(payee, due[payee], tuple(tree.proof(reward_leaf(payee, due[payee])))) for payee in half
+                ClaimablePayout(payee, due[payee], tuple(tree.proof(reward_leaf(payee, due[payee])))) for payee in some
             ]
             many = sum(receipt.gas_used for receipt in network.relay.claim_many(claims))
-            found[f"{name}: claimMany per account"] = round(many / len(half))
-        rest: dict[bytes, int] = {payee: due[payee] for payee in payees[accounts // 2 :]}
-        if len(rest) == 1:
-            (payee,) = rest
+            found["repeat: claimMany per account"] = round(many / len(some))
+            break
+        if accounts == 1:
+            (payee,) = payees
             claimed = network.relay.claim(payee, due[payee], tree.proof(reward_leaf(payee, due[payee]))).gas_used
             found[f"{name}: claim per account"] = claimed
         else:
-            claimed = sum(receipt.gas_used for receipt in network.relay.claim_from_tree(tree, rest))
-            found[f"{name}: claimMulti per account"] = round(claimed / len(rest))
-        found[f"{name}: all per account"] = round(settle / accounts + claimed / len(rest))
+            claimed = sum(receipt.gas_used for receipt in network.relay.claim_from_tree(tree, due))
+            found[f"{name}: claimMulti per account"] = round(claimed / accounts)
+        found[f"{name}: all per account"] = round((settle + claimed) / accounts)
     return found
+
+
+def deposit_gas(network: GasNetwork) -> dict[str, int]:
+    """Gas of deposits with an allowance that stands already: a first stake, one on top, an order."""
+    at, send = network.contracts, network.account.send
+    for spender in (at.registry, at.escrow):
+        send("PoTToken", at.token, "approve", spender, 1_000 * POT)
+    found = {
+        f"stake, {name}": send("StakeRegistry", at.registry, "stake", 0, POT).gas_used for name in ("first", "more")
+    }
+    terms = (POT, 0, 0, int(time.time()) + 10**6, bytes(32))
+    orders = [send("OrderEscrow", at.escrow, "placeOrder", *terms, 10**6 + i).gas_used for i in range(2)]
+    return found | {"placeOrder, no permit": orders[-1]}
 
 
 def paper_gas(network: GasNetwork) -> dict[str, int]:
@@ -178,6 +194,7 @@ def measure_gas(signers: int, accounts: Sequence[int]) -> dict[str, Any]:
             "accounts": [account_gas(network, count) for count in accounts],
             "paper_scheme_measured": paper_gas(network),
             "place_order": orders[-1],
+            "deposits": deposit_gas(network),
         }
     finally:
         server.shutdown()

@@ -181,7 +181,7 @@ def signer_for(account: Identity | Signer | None) -> Signer | None:
 def _read(raw: bytes) -> tuple[ChainTransaction, bytes]:
     """What a signed transaction says, and whose it is."""
     from eth_account import Account
-    from eth_account.typed_transactions import TypedTransaction
+    from eth_account.typed_transactions.typed_transaction import TypedTransaction
     from hexbytes import HexBytes
 
     try:

@@ -136,7 +136,11 @@ def gas(signers: int, accounts: tuple[int, ...], gwei: float, coin_usd: float, a
         return f"{name:42} {amount:>12,.0f} {coin:>12.6f} {coin * coin_usd:>10.4f}"
 
     click.echo(f"{'':42} {'gas':>12} {'coin':>12} {'USD':>10}")
-    for name, amount in (*found["cycle"].items(), ("placeOrder", found["place_order"])):
+    for name, amount in (
+        *found["cycle"].items(),
+        ("placeOrderWithPermit", found["place_order"]),
+        *found["deposits"].items(),
+    ):
         click.echo(line(name, amount))
     for row in found["accounts"]:
         for kind in ("first", "repeat"):

@@ -56,9 +56,9 @@ def deploy(
 ) -> None:
     """Deploy all contracts for the aggregators of these cards.
 
-    The account pays in the chain's own coin, holds the supply of POT, and proposes to the timelock that owns the
-    contracts, whose delay is the parameter timelock_ms. `pot-lab network found --contracts FILE` makes a network of
-    them; its --set, --grant and --treasury have to be the same.
+    The account pays in the chain's own coin and holds the supply of POT. A timelock owns the contracts: a quorum of the
+    aggregators proposes to it, and its delay is the parameter timelock_ms. `pot-lab network found --contracts FILE`
+    makes a network of them; its --set, --grant and --treasury have to be the same.
     """
     import tomli_w
 
@@ -85,7 +85,7 @@ def deploy(
     )
     setup = contract_setup(entries, parameters_of(dict(terms.parameters)), terms)
     founder = open_account(None, account)
-    print_aside(f"account {format_address(founder.address)} deploys five contracts for {len(entries)} aggregators")
+    print_aside(f"account {format_address(founder.address)} deploys six contracts for {len(entries)} aggregators")
     ask_first("Deploy them?", yes)
     made = deploy_contracts(rpc_url, founder, setup)
     replace_durably(out, tomli_w.dumps(made.as_table()).encode(), mode=0o644)
@@ -223,7 +223,9 @@ def state_text(state: ChainState) -> str:
             lines.append(f"            offered to {format_address(state.pending_owners[name])}, not accepted yet")
     rewards = f"{pot(state.funded_grains)} funded and {pot(state.promised_grains)} promised since the first epoch"
     if (lock := state.timelock) is not None:
-        who = ", ".join(map(format_address, lock.proposers)) or "nobody"
+        by_quorum = f"a quorum of the signers, through {format_address(lock.governor or b'')}"
+        named = [by_quorum if each == lock.governor else format_address(each) for each in lock.proposers]
+        who = ", ".join(named) or "nobody"
         by = "anybody" if any(not any(each) for each in lock.executors) else f"{len(lock.executors)} accounts"
         lines.append(f"timelock    every act waits {lock.delay_s / 3600:g} h; proposed by {who}; executed by {by}")
     lines += [
@@ -250,6 +252,7 @@ def _timelock_facts(lock: TimelockState) -> dict[str, Any]:
         "address": format_address(lock.address),
         "delay_s": lock.delay_s,
         "proposers": all_of(lock.proposers),
+        "governor": None if lock.governor is None else format_address(lock.governor),
         "executors": all_of(lock.executors),
         "admins": all_of(lock.admins),
     }

@@ -91,7 +91,8 @@ def found(
     """Found a network from its aggregators' cards.
 
     Deploys the contracts, stakes each aggregator, and writes network.toml, which every operator has to sign. The
-    account proposes to the timelock that owns the contracts, holds the supply of POT, and pays in the chain's own coin.
+    account holds the supply of POT, and pays in the chain's own coin. A timelock owns the contracts, to which a quorum
+    of the aggregators proposes.
     """
     from pot_lab.discovery import open_account
     from pot_lab.network.founding.card import Card

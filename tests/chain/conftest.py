@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.chain.world import World, running_chain
+from pot_lab.chain.rpc import JsonRpc
+from tests.chain.world import Hook, World, running_anvil, running_chain, strict_node
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,9 +21,26 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def chain_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One embedded chain process for all tests of this folder."""
+    """One chain process for all tests of this folder: the embedded one, or anvil where $POT_LAB_TEST_CHAIN says so."""
+    if os.environ.get("POT_LAB_TEST_CHAIN") == "anvil":
+        with (
+            running_anvil("--gas-limit", "60000000", "--hardfork", "cancun") as node,
+            strict_node(node, _with_coin(JsonRpc(node))) as url,
+        ):
+            yield url
+        return
     with running_chain(Path(tmp_path_factory.mktemp("chain")), "--control") as url:
         yield url
+
+
+def _with_coin(rpc: JsonRpc) -> Hook:
+    """Gives an account coin before its transaction is tried: on the embedded chain these tests need none."""
+
+    def hook(request: dict[str, Any]) -> None:
+        if request["method"] == "eth_estimateGas" and "from" in request["params"][0]:
+            rpc.call("anvil_setBalance", request["params"][0]["from"], hex(10**21))
+
+    return hook
 
 
 @pytest.fixture(scope="session")

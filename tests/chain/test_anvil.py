@@ -6,10 +6,7 @@ equal.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,37 +15,19 @@ from pot_lab.chain.rpc import JsonRpc
 from pot_lab.chain.watcher import ChainWatcher
 from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.protocol.settlement import PayoutTree, reward_leaf, settlement_digest
-from tests.chain.test_contract import SOURCES
-from tests.chain.world import POT, World, fields, identity
+from tests.chain.world import POT, World, fields, identity, running_anvil
 
 PAYEE = identity("payee").address
 FUNDED = ("founder", "client", "relayer", *(f"aggregator {i}" for i in range(5)))
 
 
-def _anvil() -> str | None:
-    local = SOURCES / "compiler" / "node_modules" / ".bin" / "anvil"
-    return str(local) if Path(local).exists() and shutil.which("node") else shutil.which("anvil")
-
-
 @pytest.fixture(scope="module")
 def anvil_world() -> Iterator[World]:
-    command = _anvil()
-    if command is None:
-        pytest.skip("anvil is not installed: npm ci in contracts/compiler, or Foundry, makes this module run")
-    process = subprocess.Popen([command, "--port", "0"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        address = next(line.split()[-1] for line in process.stdout if line.startswith("Listening on"))
-        url = f"http://{address}"
+    with running_anvil() as url:
         rpc = JsonRpc(url)
         for name in FUNDED:
             rpc.call("anvil_setBalance", format_address(identity(name).address), hex(10**18))
         yield World(url)
-    finally:
-        process.terminate()
-        process.wait(timeout=120)
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 def test_a_whole_cycle_on_another_node(anvil_world: World) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from importlib import resources
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +13,7 @@ from pot_lab.chain.contract import Contracts, artifacts, interface, read_revert
 from pot_lab.chain.errors import BadArtifact
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.errors import Malformed
-
-SOURCES = Path(str(resources.files("pot_lab.chain").joinpath("contracts")))
+from tests.chain.world import SOURCES
 
 
 def test_the_artefact_was_built_from_the_sources_beside_it() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 import rlp
 
 from pot_lab.chain.account import ChainAccount, Receipt
@@ -31,6 +34,7 @@ from pot_lab.protocol.settlement import PayoutTree, Settlement, orders_hash, set
 
 POT = 10**9
 DAY_S = 86_400
+SOURCES = Path(str(resources.files("pot_lab.chain").joinpath("contracts")))
 
 
 def identity(name: str) -> Identity:
@@ -75,6 +79,30 @@ def running_chain(folder: Path, *arguments: str) -> Iterator[str]:
         yield url
     finally:
         stop(process)
+
+
+def foundry_tool(name: str) -> str | None:
+    """Where a tool of Foundry is: of npm in contracts/compiler, or of this host; None where it is not."""
+    local = SOURCES / "compiler" / "node_modules" / ".bin" / name
+    return str(local) if local.exists() and shutil.which("node") else shutil.which(name)
+
+
+@contextlib.contextmanager
+def running_anvil(*arguments: str) -> Iterator[str]:
+    """Anvil, or a skipped test where it is not installed; yields its address."""
+    command = foundry_tool("anvil")
+    if command is None:
+        pytest.skip("anvil is not installed: npm ci in contracts/compiler, or Foundry, makes this test run")
+    process = subprocess.Popen([command, "--port", "0", *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        address = next(line.split()[-1] for line in process.stdout if line.startswith("Listening on"))
+        # What it goes on writing has to be read, or it stands still once the pipe is full.
+        threading.Thread(target=lambda out: [None for _ in out], args=(process.stdout,), daemon=True).start()
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(timeout=120)
 
 
 Hook = Callable[[dict[str, Any]], "tuple[int, dict[str, Any]] | None"]

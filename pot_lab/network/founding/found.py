@@ -86,7 +86,7 @@ def found(
 
     Args:
         cards: of all founding aggregators.
-        founder: deploys the contracts, pays in the chain's own coin, and proposes to the timelock that owns them.
+        founder: deploys the contracts, pays in the chain's own coin, and hands them to a timelock.
         contracts: contracts that were deployed before, for the same aggregators.
     Returns: a configuration that nobody has signed yet.
     Raises:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tests.chain.mutants.planted import MUTANTS, Mutant
-from tests.chain.test_contract import SOURCES
+from tests.chain.world import SOURCES
 
 ATTACKS = (
     "test_settlement_attacks",
