@@ -139,10 +139,10 @@ def account_gas(network: GasNetwork, accounts: int) -> dict[str, float]:
 
 
 def deposit_gas(network: GasNetwork) -> dict[str, int]:
-    """Gas of deposits with an allowance that stands already: a first stake, one on top, an order."""
+    """Gas of deposits with an allowance that stands and has no limit: a first stake, one on top, an order."""
     at, send = network.contracts, network.account.send
     for spender in (at.registry, at.escrow):
-        send("PoTToken", at.token, "approve", spender, 1_000 * POT)
+        send("PoTToken", at.token, "approve", spender, 2**256 - 1)
     found = {
         f"stake, {name}": send("StakeRegistry", at.registry, "stake", 0, POT).gas_used for name in ("first", "more")
     }

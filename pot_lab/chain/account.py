@@ -33,7 +33,7 @@ from pot_lab.chain.fees import DEFAULT_CAP_WEI, Fees, quote
 from pot_lab.chain.outbox import Outbox, Outgoing
 from pot_lab.chain.proposal import Confirm, ContractAction, ProposedTransaction
 from pot_lab.chain.rpc import JsonRpc, hex_data, hex_quantity, read_data, read_quantity
-from pot_lab.chain.signer import Signer, signer_for
+from pot_lab.chain.signer import AccountSigner, signer_for
 from pot_lab.chain.transaction import ChainTransaction
 from pot_lab.chain.turns import AccountTurn
 from pot_lab.crypto.canonical import keccak256
@@ -78,7 +78,7 @@ class ChainAccount:
         self,
         rpc: JsonRpc,
         chain_id: int,
-        identity: Identity | Signer | None,
+        identity: Identity | AccountSigner | None,
         *,
         receipt_timeout_s: float = RECEIPT_TIMEOUT_S,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
@@ -192,7 +192,7 @@ class ChainAccount:
             raise self._why(call | {"gas": hex_quantity(outgoing.gas)}, receipt)
         return receipt
 
-    def _ask_before(self, outgoing: Outgoing, action: ContractAction, signer: Signer) -> None:
+    def _ask_before(self, outgoing: Outgoing, action: ContractAction, signer: AccountSigner) -> None:
         proposed = ProposedTransaction(
             action=action,
             account=signer.address,
@@ -203,7 +203,7 @@ class ChainAccount:
         if self.confirm is not None and not self.confirm(proposed):
             raise NotConfirmed("the transaction was not confirmed; nothing was sent", seen=action.words)
 
-    def _carry_out(self, outgoing: Outgoing, signer: Signer) -> tuple[Receipt, bool]:
+    def _carry_out(self, outgoing: Outgoing, signer: AccountSigner) -> tuple[Receipt, bool]:
         """Note it, hand it to the node, and wait: the receipt, and whether it succeeded."""
         outgoing, raw = self._version(outgoing, outgoing.fees, signer)
         self._outbox.note(outgoing)
@@ -217,7 +217,7 @@ class ChainAccount:
         self._outbox.clear()
         return found
 
-    def _version(self, outgoing: Outgoing, fees: Fees, signer: Signer) -> tuple[Outgoing, bytes]:
+    def _version(self, outgoing: Outgoing, fees: Fees, signer: AccountSigner) -> tuple[Outgoing, bytes]:
         """The transaction with these fees, and its bytes."""
         transaction = ChainTransaction(
             chain_id=self.chain_id,
@@ -233,7 +233,7 @@ class ChainAccount:
         kept = (*names[-_MAX_VERSIONS:], keccak256(raw))
         return msgspec.structs.replace(outgoing, tip=fees.tip, most=fees.most, names=kept), raw
 
-    def _finish_earlier(self, signer: Signer) -> Outgoing | None:
+    def _finish_earlier(self, signer: AccountSigner) -> Outgoing | None:
         """See the end of a transaction that was noted and not seen mined: everything later waits behind it.
 
         It is offered again for more. One that would fail by now is replaced by a payment of nothing to oneself.
@@ -273,7 +273,7 @@ class ChainAccount:
         self._outbox.clear()
         return None
 
-    def _call(self, signer: Signer, to: bytes, data: bytes) -> dict[str, Any]:
+    def _call(self, signer: AccountSigner, to: bytes, data: bytes) -> dict[str, Any]:
         call = {"from": format_address(signer.address), "data": hex_data(data)}
         return call | ({"to": format_address(to)} if to else {})
 
@@ -305,7 +305,7 @@ class ChainAccount:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 4 * _MAX_PAUSE_S)
 
-    def _nonce(self, signer: Signer, at: str) -> int:
+    def _nonce(self, signer: AccountSigner, at: str) -> int:
         sender = format_address(signer.address)
         try:
             return read_quantity(self._ask("eth_getTransactionCount", sender, at))
@@ -340,7 +340,7 @@ class ChainAccount:
                     return True
         return False
 
-    def _wait(self, outgoing: Outgoing, deadline_s: float, signer: Signer) -> tuple[Receipt, bool]:
+    def _wait(self, outgoing: Outgoing, deadline_s: float, signer: AccountSigner) -> tuple[Receipt, bool]:
         """The receipt of one of its versions, and whether it succeeded; no answer that says nothing of it ends the
         wait.
         """
@@ -367,7 +367,7 @@ class ChainAccount:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
-    def _offer_more(self, outgoing: Outgoing, signer: Signer) -> Outgoing:
+    def _offer_more(self, outgoing: Outgoing, signer: AccountSigner) -> Outgoing:
         """Replace what no block has taken by the same for more; what hinders it is tried again later."""
         try:
             fees = outgoing.fees.replaced_by(quote(self.rpc.call, self._max_fee_wei), self._max_fee_wei)

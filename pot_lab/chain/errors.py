@@ -117,7 +117,7 @@ class NotEnoughSignatures(ChainError):
     """
 
 
-class BadProposal(ChainError):
+class BadOwnerAct(ChainError):
     """A proposal to the contracts' owner cannot be read, is another network's, or is not one that can be carried out.
 
     What to do: draft it again with `pot-lab chain propose`, and have it signed by the signers of today.

@@ -16,11 +16,11 @@ import msgspec
 from pot_lab.chain import abi
 from pot_lab.chain.account import ChainAccount, Receipt
 from pot_lab.chain.contract import Contracts, interface
-from pot_lab.chain.errors import BadProposal, WrongSignature
+from pot_lab.chain.errors import BadOwnerAct, WrongSignature
 from pot_lab.chain.inspection import ContractInspector, TimelockState
 from pot_lab.chain.proposal import Confirm, ContractAction
 from pot_lab.chain.rpc import JsonRpc
-from pot_lab.chain.signer import Signer, TypedMessage
+from pot_lab.chain.signer import AccountSigner, TypedMessage
 from pot_lab.chain.wallet import pack_signatures
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity, format_address, parse_address
@@ -45,7 +45,7 @@ _PROPOSAL: Final = (
 _CANCELLATION: Final = (("id", "bytes32"), ("signerSetId", "uint64"))
 
 
-class ProposalFile(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class OwnerActFile(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A proposal as a file has it. Addresses, data and signatures are hex with 0x; `reason` is text.
 
     `calls` are pairs of a contract's address and the call's data; `signatures` are by the signers' addresses.
@@ -62,7 +62,7 @@ class ProposalFile(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
+class OwnerAct:
     """Calls of the contracts' owner, and whose word they are on.
 
     Attributes:
@@ -110,7 +110,7 @@ class Proposal:
 
     def to_file(self, signatures: Mapping[bytes, bytes]) -> bytes:
         """As JSON."""
-        written = ProposalFile(
+        written = OwnerActFile(
             format=FORMAT,
             chain_id=self.chain_id,
             governor=format_address(self.governor),
@@ -123,18 +123,18 @@ class Proposal:
         return msgspec.json.format(msgspec.json.encode(written), indent=2) + b"\n"
 
     @classmethod
-    def from_file(cls, content: bytes) -> tuple[Proposal, dict[bytes, bytes]]:
+    def from_file(cls, content: bytes) -> tuple[OwnerAct, dict[bytes, bytes]]:
         """Read what `to_file` wrote: the proposal, and the signatures that are signatures of it, by signer.
 
         Raises:
-            BadProposal: it is no such file, or a signature in it is somebody else's.
+            BadOwnerAct: it is no such file, or a signature in it is somebody else's.
         """
         if len(content) > MAX_FILE_BYTES:
-            raise BadProposal("a proposal's file is too large", seen=len(content), wanted=f"at most {MAX_FILE_BYTES}")
+            raise BadOwnerAct("a proposal's file is too large", seen=len(content), wanted=f"at most {MAX_FILE_BYTES}")
         try:
-            read = msgspec.json.decode(content, type=ProposalFile)
+            read = msgspec.json.decode(content, type=OwnerActFile)
             if read.format != FORMAT or not 0 < len(read.calls) <= MAX_CALLS:
-                raise BadProposal("not a proposal of this version", seen=read.format, wanted=FORMAT)
+                raise BadOwnerAct("not a proposal of this version", seen=read.format, wanted=FORMAT)
             proposal = cls(
                 chain_id=read.chain_id,
                 governor=parse_address(read.governor),
@@ -146,15 +146,15 @@ class Proposal:
             signatures = {bytes(parse_address(signer)): _hex(each) for signer, each in read.signatures.items()}
             for signer, each in signatures.items():
                 if proposal.message.signer_of(each) != signer:
-                    raise BadProposal(
+                    raise BadOwnerAct(
                         "a signature is not of the account that it stands for", seen=format_address(signer)
                     )
         except (msgspec.MsgspecError, Malformed, ValueError, WrongSignature) as error:
-            raise BadProposal(f"the file is not a proposal: {error}") from error
+            raise BadOwnerAct(f"the file is not a proposal: {error}") from error
         return proposal, signatures
 
 
-class Governance:
+class OwnerActs:
     """The owner's acts of one network, through one node.
 
     Args:
@@ -162,14 +162,14 @@ class Governance:
         contracts: the network's contracts.
         account: who signs and sends; None for a reader.
     Raises:
-        BadProposal: no governor of this package proposes to the contracts' owner.
+        BadOwnerAct: no governor of this package proposes to the contracts' owner.
     """
 
-    def __init__(self, rpc_url: str, contracts: Contracts, account: Identity | Signer | None = None) -> None:
+    def __init__(self, rpc_url: str, contracts: Contracts, account: Identity | AccountSigner | None = None) -> None:
         with ContractInspector(rpc_url, contracts) as inspector:
             lock = inspector.state().timelock
         if lock is None or lock.governor is None:
-            raise BadProposal("nothing of this network is decided by a quorum", wanted="a timelock with a governor")
+            raise BadOwnerAct("nothing of this network is decided by a quorum", wanted="a timelock with a governor")
         self.contracts, self.timelock = contracts, lock
         self._governor: bytes = lock.governor
         self._account = ChainAccount(JsonRpc(rpc_url), contracts.chain_id, account)
@@ -182,14 +182,14 @@ class Governance:
         """As of `ChainWallet`."""
         self._account.confirm = confirm
 
-    def draft(self, calls: Sequence[tuple[str, str, Sequence[Any]]], reason: str) -> Proposal:
+    def draft(self, calls: Sequence[tuple[str, str, Sequence[Any]]], reason: str) -> OwnerAct:
         """The next proposal.
 
         Args:
             calls: contract ("token", "registry", "escrow", "settlement" or "timelock"), function, arguments of each.
             reason: why, in words; its SHA-256 goes onto the chain.
         Raises:
-            BadProposal: there is no such function.
+            BadOwnerAct: there is no such function.
             NotEncodable: its arguments do not fit.
         """
         made = []
@@ -197,9 +197,9 @@ class Governance:
             kind, at = self._kind(name), self._at(name)
             spec = interface(kind).functions.get(function)
             if spec is None:
-                raise BadProposal(f"{kind} has no such function", seen=function)
+                raise BadOwnerAct(f"{kind} has no such function", seen=function)
             made.append((at, spec.call_data(arguments)))
-        return Proposal(
+        return OwnerAct(
             chain_id=self.contracts.chain_id,
             governor=self._governor,
             number=self._read("proposals") + 1,
@@ -208,7 +208,7 @@ class Governance:
             reason=reason,
         )
 
-    def words(self, proposal: Proposal) -> str:
+    def words(self, proposal: OwnerAct) -> str:
         """What is signed, in words, over several lines."""
         lines = [
             f"Proposal {proposal.number} to the owner of the contracts, by signer set {proposal.signer_set_id}.",
@@ -218,24 +218,24 @@ class Governance:
         ]
         return "\n".join([*lines, *(f"  does     {self._does(target, data)}" for target, data in proposal.calls)])
 
-    def sign(self, proposal: Proposal) -> tuple[bytes, bytes]:
+    def sign(self, proposal: OwnerAct) -> tuple[bytes, bytes]:
         """This account's address and signature.
 
         Raises:
-            BadProposal: it is of another network, or was drafted for other signers or as another number than is due.
+            BadOwnerAct: it is of another network, or was drafted for other signers or as another number than is due.
         """
         self._check(proposal)
         signer = self._account.signer
         if signer is None:
-            raise BadProposal("a reader signs nothing", wanted="an account")
+            raise BadOwnerAct("a reader signs nothing", wanted="an account")
         return signer.address, signer.sign_message(proposal.message)
 
-    def propose(self, proposal: Proposal, signatures: Mapping[bytes, bytes]) -> Receipt:
+    def propose(self, proposal: OwnerAct, signatures: Mapping[bytes, bytes]) -> Receipt:
         """Hand it to the timelock.
 
         Raises:
             NotEnoughSignatures: fewer of the current signers signed than have to; nothing was sent.
-            BadProposal: as of `sign`.
+            BadOwnerAct: as of `sign`.
         """
         self._check(proposal)
         packed = self._packed(proposal.message, signatures)
@@ -243,7 +243,7 @@ class Governance:
         at = (proposal.number, targets, calls, proposal.reason_hash)
         return self._account.send("Governor", self._governor, "propose", *at, *packed)
 
-    def recover(self, proposal: Proposal) -> Receipt:
+    def recover(self, proposal: OwnerAct) -> Receipt:
         """The same by the founder alone; the contract takes it only where the network stood still for long.
 
         Raises:
@@ -254,12 +254,12 @@ class Governance:
         at = (proposal.number, targets, calls, proposal.reason_hash)
         return self._account.send("Governor", self._governor, "proposeRecovery", *at)
 
-    def cancellation(self, proposal: Proposal) -> TypedMessage:
+    def cancellation(self, proposal: OwnerAct) -> TypedMessage:
         """What the current signers sign to have a proposal dropped that waits."""
         values = {"id": proposal.id, "signerSetId": self._signer_set_id()}
         return _message(self.contracts.chain_id, self._governor, "Cancellation", _CANCELLATION, values)
 
-    def cancel(self, proposal: Proposal, signatures: Mapping[bytes, bytes]) -> Receipt:
+    def cancel(self, proposal: OwnerAct, signatures: Mapping[bytes, bytes]) -> Receipt:
         """Drop a proposal that waits.
 
         Raises:
@@ -268,7 +268,7 @@ class Governance:
         packed = self._packed(self.cancellation(proposal), signatures)
         return self._account.send("Governor", self._governor, "cancel", proposal.id, *packed)
 
-    def execute(self, proposal: Proposal) -> Receipt:
+    def execute(self, proposal: OwnerAct) -> Receipt:
         """Carry out what has waited.
 
         Raises:
@@ -276,7 +276,7 @@ class Governance:
         """
         return self._account.send("Timelock", self.timelock.address, "executeBatch", *proposal.batch)
 
-    def waits_until_s(self, proposal: Proposal) -> int | None:
+    def waits_until_s(self, proposal: OwnerAct) -> int | None:
         """From which second on it can be carried out; None where it was not proposed or was dropped, 0 once it is
         done.
         """
@@ -289,16 +289,16 @@ class Governance:
         plain = {signer: each[:64] + bytes([each[64] - 27]) for signer, each in signatures.items() if each[64] >= 27}
         return pack_signatures(message.digest, keys, threshold, plain)
 
-    def _check(self, proposal: Proposal) -> None:
+    def _check(self, proposal: OwnerAct) -> None:
         seen = (proposal.chain_id, proposal.governor)
         if seen != (self.contracts.chain_id, self._governor):
-            raise BadProposal("a proposal of another network", seen=format_address(proposal.governor))
+            raise BadOwnerAct("a proposal of another network", seen=format_address(proposal.governor))
         for name, is_, due in (
             ("number", proposal.number, self._read("proposals") + 1),
             ("signer set", proposal.signer_set_id, self._signer_set_id()),
         ):
             if is_ != due:
-                raise BadProposal(f"a proposal has another {name} than is due", seen=is_, wanted=due)
+                raise BadOwnerAct(f"a proposal has another {name} than is due", seen=is_, wanted=due)
 
     def _read(self, function: str) -> int:
         return int(self._account.read("Governor", self._governor, function)[0])
@@ -309,7 +309,7 @@ class Governance:
     def _kind(self, name: str) -> str:
         kind = "Timelock" if name == "timelock" else _CONTRACTS.get(name)
         if kind is None:
-            raise BadProposal("no such contract", seen=name, wanted=", ".join([*_CONTRACTS, "timelock"]))
+            raise BadOwnerAct("no such contract", seen=name, wanted=", ".join([*_CONTRACTS, "timelock"]))
         return kind
 
     def _at(self, name: str) -> bytes:

@@ -63,7 +63,7 @@ class TypedMessage:
         return bytes.fromhex(signer[2:])
 
 
-class Signer(Protocol):
+class AccountSigner(Protocol):
     """What a wallet needs of whoever keeps an account's key."""
 
     @property
@@ -96,11 +96,11 @@ class KeySigner:
         return self._identity.address
 
     def sign_transaction(self, transaction: ChainTransaction) -> bytes:
-        """See `Signer`."""
+        """See `AccountSigner`."""
         return transaction.sign(self._identity)
 
     def sign_message(self, message: TypedMessage) -> bytes:
-        """See `Signer`."""
+        """See `AccountSigner`."""
         from eth_account import Account
 
         return bytes(Account.sign_typed_data(self._identity.secret, full_message=message.as_json()).signature)
@@ -132,7 +132,7 @@ class RemoteSigner:
         self._rpc.close()
 
     def sign_transaction(self, transaction: ChainTransaction) -> bytes:
-        """See `Signer`.
+        """See `AccountSigner`.
 
         Raises:
             WrongSignature: it signed something else, or for another account.
@@ -160,7 +160,7 @@ class RemoteSigner:
         return raw
 
     def sign_message(self, message: TypedMessage) -> bytes:
-        """See `Signer`.
+        """See `AccountSigner`.
 
         Raises:
             WrongSignature: another account signed, or something else was.
@@ -173,7 +173,7 @@ class RemoteSigner:
         return signature
 
 
-def signer_for(account: Identity | Signer | None) -> Signer | None:
+def signer_for(account: Identity | AccountSigner | None) -> AccountSigner | None:
     """The signer of an account that is named by its key, or by a signer; None for a reader."""
     return KeySigner(account) if isinstance(account, Identity) else account
 

@@ -19,7 +19,7 @@ from pot_lab.chain.errors import InsufficientBalance, NotEnoughSignatures, Trans
 from pot_lab.chain.fees import DEFAULT_CAP_WEI
 from pot_lab.chain.proposal import Confirm
 from pot_lab.chain.rpc import DEFAULT_TIMEOUT_S, JsonRpc, read_quantity
-from pot_lab.chain.signer import Signer, TypedMessage
+from pot_lab.chain.signer import AccountSigner, TypedMessage
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Address, BadSignature, Identity, format_address, recover
 from pot_lab.protocol.records import order_id
@@ -80,7 +80,7 @@ class ChainWallet:
         self,
         rpc_url: str,
         contracts: Contracts,
-        identity: Identity | Signer | None = None,
+        identity: Identity | AccountSigner | None = None,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         max_fee_wei: int = DEFAULT_CAP_WEI,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pot_lab.chain.account import ChainAccount
 from pot_lab.chain.contract import Contracts
 from pot_lab.chain.deploy import ContractSetup, deploy
-from pot_lab.chain.governance import Governance, Proposal
+from pot_lab.chain.governance import OwnerAct, OwnerActs
 from pot_lab.chain.inspection import ContractInspector, TimelockState
 from pot_lab.chain.rpc import JsonRpc
 from pot_lab.crypto.identity import Identity
@@ -37,13 +37,13 @@ class Owned:
     def read(self, contract: str, at: bytes, function: str, *arguments: object) -> tuple[object, ...]:
         return ChainAccount(self.rpc, self.contracts.chain_id, None).read(contract, at, function, *arguments)
 
-    def governance(self, who: Identity = STRANGER) -> Governance:
-        return Governance(self.url, self.contracts, who)
+    def governance(self, who: Identity = STRANGER) -> OwnerActs:
+        return OwnerActs(self.url, self.contracts, who)
 
-    def signed(self, proposal: Proposal, count: int | None = None) -> dict[bytes, bytes]:
+    def signed(self, proposal: OwnerAct, count: int | None = None) -> dict[bytes, bytes]:
         return dict(self.governance(each).sign(proposal) for each in self.signers[:count])
 
-    def propose(self, *calls: Call, reason: str = "we agreed on it") -> Proposal:
+    def propose(self, *calls: Call, reason: str = "we agreed on it") -> OwnerAct:
         """Proposed by a quorum; it waits."""
         governance = self.governance()
         proposal = governance.draft(calls, reason)

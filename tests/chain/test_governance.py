@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pot_lab.chain.errors import BadProposal, NotConfirmed, NotEnoughSignatures
-from pot_lab.chain.governance import Governance, Proposal
+from pot_lab.chain.errors import BadOwnerAct, NotConfirmed, NotEnoughSignatures
+from pot_lab.chain.governance import OwnerAct, OwnerActs
 from pot_lab.chain.proposal import ProposedTransaction
 from pot_lab.chain.wallet import pack_signatures
 from pot_lab.protocol.settlement import rotation_digest
@@ -25,14 +25,14 @@ def owned(chain_url: str) -> Iterator[Owned]:
         yield made
 
 
-def packed(owned: Owned, proposal: Proposal, count: int) -> tuple[int, bytes]:
+def packed(owned: Owned, proposal: OwnerAct, count: int) -> tuple[int, bytes]:
     """Bitmap and signatures of the first signers, however few."""
     digest = proposal.message.digest
     members = owned.signers[:count]
     return pack_signatures(digest, [m.address for m in members], count, {m.address: m.sign(digest) for m in members})
 
 
-def raw(owned: Owned, proposal: Proposal, bitmap: int, signatures: bytes) -> None:
+def raw(owned: Owned, proposal: OwnerAct, bitmap: int, signatures: bytes) -> None:
     targets, _, calls, _, _ = proposal.batch
     at = (proposal.number, targets, calls, proposal.reason_hash)
     owned.send(STRANGER, "Governor", owned.governor, "propose", *at, bitmap, signatures)
@@ -87,7 +87,7 @@ def test_what_was_signed_is_proposed_once_and_in_turn(owned: Owned) -> None:
     assert governance.waits_until_s(proposal) is None
     with refused("WrongNumber", 1, 2):
         raw(owned, proposal, *packed(owned, proposal, 2))
-    with pytest.raises(BadProposal, match="another number"):
+    with pytest.raises(BadOwnerAct, match="another number"):
         governance.propose(proposal, owned.signed(governance.draft([CHANGE], "again")))
 
 
@@ -123,7 +123,7 @@ def test_earlier_signers_decide_nothing(owned: Owned) -> None:
     owned.send(STRANGER, "RewardSettlement", at, "rotate", stakers, 2, bitmap, signatures)
     with refused("BadSignatures"):  # the same keys, in a later set
         raw(owned, proposal, *ready)
-    with pytest.raises(BadProposal, match="another signer set"):
+    with pytest.raises(BadOwnerAct, match="another signer set"):
         governance.propose(proposal, {})
 
 
@@ -160,14 +160,14 @@ def test_a_proposal_goes_round_as_a_file(owned: Owned) -> None:
     proposal = governance.draft([CHANGE], "rewards were too small")
     signatures = owned.signed(proposal, 2)
     content = proposal.to_file(signatures)
-    assert Proposal.from_file(content) == (proposal, signatures)
+    assert OwnerAct.from_file(content) == (proposal, signatures)
     moved = content.replace(b'"number": 1', b'"number": 2')
-    with pytest.raises(BadProposal, match="not of the account"):
-        Proposal.from_file(moved)
+    with pytest.raises(BadOwnerAct, match="not of the account"):
+        OwnerAct.from_file(moved)
     for wrong in (b"", b"{}", content[:-9], b"x" * 300_000, content.replace(b"proposal 1", b"proposal 2")):
-        with pytest.raises(BadProposal):
-            Proposal.from_file(wrong)
-    with pytest.raises(BadProposal, match="another network"):
+        with pytest.raises(BadOwnerAct):
+            OwnerAct.from_file(wrong)
+    with pytest.raises(BadOwnerAct, match="another network"):
         governance.sign(replace(proposal, governor=owned.contracts.token))
 
 
@@ -190,5 +190,5 @@ def test_it_is_said_in_words_what_is_signed_and_sent(owned: Owned) -> None:
 
 
 def test_a_network_without_a_governor_says_so(world: World) -> None:
-    with pytest.raises(BadProposal, match="decided by a quorum"):
-        Governance(world.url, world.contracts)
+    with pytest.raises(BadOwnerAct, match="decided by a quorum"):
+        OwnerActs(world.url, world.contracts)
