@@ -20,7 +20,17 @@ from pot_lab.agreement.quorum import quorum
 from pot_lab.crypto.canonical import Record, decode, encode, tagged_hash
 from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken, PotLabError
-from pot_lab.protocol import accusations, chain_events, denials, epochs, governance, journal, members, signers
+from pot_lab.protocol import (
+    accusations,
+    chain_events,
+    denials,
+    epochs,
+    expiry,
+    governance,
+    journal,
+    members,
+    signers,
+)
 from pot_lab.protocol.book import HALTS, Book, Fault
 from pot_lab.protocol.errors import StaleNonce, UnknownKind, UnknownVersion, UnprocessableTransaction, WrongNetwork
 from pot_lab.protocol.orders import attesting, disputes, opening, windows
@@ -155,9 +165,10 @@ class Ledger:
     ) -> tuple[list[Reply], list[Event]]:
         book, state = self.book, self.book.state
         book.begin()
+        before_ms = state.time_ms
         state.sequence, state.time_ms, state.era = sequence, time_ms, era
         book.settle_down()
-        self._let_time_pass()
+        self._let_time_pass(before_ms)
         replies = [self._apply(transaction) for transaction in transactions]
         chain_events.advance(book)
         windows.start_waiting(book)
@@ -221,13 +232,14 @@ class Ledger:
                 wanted=f"{release} and start again",
             )
 
-    def _let_time_pass(self) -> None:
+    def _let_time_pass(self, before_ms: int) -> None:
         book, now_ms = self.book, self.state.time_ms
         governance.advance(book)
         for order_id in book.index.deadlines.due(now_ms):
             windows.close(book, order_id, self.state.orders[order_id])
         for order_id in book.index.retention.due(now_ms):
             windows.forget(book, order_id, self.state.orders[order_id])
+        book.attempt("expiry.advance", functools.partial(expiry.advance, book, before_ms))
         epochs.advance(book)
         for duty in (members.lapse, members.let_go, members.carry_out_votes):
             book.attempt(f"members.{duty.__name__}", functools.partial(duty, book))

@@ -329,7 +329,11 @@ class OrderState(Holder, kw_only=True):
 
 
 class OrderHeader(State, kw_only=True):
-    """What is kept of an order for good: its roots and its outcome (the paper's Append-Remove ledger)."""
+    """What is kept of an order: its roots and its outcome (the paper's Append-Remove ledger).
+
+    `kept_until_s` is 0 where it is kept for good, and the order's `seal_by` where it ended without a model: until then
+    it keeps the record from being put again.
+    """
 
     client: Address
     title: str
@@ -341,6 +345,7 @@ class OrderHeader(State, kw_only=True):
     void_reason: VoidReason | None
     epoch: int
     ended_ms: int
+    kept_until_s: int = 0
 
 
 class PendingEpoch(Holder, kw_only=True):

@@ -153,7 +153,8 @@ def refund(book: Book, order_id: OrderId) -> None:
 
 def forget(book: Book, order_id: OrderId, order: OrderState) -> None:
     """Keep only the header of an order that ended long ago (the paper's Append-Remove ledger), and nothing of one that
-    never had money. What cannot be forgotten is tried again after the same time.
+    never had money. What cannot be forgotten is tried again after the same time. Headers of orders that ended
+    without a model end too (`expiry`).
     """
     if not book.attempt("forgetting an order", lambda: _forget(book, order_id, order), order_id):
         order.ended_ms = book.now_ms
@@ -178,6 +179,7 @@ def _forget(book: Book, order_id: OrderId, order: OrderState) -> None:
         void_reason=order.void_reason,
         epoch=order.epoch,
         ended_ms=order.ended_ms,
+        kept_until_s=0 if order.claims else spec.seal_by_s,
     )
 
 
