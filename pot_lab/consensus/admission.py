@@ -80,22 +80,17 @@ class Admission(ReplicaState):
     def _on_fetch_bodies(self, sender: int, message: FetchBodies) -> None:
         found: list[bytes] = []
         room = self.parameters.batch_bytes
-        for digest in message.digests:
-            body = self._body(digest)
+        wanted = set(message.digests)  # what is named twice is sent once
+        bodies = {digest: entry.body for digest in wanted if (entry := self.pool.get(digest)) is not None}
+        for slot in self._slots.values():  # each once, whatever the number of digests
+            bodies |= {digest: slot.bodies[digest] for digest in wanted & slot.bodies.keys()}
+        for digest in dict.fromkeys(message.digests):
+            body = bodies.get(digest)
             if body is not None and len(body) <= room:
                 room -= len(body)
                 found.append(body)
         if found:
             self._send(sender, Requests(tuple(found)))
-
-    def _body(self, digest: bytes) -> bytes | None:
-        entry = self.pool.get(digest)
-        if entry is not None:
-            return entry.body
-        for slot in self._slots.values():
-            if digest in slot.bodies:
-                return slot.bodies[digest]
-        return None
 
     def _on_requests(self, message: Requests) -> None:
         for body in message.bodies:

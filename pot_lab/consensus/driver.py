@@ -113,6 +113,9 @@ class Outputs(Protocol):
     def broadcast(self, message: Message) -> None:
         """Send a message to every other replica."""
 
+    def may_serve(self, to: int) -> bool:
+        """Whether to read from the journal now what this replica asked for, to `send` it next; it asks again."""
+
     def reply(self, reply: SendReply) -> None:
         """A request was executed: answer the clients that submitted it."""
 
@@ -265,14 +268,9 @@ class Driver:
             outputs.executed(effect)
         elif isinstance(effect, SendRefusal):
             outputs.refuse(effect)
-        elif isinstance(effect, ServeDecisions):
-            batches = self.journal.decisions(effect.first, effect.last, DECISIONS_BYTES)
-            outputs.send(effect.to, Decisions(tuple(batches)))
-        elif isinstance(effect, ServeChunk):
-            size_bytes = self.replica.parameters.chunk_bytes
-            data = self.journal.read_snapshot(effect.sequence, effect.index * size_bytes, size_bytes)
-            if data is not None:
-                outputs.send(effect.to, Chunk(effect.sequence, effect.index, data))
+        elif isinstance(effect, ServeDecisions | ServeChunk):
+            if outputs.may_serve(effect.to):
+                self._serve(effect)
         elif isinstance(effect, Compact):
             outputs.compacted(effect.proof)
         elif isinstance(effect, ReportEquivocation):
@@ -286,3 +284,14 @@ class Driver:
             pass  # in the journal since `write`
         else:
             assert_never(effect)
+
+    def _serve(self, effect: ServeDecisions | ServeChunk) -> None:
+        journal, outputs = self.journal, self._outputs
+        if isinstance(effect, ServeDecisions):
+            batches = journal.decisions(effect.first, effect.last, DECISIONS_BYTES)
+            outputs.send(effect.to, Decisions(tuple(batches)))
+            return
+        size_bytes = self.replica.parameters.chunk_bytes
+        data = journal.read_snapshot(effect.sequence, effect.index * size_bytes, size_bytes)
+        if data is not None:
+            outputs.send(effect.to, Chunk(effect.sequence, effect.index, data))

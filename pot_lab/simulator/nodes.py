@@ -407,6 +407,10 @@ class Process:
         """Send to one other aggregator, by its index in the set."""
         self._send_to_host(self.node.directory.host_of(to, self.members), message)
 
+    def may_serve(self, to: int) -> bool:
+        """Always: no node floods another."""
+        return True
+
     def _send_to_host(self, host: int, message: Message) -> None:
         node = self.node
         if node.behaviour is not None:

@@ -5,8 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pot_lab.consensus.messages import Forward, encode_message
-from tests.chaos.network import PATIENCE_S, ChaosNetwork, steady_load
+from pot_lab.consensus.messages import (
+    BatchName,
+    FetchBatches,
+    FetchBodies,
+    FetchDecisions,
+    Forward,
+    encode_message,
+)
+from pot_lab.crypto.canonical import sha256
+from tests.chaos.network import PATIENCE_S, Bookkeeper, ChaosNetwork, steady_load
 from tests.chaos.test_hostile import survived
 from tests.network.zmtp.raw import advance, opened
 
@@ -43,3 +51,46 @@ def test_a_seat_that_forwards_false_requests_is_muted_and_the_others_go_on(tmp_p
             network.start(3)
             network.settle(books[0])
         assert network.verdict(others=None).acknowledged >= 5
+
+
+ASKED = {
+    "bodies": FetchBodies(tuple(sha256(n.to_bytes(4, "big")) for n in range(4_096))),
+    "batches": FetchBatches(tuple(BatchName(n, bytes(32)) for n in range(1, 1_024))),
+    "log": FetchDecisions(1, 1 << 40),
+}
+
+
+def test_a_seat_that_asks_without_end_is_answered_within_its_budget(tmp_path: Path) -> None:
+    with ChaosNetwork(tmp_path, durability="flush", snapshot_batches=16) as network:
+        network.stepped_over = {3}
+        with steady_load(network, per_s=5) as books:
+            network.settle(books[0])
+            network.kill(3)
+            for name, message in ASKED.items():
+                frame, before = encode_message(message), over_budget(books[0])
+                seats = []
+                for index in (0, 1, 2):
+                    entry = network.config.aggregators[index]
+                    seats.append(opened(entry.host, entry.peer_port, entry.curve_public, network.keys[3]))
+                deadline_s = time.monotonic() + PATIENCE_S
+                while not all(new > old for old, new in zip(before, over_budget(books[0]), strict=True)):
+                    assert time.monotonic() < deadline_s, (name, before)
+                    for _ in range(20):
+                        for seat in seats:
+                            for _ in range(100):
+                                if seat.unsent_bytes < 1 << 20:
+                                    seat.send(frame)
+                            advance(seat)
+                assert books[0].put().result(PATIENCE_S).isdigit()
+                survived(network)
+                for seat in seats:
+                    seat.close()
+            network.start(3)
+            network.settle(books[0])
+        assert network.verdict(others=None).acknowledged >= 5
+
+
+def over_budget(book: Bookkeeper) -> list[int]:
+    """What each of the first three aggregators dropped, of what its peers asked for."""
+    states = book.status().result(PATIENCE_S)
+    return [each.counters.get("peer_frames_over_budget", 0) for each in states if each.index != 3]

@@ -241,6 +241,9 @@ class Node:
             if host != self.index:
                 self.cluster.send(self.index, host, data)
 
+    def may_serve(self, to: int) -> bool:
+        return True
+
     def reply(self, reply: SendReply) -> None:
         self.cluster.on_reply(self, reply)
 

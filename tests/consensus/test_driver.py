@@ -113,12 +113,16 @@ class Out(Recorder):
         super().__init__()
         self.calls = journal.calls
         self.driver: Driver | None = None
+        self.serves_nobody = False
 
     def send(self, to: int, message: Message) -> None:
         self.note("send", to, message)
 
     def broadcast(self, message: Message) -> None:
         self.note("broadcast", message)
+
+    def may_serve(self, to: int) -> bool:
+        return not self.serves_nobody
 
     def reply(self, reply: SendReply) -> None:
         self.note("reply", reply)
@@ -253,6 +257,16 @@ def test_each_effect_goes_to_its_output() -> None:
         ("equivocation", report),
         ("members_changed", MEMBERS),
     ]
+
+
+def test_nothing_is_read_for_whom_the_outputs_do_not_serve_now() -> None:
+    driver, journal = driven()
+    journal.chunks[6, 0, driver.replica.parameters.chunk_bytes] = b"part"
+    outputs = driver._outputs
+    assert isinstance(outputs, Out)
+    outputs.serves_nobody = True
+    driver.carry_out([ServeDecisions(3, 1, 9), ServeChunk(1, 6, 0), Send(2, HELLO)])
+    assert journal.calls == ["write", ("commit", False), ("send", 2, HELLO)]
 
 
 def test_nothing_is_carried_out_after_a_halt() -> None:

@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 from pot_lab.agreement.evidence import Equivocation
 from pot_lab.consensus.membership import NO_SEAT, OUTSIDERS, Membership
-from pot_lab.consensus.messages import CheckpointProof, Message, encode_message
+from pot_lab.consensus.messages import (
+    CheckpointProof,
+    FetchBatches,
+    FetchBodies,
+    FetchChunk,
+    FetchDecisions,
+    FetchViewChanges,
+    Forward,
+    Message,
+    encode_message,
+)
 from pot_lab.consensus.records import LogRecord
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Executed, ReportEquivocation, SendRefusal, SendReply
@@ -14,9 +24,13 @@ from pot_lab.errors import PotLabError
 from pot_lab.network.aggregator.clients import ClientService
 from pot_lab.network.aggregator.metrics import PeerActivity
 from pot_lab.network.aggregator.own_seat import OwnSeat, SeatChange
+from pot_lab.network.aggregator.peer_budget import PeerBudgets
 from pot_lab.network.aggregator.sockets import Sockets
 from pot_lab.network.logs import EventLog
 from pot_lab.network.wake_up import WakeUp
+
+_OWN = (Forward, FetchBodies, FetchBatches, FetchDecisions, FetchViewChanges, FetchChunk)
+"""What this aggregator sends of itself; anything else that goes to one peer is an answer."""
 
 
 class AggregatorOutputs:
@@ -29,6 +43,7 @@ class AggregatorOutputs:
         witness: called with the evidence when another aggregator's double signing is proved; again after a restart.
         events: where changes are logged.
         wake_up: polled beside the sockets.
+        budgets: pay for what peers ask for.
     Attributes:
         sockets: those open now.
         peers_heard: when each peer was last heard from.
@@ -47,10 +62,12 @@ class AggregatorOutputs:
         witness: Callable[[Equivocation], None] | None,
         events: EventLog,
         wake_up: WakeUp,
+        budgets: PeerBudgets,
     ) -> None:
         self._replica, self._seat, self._clients = replica, seat, clients
         self._witness, self._events = witness, events
-        self._wake_up = wake_up
+        self._wake_up, self._budgets = wake_up, budgets
+        self._serving_since_s: float | None = None
         self.peers_heard = PeerActivity()
         self._executed: list[Executed] = []
         self.timer_ms: int | None = None
@@ -62,8 +79,18 @@ class AggregatorOutputs:
         self.sockets.close()
 
     def send(self, to: int, message: Message) -> None:
-        """Send a message to one peer by its number; dropped when it is not connected."""
+        """Send a message to one peer by its number; dropped when it is not connected. An answer costs that peer."""
+        since_s, self._serving_since_s = self._serving_since_s, None
+        started_s = self._budgets.clock() if since_s is None else since_s
         self.sockets.send(to, encode_message(message))
+        if not isinstance(message, _OWN):
+            self._budgets.charge(to, self._budgets.clock() - started_s)
+
+    def may_serve(self, to: int) -> bool:
+        """Whether this peer's budget is not spent; it pays for what is read until `send`."""
+        may_serve = self._budgets.wants(to)
+        self._serving_since_s = self._budgets.clock() if may_serve else None
+        return may_serve
 
     def broadcast(self, message: Message) -> None:
         """Send a message to every other member of the set; without a seat, to everybody who may know of a later set."""

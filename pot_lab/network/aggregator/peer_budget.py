@@ -2,7 +2,8 @@
 
 Whatever a peer sends is paid from a budget of its own, and while that is spent its frames wait in the kernel. Requests
 that it forwards are validated here, before the replica takes them: an aggregator validates what it forwards, so one
-that forwards what no aggregator would admit is at fault, and its forwards are dropped for a while.
+that forwards what no aggregator would admit is at fault, and its forwards are dropped for a while. What a peer asks
+for is paid from the same budget: a few bytes may ask for a megabyte of the log.
 """
 
 from __future__ import annotations
@@ -12,7 +13,20 @@ from collections import Counter
 from collections.abc import Callable
 
 from pot_lab.agreement.application import Application
-from pot_lab.consensus.messages import Forward
+from pot_lab.consensus.messages import (
+    FetchBatches,
+    FetchBodies,
+    FetchChunk,
+    FetchDecisions,
+    FetchViewChanges,
+    Forward,
+    Message,
+    NewView,
+    Offer,
+    Stable,
+    Status,
+    ViewChange,
+)
 from pot_lab.errors import PotLabError
 
 SHARE = 0.3
@@ -23,6 +37,26 @@ MUTE_S = 30.0
 """So long nothing is taken that a peer forwards, after one request that does not validate."""
 _FRAME_S, _BYTE_S = 60e-6, 2e-9
 """What a frame costs besides its decoding: a vote's signature, decryption."""
+
+_MEASURED = (
+    Status,
+    FetchBodies,
+    FetchBatches,
+    FetchDecisions,
+    FetchChunk,
+    FetchViewChanges,
+    ViewChange,
+    NewView,
+    Offer,
+    Stable,
+)
+
+
+def is_measured(message: Message) -> bool:
+    """Whether a message may cost far more than its bytes say, in answers or signatures, so that the replica's time for
+    it is measured. Votes and proposals, by far the most, cost about the same each.
+    """
+    return isinstance(message, _MEASURED)
 
 
 class PeerBudgets:

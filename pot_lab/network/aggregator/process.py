@@ -147,6 +147,7 @@ class Aggregator:
                 presence=lambda: encode_presence(digest, self._clock_ms(), running=True),
             )
             clients = ClientService(answerer, self._application.validate, self._options.is_funded, self.counters)
+            budgets = PeerBudgets()
             outputs = AggregatorOutputs(
                 self.replica,
                 self._seat,
@@ -154,6 +155,7 @@ class Aggregator:
                 witness=self._options.witness,
                 events=self._log,
                 wake_up=self._wake_up,
+                budgets=budgets,
             )
             metrics.add(lambda: self.counters)
             metrics.add(lambda: clients.counters)
@@ -167,7 +169,6 @@ class Aggregator:
             )
             journal = AggregatorJournal(replica_log, history, self.counters, self._log)
             driver = Driver(self.replica, journal, outputs)
-            budgets = PeerBudgets()
             turns = Turns(
                 driver,
                 outputs,

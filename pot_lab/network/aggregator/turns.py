@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 from pot_lab.consensus.driver import Driver
 from pot_lab.consensus.messages import Forward, Message, decode_message
-from pot_lab.consensus.steps import Input, Received, Submitted
+from pot_lab.consensus.steps import Effect, Input, Received, Submitted
 from pot_lab.errors import PotLabError
 from pot_lab.network.aggregator.clients import ClientService
 from pot_lab.network.aggregator.history import History
 from pot_lab.network.aggregator.outputs import AggregatorOutputs
-from pot_lab.network.aggregator.peer_budget import ForwardFilter, PeerBudgets
+from pot_lab.network.aggregator.peer_budget import ForwardFilter, PeerBudgets, is_measured
 from pot_lab.network.duties.schedule import DutySchedule
 from pot_lab.network.wire import MAX_PEER_FRAME_BYTES
 
@@ -78,7 +78,7 @@ class Turns:
         self._receive_peers(ready, now_ms, inputs)
         requests = self._duties.poll(now_ms, woken=sockets.was_woken(ready))
         inputs += [Submitted(request, spread=False) for request in requests]
-        self._driver.turn(now_ms, inputs)
+        self._driver.carry_out(self._step(now_ms, inputs))
         self._finish(quiet=not inputs and self._is_quiet)
 
     @property
@@ -116,6 +116,30 @@ class Turns:
                 message = self._forwards.admit(sender, message)
             if message is not None:
                 inputs.append(Received(sender, message))
+
+    def _step(self, now_ms: int, inputs: Sequence[Input]) -> list[Effect]:
+        """Step the replica with all inputs, in their order; what may cost much by itself, and in its sender's time."""
+        driver, budgets, membership = self._driver, self._budgets, self._driver.replica.membership
+        effects: list[Effect] = []
+        together: list[Input] = []
+
+        def step(some: list[Input]) -> None:
+            if driver.replica.membership is not membership:  # a sender is another set's number
+                some = [each for each in some if not isinstance(each, Received)]
+            effects.extend(driver.step(now_ms, some))
+
+        for input_ in inputs:
+            if not isinstance(input_, Received) or not is_measured(input_.message):
+                together.append(input_)
+            elif budgets.wants(input_.sender):
+                step(together)
+                together, started_s = [], budgets.clock()
+                step([input_])
+                budgets.charge(input_.sender, budgets.clock() - started_s)
+            else:
+                self._counters["peer_frames_over_budget"] += 1
+        step(together)
+        return effects
 
     def _finish(self, *, quiet: bool) -> None:
         """Send, answer clients and tell the duties, now that the log was written."""
