@@ -30,6 +30,7 @@ _ACCEPTS_A_TURN = 32
 _EVENTS_A_TURN = 1_024
 _MESSAGES_A_TURN = 32
 _READING_S = 0.02
+_NEW_EVERY = 4
 _HANDSHAKE_S = 10.0
 _SWEEP_S = 1.0
 _UNWANTED_WAIT_MS = 5
@@ -46,38 +47,74 @@ class Sender(NamedTuple):
     route: bytes
 
 
+class _Site:
+    """Connections of one site that may have something to read: those that have a key, and those that shake hands."""
+
+    def __init__(self) -> None:
+        self.known: OrderedDict[bytes, AcceptedConnection] = OrderedDict()
+        self.new: OrderedDict[bytes, AcceptedConnection] = OrderedDict()
+        self._popped = 0
+
+    def __len__(self) -> int:
+        return len(self.known) + len(self.new)
+
+    def add(self, accepted: AcceptedConnection) -> None:
+        if accepted.connection.key:
+            self.new.pop(accepted.route, None)
+            self.known[accepted.route] = accepted
+        else:
+            self.new[accepted.route] = accepted
+
+    def pop(self) -> AcceptedConnection:
+        """The next one: of those that have a key, but for every fourth."""
+        self._popped += 1
+        is_news_turn = self.new and self._popped % _NEW_EVERY == 0
+        _, accepted = (self.new if is_news_turn or not self.known else self.known).popitem(last=False)
+        return accepted
+
+    def discard(self, route: bytes) -> None:
+        self.known.pop(route, None)
+        self.new.pop(route, None)
+
+
 class _Turns:
     """Connections that may have something to read, one of each site in turn; `has_progress` says whether the last
     reading looked at any, and `longest_s` how long one reading may take.
+
+    A handshake is dear, and a new key costs its sender nothing: whoever opens connections all the time delays those
+    that its neighbours at one address have already by little.
     """
 
     def __init__(self, longest_s: float) -> None:
         self.longest_s = longest_s
         self.has_progress = False
-        self._sites: OrderedDict[str, OrderedDict[bytes, AcceptedConnection]] = OrderedDict()
+        self._sites: OrderedDict[str, _Site] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
     def add(self, accepted: AcceptedConnection) -> None:
-        waiting = self._sites.setdefault(accepted.site, OrderedDict())
-        self._size += accepted.route not in waiting
-        waiting[accepted.route] = accepted
+        waiting = self._sites.setdefault(accepted.site, _Site())
+        self._size -= len(waiting)
+        waiting.add(accepted)
+        self._size += len(waiting)
 
     def pop(self) -> AcceptedConnection:
         site, waiting = self._sites.popitem(last=False)
-        _, accepted = waiting.popitem(last=False)
+        accepted = waiting.pop()
         self._size -= 1
-        if waiting:
+        if len(waiting):
             self._sites[site] = waiting
         return accepted
 
     def discard(self, accepted: AcceptedConnection) -> None:
         waiting = self._sites.get(accepted.site)
-        if waiting is not None and waiting.pop(accepted.route, None) is not None:
-            self._size -= 1
-            if not waiting:
+        if waiting is not None:
+            self._size -= len(waiting)
+            waiting.discard(accepted.route)
+            self._size += len(waiting)
+            if not len(waiting):
                 del self._sites[accepted.site]
 
 

@@ -358,6 +358,24 @@ def test_readers_of_one_address_take_turns_with_those_of_another(
     assert [sender.site for sender, _ in port.came][:8].count("127.0.0.2") == 3
 
 
+def test_handshakes_delay_the_connections_of_their_own_address_by_little(make: Callable[..., Port]) -> None:
+    port = make(reading_s=0.0)  # one connection a turn
+    known = port.connect()
+    strangers = [connected(HOST, port.number, KEYS.public) for _ in range(12)]
+    for each in strangers:
+        advance(each)
+    port.opened += strangers
+    port.until(lambda: len(port.listener) == 13)
+    for each in strangers:
+        advance(each)
+    say(known, b"behind twelve handshakes")
+    time.sleep(0.1)  # all of it is in the kernel now
+    for _ in range(2):
+        port.turn()
+    assert port.bodies() == [b"behind twelve handshakes"]
+    port.until(lambda: all(each.ready for each in strangers))
+
+
 def test_a_connection_that_was_reset_is_forgotten(make: Callable[..., Port]) -> None:
     port = make()
     for number in range(20):
