@@ -106,7 +106,7 @@ class Store:
         if self._scheme == "file":
             self._put_file(digest, data)
         elif self._scheme in HTTP_SCHEMES:
-            from pot_lab.store.http_transport import http_put
+            from pot_lab.store.http_upload import http_put
 
             http_put(uri, data, timeout_s, self._credentials)
         else:
@@ -136,7 +136,7 @@ class Store:
         return link
 
     def _put_copy(self, link: Link, path: Path, timeout_s: float) -> bool:
-        from pot_lab.store.http_transport import http_put
+        from pot_lab.store.http_upload import http_put
 
         for copy in self._copies.of(link):
             try:
@@ -150,7 +150,7 @@ class Store:
         if self._scheme == "file":
             self._copy_file(link.digest, path)
         elif self._scheme in HTTP_SCHEMES:
-            from pot_lab.store.http_transport import http_put
+            from pot_lab.store.http_upload import http_put
 
             http_put(link.uri, path, timeout_s, self._credentials)
         else:

@@ -71,8 +71,10 @@ class CustodyHandler(BlobHandler):
 
     server: CustodyServer
 
-    def store(self, name: str, size: int) -> None:
-        """Take an expected body, and answer."""
+    def store(self, name: str, size: int, first: int) -> None:
+        """Take an expected body, and answer; whole ones only."""
+        if first:
+            return self.refuse_body(409, "custody takes whole blobs")
         custody, digest = self.server.custody, bytes.fromhex(name)
         if custody.has(digest, size):
             return self.refuse_body(200, "already here") if size else self.answer(200, "already here")

@@ -10,7 +10,6 @@ import ipaddress
 import os
 import re
 import socket
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,14 +24,11 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util import make_headers
 
 from pot_lab.store.addresses import HTTP_SCHEMES, is_private, is_private_place, same_origin, split_credentials
-from pot_lab.store.errors import LinkDead, StoreFull, TooBig, UnusableAddress, WrongHash
+from pot_lab.store.errors import LinkDead, UnusableAddress
 from pot_lab.store.transport import CHUNK_BYTES, Interrupted
 
 REDIRECT_LIMIT = 5
 CONNECT_TIMEOUT_S = 10.0
-REASON_LIMIT_BYTES = 4096
-PUT_ATTEMPTS = 3
-PUT_PAUSE_S = 0.2
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SIZE = re.compile(r"[0-9]{1,18}\Z")
 
@@ -70,7 +66,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-class _Exchange:
+class HttpExchange:
     """The requests of one transfer, each over a connection of its own that another thread can cut.
 
     Args:
@@ -88,10 +84,12 @@ class _Exchange:
         self._cut = False
 
     def request(
-        self, method: str, uri: str, headers: dict[str, str], body: bytes | Path | None = None
+        self, method: str, uri: str, headers: dict[str, str], body: bytes | Path | None = None, *, first: int = 0
     ) -> BaseHTTPResponse:
         """Send a request, follow redirects and read the answer's header; the body is still to be read.
 
+        Args:
+            body: what to send, from its byte `first` on.
         Raises:
             UnusableAddress: an address, or a redirect to one, that is not HTTP or has an impossible host.
             LinkDead: more redirects than REDIRECT_LIMIT.
@@ -100,18 +98,26 @@ class _Exchange:
         here, own = split_credentials(uri)
         credentials = own or self._credentials
         for _ in range(REDIRECT_LIMIT + 1):
-            response = self._ask(method, here, headers, credentials, body)
+            response = self._ask(method, here, headers, credentials, body, first)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location or (body is not None and response.status == 303):
                 return response
             response.close()
+            if not location.isascii() or not location.isprintable():  # it stands in messages and logs
+                raise UnusableAddress("the address redirects to one that cannot be", seen=ascii(location[:80]))
             there, own = split_credentials(urljoin(here, location))
             credentials = own or (credentials if same_origin(here, there) else None)
             here = there
         raise LinkDead("the link redirects without end", seen=uri, wanted=f"at most {REDIRECT_LIMIT} redirects")
 
     def _ask(
-        self, method: str, uri: str, headers: dict[str, str], credentials: str | None, body: bytes | Path | None
+        self,
+        method: str,
+        uri: str,
+        headers: dict[str, str],
+        credentials: str | None,
+        body: bytes | Path | None,
+        first: int,
     ) -> BaseHTTPResponse:
         if self._cut:
             raise Interrupted("closed by the caller")
@@ -123,12 +129,12 @@ class _Exchange:
         file: BinaryIO | None = None
         if isinstance(body, Path):
             file = body.open("rb")
-            headers["Content-Length"] = str(os.fstat(file.fileno()).st_size)
+            headers["Content-Length"] = str(os.fstat(file.fileno()).st_size - file.seek(first))
         try:
             self._response = self._manager(uri).urlopen(
                 method,
                 uri,
-                body=body if file is None else file,
+                body=body[first:] if isinstance(body, bytes) else file,
                 headers=headers,
                 redirect=False,
                 retries=False,
@@ -252,7 +258,7 @@ class HttpSource:
     def __init__(
         self, uri: str, offset: int, timeout_s: float, credentials: str | None = None, *, private: bool = True
     ) -> None:
-        self._exchange = _Exchange(timeout_s, credentials, private=private)
+        self._exchange = HttpExchange(timeout_s, credentials, private=private)
         self._uri = uri
         self._wanted_offset = offset
         self._response: BaseHTTPResponse | None = None
@@ -286,10 +292,10 @@ class HttpSource:
             first, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
             if not first.startswith(f"{self._wanted_offset}-"):
                 raise Interrupted(f"asked from byte {self._wanted_offset}, got {first!r}")
-            self.size_bytes = _size(total)
+            self.size_bytes = size_in(total)
             self.offset = self._wanted_offset
         elif response.status == 200:
-            self.size_bytes = _size(response.headers.get("Content-Length", ""))
+            self.size_bytes = size_in(response.headers.get("Content-Length", ""))
             self.offset = 0
         elif response.status == 416:
             raise Interrupted("HTTP 416: the server has fewer bytes than are here already")
@@ -316,53 +322,6 @@ class HttpSource:
         self._exchange.cut()
 
 
-def _size(text: str) -> int | None:
+def size_in(text: str) -> int | None:
+    """A number of bytes, as headers name it; None for anything else."""
     return int(text) if _SIZE.match(text) else None
-
-
-def http_put(uri: str, data: bytes | Path, timeout_s: float, credentials: str | None = None) -> None:
-    """Put a blob to an HTTP store, following redirects.
-
-    Args:
-        uri: the blob's address.
-        data: the blob, or the file that holds it, which is sent a part at a time.
-        timeout_s: for each wait, and for sending a whole blob, or each part of a file.
-        credentials: `user:password`, sent as basic authentication to the address's own origin.
-
-    Raises:
-        LinkDead: nothing answers there, it does not store blobs, or it answers 200 and does not have the blob.
-        TooBig, StoreFull, WrongHash: the server's refusals.
-        UnusableAddress: not an HTTP address, or an impossible host.
-    """
-    size_bytes = data.stat().st_size if isinstance(data, Path) else len(data)
-    deadline = time.monotonic() + timeout_s
-    for attempt in range(PUT_ATTEMPTS):
-        exchange = _Exchange(timeout_s, credentials)
-        try:
-            if _has(exchange, uri, size_bytes):
-                return  # content-addressed: the same bytes are there already
-            response = exchange.request("PUT", uri, {"Content-Type": "application/octet-stream"}, data)
-            reason = response.read1(REASON_LIMIT_BYTES, decode_content=False).decode("utf-8", "replace").strip()
-            # A login page or a catch-all server answers 200 to everything.
-            if response.status in (201, 204) or (response.status == 200 and _has(exchange, uri, size_bytes)):
-                return
-            if response.status != 503:
-                break
-        except (Interrupted, HTTPError, OSError) as error:
-            if attempt + 1 == PUT_ATTEMPTS or time.monotonic() >= deadline:
-                raise LinkDead("the store does not answer", seen=f"{error} at {uri}") from error
-        finally:
-            exchange.cut()
-        time.sleep(min(PUT_PAUSE_S * (1 << attempt), max(0.0, deadline - time.monotonic())))
-    if response.status == 200:
-        raise LinkDead("the store answers, but it does not have the blob", seen=f"HTTP 200 at {uri}")
-    refusals = {413: TooBig, 422: WrongHash, 507: StoreFull}
-    kind = refusals.get(response.status, LinkDead)
-    raise kind("the store refused the blob", seen=f"{size_bytes} bytes", wanted=f"HTTP {response.status}: {reason}")
-
-
-def _has(exchange: _Exchange, uri: str, size_bytes: int) -> bool:
-    """Whether the server has a blob of this size at the address."""
-    head = exchange.request("HEAD", uri, {})
-    head.close()
-    return head.status == 200 and _size(head.headers.get("Content-Length", "")) == size_bytes

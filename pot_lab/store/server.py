@@ -26,7 +26,6 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,8 +33,10 @@ from typing import Any, BinaryIO
 
 from pot_lab.errors import PortTaken, PotLabError
 from pot_lab.files import FileLocked, locked, replace_durably
-from pot_lab.store.connections import IDLE_TIMEOUT_S, Connections, is_loopback, place_of
+from pot_lab.store.connections import IDLE_TIMEOUT_S, Connections, place_of
 from pot_lab.store.errors import StoreBusy, UnusableAddress
+from pot_lab.store.http_head import BoundedHead
+from pot_lab.store.room import Beginning, Room
 
 BLOB_LIMIT_BYTES = 1 << 30
 TOTAL_LIMIT_BYTES = 16 << 30
@@ -43,6 +44,7 @@ CHUNK_BYTES = 1 << 18
 LINGER_BYTES = 64 << 20
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _NAME = re.compile(r"/([0-9a-f]{64})\Z")
+_REST = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})\Z")
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})\Z")
 
 
@@ -84,25 +86,18 @@ class BlobServer(ThreadingHTTPServer):
         self.root = root.resolve()
         self.root.mkdir(parents=True, exist_ok=True)
         self.blob_limit_bytes = blob_limit_bytes
-        self.total_limit_bytes = total_limit_bytes
-        self._room = threading.Lock()
-        self.address_limit_bytes = total_limit_bytes // 4 if address_limit_bytes is None else address_limit_bytes
         self.connections = Connections(clock_s=clock_s)
-        self._stored: Counter[str] = Counter()
         self._held = contextlib.ExitStack()
         try:
             self._held.enter_context(locked(self.root / ".lock"))  # as long as the server lives
         except FileLocked as error:
             raise StoreBusy("another server serves this folder", seen=str(self.root)) from error
-        for stale in self.root.glob(".*.tmp"):
-            stale.unlink(missing_ok=True)
-        self.blobs = 0
-        self.used_bytes = 0
-        with os.scandir(self.root) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    self.blobs += 1
-                    self.used_bytes += entry.stat().st_size
+        self.room = Room(
+            self.root,
+            total_limit_bytes=total_limit_bytes,
+            address_limit_bytes=total_limit_bytes // 4 if address_limit_bytes is None else address_limit_bytes,
+            clock_s=clock_s,
+        )
         if ipaddress.ip_address(host).version == 6:
             self.address_family = socket.AF_INET6
         try:
@@ -125,9 +120,9 @@ class BlobServer(ThreadingHTTPServer):
     def state(self) -> dict[str, int]:
         """What is stored, and how much may be: `used_bytes`, `total_limit_bytes`, `blob_limit_bytes`, and `blobs`."""
         return {
-            "blobs": self.blobs,
-            "used_bytes": self.used_bytes,
-            "total_limit_bytes": self.total_limit_bytes,
+            "blobs": self.room.blobs,
+            "used_bytes": self.room.used_bytes,
+            "total_limit_bytes": self.room.total_limit_bytes,
             "blob_limit_bytes": self.blob_limit_bytes,
         }
 
@@ -138,34 +133,6 @@ class BlobServer(ThreadingHTTPServer):
         if free_bytes < self.blob_limit_bytes:
             return 503, f"only {free_bytes} bytes are free, fewer than a blob may have ({self.blob_limit_bytes})"
         return (200, "healthy") if os.access(self.root, os.W_OK) else (503, "the folder cannot be written")
-
-    def free_bytes(self, place: str) -> int:
-        """The room that is left for whoever writes from this place."""
-        with self._room:
-            free_bytes = self.total_limit_bytes - self.used_bytes
-            return free_bytes if is_loopback(place) else min(free_bytes, self.address_limit_bytes - self._stored[place])
-
-    def take(self, place: str, size_bytes: int) -> bool:
-        """Take room for bytes that have come; False when there is none."""
-        with self._room:
-            fits = self.used_bytes + size_bytes <= self.total_limit_bytes
-            if fits and not is_loopback(place):
-                fits = self._stored[place] + size_bytes <= self.address_limit_bytes
-                self._stored[place] += size_bytes if fits else 0
-            self.used_bytes += size_bytes if fits else 0
-            return fits
-
-    def give_back(self, place: str, size_bytes: int) -> None:
-        """Free the room of a blob that was not stored."""
-        with self._room:
-            self.used_bytes -= size_bytes
-            if not is_loopback(place):
-                self._stored[place] -= size_bytes
-
-    def count_blob(self) -> None:
-        """One more blob is stored."""
-        with self._room:
-            self.blobs += 1
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection on a thread of its own, or answer 503 when all places are taken by who uses them."""
@@ -187,8 +154,9 @@ class BlobServer(ThreadingHTTPServer):
             self.connections.leave(request)
 
     def service_actions(self) -> None:
-        """End connections that are too slow; the server calls it at every turn."""
+        """End connections that are too slow, and beginnings that are too old; the server calls it at every turn."""
         self.connections.reap()
+        self.room.expire()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print errors, but not clients that hung up or fell silent."""
@@ -217,12 +185,16 @@ class BlobHandler(BaseHTTPRequestHandler):
 
     # ------------------------------------------------------------------------------------------ answers
 
-    def answer(self, status: int, text: str, *, content_type: str = "text/plain; charset=utf-8") -> None:
-        """Answer with a line of text."""
+    def answer(
+        self, status: int, text: str, *, content_type: str = "text/plain; charset=utf-8", **headers: str
+    ) -> None:
+        """Answer with a line of text; `headers` have underscores for hyphens."""
         body = text.encode() + b"\n"
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
+        for header, value in headers.items():
+            self.send_header(header.replace("_", "-"), value)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
@@ -251,10 +223,16 @@ class BlobHandler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Prepare a connection."""
         super().setup()
+        self.rfile = self._head = BoundedHead(self.rfile)  # type: ignore[assignment]
         self._place = place_of(self.client_address[0])
 
+    def handle_one_request(self) -> None:
+        """Take one request."""
+        self._head.begin()
+        super().handle_one_request()
+
     def do_HEAD(self) -> None:
-        """The head of a blob."""
+        """The head of a blob, or how much of it is kept from an upload that broke off."""
         self._as_request(self._get)
 
     def do_GET(self) -> None:
@@ -287,7 +265,9 @@ class BlobHandler(BaseHTTPRequestHandler):
         try:
             file = open(self.server.root / name[1], "rb")  # noqa: SIM115 - closed below
         except FileNotFoundError:
-            return self.answer(404, "no such blob")
+            begun_bytes = self.server.room.begun_bytes(name[1], self._place)
+            kept = {"Upload_Offset": str(begun_bytes)} if begun_bytes else {}
+            return self.answer(404, "no such blob", **kept)
         with file:
             self._send(name[1], file)
         return None
@@ -337,22 +317,37 @@ class BlobHandler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if name is None:
             return self.refuse_body(404, "a blob's path is its SHA-256 in hex")
-        if not re.fullmatch(r"\d{1,15}", length) or self.headers.get("Transfer-Encoding"):
-            return self.refuse_body(411, "a body needs its Content-Length")
-        size = int(length)
+        if (
+            not re.fullmatch(r"[0-9]{1,15}", length)
+            or self.headers.get("Transfer-Encoding")
+            or len(self.headers.get_all("Content-Length", [])) != 1
+        ):
+            return self.refuse_body(411, "a body needs its Content-Length, once")
+        first, size = 0, int(length)
+        if "Content-Range" in self.headers:
+            parts = _REST.match(self.headers["Content-Range"])
+            if parts is None or int(parts[2]) + 1 != int(parts[3]) or int(parts[3]) - int(parts[1]) != size:
+                return self.refuse_body(400, "a rest's Content-Range is bytes FIRST-LAST/TOTAL, to the end")
+            first, size = int(parts[1]), int(parts[3])
         if size > self.server.blob_limit_bytes:
             return self.refuse_body(413, f"a blob has at most {self.server.blob_limit_bytes} bytes")
-        return self.store(name[1], size)
+        return self.store(name[1], size, first)
 
-    def store(self, name: str, size: int) -> None:
-        """Take a body of `size` bytes whose SHA-256 is `name`, in hex, and answer."""
-        path = self.server.root / name
+    def store(self, name: str, size: int, first: int) -> None:
+        """Take a body and answer: that of the blob whose SHA-256 is `name`, in hex, and which has `size` bytes, from
+        its byte `first` on.
+        """
+        path, room = self.server.root / name, self.server.room
         if path.exists():
+            os.utime(path)  # who collects garbage lets it live for a while
             return self.refuse_body(200, "already here") if size else self.answer(200, "already here")
-        if size > self.server.free_bytes(self._place):
+        if size - first > room.free_bytes(self._place):
             return self.refuse_body(507, self._full())
+        begun = room.resume(name, self._place, first, size) if first else None
+        if first and begun is None:
+            return self.refuse_body(409, "no upload of this blob stopped there")
         try:
-            outcome = self._receive(path, name, size)
+            outcome = self._receive(path, name, size, begun)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
@@ -373,44 +368,49 @@ class BlobHandler(BaseHTTPRequestHandler):
 
     def _full(self) -> str:
         return (
-            f"the store is full at {self.server.total_limit_bytes} bytes, "
-            f"or at {self.server.address_limit_bytes} bytes of one address"
+            f"the store is full at {self.server.room.total_limit_bytes} bytes, "
+            f"or at {self.server.room.address_limit_bytes} bytes of one address"
         )
 
-    def _receive(self, path: Path, name: str, size: int) -> tuple[int, str] | None:
-        """Read the body into the folder; returns the answer to give, or None when the sender hung up."""
+    def _receive(self, path: Path, name: str, size: int, begun: Beginning | None) -> tuple[int, str] | None:
+        """Read the body into the folder; returns the answer to give, or None when the sender hung up, whose bytes are
+        kept for a while then.
+        """
         self.ask_for_body()
-        temporary = path.with_name(f".{name[:16]}.{secrets.token_hex(8)}.tmp")
-        total = hashlib.sha256()
-        rest, taken, kept = size, 0, False
+        room, place = self.server.room, self._place
+        temporary = path.with_name(f".{name[:16]}.{secrets.token_hex(8)}.tmp") if begun is None else begun.path
+        taken = begun.size_bytes if begun is not None else 0
+        kept = False
         try:
-            with open(temporary, "xb") as file:
-                while rest > 0:
-                    data = self.rfile.read1(min(CHUNK_BYTES, rest))
-                    if not data:
-                        return None
-                    self.server.connections.moved(self.request, len(data))
-                    if not self.server.take(self._place, len(data)):
-                        return 507, self._full()
-                    taken += len(data)
-                    total.update(data)
-                    file.write(data)
-                    rest -= len(data)
+            with open(temporary, "xb" if begun is None else "r+b") as file:
+                total = hashlib.sha256() if begun is None else hashlib.file_digest(file, "sha256")
+                try:
+                    while taken < size:
+                        data = self.rfile.read1(min(CHUNK_BYTES, size - taken))
+                        if not data:
+                            break
+                        self.server.connections.moved(self.request, len(data))
+                        if not room.take(place, len(data)):
+                            return 507, self._full()
+                        taken += len(data)
+                        total.update(data)
+                        file.write(data)
+                except (ConnectionError, TimeoutError):
+                    pass
+                file.flush()
+                if taken < size:
+                    kept = room.keep(name, place, temporary, taken, size)
+                    return None
                 if total.hexdigest() != name:
                     return 422, f"the bytes hash to {total.hexdigest()}"
-                file.flush()
                 os.fsync(file.fileno())
-            try:
-                os.link(temporary, path)  # unlike a rename it never replaces, so two writers count once
-            except FileExistsError:
-                return 200, "already here"
-            kept = True
-            self.server.count_blob()
-            return 201, "kept"
+            kept = room.store(temporary, path, size)
+            room.forget(name, place)
+            return (201, "kept") if kept else (200, "already here")
         finally:
-            temporary.unlink(missing_ok=True)
             if not kept:
-                self.server.give_back(self._place, taken)
+                temporary.unlink(missing_ok=True)
+                room.give_back(place, taken)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pot_lab.store import LinkDead, Store, StoreFull
-from pot_lab.store import http_transport as transport
+from pot_lab.store import http_upload as upload
 from pot_lab.store.connections import (
     ADDRESS_LIMIT,
     CONNECTION_LIMIT,
@@ -91,19 +91,19 @@ def test_promises_take_no_room(server: BlobServer, connect: Callable[..., socket
     for number in range(16):
         connect(put_head(1 << 30, f"{number:064x}"))
     until_busy(server, 16)
-    assert server.used_bytes == 0
+    assert server.room.used_bytes == 0
     store_of(server).put(BLOB)
-    assert server.used_bytes == len(BLOB)
+    assert server.room.used_bytes == len(BLOB)
 
 
 def test_room_is_taken_as_bytes_come_and_freed_with_their_connection(
     server: BlobServer, connect: Callable[..., socket.socket]
 ) -> None:
     one = connect(put_head(1000) + bytes(600))
-    while server.used_bytes != 600:
+    while server.room.used_bytes != 600:
         threading.Event().wait(0.01)
     one.close()
-    while server.used_bytes:
+    while server.room.used_bytes:
         threading.Event().wait(0.01)
     assert [path.name for path in server.root.iterdir()] == [".lock"]
 
@@ -113,13 +113,13 @@ def test_a_store_that_fills_while_a_blob_comes_refuses_it(tmp_path: Path) -> Non
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as slow:
         slow.sendall(put_head(800) + bytes(100))
-        while server.used_bytes != 100:
+        while server.room.used_bytes != 100:
             threading.Event().wait(0.01)
         store_of(server).put(b"b" * 900)
         slow.sendall(bytes(700))
         slow.shutdown(socket.SHUT_WR)
         assert slow.recv(4096).startswith(b"HTTP/1.1 507")
-    while server.used_bytes != 900:
+    while server.room.used_bytes != 900:
         threading.Event().wait(0.01)
     with pytest.raises(StoreFull):
         store_of(server).put(b"c" * 101)
@@ -160,7 +160,7 @@ def test_transfers_that_drip_keep_nobody_out(
 def test_while_all_places_are_used_well_a_newcomer_is_told_to_wait(
     server: BlobServer, connect: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "PUT_PAUSE_S", 0.0)
+    monkeypatch.setattr(upload, "PUT_PAUSE_S", 0.0)
     for number in range(ADDRESS_LIMIT):
         connect(put_head(1 << 20, f"{number:064x}") + b"x")
     until_busy(server, ADDRESS_LIMIT)
@@ -184,7 +184,7 @@ def test_who_waits_or_drips_for_long_is_cut(
 def test_a_store_that_is_busy_for_a_moment_is_asked_again(
     scripted: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "PUT_PAUSE_S", 0.0)
+    monkeypatch.setattr(upload, "PUT_PAUSE_S", 0.0)
     away, busy = [b"HTTP/1.1 404 Not Found\r\n\r\n"], [b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"]
     kept = [b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"]
     server = scripted(away, busy, away, kept)
@@ -263,11 +263,15 @@ def test_an_ipv6_network_counts_as_one_address(address: str, place: str, loopbac
 
 def test_one_address_cannot_fill_the_store(tmp_path: Path) -> None:
     server = BlobServer(tmp_path / "blobs", total_limit_bytes=1000)
-    assert server.free_bytes("192.0.2.7") == 250 and server.free_bytes("127.0.0.1") == 1000
-    assert server.take("192.0.2.7", 250) and not server.take("192.0.2.7", 1)
-    assert server.take("192.0.2.8", 250) and server.take("127.0.0.1", 500) and not server.take("127.0.0.1", 1)
-    server.give_back("192.0.2.7", 250)
-    assert server.free_bytes("192.0.2.7") == 250
+    assert server.room.free_bytes("192.0.2.7") == 250 and server.room.free_bytes("127.0.0.1") == 1000
+    assert server.room.take("192.0.2.7", 250) and not server.room.take("192.0.2.7", 1)
+    assert (
+        server.room.take("192.0.2.8", 250)
+        and server.room.take("127.0.0.1", 500)
+        and not server.room.take("127.0.0.1", 1)
+    )
+    server.room.give_back("192.0.2.7", 250)
+    assert server.room.free_bytes("192.0.2.7") == 250
     server.server_close()
 
 
@@ -276,5 +280,5 @@ def test_a_body_that_hashes_to_another_name_frees_its_room(server: BlobServer) -
 
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("PUT", "/" + hashlib.sha256(b"right").hexdigest(), b"wrong")
-    assert connection.getresponse().status == 422 and server.used_bytes == 0 and server.blobs == 0
+    assert connection.getresponse().status == 422 and server.room.used_bytes == 0 and server.room.blobs == 0
     connection.close()
