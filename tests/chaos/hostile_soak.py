@@ -20,7 +20,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pot_lab.consensus.messages import Forward, encode_message
+from pot_lab.consensus.messages import (
+    BatchName,
+    FetchBatches,
+    FetchBodies,
+    FetchDecisions,
+    Forward,
+    Status,
+    encode_message,
+)
 from pot_lab.crypto.canonical import encode
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import PotLabError
@@ -49,6 +57,7 @@ ARRIVED = (
     "queries",
     "requests_refused",
     "peers_muted",
+    "peer_frames_over_budget",
 )
 """Counters of the aggregators that tell how much of the attacks came through to them."""
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + bytes(32)
@@ -238,6 +247,44 @@ def speak_as_a_seat(target: Target) -> None:
         time.sleep(0.001)
 
 
+def ask_as_a_seat(target: Target) -> None:
+    """What a few bytes ask of an aggregator that costs it much: the log, bodies, batches, its own status."""
+    random = target.random
+    frames = [
+        encode_message(FetchBodies(tuple(random.randbytes(32) for _ in range(4_096)))),
+        encode_message(FetchBatches(tuple(BatchName(n, bytes(32)) for n in range(1, 1_024)))),
+        encode_message(FetchDecisions(1, 1 << 40)),
+        encode_message(Status(0, True, 0, bytes(32), 0, True)),
+    ]
+    others = [each for each in target.entries if each.index != SEAT]
+    seats = {each.index: _opened(each, keys=target.seat, peer=True) for each in others}
+    while True:
+        for entry in others:
+            seat = seats[entry.index]
+            if seat.ended:
+                seat = seats[entry.index] = _opened(entry, keys=target.seat, peer=True)
+            if seat.ready and seat.unsent_bytes < 1 << 20:
+                seat.send(random.choice(frames))
+            advance(seat)
+        time.sleep(0.0005)
+
+
+def never_read(target: Target) -> None:
+    """Ask for all that is long, over connections that take in next to nothing."""
+    kept: dict[int, list[Connection]] = {}
+    while True:
+        for entry in target.entries:
+            connections = kept.setdefault(entry.index, [])
+            _keep(connections, entry, 24)
+            for connection in connections:
+                connection.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+                for number in range(16):
+                    connection.send(encode_frame(Follow(number, 1, MAX_CREDIT)))
+                    connection.send(encode_frame(Query(number, "metrics", b"")))
+                connection.flush()
+        time.sleep(0.05)
+
+
 STRANGERS: tuple[Attack, ...] = (
     hang_up_within_frames,
     send_noise,
@@ -246,14 +293,17 @@ STRANGERS: tuple[Attack, ...] = (
     stream_the_history,
     come_with_many_keys,
     place_hostile_orders,
+    never_read,
 )
-ALL: tuple[Attack, ...] = (*STRANGERS, speak_as_a_seat)
+SEATS: tuple[Attack, ...] = (speak_as_a_seat, ask_as_a_seat)
+ALL: tuple[Attack, ...] = (*STRANGERS, *SEATS)
 
 
 PROOFS: dict[Attack, tuple[str, int]] = {
     ask_heavily: ("queries", 100),
     hang_up_within_frames: ("requests_refused", 300),
     speak_as_a_seat: ("peers_muted", 1),
+    ask_as_a_seat: ("peer_frames_over_budget", 1),
 }
 """What aggregators have counted once an attack has come through to them; its round does not end before."""
 
@@ -340,7 +390,7 @@ def hostile_soak(
                 target = Target(
                     str(directory / "network-0.toml"), network.cast.seal_by_s, network.keys[SEAT], f"{seed} {number}"
                 )
-                is_seat = attack is speak_as_a_seat
+                is_seat = attack in SEATS
                 if is_seat:
                     network.kill(SEAT)
                 process = spawn.Process(target=_attack, args=(attack, target), daemon=True)
