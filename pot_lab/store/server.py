@@ -383,7 +383,9 @@ class BlobHandler(BaseHTTPRequestHandler):
         kept = False
         try:
             with open(temporary, "xb" if begun is None else "r+b") as file:
-                total = hashlib.sha256() if begun is None else hashlib.file_digest(file, "sha256")
+                total = hashlib.sha256()
+                while begun is not None and (data := file.read(CHUNK_BYTES)):
+                    total.update(data)
                 try:
                     while taken < size:
                         data = self.rfile.read1(min(CHUNK_BYTES, size - taken))
