@@ -14,11 +14,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pot_lab.store.errors import UnusableAddress
 
 HTTP_SCHEMES = ("http", "https")
-EXTRAS = {"s3": "s3", "ipfs": "ipfs"}
-"""Schemes that need an optional package, and the extra of this package that brings their fsspec filesystem."""
-SCHEMES = ("file", *HTTP_SCHEMES, *EXTRAS)
+CLOUDS = ("s3", "gs", "az")
+"""Schemes of object storages: they need this package's extra `cloud`."""
+SCHEMES = ("file", *HTTP_SCHEMES, *CLOUDS, "ipfs")
+NODE_SCHEMES = ("ipfs+http", "ipfs+https")
+"""Addresses of one's own IPFS node, by its HTTP API: a store, never a link."""
 _HOST_AND_PORT = re.compile(r"[\w.-]+:\d{1,5}(/.*)?\Z")
-_STORE_WANTED = "a folder, file:///FOLDER, http://HOST:PORT, https://HOST or s3://BUCKET/PREFIX"
+_STORE_WANTED = "a folder, file:///FOLDER, http://HOST:PORT, https://HOST, s3://BUCKET/PREFIX or ipfs+http://HOST:PORT"
 
 
 def scheme_of(uri: str) -> str:
@@ -33,7 +35,7 @@ def scheme_of(uri: str) -> str:
         scheme = urlsplit(uri).scheme
     except ValueError as error:
         raise UnusableAddress("the address cannot be parsed", seen=uri) from error
-    if scheme not in SCHEMES or (scheme in EXTRAS and "::" in uri):
+    if scheme not in SCHEMES or ((scheme in CLOUDS or scheme == "ipfs") and "::" in uri):
         raise UnusableAddress("links cannot use this kind of address", seen=uri, wanted=" ".join(SCHEMES))
     return scheme
 
@@ -144,9 +146,13 @@ def store_address(url: str | Path) -> tuple[str, str | None]:
         if _HOST_AND_PORT.match(text):
             raise UnusableAddress("the store's address has no scheme", seen=text, wanted=f"http://{text}")
     text = text.rstrip("/") or "/"
+    if text.startswith(NODE_SCHEMES):
+        bare, credentials = split_credentials(text.removeprefix("ipfs+"))
+        return f"ipfs+{bare}", credentials
     scheme = "file" if isinstance(url, Path) else scheme_of(text)
     if scheme == "ipfs":
-        raise UnusableAddress("IPFS chooses its own names for blobs: links can use it, stores cannot", seen=text)
+        wanted = "ipfs+http://127.0.0.1:5001"
+        raise UnusableAddress("a store on IPFS is named by the HTTP API of its node", seen=text, wanted=wanted)
     if scheme not in HTTP_SCHEMES:
         return text, None
     text, credentials = split_credentials(text)

@@ -6,43 +6,38 @@ With a cache folder an interrupted download continues where it stopped. Nothing 
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import os
-import queue
 import secrets
 import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
 from pot_lab.files import move_durably, replace_durably
-from pot_lab.store.addresses import HTTP_SCHEMES, is_private_place, local_path, scheme_of, store_address
+from pot_lab.store.addresses import (
+    HTTP_SCHEMES,
+    NODE_SCHEMES,
+    is_private_place,
+    local_path,
+    scheme_of,
+    store_address,
+)
 from pot_lab.store.cache import Transfer, in_cache
 from pot_lab.store.copies import Copies
+from pot_lab.store.download import BlobTransfer
 from pot_lab.store.errors import LinkDead, StoreFull, TooBig, TooSlow, UnusableAddress, WrongHash
-from pot_lab.store.transport import CHUNK_BYTES, BlobSource, FileSource, Interrupted, filesystem, raise_if_full
+from pot_lab.store.transport import filesystem, raise_if_full
 
-ATTEMPTS = 3
-BACK_OFF_S = 0.2
 PUT_TIMEOUT_S = 120.0
 
 
-class _Mark(enum.Enum):
-    """In the inbox: the source is open, and its size known."""
-
-    OPENED = enum.auto()
-
-
-OPENED = _Mark.OPENED
 Result = TypeVar("Result")
-_Item = bytes | BaseException | _Mark | None  # a chunk, an error, the mark, or the end
 
 
 class Store:
@@ -50,7 +45,8 @@ class Store:
 
     Args:
         url: a folder (`/some/dir`, `file:///some/dir`), an HTTP server that takes PUT (`http://127.0.0.1:PORT`,
-            `https://user:password@host/prefix`), or `s3://bucket/prefix` with the extra for it.
+            `https://user:password@host/prefix`), `s3://bucket/prefix` (`gs`, `az`) with the extra `cloud`, or one's own
+            IPFS node by its HTTP API (`ipfs+http://127.0.0.1:5001`).
 
         private_links: whether links to other places may lead to this host or into a private network; None if the store
             itself is at such a place.
@@ -79,15 +75,20 @@ class Store:
     ) -> None:
         self._copies = Copies(copies)
         self.url, self._credentials = store_address(url)
-        self._scheme = "file" if isinstance(url, Path) else scheme_of(self.url)
+        is_node = self.url.startswith(NODE_SCHEMES) and not isinstance(url, Path)
+        self._scheme = "ipfs" if is_node else "file" if isinstance(url, Path) else scheme_of(self.url)
         if private_links is None:
-            private_links = self._scheme == "file" or is_private_place(self.url)
+            private_links = self._scheme == "file" or is_private_place(self.url.removeprefix("ipfs+"))
         self.private_links = private_links
         if self._scheme == "file":
             self._root = Path(local_path(self.url)).expanduser().resolve()
 
     def uri(self, digest: bytes) -> str:
-        """Where this store has, or would have, the blob with this SHA-256."""
+        """Where this store has, or would have, the blob with this SHA-256; raises UnusableAddress on IPFS, which names
+        blobs by other hashes.
+        """
+        if self._scheme == "ipfs":
+            raise UnusableAddress("a store on IPFS names blobs in its own way", seen=self.url)
         if self._scheme == "file":
             return f"file://{quote(str(self._root / digest.hex()))}"
         return f"{self.url}/{digest.hex()}"
@@ -102,6 +103,8 @@ class Store:
             MissingExtra: the address needs an optional package.
         """
         digest = hashlib.sha256(data).digest()
+        if self._scheme == "ipfs":
+            return Link(digest=digest, size_bytes=len(data), uri=self._add(data, timeout_s))
         uri = self.uri(digest)
         if self._scheme == "file":
             self._put_file(digest, data)
@@ -146,8 +149,15 @@ class Store:
             return True
         return False
 
+    def _add(self, data: bytes | Path, timeout_s: float, *, keep: bool = True) -> str:
+        from pot_lab.store.ipfs import IpfsNode
+
+        return IpfsNode(self.url.removeprefix("ipfs+"), self._credentials).add(data, timeout_s, keep=keep)
+
     def _put_path(self, link: Link, path: Path, timeout_s: float) -> None:
-        if self._scheme == "file":
+        if self._scheme == "ipfs":
+            self._add(path, timeout_s)
+        elif self._scheme == "file":
             self._copy_file(link.digest, path)
         elif self._scheme in HTTP_SCHEMES:
             from pot_lab.store.http_upload import http_put
@@ -164,7 +174,8 @@ class Store:
         """The link that `put_file` would return; nothing is put. Raises OSError."""
         with path.open("rb") as file:
             digest, size_bytes = hashlib.file_digest(file, "sha256").digest(), os.fstat(file.fileno()).st_size
-        return Link(digest=digest, size_bytes=size_bytes, uri=self.uri(digest))
+        uri = self._add(path, PUT_TIMEOUT_S, keep=False) if self._scheme == "ipfs" else self.uri(digest)
+        return Link(digest=digest, size_bytes=size_bytes, uri=uri)
 
     def _copy_file(self, digest: bytes, source: Path) -> None:
         path = self._root / digest.hex()
@@ -227,7 +238,7 @@ class Store:
         for number, copy in enumerate(copies):
             places_left = len(copies) - number + 1
             now = time.monotonic()
-            transfer = _Transfer(now + (deadline - now) / places_left, None, private=self.private_links, attempts=1)
+            transfer = BlobTransfer(now + (deadline - now) / places_left, None, private=self.private_links, attempts=1)
             try:
                 return download(copy, transfer)
             except (LinkDead, WrongHash, TooBig, TooSlow, UnusableAddress) as error:
@@ -243,13 +254,15 @@ class Store:
 
     def _from_origin(self, link: Link, deadline: float, download: Callable[[Link, Transfer], Result]) -> Result:
         """Download from this store, or else from where the link points."""
+        if self._scheme == "ipfs":
+            return download(link, BlobTransfer(deadline, None, private=self.private_links))
         here = Link(digest=link.digest, size_bytes=link.size_bytes, uri=self.uri(link.digest))
         if here != link:
             try:
-                return download(here, _Transfer(deadline, self._credentials, private=True))
+                return download(here, BlobTransfer(deadline, self._credentials, private=True, signed=True))
             except (LinkDead, WrongHash):
-                return download(link, _Transfer(deadline, None, private=self.private_links))
-        return download(link, _Transfer(deadline, self._credentials, private=True))
+                return download(link, BlobTransfer(deadline, None, private=self.private_links))
+        return download(link, BlobTransfer(deadline, self._credentials, private=True, signed=True))
 
 
 def fetch(
@@ -280,7 +293,7 @@ def fetch(
         Malformed: the link itself is impossible.
     """
     check(link, limit_bytes)
-    transfer = _Transfer(time.monotonic() + timeout_s, None, private=private_links)
+    transfer = BlobTransfer(time.monotonic() + timeout_s, None, private=private_links)
     if cache_dir is None:
         return _in_memory(link, transfer)
     return in_cache(link, Path(cache_dir), transfer).read_bytes()
@@ -289,7 +302,7 @@ def fetch(
 def fetch_file(link: Link, *, limit_bytes: int, timeout_s: float, cache_dir: Path, private_links: bool = True) -> Path:
     """As `fetch` with a cache, but the blob stays in its file there, whose path is returned."""
     check(link, limit_bytes)
-    return in_cache(link, cache_dir, _Transfer(time.monotonic() + timeout_s, None, private=private_links))
+    return in_cache(link, cache_dir, BlobTransfer(time.monotonic() + timeout_s, None, private=private_links))
 
 
 def check(link: Link, limit_bytes: int) -> None:
@@ -312,175 +325,6 @@ def _in_memory(link: Link, transfer: Transfer) -> bytes:
         transfer(link, memory)
         memory.seek(0)
         return memory.read()
-
-
-class _Transfer:
-    """Completes a file, which may hold a blob's beginning, until `deadline` (of `time.monotonic`)."""
-
-    def __init__(self, deadline: float, credentials: str | None, *, private: bool, attempts: int = ATTEMPTS) -> None:
-        self.deadline, self.attempts = deadline, attempts
-        self.interrupted = False  # whether it ended because the other end did not answer
-        self._credentials = credentials
-        self._private = private
-
-    def __call__(self, link: Link, file: IO[bytes]) -> None:
-        if not self._private and scheme_of(link.uri) == "file":
-            raise UnusableAddress("this network's links may not name files of a host", seen=link.uri)
-        _download(link, file, self)
-
-    def source(self, link: Link, offset: int) -> BlobSource:
-        timeout_s = max(0.001, self.deadline - time.monotonic())
-        return source_of(link.uri, offset, timeout_s, self._credentials, private=self._private)
-
-
-def _download(link: Link, file: IO[bytes], transfer: _Transfer) -> None:
-    """Complete `file`, which may hold the blob's beginning, within the time, and check it."""
-    file.seek(0, os.SEEK_END)
-    resumed = file.tell() > 0
-    if file.tell() > link.size_bytes:
-        file.truncate(0)
-        file.seek(0)
-    failures = 0
-    last = "no answer"
-    while True:
-        before = file.tell()
-        try:
-            if file.tell() < link.size_bytes or link.size_bytes == 0:
-                _receive(link, file, transfer)
-        except Interrupted as error:
-            last = str(error)
-            failures = failures + 1 if file.tell() <= before else 0
-            if failures >= transfer.attempts:
-                transfer.interrupted = True
-                raise LinkDead("the blob cannot be fetched from the link", seen=f"{link.uri}: {last}") from error
-            _pause(BACK_OFF_S * (1 << failures), transfer.deadline, link)
-            continue
-        digest = _digest_of(file)
-        if digest == link.digest and file.tell() == link.size_bytes:
-            return
-        file.seek(0)
-        file.truncate(0)
-        if not resumed:
-            raise WrongHash(
-                "the bytes at the link do not have its hash",
-                seen=digest,
-                wanted=link.digest,
-            )
-        resumed = False  # perhaps the beginning in the cache was wrong: once more from the start
-
-
-def _pause(seconds: float, deadline: float, link: Link) -> None:
-    if time.monotonic() + seconds >= deadline:
-        raise TooSlow("the download did not end in time", seen=link.uri)
-    time.sleep(seconds)
-
-
-def source_of(
-    uri: str, offset: int, timeout_s: float, credentials: str | None = None, *, private: bool = True
-) -> BlobSource:
-    """A reader of this address from `offset`, not opened yet.
-
-    Args:
-        uri: the blob's address.
-        offset: the first byte to read.
-        timeout_s: bounds each wait, not the whole.
-        credentials: `user:password` for an HTTP address.
-        private: whether the address may be of this host or of a private network.
-    """
-    if scheme_of(uri) in HTTP_SCHEMES:
-        from pot_lab.store.http_transport import HttpSource  # the blob server does without urllib3, for memory's sake
-
-        return HttpSource(uri, offset, timeout_s, credentials, private=private)
-    return FileSource(uri, offset)
-
-
-def _receive(link: Link, file: IO[bytes], transfer: _Transfer) -> None:
-    """Append what is missing to `file`. An own thread reads the source, so that no read can outlast the deadline."""
-    offset = file.tell()
-    inbox: queue.Queue[_Item] = queue.Queue(maxsize=8)
-    stop = threading.Event()
-
-    def put(item: _Item) -> bool:
-        while not stop.is_set():
-            try:
-                inbox.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    source = transfer.source(link, offset)
-
-    def read() -> None:
-        try:
-            source.open()
-            if put(OPENED):
-                for chunk in source.chunks():
-                    if not put(chunk):
-                        return
-                put(None)
-        except (PotLabError, Interrupted) as error:  # raised again in the caller's thread
-            put(error)
-        except Exception as error:  # of a filesystem's own kind: a stranger's link must not end the caller
-            put(Interrupted(f"{type(error).__name__}: {error}"))
-        finally:
-            source.close()
-
-    thread = threading.Thread(target=read, name="pot-lab-fetch", daemon=True)
-    thread.start()
-    try:
-        for item in _until(transfer.deadline, inbox, link):
-            if isinstance(item, BaseException):
-                raise item
-            if isinstance(item, bytes):
-                file.write(item)
-                if file.tell() > link.size_bytes:
-                    file.truncate(0)
-                    file.seek(0)
-                    raise WrongHash(
-                        "the source sends more bytes than the link names", wanted=f"{link.size_bytes} bytes"
-                    )
-            elif item is None:
-                if file.tell() < link.size_bytes and source.size_bytes is None:
-                    raise Interrupted(f"{link.size_bytes - file.tell()} bytes short")
-                return
-            else:
-                _compare_sizes(link, source)
-                if source.offset != file.tell():  # the server ignores ranges
-                    file.truncate(0)
-                    file.seek(0)
-    finally:
-        stop.set()
-        source.close()
-
-
-def _until(deadline: float, inbox: queue.Queue[_Item], link: Link) -> Iterator[_Item]:
-    while True:
-        rest_s = deadline - time.monotonic()
-        try:
-            if rest_s <= 0:
-                raise queue.Empty
-            yield inbox.get(timeout=rest_s)
-        except queue.Empty:
-            raise TooSlow("the download did not end in time", seen=link.uri) from None
-
-
-def _compare_sizes(link: Link, source: BlobSource) -> None:
-    if source.size_bytes is None or source.size_bytes == link.size_bytes:
-        return
-    seen, wanted = f"{source.size_bytes} bytes", f"{link.size_bytes} bytes"
-    if source.size_bytes > link.size_bytes:
-        raise TooBig("the source has a larger blob than the link names", seen=seen, wanted=wanted)
-    raise WrongHash("the source has a shorter blob than the link names", seen=seen, wanted=wanted)
-
-
-def _digest_of(file: IO[bytes]) -> bytes:
-    """The SHA-256 of all that a file has, read in parts; the file's position is at its end then."""
-    file.seek(0)
-    total = hashlib.sha256()
-    while data := file.read(CHUNK_BYTES):
-        total.update(data)
-    return total.digest()
 
 
 def _refusal_of(error: Exception, uri: str) -> PotLabError:

@@ -43,14 +43,14 @@ class StoreFull(PotLabError):
 class MissingExtra(PotLabError):
     """The link's kind of address needs an optional package; the message names the extra to install.
 
-    What to do: install the extra that the message names, such as `pip install 'pot-lab[s3]'`.
+    What to do: install the extra that the message names, such as `pip install 'pot-lab[cloud]'`.
     """
 
 
 class UnusableAddress(PotLabError):
     """The address is of a kind that links may not have.
 
-    What to do: use http, https, file, s3 or ipfs.
+    What to do: use http, https, file, s3, gs, az or ipfs.
     """
 
 

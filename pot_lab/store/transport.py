@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, BinaryIO, Protocol
 
-from pot_lab.store.addresses import EXTRAS, local_path, scheme_of
+from pot_lab.store.addresses import CLOUDS, local_path, scheme_of
 from pot_lab.store.errors import LinkDead, MissingExtra, StoreFull
 
 CHUNK_BYTES = 1 << 18
+_RETRY_S = 30.0
 
 
 class Interrupted(Exception):
@@ -38,27 +40,35 @@ class BlobSource(Protocol):
         """End a read that waits; may be called from any thread, at any time."""
 
 
-def filesystem(scheme: str) -> Any:
+def filesystem(scheme: str, *, signed: bool = True) -> Any:
     """The fsspec filesystem of a scheme.
 
+    Args:
+        signed: whether an object storage is asked with the user's own credentials, which the environment names
+            (`AWS_ACCESS_KEY_ID` and so on, as obstore reads it); a stranger's link is followed without them.
     Raises:
         MissingExtra: the package for it is not installed.
     """
-    import fsspec
+    if scheme not in CLOUDS:
+        import fsspec
 
-    try:
         return fsspec.filesystem(scheme)
-    except (ImportError, ValueError) as error:
-        extra = EXTRAS.get(scheme, scheme)
+    try:
+        from obstore.fsspec import FsspecStore
+    except ImportError as error:
         raise MissingExtra(
-            f"{scheme}:// links need an optional package: pip install 'pot-lab[{extra}]'", seen=str(error)
+            f"{scheme}:// addresses need an optional package: pip install 'pot-lab[cloud]'", seen=str(error)
         ) from error
+    config: dict[str, bool] = {} if signed else {"skip_signature": True}
+    bounded = {"max_retries": 2, "retry_timeout": timedelta(seconds=_RETRY_S)}
+    return FsspecStore(scheme, config=config, retry_config=bounded)
 
 
 class FileSource:
     """A blob of any fsspec filesystem, read from an offset."""
 
-    def __init__(self, uri: str, offset: int) -> None:
+    def __init__(self, uri: str, offset: int, *, signed: bool = True) -> None:
+        self._signed = signed
         self._file: BinaryIO | None = None
         self._uri = uri
         self.size_bytes: int | None = None
@@ -75,7 +85,7 @@ class FileSource:
         """
         scheme = scheme_of(self._uri)
         path = local_path(self._uri) if scheme == "file" else self._uri
-        fs = filesystem(scheme)
+        fs = filesystem(scheme, signed=self._signed)
         try:
             info = fs.info(path)
             if info["type"] != "file" or (scheme == "file" and not os.path.isfile(path)):

@@ -75,7 +75,7 @@ def test_a_large_blob_never_lies_in_memory(tmp_path: Path) -> None:
 
 
 def test_what_did_not_fit_on_the_disk_does_not_stay_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pot_lab.store import blobs
+    from pot_lab.store import download as blobs
 
     def full(link: Link, file, transfer) -> None:
         file.write(BLOB[:1000])

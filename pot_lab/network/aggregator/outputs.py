@@ -67,7 +67,6 @@ class AggregatorOutputs:
         self._replica, self._seat, self._clients = replica, seat, clients
         self._witness, self._events = witness, events
         self._wake_up, self._budgets = wake_up, budgets
-        self._serving_since_s: float | None = None
         self.peers_heard = PeerActivity()
         self._executed: list[Executed] = []
         self.timer_ms: int | None = None
@@ -80,17 +79,14 @@ class AggregatorOutputs:
 
     def send(self, to: int, message: Message) -> None:
         """Send a message to one peer by its number; dropped when it is not connected. An answer costs that peer."""
-        since_s, self._serving_since_s = self._serving_since_s, None
-        started_s = self._budgets.clock() if since_s is None else since_s
+        began_s = self._budgets.answer_began_s()
         self.sockets.send(to, encode_message(message))
         if not isinstance(message, _OWN):
-            self._budgets.charge(to, self._budgets.clock() - started_s)
+            self._budgets.charge(to, self._budgets.clock() - began_s)
 
     def may_serve(self, to: int) -> bool:
         """Whether this peer's budget is not spent; it pays for what is read until `send`."""
-        may_serve = self._budgets.wants(to)
-        self._serving_since_s = self._budgets.clock() if may_serve else None
-        return may_serve
+        return self._budgets.may_serve(to)
 
     def broadcast(self, message: Message) -> None:
         """Send a message to every other member of the set; without a seat, to everybody who may know of a later set."""

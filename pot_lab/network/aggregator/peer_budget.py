@@ -69,6 +69,7 @@ class PeerBudgets:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._used: dict[int, tuple[float, float]] = {}
+        self._serving_since_s: float | None = None
 
     def wants(self, peer: int) -> bool:
         """Whether frames of this peer are taken now."""
@@ -81,6 +82,17 @@ class PeerBudgets:
     def charge_frame(self, peer: int, size_bytes: int, seconds: float) -> None:
         """A frame of this peer was decoded, which took so long; its signature is yet to be checked."""
         self.charge(peer, _FRAME_S + size_bytes * _BYTE_S + seconds)
+
+    def may_serve(self, peer: int) -> bool:
+        """Whether something may be read for this peer now, at its cost until `answer_began_s` is asked."""
+        may_serve = self.wants(peer)
+        self._serving_since_s = self.clock() if may_serve else None
+        return may_serve
+
+    def answer_began_s(self) -> float:
+        """When the answer that is about to be sent began to cost: now, or when something was read for it."""
+        since_s, self._serving_since_s = self._serving_since_s, None
+        return self.clock() if since_s is None else since_s
 
     @property
     def is_anyone_waiting(self) -> bool:

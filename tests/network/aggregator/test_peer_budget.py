@@ -8,11 +8,20 @@ import pytest
 
 from pot_lab.agreement.application import RequestId
 from pot_lab.consensus.membership import Membership
-from pot_lab.consensus.messages import Forward, decode_message, encode_message
+from pot_lab.consensus.messages import (
+    Decisions,
+    FetchBodies,
+    FetchDecisions,
+    Forward,
+    Message,
+    Status,
+    decode_message,
+    encode_message,
+)
 from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Received, Recovered, Tick
 from pot_lab.crypto.canonical import encode
-from pot_lab.network.aggregator.peer_budget import BURST_S, MUTE_S, SHARE, ForwardFilter, PeerBudgets
+from pot_lab.network.aggregator.peer_budget import BURST_S, MUTE_S, SHARE, ForwardFilter, PeerBudgets, is_measured
 from pot_lab.network.wire import MAX_PEER_FRAME_BYTES
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.transactions import Register, Transaction
@@ -89,6 +98,25 @@ def test_a_peer_that_sends_only_votes_pays_for_their_signatures(side: Side) -> N
         side.budgets.charge_frame(1, 300, 0.0)
         frames += 1
     assert 5_000 < frames < 10_000
+
+
+def test_what_is_read_for_a_peer_is_read_within_its_budget_and_in_its_time(side: Side) -> None:
+    budgets = side.budgets
+    assert budgets.may_serve(1)
+    side.clock.now_s += 0.3
+    assert budgets.clock() - budgets.answer_began_s() == pytest.approx(0.3)
+    assert budgets.answer_began_s() == side.clock.now_s, "each answer once"
+    budgets.charge(1, BURST_S)
+    assert not budgets.may_serve(1) and budgets.may_serve(2)
+
+
+@pytest.mark.parametrize(
+    ("message", "is_dear"),
+    [(FetchDecisions(1, 9), True), (FetchBodies(()), True), (Status(0, True, 0, bytes(32), 0, True), True),
+     (Forward(()), False), (Decisions(()), False)],
+)  # fmt: skip
+def test_what_may_cost_more_than_its_bytes_is_measured(message: Message, is_dear: bool) -> None:
+    assert is_measured(message) is is_dear
 
 
 def test_forwards_that_validate_pass_whole(side: Side) -> None:
