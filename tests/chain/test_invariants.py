@@ -118,6 +118,7 @@ class History(RuleBasedStateMachine):
         self.paid = dict.fromkeys(PAYEES, 0)
         self.funded = self.epoch = self.placed = self.slash_due = self.slash_done = self.slashed = 0
         self.tree: PayoutTree | None = None
+        self.slash_to = SLASHER.address
 
     def refused(self, names: str, who: Identity, contract: str, function: str, *arguments: Any) -> None:
         with pytest.raises(Refused) as caught:
@@ -140,16 +141,20 @@ class History(RuleBasedStateMachine):
         split=st.lists(st.sampled_from(PAYEES), min_size=1, max_size=3),
         attack=st.sampled_from(["", "", "", "quorum", "insolvent", "twice", "old set", "replay", "ahead"]),
         slash=st.sampled_from([0, POT, 20 * POT]),
+        paid_on=st.booleans(),
     )
-    def settle(self, reward: int, fee: int, bond: int, split: list[bytes], attack: str, slash: int) -> None:
+    def settle(
+        self, reward: int, fee: int, bond: int, split: list[bytes], attack: str, slash: int, paid_on: bool
+    ) -> None:
         oids = [self.place(reward, fee, bond)]
         gain, due = self.orders[oids[0]][0], dict(self.due)
         for payee in split:
             due[payee] = due.get(payee, 0) + (self.funded + gain - sum(self.due.values())) // len(split)
         total, slash_due = sum(due.values()), self.slash_due + slash
+        slash_to = AT["RewardSettlement"] if paid_on else SLASHER.address
         leaves = [reward_leaf(payee, grains) for payee, grains in due.items()]
         if slash_due:
-            leaves.append(slash_leaf(CLIENT.address, 0, slash_due, SLASHER.address))
+            leaves.append(slash_leaf(CLIENT.address, 0, slash_due, slash_to))
         tree = PayoutTree(leaves)
         self.net.now_s += 61
         sealed = oids * 2 if attack == "twice" else oids
@@ -182,7 +187,7 @@ class History(RuleBasedStateMachine):
         if attack == "replay":
             self.refused("WrongEpoch", RELAYER, *call)
         del self.orders[oids[0]]
-        self.due, self.tree, self.slash_due = due, tree, slash_due
+        self.due, self.tree, self.slash_due, self.slash_to = due, tree, slash_due, slash_to
         self.epoch, self.funded = self.epoch + 1, self.funded + gain
 
     def settle_nothing(self) -> None:
@@ -231,13 +236,18 @@ class History(RuleBasedStateMachine):
             self.net.send(CLIENT, "StakeRegistry", "stake", 0, 2 * POT)
             self.net.send(CLIENT, "StakeRegistry", "requestUnstake", 0, POT)
         node = CLIENT.address
-        proof = self.tree.proof(slash_leaf(node, 0, self.slash_due, SLASHER.address))
-        call = ("RewardSettlement", "applySlash", node, 0, self.slash_due, SLASHER.address, proof)
+        proof = self.tree.proof(slash_leaf(node, 0, self.slash_due, self.slash_to))
+        call = ("RewardSettlement", "applySlash", node, 0, self.slash_due, self.slash_to, proof)
         if self.slash_due > self.slash_done:
             bonded, unbonding, _ = self.net.read("StakeRegistry", "stakes", node, 0)
             self.net.send(RELAYER, *call)
             more = self.slash_due - self.slash_done
-            self.slashed += min(more, bonded + unbonding)
+            taken = min(more, bonded + unbonding)
+            if self.slash_to == SLASHER.address:
+                self.slashed += taken
+            else:  # what comes to the contract may be paid out again
+                self.funded += taken
+                SEEN["slashed to be paid on"] += taken > 0
             self.slash_done = self.slash_due
             SEEN["slashed from unbonding" if unbonding and more > bonded else "slashed"] += 1
         self.refused("NothingToClaim", RELAYER, *call)
@@ -290,7 +300,7 @@ class History(RuleBasedStateMachine):
         assert held(SLASHER.address) == self.slashed
 
 
-DEEDS = {"settled", "claimed", "slashed", "slashed from unbonding", "withdrawn", "refunded"}
+DEEDS = {"settled", "claimed", "slashed", "slashed to be paid on", "slashed from unbonding", "withdrawn", "refunded"}
 CORE = {"settled", "claimed", "slashed", "withdrawn"}
 REFUSALS = {
     "BadProof",

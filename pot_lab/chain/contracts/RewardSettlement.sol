@@ -288,6 +288,7 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
 
     // ---------------------------------------------------------------- slash
     /// @notice Anyone may apply a signed slash (leaf kind 1 + role); `to` is bound by the leaf, zero is the treasury.
+    /// @dev What comes to this contract may be paid out again by a later settlement: to those whom the offence cost.
     function applySlash(address node, uint8 role, uint256 cumulative, address to, bytes32[] calldata proof)
         external
         nonReentrant
@@ -299,6 +300,10 @@ contract RewardSettlement is Ownable2Step, EIP712, ReentrancyGuardTransient {
         if (cumulative <= done) revert NothingToClaim(node, cumulative);
         slashedCumulative[node][role] = cumulative;
         uint256 taken = registry.slash(node, role, cumulative - done, to);
+        if (to == address(this) && taken != 0) {
+            funded += uint128(taken);
+            emit Funded(node, taken);
+        }
         emit SlashApplied(node, role, taken, cumulative);
     }
 
