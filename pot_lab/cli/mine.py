@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -125,6 +126,7 @@ def mine(
     from pot_lab.jobs.provider import ProviderLoop
     from pot_lab.jobs.recipe_files import check_parameters, checked_parameters
     from pot_lab.jobs.recipes import recipe, training_seed
+    from pot_lab.jobs.rival import rivals_watched
     from pot_lab.jobs.runner import JobRunner
     from pot_lab.jobs.terms import FAR_UPLOAD_BYTES_PER_S, NEAR_UPLOAD_BYTES_PER_S, Terms
     from pot_lab.jobs.validator import ValidatorLoop
@@ -174,10 +176,14 @@ def mine(
             make_claimer=lambda: wallet_of(config, identity),
             **options,
         )
-        if metrics is None:
-            loop.run(stop)
-        else:
-            with MetricsServer(*metrics, stalled_s=STALLED_S) as server:
+        with contextlib.ExitStack() as stack:
+            if isinstance(loop, ProviderLoop):
+                scored_by, runner = recipe("verifier"), JobRunner(home.home())
+                stack.enter_context(rivals_watched(loop, client, scored_by, runner, home.home()))
+            if metrics is None:
+                loop.run(stop)
+            else:
+                server = stack.enter_context(MetricsServer(*metrics, stalled_s=STALLED_S))
                 loop.run(stop, lambda: publish_state(server, loop))
         if as_json:
             click.echo(json.dumps({"role": role, "orders": loop.finished}))

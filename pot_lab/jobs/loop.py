@@ -93,6 +93,8 @@ class Loop(Generic[M]):
     """
 
     role: Role
+    work: str = ""
+    """What its folder and its jobs are called, where that is not the role."""
     memory_kind: type[M]
     windows: tuple[Window, ...] = ()
     """In which windows this role looks for orders."""
@@ -122,7 +124,7 @@ class Loop(Generic[M]):
         self.client, self.identity = client, client.identity
         self.limit, self.finished = limit, 0
         self.clock_ms, self.random_bytes = clock_ms, random_bytes
-        role, account = self.role.name.lower(), format_address(self.identity.address)[2:10].lower()
+        role, account = self.work or self.role.name.lower(), format_address(self.identity.address)[2:10].lower()
         folder = home / "work" / f"{role}-{account}-{client.network_id.hex()[:12]}"
         self.memories = Memories(folder, self.memory_kind)
         self.jobs = RecipeJobs(runner, notebook, role, f"{role}-{account[:6]}", settings or {}, at_once=jobs_at_once)
@@ -208,7 +210,7 @@ class Loop(Generic[M]):
         Either way the other orders are tended.
         """
         self.feed.refresh()
-        self._aside(self.jobs.prepare)
+        self._aside(self.prepare_jobs)
         self._aside(self.files.prune)
         self.troubles.check_clock(self.feed.ahead_ms)
         try:
@@ -217,6 +219,10 @@ class Loop(Generic[M]):
             self._attempt(b"", self.begin_new)
         except Unreachable as error:  # it would keep every other order waiting for its timeout too
             self.troubles.warn(b"", error)
+
+    def prepare_jobs(self) -> None:
+        """A notebook may be started soon."""
+        self.jobs.prepare()
 
     def begin_new(self) -> None:
         """Look for orders that this role should work on, and begin them."""

@@ -192,7 +192,8 @@ class Memories(Generic[M]):
 
     def active(self) -> list[M]:
         """Memories of orders that were begun and not finished, by order id."""
-        return [self._active[order_id] for order_id in sorted(self._active)]
+        known = dict(self._active)  # another thread may ask
+        return [known[order_id] for order_id in sorted(known)]
 
     def has(self, order_id: bytes) -> bool:
         """Whether this order was begun, finished or not."""

@@ -138,7 +138,7 @@ class ProviderLoop(Loop[ProviderMemory]):
             view = self.feed.view(memory.id)
             if view is None or view.window is not Window.COMMIT:
                 continue
-            grains += view.order.claim_bond_grains * (view.claim_by(self.identity.address) is None)
+            grains += view.next_bond_grains * (view.claim_by(self.identity.address) is None)
             size_bytes += training_bytes(view.order)
         return grains, size_bytes
 

@@ -103,10 +103,10 @@ def passing_objection(view: OrderView, free_grains: int, promised_bytes: int = 0
         promised_bytes: memory that the orders at hand may still take.
     """
     order = view.order
-    if free_grains < order.claim_bond_grains:
+    if free_grains < view.next_bond_grains:
         return (
             f"the free stake of {free_grains / GRAINS_PER_POT:g} POT does not cover its claim bond of "
-            f"{order.claim_bond_grains / GRAINS_PER_POT:g} POT"
+            f"{view.next_bond_grains / GRAINS_PER_POT:g} POT"
         )
     needed_bytes = training_bytes(order)
     available_bytes = max(0, psutil.virtual_memory().available - promised_bytes)

@@ -30,7 +30,7 @@ from pot_lab.protocol.orders.disputes import CHALLENGES_PER_ACCOUNT
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ClaimScore, ModelId, Salt, challenge_commitment, validation_id
 from pot_lab.protocol.transactions import Challenge, OpenChallenge
-from pot_lab.protocol.views import OrderView, ValidationView
+from pot_lab.protocol.views import ClaimView, OrderView, ValidationView
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class VerifierLoop(Loop[VerifierMemory]):
 
     role = Role.VERIFIER
     memory_kind = VerifierMemory
-    windows = (Window.SCORE, Window.OPEN_SCORES, Window.CHALLENGE)
+    windows: tuple[Window, ...] = (Window.SCORE, Window.OPEN_SCORES, Window.CHALLENGE)
 
     def begin_new(self) -> None:
         """Begin every order whose models and test data are there."""
@@ -59,9 +59,13 @@ class VerifierLoop(Loop[VerifierMemory]):
                     self.memories.write(memory)
                     self._attempt(memory.id, functools.partial(self._continue, memory))
 
+    def claims_to_score(self, view: OrderView) -> list[ClaimView]:
+        """The claims whose models are scored again."""
+        return [claim for claim in view.claims if claim.mid]
+
     def _prepare(self, memory: VerifierMemory, view: OrderView) -> None:
         """Bring the order's files, and begin to score once they are there."""
-        claims = [claim for claim in view.claims if claim.mid]
+        claims = self.claims_to_score(view)
         build = functools.partial(lay_out, view, claims, self.order_folder(view.id))
         window_s = max(GATHER_S, (view.closes_ms - self.clock_ms()) / 1000)
         ready = self.files.prepare(memory.id, files_to_score(view, claims), window_s=window_s, build=build)
