@@ -35,6 +35,7 @@ from pot_lab.notebook.paying import PaymentNotes, Payments
 from pot_lab.notebook.quantities import pot, size_text
 from pot_lab.notebook.quoting import Quote, past_orders
 from pot_lab.notebook.step_line import StepLine
+from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.protocol.records import OrderId
 from pot_lab.store import Store
 from pot_lab.testnet.errors import NoTestnet
@@ -333,7 +334,11 @@ class Lab(AccountConnection):
             raw = b""
         if len(raw) != HASH_BYTES:
             raise BadArgument("not an order id", seen=order_id, wanted=f"{HASH_BYTES} bytes or {2 * HASH_BYTES} digits")
-        self.client.order(raw)
+        try:
+            self.client.order(raw)
+        except UnknownOrder:
+            if self.client.header(raw) is None:  # else its body is forgotten, and its model can still be had
+                raise
         return self._order(OrderId(raw))
 
     def orders(self, *, everybody: bool = False) -> OrderList:

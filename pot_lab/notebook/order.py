@@ -21,8 +21,10 @@ from pot_lab.notebook.errors import NoModel, ScoreDiffers
 from pot_lab.notebook.step_line import StepLine
 from pot_lab.notebook.waiting import waiting_text
 from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.protocol.parameters import GRAINS_PER_POT
 from pot_lab.protocol.records import OrderId, model_id
+from pot_lab.protocol.state import OrderHeader
 from pot_lab.protocol.transactions import Withdraw
 from pot_lab.protocol.views import ClaimView, OrderView, WhyView
 from pot_lab.store import Store, WrongHash
@@ -214,7 +216,14 @@ class Order:
 
         Raises: as `model`.
         """
-        return self._model_files(self.view())
+        try:
+            view = self.view()
+        except UnknownOrder:
+            header = self._client.header(self.id)
+            if header is None:
+                raise
+            return self._kept_model_files(header)
+        return self._model_files(view)
 
     def test_data(self) -> Dataset:
         """The test part, once it is released (or at once, where it was ordered and the key is still known).
@@ -318,9 +327,22 @@ class Order:
         claim = _winning(view)
         if claim.ciphertext is None:
             raise NoModel("the winning claim names no model", seen=f"{view.window} window")
-        graph, weights = self.fetch(view.order.model), decrypt(claim.key, self.fetch(claim.ciphertext))
-        if (mid := model_id(view.order.model.digest, sha256(weights))) != claim.mid:
-            raise WrongHash("the opened model is not the one that was claimed", seen=mid, wanted=claim.mid)
+        return self._opened(view.order.model, claim.ciphertext, claim.key, claim.mid)
+
+    def _kept_model_files(self, header: OrderHeader) -> tuple[bytes, bytes]:
+        """The winning model of an order whose body the ledger has forgotten, from whoever still has a copy."""
+        if header.graph is None or header.ciphertext is None:
+            raise NoModel("the order ended without a winning model", seen=f"{header.window} window")
+        graph, ciphertext = (
+            Link(each.digest, each.size_bytes, self._store.uri(each.digest))
+            for each in (header.graph, header.ciphertext)
+        )
+        return self._opened(graph, ciphertext, header.key, header.winner_mid)
+
+    def _opened(self, graph_link: Link, ciphertext: Link, key: bytes, mid: bytes) -> tuple[bytes, bytes]:
+        graph, weights = self.fetch(graph_link), decrypt(key, self.fetch(ciphertext))
+        if (seen := model_id(graph_link.digest, sha256(weights))) != mid:
+            raise WrongHash("the opened model is not the one that was claimed", seen=seen, wanted=mid)
         return graph, weights
 
     def _test_data(self, view: OrderView) -> Dataset:

@@ -21,9 +21,10 @@ from pot_lab.notebook.errors import NoModel, ScoreDiffers
 from pot_lab.notebook.lab import Lab
 from pot_lab.notebook.order import WAIT_SLACK_S, Order
 from pot_lab.protocol.cycle import Window
-from pot_lab.protocol.errors import NotAllowed, TooLate
+from pot_lab.protocol.errors import NotAllowed, TooLate, UnknownOrder
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import ClaimScore, model_id
+from pot_lab.protocol.records import NOBODY, ClaimScore, HeldBlob, model_id
+from pot_lab.protocol.state import OrderHeader
 from pot_lab.protocol.transactions import Claim
 from pot_lab.protocol.views import ClaimView, OrderView, SpanView
 from pot_lab.scoring import score
@@ -97,6 +98,41 @@ def test_the_winning_model_comes_back_in_eval_mode(order: Watched, net: nn.Modul
     with torch.no_grad():
         assert torch.equal(model(X), net(X))
     assert order.asked == 1
+
+
+@pytest.mark.parametrize("won", [True, False])
+def test_the_model_of_a_forgotten_order_is_found_by_its_header(
+    order: Watched, world: FollowedWorld, net: nn.Module, tmp_path: Path, won: bool
+) -> None:
+    view, book = order.view(), world.ledger.book
+    (claim,), record, state = view.claims, view.order, book.state.orders.pop(order.id)
+    book.untouch(order.id, state)
+    assert claim.ciphertext is not None
+    lab = lab_of(world, tmp_path)
+    with pytest.raises(UnknownOrder):
+        lab.get(order.id)
+    book.state.headers[order.id] = OrderHeader(
+        client=record.client,
+        title=record.title,
+        spec_hash=record.spec_hash,
+        window=Window.SETTLED if won else Window.VOID,
+        winner=claim.provider if won else NOBODY,
+        winner_mid=claim.mid,
+        score=claim.agreed,
+        void_reason=None,
+        epoch=1,
+        ended_ms=1,
+        graph=HeldBlob(record.model.digest, record.model.size_bytes) if won else None,
+        ciphertext=HeldBlob(claim.ciphertext.digest, claim.ciphertext.size_bytes) if won else None,
+        key=claim.key,
+    )
+    found = lab.get(order.id)
+    if not won:
+        with pytest.raises(NoModel):
+            found.model()
+        return
+    with torch.no_grad():
+        assert torch.equal(found.model()(X), net(X))
 
 
 def test_the_score_is_computed_again_with_one_look_at_the_order(order: Watched, net: nn.Module) -> None:

@@ -31,7 +31,7 @@ from pot_lab.protocol import transactions, views
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import StaleNonce
 from pot_lab.protocol.records import OrderId
-from pot_lab.protocol.state import Event, Member
+from pot_lab.protocol.state import Event, Member, OrderHeader
 from pot_lab.protocol.transactions import Reply
 
 ANSWER_LIMIT_BYTES = 64 << 20
@@ -156,6 +156,10 @@ class LedgerClient:
     def order(self, order_id: bytes) -> views.OrderView:
         """One order with its claims, validations and timeline; raises UnknownOrder."""
         return self.ask("order", views.OrderQuery(OrderId(order_id)), views.OrderView)
+
+    def header(self, order_id: bytes) -> OrderHeader | None:
+        """What is kept of an order whose time in the ledger is over; None where there is none."""
+        return self.ask("header", views.OrderQuery(OrderId(order_id)), OrderHeader | None)  # type: ignore[arg-type]
 
     def orders(self, limit: int = 100, client: bytes = b"") -> list[views.OrderSummary]:
         """Orders, newest first; only those of `client` if one is given."""
