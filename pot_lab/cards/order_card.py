@@ -89,7 +89,7 @@ def void_advice(reason: str) -> str:
         return "look whether the store that the order's links name answers the aggregators, and order again"
     if reason == VoidReason.INVALID_TEST_DATA:
         return "order again with `lab.order`, which seals the test data that it names"
-    if reason == VoidReason.NOT_JUDGED:
+    if reason in (VoidReason.NOT_JUDGED, VoidReason.TEST_DATA_NOT_JUDGED):
         return "look whether the aggregators answer (`pot-lab status`), and order again with a longer release window"
     if reason == VoidReason.NO_QUORUM:
         return "look whether validators run (`pot-lab mine validator`), and order again"

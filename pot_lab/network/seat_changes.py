@@ -23,7 +23,7 @@ from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import Listening, NetworkConfig
 from pot_lab.network.errors import BadKeyFile
 from pot_lab.network.keys import load_curve_key
-from pot_lab.protocol.records import Contact, possession_digest
+from pot_lab.protocol.contact import Contact, possession_digest
 from pot_lab.protocol.transactions import Join, Leave, RotateKeys, VoteSeat
 
 

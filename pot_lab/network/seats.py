@@ -18,7 +18,7 @@ from pot_lab.crypto.canonical import decode, encode
 from pot_lab.errors import PotLabError
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.errors import BadConfig
-from pot_lab.protocol.records import Contact
+from pot_lab.protocol.contact import Contact
 
 HANDOVERS = "handovers"
 """The query that every aggregator answers itself: the handovers after an era (8 bytes, big-endian), a few at a time."""

@@ -16,6 +16,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from pot_lab.agreement.quorum import check_size, correct
 from pot_lab.crypto.canonical import encode, sha256
 from pot_lab.crypto.cipher import KEY_BYTES, encrypt
@@ -334,8 +336,17 @@ def draft(
         title=terms.title,
         tags=terms.tags,
     )
+    order = _with_time_for_files(order, parameters, now_ms)
     order.check(network_id, len(sealed.sealed_shares), parameters)
     return order
+
+
+def _with_time_for_files(order: OrderRecord, parameters: Parameters, now_ms: int) -> OrderRecord:
+    """The order, with its windows no shorter than the network asks for files as large as its own."""
+    least_ms = order.least_windows_ms(parameters)
+    longer = {name: max(least, getattr(order.windows, name)) for name, least in least_ms.items()}
+    windows = structs.replace(order.windows, **longer)
+    return structs.replace(order, windows=windows, seal_by_s=seal_by_s(windows, parameters, now_ms // 1000))
 
 
 def upload(prepared: PreparedOrder, sealed: SealedTest, order: OrderRecord, store: Store) -> None:

@@ -9,18 +9,18 @@ What fails half-way is taken back (protocol.md, "Faults"): `attempt` carries som
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pot_lab.agreement.quorum import faulty, quorum
 from pot_lab.crypto.identity import Address, Recover, recover
 from pot_lab.errors import InvariantBroken
-from pot_lab.protocol import journal
+from pot_lab.protocol import dues, journal
 from pot_lab.protocol.custody_index import CHANGES_KEPT, CustodyIndex
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.errors import InsufficientStake, NotAllowed, UnknownOrder
 from pot_lab.protocol.order_index import OrderIndex, is_waiting
-from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.parameters import BASIS_POINTS, Role
 from pot_lab.protocol.records import NO_ORDER, NOBODY, OrderId
 from pot_lab.protocol.settlement import PayoutTree
 from pot_lab.protocol.state import Account, Escrow, Event, LedgerState, OrderNote, OrderState, Payout, Stake
@@ -340,9 +340,20 @@ class Book:
             )
         stake.locked -= grains
 
-    def slash(self, address: Address, role: Role, grains: int, why: str, order: OrderState | None = None) -> None:
-        """Take up to `grains` of an account's stake, noted with the order if it is for one; the treasury gets it when
-        the settlement's slash leaf is applied on the chain.
+    def slash(
+        self,
+        address: Address,
+        role: Role,
+        grains: int,
+        why: str,
+        order: OrderState | None = None,
+        to: Mapping[Address, int] | None = None,
+        to_bp: int = BASIS_POINTS,
+    ) -> None:
+        """Take up to `grains` of an account's stake, noted with the order if it is for one.
+
+        Who gets it gets it when the settlement's slash leaf is applied on the chain: accounts by their weights in `to`,
+        together `to_bp` of it, the treasury the rest.
         """
         stake = self.account(address).stakes[role]
         bonded = min(grains, stake.bonded)
@@ -357,7 +368,28 @@ class Book:
             if order is not None:
                 order.notes.append(OrderNote(address, why, taken))
             self.emit("slashed", account=address, role=int(role), grains=taken, why=why)
+            parts = dues.owe(self.state, taken, taken * to_bp // BASIS_POINTS, to or {})
+            if order is not None:
+                order.dues += [Payout(each, part, why) for each, part in parts.items()]
         self.drop_if_below_minimum(address, role)
+
+    def recover_slashed(self, grains: int) -> None:
+        """The settlement contract got slashed stake: pay it on to those to whom it is due, in proportion."""
+        for account, paid in dues.recover(self.state, grains).items():
+            self._pass_on(account, paid)
+            self.emit("due_paid", account=account, grains=paid)
+
+    def pay_treasury(self) -> None:
+        """What is left of slashed stakes, after all that is due to others, is the treasury's."""
+        if grains := dues.treasury_part(self.state):
+            self.state.treasury_due_grains -= grains
+            self._pass_on(self.state.parameters.treasury, grains)
+
+    def _pass_on(self, account: Address, grains: int) -> None:
+        self.account(account).earned_grains += grains
+        self.state.recovered_grains -= grains
+        self.state.passed_on_grains += grains
+        self.state.earned_grains += grains
 
     def drop_if_below_minimum(self, address: Address, role: Role) -> None:
         """An account whose stake fell too far under the minimum is no longer registered in that role.
@@ -427,14 +459,16 @@ class Book:
 
     # --- conservation ----------------------------------------------------------------------------------------
     def check_conservation(self) -> None:
-        """Raise InvariantBroken unless deposited = withdrawn + stakes + escrows + earned + slashed, none negative."""
+        """Raise InvariantBroken unless deposited = withdrawn + stakes + escrows + earned + slashed, none negative; what
+        was slashed and passed on is earned.
+        """
         state = self.state
         pots = (
             int(state.withdrawn_grains),  # sums of plain integers are the faster ones
             state.staked_grains,
             state.escrowed_grains,
             int(state.earned_grains),
-            state.slashed_grains,
+            state.slashed_grains - int(state.passed_on_grains),
         )
         if min(pots) < 0 or state.deposited_grains != sum(pots):
             raise InvariantBroken(

@@ -126,6 +126,9 @@ def _apply(book: Book, event: ChainEvent) -> None:
             starts = range(0, len(event.subject), ADDRESS_BYTES)
             keys = [Address(event.subject[start : start + ADDRESS_BYTES]) for start in starts]
             signers.confirm(book, set_id, threshold, keys)
-        case _:  # `slashed` only carries out what the ledger decided; `funded` adds nothing to anybody's account here
+        case "funded":
+            missing = state.slashed_grains - int(state.passed_on_grains) - state.recovered_grains
+            book.recover_slashed(min(int(amount), missing))
+        case _:  # `slashed` only carries out what the ledger decided
             pass
     book.emit("chain_event", OrderId(event.subject), event.account, what=event.kind, role=event.role, grains=amount)

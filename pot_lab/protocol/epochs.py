@@ -15,7 +15,7 @@ from pot_lab.crypto.identity import Address, BadSignature
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import BadEpoch
-from pot_lab.protocol.parameters import Role
+from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
 from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.settlement import PayoutTree, Settlement, orders_hash, reward_leaf, settlement_digest, slash_leaf
 from pot_lab.protocol.state import Confirmed, LedgerState, Payout, PendingEpoch
@@ -24,13 +24,19 @@ from pot_lab.protocol.transactions import SignEpoch
 MAX_ORDERS_PER_EPOCH = 200
 """Orders sealed by one chain transaction, so that it stays far under a block's gas."""
 
+WORTH_AN_EPOCH_GRAINS = GRAINS_PER_POT // 100
+"""So much slashed stake that was passed on is settled without waiting for an order: less would let whoever gives the
+contract a grain at a time make the aggregators pay for an epoch each time.
+"""
+
 
 def due_ms(book: Book) -> int | None:
     """When the next epoch, or the next round of the pending one, is due; None while there is nothing to settle."""
     state = book.state
     if state.pending is not None:
         return state.pending.opened_ms + _timeout_ms(book)
-    return max(state.next_update_ms, state.time_ms) if state.unsettled or _unsettled_conviction(book) else None
+    waits = state.unsettled or _unsettled_conviction(book) or _passed_on(state)
+    return max(state.next_update_ms, state.time_ms) if waits else None
 
 
 def _timeout_ms(book: Book) -> int:
@@ -40,6 +46,13 @@ def _timeout_ms(book: Book) -> int:
     state = book.state
     own = [state.orders[order_id].parameters for order_id in state.pending.order_ids] if state.pending else []
     return min(each.settlement_timeout_ms for each in (state.parameters, *own))
+
+
+def _passed_on(state: LedgerState) -> bool:
+    """Whether accounts got slashed stake since the last settlement that is worth one; else it comes with the orders, as
+    the treasury's part does.
+    """
+    return state.passed_on_grains - state.confirmed.passed_on_grains >= WORTH_AN_EPOCH_GRAINS
 
 
 def _unsettled_conviction(book: Book) -> bool:
@@ -68,6 +81,7 @@ def _advance(book: Book) -> None:
     if due is None or due > book.now_ms:
         return
     if state.pending is None:
+        book.pay_treasury()
         order_ids = state.unsettled[:MAX_ORDERS_PER_EPOCH]
         rewards = {
             address: account.earned_grains
@@ -84,7 +98,7 @@ def _advance(book: Book) -> None:
                 for payout in state.orders[order_id].payouts:
                     rewards[payout.account] -= payout.grains
             rewards = {address: grains for address, grains in rewards.items() if grains}
-        root = payout_tree(rewards, slashes).root
+        root = payout_tree(rewards, slashes, state.genesis.settlement_contract).root
         state.rounds += 1
         settlement = Settlement(
             epoch=state.confirmed.epoch + 1,
@@ -96,7 +110,12 @@ def _advance(book: Book) -> None:
             ledger_hash=state.digest,
         )
         state.pending = PendingEpoch(
-            settlement=settlement, order_ids=order_ids, opened_ms=book.now_ms, rewards=rewards, slashes=slashes
+            settlement=settlement,
+            order_ids=order_ids,
+            opened_ms=book.now_ms,
+            rewards=rewards,
+            slashes=slashes,
+            passed_on_grains=state.passed_on_grains,
         )
         left = [state.orders[order_id].parameters for order_id in state.unsettled[MAX_ORDERS_PER_EPOCH:]]
         state.next_update_ms = book.now_ms + min(each.update_ms for each in (state.parameters, *left))
@@ -163,6 +182,7 @@ def confirm(book: Book, root: bytes, epoch: int) -> None:
         total_grains=pending.settlement.cumulative_total,
         rewards=pending.rewards,
         slashes=pending.slashes,
+        passed_on_grains=pending.passed_on_grains,
     )
     state.pending, state.rounds = None, 0
     book.emit("epoch_settled", epoch=epoch, root=root, total_grains=state.confirmed.total_grains)
@@ -214,13 +234,15 @@ def cancel_if_names(book: Book, order_id: OrderId) -> None:
         book.state.pending = None
 
 
-def payout_tree(rewards: Mapping[Address, int], slashes: dict[Address, list[int]]) -> PayoutTree:
+def payout_tree(
+    rewards: Mapping[Address, int], slashes: Mapping[Address, list[int]], settlement_contract: bytes
+) -> PayoutTree:
     """The tree of cumulative rewards and slashes, in grains by account (and by role); slashed stake goes to the
-    registry's treasury.
+    settlement contract, which pays it on by later settlements.
     """
     leaves = [reward_leaf(address, grains) for address, grains in rewards.items()]
     leaves += [
-        slash_leaf(address, role, by_role[role], SLASHED_TO)
+        slash_leaf(address, role, by_role[role], settlement_contract)
         for address, by_role in slashes.items()
         for role in Role
         if by_role[role]
@@ -228,13 +250,12 @@ def payout_tree(rewards: Mapping[Address, int], slashes: dict[Address, list[int]
     return PayoutTree(leaves)
 
 
-SLASHED_TO = Address(bytes(20))
-"""Zero: the stake registry then pays its treasury."""
-
-
 def confirmed_tree(book: Book) -> PayoutTree:
     """The tree of the last confirmed settlement, made once for each."""
     confirmed = book.state.confirmed
     if book.confirmed_tree is None or book.confirmed_tree[0] != confirmed.root:
-        book.confirmed_tree = confirmed.root, payout_tree(confirmed.rewards, confirmed.slashes)
+        book.confirmed_tree = (
+            confirmed.root,
+            payout_tree(confirmed.rewards, confirmed.slashes, book.state.genesis.settlement_contract),
+        )
     return book.confirmed_tree[1]

@@ -15,9 +15,9 @@ from pot_lab.crypto.identity import ADDRESS_BYTES, Address
 from pot_lab.errors import Malformed, PotLabError
 from pot_lab.protocol import signers
 from pot_lab.protocol.book import Book
+from pot_lab.protocol.contact import Contact, possession_digest
 from pot_lab.protocol.errors import AlreadyDone, BadSeat, ChangePending, InsufficientStake, NotAllowed
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import Contact, possession_digest
 from pot_lab.protocol.state import Candidate, GenesisAggregator, Member
 from pot_lab.protocol.transactions import Join, Leave, Register, RotateKeys, Unregister, VoteSeat
 

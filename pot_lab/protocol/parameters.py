@@ -15,6 +15,8 @@ from pot_lab.errors import PotLabError
 
 GRAINS_PER_POT = 10**9
 BASIS_POINTS = 10_000
+PRICE_STEPS = 8
+"""How often the price of a claim doubles until all places of its order are taken."""
 LOCKS_TO_START, LOCKS_TO_REVEAL = 10, 7
 """How many locks the validators' stakes must be worth together for an order to start, and for models to be revealed."""
 BURN_ADDRESS = Address(bytes.fromhex("000000000000000000000000000000000000dead"))
@@ -155,6 +157,8 @@ class Parameters(Record, frozen=True, kw_only=True):
         min_train_ms, max_train_ms: bounds of an order's commit window, in which providers train.
         min_window_ms, max_window_ms: bounds of each other window that an order asks for.
         min_challenge_ms: least length of its challenge window.
+        window_bytes_per_s: how fast everybody is expected to fetch the files of an order; its windows may be no shorter
+            than the least length and the time that its files take at this rate.
         usual_windows_ms: windows an order gets unless it asks for others: reveal, release, score, open scores,
             challenge, open challenges, judge.
         pool_ms: how long a posted order waits for its escrow before it ends void.
@@ -171,12 +175,19 @@ class Parameters(Record, frozen=True, kw_only=True):
         client_bond_bp: share of the reward that a client's bond is at least.
         min_claim_bond_grains, claim_bond_bp: what a provider bonds with a claim: at least so much, and at most that or
             this share of the reward.
+        min_scoring_fee_grains, scoring_fee_bp: what scoring a model costs its provider, if it is none of the best that
+            the order's fee pays for: this share of the reward, and at least so much; twice as much for each eighth of
+            the order's places that was taken before.
         min_score_lock_grains, score_lock_bp: what a validator has locked of its stake for an order that it scores, once
             for all models: this share of the reward, and at least so much.
         winner_bp, validators_bp, aggregators_bp: shares of the reward; what is left goes to the treasury.
         unopened_bp: share of that lock that a validator loses if it opens not all the scores that it committed to.
         absence_bp, min_absence_grains: what a validator loses for each of its seats on an order that it did not score,
             as a share of what a seat earns (20,000: twice as much), and at least.
+        withheld_bp: what an aggregator loses that holds a share of a model's key and does not publish it, so that the
+            model stays closed: this share of the reward, once for an order.
+        finder_bp: share of what a wrong score costs that goes to who proved it, or to the seats that scored right; and
+            of a lost challenge's bond that goes to the validators whose score was called wrong.
         min_challenge_bond_grains, challenge_bond_bp: what a challenge locks: this share of the reward, and at least so
             much.
         seats_per_order: how many seats, drawn by stake, score an order's models.
@@ -197,6 +208,7 @@ class Parameters(Record, frozen=True, kw_only=True):
     min_window_ms: int = 500
     max_window_ms: int = 7 * 86_400_000
     min_challenge_ms: int = 1_000
+    window_bytes_per_s: int = 1_000_000
     usual_windows_ms: tuple[int, int, int, int, int, int, int] = (
         60_000,
         60_000,
@@ -227,6 +239,8 @@ class Parameters(Record, frozen=True, kw_only=True):
     )
     min_claim_bond_grains: int = GRAINS_PER_POT
     claim_bond_bp: int = 500
+    min_scoring_fee_grains: int = GRAINS_PER_POT // 100
+    scoring_fee_bp: int = 50
     min_score_lock_grains: int = GRAINS_PER_POT
     score_lock_bp: int = 1_000
     # shares of the reward
@@ -237,6 +251,8 @@ class Parameters(Record, frozen=True, kw_only=True):
     unopened_bp: int = 5_000
     absence_bp: int = 20_000
     min_absence_grains: int = GRAINS_PER_POT // 50
+    withheld_bp: int = 500
+    finder_bp: int = 5_000
     min_challenge_bond_grains: int = GRAINS_PER_POT
     challenge_bond_bp: int = 500
     # people
@@ -260,6 +276,18 @@ class Parameters(Record, frozen=True, kw_only=True):
         """Most that an order of this reward may ask providers to bond, and what it asks unless its client asks less."""
         return max(self.min_claim_bond_grains, reward_grains * self.claim_bond_bp // BASIS_POINTS)
 
+    def scoring_fee_grains(self, reward_grains: int, claims: int) -> int:
+        """What scoring the next model of an order costs that has so many claims, unless the order's fee pays it.
+
+        It doubles with each eighth of the places, so that who takes all of them pays for it many times the reward.
+        """
+        base = max(self.min_scoring_fee_grains, reward_grains * self.scoring_fee_bp // BASIS_POINTS)
+        return base << (PRICE_STEPS * claims // self.max_claims_per_order)
+
+    def next_bond_grains(self, reward_grains: int, claim_bond_grains: int, claims: int) -> int:
+        """What the next claim on an order locks that has so many: its bond, which scoring its model may be taken of."""
+        return max(claim_bond_grains, self.scoring_fee_grains(reward_grains, claims))
+
     def scoring_grains(self, reward_grains: int) -> int:
         """What scoring and ordering get of a reward, with a winner or where no model beats the baseline."""
         return sum(reward_grains * share_bp // BASIS_POINTS for share_bp in (self.validators_bp, self.aggregators_bp))
@@ -276,6 +304,10 @@ class Parameters(Record, frozen=True, kw_only=True):
         """What a seat that is left silent costs on an order of this reward."""
         earned = reward_grains * self.validators_bp // BASIS_POINTS // self.seats_per_order
         return max(self.min_absence_grains, earned * self.absence_bp // BASIS_POINTS)
+
+    def fetching_ms(self, size_bytes: int) -> int:
+        """How long files of this size may take at the rate that everybody is expected to have."""
+        return size_bytes * 1_000 // self.window_bytes_per_s
 
     @property
     def settling_ms(self) -> int:
@@ -337,6 +369,7 @@ _BOUNDS = (
     ("min_window_ms", 100, _DAY_MS),
     ("max_window_ms", 1_000, 60 * _DAY_MS),
     ("min_challenge_ms", 100, _DAY_MS),
+    ("window_bytes_per_s", 1_000, 10**12),
     ("pool_ms", 1_000, 7 * _DAY_MS),
     ("update_ms", 500, 30 * _DAY_MS),
     ("settlement_timeout_ms", 1_000, 7 * _DAY_MS),
@@ -350,6 +383,8 @@ _BOUNDS = (
     ("client_bond_bp", 0, BASIS_POINTS),
     ("min_claim_bond_grains", 0, 10**18),
     ("claim_bond_bp", 0, BASIS_POINTS),
+    ("min_scoring_fee_grains", 0, 10**15),
+    ("scoring_fee_bp", 0, 500),
     ("min_score_lock_grains", 0, 10**18),
     ("score_lock_bp", 0, BASIS_POINTS),
     ("winner_bp", 5_000, BASIS_POINTS),
@@ -358,6 +393,8 @@ _BOUNDS = (
     ("unopened_bp", 0, BASIS_POINTS),
     ("absence_bp", 0, 10 * BASIS_POINTS),
     ("min_absence_grains", 0, 10**18),
+    ("withheld_bp", 0, BASIS_POINTS),
+    ("finder_bp", 0, 9_000),  # all of it would let a liar prove its own lie for nothing
     ("min_challenge_bond_grains", 0, 10**18),
     ("challenge_bond_bp", 0, BASIS_POINTS),
     ("seats_per_order", 3, 63),

@@ -10,12 +10,13 @@ import msgspec
 from pot_lab.crypto.canonical import Wide, decode, encode
 from pot_lab.crypto.identity import Address
 from pot_lab.protocol import governance
+from pot_lab.protocol.contact import Contact
 from pot_lab.protocol.cycle import TABLE, Window
-from pot_lab.protocol.epochs import SLASHED_TO, confirmed_tree
+from pot_lab.protocol.epochs import confirmed_tree
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.reasons import why
-from pot_lab.protocol.records import Contact, OrderId
+from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.settlement import reward_leaf, slash_leaf
 from pot_lab.protocol.state import Account, Dispute, Member, OrderHeader, OrderState
 from pot_lab.protocol.views import (
@@ -104,6 +105,9 @@ def order_view(order_id: OrderId, state: OrderState) -> OrderView:
             ChallengeView(challenger=c.challenger, commitment=c.commitment, dispute=c.dispute) for c in state.challenges
         ),
         disputes=tuple(_dispute_view(each) for each in state.disputes),
+        next_bond_grains=state.parameters.next_bond_grains(
+            state.order.reward_grains, state.order.claim_bond_grains, len(state.claims)
+        ),
     )
 
 
@@ -263,13 +267,14 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
     signed = sorted(ledger.book.counted(pending.signatures).items()) if pending else []
     confirmed = state.confirmed
     tree = confirmed_tree(ledger.book) if confirmed.slashes else None
+    to = Address(state.genesis.settlement_contract)
     slashes = tuple(
         SlashView(
             node=node,
             role=int(role),
             cumulative_grains=by_role[role],
-            to=SLASHED_TO,
-            proof=tuple(tree.proof(slash_leaf(node, role, by_role[role], SLASHED_TO))),
+            to=to,
+            proof=tuple(tree.proof(slash_leaf(node, role, by_role[role], to))),
         )
         for node, by_role in sorted(confirmed.slashes.items())
         for role in Role

@@ -16,7 +16,7 @@ from pot_lab.protocol.parameters import BASIS_POINTS, GRAINS_PER_POT, score_dire
 from pot_lab.protocol.records import ClaimScore, OrderId
 from pot_lab.protocol.rewards import beats_baseline, better
 from pot_lab.protocol.selection import ACCOUNTS
-from pot_lab.protocol.state import ClaimState, OrderState, ValidationState
+from pot_lab.protocol.state import ClaimState, OrderState, Payout, ValidationState
 from pot_lab.protocol.views import WhyLine, WhyView
 
 MAX_LINES = 200
@@ -31,7 +31,8 @@ _VOID: dict[VoidReason, str] = {
     VoidReason.NOTHING_REVEALED: "no provider revealed the model that it had committed to",
     VoidReason.NOT_RELEASED: "the test data's key was not released, so nothing could be scored",
     VoidReason.INVALID_TEST_DATA: "its test data did not open to what it promised, so no model was opened",
-    VoidReason.NOT_JUDGED: "too few aggregators opened and checked its test data and models in time",
+    VoidReason.TEST_DATA_NOT_JUDGED: "too few aggregators could open and check its test data, in two windows",
+    VoidReason.NOT_JUDGED: "too few aggregators opened and checked its models in time",
     VoidReason.NO_QUORUM: f"no model had a score that stands: {ACCOUNTS} accounts and most of the seats must open one",
     VoidReason.NO_IMPROVEMENT: "no model beat the order's baseline by its margin",
     VoidReason.WITHDRAWN: "the client withdrew it before anybody had claimed",
@@ -58,6 +59,7 @@ _PAID = {
         MONEY,
     ),
     "challenger": ("who proves scores wrong gets what the seats that lied would have got", SEATS),
+    "idle aggregators": ("the treasury gets the parts of aggregators for which the order waited in vain", SEATS),
     "rounding": ("the treasury gets what rounding leaves", MONEY),
 }
 """By a payout's reason: the rule in words, and where it stands."""
@@ -100,6 +102,10 @@ def why(book: Book, order_id: OrderId, account: Address) -> WhyView:
         for note in order.notes
         if note.account == account and note.grains
     ]
+    lines += [
+        WhyLine(f"gets {_pot(due.grains)} POT of slashed stake: {due.reason}", due.grains, MONEY)
+        for due in _together(order, account)
+    ]
     paid = [payout for payout in order.payouts if payout.account == account]
     for payout in paid:
         words, rule = _PAID.get(payout.reason, (payout.reason, MONEY))
@@ -110,6 +116,15 @@ def why(book: Book, order_id: OrderId, account: Address) -> WhyView:
         where = f"settled on the chain in epoch {order.epoch}" if order.epoch else "waits for the next settlement"
         lines.append(WhyLine(f"{_pot(sum(payout.grains for payout in paid))} POT in all, {where}", 0, "Settlement"))
     return WhyView(order_id=order_id, account=account, lines=tuple(lines[:MAX_LINES]))
+
+
+def _together(order: OrderState, account: Address) -> Iterator[Payout]:
+    """What the account gets of slashed stakes, one sum for each reason."""
+    sums = Counter[str]()
+    for due in order.dues:
+        if due.account == account:
+            sums[due.reason] += due.grains
+    return (Payout(account, grains, why) for why, grains in sums.items())
 
 
 def _outcome(order: OrderState) -> Iterator[WhyLine]:

@@ -6,7 +6,6 @@ network, order or account can be used in another (protocol.md, "Records"). No st
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NewType
 
@@ -33,18 +32,10 @@ NOBODY, NO_ORDER = Address(b""), OrderId(b"")
 """What stands where no account, or no order, is meant."""
 
 ORDER_LIMIT_BYTES = 65_536
+LEAF_BYTES = 8
+"""What a transcript takes for an example, at most."""
 MICRO = 1_000_000
 MAX_GRAINS = 10**18
-MAX_HOST_LENGTH = 253
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_IPV6_GROUP = re.compile("[0-9A-Fa-f]{1,4}")
-_Z85 = {
-    character: value
-    for value, character in enumerate(
-        "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-    )
-}
 _TITLE_CHARACTERS, _TAGS, _TAG_CHARACTERS = 120, 8, 32
 
 
@@ -135,63 +126,6 @@ class TestData(Record, frozen=True, kw_only=True):
     sealed_shares: tuple[bytes, ...]
 
 
-class Contact(Record, frozen=True, kw_only=True):
-    """Where an aggregator is reached: host, TCP ports for aggregators, for clients and for its custody over HTTP, CURVE
-    public key (Z85).
-    """
-
-    host: str
-    peer_port: int
-    client_port: int
-    custody_port: int
-    curve_public: str
-
-    def check(self) -> None:
-        """Raise Malformed for what cannot be a contact."""
-        ports = (self.peer_port, self.client_port, self.custody_port)
-        if len(self.host) > MAX_HOST_LENGTH or not (_HOST_NAME.fullmatch(self.host) or _is_ipv6(self.host)):
-            raise Malformed(
-                "an aggregator's host is neither a host name nor an IP address",
-                seen=self.host,
-                wanted=f"labels of ASCII letters, digits and hyphens, at most {MAX_HOST_LENGTH} characters",
-            )
-        if not all(0 < port < 1 << 16 for port in ports) or len(set(ports)) < len(ports):
-            raise Malformed(
-                "an aggregator's ports are invalid", seen=ports, wanted="three different ports, each 1 .. 65535"
-            )
-        if not _is_curve_key(self.curve_public):
-            raise Malformed(
-                "a CURVE public key is invalid", seen=self.curve_public, wanted="32 bytes as 40 characters of Z85"
-            )
-
-
-def _is_curve_key(text: str) -> bool:
-    """Whether 40 characters of Z85 stand for 32 bytes: five of them may be above the largest number of four bytes."""
-    if len(text) != 40 or not set(text) <= _Z85.keys():
-        return False
-    for at in range(0, 40, 5):
-        value = 0
-        for character in text[at : at + 5]:
-            value = 85 * value + _Z85[character]
-        if value >> 32:
-            return False
-    return True
-
-
-def _is_ipv6(text: str) -> bool:
-    """Eight groups of hexadecimal digits, or fewer around one `::`; no zone and no IPv4 part."""
-    before, gap, after = text.partition("::")
-    groups = [*before.split(":"), *after.split(":")] if before and after else (before or after).split(":")
-    if not before and not after:
-        groups = []
-    return all(map(_IPV6_GROUP.fullmatch, groups)) and (len(groups) < 8 if gap else len(groups) == 8)
-
-
-def possession_digest(network_id: bytes, account: Address, contact: Contact, sealing_public: bytes) -> Digest:
-    """What an aggregator's new signing key signs, so that nobody can name another's: 32 bytes."""
-    return tagged_hash("pot-lab/aggregator-key/1", network_id, account, encode(contact), sealing_public)
-
-
 class OrderRecord(Record, frozen=True, kw_only=True):
     """A training order O = (reward, type, time, link) of Table 1, complete."""
 
@@ -234,6 +168,25 @@ class OrderRecord(Record, frozen=True, kw_only=True):
     def id(self) -> OrderId:
         """OID: the escrow contract's id, so that ledger and chain name an order alike (32 bytes)."""
         return order_id(self.client, self.nonce, self.seal_by_s, self.spec_hash)
+
+    def least_windows_ms(self, parameters: Parameters) -> dict[str, int]:
+        """The least length of each window after training, by its name in `Windows`: files have to be fetched within it.
+
+        A model is as large as the first weights, and a transcript has at most `LEAF_BYTES` for an example.
+        """
+        test_bytes, transcript_bytes = self.test.link.size_bytes, LEAF_BYTES * self.test.examples
+        model_bytes = self.model.size_bytes + self.weights.size_bytes
+        size_bytes = {
+            "reveal_ms": model_bytes,
+            "release_ms": test_bytes + model_bytes,
+            "score_ms": test_bytes + model_bytes,
+            "open_scores_ms": transcript_bytes,
+            "challenge_ms": test_bytes + model_bytes + transcript_bytes,
+            "open_challenges_ms": 0,
+            "judge_ms": model_bytes + transcript_bytes,
+        }
+        low_ms = dict.fromkeys(size_bytes, parameters.min_window_ms) | {"challenge_ms": parameters.min_challenge_ms}
+        return {name: low_ms[name] + parameters.fetching_ms(size) for name, size in size_bytes.items()}
 
     def check(self, network_id: bytes, aggregators: int, parameters: Parameters) -> None:
         """Check every field that can be checked without the ledger's state.
@@ -288,6 +241,7 @@ class OrderRecord(Record, frozen=True, kw_only=True):
                 seen=f"{len(self.test.sealed_shares)} shares",
                 wanted=f"{aggregators} shares",
             )
+        self._check_windows_for_files(parameters)
         for commitment in self.test.share_commitments:
             _check_length("share commitment", commitment, HASH_BYTES)
         if any(len(box) > 256 for box in self.test.sealed_shares):
@@ -315,6 +269,16 @@ class OrderRecord(Record, frozen=True, kw_only=True):
             if (unwanted := unwanted_character(text)) is not None:
                 raise BadOrder(
                     "a title or tag holds a character that cannot be shown", seen=unwanted, wanted="printable text"
+                )
+
+    def _check_windows_for_files(self, parameters: Parameters) -> None:
+        for name, least_ms in self.least_windows_ms(parameters).items():
+            if (length_ms := getattr(self.windows, name)) < least_ms:
+                what = name.removesuffix("_ms").replace("_", " ")
+                raise BadWindows(
+                    f"the {what} window is too short for the order's files",
+                    seen=f"{length_ms} ms",
+                    wanted=f"at least {least_ms} ms at {parameters.window_bytes_per_s} bytes a second",
                 )
 
 

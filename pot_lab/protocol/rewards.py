@@ -13,17 +13,11 @@ from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.cycle import VoidReason
 from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Parameters
 from pot_lab.protocol.records import MICRO, ClaimScore
+from pot_lab.protocol.shares import share_out
 from pot_lab.protocol.state import Escrow, Payout
 
-
-def share_out(amount: int, weights: Mapping[Address, int]) -> dict[Address, int]:
-    """Split `amount` by weight, rounding down; the remainder is left to the caller. Zero weights get nothing."""
-    total = sum(weights.values())
-    return (
-        {address: amount * weight // total for address, weight in sorted(weights.items()) if weight > 0}
-        if total
-        else {}
-    )
+UNPROVEN = (VoidReason.INVALID_TEST_DATA, VoidReason.TEST_DATA_NOT_JUDGED)
+"""The ends of an order whose client has not shown the test data that it promised."""
 
 
 def sealed_payouts(
@@ -70,8 +64,9 @@ def void_payouts(
 
     Args:
         revealers: providers whose models are known; they share the client's bond where the test data was not released.
-            Where these are not what was promised, each gets of it what its own claim bonded, and the treasury the rest
-            with the fee: a client with claims of its own shall not get its money back.
+            Where these are not what was promised, or nobody could tell in two windows, each gets of it what its own
+            claim bonded, and the treasury the rest with the fee: a client with claims of its own shall not get its
+            money back.
         validations: how many validations each validator opened; they share the fee where scoring was done.
         found: how many seats each challenger proved wrong; it gets what these would have had of the reward.
         seats: how many seats the order had.
@@ -81,7 +76,7 @@ def void_payouts(
     challenged = validators * sum((found or {}).values()) // max(1, seats)
     payouts = [Payout(escrow.client, escrow.reward_grains - challenged, "reward back")]
     payouts += _named(share_out(challenged, found or {}), "challenger")
-    if reason is VoidReason.INVALID_TEST_DATA:
+    if reason in UNPROVEN:
         damages = min(escrow.bond_grains, claim_bond_grains * len(revealers))
         payouts += _named(share_out(damages, dict.fromkeys(revealers, 1)), "client's bond")
         rest = escrow.bond_grains + escrow.fee_grains - damages

@@ -19,7 +19,7 @@ from pot_lab.protocol.cycle import VoidReason, Window
 from pot_lab.protocol.journal import Holder, State
 from pot_lab.protocol.parameters import BadParameter, Parameters, Role
 from pot_lab.protocol.proposals import Governance
-from pot_lab.protocol.records import ClaimScore, ModelId, OrderId, OrderRecord, Salt
+from pot_lab.protocol.records import ClaimScore, HeldBlob, ModelId, OrderId, OrderRecord, Salt
 from pot_lab.protocol.settlement import Settlement
 
 MAX_MEMBERS = 255
@@ -139,8 +139,9 @@ class SealedModelState(Holder, kw_only=True):
 
 
 class ClaimState(State, kw_only=True):
-    """A provider's claim; `place` is its order among all claims of the ledger and decides ties, `seat_set` says which
-    of the order's sets of seats scores its model, `sealed` is there from the reveal on.
+    """A provider's claim; `place` is its order among all claims of the ledger and decides ties, `fee_grains` what
+    scoring its model costs unless the order's fee pays it, `seat_set` says which of the order's sets of seats scores
+    its model, `sealed` is there from the reveal on.
     """
 
     provider: Address
@@ -148,6 +149,7 @@ class ClaimState(State, kw_only=True):
     place: int
     committed_ms: int
     bond_grains: int
+    fee_grains: int = 0
     mid: ModelId = ModelId(b"")
     sealed: SealedModelState | None = None
     salt: Salt = Salt(b"")
@@ -272,7 +274,9 @@ class OrderState(Holder, kw_only=True):
     ended the reveals, which nobody knew before, `salts` those of the claims that were revealed then. `test_votes` has
     the aggregators' verdicts on the opened test data, by account, `test_right` the one that f+1 agree on.
     `released_twice` and `judged_twice` say that the release and the judge window opened a second time,
-    `lost` what each validator was slashed for this order, `found` how many seats' lies each challenger proved.
+    `lost` what each validator was slashed for this order, `found` how many seats' lies each challenger proved, `dues`
+    what others get of stakes that were slashed for it, `missed` the accounts of aggregators for whose share or verdict
+    it waited in vain.
     """
 
     order: OrderRecord
@@ -309,6 +313,8 @@ class OrderState(Holder, kw_only=True):
     lost: dict[Address, int] = msgspec.field(default_factory=dict)
     found: dict[Address, int] = msgspec.field(default_factory=dict)
     notes: list[OrderNote] = msgspec.field(default_factory=list)
+    dues: list[Payout] = msgspec.field(default_factory=list)
+    missed: list[Address] = msgspec.field(default_factory=list)
 
     @property
     def lock_grains(self) -> int:
@@ -329,7 +335,8 @@ class OrderState(Holder, kw_only=True):
 
 
 class OrderHeader(State, kw_only=True):
-    """What is kept of an order: its roots and its outcome (the paper's Append-Remove ledger).
+    """What is kept of an order: its roots and its outcome (the paper's Append-Remove ledger), and how to find and open the
+    winning model: its graph, its ciphertext and its key, which is public.
 
     `kept_until_s` is 0 where it is kept for good, and the order's `seal_by` where it ended without a model: until then
     it keeps the record from being put again.
@@ -346,11 +353,14 @@ class OrderHeader(State, kw_only=True):
     epoch: int
     ended_ms: int
     kept_until_s: int = 0
+    graph: HeldBlob | None = None
+    ciphertext: HeldBlob | None = None
+    key: bytes = b""
 
 
 class PendingEpoch(Holder, kw_only=True):
     """A settlement that waits for signatures, then for the chain; `denials` has the accounts of the members whose
-    chain does not hold an order's escrow.
+    chain does not hold an order's escrow, `passed_on_grains` what had been passed on of slashed stakes by then.
     """
 
     settlement: Settlement
@@ -358,6 +368,7 @@ class PendingEpoch(Holder, kw_only=True):
     opened_ms: int
     rewards: dict[Address, Wide]
     slashes: dict[Address, list[int]]
+    passed_on_grains: Wide = Wide(0)
     signatures: dict[Address, bytes] = msgspec.field(default_factory=dict)
     denials: dict[OrderId, list[Address]] = msgspec.field(default_factory=dict)
 
@@ -390,6 +401,7 @@ class Confirmed(Holder, kw_only=True):
     total_grains: Wide = Wide(0)
     rewards: dict[Address, Wide] = msgspec.field(default_factory=dict)
     slashes: dict[Address, list[int]] = msgspec.field(default_factory=dict)
+    passed_on_grains: Wide = Wide(0)
 
 
 class LedgerState(Holder, kw_only=True):
@@ -406,6 +418,9 @@ class LedgerState(Holder, kw_only=True):
     `forgotten` are the settlements for the same epoch that were given up.
     `sets` holds the sets to which live orders are sealed, account and sealing key, by the batch that named the set;
     `validator_sets` the registered validators with their stake in grains when orders started, by a batch that did.
+    `dues` are what accounts get of slashed stakes once the chain has taken these, `treasury_due_grains` what the
+    treasury gets after them; `recovered_grains` is what the chain has taken and nobody got yet, `passed_on_grains` what
+    somebody got.
     `custody` names, for each blob that an order names (`HeldBlob.key`), the accounts of the members that attested it.
     """
 
@@ -449,6 +464,10 @@ class LedgerState(Holder, kw_only=True):
     rotation: PendingRotation | None = None
     governance: Governance = msgspec.field(default_factory=Governance)
     forgotten: list[ForgottenEpoch] = msgspec.field(default_factory=list)
+    dues: dict[Address, int] = msgspec.field(default_factory=dict)
+    treasury_due_grains: int = 0
+    recovered_grains: int = 0
+    passed_on_grains: Wide = Wide(0)
 
 
 class Event(Record, frozen=True, kw_only=True):

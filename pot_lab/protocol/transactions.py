@@ -17,13 +17,13 @@ from pot_lab.crypto.merkle import SumNode, SumProof
 from pot_lab.crypto.sealed_model import KeyBoxes
 from pot_lab.crypto.shamir import Share
 from pot_lab.errors import Malformed
+from pot_lab.protocol.contact import Contact
 from pot_lab.protocol.errors import WrongNetwork
 from pot_lab.protocol.proposals import ParameterChange
 from pot_lab.protocol.records import (
     ORDER_LIMIT_BYTES,
     ChainEvent,
     ClaimScore,
-    Contact,
     HeldBlob,
     ModelId,
     OrderId,

@@ -10,10 +10,11 @@ from pot_lab.crypto.canonical import Record, Wide
 from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
+from pot_lab.protocol.contact import Contact
 from pot_lab.protocol.cycle import Phase, Window
 from pot_lab.protocol.parameters import Parameters
 from pot_lab.protocol.proposals import ParameterChange
-from pot_lab.protocol.records import ClaimScore, Contact, ModelId, OrderId, OrderRecord
+from pot_lab.protocol.records import ClaimScore, ModelId, OrderId, OrderRecord
 from pot_lab.protocol.settlement import Settlement
 from pot_lab.protocol.state import Genesis, Member
 
@@ -103,7 +104,7 @@ class PayoutView(Record, frozen=True):
 
 
 class OrderView(Record, frozen=True, kw_only=True):
-    """One order and everything public about its task cycle."""
+    """One order and everything public about its task cycle; `next_bond_grains` is what the next claim would lock."""
 
     id: OrderId
     order: OrderRecord
@@ -123,6 +124,7 @@ class OrderView(Record, frozen=True, kw_only=True):
     ended_ms: int
     challenges: tuple[ChallengeView, ...] = ()
     disputes: tuple[DisputeView, ...] = ()
+    next_bond_grains: int = 0
 
     def __repr__(self) -> str:
         """A line for whoever looks at it in a notebook; the record itself is pages of keys and digests."""

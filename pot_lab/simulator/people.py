@@ -116,6 +116,7 @@ class Cast:
         parameters = Parameters(
             min_train_ms=1_000,
             min_window_ms=500,
+            window_bytes_per_s=10**9,
             usual_windows_ms=(4_000,) * 7,
             pool_ms=8_000,
             update_ms=1_000,
@@ -193,6 +194,7 @@ class Chain:
         self._queue = queue
         self._events: list[tuple[int, ChainEvent]] = []
         self._settled: set[int] = set()
+        self._slashed: dict[tuple[Address, int], int] = {}
 
     def add(self, event: ChainEvent) -> None:
         """Something happened on the chain."""
@@ -221,6 +223,26 @@ class Chain:
                 detail=detail,
             )
         )
+
+    def slash(self, node: Address, role: int, cumulative_grains: int) -> None:
+        """An aggregator applies a slash of a confirmed epoch; the settlement contract gets what is new of it."""
+        new_grains = cumulative_grains - self._slashed.get((node, role), 0)
+        if new_grains <= 0:
+            return
+        self._slashed[node, role] = cumulative_grains
+        for kind, of, detail in (("slashed", role, (0,)), ("funded", -1, ())):
+            self.add(
+                ChainEvent(
+                    kind=kind,
+                    block=9,
+                    log_index=0,
+                    account=node,
+                    role=of,
+                    amount_grains=Wide(new_grains),
+                    subject=b"",
+                    detail=detail,
+                )
+            )
 
     @property
     def is_quiet(self) -> bool:
@@ -267,6 +289,9 @@ class AggregatorDuty:
             held = tuple(blob for blob in named if mine not in state.custody.get(blob.key, ()))[:_BLOBS_AT_ONCE]
             if held:
                 yield ("hold", held), AttestBlobs(held)
+        for node, by_role in sorted(state.confirmed.slashes.items()):
+            for role, grains in enumerate(by_role):
+                self._chain.slash(node, role, grains)
         pending = state.pending
         if pending is None:
             return

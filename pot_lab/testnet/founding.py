@@ -22,6 +22,7 @@ TESTNET_PARAMETERS: Mapping[str, Any] = {
     "settlement_timeout_ms": 30_000,
     "seal_margin_ms": 10_000,
     "min_window_ms": 500,
+    "window_bytes_per_s": 100_000_000,
     "unbonding_ms": 86_400_000,
     "seats_per_order": 63,
     "min_validators": 3,

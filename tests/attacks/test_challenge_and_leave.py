@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import ChainEvent
-from pot_lab.protocol.state import OrderState
 from pot_lab.protocol.transactions import Verdict
 from tests.protocol.scenes import MODELS, PROVIDERS, VALIDATORS, bring_to, finish, new_world
 from tests.protocol.world import POT, World
@@ -50,8 +51,8 @@ def test_stake_that_is_leaving_still_pays_the_bond(opens: bool) -> None:
 def test_could_only_bonded_stake_be_slashed_delay_would_be_free(opens: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Book.slash
 
-    def bonded_only(self: Book, address: bytes, role: Role, grains: int, why: str, order: OrderState | None) -> None:
-        real(self, address, role, min(grains, self.stake(address, role).bonded), why, order)
+    def bonded_only(self: Book, address: bytes, role: Role, grains: int, *rest: Any) -> None:
+        real(self, address, role, min(grains, self.stake(address, role).bonded), *rest)
 
     monkeypatch.setattr(Book, "slash", bonded_only)
     assert left(new_world(), opens=opens) == 0

@@ -140,7 +140,7 @@ def test_a_false_challenge_costs_its_bond() -> None:
 
 
 def test_unless_lost_bonds_are_taken_delay_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unpunished(self: Book, address: bytes, role: Role, grains: int, why: str, order: object) -> None:
+    def unpunished(self: Book, address: bytes, role: Role, grains: int, why: str, *_: object) -> None:
         assert why == "challenge lost", why
 
     monkeypatch.setattr(Book, "slash", unpunished)

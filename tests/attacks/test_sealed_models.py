@@ -275,11 +275,12 @@ def test_were_all_shares_needed_one_silent_aggregator_would_stop_every_order(
     assert order.void_reason is VoidReason.NOT_JUDGED
 
 
-def test_more_than_f_silent_judges_void_the_order_and_nobody_pays() -> None:
+def test_more_than_f_silent_judges_of_models_void_the_order_and_nobody_pays() -> None:
     world = new_world()
     order_id = revealed(world)
     world.release(order_id, count=3)
-    world.must(world.aggregators[0], Verdict(order_id, opening_name(world.network_id, order_id), True))
+    world.judge(order_id)
+    world.open_models(order_id)
     world.wait_for(order_id, Window.VOID)
     order = world.order(order_id)
     assert order.void_reason is VoidReason.NOT_JUDGED and order.released_twice

@@ -7,7 +7,7 @@ import pytest
 from pot_lab.errors import Malformed
 from pot_lab.network.z85 import decode_z85, encode_z85
 from pot_lab.protocol import members
-from pot_lab.protocol.records import Contact
+from pot_lab.protocol.contact import Contact
 from pot_lab.protocol.transactions import Join, RotateKeys, VoteSeat
 from tests.protocol.test_members import Town, application_for
 from tests.protocol.world import key

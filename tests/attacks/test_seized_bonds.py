@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.records import OrderId, Windows
+from pot_lab.protocol.records import OrderId, OrderRecord, Windows
 from pot_lab.protocol.transactions import Put
 from tests.protocol.scenes import MODELS, PROVIDERS, new_world, speech
 from tests.protocol.world import POT, WINDOWS, World
@@ -43,6 +43,7 @@ def test_neither_such_a_bond_nor_such_a_window_is_accepted(world: World) -> None
 def test_without_either_rule_a_provider_loses_its_whole_stake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Parameters, "claim_bond_grains", lambda self, reward: STAKE)
     monkeypatch.setattr(Windows, "check", lambda self, parameters: None)
+    monkeypatch.setattr(OrderRecord, "_check_windows_for_files", lambda self, parameters: None)
     world = new_world()
     code, order_id = ordered(world, STAKE, SHORT)
     assert code == "" and lost(world, order_id) == STAKE

@@ -6,7 +6,7 @@ import pytest
 import zmq
 
 from pot_lab.errors import Malformed
-from pot_lab.protocol.records import Contact
+from pot_lab.protocol.contact import Contact
 
 Z85 = "0" * 40
 BAD = [

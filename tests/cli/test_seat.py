@@ -8,7 +8,7 @@ import pytest
 from pot_lab.cli.main import main
 from pot_lab.cli.seat import seat_facts, seat_text
 from pot_lab.crypto.identity import format_address
-from pot_lab.protocol.records import Contact
+from pot_lab.protocol.contact import Contact
 from pot_lab.protocol.views import CandidateView, SeatsView, SeatView
 
 ONE, TWO, THREE, KEY = (bytes([number] * 20) for number in (1, 2, 3, 9))

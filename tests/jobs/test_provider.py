@@ -448,6 +448,9 @@ def test_files_larger_than_their_kind_are_refused_before_the_first_byte(
 ) -> None:
     big = Link(digest=sha256(b"x"), size_bytes=limit_bytes + 1, uri="http://127.0.0.1:9/x")
     order = market.new_order(**{field: big}, reward_grains=500 * POT)
+    least_ms = order.least_windows_ms(market.parameters)
+    longer = {name: max(least, getattr(order.windows, name)) for name, least in least_ms.items()}
+    order = structs.replace(order, windows=structs.replace(order.windows, **longer))
     market.have_validators()
     market.must(market.client, Put(order))
     market.escrow(order)

@@ -28,8 +28,9 @@ from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
 from pot_lab.network.genesis import unnamed_genesis
 from pot_lab.network.keys import CurveKeyPair, save_curve_key
 from pot_lab.network.loopback import free_ports
+from pot_lab.protocol.contact import Contact, possession_digest
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Role
-from pot_lab.protocol.records import ChainEvent, Contact, OrderRecord, possession_digest
+from pot_lab.protocol.records import ChainEvent, OrderRecord
 from pot_lab.protocol.transactions import Attest, Join, Reply, RotateKeys
 from tests.network.toy import ROOT
 

@@ -10,11 +10,11 @@ from pot_lab.crypto.identity import Identity
 from pot_lab.protocol import epochs
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.parameters import Parameters
-from pot_lab.protocol.records import ChainEvent
+from pot_lab.protocol.records import ChainEvent, HeldBlob
 from pot_lab.protocol.settlement import Settlement, orders_hash, reward_leaf, settlement_digest
 from pot_lab.protocol.transactions import SignEpoch, Withdraw
 from tests.protocol.scenes import bring_to, finish, new_world
-from tests.protocol.world import POT, World, key
+from tests.protocol.world import POT, World, key, link
 
 
 def pending(world: World) -> Settlement:
@@ -285,6 +285,10 @@ def test_settled_orders_become_headers_when_their_time_is_over() -> None:
     assert (header.window, header.winner, header.epoch) == (Window.SETTLED, order.winner, 1)
     assert header.score is not None and header.score.total == 95
     assert header.spec_hash == order.order.spec_hash
+    winning = order.claims[order.winner]
+    assert winning.sealed is not None and header.key == winning.sealed.key != b""
+    assert header.ciphertext == HeldBlob(link("model 1").digest, 1_000), "with its key whoever has a copy can open it"
+    assert header.graph == HeldBlob(link("graph").digest, 1_000)
 
 
 def test_an_order_that_waits_for_the_chain_is_never_forgotten() -> None:

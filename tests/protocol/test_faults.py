@@ -40,7 +40,8 @@ MACHINERY = {
     "book.py": {"attempt", "savepoint", "roll_back", "stand", "settle_down", "report", "begin", "faults", "__init__",
                 "_follow_again", "_waits", "emit", "check_conservation", "now_ms", "name_members"},
     "order_index.py": {"due", "next_ms"},
-    "windows.py": {"close", "close_if_complete", "set_aside", "start_if_funded", "start_waiting", "forget"},
+    "windows.py": {"close", "close_if_complete", "set_aside", "start_if_funded", "start_waiting"},
+    "forgetting.py": {"forget"},
     "governance.py": {"advance", "due_ms", "next_version", "_set_aside", "<genexpr>", "<listcomp>"},
     "epochs.py": {"advance"},
     "chain_events.py": {"advance"},
@@ -311,6 +312,46 @@ def test_a_duty_of_the_ledger_that_fails_holds_up_nothing_else(
     monkeypatch.undo()
     finish(world)
     assert world.order(order_id).window is Window.SETTLED, "and it is done as soon as it can be"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(epochs, "due_ms"), (members, "due_ms"), (governance, "due_ms"), (governance, "next_version")],
+    ids=["next-epoch", "next-members", "next-vote", "next-version"],
+)
+def test_what_is_asked_between_batches_stops_nothing_where_it_fails(
+    module: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = new_world()
+    world.expects_faults = True
+    with monkeypatch.context() as planted:
+        planted.setattr(module, name, failing_after(getattr(module, name)))
+        order_id = bring_to(world, Window.FINALIZATION)
+        assert world.order(order_id).winner == PROVIDERS[1].address
+        assert "planted" in world.ledger.faults[-1].traceback
+        assert len(world.ledger.faults) <= rules.FAULTS_KEPT
+    finish(world)
+    assert world.order(order_id).window is Window.SETTLED
+
+
+@pytest.mark.parametrize("detail", [1 << 80, object(), "\ud800"], ids=["wide", "object", "surrogate"])
+def test_an_event_and_a_reply_that_have_no_bytes_stop_nothing(detail: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = rules.HANDLERS["register"]
+
+    def telling(book: Book, account: Any, body: Any) -> Any:
+        handler(book, account, body)
+        book.emit("told", detail=detail)
+        return detail
+
+    monkeypatch.setitem(rules.HANDLERS, "register", telling)
+    world = new_world()
+    reply = world.submit(key("unlucky"), Register(0))
+    assert (reply.accepted, reply.code) == (False, "InsufficientStake"), "what can be said is said"
+    assert world.ledger.book.active[Role.PROVIDER] == {each.address for each in PROVIDERS}
+    told = [event.detail["where"] for event in world.events if event.kind == "fault"]
+    assert told == ["told event"] * 6 and not any(event.kind == "told" for event in world.events)
+    assert encode(world.events)
+    assert world.replayed().state.digest == world.ledger.state.digest
 
 
 def test_a_chain_event_that_cannot_be_applied_does_not_hold_up_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,8 @@ def test_odd_rewards_pay_out_to_the_grain(reward: int) -> None:
     world = new_world()
     for validator in VALIDATORS:  # even the largest reward finds its locks
         world.chain(staked(reward, 1, validator))
+    for provider in PROVIDERS:
+        world.chain(staked(reward, 0, provider))
     bond = world.parameters.client_bond_grains(reward) + 1
     order_id, order = world.start(reward_grains=reward, fee_grains=10**7 + 3, bond_grains=bond)
     for provider, model in zip(PROVIDERS, MODELS, strict=True):

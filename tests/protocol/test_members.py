@@ -14,10 +14,11 @@ from pot_lab.crypto.identity import Identity
 from pot_lab.crypto.sealed_box import SealingKey
 from pot_lab.protocol import members, queries, views
 from pot_lab.protocol.application import LedgerApplication
+from pot_lab.protocol.contact import Contact, possession_digest
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.members import NOTICE_MS
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import ChainEvent, Contact, possession_digest
+from pot_lab.protocol.records import ChainEvent
 from pot_lab.protocol.settlement import settlement_digest
 from pot_lab.protocol.transactions import (
     Attest,

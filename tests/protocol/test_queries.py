@@ -12,11 +12,11 @@ from pot_lab.crypto.canonical import decode, encode, sha256
 from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Malformed, Oversize
 from pot_lab.protocol import queries, views
+from pot_lab.protocol.contact import Contact
 from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.records import Contact
 from pot_lab.protocol.settlement import reward_leaf, slash_leaf, verify_proof
 from pot_lab.protocol.state import (
     Candidate,

@@ -116,7 +116,7 @@ GOLDEN = {
 EXPECTED = {
     "order": "cdc9c84276aab07057d7b0e8dd117401d08605d023db2118df3ba6e1e340bcc7",
     "order id": "522ea16d24746d2a2774333bc735224711aa90841ce80ab825096d6447a2040a",
-    "genesis": "f1406f497437aa709d1ab8393184e284e10fab384c31571cc2e89809a1d6a992",
+    "genesis": "4e1a0e11adfadfe40de20e9b8520919b18390dca1c40739114004b75fbc19b11",
     "model id": "081cdf5202c3c2f0ee4c230e44ddc6491a3f24b94c486d55713952753b3422ef",
     "claim commitment": "08d15aa99aba481a23969486a357f960207d61fff5abe6a6d91874a33d195122",
     "opening name": "8d28d7a41ac8939c0e4faec7372f60d7d26c0b33e1103b31ca096f351c7c25e9",
@@ -162,8 +162,19 @@ def test_a_commitment_changes_with_everything_that_it_names() -> None:
     assert len(claims) == 9
 
 
-def check(order: OrderRecord) -> None:
-    order.check(NETWORK, 4, Parameters())
+FAST = structs.replace(
+    Parameters(), window_bytes_per_s=10**9, max_window_ms=60 * 86_400_000, unbonding_ms=365 * 86_400_000
+)
+"""A network on which the largest files can be fetched within a window."""
+
+
+def check(order: OrderRecord, parameters: Parameters | None = None) -> None:
+    order.check(NETWORK, 4, parameters or Parameters())
+
+
+def with_time(order: OrderRecord) -> OrderRecord:
+    """The order with windows that are long enough for its files."""
+    return structs.replace(order, windows=structs.replace(order.windows, **order.least_windows_ms(FAST)))
 
 
 def test_a_right_order_passes_and_comes_back_from_its_bytes() -> None:
@@ -270,13 +281,32 @@ GOOD = [
 
 @pytest.mark.parametrize("changes", GOOD, ids=str)
 def test_an_order_at_its_bounds_is_taken(changes: dict[str, Any]) -> None:
-    check(structs.replace(fixed_order(), **changes))
+    check(with_time(structs.replace(fixed_order(), **changes)), FAST)
 
 
 @given(st.integers(100, 10**7), st.integers(100, 10**7))
 def test_the_longest_cycle_counts_the_extension(train_ms: int, other_ms: int) -> None:
     windows = Windows(train_ms=train_ms, **dict.fromkeys(Windows.__struct_fields__[1:], other_ms))
     assert windows.longest_ms == train_ms + 10 * other_ms
+
+
+def test_windows_follow_the_sizes_of_files() -> None:
+    order = structs.replace(
+        fixed_order(),
+        model=Link(ROOT, 1_000, "a:b"),
+        weights=Link(ROOT, 2_000_000, "a:b"),
+        test=structs.replace(fixed_order().test, link=Link(ROOT, 3_500_001, "a:b"), examples=500_000),
+    )
+    least = order.least_windows_ms(structs.replace(Parameters(), min_window_ms=500, min_challenge_ms=1_000))
+    assert least == {
+        "reveal_ms": 2_501,
+        "release_ms": 6_001,
+        "score_ms": 6_001,
+        "open_scores_ms": 4_500,
+        "challenge_ms": 10_501,
+        "open_challenges_ms": 500,
+        "judge_ms": 6_501,
+    }
 
 
 def test_the_largest_order_fits_the_limit() -> None:
@@ -294,7 +324,8 @@ def test_the_largest_order_fits_the_limit() -> None:
     order = structs.replace(
         fixed_order(), model=link, weights=link, train=link, test=test, title="é" * 120, tags=("é" * 32,) * 8
     )
-    order.check(NETWORK, 100, Parameters())
+    order = with_time(order)
+    order.check(NETWORK, 100, FAST)
     assert len(encode(order)) < ORDER_LIMIT_BYTES
 
 

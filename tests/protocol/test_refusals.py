@@ -15,12 +15,13 @@ from pot_lab.crypto.merkle import SumNode
 from pot_lab.crypto.sealed_model import KeyBox
 from pot_lab.crypto.shamir import Share
 from pot_lab.protocol import errors
+from pot_lab.protocol.contact import Contact, possession_digest
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import Refused
 from pot_lab.protocol.orders import transactions as orders
 from pot_lab.protocol.parameters import Parameters, Role
 from pot_lab.protocol.proposals import change
-from pot_lab.protocol.records import Contact, HeldBlob, ScoreSpec, possession_digest
+from pot_lab.protocol.records import HeldBlob, ScoreSpec
 from pot_lab.protocol.transactions import (
     Accuse,
     Attest,

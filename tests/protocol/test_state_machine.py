@@ -80,7 +80,7 @@ SHORT = Windows(
 )
 PARAMETERS = Parameters(
     update_ms=2_000, pool_ms=5_000, settlement_timeout_ms=4_000, retention_ms=20_000, seats_per_order=5,
-    min_validators=3,
+    min_validators=3, window_bytes_per_s=10**9,
     max_live_orders_per_account=3, treasury=key("treasury").address,
     voting_ms=4_000, timelock_ms=2_000, proposal_bond_grains=POT, quorum_bp=3_334, majority_bp=5_001,
 )  # fmt: skip
@@ -670,9 +670,10 @@ SELDOM_ENDS = {
     VoidReason.NO_IMPROVEMENT,
     VoidReason.WRONG_ESCROW,
     VoidReason.NOT_IN_CUSTODY,
+    VoidReason.NOT_JUDGED,
 }
 """Ends that these histories may miss; `test_order_flow`, `test_windows`, `test_governance`, `test_chain_events` and
-the attack `test_files_nowhere` have each."""
+the attacks `test_files_nowhere` and `test_sealed_models` have each."""
 
 
 def every_refusal() -> set[str]:

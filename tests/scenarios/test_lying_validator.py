@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,4 +75,10 @@ def test_a_lie_about_one_example_is_found_by_the_aggregators_and_costs_the_liar_
         assert slashed[:2] == [0, 0] and slashed[2] > 0
         paid = {each.account for each in view.payouts if each.reason == "validator"}
         assert paid == set(addresses[:2])
+        scoring = sum(each.grains for each in view.payouts if each.account in addresses[:2])
+        wanted = scoring + slashed[2] // 2 - len(addresses)  # half of the liar's lock, but for what rounding leaves
+        end = time.monotonic() + PATIENCE_S
+        while sum(lab.client.account(it).claimable_cumulative_grains for it in addresses[:2]) < wanted:
+            assert time.monotonic() < end, "the chain took the stake from the liar and gave it to nobody"
+            time.sleep(0.5)
         assert order.rescore().total == next(it for it in view.claims if it.agreed).agreed.total

@@ -19,7 +19,7 @@ from pot_lab.network.aggregator.keys_folder import AggregatorKeys
 from pot_lab.network.config import AggregatorEntry, Listening
 from pot_lab.network.network_file import AddressText, CurveKey, Hex32, Port, Text
 from pot_lab.network.z85 import decode_z85
-from pot_lab.protocol.records import Contact
+from pot_lab.protocol.contact import Contact
 
 MAX_CARD_BYTES = 8_192
 _MAX_OPERATOR_CHARACTERS = 80

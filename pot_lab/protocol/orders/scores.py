@@ -124,13 +124,35 @@ def resolve(book: Book, order_id: OrderId, order: OrderState) -> None:
         if opened_as(validation) in wrong:
             book.account(validation.validator).reputation.wrong_validations += 1
             liars.add(validation.validator)
-    for validator in sorted(liars):
-        slash_once(book, order, validator, order.lock_grains, "wrong score")
-    _end_challenges(book, order)
     agree(order)
+    found_by = _found_by(order, wrong)
+    for validator in sorted(liars):
+        slash_once(book, order, validator, order.lock_grains, "wrong score", to=found_by[validator])
+    _end_challenges(book, order)
     for dispute in order.disputes:
         verdict = "not judged" if dispute.right is None else "right" if dispute.right else "wrong"
         book.emit("dispute_ended", order_id, dispute.challenger, dispute=dispute.name, verdict=verdict)
+
+
+def _found_by(order: OrderState, wrong: set[OpenedScores]) -> dict[Address, Counter[Address]]:
+    """Who gets a part of each liar's lock: those whose challenges proved one of its scores wrong; else, where scores
+    differed, the seats whose score of the model stands.
+    """
+    challengers, survivors = defaultdict[OpenedScores, Counter[Address]](Counter), dict[ModelId, Counter[Address]]()
+    for dispute in order.disputes:
+        if dispute.right is False and dispute.challenger:
+            challengers[OpenedScores(dispute.mid, dispute.score, dispute.root)][dispute.challenger] = 1
+    for claim in order.revealed():
+        if claim.agreed is not None:
+            stands = OpenedScores(claim.mid, claim.agreed, claim.agreed_root)
+            held = Counter(order.seats_of(claim))
+            survivors[claim.mid] = Counter({each: held[each] for each in _seated(order, claim, stands)})
+    found = defaultdict[Address, Counter[Address]](Counter)
+    for validation in order.validations:
+        opened = opened_as(validation)
+        if opened is not None and opened in wrong:
+            found[validation.validator] += challengers.get(opened) or survivors.get(opened.mid, Counter())
+    return {liar: Counter({each: by[each] for each in by if each not in found}) for liar, by in found.items()}
 
 
 def _standing(
@@ -165,7 +187,8 @@ def _end_challenges(book: Book, order: OrderState) -> None:
         book.unlock(challenge.challenger, role, challenge.bond_grains)
         if dispute is None or dispute.right is True:
             why = "challenge not opened" if dispute is None else "challenge lost"
-            book.slash(challenge.challenger, role, challenge.bond_grains, why, order)
+            to = _accused(order, dispute) if dispute is not None else None
+            book.slash(challenge.challenger, role, challenge.bond_grains, why, order, to, order.parameters.finder_bp)
         elif dispute.right is False and (opened := OpenedScores(dispute.mid, dispute.score, dispute.root)) not in known:
             claim = order.claim_of(dispute.mid)
             if claim is not None:
@@ -174,6 +197,15 @@ def _end_challenges(book: Book, order: OrderState) -> None:
                 seats = sum(seat in liars for seat in order.seats_of(claim))
                 order.found[challenge.challenger] = order.found.get(challenge.challenger, 0) + seats
         challenge.bond_grains = 0
+
+
+def _accused(order: OrderState, dispute: Dispute) -> dict[Address, int]:
+    """The seats of those whose score a challenge called wrong."""
+    claim, opened = order.claim_of(dispute.mid), OpenedScores(dispute.mid, dispute.score, dispute.root)
+    if claim is None:
+        return {}
+    held = Counter(order.seats_of(claim))
+    return {each: held[each] for each in _seated(order, claim, opened) if each != dispute.challenger}
 
 
 def _seated(order: OrderState, claim: ClaimState, opened: OpenedScores) -> set[Address]:

@@ -7,7 +7,7 @@ decides when an order ends.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from pot_lab.crypto.identity import Address
 from pot_lab.errors import InvariantBroken
@@ -17,7 +17,7 @@ from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Role, score_dir
 from pot_lab.protocol.records import ModelId, OrderId
 from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, unimproved_payouts, void_payouts
 from pot_lab.protocol.selection import ACCOUNTS
-from pot_lab.protocol.state import ClaimState, OrderState, ValidationState
+from pot_lab.protocol.state import ClaimState, OrderState, Payout, ValidationState
 
 
 def direction_of(order: OrderState) -> Direction:
@@ -73,6 +73,7 @@ def pay_winner(book: Book, order_id: OrderId, order: OrderState, winner: ClaimSt
         book.paid_aggregators,
         order.found,
     )
+    order.payouts = _without_idle(book, order, order.payouts)
     book.pay_out(order_id, order.payouts)
     release_stakes(book, order)
 
@@ -93,6 +94,7 @@ def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
     if escrow is not None and reason is VoidReason.NO_IMPROVEMENT:
         seats = _standing_seats(order, _stood(order))
         order.payouts = unimproved_payouts(escrow, order.parameters, seats, work, book.paid_aggregators, order.found)
+        order.payouts = _without_idle(book, order, order.payouts)
         book.pay_out(order_id, order.payouts)
     elif escrow is not None:
         revealers = [claim.provider for claim in order.revealed()]
@@ -101,6 +103,17 @@ def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
             escrow, order.parameters, reason, revealers, work, order.found, held, order.order.claim_bond_grains
         )
         book.pay_out(order_id, order.payouts)
+
+
+def _without_idle(book: Book, order: OrderState, payouts: list[Payout]) -> list[Payout]:
+    """The payouts; the parts of aggregators for which the order waited in vain go to the treasury, and not to the
+    others: who does its duty shall not gain by it that others cannot.
+    """
+    idle = [each for each in payouts if each.reason == "aggregator" and each.account in order.missed]
+    if not idle:
+        return payouts
+    kept = [each for each in payouts if each not in idle]
+    return [*kept, Payout(book.state.parameters.treasury, sum(each.grains for each in idle), "idle aggregators")]
 
 
 def _stood(order: OrderState) -> set[tuple[Address, ModelId]]:
@@ -164,12 +177,21 @@ def penalise_silence(book: Book, order: OrderState) -> None:
         slash_once(book, order, validator, grains, "score not opened" if hidden else "transcript not in custody")
 
 
-def slash_once(book: Book, order: OrderState, validator: Address, grains: int, why: str) -> None:
-    """Slash a validator for an order; in all at most what it has locked for it, whatever it did."""
+def slash_once(
+    book: Book,
+    order: OrderState,
+    validator: Address,
+    grains: int,
+    why: str,
+    to: Mapping[Address, int] | None = None,
+) -> None:
+    """Slash a validator for an order; in all at most what it has locked for it, whatever it did. A part goes to the
+    accounts `to`, by weight.
+    """
     taken = min(grains, order.lock_grains - order.lost.get(validator, 0))
     if taken > 0:
         order.lost[validator] = order.lost.get(validator, 0) + taken
-        book.slash(validator, Role.VALIDATOR, taken, why, order)
+        book.slash(validator, Role.VALIDATOR, taken, why, order, to, order.parameters.finder_bp)
 
 
 def release_stakes(book: Book, order: OrderState) -> None:

@@ -119,21 +119,26 @@ def on_claim(book: Book, provider: Address, body: Claim) -> bytes:
     book.require_active(provider, Role.PROVIDER)
     if provider == order.order.client:
         raise NotAllowed("a client may not claim its own order")
-    claim = order.claims.get(provider)
+    claim, terms, reward = order.claims.get(provider), order.parameters, order.order.reward_grains
     if claim is None:
-        if len(order.claims) >= order.parameters.max_claims_per_order:
+        if len(order.claims) >= terms.max_claims_per_order:
             raise TooManyOrders(
-                "the order has as many claims as it may", wanted=f"at most {order.parameters.max_claims_per_order}"
+                "the order has as many claims as it may", wanted=f"at most {terms.max_claims_per_order}"
             )
-        book.require_free(provider, Role.PROVIDER, order.order.claim_bond_grains)
-        book.lock(provider, Role.PROVIDER, order.order.claim_bond_grains)
+        fee = terms.scoring_fee_grains(reward, len(order.claims))
+        bond = terms.next_bond_grains(reward, order.order.claim_bond_grains, len(order.claims))
+        book.require_free(provider, Role.PROVIDER, bond)
+        book.lock(provider, Role.PROVIDER, bond)
+    else:
+        fee, bond = claim.fee_grains, claim.bond_grains
     book.state.claim_places += 1
     order.claims[provider] = ClaimState(
         provider=provider,
         commitment=body.commitment,
         place=book.state.claim_places,
         committed_ms=book.now_ms,
-        bond_grains=order.order.claim_bond_grains,
+        bond_grains=bond,
+        fee_grains=fee,
     )
     book.emit("claim_committed", body.order_id, provider, place=book.state.claim_places, again=claim is not None)
     return b""

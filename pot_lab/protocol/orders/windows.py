@@ -10,6 +10,8 @@ from pot_lab.protocol.book import Book
 from pot_lab.protocol.custody import in_custody
 from pot_lab.protocol.cycle import TABLE, Phase, VoidReason, Window
 from pot_lab.protocol.order_index import never_funded
+from pot_lab.protocol.orders.absences import miss_judging, miss_release
+from pot_lab.protocol.orders.charges import charge_for_scoring
 from pot_lab.protocol.orders.scores import agree, hide_unshown, is_shown, open_disputes, resolve
 from pot_lab.protocol.orders.sealing import (
     committed,
@@ -26,13 +28,14 @@ from pot_lab.protocol.records import ModelId, OrderId
 from pot_lab.protocol.rewards import void_payouts
 from pot_lab.protocol.selection import (
     ACCOUNTS,
+    MODELS_OF_A_SET,
     draw_seats,
     draw_seed,
     redraw_seats,
     set_of,
     sets_for,
 )
-from pot_lab.protocol.state import ClaimState, Escrow, OrderHeader, OrderNote, OrderState, Payout, Span
+from pot_lab.protocol.state import ClaimState, Escrow, OrderNote, OrderState, Payout, Span
 
 
 def start_if_funded(book: Book, order_id: OrderId) -> None:
@@ -151,38 +154,6 @@ def refund(book: Book, order_id: OrderId) -> None:
         set_aside(book, order_id, order)
 
 
-def forget(book: Book, order_id: OrderId, order: OrderState) -> None:
-    """Keep only the header of an order that ended long ago (the paper's Append-Remove ledger), and nothing of one that
-    never had money. What cannot be forgotten is tried again after the same time. Headers of orders that ended
-    without a model end too (`expiry`).
-    """
-    if not book.attempt("forgetting an order", lambda: _forget(book, order_id, order), order_id):
-        order.ended_ms = book.now_ms
-        book.touch(order_id, order)
-
-
-def _forget(book: Book, order_id: OrderId, order: OrderState) -> None:
-    del book.state.orders[order_id]
-    book.untouch(order_id, order)
-    if never_funded(order):
-        book.forget_stranger(order.order.client)
-        return
-    winning, spec = order.claims.get(order.winner), order.order
-    book.state.headers[order_id] = OrderHeader(
-        client=spec.client,
-        title=spec.title,
-        spec_hash=spec.spec_hash,
-        window=order.window,
-        winner=order.winner,
-        winner_mid=winning.mid if winning else ModelId(b""),
-        score=winning.agreed if winning else None,
-        void_reason=order.void_reason,
-        epoch=order.epoch,
-        ended_ms=order.ended_ms,
-        kept_until_s=0 if order.claims else spec.seal_by_s,
-    )
-
-
 def _enter(book: Book, order_id: OrderId, order: OrderState, window: Window, duration_ms: int) -> None:
     if order.timeline:
         order.timeline[-1].closed_ms = book.now_ms
@@ -250,8 +221,7 @@ def _close_reveal(book: Book, order_id: OrderId, order: OrderState) -> Window | 
     first: dict[ModelId, ClaimState] = {}
     for claim in order.revealed():
         if first.setdefault(claim.mid, claim) is not claim:  # the same model twice: the earlier commitment has it
-            book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
-            _drop(book, order_id, order, claim, "the same model was committed earlier")
+            _let_go(book, order_id, order, claim, "the same model was committed earlier")
     if order.claims:
         order.salts = [claim.salt for claim in order.revealed()]
         book.closing.append(order_id)
@@ -269,12 +239,17 @@ def _close_release(book: Book, order_id: OrderId, order: OrderState) -> Window |
         order.released_twice = True
         book.emit("order_extended", order_id, why="not everything is opened and judged")
         return Window.RELEASE
-    if not order.test_right:
-        end_void(book, order_id, order, VoidReason.NOT_JUDGED)
+    miss_release(book, order, late)
+    if not order.test_right:  # no f+1 of them could read what was sealed: it is the client who chose data and windows
+        end_void(book, order_id, order, VoidReason.TEST_DATA_NOT_JUDGED)
         return None
+    is_crowded = len(order.claims) > MODELS_OF_A_SET  # so many that aggregators may have had too much to do
     for claim in late:  # whether its maker or the aggregators were at fault, nobody can tell
-        book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
-        _drop(book, order_id, order, claim, "not opened and judged in time")
+        if is_crowded:
+            _let_go(book, order_id, order, claim, LATE)
+        else:
+            book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
+            _drop(book, order_id, order, claim, LATE)
     if order.claims:
         book.emit("key_released", order_id, key=order.test_key)
         return Window.SCORE
@@ -323,6 +298,7 @@ def _close_judge(book: Book, order_id: OrderId, order: OrderState) -> Window | N
         order.judged_twice = True
         book.emit("order_extended", order_id, why="too few verdicts")
         return Window.JUDGE
+    miss_judging(book, order)
     resolve(book, order_id, order)
     if any(claim.agreed for claim in order.claims.values()):
         return Window.FINALIZATION
@@ -394,6 +370,7 @@ def _seal(book: Book, order_id: OrderId, order: OrderState) -> None:
         end_void(book, order_id, order, VoidReason.NO_IMPROVEMENT)
         return
     pay_winner(book, order_id, order, winner)
+    charge_for_scoring(book, order)
     score = winner.agreed
     book.emit("order_sealed", order_id, winner.provider, mid=winner.mid, total=score.total, count=score.count)
 
@@ -401,6 +378,8 @@ def _seal(book: Book, order_id: OrderId, order: OrderState) -> None:
 def end_void(book: Book, order_id: OrderId, order: OrderState, reason: VoidReason) -> None:
     """End the order without a winner: the reason's refund rule pays, and VOID opens."""
     pay_back(book, order_id, order, reason)
+    if reason in _SCORED:
+        charge_for_scoring(book, order)
     _enter(book, order_id, order, Window.VOID, 0)
     book.emit("order_void", order_id, order.order.client, reason=reason)
 
@@ -410,6 +389,13 @@ def forfeit(book: Book, order_id: OrderId, order: OrderState, claim: ClaimState,
     book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
     book.slash(claim.provider, Role.PROVIDER, claim.bond_grains, why, order)
     book.account(claim.provider).reputation.forfeits += 1
+    _drop(book, order_id, order, claim, why)
+
+
+def _let_go(book: Book, order_id: OrderId, order: OrderState, claim: ClaimState, why: str) -> None:
+    """Drop a claim that costs what its scoring would have: else filling an order with such claims would be free."""
+    book.unlock(claim.provider, Role.PROVIDER, claim.bond_grains)
+    book.slash(claim.provider, Role.PROVIDER, claim.fee_grains, why, order)
     _drop(book, order_id, order, claim, why)
 
 
@@ -466,6 +452,10 @@ def _all_opened(book: Book, order: OrderState) -> bool:
 def _all_judged(order: OrderState) -> bool:
     return all(dispute.right is not None for dispute in order.disputes)
 
+
+LATE = "not opened and judged in time"
+_SCORED = (VoidReason.NO_IMPROVEMENT, VoidReason.NO_QUORUM)
+"""The ends without a winner of an order whose models seats have worked on."""
 
 _COMPLETE: dict[Window, Callable[[Book, OrderState], bool]] = {
     Window.WAITING: lambda book, order: False,

@@ -150,11 +150,11 @@ class Game:
         return self._batch(transaction)
 
     def wealth_grains(self, names: frozenset[str]) -> int:
-        """What these accounts earned and have at stake, less what they escrowed and spent."""
+        """What these accounts earned, get of slashed stakes and have at stake, less what they escrowed and spent."""
         book, total = self.ledger.book, 0
         for name in names:
             known = book.account(account(name))
-            total += int(known.earned_grains) - self._spent[name]
+            total += int(known.earned_grains) + self.ledger.state.dues.get(account(name), 0) - self._spent[name]
             total += sum(stake.bonded + stake.unbonding for stake in known.stakes)
         return total
 

@@ -14,7 +14,7 @@ from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.errors import BadConfig, BadKeyFile
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.seats import first_set
-from pot_lab.protocol.records import Contact
+from pot_lab.protocol.contact import Contact
 from tests.network.test_config import network
 
 PAIRS = [CurveKeyPair.generate() for _ in range(6)]

@@ -129,7 +129,7 @@ def silent_and_others(world: World) -> tuple[bytes, list[Identity]]:
     """Three of seven validators, with less than half of the stake, left their seats silent; the three."""
     silent = [key(f"validator {i}") for i in range(4, 7)]
     for validator in silent:
-        world.stake(validator, Role.VALIDATOR)
+        world.stake(validator, Role.VALIDATOR, 150 * POT)
     order_id = to_scoring(world)
     for act in (world.commit_scores, world.open_scores):
         for validator in VALIDATORS:
