@@ -32,6 +32,20 @@ class Mutant:
 S, E, R, G = "RewardSettlement", "OrderEscrow", "StakeRegistry", "Governor"
 
 MUTANTS = (
+    Mutant(
+        "slashed stake that comes to the contract is not counted",
+        "test_invariants",
+        S,
+        "            funded += uint128(taken);\n            emit Funded(node, taken);",
+        "            emit Funded(node, taken);",
+    ),
+    Mutant(
+        "slashed stake is counted whoever gets it",
+        "test_invariants",
+        S,
+        "if (to == address(this) && taken != 0) {",
+        "if (taken != 0) {",
+    ),
     # those of the first prototype
     Mutant(
         "a claim is not remembered",
