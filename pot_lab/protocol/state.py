@@ -335,8 +335,8 @@ class OrderState(Holder, kw_only=True):
 
 
 class OrderHeader(State, kw_only=True):
-    """What is kept of an order: its roots and its outcome (the paper's Append-Remove ledger), and how to find and open the
-    winning model: its graph, its ciphertext and its key, which is public.
+    """What is kept of an order: its roots and its outcome (the paper's Append-Remove ledger), and how to find and open
+    the winning model: its graph, its ciphertext and its key, which is public.
 
     `kept_until_s` is 0 where it is kept for good, and the order's `seal_by` where it ended without a model: until then
     it keeps the record from being put again.

@@ -173,8 +173,9 @@ def test_the_run_directory_tells_the_story(world: dict[str, Any], summary: dict[
     assert (folder / "timeline.png").read_bytes().startswith(b"\x89PNG")
     assert len((folder / "leaderboard.csv").read_text().strip().splitlines()) == 4
     assert json.loads((folder / "summary.json").read_text()) == summary
-    assert len(summary["notebooks"]) == 8
-    for name in summary["notebooks"]:
+    worked = [name for name in summary["notebooks"] if "/rival-" not in name]  # which end with their provider
+    assert len(worked) == 8
+    for name in worked:
         cells = json.loads((folder / name).read_text())["cells"]
         assert not any(output["output_type"] == "error" for cell in cells for output in cell.get("outputs", []))
     evidence = [json.loads(path.read_text()) for path in (folder / "home/work").glob("provider-*/*/evidence.json")]
