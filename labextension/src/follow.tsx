@@ -3,7 +3,7 @@ import { IDisposable } from '@lumino/disposable';
 import { Message } from '@lumino/messaging';
 import * as React from 'react';
 import { age, clock } from './format';
-import { ICard, PotLabModel } from './model';
+import { ICard, IOrder, PotLabModel } from './model';
 import { OrderCard } from './orderCard';
 
 /** A saved state is called old when it was read longer ago. */
@@ -76,7 +76,7 @@ export abstract class WatchingWidget extends ReactWidget {
 export class FollowedOrder extends WatchingWidget {
   constructor(
     model: PotLabModel,
-    private _actions: { onOpen?: (id: string) => void; onOrderAgain?: () => void } = {}
+    private _actions: { onOpen?: (id: string) => void; onOrderAgain?: (order: IOrder) => void } = {}
   ) {
     super(model);
     this.addClass('pot-Order');
@@ -125,7 +125,7 @@ function Followed(props: {
   saved: ICard | null;
   isSeen: boolean;
   onOpen?: (id: string) => void;
-  onOrderAgain?: () => void;
+  onOrderAgain?: (order: IOrder) => void;
 }): JSX.Element {
   const { model, id, saved } = props;
   const found = model.state?.cards[id];

@@ -1,11 +1,12 @@
 import * as React from 'react';
-import { pot, timeLeft } from './format';
-import { PotLabModel } from './model';
+import { duration, pot, timeLeft } from './format';
+import { ICard, IOrder, PotLabModel } from './model';
 import { Fact } from './orderCard';
 import { CallError, call } from './request';
 
 interface ITemplate {
   name: string;
+  task: string;
   title: string;
   about: string;
   score: string;
@@ -39,16 +40,28 @@ interface IFields {
 /** What a baseline is counted in, by score function. */
 const UNITS: { [score: string]: string } = {
   accuracy: 'a share: 0.9 for 90 %',
-  mse: 'millionths: 500000 for 0.5'
+  mse: 'millionths: 500000 for 0.5',
+  auc: 'millionths: 900000 for 90 %',
+  mean_iou: 'millionths: 900000 for 90 %',
+  macro_f1: 'millionths: 900000 for 90 %',
+  next_token_loss: 'millionths of a nat: 2000000 for 2 nats'
 };
+
+/** A score function's name without its parameters. */
+function baseName(score: string): string {
+  return score.split(/[[/]/)[0];
+}
 
 /** Post an order: choose a template, set reward and time, see what it costs, and only then order. */
 export function OrderForm(props: {
   model: PotLabModel;
+  /** An earlier order to be ordered like. */
+  again?: IOrder & Partial<ICard>;
+  onInsert: (order: string) => void;
   onDone: (id: string) => void;
   onCancel: () => void;
 }): JSX.Element {
-  const { model } = props;
+  const { model, again } = props;
   const [templates, setTemplates] = React.useState<ITemplate[]>([]);
   const [fields, setFields] = React.useState<IFields | null>(null);
   const [quote, setQuote] = React.useState<IQuote | null>(null);
@@ -63,7 +76,7 @@ export function OrderForm(props: {
       .then(answer => {
         if (!isGone) {
           setTemplates(answer.templates);
-          setFields(begin(answer.templates[0]));
+          setFields(again ? beginAgain(answer.templates, again) : begin(answer.templates[0]));
           setBusy('');
         }
       })
@@ -76,7 +89,7 @@ export function OrderForm(props: {
     return () => {
       isGone = true;
     };
-  }, [model]);
+  }, [model, again]);
 
   const change = (changes: Partial<IFields>): void => {
     setFields({ ...fields!, ...changes });
@@ -113,7 +126,7 @@ export function OrderForm(props: {
     });
 
   const template = templates.find(one => one.name === fields?.template);
-  const unit = template ? UNITS[template.score] : '';
+  const unit = template ? UNITS[baseName(template.score)] : '';
   const isBusy = busy !== '';
   return (
     <form
@@ -126,7 +139,20 @@ export function OrderForm(props: {
         void (quote ? send() : preview());
       }}
     >
-      <h3 id="pot-form-heading">New order</h3>
+      <h3 id="pot-form-heading">{again ? 'Order again' : 'New order'}</h3>
+      {again && !fields && templates.length > 0 && (
+        <>
+          <p className="pot-Hint">
+            Model and data of “{again.title}” are in no template. A cell of a notebook orders them again, from the
+            winner where there is one, with test data that nobody has seen.
+          </p>
+          <div className="pot-Buttons">
+            <button className="jp-mod-styled" type="button" onClick={() => props.onInsert(again.id)}>
+              Insert this cell
+            </button>
+          </div>
+        </>
+      )}
       {fields && template && (
         <fieldset disabled={isBusy}>
           <Field name="template" label="What to train" problem={problem} hint={template.about}>
@@ -136,10 +162,16 @@ export function OrderForm(props: {
                 value={fields.template}
                 onChange={event => change(begin(templates.find(one => one.name === event.target.value)!))}
               >
-                {templates.map(one => (
-                  <option key={one.name} value={one.name}>
-                    {one.title}
-                  </option>
+                {[...new Set(templates.map(one => one.task))].map(task => (
+                  <optgroup key={task} label={task}>
+                    {templates
+                      .filter(one => one.task === task)
+                      .map(one => (
+                        <option key={one.name} value={one.name}>
+                          {one.title}
+                        </option>
+                      ))}
+                  </optgroup>
                 ))}
               </select>
             )}
@@ -160,7 +192,7 @@ export function OrderForm(props: {
             fields={fields}
             change={change}
             problem={problem}
-            hint={`Empty: that of the untrained model. For ${template.score} ${unit}`}
+            hint={`Empty: that of the untrained model. For ${baseName(template.score)} ${unit}`}
           />
         </fieldset>
       )}
@@ -272,6 +304,20 @@ function Text(props: {
 function begin(template: ITemplate): IFields {
   const { name, title, reward, train_for } = template;
   return { template: name, title, reward, train_for, baseline: '' };
+}
+
+/** The template that an earlier order was made from, with its terms; null where it was made from none. */
+function beginAgain(templates: ITemplate[], again: IOrder & Partial<ICard>): IFields | null {
+  const template = templates.find(
+    one => one.title === again.title && baseName(one.score) === baseName(again.score_name)
+  );
+  if (!template) {
+    return null;
+  }
+  const reward = pot(again.reward_grains)
+    .replace(' POT', '')
+    .replace(/[^0-9.]/g, '');
+  return { ...begin(template), reward, train_for: again.train_ms ? duration(again.train_ms) : template.train_for };
 }
 
 function randomHex(): string {

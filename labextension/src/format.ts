@@ -9,6 +9,11 @@ export function pot(grains: string): string {
   return `${value / GRAINS_PER_POT}${rest ? `.${rest}` : ''} POT`;
 }
 
+/** Grains as POT to four decimals, where it is not money that is paid. */
+export function roundPot(grains: string): string {
+  return `${Number((Number(grains) / 1e9).toFixed(4))} POT`;
+}
+
 /** Time left until a deadline, in the two largest units. */
 export function timeLeft(leftMs: number): string {
   const seconds = Math.ceil(leftMs / 1000);
@@ -57,4 +62,19 @@ export function short(id: string): string {
 /** `open_scores` as "Open scores". */
 export function words(name: string): string {
   return name.charAt(0).toUpperCase() + name.slice(1).replace(/_/g, ' ');
+}
+
+/** An amount of memory in the unit that suits it. */
+export function bytes(size: number): string {
+  return size < 1 << 30 ? `${Math.round(size / (1 << 20))} MiB` : `${(size / 2 ** 30).toFixed(1)} GiB`;
+}
+
+/** Milliseconds as a form takes a duration. */
+export function duration(ms: number): string {
+  return `${Math.max(1, Math.round(ms / 1000))}s`;
+}
+
+/** A string of Python source for a text that anybody may have written. */
+export function pythonText(text: string): string {
+  return JSON.stringify(text);
 }

@@ -1,47 +1,20 @@
 import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { ICommandPalette, MainAreaWidget, Notification, WidgetTracker } from '@jupyterlab/apputils';
+import { ICommandPalette, MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
 import { IEditorServices } from '@jupyterlab/codeeditor';
 import { ILauncher } from '@jupyterlab/launcher';
-import { INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
+import { INotebookTracker } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
+import { IStateDB } from '@jupyterlab/statedb';
 import { IStatusBar } from '@jupyterlab/statusbar';
-import { FollowedOrder } from './follow';
-import { short } from './format';
-import { potIcon } from './icon';
+import { addCommands, CommandIDs, IParts, orderAgain } from './commands';
 import { PotLabModel } from './model';
-import { openJobNotebook } from './notebook';
+import { Notifier, Told } from './notify';
 import { orderRenderers } from './output';
 import { PotLabPanel } from './panel';
 import { StatusItem } from './status';
 
-const CommandIDs = {
-  open: 'pot-lab:open',
-  openOrder: 'pot-lab:open-order',
-  newOrder: 'pot-lab:new-order',
-  openNotebook: 'pot-lab:open-job-notebook',
-  insertClient: 'pot-lab:insert-client'
-} as const;
-
-const CATEGORY = 'PoT Lab';
-const CLIENT_CELL = 'import pot_lab\n\nlab = pot_lab.connect()\nlab';
-const NO_ARGUMENTS = { args: { type: 'object' as const, properties: {} } };
-const JOB_ARGUMENTS = {
-  args: {
-    type: 'object' as const,
-    properties: { id: { type: 'string' as const, description: 'The job’s id' } },
-    required: ['id']
-  }
-};
-const ORDER_ARGUMENTS = {
-  args: {
-    type: 'object' as const,
-    properties: { id: { type: 'string' as const, description: 'The order’s id, 64 hexadecimal digits' } },
-    required: ['id']
-  }
-};
-
-/** Adds the sidebar, its commands and a launcher card. */
+/** Adds the sidebar, its commands, launcher cards, the status item, and orders as outputs of notebooks. */
 const plugin: JupyterFrontEndPlugin<void> = {
   id: 'pot-lab:plugin',
   description: 'Networks, training orders, wallet, miners and jobs.',
@@ -54,6 +27,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     INotebookTracker,
     IRenderMimeRegistry,
     ISettingRegistry,
+    IStateDB,
     IStatusBar
   ],
   activate: (
@@ -65,113 +39,68 @@ const plugin: JupyterFrontEndPlugin<void> = {
     notebooks: INotebookTracker | null,
     renderers: IRenderMimeRegistry | null,
     settings: ISettingRegistry | null,
+    memory: IStateDB | null,
     statusBar: IStatusBar | null
   ) => {
     const model = new PotLabModel(app.serviceManager.serverSettings);
-    const openOrder = (id: string): void => void app.commands.execute(CommandIDs.openOrder, { id });
-    const openNotebook = (id: string): void => void app.commands.execute(CommandIDs.openNotebook, { id });
-    const orderAgain = (): void => void app.commands.execute(CommandIDs.newOrder);
-    const panel = new PotLabPanel(model, { openOrder, openNotebook });
-    renderers?.addFactory(orderRenderers(model, { onOpen: openOrder, onOrderAgain: orderAgain }));
-    const tabs = new WidgetTracker<MainAreaWidget<FollowedOrder>>({ namespace: 'pot-lab-order' });
+    const orders = new WidgetTracker<MainAreaWidget>({ namespace: 'pot-lab-order' });
+    const jobs = new WidgetTracker<MainAreaWidget>({ namespace: 'pot-lab-job' });
+    const parts: IParts = { app, model, palette, editors, launcher, notebooks, renderers, orders, jobs };
+    const run = (command: string) => (id: string) => void app.commands.execute(command, { id });
+    const panel = new PotLabPanel(model, {
+      openOrder: run(CommandIDs.openOrder),
+      openNotebook: run(CommandIDs.openNotebook),
+      openJob: run(CommandIDs.openJob),
+      insertAgain: run(CommandIDs.orderAgain)
+    });
+    const showPanel = (): void => app.shell.activateById(panel.id);
+    const notifier = new Notifier(
+      model,
+      { openOrder: run(CommandIDs.openOrder), openJob: run(CommandIDs.openJob), openPanel: showPanel },
+      memory
+    );
+    renderers?.addFactory(
+      orderRenderers(model, {
+        onOpen: run(CommandIDs.openOrder),
+        onOrderAgain: order => orderAgain(parts, panel, order)
+      })
+    );
     app.shell.add(panel, 'left', { rank: 250 });
     restorer?.add(panel, panel.id);
-
-    app.commands.addCommand(CommandIDs.open, {
-      label: args => (args['isLauncher'] ? 'Orders' : 'Show Network and Orders'),
-      caption: 'Show the network and its training orders in the sidebar',
-      icon: potIcon,
-      describedBy: NO_ARGUMENTS,
-      execute: () => app.shell.activateById(panel.id)
-    });
-    app.commands.addCommand(CommandIDs.openOrder, {
-      label: args => (args['id'] ? `Order ${short(args['id'] as string)}` : 'Show Order'),
-      caption: 'Show an order in a tab of its own',
-      icon: potIcon,
-      describedBy: ORDER_ARGUMENTS,
-      execute: args => {
-        const id = args['id'] as string;
-        const name = `pot-lab-order-${id}`;
-        const before = tabs.find(tab => tab.id === name);
-        if (before) {
-          app.shell.activateById(name);
-          return;
-        }
-        const content = new FollowedOrder(model, { onOrderAgain: orderAgain });
-        content.followOrder(id, null);
-        const tab = new MainAreaWidget({ content });
-        tab.id = name;
-        tab.title.label = `Order ${short(id)}`;
-        tab.title.icon = potIcon;
-        void tabs.add(tab);
-        app.shell.add(tab, 'main');
-      }
-    });
-    app.commands.addCommand(CommandIDs.newOrder, {
-      label: 'New Order…',
-      caption: 'Fill in the form of a new order; nothing is paid before its cost was shown',
-      icon: potIcon,
-      describedBy: NO_ARGUMENTS,
-      execute: () => {
-        app.shell.activateById(panel.id);
-        panel.isOrdering = true;
-      }
-    });
-    app.commands.addCommand(CommandIDs.openNotebook, {
-      label: 'Show a Job’s Notebook',
-      caption: 'Show the executed notebook of a job, to be read only',
-      icon: potIcon,
-      describedBy: JOB_ARGUMENTS,
-      isEnabled: () => renderers !== null && editors !== null,
-      execute: async args => {
-        const id = args['id'] as string;
-        const name = `pot-lab-job-${id}`;
-        if (!Array.from(app.shell.widgets('main')).some(one => one.id === name)) {
-          try {
-            app.shell.add(await openJobNotebook(model, id, renderers!, editors!), 'main');
-          } catch (error) {
-            Notification.error(`No notebook of this job can be shown: ${(error as Error).message}`);
-            return;
-          }
-        }
-        app.shell.activateById(name);
-      }
-    });
-    void restorer?.restore(tabs, {
-      command: CommandIDs.openOrder,
-      args: tab => ({ id: tab.id.replace('pot-lab-order-', '') }),
-      name: tab => tab.id
-    });
     statusBar?.registerStatusItem('pot-lab:status', {
-      item: new StatusItem(model, () => app.shell.activateById(panel.id)),
+      item: new StatusItem(model, showPanel),
       align: 'left',
       rank: 60
     });
-    app.commands.addCommand(CommandIDs.insertClient, {
-      label: 'Insert Client Cell',
-      caption: 'Insert a cell that connects to the network above the current one',
-      icon: potIcon,
-      describedBy: NO_ARGUMENTS,
-      isEnabled: () => !!notebooks?.currentWidget,
-      execute: () => {
-        const notebook = notebooks?.currentWidget?.content;
-        if (notebook) {
-          NotebookActions.insertAbove(notebook);
-          notebook.activeCell?.model.sharedModel.setSource(CLIENT_CELL);
-        }
+    const loading = settings?.load(plugin.id);
+    addCommands(parts, panel, async () => {
+      if ((await window.Notification.requestPermission()) !== 'granted') {
+        throw new Error('it was not allowed to');
       }
+      await (await loading)?.set('notifications', 'browser');
     });
-    notebooks?.currentChanged.connect(() => app.commands.notifyCommandChanged(CommandIDs.insertClient));
-    palette?.addItem({ command: CommandIDs.open, category: CATEGORY });
-    palette?.addItem({ command: CommandIDs.newOrder, category: CATEGORY });
-    palette?.addItem({ command: CommandIDs.insertClient, category: CATEGORY });
-    launcher?.add({ command: CommandIDs.open, args: { isLauncher: true }, category: 'Other', rank: 10 });
-
-    settings
-      ?.load(plugin.id)
-      .then(loaded => {
+    const restored: [WidgetTracker<MainAreaWidget>, string, string][] = [
+      [orders, CommandIDs.openOrder, 'pot-lab-order-'],
+      [jobs, CommandIDs.openJob, 'pot-lab-job-']
+    ];
+    restored.forEach(([tabs, command, prefix]) => {
+      const args = (tab: MainAreaWidget): { id: string } => ({ id: tab.id.replace(prefix, '') });
+      void restorer?.restore(tabs, { command, args, name: tab => tab.id });
+    });
+    loading
+      ?.then(loaded => {
         const apply = (): void => {
-          panel.showEnded = loaded.get('showEnded').composite as boolean;
+          const number = (name: string): number => loaded.get(name).composite as number;
+          panel.change({
+            showEnded: loaded.get('showEnded').composite as boolean,
+            electricity: {
+              watts: number('watts'),
+              kwhPrice: number('kwhPrice'),
+              potPrice: number('potPrice'),
+              currency: loaded.get('currency').composite as string
+            }
+          });
+          notifier.told = loaded.get('notifications').composite as Told;
         };
         apply();
         loaded.changed.connect(apply);

@@ -1,103 +1,59 @@
 import * as React from 'react';
 import { Said, useAction } from './action';
-import { age } from './format';
-import { IJob, IMiner, PotLabModel } from './model';
+import { age, bytes, short } from './format';
+import { IJob, PotLabModel } from './model';
 import { Fact } from './orderCard';
 import { call } from './request';
 
-const ROLES = ['provider', 'validator', 'verifier'] as const;
-type Role = (typeof ROLES)[number];
+const SHOWN_AT_FIRST = 10;
 
-interface IParameter {
-  name: string;
-  type: string;
-  default: string | number | boolean | null;
-  about: string;
+interface IJobLinks {
+  onNotebook: (id: string) => void;
+  onOpen: (id: string) => void;
 }
 
-/** Notebook jobs and miners of this host: what they do, how they are stopped and begun again. */
-export function JobsSection(props: { model: PotLabModel; onNotebook: (id: string) => void }): JSX.Element {
+/** Notebook jobs of this host, whoever started them: what they do, how they are stopped and begun again. */
+export function JobsSection(props: { model: PotLabModel } & IJobLinks): JSX.Element {
   const { model } = props;
   const jobs = model.state?.jobs ?? [];
-  const miners = model.state?.miners ?? [];
-  const [isStarting, setStarting] = React.useState(false);
+  const [most, setMost] = React.useState(SHOWN_AT_FIRST);
   return (
     <section className="pot-Section" aria-labelledby="pot-jobs-heading" data-testid="pot-jobs">
-      <h2 id="pot-jobs-heading">Miners and jobs</h2>
-      {isStarting ? (
-        <MinerForm model={model} onClose={() => setStarting(false)} />
-      ) : (
-        <div className="pot-Buttons">
-          <button className="jp-mod-styled" onClick={() => setStarting(true)}>
-            Start a miner…
-          </button>
-        </div>
-      )}
-      <ul className="pot-List" aria-label="Miners">
-        {miners.map(miner => (
-          <li key={miner.id}>
-            <MinerCard model={model} miner={miner} />
-          </li>
-        ))}
-      </ul>
+      <h2 id="pot-jobs-heading">Jobs</h2>
       {jobs.length === 0 && <p className="pot-Hint">No notebook has run here as a job.</p>}
       <ul className="pot-List" aria-label="Jobs">
-        {jobs.slice(0, 20).map(job => (
+        {jobs.slice(0, most).map(job => (
           <li key={job.id}>
-            <JobCard model={model} job={job} onNotebook={props.onNotebook} />
+            <JobCard model={model} job={job} onNotebook={props.onNotebook} onOpen={props.onOpen} />
           </li>
         ))}
       </ul>
+      {jobs.length > most && (
+        <button className="jp-mod-styled jp-mod-minimal" onClick={() => setMost(most + SHOWN_AT_FIRST)}>
+          Show more ({jobs.length - most})
+        </button>
+      )}
+      {jobs.length > 0 && <Prune model={model} />}
     </section>
   );
 }
 
-function MinerCard(props: { model: PotLabModel; miner: IMiner }): JSX.Element {
-  const { model, miner } = props;
-  const act = useAction();
-  return (
-    <article className="pot-Card" aria-label={`Miner ${miner.role}, ${stateWords(miner.state)}`} data-miner={miner.id}>
-      <div className="pot-Row">
-        <span className="pot-Title">{miner.role}</span>
-        <span className="pot-Chip" data-end={miner.state === 'ended' ? 'lost' : undefined} data-testid="pot-state">
-          {stateWords(miner.state)}
-        </span>
-      </div>
-      <Fact name="Account" value={miner.account || 'the role’s first'} />
-      <Fact name="Started" value={`${age(model.now() - miner.created_ms)} ago`} />
-      <div className="pot-Buttons">
-        {miner.state !== 'ended' && (
-          <button
-            className="jp-mod-styled"
-            disabled={miner.state === 'stopping' || act.isBusy}
-            onClick={() => act.run(() => call(model.settings, `miners/${miner.id}/stop`, {}))}
-          >
-            {miner.state === 'stopping' ? 'Stopping…' : 'Stop'}
-          </button>
-        )}
-        <LogButton model={model} path={`miners/${miner.id}/log`} />
-      </div>
-      <Said text={act.said} />
-    </article>
-  );
-}
-
-function JobCard(props: { model: PotLabModel; job: IJob; onNotebook: (id: string) => void }): JSX.Element {
+function JobCard(props: { model: PotLabModel; job: IJob } & IJobLinks): JSX.Element {
   const { model, job } = props;
-  const act = useAction();
-  const isOver = job.state !== 'running' && job.state !== 'stopping';
-  const send = (action: string) => (): void => act.run(() => call(model.settings, `jobs/${job.id}/${action}`, {}));
+  const isOver = isJobOver(job.state);
   const total = job.progress?.total ?? 0;
+  const order = model.state?.orders.find(one => job.order !== '' && one.id.startsWith(job.order));
   return (
-    <article className="pot-Card" aria-label={`Job ${job.id}, ${stateWords(job.state)}`} data-job={job.id}>
+    <article className="pot-Card" aria-label={`Job ${job.id}, ${jobWords(job.state)}`} data-job={job.id}>
       <div className="pot-Row">
-        <span className="pot-Title" title={job.id}>
+        <button className="pot-Title pot-Link" title={job.id} onClick={() => props.onOpen(job.id)}>
           {job.kind} · {age(model.now() - job.created_ms)} ago
-        </span>
+        </button>
         <span className="pot-Chip" data-end={isOver ? job.state : undefined} data-testid="pot-state">
-          {stateWords(job.state)}
+          {jobWords(job.state)}
         </span>
       </div>
+      {order && <Fact name="Order" value={order.title || short(order.id)} />}
       {job.progress && (
         <>
           <Fact name="Step" value={total ? `${job.progress.step} of ${total}` : `${job.progress.step}`} />
@@ -110,6 +66,26 @@ function JobCard(props: { model: PotLabModel; job: IJob; onNotebook: (id: string
           {typeof job.error.cell === 'number' && ` (cell ${job.error.cell})`}
         </p>
       )}
+      <JobActions model={model} job={job} onNotebook={props.onNotebook}>
+        <LogButton model={model} path={`jobs/${job.id}/log`} />
+      </JobActions>
+    </article>
+  );
+}
+
+/** What can be done with a job, as it is now. */
+export function JobActions(props: {
+  model: PotLabModel;
+  job: IJob;
+  onNotebook: (id: string) => void;
+  children?: React.ReactNode;
+}): JSX.Element {
+  const { model, job } = props;
+  const act = useAction();
+  const isOver = isJobOver(job.state);
+  const send = (action: string) => (): void => act.run(() => call(model.settings, `jobs/${job.id}/${action}`, {}));
+  return (
+    <>
       <div className="pot-Buttons">
         {!isOver && (
           <button className="jp-mod-styled" disabled={job.state === 'stopping' || act.isBusy} onClick={send('stop')}>
@@ -129,148 +105,94 @@ function JobCard(props: { model: PotLabModel; job: IJob; onNotebook: (id: string
         <button className="jp-mod-styled" onClick={() => props.onNotebook(job.id)}>
           Notebook
         </button>
-        <LogButton model={model} path={`jobs/${job.id}/log`} />
+        {props.children}
       </div>
       <Said text={act.said} />
-    </article>
-  );
-}
-
-/** Shows the end of a log where it stands, and reads it anew every two seconds while it is shown. */
-function LogButton(props: { model: PotLabModel; path: string }): JSX.Element {
-  const { model, path } = props;
-  const [isOpen, setOpen] = React.useState(false);
-  const [text, setText] = React.useState('');
-  React.useEffect(() => {
-    if (!isOpen) {
-      return;
-    }
-    let isGone = false;
-    const read = (): void => {
-      call<{ text: string }>(model.settings, path)
-        .then(answer => !isGone && setText(answer.text || 'Nothing is logged yet.'))
-        .catch((error: Error) => !isGone && setText(error.message));
-    };
-    read();
-    const timer = window.setInterval(read, 2000);
-    return () => {
-      isGone = true;
-      window.clearInterval(timer);
-    };
-  }, [model, path, isOpen]);
-  return (
-    <>
-      <button className="jp-mod-styled" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
-        Log
-      </button>
-      {isOpen && (
-        <pre className="pot-Log" tabIndex={0} role="log" aria-label="Log">
-          {text}
-        </pre>
-      )}
     </>
   );
 }
 
-/** Start a miner with the parameters of its stock notebook; what is left as it is, is not passed. */
-function MinerForm(props: { model: PotLabModel; onClose: () => void }): JSX.Element {
+interface IPruned {
+  jobs: number;
+  orders: number;
+  size_bytes: number;
+}
+
+/** Remove what is over; what that would be is said before anything is removed. */
+function Prune(props: { model: PotLabModel }): JSX.Element {
   const { model } = props;
-  const [role, setRole] = React.useState<Role>('provider');
-  const [account, setAccount] = React.useState('');
-  const [parameters, setParameters] = React.useState<IParameter[]>([]);
-  const [values, setValues] = React.useState<{ [name: string]: string }>({});
+  const [isOpen, setOpen] = React.useState(false);
+  const [days, setDays] = React.useState('30');
+  const [wouldBe, setWouldBe] = React.useState<IPruned | null>(null);
+  const [done, setDone] = React.useState('');
   const act = useAction();
-  const { say } = act;
-  React.useEffect(() => {
-    let isGone = false;
-    call<{ parameters: IParameter[] }>(model.settings, `recipes/${role}`)
-      .then(answer => !isGone && setParameters(answer.parameters))
-      .catch((error: Error) => !isGone && say(error.message));
-    return () => {
-      isGone = true;
-    };
-  }, [model, role, say]);
-
-  const start = (): void => {
-    const wrong = parameters.find(one => values[one.name] && isWrong(one, values[one.name]));
-    if (wrong) {
-      say(`${wrong.name}: a number is wanted, not “${values[wrong.name]}”`);
-      return;
-    }
-    const changed = parameters
-      .filter(one => (values[one.name] ?? '') !== '' && values[one.name] !== String(one.default))
-      .map((one): [string, string | number] => [
-        one.name,
-        one.type === 'str' ? values[one.name] : Number(values[one.name])
-      ]);
+  const wanted = Number(days);
+  const isWrong = days.trim() === '' || !(wanted >= 0 && wanted <= 36600);
+  const ask = (isDry: boolean): void =>
     act.run(async () => {
-      await call(model.settings, 'miners', { role, account, parameters: Object.fromEntries<string | number>(changed) });
-      props.onClose();
+      const body = { days: wanted, gib: 64, dry_run: isDry };
+      const told = await call<IPruned>(model.settings, 'prune', body);
+      const words = `${told.jobs} jobs and ${told.orders} orders, ${bytes(told.size_bytes)}`;
+      setWouldBe(isDry ? told : null);
+      setDone(isDry ? `Would remove ${words}.` : `Removed ${words}.`);
     });
-  };
-
+  if (!isOpen) {
+    return (
+      <div className="pot-Buttons">
+        <button className="jp-mod-styled" onClick={() => setOpen(true)}>
+          Remove old jobs…
+        </button>
+      </div>
+    );
+  }
   return (
     <form
       className="pot-Card pot-Form"
-      aria-labelledby="pot-miner-heading"
-      data-testid="pot-miner-form"
+      aria-label="Remove old jobs"
+      data-testid="pot-prune"
       onSubmit={event => {
         event.preventDefault();
-        start();
+        if (!isWrong) {
+          ask(true);
+        }
       }}
     >
-      <h3 id="pot-miner-heading">Start a miner</h3>
       <div className="pot-Field">
-        <label htmlFor="pot-miner-role">Role</label>
-        <select
-          id="pot-miner-role"
-          className="jp-mod-styled"
-          value={role}
-          onChange={event => {
-            setRole(event.target.value as Role);
-            setValues({});
-          }}
-        >
-          {ROLES.map(one => (
-            <option key={one}>{one}</option>
-          ))}
-        </select>
-      </div>
-      <div className="pot-Field">
-        <label htmlFor="pot-miner-account">Account (empty: {role}-0)</label>
+        <label htmlFor="pot-prune-days">Keep jobs of the last days</label>
         <input
-          id="pot-miner-account"
+          id="pot-prune-days"
           className="jp-mod-styled"
           type="text"
+          inputMode="decimal"
           autoComplete="off"
-          value={account}
-          onChange={event => setAccount(event.target.value)}
+          value={days}
+          aria-invalid={isWrong}
+          aria-describedby="pot-prune-hint"
+          onChange={event => {
+            setDays(event.target.value);
+            setWouldBe(null);
+            setDone('');
+          }}
         />
+        <p id="pot-prune-hint" className={isWrong ? 'pot-Wrong' : 'pot-Hint'}>
+          {isWrong ? 'A number of days, such as 7.' : 'Nothing that runs, or that an open order needs, is touched.'}
+        </p>
       </div>
-      {parameters.map(one => (
-        <div key={one.name} className="pot-Field">
-          <label htmlFor={`pot-miner-${one.name}`}>{one.name}</label>
-          <input
-            id={`pot-miner-${one.name}`}
-            className="jp-mod-styled"
-            type="text"
-            autoComplete="off"
-            placeholder={String(one.default)}
-            aria-describedby={`pot-miner-${one.name}-about`}
-            value={values[one.name] ?? ''}
-            onChange={event => setValues({ ...values, [one.name]: event.target.value })}
-          />
-          <p className="pot-Hint" id={`pot-miner-${one.name}-about`}>
-            {one.about}
-          </p>
-        </div>
-      ))}
+      <p className="pot-Hint" role="status">
+        {done}
+      </p>
       <div className="pot-Buttons">
-        <button className="jp-mod-styled jp-mod-accept" type="submit" disabled={act.isBusy}>
-          Start
-        </button>
-        <button className="jp-mod-styled" type="button" onClick={props.onClose}>
-          Cancel
+        {wouldBe && wouldBe.jobs + wouldBe.orders > 0 ? (
+          <button className="jp-mod-styled jp-mod-warn" type="button" disabled={act.isBusy} onClick={() => ask(false)}>
+            Remove them
+          </button>
+        ) : (
+          <button className="jp-mod-styled" type="submit" disabled={act.isBusy || isWrong}>
+            Look what that is
+          </button>
+        )}
+        <button className="jp-mod-styled" type="button" onClick={() => setOpen(false)}>
+          Close
         </button>
       </div>
       <Said text={act.said} />
@@ -278,10 +200,54 @@ function MinerForm(props: { model: PotLabModel; onClose: () => void }): JSX.Elem
   );
 }
 
-function isWrong(parameter: IParameter, text: string): boolean {
-  return parameter.type !== 'str' && !Number.isFinite(Number(text));
+/** Shows the end of a log where it stands. */
+export function LogButton(props: { model: PotLabModel; path: string }): JSX.Element {
+  const [isOpen, setOpen] = React.useState(false);
+  return (
+    <>
+      <button className="jp-mod-styled" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
+        Log
+      </button>
+      {isOpen && <Log model={props.model} path={props.path} />}
+    </>
+  );
 }
 
-function stateWords(state: string): string {
+/** The end of a log, read anew every two seconds while it is shown and grows. */
+export function Log(props: { model: PotLabModel; path: string; isOver?: boolean }): JSX.Element {
+  const { model, path, isOver } = props;
+  const [text, setText] = React.useState('');
+  const place = React.useRef<HTMLPreElement>(null);
+  React.useEffect(() => {
+    let isGone = false;
+    const read = (): void => {
+      call<{ text: string }>(model.settings, path)
+        .then(answer => !isGone && setText(answer.text || 'Nothing is logged yet.'))
+        .catch((error: Error) => !isGone && setText(error.message));
+    };
+    read();
+    const timer = isOver ? undefined : window.setInterval(read, 2000);
+    return () => {
+      isGone = true;
+      window.clearInterval(timer);
+    };
+  }, [model, path, isOver]);
+  React.useLayoutEffect(() => {
+    if (place.current) {
+      place.current.scrollTop = place.current.scrollHeight; // its end is what is wanted
+    }
+  }, [text]);
+  return (
+    <pre ref={place} className="pot-Log" tabIndex={0} role="log" aria-label="Log">
+      {text}
+    </pre>
+  );
+}
+
+export function isJobOver(state: string): boolean {
+  return state !== 'running' && state !== 'stopping';
+}
+
+export function jobWords(state: string): string {
   return state === 'lost' ? 'lost: its process died' : state;
 }

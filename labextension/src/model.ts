@@ -68,6 +68,7 @@ export interface ILeader {
 export interface ICard extends IOrder {
   network_id: string;
   longest_ms: number;
+  train_ms?: number;
   cost_grains: string;
   back_grains: string;
   revealed: number;
@@ -78,6 +79,8 @@ export interface ICard extends IOrder {
   best: string;
   advice: string;
   leaders: ILeader[];
+  /** How claims came in: time, claims so far, best score per example so far. */
+  race?: [number, number, number | null][];
   /** When it was read from the ledger. */
   read_ms: number;
 }
@@ -85,9 +88,12 @@ export interface ICard extends IOrder {
 export interface IJob {
   id: string;
   kind: string;
+  /** The first digits of the order that it works on; empty where it works on none. */
+  order: string;
   state: string;
   created_ms: number;
   ended_ms: number;
+  cell: number | null;
   progress: { step: number; total: number | null } | null;
   error: { name?: string; message?: string; cell?: number | null } | null;
 }
@@ -164,12 +170,16 @@ export class PotLabModel {
     return own !== '' && own.toLowerCase() === account.toLowerCase();
   }
 
-  /** Keep the state new until what is returned is disposed of: something that shows it is visible. */
-  watch(): IDisposable {
-    this._watchers++;
+  /**
+   * Keep the state new until what is returned is disposed of: something that shows it is visible; with `evenHidden`,
+   * something is awaited, whether Lab can be seen or not.
+   */
+  watch(evenHidden = false): IDisposable {
+    const count = evenHidden ? this._awaiting : this._watchers;
+    count.now++;
     this._reconsider();
     return new DisposableDelegate(() => {
-      this._watchers--;
+      count.now--;
       this._reconsider();
     });
   }
@@ -203,7 +213,7 @@ export class PotLabModel {
 
   private _reconsider = (): void => {
     window.clearTimeout(this._restTimer);
-    if (this._watchers > 0 && !document.hidden) {
+    if ((this._watchers.now > 0 && !document.hidden) || this._awaiting.now > 0) {
       this._open();
     } else if (this._stream) {
       this._restTimer = window.setTimeout(() => this._rest(), REST_AFTER_MS);
@@ -251,7 +261,8 @@ export class PotLabModel {
   private _connection: Connection = 'connecting';
   private _clockOffsetMs = 0;
   private _stream: IStream | null = null;
-  private _watchers = 0;
+  private _watchers = { now: 0 };
+  private _awaiting = { now: 0 };
   private _followed = new Map<string, number>();
   private _restTimer: number | undefined;
   private _changed = new Signal<this, void>(this);

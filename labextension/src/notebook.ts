@@ -30,7 +30,7 @@ export async function openJobNotebook(
   notebook.model = shown;
   notebook.addClass('pot-JobNotebook');
   const tab = new MainAreaWidget({ content: notebook });
-  tab.id = `pot-lab-job-${id}`;
+  tab.id = `pot-lab-notebook-${id}`;
   tab.title.label = `Job ${id}`;
   tab.title.caption = 'The executed notebook of a job, to be read only';
   tab.title.icon = potIcon;

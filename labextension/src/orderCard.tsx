@@ -1,4 +1,5 @@
 import * as React from 'react';
+import { Chart } from './chart';
 import { age, clock, pot, short, timeLeft, words } from './format';
 import { ICard, IOrder, Phase } from './model';
 
@@ -76,6 +77,7 @@ export function OrderCard(props: IOrderCardProps): JSX.Element {
       {order.leader_score && <Fact name={words(order.score_name)} value={score(order)} testId="pot-score" />}
       {full && order.to_beat && <Fact name="To beat" value={order.to_beat} />}
       {order.void_reason !== '' && <Void {...props} />}
+      {full && (order.race?.length ?? 0) > 1 && <Race order={order} />}
       {full && (order.leaders?.length ?? 0) > 0 && <Leaders order={order} now={now} />}
       {props.note && (
         <p className="pot-Note" data-testid="pot-note">
@@ -128,6 +130,21 @@ function Void(props: IOrderCardProps): JSX.Element {
       )}
     </div>
   );
+}
+
+/** How claims came in, and how good the best of them was. */
+function Race(props: { order: Shown }): JSX.Element {
+  const { race, t0_ms: t0, title, score_name: score } = props.order;
+  const { x, series } = React.useMemo(() => {
+    const points = race ?? [];
+    const curves = [{ name: 'claims', values: points.map(point => point[1]), isStepped: true }];
+    const best = { name: `best ${words(score).toLowerCase()}`, values: points.map(point => point[2]), isStepped: true };
+    return {
+      x: points.map(point => (point[0] - t0) / 1000),
+      series: points.some(point => point[2] !== null) ? [...curves, best] : curves
+    };
+  }, [race, t0, score]);
+  return <Chart label={`Claims for ${title || 'the order'}`} xName="seconds" x={x} series={series} />;
 }
 
 function Leaders(props: { order: Shown; now: number }): JSX.Element {

@@ -1,6 +1,6 @@
 import * as React from 'react';
 import { IOrder, PotLabModel } from './model';
-import { OrderCard } from './orderCard';
+import { OrderCard, phaseName } from './orderCard';
 
 const WHICH = ['all', 'live', 'ended', 'mine'] as const;
 type Which = (typeof WHICH)[number];
@@ -49,6 +49,12 @@ export function OrdersSection(props: {
           </select>
         </div>
       )}
+      <Announcements model={model} />
+      {/^[0-9a-f]{64}$/.test(text.trim()) && (
+        <button className="jp-mod-styled" onClick={() => props.onOpen(text.trim())}>
+          Open order {text.trim().slice(0, 12)}…
+        </button>
+      )}
       {found.length === 0 && (
         <p className="pot-Hint">{all.length ? `None of ${all.length} orders is like that.` : 'No orders yet.'}</p>
       )}
@@ -65,6 +71,28 @@ export function OrdersSection(props: {
         </button>
       )}
     </section>
+  );
+}
+
+/** Reads out when an order of one's own comes into another phase; it shows nothing. */
+function Announcements(props: { model: PotLabModel }): JSX.Element {
+  const { model } = props;
+  const phases = React.useRef(new Map<string, string>());
+  const [said, setSaid] = React.useState('');
+  const own = (model.state?.orders ?? []).filter(order => model.isMine(order.client));
+  const now = own.map(order => `${order.id} ${phaseName(order)}`).join();
+  React.useEffect(() => {
+    const news = own.filter(order => (phases.current.get(order.id) ?? phaseName(order)) !== phaseName(order));
+    phases.current = new Map(own.map(order => [order.id, phaseName(order)]));
+    if (news.length > 0) {
+      setSaid(news.map(order => `${order.title || 'An order'}: ${phaseName(order)}`).join('; '));
+    }
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [now]);
+  return (
+    <p className="pot-mod-unseen" role="status" data-testid="pot-announced">
+      {said}
+    </p>
   );
 }
 

@@ -1,6 +1,6 @@
 import { IRenderMime } from '@jupyterlab/rendermime';
 import { FollowedOrder } from './follow';
-import { ICard, PotLabModel } from './model';
+import { ICard, IOrder, PotLabModel } from './model';
 
 export const ORDER_MIME = 'application/vnd.pot-lab.order+json';
 
@@ -17,23 +17,37 @@ class OrderOutput extends FollowedOrder implements IRenderMime.IRenderer {
   }
 }
 
+const RACE_LIMIT = 1000;
 const TEXTS = ['id', 'title', 'client', 'phase', 'window', 'score_name', 'leader', 'void_reason', 'reward_grains'];
 const NUMBERS = ['t0_ms', 'closes_ms', 'read_ms', 'claims'];
-const PARTS = ['leader_score', 'leaders', 'timeline'];
+const PARTS = ['leader_score', 'leaders', 'timeline', 'race'];
 
 /** Whether an output of a notebook, which anybody may have written, has what a card shows, and nothing that is not. */
 function isCard(value: unknown): value is ICard {
   if (!isPlain(value, PARTS) || !TEXTS.every(name => typeof value[name] === 'string')) {
     return false;
   }
-  const { leaders = [], leader_score: score = null } = value as { leaders?: unknown; leader_score?: unknown };
+  const { leaders = [], leader_score: score = null, race = [] } = value as { [name: string]: unknown };
   return (
     /^[0-9a-f]{64}$/.test(value.id as string) &&
     NUMBERS.every(name => typeof value[name] === 'number') &&
     ['reward_grains', 'cost_grains', 'back_grains'].every(name => /^[0-9]{1,40}$/.test(String(value[name] ?? '0'))) &&
     (score === null || isPlain(score)) &&
     Array.isArray(leaders) &&
-    leaders.every(one => isPlain(one) && typeof one['provider'] === 'string')
+    leaders.every(one => isPlain(one) && typeof one['provider'] === 'string') &&
+    Array.isArray(race) &&
+    race.length <= RACE_LIMIT &&
+    race.every(isPoint)
+  );
+}
+
+/** Whether a value is a time, a count of claims and perhaps a score. */
+function isPoint(value: unknown): boolean {
+  return (
+    Array.isArray(value) &&
+    value.length === 3 &&
+    value.slice(0, 2).every(one => typeof one === 'number') &&
+    (value[2] === null || typeof value[2] === 'number')
   );
 }
 
@@ -49,7 +63,7 @@ function isPlain(value: unknown, apart: string[] = []): value is { [name: string
 /** Shows orders in outputs; safe for outputs of notebooks that are not trusted, since all that it shows is text. */
 export function orderRenderers(
   model: PotLabModel,
-  actions: { onOpen: (id: string) => void; onOrderAgain?: () => void }
+  actions: { onOpen: (id: string) => void; onOrderAgain?: (order: IOrder) => void }
 ): IRenderMime.IRendererFactory {
   return {
     safe: true,

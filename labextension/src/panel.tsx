@@ -2,9 +2,11 @@ import { UseSignal } from '@jupyterlab/ui-components';
 import * as React from 'react';
 import { useSecond, WatchingWidget } from './follow';
 import { potIcon } from './icon';
+import { IElectricity } from './earnings';
 import { OrderForm } from './form';
 import { JobsSection } from './jobs';
-import { Connection, PotLabModel } from './model';
+import { MinersSection, Role } from './miners';
+import { Connection, IOrder, PotLabModel } from './model';
 import { NetworkSection, networkWords } from './network';
 import { OrdersSection } from './orders';
 import { WalletSection } from './wallet';
@@ -20,16 +22,27 @@ const SAID: Record<Connection, string> = {
 export interface IPanelActions {
   openOrder: (id: string) => void;
   openNotebook: (job: string) => void;
+  openJob: (job: string) => void;
+  /** Put a cell into a notebook that orders this once more. */
+  insertAgain: (order: string) => void;
+}
+
+/** What the panel shows besides the model's state. */
+interface IShown {
+  showEnded: boolean;
+  electricity: IElectricity;
+  /** Whether the form of a new order is shown; with an order, one to be ordered like it. */
+  ordering: boolean | IOrder;
+  starting: Role | null;
 }
 
 function Panel(props: {
   model: PotLabModel;
-  showEnded: boolean;
   actions: IPanelActions;
-  isOrdering: boolean;
-  setOrdering: (value: boolean) => void;
+  shown: IShown;
+  change: (shown: Partial<IShown>) => void;
 }): JSX.Element {
-  const { model } = props;
+  const { model, shown, change } = props;
   useSecond();
   const { state, connection } = model;
   const isOld = connection !== 'live' || !!state?.problem;
@@ -59,30 +72,39 @@ function Panel(props: {
       )}
       <NetworkSection model={model} />
       <OrdersSection
-        key={String(props.showEnded)}
+        key={String(shown.showEnded)}
         model={model}
-        showEnded={props.showEnded}
+        showEnded={shown.showEnded}
         onOpen={props.actions.openOrder}
       >
-        {props.isOrdering ? (
+        {shown.ordering ? (
           <OrderForm
+            key={typeof shown.ordering === 'object' ? shown.ordering.id : ''}
             model={model}
+            again={typeof shown.ordering === 'object' ? shown.ordering : undefined}
+            onInsert={props.actions.insertAgain}
             onDone={id => {
-              props.setOrdering(false);
+              change({ ordering: false });
               props.actions.openOrder(id);
             }}
-            onCancel={() => props.setOrdering(false)}
+            onCancel={() => change({ ordering: false })}
           />
         ) : (
           <div className="pot-Buttons">
-            <button className="jp-mod-styled" onClick={() => props.setOrdering(true)}>
+            <button className="jp-mod-styled" onClick={() => change({ ordering: true })}>
               New order…
             </button>
           </div>
         )}
       </OrdersSection>
       <WalletSection model={model} />
-      <JobsSection model={model} onNotebook={props.actions.openNotebook} />
+      <MinersSection
+        model={model}
+        electricity={shown.electricity}
+        starting={shown.starting}
+        setStarting={starting => change({ starting })}
+      />
+      <JobsSection model={model} onNotebook={props.actions.openNotebook} onOpen={props.actions.openJob} />
     </div>
   );
 }
@@ -102,14 +124,9 @@ export class PotLabPanel extends WatchingWidget {
     this.node.setAttribute('aria-label', 'PoT Lab');
   }
 
-  set showEnded(value: boolean) {
-    this._showEnded = value;
-    this.update();
-  }
-
-  /** Whether the form of a new order is shown. */
-  set isOrdering(value: boolean) {
-    this._isOrdering = value;
+  /** Show something else besides the model's state. */
+  change(shown: Partial<IShown>): void {
+    this._shown = { ...this._shown, ...shown };
     this.update();
   }
 
@@ -120,18 +137,16 @@ export class PotLabPanel extends WatchingWidget {
     return (
       <UseSignal signal={this.model.changed}>
         {() => (
-          <Panel
-            model={this.model}
-            showEnded={this._showEnded}
-            actions={this._actions}
-            isOrdering={this._isOrdering}
-            setOrdering={value => (this.isOrdering = value)}
-          />
+          <Panel model={this.model} actions={this._actions} shown={this._shown} change={shown => this.change(shown)} />
         )}
       </UseSignal>
     );
   }
 
-  private _isOrdering = false;
-  private _showEnded = true;
+  private _shown: IShown = {
+    showEnded: true,
+    electricity: { watts: 0, kwhPrice: 0, potPrice: 0, currency: '' },
+    ordering: false,
+    starting: null
+  };
 }

@@ -1,5 +1,5 @@
 import * as React from 'react';
-import { pot, short, words } from './format';
+import { age, pot, short, words } from './format';
 import { PotLabModel } from './model';
 import { Fact } from './orderCard';
 import { call } from './request';
@@ -11,6 +11,17 @@ interface IWallet {
   earned_grains: string;
   stakes: { role: string; bonded_grains: string; unbonding_grains: string; slashed_grains: string }[];
   collected_grains?: string;
+}
+
+interface IMoneyOfOrder {
+  order: string;
+  title: string;
+  window: string;
+  time_ms: number;
+  paid_grains: string;
+  credited_grains: string;
+  reasons: { reason: string; grains: string }[];
+  void_reason: string;
 }
 
 /** The account's money. It is read when it is unfolded and when an order ends, and not all the time. */
@@ -79,10 +90,57 @@ export function WalletSection(props: { model: PotLabModel }): JSX.Element {
             </div>
           </>
         )}
+        {wallet && <History model={model} ended={ended} />}
         <p className="pot-Hint" role="status">
           {said || (isOpen && !wallet ? 'Reading the chain…' : '')}
         </p>
       </details>
     </section>
+  );
+}
+
+/** What the account's orders cost and brought back, and for what; read when it is unfolded and when an order ends. */
+function History(props: { model: PotLabModel; ended: number }): JSX.Element {
+  const { model, ended } = props;
+  const [isOpen, setOpen] = React.useState(false);
+  const [orders, setOrders] = React.useState<IMoneyOfOrder[] | null>(null);
+  const [said, setSaid] = React.useState('');
+  React.useEffect(() => {
+    if (!isOpen) {
+      return;
+    }
+    let isGone = false;
+    call<{ orders: IMoneyOfOrder[] }>(model.settings, 'wallet/history')
+      .then(answer => !isGone && setOrders(answer.orders))
+      .catch((error: Error) => !isGone && setSaid(error.message));
+    return () => {
+      isGone = true;
+    };
+  }, [model, isOpen, ended]);
+  return (
+    <details className="pot-Details" data-testid="pot-history" onToggle={event => setOpen(event.currentTarget.open)}>
+      <summary>History</summary>
+      {orders?.length === 0 && <p className="pot-Hint">This account has ordered nothing.</p>}
+      <ul className="pot-List">
+        {(orders ?? []).map(one => (
+          <li key={one.order} className="pot-Miner" data-history={one.order}>
+            <div className="pot-Row">
+              <span className="pot-Title" title={one.order}>
+                {one.title || short(one.order)}
+              </span>
+              <span>{age(model.now() - one.time_ms)} ago</span>
+            </div>
+            <Fact name="Paid" value={pot(one.paid_grains)} />
+            {one.reasons.map(each => (
+              <Fact key={each.reason} name={`Back: ${each.reason}`} value={pot(each.grains)} />
+            ))}
+            <p className="pot-Hint">{one.void_reason ? `void: ${one.void_reason}` : words(one.window)}</p>
+          </li>
+        ))}
+      </ul>
+      <p className="pot-Hint" role="status">
+        {said || (isOpen && !orders ? 'Reading the ledger…' : '')}
+      </p>
+    </details>
   );
 }

@@ -20,6 +20,8 @@ from pot_lab.protocol.views import ClaimView, OrderView
 MIME = "application/vnd.pot-lab.order+json"
 SHOWN_CLAIMS = 10
 """An order may have thousands of claims; a card shows so many, the best or the newest."""
+RACE_POINTS = 120
+"""So many points of the claims' course are kept."""
 
 
 def order_card(view: OrderView, read_ms: int) -> dict[str, Any]:
@@ -29,7 +31,8 @@ def order_card(view: OrderView, read_ms: int) -> dict[str, Any]:
         view: the order as the ledger has it.
         read_ms: when it was read (Unix milliseconds).
     Returns: names as in `OrderView`; besides, `best` and `to_beat` in words, `cost_grains` (reward, fee and bond),
-        `back_grains` (what the client gets back), `revealed`, `opened`, and the best or newest claims as `leaders`.
+        `back_grains` (what the client gets back), `revealed`, `opened`, the best or newest claims as `leaders`, and how
+        claims came in as `race`.
     """
     order = view.order
     best = best_claim(view)
@@ -67,6 +70,7 @@ def order_card(view: OrderView, read_ms: int) -> dict[str, Any]:
             {"name": one.name, "opened_ms": one.opened_ms, "closed_ms": one.closed_ms} for one in view.timeline
         ],
         "leaders": _leaders(view),
+        "race": _race(view),
         "read_ms": read_ms,
     }
 
@@ -111,6 +115,24 @@ def _leaders(view: OrderView) -> list[dict[str, Any]]:
         }
         for claim in [*scored, *others][:SHOWN_CLAIMS]
     ]
+
+
+def _race(view: OrderView) -> list[list[float | None]]:
+    """How claims came in: [Unix milliseconds, claims so far, best score per example so far], oldest first.
+
+    The score is None before there is one. Of many claims as many are left as a picture needs, the last among them.
+    """
+    rank, points = _rank_by(view.order.score), list[list[float | None]]()
+    best: ClaimView | None = None
+    claims = sorted(view.claims, key=lambda claim: claim.committed_ms)
+    stride = -(-len(claims) // RACE_POINTS) or 1
+    for number, claim in enumerate(claims, 1):
+        if _usable(claim.agreed) and (best is None or rank(claim) < rank(best)):
+            best = claim
+        if number % stride == 0 or number == len(claims):
+            score = best.agreed if best is not None else None
+            points.append([claim.committed_ms, number, score.total / score.count if score is not None else None])
+    return points
 
 
 def _usable(score: ClaimScore | None) -> bool:

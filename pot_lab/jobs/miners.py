@@ -95,19 +95,32 @@ def get_miner(home: Path, miner_id: str) -> MinerProcess:
     return MinerProcess(home / "miners" / miner_id)
 
 
-def start_miner(home: Path, role: MinerRole, *, account: str = "", parameters: Mapping[str, Any]) -> MinerProcess:
-    """Start a miner with the stock notebook of its role.
+def start_miner(
+    home: Path,
+    role: MinerRole,
+    *,
+    account: str = "",
+    parameters: Mapping[str, Any],
+    notebook: Path | None = None,
+    jobs: int = 0,
+    min_reward_per_hour: float = 0.0,
+) -> MinerProcess:
+    """Start a miner.
 
     Args:
         home: `$POT_LAB_HOME`.
         role: what it does.
         account: a testnet's account or a keystore's path; by default the role's first account.
-        parameters: of the stock notebook, by name.
+        parameters: of the notebook, by name.
+        notebook: a recipe of one's own; by default the stock one of the role.
+        jobs: how many notebooks run at once; 0 for the usual number.
+        min_reward_per_hour: POT that an order must offer for an hour of training.
     Raises:
+        NotebookUnusable: the notebook is none.
         BadJobParameters: the notebook has no such parameter, or a value is no JSON; nothing was started.
     """
     checked = recipe_files.checked_parameters(parameters)
-    recipe_files.check_parameters(recipe(role), checked)
+    recipe_files.check_parameters(notebook or recipe(role), checked)
     created_ms = time.time_ns() // 1_000_000
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(created_ms / 1000))
     directory = home / "miners" / f"{role}-{stamp}-{secrets.token_hex(3)}"
@@ -121,6 +134,9 @@ def start_miner(home: Path, role: MinerRole, *, account: str = "", parameters: M
     try:
         command = [sys.executable, "-P", "-m", "pot_lab.cli", "mine", role]
         command += ["--account", account] if account else []
+        command += ["--notebook", str(notebook)] if notebook else []
+        command += ["--jobs", str(jobs)] if jobs else []
+        command += ["--min-reward-per-hour", repr(min_reward_per_hour)] if min_reward_per_hour else []
         for name, value in checked.items():
             command += ["--set", f"{name}={json.dumps(value)}"]
         handle = os.open(directory / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

@@ -40,7 +40,8 @@ class Progress:
         if step != self.total and now_s - self._last_s < self._every_s:
             return
         self._last_s = now_s
-        self._show({"step": step, "total": self.total, **{name: _plain(value) for name, value in values.items()}})
+        own = {"step": step, "total": self.total}  # a value of the same name must not stand for them
+        self._show({**own, **{name: _plain(value) for name, value in values.items()}, **own})
 
     def _show(self, data: dict[str, Any]) -> None:
         from IPython.core.getipython import get_ipython

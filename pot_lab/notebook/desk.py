@@ -28,6 +28,7 @@ from pot_lab.notebook.templates import TEMPLATES, OrderTemplate
 from pot_lab.protocol.parameters import Role
 
 _log = logging.getLogger(__name__)
+HISTORY_LIMIT = 20
 
 
 class WantedOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,6 +97,7 @@ class OrderDesk:
             "order": self.order,
             "wallet": self.wallet,
             "collect": self.collect,
+            "history": self.history,
         }
         try:
             if request.ask not in asked:
@@ -112,7 +114,7 @@ class OrderDesk:
 
     def templates(self, what: dict[str, Any]) -> dict[str, Any]:
         """The ready-made orders, for the form."""
-        names = ("name", "title", "about", "score", "reward", "train_for")
+        names = ("name", "title", "task", "about", "score", "reward", "train_for")
         return {"templates": [{name: getattr(one, name) for name in names} for one in TEMPLATES.values()]}
 
     def quote(self, what: dict[str, Any]) -> dict[str, Any]:
@@ -179,6 +181,27 @@ class OrderDesk:
         """Claim refunds and earnings that a settlement released."""
         collected = grains(self.lab.collect())
         return {**self._money(), "collected_grains": str(collected)}
+
+    def history(self, what: dict[str, Any]) -> dict[str, Any]:
+        """The account's newest orders, newest first: what went into escrow, what was credited, and for what."""
+        lab, rows = self.lab, []
+        for order in lab.orders()[:HISTORY_LIMIT]:
+            view = order.view()
+            record = view.order
+            own = [one for one in view.payouts if one.account == lab.identity.address]
+            rows.append(
+                {
+                    "order": view.id.hex(),
+                    "title": record.title,
+                    "window": view.window.value,
+                    "time_ms": view.ended_ms or view.put_ms,
+                    "paid_grains": str(record.reward_grains + record.fee_grains + record.bond_grains),
+                    "credited_grains": str(sum(one.grains for one in own)),
+                    "reasons": [{"reason": one.reason, "grains": str(one.grains)} for one in own],
+                    "void_reason": view.void_reason,
+                }
+            )
+        return {"orders": rows}
 
     def _money(self) -> dict[str, Any]:
         held = self.lab.wallet()

@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pot_lab import home
 from pot_lab.errors import PotLabError
 from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.server.deltas import Listener, now_ms
-from pot_lab.server.host import jobs_of, miners_of, testnets_of_host
+from pot_lab.server.host import miners_of, testnets_of_host
+from pot_lab.server.job_reader import JobReader
 from pot_lab.server.source import FeedSource, find_source
 
 INTERVAL_S = 2.0
@@ -31,6 +32,7 @@ FRESH_S = 5.0
 NO_NETWORK = "No network runs on this host. Start one with: pot-lab testnet up"
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class NetworkFeed:
@@ -50,7 +52,8 @@ class NetworkFeed:
         interval_s: float = INTERVAL_S,
     ) -> None:
         self._connect = connect
-        self._home = home_folder
+        self.jobs = JobReader(home_folder or home.home())
+        self._source: FeedSource | None = None
         self._interval_s = interval_s
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -106,6 +109,21 @@ class NetworkFeed:
         """Read again at once: something was just done whose result is wanted."""
         self._wake.set()
 
+    async def ask(self, question: Callable[[FeedSource], T]) -> T:
+        """Ask the network that is followed something that is not in the state, beside the feed's own reading.
+
+        Raises:
+            NoTestnet: no network is connected.
+            PotLabError: the network refused, or did not answer.
+        """
+        from pot_lab.testnet.errors import NoTestnet
+
+        await self.snapshot()
+        source = self._source
+        if source is None:
+            raise NoTestnet(NO_NETWORK)
+        return await asyncio.get_running_loop().run_in_executor(None, question, source)
+
     def stop(self) -> None:
         """End the thread and the listeners' streams; returns at once."""
         self._stopping = True
@@ -125,19 +143,18 @@ class NetworkFeed:
     # ---------------------------------------------------------------------------------------------- on the thread
 
     def _run(self) -> None:
-        source: FeedSource | None = None
         try:
             while not self._stopping:
                 self._wake.clear()
                 if not self._is_watched():
                     self._wake.wait(READER_COUNTS_FOR_S)
                     continue
-                source = self._look(source)
+                self._source = self._look(self._source)
                 time.sleep(LEAST_GAP_S)
-                self._wake.wait(self._interval_s if source is not None else SEARCH_INTERVAL_S)
+                self._wake.wait(self._interval_s if self._source is not None else SEARCH_INTERVAL_S)
         finally:
-            if source is not None:
-                source.close()
+            if self._source is not None:
+                self._source.close()
 
     def _is_watched(self) -> bool:
         with self._lock:
@@ -147,8 +164,8 @@ class NetworkFeed:
         """Read everything once; returns the connection for the next time."""
         state = {**self._state, "problem": ""}
         try:
-            state["jobs"] = jobs_of(self._home or home.home())
-            state["miners"] = miners_of(self._home or home.home())
+            state["jobs"] = self.jobs.jobs()
+            state["miners"] = miners_of(self.jobs.home)
             state["testnets"] = testnets_of_host()
             if source is None:
                 source = self._connect()

@@ -1,4 +1,4 @@
-"""Routes that start, stop and show what runs on this host: networks, notebook jobs, miners.
+"""Routes that start, stop and show what runs on this host: networks and notebook jobs.
 
 All need the server's token or its cookie with the XSRF token, and the authorizer's leave. What touches the disk or
 waits for a process never runs on the server's own loop.
@@ -11,50 +11,62 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import tornado.web
 from jupyter_server.auth.decorator import authorized
 
-from pot_lab import home
 from pot_lab.errors import PotLabError
+from pot_lab.files import replace_durably
 from pot_lab.jobs import registry
-from pot_lab.jobs.miners import get_miner, start_miner
+from pot_lab.jobs.prune import DAY_S, KEEP_BYTES, KEEP_S, prune
 from pot_lab.jobs.recipe_files import NOTEBOOK_LIMIT_BYTES
-from pot_lab.jobs.recipe_parameters import recipe_parameters
 from pot_lab.jobs.recipes import recipe
 from pot_lab.jobs.registry import JobEventLog
 from pot_lab.jobs.runner import JobRunner
+from pot_lab.server.feed import NetworkFeed
 from pot_lab.server.handlers import FEED
+from pot_lab.server.host import usage_of
 from pot_lab.server.money_handlers import Nothing, TypedHandler
 
 LOG_TAIL_BYTES = 32_768
+GIB = 1 << 30
 _TOLD_LINES = 6
 
-Value = str | int | float | bool | None
 
+class PruneForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of the jobs, orders and downloads that are over may stay; `dry_run` only says what would be removed."""
 
-class MinerForm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A miner to start: its role, its account (by default the role's first), and parameters of the stock notebook."""
-
-    role: Literal["provider", "validator", "verifier"]
-    account: Annotated[str, msgspec.Meta(max_length=400)] = ""
-    parameters: Annotated[dict[str, Value], msgspec.Meta(max_length=64)] = {}
+    days: Annotated[float, msgspec.Meta(ge=0, le=36_600)] = KEEP_S / DAY_S
+    gib: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] = KEEP_BYTES / GIB
+    dry_run: bool = True
 
 
 class HostHandler(TypedHandler):
     """Runs what blocks in a thread, and answers with what it returns."""
 
-    async def answer(self, work: Callable[[], dict[str, Any]]) -> None:
-        """Answer with the result; a refusal is a 422 in the user's words. The feed then reads anew."""
+    @property
+    def home(self) -> Path:
+        """`$POT_LAB_HOME`."""
+        feed: NetworkFeed = self.settings[FEED]
+        return feed.jobs.home
+
+    async def answer(self, work: Callable[[], dict[str, Any]], *, is_look: bool = False) -> None:
+        """Answer with the result; a refusal is a 422 in the user's words. The feed then reads anew.
+
+        Args:
+            work: what blocks.
+            is_look: nothing is changed by it, so the feed need not read.
+        """
         try:
             result = await asyncio.get_running_loop().run_in_executor(None, work)
         except (PotLabError, OSError) as error:
             self.refuse(str(error))
         else:
             self.finish(json.dumps(result))
-        self.settings[FEED].look()
+        if not is_look:
+            self.settings[FEED].look()
 
 
 class NetworkActionHandler(HostHandler):
@@ -97,7 +109,56 @@ class JobActionHandler(HostHandler):
     async def post(self, job_id: str, action: str) -> None:
         """Do it, and answer with the job's id, which of a rerun is a new one."""
         self.body(Nothing)
-        await self.answer(lambda: {"id": {"stop": _stop, "resume": _resume, "rerun": _rerun}[action](job_id)})
+        await self.answer(lambda: {"id": _ACTIONS[action](self.home, job_id)})
+
+
+class JobHandler(HostHandler):
+    """GET /pot-lab/jobs/ID: one job with its curve, its parameters, and what it takes of this host."""
+
+    @tornado.web.authenticated
+    @authorized
+    async def get(self, job_id: str) -> None:
+        """Answer with the job as lists have it; besides, `points` (its reports), `parameters`, `attempt`, `usage`."""
+        feed: NetworkFeed = self.settings[FEED]
+        await self.answer(
+            lambda: {**feed.jobs.job(job_id), "usage": usage_of(registry.get(self.home, job_id))}, is_look=True
+        )
+
+
+class PruneHandler(HostHandler):
+    """POST /pot-lab/prune: remove jobs, orders and downloads that are over."""
+
+    @tornado.web.authenticated
+    @authorized
+    async def post(self) -> None:
+        """Remove what ended longer ago, then the oldest until the rest fits; answer with how much that is."""
+        form = self.body(PruneForm)
+
+        def work() -> dict[str, Any]:
+            keep_bytes = round(form.gib * GIB)
+            done = prune(self.home, keep_s=form.days * DAY_S, keep_bytes=keep_bytes, dry_run=form.dry_run)
+            return {"jobs": done.jobs, "orders": done.orders, "size_bytes": done.size_bytes}
+
+        await self.answer(work, is_look=form.dry_run)
+
+
+class CopyNotebookHandler(HostHandler):
+    """POST /pot-lab/notebooks/NAME: a notebook that comes with the package, to be run and changed."""
+
+    @tornado.web.authenticated
+    @authorized
+    async def post(self, name: str) -> None:
+        """Copy it into Lab's folder, unless it is there, and answer with its path in the file browser."""
+        self.body(Nothing)
+        root = Path(self.settings["server_root_dir"]).expanduser()
+
+        def copy() -> dict[str, Any]:
+            target = root / f"{name}.ipynb"
+            if not target.exists():
+                replace_durably(target, recipe(name).read_bytes())
+            return {"path": target.name}
+
+        await self.answer(copy, is_look=True)
 
 
 class JobLogHandler(HostHandler):
@@ -107,7 +168,7 @@ class JobLogHandler(HostHandler):
     @authorized
     async def get(self, job_id: str) -> None:
         """Answer with at most `LOG_TAIL_BYTES` of text."""
-        await self.answer(lambda: {"text": _tail(registry.get(home.home(), job_id).log)})
+        await self.answer(lambda: {"text": log_tail(registry.get(self.home, job_id).log)}, is_look=True)
 
 
 class JobNotebookHandler(HostHandler):
@@ -117,79 +178,30 @@ class JobNotebookHandler(HostHandler):
     @authorized
     async def get(self, job_id: str) -> None:
         """Answer with the notebook's JSON."""
-        await self.answer(lambda: _notebook(job_id))
+        await self.answer(lambda: _notebook(self.home, job_id), is_look=True)
 
 
-class MinersHandler(HostHandler):
-    """POST /pot-lab/miners: start a miner."""
-
-    @tornado.web.authenticated
-    @authorized
-    async def post(self) -> None:
-        """Start it, and answer with its id."""
-        form = self.body(MinerForm)
-
-        def start() -> dict[str, Any]:
-            made = start_miner(home.home(), form.role, account=form.account, parameters=form.parameters)
-            return {"id": made.id}
-
-        await self.answer(start)
-
-
-class MinerActionHandler(HostHandler):
-    """POST /pot-lab/miners/ID/stop."""
-
-    @tornado.web.authenticated
-    @authorized
-    async def post(self, miner_id: str) -> None:
-        """Request the stop, and answer at once."""
-        self.body(Nothing)
-
-        def stop() -> dict[str, Any]:
-            get_miner(home.home(), miner_id).stop()
-            return {"id": miner_id}
-
-        await self.answer(stop)
-
-
-class MinerLogHandler(HostHandler):
-    """GET /pot-lab/miners/ID/log: the end of what it logged."""
-
-    @tornado.web.authenticated
-    @authorized
-    async def get(self, miner_id: str) -> None:
-        """Answer with at most `LOG_TAIL_BYTES` of text."""
-        await self.answer(lambda: {"text": _tail(get_miner(home.home(), miner_id).log)})
-
-
-class RecipeHandler(HostHandler):
-    """GET /pot-lab/recipes/ROLE: what may be set of the role's stock notebook."""
-
-    @tornado.web.authenticated
-    @authorized
-    async def get(self, role: str) -> None:
-        """Answer with names, types, defaults and comments."""
-        await self.answer(lambda: {"parameters": recipe_parameters(recipe(role))})
-
-
-def _stop(job_id: str) -> str:
-    job = registry.get(home.home(), job_id)
+def _stop(home: Path, job_id: str) -> str:
+    job = registry.get(home, job_id)
     if job.state == "running":
         JobEventLog(job.directory / "events.jsonl").emit("stop_requested")
         job.cancel()
     return job_id
 
 
-def _resume(job_id: str) -> str:
-    return JobRunner(home.home()).resume(job_id).id
+def _resume(home: Path, job_id: str) -> str:
+    return JobRunner(home).resume(job_id).id
 
 
-def _rerun(job_id: str) -> str:
-    return JobRunner(home.home()).rerun(job_id).id
+def _rerun(home: Path, job_id: str) -> str:
+    return JobRunner(home).rerun(job_id).id
 
 
-def _notebook(job_id: str) -> dict[str, Any]:
-    job = registry.get(home.home(), job_id)
+_ACTIONS = {"stop": _stop, "resume": _resume, "rerun": _rerun}
+
+
+def _notebook(home: Path, job_id: str) -> dict[str, Any]:
+    job = registry.get(home, job_id)
     path = job.output if job.output.is_file() else job.directory / "input.ipynb"  # it ended before its first cell
     if path.stat().st_size > NOTEBOOK_LIMIT_BYTES:
         raise PotLabError("the notebook is too large to be shown", seen=path.stat().st_size, wanted="at most 32 MiB")
@@ -197,7 +209,8 @@ def _notebook(job_id: str) -> dict[str, Any]:
     return content
 
 
-def _tail(path: Path) -> str:
+def log_tail(path: Path) -> str:
+    """The end of a log, at most `LOG_TAIL_BYTES` of it; "" where there is none."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)

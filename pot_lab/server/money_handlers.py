@@ -135,6 +135,16 @@ class WalletHandler(TypedHandler):
         await self.answer_from_desk("wallet", {})
 
 
+class HistoryHandler(TypedHandler):
+    """GET /pot-lab/wallet/history: what orders cost and brought back, and why."""
+
+    @tornado.web.authenticated
+    @authorized
+    async def get(self) -> None:
+        """Answer with the account's newest orders: paid, credited, and for what."""
+        await self.answer_from_desk("history", {})
+
+
 class CollectHandler(TypedHandler):
     """POST /pot-lab/wallet/collect: claim refunds and earnings."""
 

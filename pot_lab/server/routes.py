@@ -11,12 +11,13 @@ import msgspec
 import tornado.web
 from jupyter_server.auth.decorator import authorized
 
-from pot_lab.server import host_handlers, money_handlers
+from pot_lab.server import host_handlers, miner_handlers, money_handlers
 from pot_lab.server.handlers import SnapshotHandler, StreamHandler
 from pot_lab.server.money_handlers import TypedHandler
 
 _ID = r"([A-Za-z0-9][A-Za-z0-9._-]{0,100})"
 _NAME = r"([A-Za-z0-9_-]{1,64})"
+NOTEBOOKS = ("tour", "order", "tasks", "provider", "validator", "verifier", "miner", "paper_tables")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +29,14 @@ class Route:
         handler: who answers.
         parameters: names of the groups.
         body: the type of a POST's body; None for a GET.
+        query: what may follow a question mark, each with its schema; none is required.
     """
 
     pattern: str
     handler: type[tornado.web.RequestHandler]
     parameters: tuple[str, ...] = ()
     body: type[Any] | None = None
+    query: tuple[tuple[str, dict[str, Any]], ...] = ()
 
 
 class OpenApiHandler(TypedHandler):
@@ -67,21 +70,38 @@ ROUTES = (
         parameters=("id", "action"),
         body=money_handlers.Nothing,
     ),
+    Route(pattern="/pot-lab/wallet/history", handler=money_handlers.HistoryHandler),
+    Route(pattern=f"/pot-lab/jobs/{_ID}", handler=host_handlers.JobHandler, parameters=("id",)),
     Route(pattern=f"/pot-lab/jobs/{_ID}/log", handler=host_handlers.JobLogHandler, parameters=("id",)),
     Route(pattern=f"/pot-lab/jobs/{_ID}/notebook", handler=host_handlers.JobNotebookHandler, parameters=("id",)),
-    Route(pattern="/pot-lab/miners", handler=host_handlers.MinersHandler, body=host_handlers.MinerForm),
+    Route(pattern="/pot-lab/miners", handler=miner_handlers.MinersHandler, body=miner_handlers.MinerForm),
     Route(
         pattern=f"/pot-lab/miners/{_ID}/stop",
-        handler=host_handlers.MinerActionHandler,
+        handler=miner_handlers.MinerActionHandler,
         parameters=("id",),
         body=money_handlers.Nothing,
     ),
-    Route(pattern=f"/pot-lab/miners/{_ID}/log", handler=host_handlers.MinerLogHandler, parameters=("id",)),
+    Route(pattern=f"/pot-lab/miners/{_ID}/log", handler=miner_handlers.MinerLogHandler, parameters=("id",)),
     Route(
         pattern="/pot-lab/recipes/(provider|validator|verifier)",
-        handler=host_handlers.RecipeHandler,
+        handler=miner_handlers.RecipeHandler,
         parameters=("role",),
+        query=(("notebook", {"type": "string", "maxLength": 400}),),
     ),
+    Route(pattern="/pot-lab/prune", handler=host_handlers.PruneHandler, body=host_handlers.PruneForm),
+    Route(
+        pattern=f"/pot-lab/notebooks/({'|'.join(NOTEBOOKS)})",
+        handler=host_handlers.CopyNotebookHandler,
+        parameters=("name",),
+        body=money_handlers.Nothing,
+    ),
+    Route(
+        pattern="/pot-lab/earnings",
+        handler=miner_handlers.EarningsHandler,
+        query=(("days", {"type": "integer", "minimum": 1, "maximum": miner_handlers.LONGEST_DAYS}),),
+    ),
+    Route(pattern="/pot-lab/standing", handler=miner_handlers.StandingHandler),
+    Route(pattern="/pot-lab/host", handler=miner_handlers.HostUsageHandler),
 )
 
 
@@ -129,6 +149,11 @@ def _described(route: Route) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": f"^({group})$"}}
         for name, group in zip(route.parameters, groups, strict=True)
     ]
+    described["parameters"] += [
+        {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in route.query
+    ]
+    if route.query:
+        answers["400"] = {"description": "What follows the question mark is not of its type."}
     refusal = {"schema": {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]}}
     answers["422"] = {"description": "Refused, in the user's words.", "content": {"application/json": refusal}}
     if route.body is not None:

@@ -7,7 +7,7 @@ as decimal strings because JavaScript's numbers end at 2^53.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,17 +19,19 @@ from pot_lab.crypto.keystore import KEYSTORE_LIMIT_BYTES
 from pot_lab.crypto.nested_json import load_json
 from pot_lab.discovery import find_answering_network
 from pot_lab.errors import PotLabError
+from pot_lab.jobs.miners import find_miners
 from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE
+from pot_lab.protocol.parameters import Role
 from pot_lab.server.deltas import now_ms
 
 if TYPE_CHECKING:
     from pot_lab.network.client.calls import AggregatorStatus
     from pot_lab.network.config import NetworkConfig
-    from pot_lab.protocol.views import OrderSummary
+    from pot_lab.protocol.views import AccountView, NetworkView, OrderSummary
 
 STATUS_TIMEOUT_S = 3.0
 QUERY_TIMEOUT_S = 10.0
-ORDERS_LIMIT = 50
+ORDERS_LIMIT = 500
 
 
 class FeedSource(Protocol):
@@ -47,6 +49,10 @@ class FeedSource(Protocol):
 
     def order(self, order_id: str) -> dict[str, Any]:
         """The card of one order, by its id (64 hex digits). Raises `UnknownOrder`."""
+        ...
+
+    def standing(self, addresses: Sequence[str]) -> list[dict[str, Any]]:
+        """How accounts stand as miners: stakes, wins, what was lost."""
         ...
 
     def on_change(self, wake: Callable[[], None]) -> None:
@@ -89,6 +95,11 @@ class LedgerSource:
         """The card of one order."""
         return order_card(self._client.order(bytes.fromhex(order_id)), now_ms())
 
+    def standing(self, addresses: Sequence[str]) -> list[dict[str, Any]]:
+        """How accounts stand as miners; `registered` counts all of the role, themselves included."""
+        network = self._client.network()
+        return [_standing(self._client.account(parse_address(one)), network) for one in addresses]
+
     def on_change(self, wake: Callable[[], None]) -> None:
         """Call `wake` on the network thread after every batch."""
         self._client.follow(lambda sequence, time_ms, events: wake(), self._newest() + 1)
@@ -116,7 +127,11 @@ def own_address(network: str) -> str:
     It is `$POT_LAB_ACCOUNT` (a keystore, its folder, or a testnet's account), by default the testnet's `client`; "" if
     there is none.
     """
-    name = os.environ.get("POT_LAB_ACCOUNT") or "client"
+    return keystore_address(network, os.environ.get("POT_LAB_ACCOUNT") or "client")
+
+
+def keystore_address(network: str, name: str) -> str:
+    """The address of a keystore, its folder, or a testnet's account; it is not opened. "" if there is none."""
     for path in (Path(name), Path(name) / ACCOUNT_FILE, home.networks() / network / "accounts" / name / ACCOUNT_FILE):
         try:
             if path.is_file() and path.stat().st_size <= KEYSTORE_LIMIT_BYTES:
@@ -126,6 +141,51 @@ def own_address(network: str) -> str:
         except (OSError, PotLabError, ValueError, KeyError, TypeError):
             continue  # no keystore that names its account
     return ""
+
+
+def miner_addresses(network: str, folder: Path) -> list[str]:
+    """Accounts that mined on this host in a network, and whose keystores lie where it can be seen.
+
+    Args:
+        network: its name.
+        folder: `$POT_LAB_HOME`.
+    """
+    begun = {path.name.split("-")[1] for path in (folder / "work").glob("*-*-*")}
+    names = [path.parent.name for path in (home.networks() / network / "accounts").glob(f"*/{ACCOUNT_FILE}")]
+    names += [one.account for one in find_miners(folder) if one.account]
+    known = {address for name in names if (address := keystore_address(network, name))}
+    return sorted(address for address in known if address[2:10].lower() in begun)
+
+
+def _standing(account: AccountView, network: NetworkView) -> dict[str, Any]:
+    registered = {
+        Role.PROVIDER: network.providers,
+        Role.VALIDATOR: network.validators,
+        Role.VERIFIER: network.verifiers,
+    }
+    return {
+        "address": format_address(account.address),
+        "roles": [
+            {
+                "role": Role(stake.role).name.lower(),
+                "active": stake.active,
+                "bonded_grains": str(stake.bonded_grains),
+                "locked_grains": str(stake.locked_grains),
+                "slashed_grains": str(stake.slashed_grains),
+                "registered": registered.get(Role(stake.role), 0),
+                "stake_in_all_grains": str(network.validator_stake_grains) if stake.role == Role.VALIDATOR else "0",
+            }
+            for stake in account.stakes
+            if stake.bonded_grains or stake.slashed_grains
+        ],
+        "wins": account.wins,
+        "claims": account.claims,
+        "agreeing": account.agreeing_validations,
+        "wrong": account.wrong_validations,
+        "forfeits": account.forfeits,
+        "absences": account.absences,
+        "earned_grains": str(account.earned_grains),
+    }
 
 
 def _aggregator(one: AggregatorStatus) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,14 @@ def test_numbers_of_other_libraries_are_numbers() -> None:
 def test_the_text_fallback_reads_well() -> None:
     assert _line({"step": 3, "total": 10, "loss": 0.123456, "phase": "warm"}) == "step 3/10 loss=0.1235 phase=warm"
     assert _line({"step": 3, "total": None}) == "step 3"
+
+
+def test_a_value_called_total_does_not_stand_for_the_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of scores did so, and a validator seemed to be at step 1 of 366."""
+    progress, shown = Progress(1), list[dict[str, object]]()
+    monkeypatch.setattr(progress, "_show", shown.append)
+    progress(1, total=366, score=366)
+    assert shown == [{"step": 1, "total": 1, "score": 366}]
 
 
 def test_outside_of_a_kernel_a_report_goes_nowhere(capsys) -> None:

@@ -55,6 +55,7 @@ def card(**changed: Any) -> dict[str, Any]:
         "advice": "",
         "timeline": [{"name": "commit", "opened_ms": now_ms() - 600_000, "closed_ms": 0}],
         "leaders": [{"provider": OTHER, "committed_ms": now_ms() - 12_000, "score": ""}],
+        "race": [[now_ms() - 60_000 + 1_000 * claim, claim, None] for claim in range(1, 40)],
         "read_ms": now_ms(),
     }
     return order() | more | changed
@@ -70,6 +71,7 @@ def void_card(**changed: Any) -> dict[str, Any]:
         "back_grains": "27300000000",
         "advice": "order again with a longer train_for or a lower baseline",
         "leaders": [{"provider": OTHER, "committed_ms": now_ms() - 12_000, "score": "36 of 360"}],
+        "race": [[now_ms() - 60_000 + 1_000 * claim, claim, claim / 400] for claim in range(1, 40)],
     }
     return card(**(ended | changed))
 

@@ -9,7 +9,7 @@ import pytest
 
 from pot_lab.cards.order_card import MIME
 from tests.labextension.conftest import TOKEN, Lab
-from tests.labextension.scripts import card, order, script, void_card
+from tests.labextension.scripts import OTHER, card, order, script, void_card
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(2_400)]
 PATIENCE_MS = 400_000
@@ -114,19 +114,21 @@ def test_outputs_that_somebody_made_up_do_no_harm(show_lab, page) -> None:
         card(title={"dangerouslySetInnerHTML": {"__html": "<b>bold</b>"}}),
         card(leaders=[{"provider": {"$$typeof": 1}}]),
         card(reward_grains="1e9"),
+        card(race=[[0, 1, {"$$typeof": 1}]]),
         card(title="<script>window.stolen = 1</script>", id="ee" * 32),
     ]
     write_notebook(lab, "evil.ipynb", *evil)
     open_notebook(page, lab, "evil.ipynb")
-    expect(page.get_by_text("not an order that this version of PoT Lab can show")).to_have_count(4)
+    expect(page.get_by_text("not an order that this version of PoT Lab can show")).to_have_count(5)
     expect(page.locator(".jp-OutputArea-output .pot-Title")).to_have_text("<script>window.stolen = 1</script>")
     assert page.evaluate("() => window.stolen") is None
     assert page.problems == []
 
 
 def test_one_websocket_serves_a_tab_and_rests_when_nothing_is_seen(show_lab, page) -> None:
-    lab = show_lab(script(order(), cards=(card(),)))
-    write_notebook(lab, "two.ipynb", card(), card())
+    """Of one's own orders none runs here: while one does, Lab waits for its end to tell of it."""
+    lab = show_lab(script(order(client=OTHER), cards=(card(client=OTHER),)))
+    write_notebook(lab, "two.ipynb", card(client=OTHER), card(client=OTHER))
     sockets: list[Any] = []
     page.on("websocket", lambda one: sockets.append(one) if "pot-lab/stream" in one.url else None)
     open_notebook(page, lab, "two.ipynb")

@@ -52,8 +52,8 @@ def test_an_order_money_a_miner_and_a_job(testnet, start_lab, open_panel, page, 
     expect(panel.get_by_test_id("pot-health")).to_have_text("Works: 4 of 4 aggregators")
 
     # a miner from the stock notebook's parameters: without one the form would not let anybody order
-    jobs = panel.get_by_test_id("pot-jobs")
-    jobs.get_by_role("button", name="Start a miner…").click()
+    jobs, miners = panel.get_by_test_id("pot-jobs"), panel.get_by_test_id("pot-miners")
+    miners.get_by_role("button", name="Start a miner…").click()
     form = panel.get_by_test_id("pot-miner-form")
     form.get_by_label("learning_rate").fill("fast")
     form.get_by_role("button", name="Start", exact=True).click()
@@ -61,7 +61,7 @@ def test_an_order_money_a_miner_and_a_job(testnet, start_lab, open_panel, page, 
     form.get_by_label("learning_rate").fill("0.01")
     page.screenshot(path=shots / "panel-miner-form.png")
     form.get_by_role("button", name="Start", exact=True).click()
-    miner = jobs.locator("[data-miner]")
+    miner = miners.locator("[data-miner]")
     expect(miner.get_by_test_id("pot-state")).to_have_text("running")
 
     # the order: what is wrong is said beside its field, and nothing is paid before the cost was seen
@@ -125,6 +125,11 @@ def test_an_order_money_a_miner_and_a_job(testnet, start_lab, open_panel, page, 
     job.get_by_role("button", name="Notebook").click()
     expect(page.locator(".pot-JobNotebook")).to_contain_text("what a job printed")
     page.screenshot(path=shots / "panel-job-notebook.png")
+    standing = panel.get_by_test_id("pot-standing")
+    standing.get_by_text("Standing").click()
+    expect(standing.locator("[data-account]").first).to_contain_text("at stake")
+    panel.get_by_test_id("pot-history").get_by_text("History").click()
+    expect(panel.get_by_test_id("pot-history").locator("[data-history]")).to_contain_text("11.01 POT")
     job.get_by_role("button", name="Resume").click()
     expect(job.get_by_test_id("pot-state")).to_have_text("running")
     job.get_by_role("button", name="Stop").click()

@@ -31,7 +31,11 @@ def test_every_view_is_legible_in_every_theme(show_lab, open_panel, page, shots)
     expect(panel.get_by_label("What to train")).to_be_visible()
     panel.get_by_role("button", name="Start a miner…").click()
     expect(panel.get_by_label("learning_rate")).to_be_visible()
+    for unfolded in ("pot-earnings", "pot-host"):
+        panel.get_by_test_id(unfolded).locator("summary").first.click()
+    expect(panel.get_by_test_id("pot-host")).to_contain_text("Processors")
     page.evaluate("id => { void window.jupyterapp.commands.execute('pot-lab:open-order', { id }) }", VOID)
+    expect(page.locator(".pot-Order canvas")).to_be_visible()
     expect(page.locator(".pot-Order").get_by_test_id("pot-void")).to_be_visible()
     for theme in THEMES:
         page.evaluate("theme => { void window.jupyterapp.commands.execute('apputils:change-theme', { theme }) }", theme)

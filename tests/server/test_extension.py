@@ -352,9 +352,11 @@ async def test_jobs_of_this_host_are_listed_with_their_progress(jp_serverapp, jp
     assert job == {
         "id": "mine",
         "kind": "provider",
+        "order": "",
         "state": "lost",  # no process holds its lock
         "created_ms": 5,
         "ended_ms": 0,
+        "cell": None,
         "progress": {"step": 3, "total": 9},
         "error": None,
     }

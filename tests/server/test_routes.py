@@ -14,16 +14,18 @@ import pytest
 import tornado.httpclient
 
 from pot_lab.jobs.registry import JobEventLog, write_json
+from pot_lab.notebook.templates import TEMPLATES
 from pot_lab.server import desk as desk_module
 from pot_lab.server.desk import DeskProcess, DeskRefusal
 from pot_lab.server.feed import NetworkFeed
 from pot_lab.server.handlers import FEED, StreamHandler
+from pot_lab.server.job_reader import JobReader
 from pot_lab.server.money_handlers import ATTEMPTS, BODY_LIMIT_BYTES, DESK
 from pot_lab.server.routes import ROUTES, openapi
 from tests.server.test_extension import DenyingAuthorizer
 
 ORDER = {"template": "wine", "reward": "5", "train_for": "10s"}
-SAMPLES = {"name": "local", "action": "stop", "id": "a-job", "role": "provider"}
+SAMPLES = {"name": "tour", "action": "stop", "id": "a-job", "role": "provider"}
 
 
 @pytest.fixture
@@ -193,15 +195,14 @@ async def test_what_is_done_cannot_be_resumed_and_what_is_unknown_not_stopped(de
 
 async def test_a_job_that_was_asked_to_stop_says_that_it_is_stopping(tmp_path) -> None:
     from pot_lab.files import acquire_lock
-    from pot_lab.server.host import jobs_of
 
-    folder = make_job(tmp_path, "running")
+    folder, reader = make_job(tmp_path, "running"), JobReader(tmp_path)
     lock = acquire_lock(folder / "lock")  # its process lives
-    assert jobs_of(tmp_path)[0]["state"] == "running"
+    assert reader.jobs()[0]["state"] == "running"
     JobEventLog(folder / "events.jsonl").emit("stop_requested")
-    assert jobs_of(tmp_path)[0]["state"] == "stopping"
+    assert reader.jobs()[0]["state"] == "stopping"
     write_json(folder / "state.json", {"state": "running", "started_ms": 2**52})  # it was resumed since
-    assert jobs_of(tmp_path)[0]["state"] == "running"
+    assert reader.jobs()[0]["state"] == "running"
     os.close(lock)
 
 
@@ -258,7 +259,7 @@ async def test_the_real_desk_starts_and_answers(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path))
     monkeypatch.delenv("POT_LAB_NETWORK", raising=False)
     desk = DeskProcess()
-    assert len((await desk.ask("templates", {}))["templates"]) == 3
+    assert len((await desk.ask("templates", {}))["templates"]) == len(TEMPLATES)
     with pytest.raises(DeskRefusal, match="pot-lab testnet up"):
         await desk.ask("wallet", {})
     desk.stop()
