@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pot_lab.cards.scores import score_text
 from pot_lab.notebook.baselines import Start, start_of
+from pot_lab.notebook.data_notes import data_notes
 from pot_lab.notebook.posting import PreparedOrder, prepare
 from pot_lab.notebook.predictors import Predictors, predictors
 
@@ -36,6 +37,7 @@ class CheckReport:
         train_examples: examples that providers would get.
         export_s: time for export, comparison, all checks and a training step, on this machine.
         score_s: time to score the first weights on the test data exactly, on one process of this machine.
+        notes: what the data look like that may still not be meant, see `data_notes`.
     """
 
     prepared: PreparedOrder
@@ -45,6 +47,7 @@ class CheckReport:
     train_examples: int
     export_s: float
     score_s: float
+    notes: tuple[str, ...] = ()
 
     @property
     def upload_bytes(self) -> int:
@@ -74,7 +77,8 @@ class CheckReport:
             "here": f"checks {self.export_s:.3g} s; exact score of the test data {self.score_s:.3g} s, "
             f"{1000 * self.score_s / start.count:.3g} ms an example",
         }
-        return "\n".join(f"{title:<10}{text}" for title, text in lines.items())
+        shown = [f"{title:<10}{text}" for title, text in lines.items()]
+        return "\n".join([*shown, *(f"{'note':<10}{note}" for note in self.notes)])
 
     def __repr__(self) -> str:
         return f"<CheckReport: can be ordered>\n{self}"
@@ -121,12 +125,14 @@ def check(
     scored = time.perf_counter()
     graph = load_graph(prepared.graph)
     function = score_function(f"{prepared.score.name}/{prepared.score.version}")
+    train_data, test_data = unpack_dataset(prepared.train), unpack_dataset(prepared.test)
     return CheckReport(
         prepared=prepared,
         graph=graph,
         start=start,
-        predictors=predictors(function, graph.outputs[0], unpack_dataset(prepared.test).targets),
-        train_examples=unpack_dataset(prepared.train).examples,
+        predictors=predictors(function, graph.outputs[0], test_data.targets),
+        train_examples=train_data.examples,
+        notes=tuple(data_notes(train_data, test_data, function)),
         export_s=exported - began,
         score_s=scored - exported,
     )

@@ -101,8 +101,8 @@ def read_data(name: str, data: Data, limits: Limits = DEFAULT_LIMITS) -> Dataset
     try:
         return _dataset(*_tensors(data[0], data[1]))
     except (DtypeMismatch, ShapeMismatch) as error:
-        wanted = "tensors, arrays or pandas columns; a tuple of them for a model that takes several inputs"
-        raise BadArgument(f"`{name}` holds something that is not a tensor", seen=str(error), wanted=wanted) from error
+        wanted = error.wanted or "tensors, arrays or pandas columns; a tuple of them for a model with several inputs"
+        raise BadArgument(f"`{name}` cannot be used: its {error.message}", seen=error.seen, wanted=wanted) from error
 
 
 def _dataset_of(name: str, loader: DataLoader[object]) -> TorchDataset[object]:

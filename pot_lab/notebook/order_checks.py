@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pot_lab.cards.scores import DISTANCES, SCALED, WEIGHTED, base_name, decimals_of
+from pot_lab.cards.scores import DISTANCES, LABELS, SCALED, WEIGHTED, base_name, decimals_of
 from pot_lab.errors import PotLabError
 from pot_lab.notebook.constants import best_constant
 from pot_lab.notebook.errors import BadArgument
@@ -23,8 +23,17 @@ if TYPE_CHECKING:
 _NAMED_CLASSES = ("accuracy", "top_k_accuracy", "cross_entropy", "macro_f1", "next_token_loss", "perplexity")
 _OF_ONE_CLASS = (*_NAMED_CLASSES, "brier", "token_accuracy", *WEIGHTED)
 """Functions whose outputs are rows of class scores."""
-_TRIED_EXAMPLES = 8
+_TRIED_EXAMPLES, _LOOKED_AT = 8, 64
 _NO_TOKEN = -100
+_OF_LOGITS = ("cross_entropy", "perplexity", "next_token_loss", "brier", "weighted_cross_entropy")
+_ONLY_SHAPES = tuple(
+    f"aten.{name}"
+    for name in (
+        "view.default", "reshape.default", "squeeze.dim", "squeeze.dims", "unsqueeze.default", "flatten.using_ints",
+        "transpose.int", "permute.default", "clone.default", "contiguous.default", "to.dtype", "slice.Tensor",
+        "unflatten.int", "expand.default", "select.int",
+    )
+)  # fmt: skip
 _LARGEST_UNITS = 10**10
 _FEWEST_UNITS = 100
 """Units of 10^-decimals that an example's distance should have, so that a model ten times better shows."""
@@ -46,6 +55,7 @@ def check_form_of_outputs(graph: ModelGraph, function: ScoreFunction) -> None:
             wanted=" or ".join(f"output={i}" for i in range(min(len(graph.outputs), 8))),
         )
     name, shape = base_name(function.full_name), graph.outputs[0].shape
+    _refuse_probabilities(graph, name)
     if name not in _OF_ONE_CLASS:
         return
     words = shape[-1] if shape else 1
@@ -60,6 +70,25 @@ def check_form_of_outputs(graph: ModelGraph, function: ScoreFunction) -> None:
             "every model is right about every example where k is not below the number of classes",
             seen=f"k={_answers(function)}, {words} classes",
             wanted=f"top_k_accuracy[k={words - 1}], or accuracy" if words > 2 else "accuracy",
+        )
+
+
+def _refuse_probabilities(graph: ModelGraph, name: str) -> None:
+    """Refuse a model that ends in softmax or sigmoid where a loss, or a threshold, takes what stands before it.
+
+    Raises: BadArgument.
+    """
+    number = graph.results[0].index - len(graph.state) - len(graph.inputs)
+    while number >= 0 and graph.nodes[number].op in _ONLY_SHAPES:
+        number = graph.nodes[number].args[0].index - len(graph.state) - len(graph.inputs)
+    last = graph.nodes[number].op if number >= 0 else ""
+    if (last == "aten.softmax.int" and name in _OF_LOGITS) or (last == "aten.sigmoid.default" and name in LABELS):
+        kind = last.split(".")[1]
+        raise BadArgument(
+            f"the model ends in {kind}, and {name} and the training apply it once more: a loss could not get near 0, "
+            "and every label would count as given",
+            seen=f"{kind} as the last operation",
+            wanted=f"the model without its last {kind}",
         )
 
 
@@ -79,6 +108,8 @@ def check_score_tells(graph: ModelGraph, function: ScoreFunction, test: Dataset)
     Raises: BadArgument, with what to use instead.
     """
     name, k = base_name(function.full_name), _answers(function)
+    if name in ("perplexity", "next_token_loss"):
+        _refuse_copying(test)
     if name in DISTANCES:
         _check_units(function, test.targets)
     if name not in _NAMED_CLASSES:
@@ -99,6 +130,22 @@ def check_score_tells(graph: ModelGraph, function: ScoreFunction, test: Dataset)
             wanted=f"at least {k + 1}",
         )
     check_order_matters(function, graph.outputs[0], test.targets)
+
+
+def _refuse_copying(test: Dataset) -> None:
+    """Refuse tokens that are their own targets: to repeat its input would make a model perfect.
+
+    Raises: BadArgument.
+    """
+    import torch
+
+    inputs = test.inputs[0] if isinstance(test.inputs, tuple) else test.inputs
+    if inputs.dtype == test.targets.dtype and inputs.shape == test.targets.shape and torch.equal(inputs, test.targets):
+        raise BadArgument(
+            "the targets are the inputs themselves, so a model that repeats what it is given is perfect",
+            seen="each token is its own target",
+            wanted="the next tokens: inputs tokens[:, :-1] and targets tokens[:, 1:]",
+        )
 
 
 def _check_units(function: ScoreFunction, targets: Tensor) -> None:
@@ -163,6 +210,8 @@ def check_trainable(graph: ModelGraph, weights: bytes, train: Dataset, function:
             wanted="layers as attributes, or in nn.ModuleList, nn.ModuleDict and nn.ParameterList",
         )
     few = slice(_TRIED_EXAMPLES)
+    _check_finite_outputs(graph, weights, train)
+    _refuse_seeing(graph, weights, train)
     settings = TrainerSettings(batch_size=_TRIED_EXAMPLES, validation_fraction=0.25)
     try:
         trainer = Trainer(
@@ -181,3 +230,60 @@ def check_trainable(graph: ModelGraph, weights: bytes, train: Dataset, function:
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadArgument("providers could not train this model", seen=reason) from error
+
+
+def _check_finite_outputs(graph: ModelGraph, weights: bytes, train: Dataset) -> None:
+    """Refuse first weights whose outputs are no numbers, which no learning rate mends.
+
+    Raises: BadArgument, naming the example.
+    """
+    import torch
+
+    from pot_lab.scoring import trainable
+    from pot_lab.scoring.dataset import each_input, some_rows
+
+    twin = trainable(graph, weights).eval()
+    with torch.no_grad():
+        outputs = twin(*each_input(some_rows(train.inputs, slice(_LOOKED_AT))))
+    finite = torch.isfinite(outputs).reshape(len(outputs), -1).all(1)
+    if bool(finite.all()):
+        return
+    bad = [name for name, t in twin.named_parameters() if not bool(torch.isfinite(t).all())]
+    raise BadArgument(
+        "the model's outputs are not finite before any training, so nobody could train it",
+        seen=f"train example {int((~finite).nonzero()[0])}"
+        + (f"; {bad[0]!r} holds numbers that are not finite" if bad else f"; {int((~finite).sum())} of {len(finite)}"),
+        wanted="finite first weights"
+        if bad
+        else "a forward that is finite for all data: bound what goes into log, "
+        "division, sqrt and exp, such as x.clamp(min=1e-6).log()",
+    )
+
+
+def _refuse_seeing(graph: ModelGraph, weights: bytes, train: Dataset) -> None:
+    """Refuse a model of the next token that sees it, as a bidirectional layer or attention without a causal mask does.
+
+    Raises: BadArgument.
+    """
+    import torch
+
+    from pot_lab.scoring import trainable
+
+    x, targets = train.inputs, train.targets
+    if isinstance(x, tuple) or x.dtype != torch.int64 or x.shape != targets.shape or x.dim() != 2 or x.shape[1] < 3:
+        return
+    x, targets = x[:_LOOKED_AT], targets[:_LOOKED_AT]
+    if not torch.equal(x[:, 1:], targets[:, :-1]) or graph.outputs[0].shape[:1] != x.shape[1:]:
+        return
+    changed = x.clone()
+    changed[:, -1] = x[:, 0]
+    twin = trainable(graph, weights).eval()
+    with torch.no_grad():
+        apart = (twin(x) - twin(changed))[:, :-2].abs()
+    if bool((apart > 1e-4 * twin(x).detach().abs().max()).any()):
+        raise BadArgument(
+            "the model sees the token that it is to name: targets are the next inputs, and its outputs depend on later "
+            "inputs than their own place",
+            seen="another last token changes the outputs of places before it",
+            wanted="a causal mask, or layers of one direction",
+        )

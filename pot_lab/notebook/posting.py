@@ -371,15 +371,25 @@ def _exported(model: object, inputs: Inputs, output: str | int | None) -> ModelA
     import torch
 
     from pot_lab.scoring import export_model
+    from pot_lab.scoring.dataset import INPUT_DTYPES
+    from pot_lab.scoring.errors import DtypeMismatch
+    from pot_lab.scoring.export.given_modules import refuse_unready
     from pot_lab.scoring.export.trial import TRIED, has_lazy_parts, left_as_it_was
 
     if not isinstance(model, torch.nn.Module):
         wanted = "a torch.nn.Module, or what export_model returned"
         raise BadArgument("`model` is not a module", seen=type(model).__name__, wanted=wanted)
+    refuse_unready(model)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     for x in given:
         if x.dim() == 0 or len(x) < 2:
             raise BadArgument("`train` needs at least two examples", seen=f"inputs of shape {tuple(x.shape)}")
+        if x.dtype not in INPUT_DTYPES:
+            raise DtypeMismatch(
+                "the train inputs have a number type that data may not have",
+                seen=x.dtype,
+                wanted=", ".join(map(str, INPUT_DTYPES)) + ", as with .float() or .long()",
+            )
     few = tuple(x[:TRIED] for x in given)
     with contextlib.nullcontext() if has_lazy_parts(model) else left_as_it_was(model):
         _try_out(model, tuple(x[:2] for x in given))
@@ -423,5 +433,7 @@ def _refuse_types(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     raise DtypeMismatch(
         "the train inputs have another number type than the model's parameters",
         seen=given,
-        wanted=f"model.float(), or a forward that begins with x.to({own})" if half else own,
+        wanted=f"model.float(), or a forward that begins with x.to({own})"
+        if half
+        else f"{own}, as with .to({own}) or .astype({str(own).removeprefix('torch.')!r})",
     )

@@ -216,7 +216,8 @@ def _check_form(pair: Dataset, limits: Limits) -> None:
             raise DtypeMismatch(
                 f"{name} have a number type that data may not have",
                 seen=tensor.dtype,
-                wanted=", ".join(map(str, allowed)),
+                wanted=", ".join(map(str, allowed))
+                + ("; as with .float()" if tensor.dtype.is_floating_point else "; as with .long()"),
             )
         if tensor.dim() == 0 or tensor.numel() == 0:
             raise ShapeMismatch(f"{name} need at least one example", seen=tuple(tensor.shape), wanted="(examples, ...)")
@@ -235,8 +236,14 @@ def _check_finite(pair: Dataset, first: int) -> None:
         if tensor.dtype.is_floating_point:
             finite = torch.isfinite(tensor.reshape(tensor.shape[0], -1)).all(1)
             if not bool(finite.all()):
-                row = first + int((~finite).nonzero()[0])
-                raise BadDataset(f"{name} hold a value that is not finite", seen=f"example {row}")
+                row = int((~finite).nonzero()[0])
+                place = (~torch.isfinite(tensor[row])).nonzero()[0].tolist()
+                value = float(tensor[row][tuple(place)])
+                raise BadDataset(
+                    f"{name} hold a value that is not finite",
+                    seen=f"{value} in example {first + row}" + (f", place {', '.join(map(str, place))}" * bool(place)),
+                    wanted="leave out the example, or fill in a number",
+                )
 
 
 def example_leaf(inputs: Inputs, targets: Tensor, index: int) -> bytes:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from pot_lab.scoring.arithmetic import Arithmetic
 from pot_lab.scoring.backends import Backend
 from pot_lab.scoring.dataset import each_input, some_rows
+from pot_lab.scoring.export.given_modules import not_a_module
 from pot_lab.scoring.export.trial import TRIED
-from pot_lab.scoring.export.writer import ModelArtifact, export_model, not_a_module
+from pot_lab.scoring.export.writer import ModelArtifact, export_model
 from pot_lab.scoring.given_data import Inputs
 from pot_lab.scoring.graph.model_graph import ModelGraph, Node, references
 from pot_lab.scoring.graph.reader import load_graph

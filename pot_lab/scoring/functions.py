@@ -11,6 +11,7 @@ parameters in alphabetical order and whole numbers: one function has one identif
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Mapping
@@ -299,8 +300,7 @@ def _function(name: str) -> ScoreFunction:
     match = _IDENTIFIER.fullmatch(name)
     versions = [v for n, v in FUNCTIONS if match and n == match[1] and match[3] in (None, str(v))]
     if match is None or not versions:
-        known = ", ".join(sorted(f"{n}/{v}" for n, v in FUNCTIONS))
-        raise UnknownScoreFunction("no such score function", seen=name, wanted=known)
+        raise UnknownScoreFunction("no such score function", seen=name, wanted=_likely(name))
     version = max(versions)
     family = FUNCTIONS[match[1], version]
     values = _values(name, match[2], {**family.parameters, "slices": SLICES})
@@ -308,6 +308,46 @@ def _function(name: str) -> ScoreFunction:
     shown = tuple(sorted((k, v) for k, v in values.items() if v != family.parameters[k].usual))
     made = family.make(**values)
     return (replace(made, parameters=shown) if shown else made).with_slices(slices)
+
+
+_OTHER_NAMES = {
+    "f1": "macro_f1",
+    "f1_macro": "macro_f1",
+    "f1_micro": "accuracy",
+    "f1_score": "macro_f1",
+    "roc_auc": "auc",
+    "auroc": "auc",
+    "iou": "mean_iou",
+    "miou": "mean_iou",
+    "jaccard": "mean_iou",
+    "log_loss": "cross_entropy",
+    "nll": "cross_entropy",
+    "nll_loss": "cross_entropy",
+    "bce": "multilabel_micro_f1",
+    "ece": "brier",
+    "calibration": "brier",
+    "rmse": "mse",
+    "l1": "mae",
+    "l2": "mse",
+    "r2_score": "r2",
+    "acc": "accuracy",
+    "pinball": "quantile_loss",
+    "top5": "top_k_accuracy",
+}
+"""What other libraries call a score, and the nearest function."""
+_USUAL = ("r2",)
+"""Names that an order completes by its test targets."""
+
+
+def _likely(name: str) -> str:
+    """The functions that a name may have meant, first, then all others."""
+    known = list(dict.fromkeys(n for n, _ in FUNCTIONS))
+    plain = re.sub(r"[^a-z0-9]+", "_", re.split(r"[\[/]", name)[0].lower()).strip("_")
+    near = (
+        [_OTHER_NAMES[plain]] if plain in _OTHER_NAMES else difflib.get_close_matches(plain, [*known, *_USUAL], 2, 0.6)
+    )
+    rest = ", ".join(sorted(f"{n}/{v}" for n, v in FUNCTIONS))
+    return f"{' or '.join(near)}; or one of {rest}" if near else rest
 
 
 def _values(name: str, text: str | None, bounds: Mapping[str, Bounds]) -> dict[str, int]:

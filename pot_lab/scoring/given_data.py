@@ -69,6 +69,10 @@ def as_tensor(data: Any, name: str) -> Tensor:
 
 
 def _dense(data: Tensor, name: str) -> Tensor:
+    if data.is_nested:
+        raise DtypeMismatch(
+            f"{name} are a nested tensor, whose examples differ in length", seen="nested", wanted="padded examples"
+        )
     if data.layout is not torch.strided or data.is_quantized:
         kind = "quantised" if data.is_quantized else str(data.layout).removeprefix("torch.")
         wanted = "its dequantize()" if data.is_quantized else "its to_dense()"
@@ -77,6 +81,13 @@ def _dense(data: Tensor, name: str) -> Tensor:
 
 
 def _array(data: Any, name: str) -> NDArray[Any]:
+    if np.ma.isMaskedArray(data) and bool(np.ma.getmaskarray(data).any()):
+        place = np.argwhere(np.ma.getmaskarray(data))[0]
+        _refuse_missing(name, data, place, "masked")
+    if callable(getattr(data, "to_numpy", None)) and callable(getattr(data, "isna", None)):
+        missing = np.asarray(data.isna())
+        if missing.any():
+            _refuse_missing(name, data, np.argwhere(missing)[0], "missing")
     try:
         if callable(getattr(data, "to_numpy", None)):
             return np.asarray(data.to_numpy())
@@ -91,8 +102,27 @@ def _array(data: Any, name: str) -> NDArray[Any]:
         ) from problem
 
 
+def _refuse_missing(name: str, data: Any, place: NDArray[Any], what: str) -> None:
+    columns = [str(c) for c in getattr(data, "columns", [])]
+    where = f"row {place[0]}"
+    if len(place) > 1:
+        where += f", column {columns[place[1]]!r}" if columns else f", place {tuple(int(n) for n in place[1:])}"
+    raise DtypeMismatch(
+        f"{name} hold a value that is {what}",
+        seen=where,
+        wanted="numbers in all places: leave out the row, or fill in a number, beside a column that says so",
+    )
+
+
 def _of_array(array: NDArray[Any], data: Any, name: str) -> Tensor:
     if array.dtype.kind == "O":
+        kinds = {type(v).__name__ for v in array.flat}
+        if all(isinstance(v, bool | int | float | np.number) for v in array.flat):
+            raise DtypeMismatch(
+                f"{name} hold numbers of several types",
+                seen=", ".join(sorted(kinds)),
+                wanted='one type for all, as with .astype("float32")',
+            )
         place, value = _first_that_is_no_number(array, data)
         raise DtypeMismatch(
             f"{name} hold something that is no number",

@@ -28,19 +28,21 @@ def check_classes(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) ->
         raise ShapeMismatch(
             "the model's output must be one row of class scores an example", seen=output.shape, wanted="(classes,)"
         )
-    if dtype != torch.int64:
-        raise DtypeMismatch("targets must be class numbers", seen=dtype, wanted="torch.int64")
     if shape != ():
+        how = ", as with .argmax(1)" if shape == output.shape else ", as with .squeeze(1)" if shape == (1,) else ""
         raise ShapeMismatch(
-            "targets must be one class number an example", seen=("examples", *shape), wanted="(examples,)"
+            "targets must be one class number an example", seen=("examples", *shape), wanted="(examples,)" + how
         )
+    if dtype != torch.int64:
+        raise DtypeMismatch("targets must be class numbers", seen=dtype, wanted="torch.int64, as with .long()")
 
 
 def check_class_range(output: Output, targets: Tensor) -> str | None:
     """What is wrong with class numbers, which must be 0 .. classes - 1; None if nothing is."""
     if targets.numel() and not (int(targets.min()) >= 0 and int(targets.max()) < output.shape[0]):
         return (
-            f"class numbers from {int(targets.min())} to {int(targets.max())}, for a model of {output.shape[0]} classes"
+            f"class numbers from {int(targets.min())} to {int(targets.max())}, for a model of {output.shape[0]} "
+            "classes, which are counted from 0"
         )
     return None
 
@@ -54,7 +56,7 @@ def check_tokens(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> 
             wanted=f"(tokens, words), at most {LARGEST_TOKENS} tokens",
         )
     if dtype != torch.int64:
-        raise DtypeMismatch("targets must be token numbers", seen=dtype, wanted="torch.int64")
+        raise DtypeMismatch("targets must be token numbers", seen=dtype, wanted="torch.int64, as with .long()")
     if shape != output.shape[:-1]:
         raise ShapeMismatch(
             "targets must be one token number for each of the model's tokens",
@@ -77,10 +79,12 @@ def check_token_range(output: Output, targets: Tensor) -> str | None:
 def check_same_shape(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     """Targets of the shape of the outputs; raises ShapeMismatch."""
     if shape != output.shape:
+        added, gone = (*shape, 1) == output.shape, shape == (*output.shape, 1)
+        how = f", as with .unsqueeze({len(shape) + 1})" * added + f", as with .squeeze({len(shape)})" * gone
         raise ShapeMismatch(
             "targets must have the shape of the model's output",
             seen=("examples", *shape),
-            wanted=("examples", *output.shape),
+            wanted=f"{('examples', *output.shape)}{how}",
         )
 
 
@@ -119,12 +123,13 @@ def check_places(output: Output, dtype: torch.dtype, shape: tuple[int, ...]) -> 
             wanted=f"(classes, height, width), two classes and more, at most {LARGEST_PLACES} places",
         )
     if dtype != torch.int64:
-        raise DtypeMismatch("targets must be class numbers", seen=dtype, wanted="torch.int64")
+        raise DtypeMismatch("targets must be class numbers", seen=dtype, wanted="torch.int64, as with .long()")
     if shape != output.shape[1:]:
+        how = ", as with .squeeze(1)" if shape == (1, *output.shape[1:]) else ""
         raise ShapeMismatch(
             "targets must be one class number for each of the model's places",
             seen=("examples", *shape),
-            wanted=("examples", *output.shape[1:]),
+            wanted=f"{('examples', *output.shape[1:])}{how}",
         )
 
 
@@ -133,7 +138,8 @@ def check_place_range(output: Output, targets: Tensor) -> str | None:
     is."""
     counted = targets != NO_TOKEN
     if bool((((targets < 0) | (targets >= output.shape[0])) & counted).any()):
-        return f"class numbers outside of 0 to {output.shape[0] - 1}; {NO_TOKEN} is a place that does not count"
+        how = f": write {NO_TOKEN} for 255" if bool((targets == 255).any()) else ""
+        return f"class numbers outside of 0 to {output.shape[0] - 1}; {NO_TOKEN} is a place that does not count{how}"
     if not bool(counted.reshape(len(targets), -1).any(1).all()):
         return "an example without a place that counts"
     return None
@@ -190,7 +196,7 @@ def check_labels(output: Output, dtype: torch.dtype, shape: tuple[int, ...], lab
             wanted=f"({labels},)" if labels else f"(labels,), at most {LARGEST_TOKENS}",
         )
     if dtype != torch.int64:
-        raise DtypeMismatch("targets must be 0 or 1 for each label", seen=dtype, wanted="torch.int64")
+        raise DtypeMismatch("targets must be 0 or 1 for each label", seen=dtype, wanted="torch.int64, as with .long()")
     check_same_shape(output, dtype, shape)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import pot_lab
+from pot_lab.errors import PotLabError, UnknownScoreFunction
 from pot_lab.notebook import order_checks
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.predictors import predictors, right_outputs
@@ -108,3 +109,41 @@ def test_right_outputs_name_the_target_at_every_place() -> None:
     found = right_outputs(function, Output("float32", (3, 4)), TOKENS)
     counted = TOKENS >= 0
     assert torch.equal(found.argmax(-1)[counted], TOKENS[counted])
+
+
+def test_a_check_notes_what_may_not_be_meant() -> None:
+    known = pot_lab.check(
+        nn.Linear(8, 3), TRAIN, (torch.cat([TEST[0][:10], X[:10]]), torch.cat([TEST[1][:10], Y[:10]]))
+    )
+    assert known.notes == ("10 of 20 test inputs are train inputs too: providers may know their answers by heart",)
+    assert "note      10 of 20" in str(known)
+    others = pot_lab.check(nn.Linear(8, 3), (X[:40], Y[:40].clamp(max=1)), (X[40:41].repeat(20, 1), TEST[1]))
+    assert others.notes == (
+        "all test inputs are the same, so no model can tell the examples apart",
+        "classes that are in the test data only: 2",
+    )
+    assert pot_lab.check(nn.Linear(8, 3), TRAIN, TEST).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("meant", "likely"),
+    [("f1", "macro_f1"), ("roc_auc", "auc"), ("Accuracy", "accuracy"), ("acuracy", "accuracy"), ("MSE", "mse")],
+)
+def test_a_name_of_other_libraries_is_answered_with_ours(meant: str, likely: str) -> None:
+    with pytest.raises(UnknownScoreFunction, match=f"wanted: {likely}[; ]"):
+        pot_lab.check(nn.Linear(8, 3), TRAIN, TEST, meant)
+
+
+@pytest.mark.parametrize(
+    ("targets", "how"),
+    [
+        (TRAIN[1].float(), r"\.long\(\)"),
+        (TRAIN[1].int(), r"\.long\(\)"),
+        (TRAIN[1][:, None], r"\.squeeze\(1\)"),
+        (nn.functional.one_hot(TRAIN[1], 3), r"\.argmax\(1\)"),
+        (TRAIN[1] + 1, "counted from 0"),
+    ],
+)
+def test_targets_of_another_form_are_told_how_to_change(targets: Tensor, how: str) -> None:
+    with pytest.raises(PotLabError, match=how):
+        pot_lab.check(nn.Linear(8, 3), (TRAIN[0], targets), TEST)

@@ -122,8 +122,8 @@ def _broken(index: int) -> object:
         (X, "`train` is not a pair of tensors"),
         ((X, X, Y), "`train` is not a pair of tensors"),
         ({"x": X}, "`train` is not a pair of tensors"),
-        ((X, ["cat", "dog"]), "`train` holds something that is not a tensor"),
-        (((X, "mask"), Y), "`train` holds something that is not a tensor"),
+        ((X, ["cat", "dog"]), "`train` cannot be used: its targets hold text"),
+        (((X, "mask"), Y), "`train` cannot be used: its inputs, number 1, are no tensor"),
         (Path("nowhere.safetensors"), "`train` cannot be read"),
         (Stream(), "without a length"),
         (NoLength(), "without a length"),
@@ -153,7 +153,7 @@ def test_a_damaged_data_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_arrays_of_objects_are_refused() -> None:
-    with pytest.raises(PotLabError, match="not a tensor"):
+    with pytest.raises(PotLabError, match="something that is no number"):
         read_data("test", (np.array([object()]), Y))
 
 

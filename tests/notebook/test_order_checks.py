@@ -105,10 +105,18 @@ def test_the_trainer_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_step_that_fails_is_told_before_money_moves() -> None:
+    net = nn.Linear(8, 1)
+    with torch.no_grad():
+        net.weight.fill_(1e25)  # whose square is no float32
+    with pytest.raises(TrainingDiverged, match="providers could not train this model"):
+        ordered(net, X, X[:, :1], "r2")
+
+
+def test_weights_that_are_no_numbers_are_named_before_any_step() -> None:
     net = nn.Linear(8, 3)
     with torch.no_grad():
         net.weight.fill_(float("inf"))
-    with pytest.raises(TrainingDiverged, match="providers could not train this model"):
+    with pytest.raises(BadArgument, match="train example 0; 'weight' holds numbers that are not finite"):
         ordered(net, X, Y, "accuracy")
 
 
@@ -179,3 +187,61 @@ def test_the_users_module_and_generator_are_left_as_they_were() -> None:
     ordered(net, X, Y, "accuracy")
     assert torch.equal(torch.rand(2), wanted)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+class Tagger(nn.Module):
+    def __init__(self, *, both_ways: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(20, 8)
+        self.layer = nn.LSTM(8, 8, batch_first=True, bidirectional=both_ways)
+        self.out = nn.Linear(16 if both_ways else 8, 20)
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.out(self.layer(self.table(words))[0])
+
+
+LABELS = (X[:, :3] > 0).long()
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "targets", "function", "reason"),
+    [
+        (nn.Sequential(nn.Linear(8, 3), nn.Softmax(-1)), X, Y, "cross_entropy", "ends in softmax"),
+        (nn.Sequential(nn.Linear(8, 3), nn.Softmax(-1)), X, Y, "brier", "ends in softmax"),
+        (
+            nn.Sequential(nn.Linear(8, 3), nn.Sigmoid(), nn.Unflatten(1, (3, 1)), nn.Flatten()),
+            X,
+            LABELS,
+            "multilabel_micro_f1",
+            "ends in sigmoid",
+        ),
+        (Tagger(both_ways=False), WORDS, WORDS, "perplexity", "targets are the inputs themselves"),
+        (Tagger(both_ways=True), WORDS[:, :-1], WORDS[:, 1:], "perplexity", "sees the token that it is to name"),
+    ],
+)
+def test_a_model_that_the_score_would_not_tell_is_refused(
+    model: nn.Module, inputs: Tensor, targets: Tensor, function: str, reason: str
+) -> None:
+    with pytest.raises(BadArgument, match=reason):
+        ordered(model, inputs, targets, function)
+
+
+def test_models_beside_these_are_ordered() -> None:
+    ordered(nn.Sequential(nn.Linear(8, 3), nn.LogSoftmax(-1)), X, Y, "cross_entropy")
+    ordered(nn.Sequential(nn.Linear(8, 3), nn.Softmax(-1)), X, Y, "accuracy")
+    ordered(Tagger(both_ways=False), WORDS[:, :-1], WORDS[:, 1:], "perplexity")
+    ordered(Tagger(both_ways=True), WORDS, WORDS % 7, "token_accuracy")
+
+
+def test_first_outputs_that_are_no_numbers_are_told_with_the_example() -> None:
+    class Logarithm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x[:, :8]).sub(x[:, :1].clamp(max=0).neg().log())
+
+    with pytest.raises(BadArgument, match=r"not finite before any training.*train example \d+; \d+ of 60"):
+        ordered(Logarithm(), X, Y, "accuracy")

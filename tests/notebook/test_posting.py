@@ -442,5 +442,5 @@ def test_missing_inputs_are_refused_with_a_reason() -> None:
         prepare(module, (*inputs, targets), (inputs, targets), "accuracy")
     with pytest.raises(BadArgument, match="at least two examples"):
         prepare(module, (tuple(x[:1] for x in inputs), targets[:1]), (inputs, targets), "accuracy")
-    with pytest.raises(BadArgument, match="not a tensor"):
+    with pytest.raises(BadArgument, match="no tensor of numbers"):
         prepare(module, ((inputs[0], "mask"), targets), (inputs, targets), "accuracy")

@@ -417,7 +417,8 @@ def picture_step(r: random.Random) -> nn.Module:
         lambda: nn.Dropout2d(0.3),
         lambda: nn.MaxPool2d(3, 1, 1),
         lambda: nn.AvgPool2d(3, 1, 1, count_include_pad=r.random() < 0.5),
-        lambda: nn.LPPool2d(2, 1),
+        # of 1 x 1 it would be |x|, and x + |x| is 0 but for rounding, which a sign makes 1
+        lambda: nn.Sequential(nn.LPPool2d(2, 2), nn.Upsample(scale_factor=2)),
         lambda: nn.Sequential(nn.MaxPool2d(2), nn.Upsample(scale_factor=2, mode=r.choice(("nearest", "bilinear")))),
         lambda: nn.Sequential(nn.AvgPool2d(2), nn.Upsample(size=(SIDE, SIDE), mode="bicubic")),
         lambda: nn.Sequential(nn.Conv2d(WIDTH, WIDTH * 4, 1), nn.PixelShuffle(2), nn.AvgPool2d(2)),

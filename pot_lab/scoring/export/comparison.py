@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pot_lab.scoring.errors import ExportFailed
+from pot_lab.scoring.export.attributes import set_by_mode
 from pot_lab.scoring.export.culprits import changing_part, mode_part, own_functions
 from pot_lab.scoring.export.trial import Reference, run_once, set_modes, training_parts
 from pot_lab.scoring.graph.model_graph import ModelGraph
@@ -48,14 +49,15 @@ def check_same_model(module: nn.Module, reference: Reference, graph: ModelGraph,
         raise ExportFailed(
             "in training mode the module computes something else than its graph: its forward depends on more than its "
             "inputs, parameters and buffers, such as a number that it counts, or draws random numbers in another order"
-            + _changing(module, reference),
+            + (_changing(module, reference) or _set(module)),
             seen=difference,
         )
     if difference := _apart(reference.evaluated.outputs, evaluated.outputs):
         raise ExportFailed(
             "in eval mode the module computes something else than its graph, which is that of training mode without "
             "dropout and with the running statistics of batch norm; remove what depends on `self.training` from "
-            "forward" + (_branches(module) or mode_part(module, reference.rows, training_parts(module))),
+            "forward"
+            + (_branches(module) or _set(module) or mode_part(module, reference.rows, training_parts(module))),
             seen=difference,
         )
     for name, buffer in reference.trained.buffers.items():
@@ -66,8 +68,16 @@ def check_same_model(module: nn.Module, reference: Reference, graph: ModelGraph,
         _check_gradients(module, reference, trained.gradients or {})
 
 
+def _set(module: nn.Module) -> str:
+    """What a `train` of the owner's sets, for a message."""
+    found = set_by_mode(module)
+    return f", and from `train` what it sets in training mode only: {found}" if found else ""
+
+
 def _changing(module: nn.Module, reference: Reference) -> str:
-    set_modes(training_parts(module))
+    modes = training_parts(module)
+    module.train()
+    set_modes(modes)
     return changing_part(module, reference.rows)
 
 

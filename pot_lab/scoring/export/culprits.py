@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
 from pot_lab.scoring.export.diagnosis import line_of
@@ -70,6 +71,45 @@ def _first_difference(first: Sequence[_Result], second: Sequence[_Result]) -> st
         if len(a) != len(b) or not all(torch.equal(x, y) for x, y in zip(a, b, strict=True)):
             return shown
     return ""
+
+
+class _Uses(TorchFunctionMode):
+    """Notes the lines whose calls of torch's functions take a tensor, or memory, that is looked for."""
+
+    def __init__(self, looked_for: Callable[[str, Tensor], bool]) -> None:
+        super().__init__()
+        self.looked_for, self.lines = looked_for, list[str]()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        given = _pytree.tree_leaves((args, kwargs or {})) if name != "__get__" else ()
+        if any(isinstance(t, Tensor) and self.looked_for(name, t) for t in given):
+            self.lines.append(line_of(traceback.extract_stack()))
+        return func(*args, **(kwargs or {}))
+
+
+def used_at(module: nn.Module, rows: tuple[Tensor, ...], tensor: Tensor) -> str:
+    """The first line of the user's that gives a tensor to one of torch's functions; "" if none is found."""
+    return _first_line(module, rows, lambda name, t: t is tensor)
+
+
+def changed_at(module: nn.Module, rows: tuple[Tensor, ...], tensors: Sequence[Tensor]) -> str:
+    """The first line of the user's that changes one of some tensors in place; "" if none is found."""
+    storages = {t.untyped_storage().data_ptr() for t in tensors}
+
+    def changes(name: str, t: Tensor) -> bool:
+        in_place = (name.endswith("_") and not name.endswith("__")) or name in ("__setitem__", "__set__")
+        return in_place and t.untyped_storage().data_ptr() in storages
+
+    return _first_line(module, rows, changes)
+
+
+def _first_line(module: nn.Module, rows: tuple[Tensor, ...], looked_for: Callable[[str, Tensor], bool]) -> str:
+    with _Uses(looked_for) as uses, contextlib.suppress(Exception), torch.no_grad():
+        module(*(x.clone() for x in rows))
+    return next((line for line in uses.lines if line), "")
 
 
 def mode_part(module: nn.Module, rows: tuple[Tensor, ...], modes: Mapping[nn.Module, bool]) -> str:

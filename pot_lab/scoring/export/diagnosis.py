@@ -33,6 +33,10 @@ _UNTRACED = (
     "its forward goes round torch's bookkeeping, as .data, .numpy() and .tolist() do; write .detach() instead of .data"
 )
 _ONE_HOT = "F.one_hot needs its number of classes, since a graph has no shape that depends on numbers: give num_classes"
+_ALL_BATCHES = (
+    "momentum=None averages the statistics of all batches by their number, which a graph does not divide by: give a "
+    "momentum, such as the usual 0.1"
+)
 _GRADIENT_INSIDE = "its forward takes gradients, which a graph cannot: write the derivative out with operators"
 FUNCTIONS = (
     "its forward uses torch.func (vmap, grad, jacrev), which has no graph here: write the batch as the first axis and "
@@ -47,9 +51,15 @@ def user_line(stack_trace: str | None) -> str:
     """The innermost line of a stack trace outside of torch and this package, as `file:line in function: text`."""
     found = re.findall(r'File "([^"\n]+)", line (\d+)(?:, in (\S+))?', stack_trace or "")
     for file, line, function in reversed(found):
-        if not Path(file).is_relative_to(_TORCH) and not Path(file).is_relative_to(_OWN):
+        if of_user(file):
             return _shown(file, int(line), function)
     return ""
+
+
+def of_user(file: str) -> bool:
+    """Whether code is neither torch's, nor of this package, nor made by torch as it goes."""
+    made = file.startswith("<eval_with_key>")
+    return not (made or Path(file).is_relative_to(_TORCH) or Path(file).is_relative_to(_OWN))
 
 
 def place_of(node: Any) -> str:
@@ -72,8 +82,7 @@ def _shown(file: str, line: int, function: str) -> str:
 def line_of(frames: Sequence[traceback.FrameSummary]) -> str:
     """The innermost frame that is neither torch's nor of this package."""
     for frame in reversed(frames):
-        path = Path(frame.filename)
-        if path.exists() and not path.is_relative_to(_TORCH) and not path.is_relative_to(_OWN):
+        if Path(frame.filename).exists() and of_user(frame.filename):
             return _shown(frame.filename, frame.lineno or 0, frame.name)
     return ""
 
@@ -90,7 +99,9 @@ def reason(problem: Exception, module: nn.Module, examples: tuple[Tensor, ...], 
     text = str(problem)
     frames = traceback.extract_tb(problem.__traceback__)
     place = user_line(text) or line_of(frames)
-    if packed := _called_at(module, examples, _PACK):
+    if averaging := _averages_all(module, problem):
+        found, place = _ALL_BATCHES + averaging, place
+    elif packed := _called_at(module, examples, _PACK):
         found, place = PACKED, packed
     elif inside := _called_at(module, examples, ("grad", "autograd")):
         found, place = _GRADIENT_INSIDE, inside
@@ -104,11 +115,26 @@ def reason(problem: Exception, module: nn.Module, examples: tuple[Tensor, ...], 
         found = _BRANCH
     elif "fake tensor" in text.lower() or "FakeTensor" in text or ".numpy() is not supported" in text:
         found, place = _UNTRACED, _called_at(module, examples, _ROUND) or place
+    elif unknown := re.match(r"Multiple dispatch failed for 'torch\.(?:Tensor\.)?(\w+)'", text):
+        found = f"complex numbers have no rule for {unknown[1]}; their sums, products, abs, real and imag have"
     else:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         found = f"{type(problem).__name__}: {lines[0] if lines else 'without a reason'}"
         found = re.sub(r"\s*Please file an issue[^.]*\.?", "", found)
     return found + (f", at {place}" if place else "")
+
+
+def _averages_all(module: nn.Module, problem: Exception) -> str:
+    """The batch norm whose `momentum=None` torch could not trace, as `, in 'path' (Class)`; "" if that is not why."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    if not any(f.filename.endswith("batchnorm.py") and "num_batches_tracked" in (f.line or "") for f in frames):
+        return ""
+    norms = [
+        f", in {path!r} ({type(part).__name__})"
+        for path, part in module.named_modules()
+        if getattr(part, "momentum", 0.1) is None
+    ]
+    return norms[0] if norms else ""
 
 
 def why_it_does_not_run(
@@ -122,16 +148,20 @@ def why_it_does_not_run(
     """
     place = line_of(traceback.extract_tb(problem.__traceback__))
     where = f", at {place}" if place else ""
-    if len(given[0]) != len(rows[0]):
-        try:
-            with torch.no_grad():
-                module(*(x.clone() for x in given))
-            return _BATCH + where
-        except Exception:  # then it is not the number of examples
-            pass
+    if len(given[0]) != len(rows[0]) and _runs(module, given) and not _runs(module, rows):
+        return _BATCH + where
     mode = "training" if module.training else "eval"
     reason = (str(problem).splitlines() or ["without a reason"])[0]
     return f"the module does not run in {mode} mode: {type(problem).__name__}: {reason}{where}"
+
+
+def _runs(module: nn.Module, examples: tuple[Tensor, ...]) -> bool:
+    try:
+        with torch.no_grad():
+            module(*(x.clone() for x in examples))
+    except Exception:  # whatever it raises, it does not run
+        return False
+    return True
 
 
 def _one_hot_at(module: nn.Module, examples: tuple[Tensor, ...]) -> str:
@@ -143,6 +173,7 @@ def _specialised_at(export: Callable[[], object]) -> str:
     """The line that gives a size of the inputs a fixed value, or else that compares it with one."""
     places: list[str] = []
     compared: list[str] = []
+    looked_at: list[str] = []
     before, before_evaluation = ShapeEnv._set_replacement, ShapeEnv.evaluate_expr
 
     def watched(self: ShapeEnv, a: Any, target: Any, *rest: Any, **named: Any) -> None:
@@ -154,6 +185,8 @@ def _specialised_at(export: Callable[[], object]) -> str:
         sizes = [int(n) for n in getattr(expression, "atoms", lambda *_: [])() if getattr(n, "is_Integer", False)]
         if getattr(expression, "free_symbols", None) and any(n > _EXPORTED_EXAMPLES for n in sizes):
             compared.append(line_of(traceback.extract_stack()))
+        elif "Mod" in str(expression) and getattr(expression, "free_symbols", None):
+            looked_at.append(line_of(traceback.extract_stack()))
         return before_evaluation(self, expression, *rest, **named)
 
     ShapeEnv._set_replacement = watched  # type: ignore[method-assign, assignment]
@@ -165,7 +198,7 @@ def _specialised_at(export: Callable[[], object]) -> str:
     finally:
         ShapeEnv._set_replacement = before  # type: ignore[method-assign]
         ShapeEnv.evaluate_expr = before_evaluation  # type: ignore[method-assign]
-    return next((place for place in (*places, *compared) if place), "")
+    return next((place for place in (*places, *compared, *looked_at) if place), "")
 
 
 class _Watch(TorchFunctionMode):

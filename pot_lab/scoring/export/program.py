@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +14,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.proxy import TracerBase
 
 from pot_lab.scoring.errors import (
     DtypeMismatch,
     ExportFailed,
     ShapeMismatch,
 )
-from pot_lab.scoring.export.diagnosis import reason
+from pot_lab.scoring.export.diagnosis import of_user, reason
 from pot_lab.scoring.export.inlining import inlined
+from pot_lab.scoring.export.outputs import OutputChoice, returning
 from pot_lab.scoring.export.rewriting import RewritingMode
-from pot_lab.scoring.export.trial import OutputChoice, returning, set_modes
+from pot_lab.scoring.export.trial import set_modes
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name
 
 
@@ -116,17 +119,14 @@ def exported_program(
     Raises: ExportFailed, with the user's line.
     """
     before = {part: part.training for part in module.modules()}
-    batch = torch.export.Dim("batch", min=1)
-    shapes: Any = tuple({0: batch} for _ in examples)
-    if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
-        shapes = (shapes,)
 
     def again() -> tuple[torch.export.ExportedProgram, list[float]]:
-        rewriting = RewritingMode()
-        with _quiet(), _recurrent_by_shape(), returning(module, output), rewriting:
+        rewriting, shapes = RewritingMode(), _dynamic_shapes(module, examples)
+        with _quiet(), _users_lines(), _recurrent_by_shape(), returning(module, output), rewriting:
             return torch.export.export(module, examples, dynamic_shapes=shapes), rewriting.keeps
 
     try:
+        module.train()
         set_modes(modes)
         program, keeps = again()
         return inlined(program), keeps
@@ -137,6 +137,34 @@ def exported_program(
         raise ExportFailed(f"the module cannot be turned into a graph: {why}") from problem
     finally:
         set_modes(before)
+
+
+def _dynamic_shapes(module: nn.Module, examples: tuple[Tensor, ...]) -> dict[str, Any]:
+    """Which axes may have any size, by the arguments of forward that the examples are bound to."""
+    batch = torch.export.Dim("batch", min=1)
+    bound = inspect.signature(module.forward).bind(*examples).arguments
+    return {
+        name: tuple({0: batch} for _ in value) if isinstance(value, tuple) else {0: batch}
+        for name, value in bound.items()
+    }
+
+
+@contextlib.contextmanager
+def _users_lines() -> Iterator[None]:
+    """While inside, calls are traced back to lines outside of torch and this package, from the first forward on: also
+    into functions that a forward calls, whose lines torch leaves out."""
+
+    def users(self: TracerBase, user_stack_summary: traceback.StackSummary) -> traceback.StackSummary:
+        frames = list(user_stack_summary)
+        first = next((i for i, frame in enumerate(frames) if frame.name == "forward"), len(frames))
+        return traceback.StackSummary.from_list([f for f in frames[first:] if of_user(f.filename)])
+
+    before = TracerBase._filter_traceback_frames
+    TracerBase._filter_traceback_frames = users  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TracerBase._filter_traceback_frames = before  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

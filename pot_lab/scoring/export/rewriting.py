@@ -7,7 +7,7 @@ export compares both. What is not written here goes on as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +71,65 @@ def _embedding_bag(
         return largest.masked_fill(count == 0, 0.0)
     total = rows.masked_fill(padding, 0.0).sum(1)
     return total if mode == "sum" else total / count.clamp(min=1).to(total.dtype)
+
+
+def _aminmax(x: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
+    if dim is None:
+        return NotImplemented
+    return _MinMax(x.amin(dim, keepdim), x.amax(dim, keepdim))
+
+
+class _MinMax(NamedTuple):
+    """As torch.aminmax gives it."""
+
+    min: Tensor
+    max: Tensor
+
+
+def _logaddexp(x: Tensor, y: Tensor) -> Any:
+    return torch.maximum(x, y) + torch.log1p(torch.exp(-(x - y).abs()))
+
+
+def _hypot(x: Tensor, y: Tensor) -> Any:
+    return torch.sqrt(x * x + y * y)
+
+
+def _take_along_dim(x: Tensor, indices: Tensor, dim: int | None = None) -> Any:
+    if dim is None or x.dim() != indices.dim():
+        return NotImplemented
+    axis = dim % x.dim()
+    if any(type(n) is int and n == 1 and x.shape[i] != indices.shape[i] for i, n in enumerate(x.shape) if i != axis):
+        return NotImplemented
+    return x.gather(axis, indices.expand([n if i != axis else indices.shape[i] for i, n in enumerate(x.shape)]))
+
+
+def _broadcast_tensors(*tensors: Any) -> Any:
+    given = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else list(tensors)
+    if len(given) != 2 or given[0].dim() != given[1].dim():
+        return NotImplemented
+    return [given[0].expand_as(given[1]), given[1]] if given[0].shape != given[1].shape else given
+
+
+def _fake_quantize(x: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Any:
+    """Rounded to the steps of whole numbers, with the gradient of x where it is inside of their range."""
+    places = x / scale + zero_point
+    inside = (places.round() >= quant_min) & (places.round() <= quant_max)
+    rounded = (places.round().clamp(quant_min, quant_max) - zero_point) * scale
+    passed = x * inside.to(x.dtype)
+    return passed + (rounded - passed).detach()
+
+
+def _fake_quantize_tensor(x: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Any:
+    if isinstance(scale, Tensor) and scale.requires_grad:
+        return NotImplemented
+    return _fake_quantize(x, scale, zero_point, quant_min, quant_max)
+
+
+def _fake_quantize_channel(
+    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int
+) -> Any:
+    shape = [-1 if i == axis % x.dim() else 1 for i in range(x.dim())]
+    return _fake_quantize(x, scale.view(shape), zero_point.view(shape), quant_min, quant_max)
 
 
 def _bucketize(
@@ -166,6 +225,17 @@ def _grid_sample(
 
 _TABLE: dict[Any, Rewriting] = {
     torch.cdist: _cdist,
+    torch.aminmax: _aminmax,
+    Tensor.aminmax: _aminmax,
+    torch.logaddexp: _logaddexp,
+    Tensor.logaddexp: _logaddexp,
+    torch.hypot: _hypot,
+    Tensor.hypot: _hypot,
+    torch.take_along_dim: _take_along_dim,
+    Tensor.take_along_dim: _take_along_dim,
+    torch.broadcast_tensors: _broadcast_tensors,
+    torch.fake_quantize_per_tensor_affine: _fake_quantize_tensor,
+    torch.fake_quantize_per_channel_affine: _fake_quantize_channel,
     torch.std_mean: _std_mean,
     torch.var_mean: _var_mean,
     torch.bucketize: _bucketize,

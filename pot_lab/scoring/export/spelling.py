@@ -143,7 +143,15 @@ def _turned(own: str, name: str) -> Callable[[Any], Respelled]:
     return respell
 
 
+def _unlike(node: Any) -> Respelled:
+    """Either of two truth values: where they differ."""
+    if any(_value(a).dtype is not torch.bool for a in node.args):
+        raise LookupError  # bits of whole numbers have no rule
+    return "aten.ne.Tensor", list(node.args), {}
+
+
 RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
+    **dict.fromkeys(["aten.__xor__.Tensor", "aten.bitwise_xor.Tensor", "aten.logical_xor.default"], _unlike),
     **dict.fromkeys(
         [
             "aten.to.dtype",
@@ -195,7 +203,30 @@ RESPELLINGS: dict[str, Callable[[Any], Respelled]] = {
     ),
 }
 
+_BATCH_AS_NUMBER = (
+    "the number of examples is any number, and no result may depend on it: leave it out, or divide by a size that is "
+    "fixed, such as x.shape[1]"
+)
+_NO_DRAWING = "forward may not draw random numbers; use nn.Dropout for noise while training"
 ADVICE = {
+    **dict.fromkeys(
+        ["sym_float", "sym_int", "sym_sqrt", "truediv", "pow", "aten.scalar_tensor.default"], _BATCH_AS_NUMBER
+    ),
+    "cond": "a branch on the numbers of a tensor has no rule: compute both and choose with torch.where",
+    **dict.fromkeys(["while_loop", "scan", "map_impl"], "loops of torch's own have no rule: write a Python loop"),
+    **dict.fromkeys(["aten.randperm.default", "aten.randint.default", "aten.randint.low"], _NO_DRAWING),
+    "aten.feature_alpha_dropout.default": "use nn.AlphaDropout or nn.Dropout2d",
+    "aten.kthvalue.default": "use x.sort(dim).values[..., k - 1]",
+    "aten.mode.default": "the commonest value has no rule: count with F.one_hot and sums",
+    "aten.broadcast_tensors.default": "use expand; a loss belongs to the score: let forward return what is scored",
+    "aten.atan.default": "angles have no rule; sines and cosines do",
+    "aten.fmod.Scalar": "use torch.remainder, or x - (x / y).trunc() * y",
+    "aten.copysign.Tensor": "use torch.where(y < 0, -x.abs(), x.abs())",
+    "aten.scatter_reduce.two": "only sums have a rule: scatter_add; for maxima compute them over a padded axis",
+    "aten.index_copy.default": "build the tensor with torch.cat or torch.where",
+    "aten.linalg_det.default": "determinants have no rule: write small ones out",
+    "aten.linalg_cholesky.default": "decompositions of matrices have no rule",
+    "aten.special_i0.default": "Bessel functions have no rule",
     "aten.squeeze.default": "name the dimension: squeeze(dim)",
     **dict.fromkeys(["aten.lstm.data", "aten.gru.data", "aten._pack_padded_sequence.default"], PACKED),
     "aten.max_pool2d_with_indices.default": "places of maxima have no rule: use return_indices=False, and nn.Upsample "

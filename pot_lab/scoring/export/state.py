@@ -44,6 +44,9 @@ class ExportedState:
                 call = waiting.pop()
                 steps.append(call)
                 waiting += call.users
+            tensor = self.tables.tensors[self.tables.names[node.name]] if steps else None
+            if tensor is None or tensor.dtype is not torch.int64 or tensor.dim():
+                continue
             if steps and not waiting:  # nothing but counting
                 found |= {node: sum(call.args[1] for call in steps), **dict.fromkeys(steps, 0)}
         return found

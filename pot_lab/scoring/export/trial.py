@@ -12,23 +12,27 @@ import copy
 import random
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils import _pytree
 
 from pot_lab.scoring.errors import ExportFailed
+from pot_lab.scoring.export.attributes import Place, check_counts, counted, plain_attributes
 from pot_lab.scoring.export.culprits import drawing_part
 from pot_lab.scoring.export.diagnosis import why_it_does_not_run
+from pot_lab.scoring.export.given_modules import refuse_unready
+from pot_lab.scoring.export.gradient_hooks import check_proportion, has_hooks, hooks_of_forward, own_steps, refuse_hooks
+from pot_lab.scoring.export.outputs import OutputChoice, chosen_outputs, refuse_another_form
 from pot_lab.scoring.export.rewriting import DrawingMode
-from pot_lab.scoring.tensor_file import dtype_name
+from pot_lab.scoring.export.unknown_parameters import refuse_unknown
 
-ROWS = 4
-"""Examples of a run: another number than the two that an export sees."""
+ROWS = 3
+"""Examples of a run: another number than the two that an export sees, and no more, since runs are what exports of large
+models take their time for."""
 TRIED = 64
 """Examples that are looked at where a few may miss what is rare, such as padding."""
 _SEED = 20
@@ -36,12 +40,6 @@ _FAST_PATH_BOUND = 1e-3
 """Of the largest number: far above what other kernels round otherwise."""
 _CONTAINERS = (dict, OrderedDict, list, set)
 """Whose content is put back; others may not be filled as these are."""
-OutputChoice = str | int | None
-"""Which of several results is scored: a name, a place from 0, or None for the usual one."""
-UNKNOWN_PARAMETER = (
-    "forward uses a parameter that the module does not list among its parameters, so nobody would train it; put "
-    "modules into nn.ModuleList or nn.ModuleDict, parameters into nn.ParameterList, or register them"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +135,7 @@ def left_as_it_was(module: nn.Module) -> Iterator[KeptModule]:
 
     Raises: ExportFailed for a module whose layers have no sizes yet.
     """
+    refuse_unready(module)
     if has_lazy_parts(module):
         raise ExportFailed(
             "lazy layers have no parameters before their first run: run the module once on some examples",
@@ -199,9 +198,10 @@ def run_reference(
     Raises: ExportFailed, also for whatever forward raises, which is then its cause.
     """
     buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
+    refuse_hooks(module)
     try:
         module.eval()
-        before = torch.get_rng_state()
+        before, before_evaluation = torch.get_rng_state(), plain_attributes(module)
         with _own_random_numbers(module, rows):
             evaluated = run_once(module, rows, training=False, output=output)
         if not torch.equal(before, torch.get_rng_state()):
@@ -209,18 +209,49 @@ def run_reference(
                 "forward draws random numbers in eval mode too, so its score would be chance; for dropout write "
                 "F.dropout(x, p, self.training)" + drawing_part(module, rows)
             )
+        in_evaluation = counted(before_evaluation, plain_attributes(module))
         _refuse_fast_path(module, tuple(x[:TRIED] for x in given or rows), output)
         _put_back(module, buffers)
+        module.train()
         set_modes(modes)
+        before_step = plain_attributes(module)
         with _own_random_numbers(module, rows):
             trained = run_once(module, rows, training=True, output=output)
         _put_back(module, buffers)
+        in_training = counted(before_step, plain_attributes(module))
     except ExportFailed:
         raise
     except Exception as problem:  # whatever the user's code raises, it does not run on the examples
         raise ExportFailed(why_it_does_not_run(problem, module, rows, given or rows)) from problem
-    _same_form(evaluated.outputs, trained.outputs)
-    return Reference(rows=rows, evaluated=evaluated, trained=trained)
+    refuse_another_form(evaluated.outputs, trained.outputs)
+    reference = Reference(rows=rows, evaluated=evaluated, trained=trained)
+    _refuse_counting(module, reference, modes, output, in_training, in_evaluation)
+    return reference
+
+
+def _refuse_counting(
+    module: nn.Module,
+    reference: Reference,
+    modes: Mapping[nn.Module, bool],
+    output: OutputChoice,
+    in_training: Sequence[Place],
+    in_evaluation: Sequence[Place],
+) -> None:
+    """Refuse a forward whose results depend on how often it ran."""
+    buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
+
+    def run(training: bool) -> tuple[Tensor, ...]:
+        torch.manual_seed(_SEED)
+        found = run_once(module, reference.rows, training=training, output=output, gradients=False).outputs
+        _put_back(module, buffers)
+        return found
+
+    if in_training:
+        check_counts(module, in_training, lambda: run(True), reference.trained.outputs, "training")
+    if in_evaluation:
+        module.eval()
+        check_counts(module, in_evaluation, lambda: run(False), reference.evaluated.outputs, "eval")
+    set_modes(modes)
 
 
 def redrawn(
@@ -237,6 +268,7 @@ def redrawn(
         keeps: the probabilities of the draws, in order.
     """
     buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
+    module.train()
     set_modes(modes)
     with DrawingMode(keeps):
         trained = run_once(module, reference.rows, training=True, output=output)
@@ -294,9 +326,16 @@ def _same_state(a: Any, b: Any) -> bool:
     return bool(a["state"]["pos"] == b["state"]["pos"] and np.array_equal(a["state"]["key"], b["state"]["key"]))
 
 
-def run_once(module: nn.Module, rows: tuple[Tensor, ...], *, training: bool, output: OutputChoice = None) -> StepResult:
+def run_once(
+    module: nn.Module,
+    rows: tuple[Tensor, ...],
+    *,
+    training: bool,
+    output: OutputChoice = None,
+    gradients: bool = True,
+) -> StepResult:
     """One run in the modes that the module is in, with the same random numbers each time; with gradients if
-    `training`.
+    `training`, unless they are not asked for.
 
     Raises: ExportFailed, and whatever forward raises.
     """
@@ -304,168 +343,48 @@ def run_once(module: nn.Module, rows: tuple[Tensor, ...], *, training: bool, out
     torch.manual_seed(_SEED) if training else None
     torch.backends.mha.set_fastpath_enabled(False)  # of other bits than the layers that an export sees
     try:
-        with torch.set_grad_enabled(training):
+        with torch.set_grad_enabled(training), hooks_of_forward() as hooks:
             found = module(*(x.clone() for x in rows))
         outputs = chosen_outputs(found, output)
-        gradients: Mapping[str, Tensor | None] | None = _gradients(module, outputs) if training else {}
+        asked = training and gradients
+        given: Mapping[str, Tensor | None] | None = _gradients(module, outputs, rows, hooks) if asked else {}
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     buffers = {name: b.detach().clone() for name, b in module.named_buffers(remove_duplicate=False)}
-    return StepResult(outputs=tuple(t.detach() for t in outputs), gradients=gradients, buffers=buffers)
+    return StepResult(outputs=tuple(t.detach() for t in outputs), gradients=given, buffers=buffers)
 
 
-def chosen_outputs(found: object, output: OutputChoice = None) -> tuple[Tensor, ...]:
-    """The tensors that a graph returns, of what a forward returned.
+def _gradients(
+    module: nn.Module, outputs: tuple[Tensor, ...], rows: tuple[Tensor, ...], hooks: Sequence[str]
+) -> dict[str, Tensor | None] | None:
+    """Of the sum of all outputs, each times a number of its own, by every parameter that is to be trained.
 
     Args:
-        found: what forward returned.
-        output: the name of a result in a dict, a dataclass or a named tuple, or its place in a tuple, from 0. None: a
-            tensor; those of a tuple, without what is None; `logits` of what has names, or its only tensor.
-    Raises:
-        ExportFailed: there is no such result, or more than one could be meant.
+        hooks: those that forward put on its tensors.
     """
-    if output is not None:
-        return (_named_output(found, output),)
-    if isinstance(found, Tensor):
-        return (found,)
-    named = _by_name(found)
-    if named:
-        tensors = {name: t for name, t in named.items() if isinstance(t, Tensor)}
-        if isinstance(named.get("logits"), Tensor):
-            return (named["logits"],)
-        if len(tensors) == 1:
-            return tuple(tensors.values())
-        raise ExportFailed(
-            "the module returns several results by name, and a score needs one",
-            seen=", ".join(map(str, named)),
-            wanted=" or ".join(f"output={name!r}" for name in list(tensors)[:8])
-            or "a tensor among the results, which `output` can name",
-        )
-    leaves = [leaf for leaf in _pytree.tree_leaves(found) if leaf is not None]
-    outputs = tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
-    if not isinstance(found, tuple | list) or not outputs or len(outputs) != len(leaves):
-        raise ExportFailed(
-            "the module must return a tensor, a tuple of tensors, or results of which `output` names one",
-            seen=type(found).__name__,
-            wanted="a tensor, or output=0 for the first result of a tuple",
-        )
-    return outputs
-
-
-def _by_name(found: object) -> Mapping[Any, Any]:
-    """Results that have names: of a mapping, a dataclass or a named tuple; none of anything else."""
-    if isinstance(found, Mapping):
-        return found
-    if is_dataclass(found):
-        return vars(found)
-    fields = getattr(found, "_fields", None)
-    return dict(zip(fields, found, strict=True)) if fields and isinstance(found, tuple) else {}
-
-
-def _named_output(found: object, output: str | int) -> Tensor:
-    named = _by_name(found)
-    places: Mapping[Any, Any] = named
-    if type(output) is int and isinstance(found, tuple | list):
-        places = dict(enumerate(found))
-    chosen = places.get(output)
-    if not isinstance(chosen, Tensor):
-        tensors = [key for key, value in places.items() if isinstance(value, Tensor)]
-        if isinstance(found, Tensor):
-            wanted = "no `output`: the module returns one tensor"
-        else:
-            wanted = " or ".join(f"output={key!r}" for key in tensors[:8]) or "a module that returns tensors"
-        raise ExportFailed(
-            "the module returns no tensor under the name or place that `output` gives",
-            seen=f"output={output!r}" + (f", which is {type(chosen).__name__}" if output in places else ""),
-            wanted=wanted,
-        )
-    return chosen
-
-
-@contextlib.contextmanager
-def returning(module: nn.Module, output: OutputChoice) -> Iterator[None]:
-    """While inside, calls of a module return the chosen tensors alone, after all hooks of its owner's.
-
-    So the graph that torch traces ends where the score needs it, whatever else forward returns.
-    """
-    handle = module.register_forward_hook(lambda _, __, found: chosen_outputs(found, output))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _gradients(module: nn.Module, outputs: tuple[Tensor, ...]) -> dict[str, Tensor | None] | None:
-    """Of the sum of all outputs, each times a number of its own, by every parameter that is to be trained."""
     wanted = {name: p for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
     roots = [t for t in outputs if t.requires_grad and t.dtype.is_floating_point]
-    _refuse_unknown(module, roots)
-    for p in wanted.values():
-        p.grad = None
+    refuse_unknown(module, roots, rows)
+    whose = [*hooks, *own_steps(roots), *(["hooks of parts"] if has_hooks(module) else [])]
     generator = torch.Generator().manual_seed(_SEED)
     factors = [torch.randn(t.shape, generator=generator).to(t.device, t.dtype) for t in roots]
-    try:
+
+    def backward(scale: float = 1.0) -> dict[str, Tensor | None]:
+        for p in wanted.values():
+            p.grad = None
         if roots:
-            torch.autograd.backward(roots, factors)
+            torch.autograd.backward(roots, [f * scale for f in factors], retain_graph=bool(whose))
+        found = {name: None if p.grad is None else p.grad.detach().to_dense() for name, p in wanted.items()}
+        for p in wanted.values():
+            p.grad = None
+        return found
+
+    try:
+        found = backward()
+        if whose:
+            check_proportion(found, backward, whose)
     except RuntimeError as problem:
         if "modified by an inplace operation" not in str(problem):
             raise
         return None
-    found = {}
-    for name, p in wanted.items():
-        found[name] = None if p.grad is None else p.grad.detach().to_dense()
-    for p in wanted.values():
-        p.grad = None
     return found
-
-
-def _refuse_unknown(module: nn.Module, roots: list[Tensor]) -> None:
-    """Refuse outputs that depend on trainable tensors which are no parameters of the module."""
-    known = {id(t) for t in (*module.parameters(), *module.buffers())}
-    waiting, seen = [t.grad_fn for t in roots], set()
-    while waiting:
-        step = waiting.pop()
-        if step is None or step in seen:
-            continue
-        seen.add(step)
-        variable = getattr(step, "variable", None)
-        if variable is not None and id(variable) not in known:
-            places = [path for part in (module,) for path, t in _reached(part) if t is variable]
-            raise ExportFailed(UNKNOWN_PARAMETER, seen=places[0] if places else f"shape {tuple(variable.shape)}")
-        waiting += [nearer for nearer, _ in step.next_functions]
-
-
-def _reached(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Tensors that stand in attributes of a module's parts, by the path that leads to them."""
-    waiting: list[tuple[str, Any]] = [
-        (f"{path}.{name}".lstrip("."), value)
-        for path, part in module.named_modules()
-        for name, value in vars(part).items()
-        if not name.startswith("_")
-    ]
-    seen: set[int] = set()
-    while waiting:
-        path, value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, Tensor):
-            yield path, value
-        elif isinstance(value, nn.Module):
-            yield from ((f"{path}.{name}", p) for name, p in value.named_parameters())
-        elif isinstance(value, list | tuple):
-            waiting += [(f"{path}[{i}]", item) for i, item in enumerate(value)]
-        elif isinstance(value, dict):
-            waiting += [(f"{path}[{key!r}]", item) for key, item in value.items()]
-
-
-def _same_form(evaluated: tuple[Tensor, ...], trained: tuple[Tensor, ...]) -> None:
-    def form(outputs: tuple[Tensor, ...]) -> str:
-        return ", ".join(f"{dtype_name(t.dtype)} {tuple(t.shape)}" for t in outputs) or "no tensor"
-
-    if form(evaluated) != form(trained):
-        raise ExportFailed(
-            "the module returns something else in training mode than in eval mode, and the graph of a model has one "
-            "form for both: return the same tensors in both, such as the first output alone",
-            seen=f"{form(trained)} in training mode, {form(evaluated)} in eval mode",
-        )

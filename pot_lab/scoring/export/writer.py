@@ -8,6 +8,7 @@ asked for it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator as python_operator
 import re
@@ -28,15 +29,17 @@ from pot_lab.scoring.errors import (
     UnsupportedOperator,
 )
 from pot_lab.scoring.export.comparison import check_same_model
+from pot_lab.scoring.export.culprits import changed_at
 from pot_lab.scoring.export.decomposition import decomposed
 from pot_lab.scoring.export.diagnosis import FUNCTIONS, place_of
 from pot_lab.scoring.export.fixed_parts import fixed_parts
+from pot_lab.scoring.export.given_modules import not_a_module, refuse_compiled, refuse_unready
+from pot_lab.scoring.export.outputs import chosen_outputs
 from pot_lab.scoring.export.program import ProgramTables, example_tensors, exported_program, full_name
 from pot_lab.scoring.export.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
 from pot_lab.scoring.export.state import ExportedState
 from pot_lab.scoring.export.trial import (
     ROWS,
-    chosen_outputs,
     left_as_it_was,
     redrawn,
     run_reference,
@@ -109,6 +112,7 @@ def export_model(
     """
     if not isinstance(module, nn.Module):
         raise not_a_module(module)
+    refuse_unready(module)
     refuse_compiled(module)
     examples, rows = example_tensors(example_inputs), example_tensors(example_inputs, ROWS)
     with left_as_it_was(module) as kept:
@@ -119,9 +123,11 @@ def export_model(
         except ExportFailed as problem:
             refusal = problem
         if changed := kept.changed(module):
+            line = changed_at(module, rows, [module.get_parameter(name) for name in changed])
             raise ExportFailed(
-                "forward changes parameters, as layers do that set themselves up on their first data, and in a graph "
-                "only training does: run the module on some data before it is exported",
+                "forward, or a `train` or `eval` of the module's own, changes parameters, and in a graph only training "
+                "does: run a module that sets itself up on its first data before it is exported, and keep averages of "
+                "weights outside of it" + (f", at {line}" if line else ""),
                 seen=", ".join(changed[:5]),
             )
         kept.put_attributes_back()
@@ -157,34 +163,8 @@ def export_model(
                     + writer.overlapping[0]
                 )
             raise
+        del reference  # gradients as large as the weights, which are copied next
         return ModelArtifact(graph, write_tensors(writer.tensors))
-
-
-def refuse_compiled(module: nn.Module) -> None:
-    """Raise ExportFailed for modules whose forward is no longer Python, and for layers with packed weights."""
-    for path, part in module.named_modules():
-        name = f"{path or 'the module'} ({type(part).__name__})"
-        if isinstance(part, torch.jit.ScriptModule):
-            raise ExportFailed(
-                "TorchScript has no line of Python left to look at", seen=name, wanted="the module that it was made of"
-            )
-        kind = type(part).__module__
-        if kind.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")):
-            raise ExportFailed(
-                "quantised layers keep their weights packed, and nobody can train those",
-                seen=name,
-                wanted="the module before it was quantised",
-            )
-
-
-def not_a_module(given: object) -> ExportFailed:
-    """The refusal of what is no module, such as the class of one."""
-    name = given.__name__ if isinstance(given, type) else type(given).__name__
-    if isinstance(given, type) and issubclass(given, nn.Module):
-        return ExportFailed("the model is a class, not a module", seen=name, wanted=f"an instance, e.g. {name}()")
-    return ExportFailed(
-        "the model is not a module", seen=name, wanted="a torch.nn.Module, or what export_model returned"
-    )
 
 
 def _may_alias(target: Any) -> bool:
@@ -239,6 +219,15 @@ class _Writer:
         for node in self.fx:
             if node.op == "placeholder":
                 (input_nodes if node.name in user_inputs else state_nodes).append(node)
+        objects = signature.inputs_to_lifted_custom_objs
+        for node in state_nodes:
+            if node.name in objects:
+                line = next((p for user in node.users if (p := place_of(user))), "")
+                raise ExportFailed(
+                    "forward uses an object that no graph holds, such as a torch.Generator; what it makes once belongs "
+                    "into __init__, as a buffer" + (f", at {line}" if line else ""),
+                    seen=objects[node.name],
+                )
         counters = self._state.counters(state_nodes)
         constants = {
             n: self._tables.tensors[self._tables.names[n.name]]
@@ -355,7 +344,8 @@ class _Writer:
             self._check_in_place(node)
         args, kwargs = list(node.args), dict(node.kwargs)
         if name in RESPELLINGS:
-            name, args, kwargs = RESPELLINGS[name](node)
+            with contextlib.suppress(LookupError):
+                name, args, kwargs = RESPELLINGS[name](node)
         operator = REGISTRY.get(name)
         if operator is None and not in_place and self._inlined(node):
             return

@@ -57,7 +57,7 @@ def around(part: nn.Module) -> nn.Module:
         (Part(lambda x: F.dropout(x, 0.5)), r"in eval mode too.*, in '1\.1' \(Part\)"),
         (Part(lambda x: x + random.random()), r"Python's `random`.*, in '1\.1' \(Part\)"),
         (Part(lambda x: x + float(np.random.rand())), r"NumPy.*, in '1\.1' \(Part\)"),
-        (Counting(), r"a number that it counts.*, in '1\.1' \(Counting\)"),
+        (Counting(), r"counts in an attribute.*'calls' of 1\.1 \(Counting\)"),
         (Part(lambda x: Sign.apply(x)), r"calls Sign at test_culprits\.py:\d+"),
         (Part(Sign.apply), r"it calls Sign \(seen"),
         (Part(lambda x: torch.from_numpy(x.detach().numpy() * 2)), r"write \.detach\(\).*test_culprits\.py:\d+"),

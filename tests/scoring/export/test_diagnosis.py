@@ -56,7 +56,7 @@ def inner_gradient(net: Net, x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("forward", "reason", "line"),
     [
-        (cast, "torch.autocast chooses number types", "self._forward"),
+        (cast, "torch.autocast chooses number types", "return net.last"),
         (inner_gradient, "its forward takes gradients", "return torch.autograd.grad"),
         (lambda n, x: torch.vmap(n.last)(x), "torch.func", "self._forward"),
         (lambda n, x: nn.functional.one_hot((x[:, :1] > 9).long()), "give num_classes", "lambda n, x"),

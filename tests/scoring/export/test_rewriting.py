@@ -53,6 +53,13 @@ def assigned(n: Net, x: Tensor) -> Tensor:
     return n.last(y)
 
 
+def in_steps(n: Net, x: Tensor) -> Tensor:
+    """As quantisation-aware training computes: with the gradient of what stands inside of the range."""
+    scales, zeros = torch.linspace(0.01, 0.1, 3), torch.zeros(3, dtype=torch.int32)
+    weight = torch.fake_quantize_per_channel_affine(n.last.weight, scales, zeros, 0, -8, 7)
+    return F.linear(torch.fake_quantize_per_tensor_affine(n.first(x), 0.01, 0, -128, 127), weight, n.last.bias)
+
+
 def rows_assigned(n: Net, x: Tensor) -> Tensor:
     y = n.first(x).clone()
     y[x.sum(-1) > 0] = 0.25
@@ -135,6 +142,17 @@ CASES: dict[str, tuple[Net, tuple[Tensor, ...]]] = {
         Net(lambda n, x: torch.fft.irfft(torch.fft.rfft(n.first(x)[:, :11], dim=1), n=11, dim=1)),
         (WAVES,),
     ),
+    "smallest and largest": (
+        Net(lambda n, x: n.last(n.first(x) - n.first(x).aminmax(dim=1, keepdim=True).min)),
+        (X,),
+    ),
+    "sums of exponentials and hypotenuses": (
+        Net(lambda n, x: n.last(torch.logaddexp(n.first(x), x) + torch.hypot(n.first(x), x + 3))),
+        (X,),
+    ),
+    "places along an axis": (Net(lambda n, x: torch.take_along_dim(n.first(x), x.argsort(1), 1)), (X,)),
+    "one of two conditions": (Net(lambda n, x: n.last(n.first(x) * ((x > 0) ^ (x > 1)))), (X,)),
+    "weights and activations in steps": (Net(in_steps), (X,)),
     "a long convolution": (Net(long_convolution), (WAVES,)),
     "places turned by complex numbers": (Net(turned), (WAVES,)),
     "whole numbers of columns": (Net(lambda n, x: n.last(n.table[(x[:, 0].abs() * 2).long().clamp(max=4)])), (X,)),

@@ -84,25 +84,25 @@ OTHERS = {
     "dropout in eval mode": (Net(lambda n, x: n.last(F.dropout(n.first(x)))), r"F.dropout\(x, p, self.training\)"),
     "an output more while training": (
         Net(lambda n, x: (plain(n, x), x) if n.training else plain(n, x)),  # type: ignore[arg-type, return-value]
-        r"in training mode than in eval mode.*\(4, 3\), float32 \(4, 8\) in training mode",
+        r"in training mode than in eval mode.*\(3, 3\), float32 \(3, 8\) in training mode",
     ),
     "gradients asked for": (
         Net(lambda n, x: plain(n, x) if torch.is_grad_enabled() else plain(n, x) * 2),
         r"is_grad_enabled|in the module itself \(Net\)",
     ),
-    "weights set up on the first data": (Net(set_up), r"forward changes parameters.*seen: first.bias"),
+    "weights set up on the first data": (Net(set_up), r"changes parameters.*seen: first.bias"),
     "a parameter that is expanded": (
         Net(lambda n, x: plain(n, x) * n.wide, lambda n: setattr(n, "wide", nn.Parameter(torch.ones(1).expand(3)))),
         r"the elements of 'wide' share memory",
     ),
     "a state that goes from call to call": (Net(remembering), "in training mode the module computes something else"),
-    "a forward that counts its calls": (Net(counted), "in training mode the module computes something else"),
+    "a forward that counts its calls": (Net(counted), "counts in an attribute.*'count' of the module itself"),
     "Python's random numbers": (Net(lambda n, x: plain(n, x) * (1 if random.random() < 0.99 else 2)), "`random`"),
     "NumPy's random numbers": (Net(lambda n, x: plain(n, x) * (1 if np.random.rand() < 0.99 else 2)), "NumPy"),
     "a reversed gradient": (Net(lambda n, x: n.last(Reversed.apply(n.first(x)))), "gradient of 'first"),
     "a hook on a parameter": (
         Net(plain, lambda n: n.first.weight.register_hook(torch.zeros_like)),
-        "gradient of 'first.weight'.*with hooks on first.weight",
+        "hook on the parameter 'first.weight' changes its gradient",
     ),
     "a hook on a layer": (
         Net(plain, lambda n: n.last.register_full_backward_hook(lambda m, i, o: (i[0] * 2,))),
