@@ -22,7 +22,7 @@ LEAST_BEGINNING_BYTES = 1 << 20
 MOST_BEGINNINGS = 256
 BEGINNING_AGE_S = 900.0
 RECOUNT_S = 60.0
-"""So often the folder is counted again: `pot-lab store collect` removes blobs beside a running server."""
+"""So often the folder is counted again, since its owner may remove blobs beside a running server."""
 _BEGINNINGS_PART = 8
 """All beginnings together have at most this part of the room."""
 

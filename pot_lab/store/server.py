@@ -339,7 +339,7 @@ class BlobHandler(BaseHTTPRequestHandler):
         """
         path, room = self.server.root / name, self.server.room
         if path.exists():
-            os.utime(path)  # who collects garbage lets it live for a while
+            os.utime(path)  # whoever removes old blobs sees that it is wanted
             return self.refuse_body(200, "already here") if size else self.answer(200, "already here")
         if size - first > room.free_bytes(self._place):
             return self.refuse_body(507, self._full())
