@@ -59,10 +59,13 @@ def sent(world: World) -> int:
 
 @contextlib.contextmanager
 def mining(world: World, fee: int) -> Iterator[None]:
-    """Blocks one after the other, each with this base fee."""
-    ended, rpc = threading.Event(), JsonRpc(world.url)
+    """Blocks one after the other, each with this base fee, once the node has a payment that no block has taken."""
+    ended, rpc, payer = threading.Event(), JsonRpc(world.url), format_address(world.client.address)
 
     def mine() -> None:
+        counts = ("pending", "latest")
+        while len({rpc.call("eth_getTransactionCount", payer, at) for at in counts}) == 1 and not ended.wait(0.01):
+            pass  # earlier it would be refused, and not left behind
         while not ended.wait(0.05):
             rpc.call("anvil_setNextBlockBaseFeePerGas", hex(fee))
             rpc.call("evm_mine")
