@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +14,17 @@ from hypothesis import HealthCheck, settings
 # No test depends on how fast this machine is, so no example has a deadline.
 settings.register_profile("pot-lab", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pot-lab")
+
+
+FORK_FOLDER = "POT_LAB_FORK_FOLDER"
+"""One process imports torch for the jobs and helpers of all tests, whatever their homes."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the folder before the workers start, which inherit it."""
+    if FORK_FOLDER not in os.environ:
+        os.environ[FORK_FOLDER] = tempfile.mkdtemp(prefix="forks-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(FORK_FOLDER), ignore_errors=True))
 
 
 LONG_TEST_S = 2 * 3_600

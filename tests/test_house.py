@@ -107,7 +107,7 @@ def test_no_process_with_threads_is_forked() -> None:
     assert found == {
         "tests/network/test_network.py",  # what a client does in a fork of its owner, which is what is tested
         "tests/mutation/run.py",  # a process for each mutant, from one that has started no thread
-        "pot_lab/jobs/fork_server.py",  # is there to be forked: it starts no thread, and looks before each fork
+        "pot_lab/forking.py",  # is there to be forked: it starts no thread, and looks before each fork
         "pot_lab/jobs/forked_kernel.py",  # the first thing that a forked job does
         "tests/jobs/test_fork_server.py",  # what a notebook forks
     }

@@ -18,26 +18,14 @@ import gc
 import importlib
 import json
 import os
-import selectors
-import signal
-import socket
-import struct
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pot_lab.files import FileLocked, acquire_lock
+from pot_lab.forking import ForkServer, claim, listen
 
-REQUEST_LIMIT_BYTES = 1 << 17
-"""A request carries a job's environment; the kernel's default limit of a message of this kind is 208 KiB."""
-DESCRIPTORS = 3
-"""With a request come the job's lock, its log and its members file, in this order."""
-LINGER_S = 30.0
-POLL_S = 5.0
 PRELOADED = (
     "papermill",
     "nbformat",
@@ -55,12 +43,11 @@ PRELOADED = (
     "pot_lab.jobs.progress",
 )
 """What a job's process and the stock notebooks import. One that is missing is left to the job."""
-_CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass
 class ForkRequest:
-    """What a forked process is to be.
+    """What a forked process is to be. With a message come the lock, the log and the members file, in this order.
 
     Args:
         directory: the job's folder.
@@ -95,120 +82,9 @@ def preload() -> None:
     gc.freeze()  # a collection in a forked process touches none of it, so its memory stays shared
 
 
-@contextlib.contextmanager
-def short_path(folder: Path, name: str) -> Iterator[str]:
-    """A path of FOLDER/NAME that fits a socket's address, whose limit is 108 bytes, however deep the folder lies."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{name}"
-    finally:
-        os.close(descriptor)
-
-
-class ForkServer:
-    """Accepts connections and forks.
-
-    Args:
-        listener: the socket, bound and listening.
-        path: its place, which must stay the same file; when it is removed, the server ends.
-        linger_s: how long to serve without a connection, in seconds.
-    """
-
-    def __init__(self, listener: socket.socket, path: Path, *, linger_s: float = LINGER_S) -> None:
-        self._listener, self._path, self._linger_s = listener, path, linger_s
-        self._inode = path.stat().st_ino
-        self._connections: set[socket.socket] = set()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(listener, selectors.EVENT_READ)
-
-    def serve(self) -> ForkRequest | None:
-        """Serve until nobody is connected any more; returns None then, and the request in each forked process."""
-        alone_since_s = time.monotonic()
-        while self._is_there():
-            for key, _ in self._selector.select(min(POLL_S, self._linger_s)):
-                if key.fileobj is self._listener:
-                    self._accept()
-                elif isinstance(key.fileobj, socket.socket):
-                    request = self._answer(key.fileobj)
-                    if request is not None:
-                        return request
-            if self._connections:
-                alone_since_s = time.monotonic()
-            elif time.monotonic() - alone_since_s >= self._linger_s:
-                break
-        return None
-
-    def _is_there(self) -> bool:
-        try:
-            return self._path.stat().st_ino == self._inode
-        except OSError:
-            return False
-
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except OSError:
-            return
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        if _CREDENTIALS.unpack(raw)[1] != os.getuid():
-            connection.close()
-            return
-        self._connections.add(connection)
-        self._selector.register(connection, selectors.EVENT_READ)
-
-    def _hang_up(self, connection: socket.socket) -> None:
-        self._selector.unregister(connection)
-        self._connections.discard(connection)
-        connection.close()
-
-    def _refuse(self, connection: socket.socket, descriptors: list[int]) -> None:
-        """Say that nothing was forked: whoever asked starts its job by a command. No answer would not tell that."""
-        for descriptor in descriptors:
-            os.close(descriptor)
-        with contextlib.suppress(OSError):
-            connection.send(json.dumps({"pid": None}).encode())
-        self._hang_up(connection)
-
-    def _answer(self, connection: socket.socket) -> ForkRequest | None:
-        """Serve one message of a connection; returns the request in the forked process, else None."""
-        descriptors: list[int] = []
-        try:
-            raw, descriptors, flags, _ = socket.recv_fds(connection, REQUEST_LIMIT_BYTES, DESCRIPTORS)
-            if not raw:
-                self._hang_up(connection)
-                return None
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                raise ValueError("the message was cut off")
-            request = ForkRequest(*_fields(json.loads(raw)), *descriptors)
-            if threading.active_count() > 1:  # started by an import: what it holds would be held for ever in a fork
-                raise ValueError("this process has several threads")
-        except (OSError, ValueError, TypeError, KeyError):
-            self._refuse(connection, descriptors)
-            return None
-        # Signals stay blocked in the forked process until it is ready for them, so its start loses no cancel.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-        try:
-            pid = os.fork()
-        except OSError:  # no memory, or too many processes
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            self._refuse(connection, descriptors)
-            return None
-        if pid == 0:
-            self._forget()
-            return request
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        with contextlib.suppress(OSError):
-            connection.send(json.dumps({"pid": pid}).encode())
-        return None
-
-    def _forget(self) -> None:
-        """In a forked process: close what is the server's."""
-        self._selector.close()
-        self._listener.close()
-        for connection in self._connections:
-            connection.close()
+def parse(raw: bytes, descriptors: list[int]) -> ForkRequest:
+    """A request from its message. Raises ValueError, TypeError or KeyError."""
+    return ForkRequest(*_fields(json.loads(raw)), *descriptors)
 
 
 def _fields(message: dict[str, Any]) -> tuple[str, float, dict[str, str], str]:
@@ -221,7 +97,6 @@ def become(request: ForkRequest) -> int:
     os.setsid()
     os.umask(0o077)
     os.set_inheritable(request.members, False)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (request.log, 1), (request.log, 2)):
         os.dup2(source, target)
@@ -250,20 +125,12 @@ def become(request: ForkRequest) -> int:
 def main(arguments: list[str]) -> int:
     """Serve, or be a forked process; returns the exit status."""
     folder, name, linger_s = Path(arguments[0]), arguments[1], float(arguments[2])
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for the forked
-    try:
-        lock = acquire_lock(folder / f"{name}.lock")
-    except FileLocked:
+    lock = claim(folder, name)
+    if lock is None:
         return 0  # another one serves
     preload()
-    path = folder / f"{name}.sock"
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    with short_path(folder, path.name) as address:
-        listener.bind(address)
-    listener.listen()
-    server = ForkServer(listener, path, linger_s=linger_s)
-    request = server.serve()
+    listener, path = listen(folder, name)
+    request = ForkServer(listener, path, parse, linger_s=linger_s).serve()
     if request is None:
         path.unlink(missing_ok=True)
         os.close(lock)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pot_lab.files import make_private_folder, replace_durably
+from pot_lab.forking import fork_folder
 from pot_lab.jobs import recipe_files, registry
 from pot_lab.jobs.errors import BadJobParameters, JobDone, JobExists, JobRunning
 from pot_lab.jobs.fork_client import UNKNOWN, ForkClient
@@ -51,7 +52,7 @@ class JobRunner:
         """A job may be started soon: begin what takes long about it, once. Returns at once and raises nothing."""
         if sys.platform == "linux":
             if self._forks is None:
-                self._forks = ForkClient(self.home)
+                self._forks = ForkClient(fork_folder(self.home))
             self._forks.prepare(self._environment())
 
     def release(self) -> None:

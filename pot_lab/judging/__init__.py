@@ -6,6 +6,7 @@ none. Must not know the ledger, and must not be needed to order transactions.
 """
 
 from pot_lab.judging.client import JudgeHelper
+from pot_lab.judging.forked import HelperForks
 from pot_lab.judging.limits import HelperLimits
 from pot_lab.judging.pool import JudgePool
 from pot_lab.judging.process import start_helper
@@ -35,6 +36,7 @@ __all__ = [
     "ExampleRow",
     "Finding",
     "FirstDifference",
+    "HelperForks",
     "HelperLimits",
     "JudgeBody",
     "JudgeExample",

@@ -36,7 +36,7 @@ class HelperProcess:
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 cwd="/",
-                env=_environment(limits.threads),
+                env=helper_environment(limits.threads),
                 start_new_session=True,
             )
         except BaseException:
@@ -74,7 +74,7 @@ def start_helper(limits: HelperLimits) -> HelperProcess:
     return HelperProcess(limits)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def helper_environment(threads: int) -> dict[str, str]:
     """No password and no proxy: a helper needs neither, and hostile files may take it over."""
     kept = {
         name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES or name.startswith(_KEPT_PREFIX)

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pot_lab.jobs.fork_client import ForkClient, server_name
-from pot_lab.jobs.fork_server import short_path
+from pot_lab.forking import short_path
+from pot_lab.jobs.fork_client import ForkClient
 from pot_lab.jobs.registry import Job
 from pot_lab.jobs.runner import JobRunner
 from tests.jobs import test_leftovers, test_runner
@@ -42,7 +42,7 @@ class Serving:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.client = ForkClient(home, "shared")
+        self.client = ForkClient(home / "fork", "shared")
 
     def start(self) -> None:
         while not self.client.is_ready:
@@ -191,7 +191,7 @@ def test_a_job_that_the_server_took_and_did_not_answer_for_is_not_started_twice(
 def test_a_server_ends_when_nobody_is_connected_or_its_socket_is_gone(tmp_path: Path) -> None:
     for close in (lambda one: one.client.close(), lambda one: (one.home / "fork" / "shared.sock").unlink()):
         own = Serving(tmp_path)
-        own.client = ForkClient(tmp_path, "shared", linger_s=0.1)
+        own.client = ForkClient(tmp_path / "fork", "shared", linger_s=0.1)
         own.start()
         process = own.process
         close(own)
@@ -212,16 +212,8 @@ def test_a_message_that_is_no_request_costs_its_sender_the_connection(serving: S
     assert serving.process.is_running()
 
 
-def test_other_variables_or_another_interpreter_mean_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = server_name({"OMP_NUM_THREADS": "1"})
-    assert name == server_name({"OMP_NUM_THREADS": "1", "POT_LAB_JOB_ID": "any", "POT_LAB_JOB_DIR": "any"})
-    assert name != server_name({"OMP_NUM_THREADS": "2"})
-    monkeypatch.setattr(sys, "executable", "/another/python")
-    assert name != server_name({"OMP_NUM_THREADS": "1"})
-
-
 def test_a_host_with_little_memory_starts_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pot_lab.jobs.fork_client.LEAST_AVAILABLE_BYTES", 1 << 60)
-    client = ForkClient(tmp_path)
+    monkeypatch.setattr("pot_lab.forking.LEAST_AVAILABLE_BYTES", 1 << 60)
+    client = ForkClient(tmp_path / "fork")
     client.prepare(dict(os.environ))
     assert not client.is_ready and not (tmp_path / "fork").exists()

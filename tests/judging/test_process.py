@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from pot_lab.crypto.canonical import encode
+from pot_lab.forking import fork_folder
 from pot_lab.judging import (
     CheckModel,
     CheckTestData,
@@ -28,7 +29,9 @@ from pot_lab.judging import (
     TensorSchema,
     start_helper,
 )
-from pot_lab.judging.frames import framed, read_frame
+from pot_lab.judging.client import Starter
+from pot_lab.judging.forked import ForkedHelper, HelperForks
+from pot_lab.judging.frames import HelperChannel, framed, read_frame
 from pot_lab.judging.process import HELPER_MODULE, HelperProcess
 from pot_lab.judging.records import HelperRequest
 from pot_lab.scoring import save_dataset
@@ -42,16 +45,24 @@ PATIENT = HelperLimits(wall_s=600.0, start_s=600.0)
 class Started:
     """Starts real helpers and remembers them."""
 
-    def __init__(self) -> None:
-        self.helpers: list[HelperProcess] = []
+    def __init__(self, start: Starter) -> None:
+        self.start = start
+        self.helpers: list[HelperChannel] = []
+        self.pids: list[int] = []
 
-    def __call__(self, limits: HelperLimits) -> HelperProcess:
-        self.helpers.append(start_helper(limits))
+    def __call__(self, limits: HelperLimits) -> HelperChannel:
+        self.helpers.append(self.start(limits))
         return self.helpers[-1]
 
     @property
     def pid(self) -> int:
-        return self.helpers[-1].pid
+        return pid_of(self.helpers[-1])
+
+
+def pid_of(helper: HelperChannel) -> int:
+    assert isinstance(helper, HelperProcess | ForkedHelper)
+    assert helper.pid is not None
+    return helper.pid
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +70,23 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make_case(tmp_path_factory.mktemp("case"))
 
 
+@pytest.fixture(params=["by its command", "forked"])
+def starter(request: pytest.FixtureRequest) -> Starter:
+    """Both ways to start a helper; whoever asks notices no difference."""
+    if request.param == "forked":
+        if sys.platform != "linux":
+            pytest.skip("helpers are forked on Linux only")
+        return HelperForks(fork_folder(Path("/nowhere")), otherwise=no_other_way)
+    return start_helper
+
+
+def no_other_way(limits: HelperLimits) -> HelperChannel:
+    raise OSError("no helper was forked")
+
+
 @pytest.fixture
-def start() -> Started:
-    return Started()
+def start(starter: Starter) -> Started:
+    return Started(starter)
 
 
 @pytest.fixture
@@ -70,7 +95,7 @@ def helper(start: Started) -> Iterator[JudgeHelper]:
     yield made
     made.close()
     for each in start.helpers:
-        assert each.pid not in [child.pid for child in psutil.Process().children()]
+        assert not is_running(pid_of(each))
 
 
 def judged_while(helper: JudgeHelper, case: Case, act: signal.Signals, pid: int) -> Judgement:
@@ -104,7 +129,7 @@ def test_a_helper_that_stands_still_is_killed_after_its_time(helper: JudgeHelper
     os.kill(before, signal.SIGSTOP)
     found = helper.judge(case.dispute(case.honest, 3), wall_s=0.5)
     assert (found.finding, found.code) == (Finding.NOT_JUDGED, "HelperTooSlow")
-    assert not psutil.pid_exists(before)
+    assert not is_running(before)
     assert helper.judge(case.model()).finding is Finding.RIGHT
 
 
@@ -191,18 +216,21 @@ def test_a_request_that_is_waited_for_longer_has_more_processor_time(start: Star
     assert limits[1] - limits[0] < 5 and limits[2] - limits[1] >= 85
 
 
-def test_a_helper_whose_asker_died_ends(tmp_path: Path, case: Case) -> None:
+@pytest.mark.parametrize("way", ["start_helper", "HelperForks(Path(sys.argv[1]))"])
+def test_a_helper_whose_asker_died_ends(tmp_path: Path, way: str) -> None:
     code = (
-        "import os; from pot_lab.judging import HelperLimits, JudgeHelper, start_helper, CheckModel\n"
-        "started = []\n"
-        "helper = JudgeHelper(lambda limits: started.append(start_helper(limits)) or started[-1])\n"
+        "import os, sys; from pathlib import Path\n"
+        "from pot_lab.judging import HelperForks, HelperLimits, JudgeHelper, start_helper, CheckModel\n"
+        f"start, started = {way}, []\n"
+        "helper = JudgeHelper(lambda limits: started.append(start(limits)) or started[-1])\n"
         "helper.judge(CheckModel(graph='/g', weights='/w', mid=bytes(32)))\n"
         "print(started[0].pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     asker = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False
-    )
+        [sys.executable, "-c", code, fork_folder(tmp_path)],
+        capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False,
+    )  # fmt: skip
     assert asker.returncode == -signal.SIGKILL, asker.stderr
     orphan = int(asker.stdout)
     try:
@@ -213,16 +241,16 @@ def test_a_helper_whose_asker_died_ends(tmp_path: Path, case: Case) -> None:
 
 
 def test_a_helper_has_no_password_no_proxy_and_no_descriptor_of_its_asker(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, starter: Starter
 ) -> None:
     monkeypatch.setenv("POT_LAB_PASSWORD", "secret")
     monkeypatch.setenv("http_proxy", "http://proxy")
     with open(tmp_path / "key", "w") as held:
         os.set_inheritable(held.fileno(), True)
-        process = start_helper(PATIENT)
+        process = starter(PATIENT)
     try:
         read_frame(lambda size: process.receive(size, 600.0), PATIENT.reply_bytes)
-        inside = psutil.Process(process.pid)
+        inside = psutil.Process(pid_of(process))
         environment = inside.environ()
         assert not {"POT_LAB_PASSWORD", "http_proxy"} & set(environment)
         assert str(tmp_path / "key") not in [each.path for each in inside.open_files()]
@@ -230,12 +258,13 @@ def test_a_helper_has_no_password_no_proxy_and_no_descriptor_of_its_asker(
         assert inside.rlimit(psutil.RLIMIT_FSIZE)[1] == PATIENT.file_bytes
         assert inside.rlimit(psutil.RLIMIT_NOFILE)[1] == PATIENT.open_files
         assert inside.rlimit(psutil.RLIMIT_AS)[1] < PATIENT.memory_bytes + (4 << 30)
-        assert os.getsid(process.pid) != os.getsid(0)
+        assert os.getsid(inside.pid) != os.getsid(0)
+        assert not [each for each in inside.net_connections("unix") if each.raddr or each.laddr]
     finally:
         process.kill()
 
 
-def test_a_frame_that_no_client_sends_ends_the_helper(case: Case) -> None:
+def test_a_frame_that_no_client_sends_ends_the_helper(case: Case, starter: Starter) -> None:
     for frame in (
         framed(b"rubbish"),
         (1 << 31).to_bytes(4, "big"),
@@ -243,7 +272,7 @@ def test_a_frame_that_no_client_sends_ends_the_helper(case: Case) -> None:
         framed(encode(HelperRequest(number=1, wall_s=1 << 62, body=case.model()))),
         framed(encode(HelperRequest(number=1, wall_s=60, body=case.model())) + b"\0"),
     ):
-        process = start_helper(PATIENT)
+        process = starter(PATIENT)
         read_frame(lambda size: process.receive(size, 600.0), PATIENT.reply_bytes)  # noqa: B023
         process.send(frame, 60.0)
         try:
@@ -263,7 +292,7 @@ def test_closing_ends_a_request_that_waits_on_another_thread(start: Started, cas
     helper.close()
     asking.join()
     assert found[0].finding is Finding.NOT_JUDGED
-    assert not psutil.pid_exists(start.pid)
+    assert not is_running(start.pid)
 
 
 def test_the_helper_is_a_module_that_runs_by_name() -> None:

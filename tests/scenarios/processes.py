@@ -14,14 +14,18 @@ from tests.begin import heeding_interrupts
 
 
 def left_running(folder: Path) -> list[str]:
-    """Command lines of processes that work in, or speak of, a folder; this test's own process aside."""
+    """Command lines of processes that work in, or speak of, a folder; this test's own process aside.
+
+    What was forked from a server of all homes has its command and variables: it is known by its files.
+    """
     found = []
-    for process in psutil.process_iter(["pid", "cmdline", "status", "environ"]):
+    for process in psutil.process_iter(["pid", "cmdline", "status", "environ", "cwd", "open_files"]):
         info = process.info
         if info["pid"] == os.getpid() or info["status"] == psutil.STATUS_ZOMBIE:
             continue
         command = " ".join(info["cmdline"] or [])
-        if str(folder) in command or str(folder) in (info["environ"] or {}).get("POT_LAB_HOME", ""):
+        files = [info["cwd"] or "", *(file.path for file in info["open_files"] or [])]
+        if str(folder) in command + "\0".join(files) + (info["environ"] or {}).get("POT_LAB_HOME", ""):
             found.append(command)
     return found
 

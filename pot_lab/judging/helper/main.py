@@ -45,21 +45,39 @@ def main(arguments: Sequence[str]) -> int:
     limits = msgspec.json.decode(arguments[0], type=HelperLimits)
     torch.set_num_threads(limits.threads)
     with socket.socket(fileno=0) as stream:
-        try:
-            return _serve(stream, limits)
-        except (HelperClosed, ConnectionError):
-            return 0  # the aggregator is gone, or stops
+        return serve(stream, limits, prove())
 
 
-def _serve(stream: socket.socket, limits: HelperLimits) -> int:
+def prove() -> Judgement:
+    """Whether this process computes the known answers; also does what takes long the first time."""
     try:
         run_self_test()
         load_graph(encode_graph(_SMALLEST_GRAPH))
     except PotLabError as problem:
-        stream.sendall(_reply(0, not_judged(problem.code, str(problem))))
+        return not_judged(problem.code, str(problem))
+    return Judgement(finding=Finding.RIGHT)
+
+
+def serve(stream: socket.socket, limits: HelperLimits, proven: Judgement) -> int:
+    """Say whether this helper is ready and answer requests; returns the exit code.
+
+    Args:
+        stream: to the aggregator.
+        limits: set on this process, for good.
+        proven: of `prove`, by this process or by the one that it was forked from.
+    """
+    try:
+        return _serve(stream, limits, proven)
+    except (HelperClosed, ConnectionError):
+        return 0  # the aggregator is gone, or stops
+
+
+def _serve(stream: socket.socket, limits: HelperLimits, proven: Judgement) -> int:
+    if proven.finding is not Finding.RIGHT:
+        stream.sendall(_reply(0, proven))
         return UNSOUND
     confine(limits)
-    stream.sendall(_reply(0, Judgement(finding=Finding.RIGHT)))
+    stream.sendall(_reply(0, proven))
     while True:
         try:
             record = read_frame(stream.recv, limits.request_bytes)

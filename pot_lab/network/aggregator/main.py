@@ -11,6 +11,9 @@ from pathlib import Path
 
 from pot_lab.consensus.membership import NO_SEAT
 from pot_lab.errors import PotLabError
+from pot_lab.forking import fork_folder
+from pot_lab.home import home
+from pot_lab.judging import HelperForks
 from pot_lab.network.aggregator.custody import CUSTODY_FOLDER, AggregatorCustody
 from pot_lab.network.aggregator.keys_folder import AggregatorKeys, load_keys
 from pot_lab.network.aggregator.process import Aggregator
@@ -121,9 +124,11 @@ def run_node(
     limits = custody_limits or CustodyLimits()
     custody = AggregatorCustody(config, data, ledger, signer, limits=limits, wake=wake)
     disputed = DisputedOrders(ledger, data / CUSTODY_FOLDER)
-    prepare = PrepareJudging(disputed, data / JUDGING_FOLDER, judge_pool(helpers=1, wake=wake))
+    forks = HelperForks(fork_folder(home()))
+    prepare = PrepareJudging(disputed, data / JUDGING_FOLDER, judge_pool(helpers=1, wake=wake, start=forks))
     openings = JudgeOpenings(ledger, signer, prepare.verdict_of)
-    judge = JudgeDisputes(ledger, signer, prepare.rows, prepare.model_of, data / CUSTODY_FOLDER, judge_pool(wake=wake))
+    pool = judge_pool(wake=wake, start=forks)
+    judge = JudgeDisputes(ledger, signer, prepare.rows, prepare.model_of, data / CUSTODY_FOLDER, pool)
     attest = AttestChain(ledger, signer, confirmed)
     faults = ReportFaults(ledger, count_fault)
     kept = position_file_of(config, data) if watch_chain else None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from pot_lab.judging import Finding, HelperLimits, JudgeBody, JudgeHelper, Judgement, JudgePool, start_helper
+from pot_lab.judging.client import Starter
 from pot_lab.network.duties.duty import REPEAT_AFTER_MS, log
 
 HELPERS = 2 if (os.cpu_count() or 1) > 4 else 1
@@ -102,7 +103,11 @@ class JudgeDuty:
 
 
 def judge_pool(
-    *, helpers: int = HELPERS, limits: HelperLimits | None = None, wake: Callable[[], None] = lambda: None
+    *,
+    helpers: int = HELPERS,
+    limits: HelperLimits | None = None,
+    wake: Callable[[], None] = lambda: None,
+    start: Starter = start_helper,
 ) -> JudgePool:
     """A pool of real helper processes; none is started before the first question.
 
@@ -110,5 +115,6 @@ def judge_pool(
         helpers: how many run side by side.
         limits: what each may use.
         wake: called when an answer is there, on another thread, such as `Aggregator.wake`.
+        start: starts a helper process, such as `HelperForks`.
     """
-    return JudgePool([JudgeHelper(start_helper, limits) for _ in range(helpers)], on_done=wake)
+    return JudgePool([JudgeHelper(start, limits) for _ in range(helpers)], on_done=wake)
