@@ -6,8 +6,12 @@ meanwhile holds open what the runner of the tests waits for.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 _BEGIN = "import os, resource, signal, sys; {first}; os.execv(sys.argv[1], sys.argv[1:])"
 
@@ -24,3 +28,25 @@ def writing_at_most(file_bytes: int, command: Sequence[str]) -> list[str]:
 
 def _after(first: str, command: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", _BEGIN.format(first=first), *command]
+
+
+class Gone:
+    """Something with a callback, out of which no exception comes."""
+
+
+def interrupt_in_a_callback() -> None:
+    """Press Ctrl-C at a moment that drops exceptions."""
+    one = Gone()
+    reference = weakref.ref(one, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    del one
+    assert reference() is None
+
+
+@contextmanager
+def heeding() -> Iterator[None]:
+    """SIGINT's usual meaning for this process, within."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

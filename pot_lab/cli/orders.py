@@ -4,35 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pot_lab.cli.common import account_option, connect_lab, json_option, network_option
-from pot_lab.errors import PotLabError
 
 if TYPE_CHECKING:
     from pot_lab.protocol.views import OrderSummary, OrderView
-
-SEARCHED_ORDERS = 500
-"""An id's first digits are looked for among so many orders, the newest first."""
-_SHOWN_CANDIDATES = 8
-_ID_DIGITS = 64
-
-
-class NoSuchOrder(PotLabError):
-    """No order's id begins with these digits.
-
-    What to do: `pot-lab orders` lists what there is.
-    """
-
-
-class AmbiguousOrder(PotLabError):
-    """The ids of several orders begin with these digits.
-
-    What to do: give more digits of the id; the message lists the candidates.
-    """
 
 
 @click.command
@@ -48,9 +27,9 @@ def orders(order: str | None, mine: bool, network: str | None, account: str | No
     """
     with connect_lab(network, account) as lab:
         if order:
-            found = lab.get(match_order_id(order, lambda: [each.id for each in lab.client.orders(SEARCHED_ORDERS)]))
+            found = lab.get(order)
             view = found.view()
-            click.echo(json.dumps(order_facts(view)) if as_json else repr(found))
+            click.echo(json.dumps(order_facts(view)) if as_json else f"{found!r}\nid {found.id.hex()}")
             if lost := bonds_lost(view):
                 click.echo(lost, err=as_json)
             return
@@ -75,43 +54,6 @@ def bonds_lost(view: OrderView) -> str:
         return ""
     bond = pot(view.order.claim_bond_grains)
     return f"No provider revealed its model in time; each that had claimed lost its bond of {bond} POT."
-
-
-def match_order_id(text: str, list_ids: Callable[[], Collection[bytes]]) -> bytes:
-    """An order's id from its first hexadecimal digits, with or without 0x.
-
-    Args:
-        text: what the user typed; 64 digits are an id as they stand.
-        list_ids: fetches the ids among which fewer digits have to be unique; not called for a whole id.
-    Raises:
-        NoSuchOrder: no known id begins so, or it is no hexadecimal number.
-        AmbiguousOrder: more than one begins so.
-
-    >>> match_order_id("0xAB", lambda: [bytes.fromhex("ab12"), bytes.fromhex("cd34")]).hex()
-    'ab12'
-    """
-    digits = text.removeprefix("0x").lower()
-    if not digits or len(digits) > _ID_DIGITS or not set(digits) <= set("0123456789abcdef"):
-        raise NoSuchOrder(
-            "not an order's id, or the first digits of one", seen=text, wanted="up to 64 hexadecimal digits"
-        )
-    if len(digits) == _ID_DIGITS:
-        return bytes.fromhex(digits)
-    known = list_ids()
-    found = [each for each in known if each.hex().startswith(digits)]
-    if not found:
-        raise NoSuchOrder("no order's id begins with these digits", seen=text, wanted=_candidates(known))
-    if len(found) > 1:
-        raise AmbiguousOrder("the ids of several orders begin with these digits", seen=text, wanted=_candidates(found))
-    return found[0]
-
-
-def _candidates(ids: Collection[bytes]) -> str:
-    if not ids:
-        return "an order of this network, which has none yet"
-    shown = [each.hex()[:12] for each in list(ids)[:_SHOWN_CANDIDATES]]
-    more = f" or {len(ids) - len(shown)} more" if len(ids) > len(shown) else ""
-    return f"one of {', '.join(shown)}{more}"
 
 
 def order_line(summary: OrderSummary, now_ms: int) -> str:

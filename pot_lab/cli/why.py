@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pot_lab.cli.common import connect_lab, json_option, network_option
-from pot_lab.cli.orders import SEARCHED_ORDERS, match_order_id
 
 if TYPE_CHECKING:
     from pot_lab.protocol.views import WhyView
@@ -29,7 +28,7 @@ def why(order: str, account: str | None, network: str | None, as_json: bool) -> 
 
     is_address = account is not None and account.startswith("0x")
     with connect_lab(network, None if is_address else account) as lab:
-        found = lab.get(match_order_id(order, lambda: [each.id for each in lab.client.orders(SEARCHED_ORDERS)]))
+        found = lab.get(order)
         view = found.why(parse_address(account) if account and is_address else lab.identity.address)
     click.echo(json.dumps(why_facts(view)) if as_json else repr(view))
 

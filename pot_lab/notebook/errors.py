@@ -46,3 +46,17 @@ class NoMiners(PotLabError):
     What to do: start practice miners with `pot-lab testnet up --miners`, or miners with `pot-lab mine`. Pass
     `without_miners=True` if they come in time.
     """
+
+
+class NoSuchOrder(PotLabError):
+    """No order's id begins with these digits.
+
+    What to do: `lab.orders()` and `pot-lab orders` list what there is.
+    """
+
+
+class AmbiguousOrder(PotLabError):
+    """The ids of several orders begin with these digits.
+
+    What to do: give more digits of the id; the message lists the candidates.
+    """

@@ -17,8 +17,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from pot_lab import interrupts
 from pot_lab.cards.scores import score_text
-from pot_lab.crypto.canonical import HASH_BYTES
 from pot_lab.crypto.identity import Identity
 from pot_lab.discovery import find_network, open_account
 from pot_lab.network.client.ledger import LedgerClient
@@ -30,6 +30,7 @@ from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.miners import require_miners
 from pot_lab.notebook.offers import OrderArguments, check_labels_and_score, terms_of
 from pot_lab.notebook.order import Order
+from pot_lab.notebook.order_ids import SEARCHED_ORDERS, match_order_id
 from pot_lab.notebook.order_list import OrderList
 from pot_lab.notebook.paying import PaymentNotes, Payments
 from pot_lab.notebook.quantities import pot, size_text
@@ -53,21 +54,25 @@ if TYPE_CHECKING:
     from pot_lab.scoring import ModelArtifact
 
 
+DEFAULT_NAME = "local"
+"""Of the testnet that is started where none is."""
+
+
 def connect(
     network: str | Path | None = None, account: str | Path | Identity | None = None, *, start: bool = True
 ) -> Lab:
     """Connect to a network.
 
     Args:
-        network: the path of a `network.toml`, or the name of a testnet of this host. By default `$POT_LAB_NETWORK`,
-            else the testnet that runs here, else a new local testnet is started, with practice miners (and a printed
-            line).
+        network: the path of a `network.toml`, or the name of a testnet of this host; a stopped one is started. By
+            default `$POT_LAB_NETWORK`, else the testnet that runs here, else a new local testnet is started, with
+            practice miners (and a printed line).
         account: an identity, the path of a keystore (its password in `$POT_LAB_PASSWORD`), or the name of one of the
             testnet's accounts; by default `$POT_LAB_ACCOUNT`, else the testnet's `client`.
         start: whether a testnet may be started when none runs, and what has ended of one that runs.
     Returns: the connection; use it as a context manager, or `close` it.
     Raises:
-        NoTestnet: there is no network to connect to, and `start` is False.
+        NoTestnet: there is no file or testnet of this name; or none at all, and `start` is False.
         BadConfig, Unreachable, UnknownAccount: what was named cannot be used.
 
     Example:
@@ -79,11 +84,11 @@ def connect(
         file, testnet = find_network(network)
     except NoTestnet:
         named = network or os.environ.get("POT_LAB_NETWORK")
-        if not start or (named and Path(named).suffix):
+        if not start or (named and not _is_stopped(str(named))):
             raise
         print("No network runs here: starting a local testnet with practice miners.")
         print("It stays up when the notebook closes. Stop it with `pot-lab testnet down`.")
-        testnet = Testnet.up(str(named) if named else "local", miners=True, report=lambda step: print(f"  {step}"))
+        testnet = Testnet.up(str(named or DEFAULT_NAME), miners=True, report=lambda step: print(f"  {step}"))
         file = testnet.network_file
     if testnet is not None and start and testnet.missing():
         testnet.bring_back(lambda step: print(f"  {step}"))
@@ -91,6 +96,11 @@ def connect(
     identity = name if isinstance(name, Identity) else open_account(testnet, name)
     show_errors_short()
     return Lab(NetworkConfig.load(file), identity)
+
+
+def _is_stopped(name: str) -> bool:
+    """Whether there is a testnet of this name, which does not run: another name is a slip, and founds no network."""
+    return name == DEFAULT_NAME or any(net.name == name for net in Testnet.all())
 
 
 class Lab(AccountConnection):
@@ -255,45 +265,49 @@ class Lab(AccountConnection):
         )
         check_labels_and_score(given)
         arguments.check_model(model)
-        step = StepLine("order")
-        step("asking the network")
-        network = self.client.network()
-        terms = terms_of(network.parameters, given)
-        require_miners(network, terms.reward_grains, self._miners(network, terms.reward_grains), without=without_miners)
-        begun = self._payments.begun
-        if not begun:  # else this very order may be the one that the account has paid its money for
-            self._require_balance(terms.escrow_grains)
-        network_id = self.genesis.network_id
-        step("checking model and data, and a step of training")
-        prepared = posting.prepare(model, train, test, score, output)
-        step("scoring the first weights")
-        terms = baselines.with_baseline(terms, baselines.start_of(prepared))
-        step("encrypting the test data")
-        now_ms, client = self._now_ms(), self.identity.address
-        sealed = posting.seal_test(
-            prepared, network.members, self._random_bytes, network_id=network_id, client=client, nonce=now_ms
-        )
-        record = posting.draft(
-            prepared,
-            sealed,
-            terms,
-            client=client,
-            network_id=network_id,
-            parameters=network.parameters,
-            uri_of=self.store.uri,
-            now_ms=now_ms,
-        )
-        if begun:
-            before = self._payments.paid_before(record)
-            if before is not None:
-                return self._order(before.order.id, before.test_key)
-            self._require_balance(terms.escrow_grains)
-        step(f"uploading {size_text(prepared.upload_bytes)}")
-        posting.upload(prepared, sealed, record, self.store)
-        step(f"posting, and paying {pot(terms.escrow_grains)} POT into escrow")
-        self._payments.place(record, sealed.key)
-        step.close(f"{record.id.hex()[:12]} is posted, {pot(terms.escrow_grains)} POT in escrow")
-        return self._order(record.id, sealed.key)
+        with interrupts.noticed() as not_interrupted:
+            step = StepLine("order")
+            step("asking the network")
+            network = self.client.network()
+            terms = terms_of(network.parameters, given)
+            require_miners(
+                network, terms.reward_grains, self._miners(network, terms.reward_grains), without=without_miners
+            )
+            begun = self._payments.begun
+            if not begun:  # else this very order may be the one that the account has paid its money for
+                self._require_balance(terms.escrow_grains)
+            network_id = self.genesis.network_id
+            step("checking model and data, and a step of training")
+            prepared = posting.prepare(model, train, test, score, output)
+            step("scoring the first weights")
+            terms = baselines.with_baseline(terms, baselines.start_of(prepared))
+            step("encrypting the test data")
+            now_ms, client = self._now_ms(), self.identity.address
+            sealed = posting.seal_test(
+                prepared, network.members, self._random_bytes, network_id=network_id, client=client, nonce=now_ms
+            )
+            record = posting.draft(
+                prepared,
+                sealed,
+                terms,
+                client=client,
+                network_id=network_id,
+                parameters=network.parameters,
+                uri_of=self.store.uri,
+                now_ms=now_ms,
+            )
+            if begun:
+                before = self._payments.paid_before(record)
+                if before is not None:
+                    return self._order(before.order.id, before.test_key)
+                self._require_balance(terms.escrow_grains)
+            step(f"uploading {size_text(prepared.upload_bytes)}")
+            posting.upload(prepared, sealed, record, self.store)
+            step(f"posting, and paying {pot(terms.escrow_grains)} POT into escrow")
+            not_interrupted()  # else Ctrl-C in a callback of torch, which drops exceptions, would be paid for
+            self._payments.place(record, sealed.key)
+            step.close(f"{record.id.hex()[:12]} is posted, {pot(terms.escrow_grains)} POT in escrow")
+            return self._order(record.id, sealed.key)
 
     def check(
         self,
@@ -319,21 +333,18 @@ class Lab(AccountConnection):
         """An order by its id, from any kernel, whoever posted it.
 
         Args:
-            order_id: 32 bytes, or their 64 hex digits, with or without `0x`.
+            order_id: 32 bytes, or their 64 hex digits, with or without `0x`, or so many of the first digits that they
+                are no other order's.
         Raises:
             BadArgument: it is not an order id.
+            NoSuchOrder, AmbiguousOrder: no order's id begins so, or several do.
             UnknownOrder: the ledger has no such order.
 
         Example:
             >>> lab.get("0x5f1c...").window  # doctest: +SKIP
             <Window.COMMIT: 'commit'>
         """
-        try:
-            raw = bytes.fromhex(order_id.removeprefix("0x")) if isinstance(order_id, str) else order_id
-        except ValueError:
-            raw = b""
-        if len(raw) != HASH_BYTES:
-            raise BadArgument("not an order id", seen=order_id, wanted=f"{HASH_BYTES} bytes or {2 * HASH_BYTES} digits")
+        raw = match_order_id(order_id, lambda: [each.id for each in self.client.orders(SEARCHED_ORDERS)])
         try:
             self.client.order(raw)
         except UnknownOrder:

@@ -86,7 +86,7 @@ class PotMagics(Magics):
         if what == "wallet":
             return lab.wallet()
         if what in ("show", "cancel"):
-            order = _find(lab, rest.strip())
+            order = lab.get(rest.strip())
             return order if what == "show" else order.cancel()
         raise BadArgument("%pot has no such command", seen=what, wanted=", ".join(LOOKS))
 
@@ -114,17 +114,6 @@ class PotMagics(Magics):
         if not isinstance(lab, Lab):
             lab = self._names["lab"] = connect()
         return lab
-
-
-def _find(lab: Lab, digits: str) -> Order:
-    """An order by its id or the first digits of it, among the newest."""
-    digits = digits.removeprefix("0x").lower()
-    found = [each for each in lab.orders(everybody=True) if digits and each.id.hex().startswith(digits)]
-    if len(found) == 1:
-        return found[0]
-    if found or not digits:
-        raise BadArgument("several orders begin so", seen=digits or "nothing", wanted="more digits of the order's id")
-    return lab.get(digits)
 
 
 def load(shell: InteractiveShell) -> None:

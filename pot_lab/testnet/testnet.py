@@ -98,7 +98,16 @@ class Testnet:
     @staticmethod
     def none_running(name: str | None = None) -> NoTestnet:
         """The error for a testnet that does not run."""
-        what = f"no testnet named {name!r} runs here" if name else "no network is named and no testnet runs here"
+        if name and len(Path(name).parts) > 1:
+            return NoTestnet("there is no such file", seen=name, wanted="the path of a network.toml")
+        if name:
+            known = ", ".join(f"{net.name} ({_state_of(net)})" for net in Testnet.all())
+            return NoTestnet(
+                f"no testnet named {name!r} runs here",
+                seen=known or "no testnet",
+                wanted=f"one of these, or a new one by `pot-lab testnet up --name {name}`",
+            )
+        what = "no network is named and no testnet runs here"
         return NoTestnet(what, wanted="`pot-lab testnet up`, or POT_LAB_NETWORK=/path/to/network.toml")
 
     @property
@@ -398,3 +407,10 @@ def _exclusive(folder: Path) -> Iterator[None]:
                 "another process is starting or stopping this testnet now", seen=folder.name
             ) from error
         yield
+
+
+def _state_of(net: Testnet) -> str:
+    try:
+        return "runs" if net.is_up() else "stopped"
+    except TestnetFailed:
+        return "its folder is damaged"

@@ -70,9 +70,19 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watching(parents: list[int]) -> Iterator[Watched]:
-    """Look at the processes that these started, again and again, and at their own command lines."""
+def watching(parents: list[int], home: Path) -> Iterator[Watched]:
+    """Look at the processes that these started, again and again, and at their own command lines.
+
+    Args:
+        parents: read each time.
+        home: processes that work in its folders are looked at too: jobs may be forked from a server of all homes.
+    """
     watched, ended = Watched(), threading.Event()
+
+    def note(process: psutil.Process) -> None:
+        with contextlib.suppress(psutil.Error):
+            watched.commands.add(" ".join(process.cmdline()))
+            watched.environments.update(process.environ().values())
 
     def look() -> None:
         while not ended.wait(_LOOK_EVERY_S):
@@ -81,9 +91,10 @@ def watching(parents: list[int]) -> Iterator[Watched]:
                     process = psutil.Process(parent)
                     watched.commands.add(" ".join(process.cmdline()))
                     for child in process.children(recursive=True):
-                        with contextlib.suppress(psutil.Error):
-                            watched.commands.add(" ".join(child.cmdline()))
-                            watched.environments.update(child.environ().values())
+                        note(child)
+            for process in psutil.process_iter(["cwd"]):
+                if (process.info["cwd"] or "").startswith(f"{home}/"):
+                    note(process)
 
     thread = threading.Thread(target=look, name="watching")
     thread.start()

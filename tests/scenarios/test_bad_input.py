@@ -35,6 +35,7 @@ from pot_lab.network.chain_access import wallet_of
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import Unreachable
+from pot_lab.notebook import posting
 from pot_lab.notebook.errors import BadArgument, BadQuantity, NoModel
 from pot_lab.notebook.lab import Lab, connect
 from pot_lab.protocol.cycle import Window
@@ -47,6 +48,7 @@ from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch, UnsupportedOper
 from pot_lab.store import LinkDead, Store
 from pot_lab.testnet.errors import NoTestnet, TestnetFailed, TestnetRunning, UnknownAccount
 from pot_lab.testnet.testnet import Testnet
+from tests.begin import heeding, interrupt_in_a_callback
 from tests.scenarios.processes import await_nothing_left, run, start
 from tests.testnets import register_miners
 
@@ -172,11 +174,32 @@ def test_a_store_that_is_away_stops_an_order_before_money_moves(lab: Lab, task: 
     assert lab.balance() == balance and lab.orders() == []
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_a_callback_swallowed_is_not_paid_for(
+    lab: Lab, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, train, test = task
+    balance, seal = lab.balance(), posting.seal_test
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        interrupt_in_a_callback()
+        return seal(*arguments, **named)
+
+    monkeypatch.setattr(posting, "seal_test", interrupted)
+    with heeding(), pytest.raises(KeyboardInterrupt):
+        lab.order(net, train, test, **ORDER)
+    assert lab.balance() == balance and lab.orders() == []
+
+
 def test_who_is_unknown_is_told_what_there_is(home: Path, testnet: Testnet, lab: Lab) -> None:
     with pytest.raises(UnknownAccount, match="provider-0"):
         connect("bad", "nobody")
-    with pytest.raises(NoTestnet, match="elsewhere"):
-        connect("elsewhere", start=False)
+    for start_one in (True, False):  # a slip founds no other network, to which later commands would go
+        with pytest.raises(NoTestnet, match=r"'elsewhere' runs here \(seen: bad \(runs\), wanted: .*--name elsewhere"):
+            connect("elsewhere", start=start_one)
+    with pytest.raises(NoTestnet, match="no such file"):
+        connect(home / "other.toml")
+    assert [net.name for net in Testnet.all()] == ["bad"]
     with pytest.raises(UnknownOrder):
         lab.get("00" * 32)
     with pytest.raises(TestnetRunning, match="bad"):

@@ -50,7 +50,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, train_for: str) -> Iterator[
     accounts = home / "networks" / "local" / "accounts"
     passwords: dict[Path, str] = {}
     watched_pids: list[int] = []
-    watching_them = watching(watched_pids)
+    watching_them = watching(watched_pids, home)
     watched = watching_them.__enter__()
     try:
         up = run(["testnet", "up", "--json"], home)

@@ -12,6 +12,7 @@ import contextlib
 import math
 import operator as python_operator
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from pot_lab import interrupts
 from pot_lab.errors import InvariantBroken
 from pot_lab.scoring.errors import (
     BatchMixing,
@@ -64,6 +66,8 @@ _WHOLE_NUMBERS = {
 _NODE = re.compile(r"^node \d+(?:, ([\w.]+))?[:,]? ?")
 _FUNCTORCH = ("lazy_load_decompositions", "_vmap_increment_nesting", "_grad_increment_nesting")
 """Calls that `torch.func` begins with."""
+_EXPORTING = threading.RLock()
+"""torch.export keeps its state in globals, and so do random numbers: one export of a process at a time."""
 _SET = {"cudnn_enabled": True, "cudnn_enable": True, "sparse": False, "sparse_grad": False}
 """Arguments that change no number: how gradients are stored, which library computes."""
 
@@ -114,8 +118,8 @@ def export_model(
         raise not_a_module(module)
     refuse_unready(module)
     refuse_compiled(module)
-    examples, rows = example_tensors(example_inputs), example_tensors(example_inputs, ROWS)
-    with left_as_it_was(module) as kept:
+    with _EXPORTING, interrupts.held(), left_as_it_was(module) as kept:
+        examples, rows = example_tensors(example_inputs), example_tensors(example_inputs, ROWS)
         modes = training_parts(module)
         refusal, reference = None, None
         try:
