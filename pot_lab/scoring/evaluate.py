@@ -7,6 +7,7 @@ example by example; that a batch may be taken at once is proved for the batch si
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ from pot_lab.scoring.score_records import ScoreFunction
 from pot_lab.scoring.tensor_file import write_tensors
 from pot_lab.scoring.transcript import Transcript, result_type
 from pot_lab.scoring.workers import run_workers
+
+WORKERS_WORTH_S = 10.0
+"""Work of one process below which more processes would take longer: each imports torch first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +129,8 @@ def score(
         slices: 1, or 2 to compute the model close to float64, at about three times the cost; the same as `[slices=2]`
             in the function's identifier, so another score.
         workers: processes that share the work, at least 1; no bit depends on it. With more than one, the files go
-            through a temporary folder; `score_file` needs no copy.
+            through a temporary folder; `score_file` needs no copy. On processors this process does by itself what
+            would take it less than `WORKERS_WORTH_S`.
     Returns: the total over all examples, with the transcript that proves it.
     Raises:
         ShapeMismatch, DtypeMismatch, BadDataset: the data do not fit the model or the function, or are not finite.
@@ -138,7 +143,7 @@ def score(
     inputs, targets = as_inputs(inputs), as_tensor(targets, "targets")
     exact = as_exact_model(model, inputs, device=device, slices=chosen.slices)
     check_form(exact.graph, inputs, targets, chosen)
-    if workers == 1:
+    if _alone(workers, exact, inputs, targets, chosen, batch_size):
         return Score.of(Transcript.of(chosen, *evaluated(exact, inputs, targets, chosen, batch_size=batch_size)))
     with tempfile.TemporaryDirectory(prefix="pot-lab-score-") as folder:
         graph, weights, data = (
@@ -175,10 +180,10 @@ def score_file(
     chosen = _chosen(function, slices)
     loaded, opened = load_graph(graph.read_bytes()), DatasetFile(data)
     check_form(loaded, opened.inputs, opened.targets, chosen)
-    if workers != 1:
+    exact = exact_model(loaded, weights.read_bytes(), device=device or "cpu", slices=chosen.slices)
+    if not _alone(workers, exact, opened.inputs, opened.targets, chosen, batch_size):
         count = len(opened.targets)
         return _with_workers(graph, weights, data, count, chosen, workers, batch_size, device or "cpu")
-    exact = exact_model(loaded, weights.read_bytes(), device=device or "cpu", slices=chosen.slices)
     return score_opened(exact, opened, chosen, batch_size=batch_size)
 
 
@@ -226,6 +231,25 @@ def evaluated(
     return values, invalid
 
 
+def _alone(
+    workers: int, exact: ExactModel, inputs: Inputs, targets: Tensor, function: ScoreFunction, batch_size: int | None
+) -> bool:
+    """Whether this process is to score by itself: one worker was asked for, or two batches show that all of them take
+    it less than new processes need before they begin."""
+    if workers == 1 or exact.arithmetic.device.type != "cpu":
+        return workers == 1
+    if workers < 1:
+        raise WorkerFailed("a score needs a worker", seen=workers, wanted="at least 1")
+    step = exact.default_batch_size() if batch_size is None else max(1, batch_size)
+    count, took_s = len(targets), 0.0
+    for start in (0, step):  # the first batch also makes what later ones find made
+        rows = range(min(start, count - 1), min(start + step, count))
+        began = time.perf_counter()
+        evaluated(exact, inputs, targets, function, rows=rows, batch_size=batch_size)
+        took_s = (time.perf_counter() - began) / len(rows) * count
+    return took_s < WORKERS_WORTH_S
+
+
 def _with_workers(
     graph: Path,
     weights: Path,
@@ -236,8 +260,6 @@ def _with_workers(
     batch_size: int | None,
     device: str,
 ) -> Score:
-    if workers < 1:
-        raise WorkerFailed("a score needs a worker", seen=workers, wanted="at least 1")
     results = run_workers(
         graph, weights, data, count, function.identifier, workers=workers, batch_size=batch_size, device=device
     )

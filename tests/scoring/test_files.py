@@ -16,6 +16,7 @@ from pot_lab.scoring import (
     Dataset,
     DatasetFile,
     ModelArtifact,
+    evaluate,
     export_model,
     pack_dataset,
     parse_transcript,
@@ -36,7 +37,13 @@ def written(folder: Path, artifact: ModelArtifact, inputs: torch.Tensor, targets
     return files
 
 
+@pytest.fixture
+def always_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "WORKERS_WORTH_S", 0.0)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("always_processes")
 def test_files_and_workers_give_the_same_score(tmp_path: Path) -> None:
     _, inputs, targets = family("mlp")
     artifact = exported("mlp")
@@ -46,13 +53,26 @@ def test_files_and_workers_give_the_same_score(tmp_path: Path) -> None:
     assert score_file(*files, "cross_entropy", slices=2, workers=2, batch_size=7) == wanted
 
 
+def test_little_work_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, inputs, targets = family("mlp")
+    files = written(tmp_path, exported("mlp"), inputs, targets)
+    wanted = score(module, inputs, targets)
+    monkeypatch.setattr(evaluate, "run_workers", lambda *given, **named: pytest.fail("a process was started"))
+    assert score(module, inputs, targets, workers=2) == wanted == score_file(*files, workers=2)
+    monkeypatch.setattr(evaluate, "WORKERS_WORTH_S", 0.0)
+    with pytest.raises(pytest.fail.Exception, match="a process was started"):
+        score_file(*files, workers=2)
+
+
 @pytest.mark.long
+@pytest.mark.usefixtures("always_processes")
 def test_a_module_in_memory_is_scored_by_workers_too() -> None:
     module, inputs, targets = family("mlp")
     assert score(module, inputs, targets, workers=2) == score(module, inputs, targets)
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("always_processes")
 def test_an_invalid_score_is_the_same_with_workers(tmp_path: Path) -> None:
     class Root(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -67,6 +87,7 @@ def test_an_invalid_score_is_the_same_with_workers(tmp_path: Path) -> None:
     assert result.transcript.values.tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]
 
 
+@pytest.mark.usefixtures("always_processes")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_value_that_is_not_finite_is_found_while_scoring(workers: int, tmp_path: Path) -> None:
     _, inputs, targets = family("mlp")
@@ -135,7 +156,7 @@ def test_the_command_prints_the_score_of_files(tmp_path: Path, capsys: pytest.Ca
 PEAK = """
 import sys
 from pathlib import Path
-from pot_lab.scoring import score_file
+from pot_lab.scoring import evaluate, score_file
 found = score_file(*map(Path, sys.argv[1:]), batch_size=256)
 print(found.count, int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024)
 """
