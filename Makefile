@@ -21,6 +21,8 @@ install: $(STAMP) chromium ## the venv with everything that demo and tests need,
 $(STAMP): pyproject.toml constraints.txt hatch_build.py jupyter-config/pot_lab.json $(FRONT_END)
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3.11"; exit 1; }
+	@if test -x $(BIN)/python && ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		echo "$(VENV) has $$($(BIN)/python --version 2>&1), and Python 3.11 or newer is needed; remove it: rm -r $(VENV)"; exit 1; fi
 	@test -x $(BIN)/python || { echo "install: making $(VENV) with $$("$(PYTHON)" --version)"; "$(PYTHON)" -m venv $(VENV); }
 	@echo "install: packages into $(VENV); the first time takes some minutes and about 1 GB, mostly torch"
 	@set -o pipefail; $(BIN)/python -m pip install --constraint constraints.txt --editable '.[test,docs]' \

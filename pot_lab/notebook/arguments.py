@@ -14,7 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from pot_lab.cards.scores import DISTANCES, MILLIONTHS, NATS, SHARES, base_name, decimals_of
-from pot_lab.notebook.errors import BadArgument
+from pot_lab.notebook.errors import BadArgument, BadQuantity
 from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds, pot, seconds_text
 from pot_lab.protocol.errors import BadWindows, RewardTooSmall
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Direction, Parameters, best_score, score_direction
@@ -75,7 +75,11 @@ def check_money(
     ):
         if amount is None:
             continue
-        given = grains(amount)
+        try:
+            given = grains(amount)
+        except BadQuantity as error:
+            error.message = f"`{name}`: {error.message}"
+            raise
         if given >= GRAINS_PER_POT * GRAINS_PER_POT:
             likely = f"POT, not grains: {pot(given // GRAINS_PER_POT)}"
             raise BadArgument(f"`{name}` is more POT than there can be", seen=amount, wanted=likely)

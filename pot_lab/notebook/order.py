@@ -16,6 +16,7 @@ from pot_lab.crypto.identity import parse_address
 from pot_lab.crypto.link import Link
 from pot_lab.files import replace_durably
 from pot_lab.network.client.ledger import LedgerClient
+from pot_lab.network.errors import Unreachable
 from pot_lab.notebook.card import card_html, describe, why_void
 from pot_lab.notebook.errors import NoModel, ScoreDiffers
 from pot_lab.notebook.step_line import StepLine
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
 MODEL_FILES = ("graph.json", "weights.safetensors")
 WAIT_SLACK_S = 3_600
 """How much longer than the longest possible cycle `Order.wait` waits by default."""
+
+ANSWER_PATIENCE_S = 300.0
+"""How long `Order.wait` goes on while the network does not answer."""
+ASK_AGAIN_S = 2.0
+KEPT = "the order is kept, and goes on once the network works (a local one: `pot-lab testnet up`)"
 
 DOWNLOAD_LIMIT_BYTES = 4 << 30
 DOWNLOAD_TIMEOUT_S = 600.0
@@ -99,6 +105,7 @@ class Order:
             progress: show what goes on in one line, in a notebook or on a terminal.
         Raises:
             TimeoutError: not within the time given; the order goes on.
+            Unreachable: the network did not answer for five minutes. The order is kept, and goes on once it works.
 
         Example:
             >>> view = order.wait(timeout=600)  # doctest: +SKIP
@@ -115,10 +122,34 @@ class Order:
                 line(waiting_text(view))
             return view.window in ends
 
-        view = self._client.wait_for_order(self.id, is_over, timeout_s=timeout)
+        view = self._waited(is_over, timeout, line if progress else None)
         if progress:
             line.close(waiting_text(view))
         return view
+
+    def _waited(self, is_over: Callable[[OrderView], bool], timeout_s: float, line: StepLine | None) -> OrderView:
+        """Wait, also while the network does not answer for some minutes: a restarted one goes on where it was."""
+        ends_s, left_s = time.monotonic() + timeout_s, timeout_s
+        gone_since_s: float | None = None
+
+        def answered(view: OrderView) -> bool:
+            nonlocal gone_since_s
+            gone_since_s = None
+            return is_over(view)
+
+        while True:
+            try:
+                return self._client.wait_for_order(self.id, answered, timeout_s=left_s)
+            except Unreachable as error:
+                now_s = time.monotonic()
+                gone_since_s = now_s if gone_since_s is None else gone_since_s
+                if now_s - gone_since_s >= ANSWER_PATIENCE_S or now_s >= ends_s:
+                    error.message += f"; {KEPT}"
+                    raise
+            if line is not None:
+                line(f"the network does not answer; {KEPT}")
+            time.sleep(ASK_AGAIN_S)
+            left_s = max(0.0, ends_s - time.monotonic())
 
     def __await__(self) -> Generator[Any, None, OrderView]:
         return asyncio.to_thread(self.wait, settled=True).__await__()

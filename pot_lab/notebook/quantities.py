@@ -13,6 +13,7 @@ from pot_lab.protocol.parameters import GRAINS_PER_POT
 _UNITS_MS = {"ms": 1, "s": 1_000, "sec": 1_000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _MAX_MS = 10**15
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
+_DURATION = 'e.g. "10min", "1h 30min" (units: ms, s, min, h, d), or seconds'
 
 
 def milliseconds(duration: str | float | timedelta) -> int:
@@ -31,12 +32,12 @@ def milliseconds(duration: str | float | timedelta) -> int:
     if isinstance(duration, timedelta):
         total = Decimal(duration.days * 86_400_000 + duration.seconds * 1_000) + Decimal(duration.microseconds) / 1_000
     elif isinstance(duration, bool) or not isinstance(duration, int | float | str):
-        raise BadQuantity("not a duration", seen=duration, wanted='e.g. "10min", "1h 30min", or seconds')
+        raise BadQuantity("not a duration", seen=duration, wanted=_DURATION)
     elif isinstance(duration, str) and not _is_number(duration):
         text = duration.strip().lower()
         parts = _PART.findall(text)
         if not parts or _PART.sub("", text).strip() or any(unit not in _UNITS_MS for _, unit in parts):
-            raise BadQuantity("not a duration", seen=duration, wanted='e.g. "10min", "1h 30min", or seconds')
+            raise BadQuantity("not a duration", seen=duration, wanted=_DURATION)
         total = sum((Decimal(number) * _UNITS_MS[unit] for number, unit in parts), Decimal(0))
     else:
         total = _decimal(duration, "a duration") * 1_000
@@ -134,11 +135,17 @@ def _is_number(text: str) -> bool:
         return False
 
 
+_WANTED = {
+    "an amount of POT": 'a number without a unit, e.g. 25 or "0.5"',
+    "a duration": _DURATION,
+}
+
+
 def _decimal(value: str | float | Decimal, what: str) -> Decimal:
     try:
         found = Decimal(str(value).strip())
     except InvalidOperation as error:
-        raise BadQuantity(f"not {what}", seen=value) from error
+        raise BadQuantity(f"not {what}", seen=value, wanted=_WANTED.get(what)) from error
     if not found.is_finite():
-        raise BadQuantity(f"not {what}", seen=value)
+        raise BadQuantity(f"not {what}", seen=value, wanted=_WANTED.get(what))
     return found

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pandas as pd
@@ -17,6 +18,7 @@ from torch import nn
 
 from pot_lab.cards.order_card import MIME
 from pot_lab.crypto.cipher import encrypt
+from pot_lab.network.errors import Unreachable
 from pot_lab.notebook.errors import NoModel, ScoreDiffers
 from pot_lab.notebook.lab import Lab
 from pot_lab.notebook.order import WAIT_SLACK_S, Order
@@ -273,6 +275,29 @@ def test_the_wait_listens_and_does_not_poll(fresh: Order, world: FollowedWorld) 
 def test_the_wait_ends_in_time_with_the_window_in_its_message(fresh: Order) -> None:
     with pytest.raises(TimeoutError, match="commit window"):
         fresh.wait(timeout=0)
+
+
+def test_the_wait_outlives_a_network_that_is_restarted_and_tells_of_one_that_is_not(
+    fresh: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pot_lab.notebook.order.ASK_AGAIN_S", 0.01)
+    wait, asked = fresh._client.wait_for_order, []
+
+    def down_twice(*arguments: Any, **named: Any) -> OrderView:
+        asked.append(named["timeout_s"])
+        if len(asked) < 3:
+            raise Unreachable("too few aggregators answered (0 of 4 answered)")
+        return wait(*arguments, **named)
+
+    fresh._client.wait_for_order = down_twice
+    fresh.withdraw()
+    assert fresh.wait(timeout=240).window is Window.VOID
+    assert len(asked) == 3 and asked[0] == 240 > asked[1] > asked[2]
+    monkeypatch.setattr("pot_lab.notebook.order.ANSWER_PATIENCE_S", 0.0)
+    asked.clear()
+    with pytest.raises(Unreachable, match=r"0 of 4 answered.*; the order is kept, and goes on once the network works"):
+        fresh.wait(timeout=240)
+    assert len(asked) == 1
 
 
 def test_a_claimed_order_cannot_be_withdrawn(fresh: Order, world: FollowedWorld) -> None:
