@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pot_lab import home
+from pot_lab.agreement.quorum import check_size
 from pot_lab.crypto.identity import format_address
 from pot_lab.errors import PotLabError
 from pot_lab.files import FileLocked, locked, make_private_folder
@@ -183,12 +184,14 @@ class Testnet:
             report: gets a line for each step.
         Raises:
             TestnetError: the name cannot be used.
+            BadReplicaCount: so many aggregators cannot be had; nothing was started.
             TestnetRunning: it is up already, and nothing of it is missing.
             TestnetFailed: a process did not come up; none is left running, but what ran before stays.
             BadParameter: a ledger parameter is unknown or out of range.
         """
         if not name or not name.replace("-", "").replace("_", "").isalnum():
             raise TestnetError("a testnet's name cannot be used", seen=name, wanted="letters, digits, - and _")
+        check_size(aggregators)
         folder = home.networks() / name
         folder.mkdir(parents=True, exist_ok=True)
         with _exclusive(folder):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pot_lab.agreement.quorum import BadReplicaCount
 from pot_lab.files import locked
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.testnet.errors import NoTestnet, TestnetError, TestnetFailed, TestnetRunning, UnknownAccount
@@ -20,13 +21,23 @@ from pot_lab.testnet.testnet import Testnet
 def test_where_nothing_is_no_testnet_is_found(networks: Path) -> None:
     assert Testnet.all() == [] and Testnet.running() is None and Testnet.at(networks / "local") is None
     assert isinstance(Testnet.none_running(), NoTestnet)
-    assert "'mine'" in str(Testnet.none_running("mine"))
+    assert "'mine' runs here (seen: no testnet" in str(Testnet.none_running("mine"))
+    assert "no such file (seen: a/network.toml" in str(Testnet.none_running("a/network.toml"))
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "-", "a.b"])
 def test_a_name_that_is_no_folders_is_refused(name: str, networks: Path) -> None:
     with pytest.raises(TestnetError, match="letters, digits, - and _"):
         Testnet.up(name)
+    assert not networks.exists()
+
+
+@pytest.mark.parametrize("aggregators", [0, 3, 101])
+def test_a_number_of_aggregators_that_cannot_be_is_refused_before_anything_is_made(
+    aggregators: int, networks: Path
+) -> None:
+    with pytest.raises(BadReplicaCount, match="wanted: 4 to 100"):
+        Testnet.up("local", aggregators=aggregators)
     assert not networks.exists()
 
 
