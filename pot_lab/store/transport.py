@@ -59,9 +59,9 @@ def filesystem(scheme: str, *, signed: bool = True) -> Any:
         raise MissingExtra(
             f"{scheme}:// addresses need an optional package: pip install 'pot-lab[cloud]'", seen=str(error)
         ) from error
-    config: dict[str, bool] = {} if signed else {"skip_signature": True}
+    make: Any = FsspecStore  # its types want the scheme as a literal
     bounded = {"max_retries": 2, "retry_timeout": timedelta(seconds=_RETRY_S)}
-    return FsspecStore(scheme, config=config, retry_config=bounded)
+    return make(scheme, config={} if signed else {"skip_signature": True}, retry_config=bounded)
 
 
 class FileSource:
