@@ -22,6 +22,7 @@ from pot_lab.jobs.provider import ProviderLoop
 from pot_lab.jobs.recipe_jobs import Runner
 from pot_lab.jobs.verifier import VerifierLoop
 from pot_lab.protocol.cycle import Window
+from pot_lab.protocol.errors import InsufficientStake
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.records import OrderId
 from pot_lab.protocol.views import ClaimView, OrderView
@@ -88,6 +89,8 @@ def rivals_watched(
     def run() -> None:
         try:
             loop.run(stop)
+        except InsufficientStake:
+            return  # the provider's own loop is refused for it, and says so
         except PotLabError as error:  # the provider goes on without it
             log.warning("event=rivals_not_watched reason=%r", str(error))
 

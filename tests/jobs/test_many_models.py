@@ -28,6 +28,8 @@ from tests.jobs.test_validator import SALT, Bench, write_results
 from tests.protocol.world import POT, WINDOWS, key
 
 LONG_WINDOWS = structs.replace(WINDOWS, score_ms=60_000)
+DEAREST = 40 * POT
+"""More than what scoring the last of an order's models may cost, which each claim locks."""
 LONG_NAME = "s3://research-group-bucket-eu-central-1/pot-lab/networks/production/blobs/"
 
 
@@ -53,8 +55,8 @@ class Crowd:
         order_id = self.place(windows=LONG_WINDOWS, **changes)
         for number in range(models):
             provider = key(f"puppet {number}")
-            if self.market.ledger.book.free(provider.address, Role.PROVIDER) < POT:
-                self.market.stake(provider, Role.PROVIDER, 10 * POT)
+            if self.market.ledger.book.free(provider.address, Role.PROVIDER) < DEAREST:
+                self.market.stake(provider, Role.PROVIDER, 2 * DEAREST)
             model = self.market.seal_file(self.store, order_id, provider, b"%d of " % number + order_id, SALT)
             self.market.must(provider, self.market.claim_of(order_id, provider, model))
             self.reveals.append((order_id, provider, self.market.reveal_of(order_id, model)))
