@@ -30,7 +30,7 @@ export function OrdersSection(props: {
           <input
             className="jp-mod-styled"
             type="search"
-            placeholder="Title, id, account"
+            placeholder="Title or id"
             aria-label="Search orders"
             value={text}
             onChange={event => setText(event.target.value)}

@@ -60,7 +60,7 @@ def test_a_cell_is_ordered_and_looked_at(shell: InteractiveShell) -> None:
     ("cell", "said"),
     [
         ("%pot nonsense", "%pot has no such command"),
-        ("%pot show", "several orders begin so"),
+        ("%pot show", "not an order's id, or the first digits of one"),
         ("%%order reward=5\npass", "`train_for` is missing"),
         ("%%order reward=5 train_for=10s\nmodel = train = 1", "no test"),
         ("%%order reward=5 train_for=10s rewards=5\npass", "not an argument of an order"),
@@ -88,12 +88,12 @@ def test_a_cell_that_fails_orders_nothing(shell: InteractiveShell) -> None:
 def test_a_refusal_names_the_users_line_and_what_to_do(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shell.run_cell("x = 1\nlab.get('12')  # mine")
+    shell.run_cell("x = 1\nlab.get('xyz')  # mine")
     out = capsys.readouterr().out
-    assert "line 2: lab.get('12')  # mine" in out and "BadArgument" in out and "nothing was sent" in out
+    assert "line 2: lab.get('xyz')  # mine" in out and "BadArgument" in out and "nothing was sent" in out
     assert "lab.py" not in out
     shell.InteractiveTB.set_mode("Verbose")
-    shell.run_cell("lab.get('12')")
+    shell.run_cell("lab.get('xyz')")
     assert "lab.py" in capsys.readouterr().out
     shell.InteractiveTB.set_mode("Context")
     shell.run_cell("1 / 0")  # others' errors stay as they are

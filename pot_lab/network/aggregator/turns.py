@@ -103,6 +103,8 @@ class Turns:
             self._set_since = since
             budgets.clear()
             self._forwards.clear()
+        if budgets.is_anyone_waiting:
+            self._counters["turns_with_a_peer_over_budget"] += 1
         for sender, frame in self._outputs.sockets.peer_frames(ready, budgets.wants):
             self._outputs.peers_heard.note(sender, now_ms)
             started_s = budgets.clock()
