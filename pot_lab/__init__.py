@@ -59,6 +59,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
     "pot_lab.chain.errors": (
         "AccountBusy",
         "BadArtifact",
+        "BadOwnerAct",
         "ChainBusy",
         "ChainError",
         "ChainRefused",
@@ -73,6 +74,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
         "NotConfirmed",
         "NotEnoughSignatures",
         "TransactionUnconfirmed",
+        "WrongSignature",
     ),
     "pot_lab.consensus.batching": ("QueueFull",),
     "pot_lab.consensus.parameters": ("BadParameters",),

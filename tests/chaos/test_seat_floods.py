@@ -14,7 +14,7 @@ from pot_lab.consensus.messages import (
     encode_message,
 )
 from pot_lab.crypto.canonical import sha256
-from tests.chaos.network import PATIENCE_S, Bookkeeper, ChaosNetwork, steady_load
+from tests.chaos.network import PATIENCE_S, ChaosNetwork, steady_load
 from tests.chaos.test_hostile import survived
 from tests.network.zmtp.raw import advance, opened
 
@@ -53,34 +53,33 @@ def test_a_seat_that_forwards_false_requests_is_muted_and_the_others_go_on(tmp_p
         assert network.verdict(others=None).acknowledged >= 5
 
 
-ASKED = {
-    "bodies": FetchBodies(tuple(sha256(n.to_bytes(4, "big")) for n in range(4_096))),
-    "batches": FetchBatches(tuple(BatchName(n, bytes(32)) for n in range(1, 1_024))),
-    "log": FetchDecisions(1, 1 << 40),
-}
+ASKED = (
+    FetchBodies(tuple(sha256(n.to_bytes(4, "big")) for n in range(4_096))),
+    FetchBatches(tuple(BatchName(n, bytes(32)) for n in range(1, 1_024))),
+    FetchDecisions(1, 1 << 40),
+)
+ROUNDS = 20
+"""Of up to 100 frames for each seat: whether they spend its budget depends on the machine (test_peer_budget.py)."""
 
 
-def test_a_seat_that_asks_without_end_is_answered_within_its_budget(tmp_path: Path) -> None:
+def test_a_seat_that_asks_without_end_keeps_nobody_from_the_others(tmp_path: Path) -> None:
     with ChaosNetwork(tmp_path, durability="flush", snapshot_batches=16) as network:
         network.stepped_over = {3}
         with steady_load(network, per_s=5) as books:
             network.settle(books[0])
             network.kill(3)
-            for name, message in ASKED.items():
-                frame, before = encode_message(message), over_budget(books[0])
+            for message in ASKED:
+                frame = encode_message(message)
                 seats = []
                 for index in (0, 1, 2):
                     entry = network.config.aggregators[index]
                     seats.append(opened(entry.host, entry.peer_port, entry.curve_public, network.keys[3]))
-                deadline_s = time.monotonic() + PATIENCE_S
-                while not all(new > old for old, new in zip(before, over_budget(books[0]), strict=True)):
-                    assert time.monotonic() < deadline_s, (name, before)
-                    for _ in range(20):
-                        for seat in seats:
-                            for _ in range(100):
-                                if seat.unsent_bytes < 1 << 20:
-                                    seat.send(frame)
-                            advance(seat)
+                for _ in range(ROUNDS):
+                    for seat in seats:
+                        for _ in range(100):
+                            if seat.unsent_bytes < 1 << 20:
+                                seat.send(frame)
+                        advance(seat)
                 assert books[0].put().result(PATIENCE_S).isdigit()
                 survived(network)
                 for seat in seats:
@@ -88,12 +87,3 @@ def test_a_seat_that_asks_without_end_is_answered_within_its_budget(tmp_path: Pa
             network.start(3)
             network.settle(books[0])
         assert network.verdict(others=None).acknowledged >= 5
-
-
-def over_budget(book: Bookkeeper) -> list[int]:
-    """How many turns of each of the first three aggregators passed while a peer had spent its budget.
-
-    Not how many frames were dropped: on a machine that is quick enough its frames wait in the kernel instead.
-    """
-    states = book.status().result(PATIENCE_S)
-    return [each.counters.get("turns_with_a_peer_over_budget", 0) for each in states if each.index != 3]

@@ -32,7 +32,7 @@ def train_for() -> str:
     """Longer than in the demo proper: two whole networks share two cores here."""
     begun = time.monotonic()
     subprocess.run([sys.executable, "-c", "import torch, sklearn.model_selection"], check=True)
-    return f"{max(60, int(12 * (time.monotonic() - begun)))}s"
+    return f"{max(40, int(5 * (time.monotonic() - begun)))}s"
 
 
 @pytest.fixture(scope="module")
