@@ -28,7 +28,10 @@ def genesis_of(config: NetworkConfig) -> Genesis:
     genesis = unnamed_genesis(config)
     if genesis.network_id != config.network_id:
         raise BadConfig(
-            "network.toml does not hash to its network_id", seen=config.network_id, wanted=genesis.network_id
+            "network.toml does not hash to its network_id: it was changed, or another version of PoT Lab founded the "
+            "network (a testnet begins anew by `pot-lab testnet up --fresh`)",
+            seen=config.network_id,
+            wanted=genesis.network_id,
         )
     return genesis
 
