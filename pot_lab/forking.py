@@ -57,7 +57,7 @@ class ForkAnswer(NamedTuple):
     Attributes:
         pid: of the process that was forked; None when none was, and none will be for that request.
         pidfd: a descriptor of the process, owned by whoever asked: signals through it never reach another process. None
-            when it ended at once.
+            where `pid` is.
         status: how the process ended, negative for a signal; None when this is no message of its end.
     """
 

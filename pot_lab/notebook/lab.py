@@ -84,7 +84,7 @@ def connect(
         file, testnet = find_network(network)
     except NoTestnet:
         named = network or os.environ.get("POT_LAB_NETWORK")
-        if not start or (named and not _is_stopped(str(named))):
+        if not start or (named and not _may_be_started(str(named))):
             raise
         print("No network runs here: starting a local testnet with practice miners.")
         print("It stays up when the notebook closes. Stop it with `pot-lab testnet down`.")
@@ -98,8 +98,8 @@ def connect(
     return Lab(NetworkConfig.load(file), identity)
 
 
-def _is_stopped(name: str) -> bool:
-    """Whether there is a testnet of this name, which does not run: another name is a slip, and founds no network."""
+def _may_be_started(name: str) -> bool:
+    """Whether a name is a stopped testnet's, or that of new ones: another is a slip, and founds no network."""
     return name == DEFAULT_NAME or any(net.name == name for net in Testnet.all())
 
 

@@ -58,6 +58,7 @@ ARRIVED = (
     "requests_refused",
     "peers_muted",
     "peer_frames_over_budget",
+    "turns_with_a_peer_over_budget",
 )
 """Counters of the aggregators that tell how much of the attacks came through to them."""
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + bytes(32)
@@ -303,7 +304,7 @@ PROOFS: dict[Attack, tuple[str, int]] = {
     ask_heavily: ("queries", 100),
     hang_up_within_frames: ("requests_refused", 300),
     speak_as_a_seat: ("peers_muted", 1),
-    ask_as_a_seat: ("peer_frames_over_budget", 1),
+    ask_as_a_seat: ("turns_with_a_peer_over_budget", 1),
 }
 """What aggregators have counted once an attack has come through to them; its round does not end before."""
 

@@ -14,16 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from pot_lab.errors import PortTaken
 from pot_lab.network import metrics_server as module
 from pot_lab.network.metrics_server import MetricsServer
+from tests.clock import Clock
 
 PATIENCE_S = 240
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

@@ -25,21 +25,14 @@ from pot_lab.store.connections import (
     place_of,
 )
 from pot_lab.store.server import BlobServer
+from tests.clock import Clock
 
 BLOB = b"honest weights"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pot_lab.store import http_upload as upload
 from pot_lab.store.http_head import HEAD_LIMIT_BYTES
 from pot_lab.store.room import BEGINNING_AGE_S, LEAST_BEGINNING_BYTES, RECOUNT_S
 from pot_lab.store.server import BlobServer
+from tests.clock import Clock
 
 SIZE_BYTES, BEGUN_BYTES = 5 << 20, 3 << 20
 BLOB = bytes(range(256)) * (SIZE_BYTES // 256)
@@ -23,17 +24,9 @@ NAME = hashlib.sha256(BLOB).hexdigest()
 PATIENCE_S = 120
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1000.0)
 
 
 @pytest.fixture
