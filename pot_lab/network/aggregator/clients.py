@@ -157,7 +157,8 @@ class ClientService:
         validate: raises PotLabError for a request that no aggregator admits; remembers what it has validated.
         is_funded: whether an account has stake or money in the state.
         counters: counts what is refused, dropped or not sent.
-        clock: seconds, never going back.
+        clock: the time that the thread had, in seconds (`ServingClock`); what clients cost is measured by this.
+        now_s: seconds, never going back.
     """
 
     def __init__(
@@ -166,10 +167,12 @@ class ClientService:
         validate: Callable[[bytes], RequestId],
         is_funded: Callable[[bytes], bool],
         counters: Counter[str],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float],
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._answerer, self._counters, self._clock = answerer, counters, clock
-        self._requests = RequestQueue(Admitting(validate, is_funded, self._accept, self._refuse), counters, clock)
+        admitting = Admitting(validate, is_funded, self._accept, self._refuse)
+        self._requests = RequestQueue(admitting, counters, clock, now_s)
         self._readings: FairQueue[Reading] = FairQueue()
         self._read_time = TimeShare(clock)
         self._waiting, self._streams = Waiting(), Streams()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from pot_lab.consensus.messages import CheckpointProof, DecidedBatch
 from pot_lab.consensus.records import LogRecord
@@ -23,12 +24,21 @@ class AggregatorJournal:
         log, history: the opened files.
         counters: counts `descriptors_lacking`.
         events: where snapshots and compactions are reported.
+        waiting: entered while the disk is waited for.
     Raises (each method that writes):
         DiskFull: no room; nothing of this turn may leave the process.
     """
 
-    def __init__(self, log: ReplicaLog, history: History, counters: Counter[str], events: EventLog) -> None:
+    def __init__(
+        self,
+        log: ReplicaLog,
+        history: History,
+        counters: Counter[str],
+        events: EventLog,
+        waiting: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         self._log, self._history, self._counters, self._events = log, history, counters, events
+        self._waiting = waiting
         self._executed: list[HistoryRow] = []
 
     @property
@@ -63,8 +73,9 @@ class AggregatorJournal:
         """Begin the log with a checkpoint, once the history has for certain what leaves the log."""
         self._log.write()
         self._write_history()
-        self._history.sync()
-        compacted = self._log.compact(proof)
+        with self._waiting():
+            self._history.sync()
+            compacted = self._log.compact(proof)
         self._report(compacted, "log_compacted", sequence=proof.sequence, bytes=self.size_bytes)
 
     def write(self) -> None:
@@ -74,7 +85,8 @@ class AggregatorJournal:
     def commit(self, *, urgent: bool) -> None:
         """Wait for the disk if urgent; then write the history."""
         if urgent:
-            self._log.sync()
+            with self._waiting():
+                self._log.sync()
         self._write_history()
 
     def decisions(self, first: int, last: int, limit_bytes: int) -> Sequence[DecidedBatch]:

@@ -30,7 +30,7 @@ from pot_lab.consensus.messages import (
 from pot_lab.errors import PotLabError
 
 SHARE = 0.3
-"""A peer may use so much of the processor's time in the long run."""
+"""A peer may use so much of the thread's time in the long run: none of it counts that other processes took."""
 BURST_S = 0.5
 """It may run ahead by so much."""
 MUTE_S = 30.0
@@ -63,10 +63,10 @@ class PeerBudgets:
     """How much time each peer has used of late.
 
     Args:
-        clock: seconds, never going back.
+        clock: the time that the thread had, in seconds (`ServingClock`).
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self._used: dict[int, tuple[float, float]] = {}
         self._serving_since_s: float | None = None
@@ -115,16 +115,24 @@ class ForwardFilter:
         application: validates a request, and remembers that it did.
         budgets: pay for it.
         counters: counts what is dropped.
+        now_s: seconds, never going back; a peer is muted by this.
     """
 
-    def __init__(self, application: Application, budgets: PeerBudgets, counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        application: Application,
+        budgets: PeerBudgets,
+        counters: Counter[str],
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._application, self._budgets, self._counters = application, budgets, counters
+        self._now_s = now_s
         self._muted_until_s: dict[int, float] = {}
 
     def admit(self, peer: int, message: Forward) -> Forward | None:
         """The requests of a forward that validate in the time that its sender has; None without any."""
         budgets, requests = self._budgets, message.requests
-        if budgets.clock() < self._muted_until_s.get(peer, 0.0):
+        if self._now_s() < self._muted_until_s.get(peer, 0.0):
             self._counters["forwards_muted"] += len(requests)
             return None
         for at, request in enumerate(requests):
@@ -137,7 +145,7 @@ class ForwardFilter:
             except PotLabError:
                 self._counters["peers_muted"] += 1
                 self._counters["forwards_muted"] += len(requests) - at
-                self._muted_until_s[peer] = budgets.clock() + MUTE_S
+                self._muted_until_s[peer] = self._now_s() + MUTE_S
                 return Forward(requests[:at]) if at else None
             finally:
                 budgets.charge(peer, budgets.clock() - started_s)

@@ -30,6 +30,7 @@ from pot_lab.network.aggregator.metrics import Metrics
 from pot_lab.network.aggregator.outputs import AggregatorOutputs
 from pot_lab.network.aggregator.own_seat import OwnSeat
 from pot_lab.network.aggregator.peer_budget import ForwardFilter, PeerBudgets
+from pot_lab.network.aggregator.serving_clock import ServingClock
 from pot_lab.network.aggregator.turns import Turns
 from pot_lab.network.clock import wall_clock_ms
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
@@ -146,8 +147,11 @@ class Aggregator:
                 metrics,
                 presence=lambda: encode_presence(digest, self._clock_ms(), running=True),
             )
-            clients = ClientService(answerer, self._application.validate, self._options.is_funded, self.counters)
-            budgets = PeerBudgets()
+            serving = ServingClock()
+            clients = ClientService(
+                answerer, self._application.validate, self._options.is_funded, self.counters, serving
+            )
+            budgets = PeerBudgets(serving)
             outputs = AggregatorOutputs(
                 self.replica,
                 self._seat,
@@ -167,7 +171,7 @@ class Aggregator:
                     "peers_heard": outputs.peers_heard.count(self._clock_ms(), self.config.n),
                 }
             )
-            journal = AggregatorJournal(replica_log, history, self.counters, self._log)
+            journal = AggregatorJournal(replica_log, history, self.counters, self._log, serving.waiting)
             driver = Driver(self.replica, journal, outputs)
             turns = Turns(
                 driver,
@@ -178,6 +182,7 @@ class Aggregator:
                 budgets=budgets,
                 forwards=ForwardFilter(self._application, budgets, self.counters),
                 counters=self.counters,
+                serving=serving,
                 clock_ms=self._clock_ms,
             )
             with (

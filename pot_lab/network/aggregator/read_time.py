@@ -17,7 +17,7 @@ class TimeShare:
     One piece of work may take longer than what is left, which the next turns pay for.
 
     Args:
-        clock: seconds, never going back.
+        clock: the time that the thread had, in seconds (`ServingClock`).
         share: part of the time, while something is decided.
     Attributes:
         left_s: what is left of it; negative after a reading that took longer.

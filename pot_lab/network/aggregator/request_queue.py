@@ -54,12 +54,19 @@ class RequestQueue:
     Args:
         admitting: decides about requests.
         counters: counts refusals.
-        clock: seconds, never going back.
+        clock: the time that the thread had, in seconds (`ServingClock`); requests are charged by this.
+        now_s: seconds, never going back; a client keeps its class by this.
     """
 
-    def __init__(self, admitting: Admitting, counters: Counter[str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        admitting: Admitting,
+        counters: Counter[str],
+        clock: Callable[[], float],
+        now_s: Callable[[], float],
+    ) -> None:
         self._admitting, self._counters, self._clock = admitting, counters, clock
-        self._classes = ClientClasses(clock)
+        self._classes = ClientClasses(now_s)
         self._queues: dict[ClientClass, FairQueue[Submit]] = {each: FairQueue() for each in ClientClass}
         self._times = {each: TimeShare(clock, share) for each, share in SHARES.items()}
         self._is_held_up = False

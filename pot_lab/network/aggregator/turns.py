@@ -13,6 +13,7 @@ from pot_lab.network.aggregator.clients import ClientService
 from pot_lab.network.aggregator.history import History
 from pot_lab.network.aggregator.outputs import AggregatorOutputs
 from pot_lab.network.aggregator.peer_budget import ForwardFilter, PeerBudgets, is_measured
+from pot_lab.network.aggregator.serving_clock import ServingClock
 from pot_lab.network.duties.schedule import DutySchedule
 from pot_lab.network.wire import MAX_PEER_FRAME_BYTES
 
@@ -34,6 +35,7 @@ class Turns:
         history: from which batches are pushed.
         budgets, forwards: what each peer may cost.
         counters: counts frames of peers that are dropped.
+        serving: stands still while other processes have the processor.
         clock_ms: milliseconds since the Unix epoch.
     """
 
@@ -48,11 +50,12 @@ class Turns:
         budgets: PeerBudgets,
         forwards: ForwardFilter,
         counters: Counter[str],
+        serving: ServingClock,
         clock_ms: Callable[[], int],
     ) -> None:
         self._driver, self._outputs, self._clients, self._duties = driver, outputs, clients, duties
         self._history, self._counters, self._clock_ms = history, counters, clock_ms
-        self._budgets, self._forwards = budgets, forwards
+        self._budgets, self._forwards, self._serving = budgets, forwards, serving
         self._set_since = driver.replica.membership.since
 
     def recover(self) -> None:
@@ -68,7 +71,9 @@ class Turns:
             DiskFull, StateDiverged: the process must stop; what it acknowledged stays true.
         """
         sockets = self._outputs.sockets
-        ready = sockets.poll(self._wait_ms())
+        wait_ms = self._wait_ms()
+        with self._serving.waiting(wait_ms / 1_000):
+            ready = sockets.poll(wait_ms)
         now_ms = self._clock_ms()
         sockets.maintain()
         self._clients.receive(sockets.client_frames(ready, self._clients.wants))

@@ -79,20 +79,29 @@ class _Site:
 
 class _Turns:
     """Connections that may have something to read, one of each site in turn; `has_progress` says whether the last
-    reading looked at any, and `longest_s` how long one reading may take.
+    reading looked at any. One reading takes at most `longest_s` of the thread's time, not of other processes'.
 
     A handshake is dear, and a new key costs its sender nothing: whoever opens connections all the time delays those
     that its neighbours at one address have already by little.
     """
 
-    def __init__(self, longest_s: float) -> None:
-        self.longest_s = longest_s
+    def __init__(self, longest_s: float, used_s: Callable[[], float]) -> None:
+        self._longest_s, self._used_s, self._began_s = longest_s, used_s, 0.0
         self.has_progress = False
         self._sites: OrderedDict[str, _Site] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
+
+    def begin(self) -> None:
+        """A reading begins."""
+        self._began_s = self._used_s()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the reading has taken as long as it may."""
+        return self._used_s() - self._began_s >= self._longest_s
 
     def add(self, accepted: AcceptedConnection) -> None:
         waiting = self._sites.setdefault(accepted.site, _Site())
@@ -134,6 +143,7 @@ class ListeningPort:
         share: at most one of so many descriptors that the process may open.
         reading_s: how long one turn of reading may take.
         clock: seconds, never going back.
+        used_s: processor time of the thread, in seconds; `reading_s` is of this.
     Attributes:
         source: an epoll object, readable when there is something to do.
         counters: what was refused, evicted or broken.
@@ -154,6 +164,7 @@ class ListeningPort:
         share: int = 2,
         reading_s: float = _READING_S,
         clock: Callable[[], float] = time.monotonic,
+        used_s: Callable[[], float] = time.thread_time,
     ) -> None:
         secret, public = decode_z85(keys.secret), decode_z85(keys.public)
         self._new_handshake: Callable[[], ServerHandshake] = lambda: ServerHandshake(
@@ -166,7 +177,7 @@ class ListeningPort:
         self._accepting = _listen(host, port)
         self.source = select.epoll()
         self.source.register(self._accepting, select.EPOLLIN)
-        self._connections, self._turns = ConnectionRegistry(), _Turns(reading_s)
+        self._connections, self._turns = ConnectionRegistry(), _Turns(reading_s, used_s)
         self._dirty: dict[bytes, AcceptedConnection] = {}
         self._numbers = itertools.count(1)
         self._sweep_at_s = 0.0
@@ -189,12 +200,13 @@ class ListeningPort:
         Args:
             wants: asked before a message is taken; while it says no, what this sender sends waits in the kernel.
         """
-        started_s = self._clock()
-        if started_s >= self._sweep_at_s:
-            self._sweep(started_s)
+        now_s = self._clock()
+        self._turns.begin()
+        if now_s >= self._sweep_at_s:
+            self._sweep(now_s)
         for number, mask in self.source.poll(0, _EVENTS_A_TURN):
             if number == self._accepting.fileno():
-                self._accept(started_s)
+                self._accept(now_s)
             elif (accepted := self._connections.by_descriptor.get(number)) is not None:
                 if mask & select.EPOLLOUT and accepted.connection.unsent_bytes:
                     self._flush(accepted)
@@ -206,7 +218,7 @@ class ListeningPort:
             if not self._turns:
                 return  # those that were left have ended
             yield from self._messages_of(self._turns.pop(), wants)
-            if self._clock() - started_s >= self._turns.longest_s:
+            if self._turns.is_over:
                 return
 
     def send(self, route: bytes, body: bytes) -> bool:

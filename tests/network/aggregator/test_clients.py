@@ -65,7 +65,9 @@ class Service:
         self.gone: set[bytes] = set()
 
     def service(self, answers: AnswersQuestions) -> ClientService:
-        return ClientService(answers, self.validate, self.is_funded, self.counters, lambda: self.now_s)
+        return ClientService(
+            answers, self.validate, self.is_funded, self.counters, lambda: self.now_s, lambda: self.now_s
+        )
 
     def validate(self, request: bytes) -> RequestId:
         """Takes a tenth of a millisecond of the service's clock; false is what begins so."""

@@ -22,6 +22,7 @@ from pot_lab.consensus.replica import Replica
 from pot_lab.consensus.steps import Received, Recovered, Tick
 from pot_lab.crypto.canonical import encode
 from pot_lab.network.aggregator.peer_budget import BURST_S, MUTE_S, SHARE, ForwardFilter, PeerBudgets, is_measured
+from pot_lab.network.aggregator.serving_clock import ServingClock
 from pot_lab.network.wire import MAX_PEER_FRAME_BYTES
 from pot_lab.protocol.application import LedgerApplication
 from pot_lab.protocol.transactions import Register, Transaction
@@ -58,7 +59,8 @@ class Side:
         self.application = Slow(self.clock)
         self.budgets = PeerBudgets(self.clock)
         self.counters: Counter[str] = Counter()
-        self.filter = ForwardFilter(self.application, self.budgets, self.counters)
+        self.now_s = 0.0
+        self.filter = ForwardFilter(self.application, self.budgets, self.counters, lambda: self.now_s)
 
 
 @pytest.fixture
@@ -132,7 +134,7 @@ def test_a_peer_whose_forward_does_not_validate_is_muted_for_a_while(side: Side)
     assert side.application.validated == 2 and side.counters["forwards_muted"] == 22
     other = Forward((GOOD[0],))
     assert side.filter.admit(2, other) is other
-    side.clock.now_s += MUTE_S
+    side.now_s += MUTE_S
     assert side.filter.admit(1, other) is other
     assert side.filter.admit(1, Forward((BAD,))) is None
 
@@ -183,7 +185,7 @@ def test_a_frame_of_4096_false_requests_costs_the_validation_of_one() -> None:
     validated = []
     validate = application.validate
     application.validate = lambda request: (validated.append(request), validate(request))[1]  # type: ignore[method-assign]
-    assert ForwardFilter(application, PeerBudgets(), counters).admit(3, message) is None
+    assert ForwardFilter(application, PeerBudgets(ServingClock()), counters).admit(3, message) is None
     assert len(validated) == 1 and counters["forwards_muted"] == 4_096
 
 
