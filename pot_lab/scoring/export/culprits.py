@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
 from pot_lab.scoring.export.diagnosis import line_of
+from pot_lab.scoring.export.draws import Draws, numpy_state, python_draws
 
 _SEED = 20
 _Result = tuple[str, tuple[Tensor, ...]]
@@ -30,16 +29,20 @@ def drawing_part(module: nn.Module, rows: tuple[Tensor, ...]) -> str:
     """
     open_states: list[Any] = []
     found: list[str] = []
+    with Draws() as draws, python_draws() as lines:
 
-    def enter(name: str, part: nn.Module) -> None:
-        open_states.append(_random_state())
+        def state() -> tuple[object, ...]:
+            return draws.calls, len(lines), numpy_state()
 
-    def leave(name: str, part: nn.Module, output: object) -> None:
-        if open_states.pop() != _random_state():
-            found.append(_shown(name, part))
+        def enter(name: str, part: nn.Module) -> None:
+            open_states.append(state())
 
-    with _watched(module, enter, leave), contextlib.suppress(Exception), torch.no_grad():
-        module(*(x.clone() for x in rows))
+        def leave(name: str, part: nn.Module, output: object) -> None:
+            if open_states.pop() != state():
+                found.append(_shown(name, part))
+
+        with _watched(module, enter, leave), contextlib.suppress(Exception), torch.no_grad():
+            module(*(x.clone() for x in rows))
     return found[0] if found else ""
 
 
@@ -175,12 +178,6 @@ def _functions_of(output: object) -> Iterator[str]:
 
 def _shown(name: str, part: nn.Module) -> str:
     return f", in {name!r} ({type(part).__name__})" if name else f", in the module itself ({type(part).__name__})"
-
-
-def _random_state() -> tuple[Any, ...]:
-    state: Mapping[str, Any] = np.random.get_state(legacy=False)
-    numbers = state["state"]
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), numbers["pos"], numbers["key"].tobytes()
 
 
 @contextlib.contextmanager

@@ -207,14 +207,13 @@ _BATCH_AS_NUMBER = (
     "the number of examples is any number, and no result may depend on it: leave it out, or divide by a size that is "
     "fixed, such as x.shape[1]"
 )
-_NO_DRAWING = "forward may not draw random numbers; use nn.Dropout for noise while training"
+NO_DRAWING = "forward may not draw random numbers; use nn.Dropout for noise while training"
 ADVICE = {
     **dict.fromkeys(
         ["sym_float", "sym_int", "sym_sqrt", "truediv", "pow", "aten.scalar_tensor.default"], _BATCH_AS_NUMBER
     ),
     "cond": "a branch on the numbers of a tensor has no rule: compute both and choose with torch.where",
     **dict.fromkeys(["while_loop", "scan", "map_impl"], "loops of torch's own have no rule: write a Python loop"),
-    **dict.fromkeys(["aten.randperm.default", "aten.randint.default", "aten.randint.low"], _NO_DRAWING),
     "aten.feature_alpha_dropout.default": "use nn.AlphaDropout or nn.Dropout2d",
     "aten.kthvalue.default": "use x.sort(dim).values[..., k - 1]",
     "aten.mode.default": "the commonest value has no rule: count with F.one_hot and sums",
@@ -247,17 +246,11 @@ ADVICE = {
     "aten.unique.default": "its shape depends on the data: use F.one_hot and sums",
     "aten.searchsorted.Tensor": "write (x.unsqueeze(-1) > boundaries).sum(-1)",
     "aten.grid_sampler.default": "resampling has a rule for pictures, bilinear or nearest, with zeros or border",
-    "aten.rand.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
-    "aten.randn.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
-    "aten.rand_like.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
-    "aten.randn_like.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     **dict.fromkeys(
         ["aten.bernoulli.default", "aten.bernoulli_.Tensor"],
         "forward may not draw random numbers; drop whole examples or channels with "
         "x * F.dropout(x.new_ones(x.shape[0], 1, 1, 1), p, self.training)",
     ),
-    "aten.bernoulli.p": "forward may not draw random numbers; use nn.Dropout for noise while training",
-    "aten.multinomial.default": "forward may not draw random numbers",
     "aten.rrelu.default": "forward may not draw random numbers; use nn.LeakyReLU",
     "aten.linalg_inv.default": "matrix inverses have no rule",
     "aten.linalg_solve.default": "linear systems have no rule",
@@ -267,8 +260,6 @@ ADVICE = {
         ["aten.embedding_bag.default", "aten.embedding_bag.padding_idx"],
         "bags have a rule where all have one length: give words [examples, n] without offsets, the rest padding_idx",
     ),
-    "aten.normal_.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
-    "aten.uniform_.default": "forward may not draw random numbers; use nn.Dropout for noise while training",
     "aten.div.out": "spectral_norm changes its vectors while training only, and a graph has one form for both: use "
     "nn.utils.parametrizations.weight_norm",
     "aten.matrix_exp.default": "matrix exponentials, as in parametrizations.orthogonal, have no rule: use weight_norm",

@@ -24,6 +24,7 @@ from pot_lab.scoring.errors import ExportFailed
 from pot_lab.scoring.export.attributes import Place, check_counts, counted, plain_attributes
 from pot_lab.scoring.export.culprits import drawing_part
 from pot_lab.scoring.export.diagnosis import why_it_does_not_run
+from pot_lab.scoring.export.draws import Draws, numpy_draws, numpy_state, python_draws
 from pot_lab.scoring.export.given_modules import refuse_unready
 from pot_lab.scoring.export.gradient_hooks import check_proportion, has_hooks, hooks_of_forward, own_steps, refuse_hooks
 from pot_lab.scoring.export.outputs import OutputChoice, chosen_outputs, refuse_another_form
@@ -51,11 +52,13 @@ class StepResult:
         gradients: of a fixed sum of the outputs, by parameter; None where a parameter has none. Empty in eval mode.
             None as a whole where torch cannot tell them, since forward overwrites what they need; a graph does not.
         buffers: as the run left them.
+        draws: the random operators of torch's that forward ran.
     """
 
     outputs: tuple[Tensor, ...]
     gradients: Mapping[str, Tensor | None] | None
     buffers: Mapping[str, Tensor]
+    draws: Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,13 +204,13 @@ def run_reference(
     refuse_hooks(module)
     try:
         module.eval()
-        before, before_evaluation = torch.get_rng_state(), plain_attributes(module)
+        before_evaluation = plain_attributes(module)
         with _own_random_numbers(module, rows):
             evaluated = run_once(module, rows, training=False, output=output)
-        if not torch.equal(before, torch.get_rng_state()):
+        if evaluated.draws.calls:
             raise ExportFailed(
                 "forward draws random numbers in eval mode too, so its score would be chance; for dropout write "
-                "F.dropout(x, p, self.training)" + drawing_part(module, rows)
+                "F.dropout(x, p, self.training)" + _at(evaluated.draws.place) + drawing_part(module, rows)
             )
         in_evaluation = counted(before_evaluation, plain_attributes(module))
         _refuse_fast_path(module, tuple(x[:TRIED] for x in given or rows), output)
@@ -260,18 +263,21 @@ def redrawn(
     modes: Mapping[nn.Module, bool],
     keeps: Sequence[float],
     output: OutputChoice = None,
+    *,
+    undisturbed: bool = False,
 ) -> Reference:
     """The reference of a module that draws with `torch.rand`, where its graph draws zeros and ones: the step in
     training mode again, with the numbers that the graph draws.
 
     Args:
         keeps: the probabilities of the draws, in order.
+        undisturbed: as in `run_once`.
     """
     buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
     module.train()
     set_modes(modes)
     with DrawingMode(keeps):
-        trained = run_once(module, reference.rows, training=True, output=output)
+        trained = run_once(module, reference.rows, training=True, output=output, undisturbed=undisturbed)
     _put_back(module, buffers)
     return Reference(rows=reference.rows, evaluated=reference.evaluated, trained=trained)
 
@@ -312,18 +318,18 @@ def _put_back(module: nn.Module, buffers: Mapping[str, Tensor]) -> None:
 @contextlib.contextmanager
 def _own_random_numbers(module: nn.Module, rows: tuple[Tensor, ...]) -> Iterator[None]:
     """Refuse a forward that draws from generators which no graph can repeat."""
-    before = random.getstate(), np.random.get_state(legacy=False)
-    yield
-    after = np.random.get_state(legacy=False)
-    if random.getstate() != before[0] or not _same_state(before[1], after):
+    before = numpy_state()
+    with python_draws() as lines:
+        yield
+    if lines or numpy_draws(before, lambda: module(*(x.clone() for x in rows))):
         raise ExportFailed(
             "forward draws random numbers from Python's `random` or NumPy, which a graph cannot repeat; use nn.Dropout "
-            "for noise while training" + drawing_part(module, rows)
+            "for noise while training" + _at(lines[0] if lines else "") + drawing_part(module, rows)
         )
 
 
-def _same_state(a: Any, b: Any) -> bool:
-    return bool(a["state"]["pos"] == b["state"]["pos"] and np.array_equal(a["state"]["key"], b["state"]["key"]))
+def _at(line: str) -> str:
+    return f", at {line}" if line else ""
 
 
 def run_once(
@@ -333,17 +339,21 @@ def run_once(
     training: bool,
     output: OutputChoice = None,
     gradients: bool = True,
+    undisturbed: bool = False,
 ) -> StepResult:
     """One run in the modes that the module is in, with the same random numbers each time; with gradients if
     `training`, unless they are not asked for.
 
+    Args:
+        undisturbed: draw from a generator that no other thread knows.
     Raises: ExportFailed, and whatever forward raises.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.manual_seed(_SEED) if training else None
     torch.backends.mha.set_fastpath_enabled(False)  # of other bits than the layers that an export sees
     try:
-        with torch.set_grad_enabled(training), hooks_of_forward() as hooks:
+        own = torch.Generator().manual_seed(_SEED) if undisturbed else None
+        with torch.set_grad_enabled(training), hooks_of_forward() as hooks, Draws(own) as draws:
             found = module(*(x.clone() for x in rows))
         outputs = chosen_outputs(found, output)
         asked = training and gradients
@@ -351,7 +361,7 @@ def run_once(
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     buffers = {name: b.detach().clone() for name, b in module.named_buffers(remove_duplicate=False)}
-    return StepResult(outputs=tuple(t.detach() for t in outputs), gradients=given, buffers=buffers)
+    return StepResult(outputs=tuple(t.detach() for t in outputs), gradients=given, buffers=buffers, draws=draws)
 
 
 def _gradients(

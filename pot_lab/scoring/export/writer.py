@@ -34,14 +34,16 @@ from pot_lab.scoring.export.comparison import check_same_model
 from pot_lab.scoring.export.culprits import changed_at
 from pot_lab.scoring.export.decomposition import decomposed
 from pot_lab.scoring.export.diagnosis import FUNCTIONS, place_of
+from pot_lab.scoring.export.draws import may_draw
 from pot_lab.scoring.export.fixed_parts import fixed_parts
 from pot_lab.scoring.export.given_modules import not_a_module, refuse_compiled, refuse_unready
 from pot_lab.scoring.export.outputs import chosen_outputs
 from pot_lab.scoring.export.program import ProgramTables, example_tensors, exported_program, full_name
-from pot_lab.scoring.export.spelling import ADVICE, DROPPED, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
+from pot_lab.scoring.export.spelling import ADVICE, DROPPED, NO_DRAWING, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
 from pot_lab.scoring.export.state import ExportedState
 from pot_lab.scoring.export.trial import (
     ROWS,
+    Reference,
     left_as_it_was,
     redrawn,
     run_reference,
@@ -155,11 +157,15 @@ def export_model(
             raise
         if reference is None:
             raise refusal or InvariantBroken("a module has run without a result")
-        if keeps:
+
+        def drawn_again(reference: Reference, undisturbed: bool = True) -> Reference:
             kept.put_attributes_back()
-            reference = redrawn(module, reference, modes, keeps, output)
+            return redrawn(module, reference, modes, keeps, output, undisturbed=undisturbed)
+
+        if keeps:
+            reference = drawn_again(reference, undisturbed=False)
         try:
-            check_same_model(module, reference, checked, writer.tensors)
+            check_same_model(module, reference, checked, writer.tensors, drawn_again)
         except ExportFailed as problem:
             if writer.overlapping:
                 problem.message += (
@@ -357,7 +363,7 @@ class _Writer:
             shown = full_name(node.target)
             if shown in _FUNCTORCH:
                 raise ExportFailed(f"{FUNCTIONS}, at {place_of(node)}")
-            advice = ADVICE.get(shown) or ADVICE.get(name, USUAL_ADVICE)
+            advice = ADVICE.get(shown) or ADVICE.get(name, NO_DRAWING if may_draw(node.target) else USUAL_ADVICE)
             raise UnsupportedOperator(shown, advice, where=place_of(node))
         if name == "aten.batch_norm.default" and node.args[3] is None:
             if type(node.args[0].meta["val"].shape[0]) is not int:

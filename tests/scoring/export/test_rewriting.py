@@ -233,7 +233,7 @@ def test_a_drop_path_that_rounds_down_draws_whole_examples(floor: Callable[[Any]
 def test_the_draws_of_a_drop_path_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     module = nn.Sequential(nn.Linear(8, 8), DropPath(0.5, floored), nn.Linear(8, 3))
     export_model(module, X)
-    monkeypatch.setattr(writer, "redrawn", lambda module, reference, *given: reference)
+    monkeypatch.setattr(writer, "redrawn", lambda module, reference, *given, **named: reference)
     with pytest.raises(ExportFailed, match="in training mode the module computes something else"):
         export_model(module, X)
 
