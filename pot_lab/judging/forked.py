@@ -57,7 +57,7 @@ class ForkedHelper:
     def pid(self) -> int | None:
         """Of the helper; None if it is not forked within some seconds. It may be ready before its server tells."""
         if self._process is None:
-            self._look(_TOLD_S, of_start=True)
+            self._hear_start(_TOLD_S)
         return None if self._process is None else self._process.pid
 
     @property
@@ -80,7 +80,7 @@ class ForkedHelper:
     def exit_status(self) -> int | None:
         """The helper's exit status, negative for a signal; None while it runs, or is not forked yet."""
         if self._has_ended():
-            self._look(_TOLD_S)
+            self._hear_end(_TOLD_S)
             if self._status is None:
                 self._status = UNKNOWN_STATUS
         return self._status
@@ -90,13 +90,13 @@ class ForkedHelper:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # ends a read of another thread, which closing does not
         with self._lock:
-            self._look(_TOLD_S if self._spoke else 0.0, of_start=True)
+            self._hear_start(_TOLD_S if self._spoke else 0.0)
             if self._process is not None and self._process.pidfd is not None:
                 pidfd = self._process.pidfd
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 _has_ended(pidfd, None)
-                self._look(_TOLD_S)
+                self._hear_end(_TOLD_S)
                 os.close(pidfd)
                 self._process = self._process._replace(pidfd=None)
             if self._status is None:
@@ -106,30 +106,45 @@ class ForkedHelper:
 
     def _has_ended(self) -> bool:
         with self._lock:
-            self._look()
+            self._hear_end(0.0)
             if self._status is not None:
                 return True
             pidfd = None if self._process is None else self._process.pidfd
             return pidfd is not None and _has_ended(pidfd, 0)
 
-    def _look(self, wait_s: float = 0.0, *, of_start: bool = False) -> None:
-        """Read what the server told, and wait so long for the news of the start, or else of the end."""
+    def _hear_start(self, wait_s: float) -> None:
+        """Read what the server told until it tells of the fork, or of its end, and wait so long for it."""
         with self._lock:
             deadline_s = time.monotonic() + wait_s
-            while self._status is None and not (of_start and self._process is not None):
-                self._connection.settimeout(max(0.0, deadline_s - time.monotonic()))
-                try:
-                    told = answer(self._connection)
-                except (BlockingIOError, TimeoutError):
+            while self._process is None and self._status is None:
+                if not self._hear(deadline_s):
                     return
-                except (OSError, ValueError, EOFError):
-                    if self._process is None or wait_s:  # the server is gone; a helper that runs is not
-                        self._status = UNKNOWN_STATUS
+
+    def _hear_end(self, wait_s: float) -> None:
+        """Read what the server told until it tells of the helper's end, and wait so long for it."""
+        with self._lock:
+            deadline_s = time.monotonic() + wait_s
+            while self._status is None:
+                if not self._hear(deadline_s):
                     return
-                if told.status is not None or told.pid is None:
-                    self._status = UNKNOWN_STATUS if told.status is None else told.status
-                else:
-                    self._process = told
+
+    def _hear(self, deadline_s: float) -> bool:
+        """Take in one thing that the server told; False where it told nothing by then."""
+        wait_s = max(0.0, deadline_s - time.monotonic())
+        self._connection.settimeout(wait_s)
+        try:
+            told = answer(self._connection)
+        except (BlockingIOError, TimeoutError):
+            return False
+        except (OSError, ValueError, EOFError):
+            if self._process is None or wait_s:  # the server is gone; a helper that runs is not
+                self._status = UNKNOWN_STATUS
+            return False
+        if told.status is not None or told.pid is None:
+            self._status = UNKNOWN_STATUS if told.status is None else told.status
+        else:
+            self._process = told
+        return True
 
 
 def _has_ended(pidfd: int, timeout_ms: int | None) -> bool:

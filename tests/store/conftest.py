@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from pot_lab.store.server import BlobServer
 from tests.begin import writing_at_most
+from tests.clock import Clock
 
 SERVER = "pot_lab.store.server"
 
@@ -68,6 +70,28 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     yield start
     for server in running:
         server.stop()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(1000.0)
+
+
+@pytest.fixture
+def total_limit_bytes() -> int:
+    return 1 << 30
+
+
+@pytest.fixture
+def server(tmp_path: Path, clock: Clock, total_limit_bytes: int) -> Iterator[BlobServer]:
+    """A blob server on a thread, whose deadlines go by a clock of the test's."""
+    made = BlobServer(tmp_path / "blobs", total_limit_bytes=total_limit_bytes, clock_s=clock)
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join(60)
+    made.server_close()
 
 
 class ScriptedServer:

@@ -31,22 +31,6 @@ BLOB = b"honest weights"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock(1000.0)
-
-
-@pytest.fixture
-def server(tmp_path: Path, clock: Clock) -> Iterator[BlobServer]:
-    made = BlobServer(tmp_path / "blobs", total_limit_bytes=1 << 30, clock_s=clock)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join(60)
-    made.server_close()
-
-
-@pytest.fixture
 def connect(server: BlobServer) -> Iterator[Callable[..., socket.socket]]:
     held: list[socket.socket] = []
 

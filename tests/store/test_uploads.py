@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,19 +23,8 @@ PATIENCE_S = 120
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock(1000.0)
-
-
-@pytest.fixture
-def server(tmp_path: Path, clock: Clock) -> Iterator[BlobServer]:
-    made = BlobServer(tmp_path / "blobs", total_limit_bytes=64 << 20, clock_s=clock)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join(60)
-    made.server_close()
+def total_limit_bytes() -> int:
+    return 64 << 20
 
 
 def dial(server: BlobServer, said: bytes, source: str = "127.0.0.1") -> socket.socket:
