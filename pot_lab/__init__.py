@@ -89,7 +89,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
     "pot_lab.crypto.shamir": ("BadShares",),
     "pot_lab.demo": ("DemoFailed",),
     "pot_lab.errors": ("Malformed", "Oversize", "PortTaken", "UnknownScoreFunction"),
-    "pot_lab.files": ("FileLocked",),
+    "pot_lab.files": ("CannotWrite", "FileLocked"),
     "pot_lab.jobs.alerts": ("BadWebhook",),
     "pot_lab.jobs.errors": (
         "BadJobParameters",

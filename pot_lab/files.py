@@ -20,6 +20,16 @@ from pathlib import Path
 from pot_lab.errors import PotLabError
 
 _RETRY_S = 0.02
+_WAYS_OUT = {
+    errno.ENOSPC: "room on that disk",
+    errno.EDQUOT: "room within your quota on that disk",
+    errno.EFBIG: "files of that size to be allowed there",
+    errno.EROFS: "a disk that can be written",
+    errno.EACCES: "a folder that you may write",
+    errno.EPERM: "a folder that you may write",
+    errno.ENOTDIR: "a folder, where a file stands",
+    errno.EEXIST: "a folder, where a file stands",
+}
 
 
 class FileLocked(PotLabError):
@@ -27,6 +37,45 @@ class FileLocked(PotLabError):
 
     What to do: stop the other process; a lock of a process that ended is gone with it.
     """
+
+
+class CannotWrite(PotLabError):
+    """Something that must be kept cannot be written: the disk is full or read-only, or the folder is another user's.
+
+    What to do: make room or mend what the message names, or choose another folder with `POT_LAB_HOME`.
+    """
+
+
+@contextlib.contextmanager
+def writing(what: str, folder: Path) -> Iterator[None]:
+    """Name what a `with` block was about to write, where the system does not let it.
+
+    Args:
+        what: in words, as in "the files of a testnet".
+        folder: where, for a refusal that names no file.
+    Raises:
+        CannotWrite: no room, no permission, a read-only disk, or a file in a folder's place. Other errors pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        refusal = cannot_write(what, error, folder)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def cannot_write(what: str, error: OSError, folder: Path | None = None) -> CannotWrite | None:
+    """The refusal that an error of the system stands for; None where it is no refusal to write."""
+    place = error.filename if error.filename is not None else folder
+    way_out = _WAYS_OUT.get(error.errno or 0)
+    if way_out is None or place is None:
+        return None
+    return CannotWrite(
+        f"{what} cannot be written: {error.strerror}",
+        seen=os.fsdecode(place),
+        wanted=f"{way_out}, or another folder by POT_LAB_HOME",
+    )
 
 
 def replace_durably(path: Path, data: bytes, *, mode: int | None = None) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from pot_lab import files
+from pot_lab.errors import PotLabError
 from pot_lab.files import (
+    CannotWrite,
     FileLocked,
     acquire_lock,
     is_locked,
@@ -23,6 +25,7 @@ from pot_lab.files import (
     replace_durably,
     sync_directory,
     try_lock,
+    writing,
 )
 
 
@@ -270,3 +273,35 @@ def test_looking_takes_no_lock_from_others_who_look(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(files.fcntl, "flock", look_meanwhile)
     assert not is_locked(tmp_path / "lock")
     assert seen == [False]
+
+
+def test_a_full_disk_is_named_with_what_was_to_be_written_and_a_way_out(tmp_path: Path) -> None:
+    full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115 - closed below
+    with pytest.raises(CannotWrite) as told, writing("the files of a testnet", tmp_path), full:
+        full.write(b"anything")
+    assert told.value.message == "the files of a testnet cannot be written: No space left on device"
+    assert told.value.seen == str(tmp_path) and told.value.wanted == (
+        "room on that disk, or another folder by POT_LAB_HOME"
+    )
+
+
+def test_a_file_in_a_folders_place_is_named_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    with pytest.raises(CannotWrite, match="Not a directory") as told, writing("a job's folder", tmp_path):
+        (tmp_path / "home" / "jobs").mkdir()
+    assert told.value.seen == str(tmp_path / "home" / "jobs")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EPERM, errno.EFBIG])
+def test_every_refusal_to_write_is_named(number: int, tmp_path: Path) -> None:
+    with pytest.raises(CannotWrite, match=os.strerror(number)), writing("it", tmp_path):
+        raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), FileNotFoundError(2, "gone"), PotLabError("x")]
+)
+def test_other_errors_pass_as_they_are(error: Exception, tmp_path: Path) -> None:
+    with pytest.raises(type(error)) as told, writing("it", tmp_path):
+        raise error
+    assert told.value is error

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pot_lab.files import make_private_folder, replace_durably
+from pot_lab.files import make_private_folder, replace_durably, writing
 from pot_lab.forking import fork_folder
 from pot_lab.jobs import recipe_files, registry
 from pot_lab.jobs.errors import BadJobParameters, JobDone, JobExists, JobRunning
@@ -103,6 +103,7 @@ class JobRunner:
         Raises:
             BadJobParameters, NotebookUnusable: the parameters or the notebook cannot be run; nothing was made.
             JobExists: the id is in use.
+            CannotWrite: the disk or the folder does not take the job; nothing was left.
         """
         parameters = recipe_files.checked_parameters(parameters)
         source = recipe_files.read(Path(notebook))
@@ -113,29 +114,15 @@ class JobRunner:
         if not registry.is_job_id(job_id):
             raise BadJobParameters("a job's id must be a plain file name", seen=job_id)
         directory = self.home / "jobs" / job_id
-        make_private_folder(directory.parent)
-        try:
-            directory.mkdir(mode=0o700)
-        except FileExistsError as error:
-            raise JobExists("there is a job of this id", seen=job_id) from error
-        try:
-            lock = registry.take_lock(directory)
-            if lock is None:  # another process has resumed it before it was started
-                raise JobRunning("another process holds the new job's lock", seen=job_id)
-            replace_durably(directory / "input.ipynb", source, mode=0o600)
-            write_json(
-                directory / "job.json",
-                {
-                    "kind": kind,
-                    "parameters": parameters,
-                    "created_ms": created_ms,
-                    "notebook": str(Path(helpers or notebook).resolve()),
-                    "env": dict(env or {}),
-                },
-            )
-        except OSError:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
+        record = {
+            "kind": kind,
+            "parameters": parameters,
+            "created_ms": created_ms,
+            "notebook": str(Path(helpers or notebook).resolve()),
+            "env": dict(env or {}),
+        }
+        with writing("a job's folder", directory.parent):
+            lock = _make_folder(directory, source, record)
         return self._spawn(directory, lock, attempt=1)
 
     def resume(self, job_id: str) -> Job:
@@ -257,3 +244,22 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if name in _NOT_SECRET or not (_SECRET_NAME.search(name) or _USER_INFO.search(value))
     }
+
+
+def _make_folder(directory: Path, source: bytes, record: Mapping[str, Any]) -> int:
+    """Make a job's folder with its notebook and record; returns its lock, taken. Raises OSError, and leaves nothing."""
+    make_private_folder(directory.parent)
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise JobExists("there is a job of this id", seen=directory.name) from error
+    try:
+        lock = registry.take_lock(directory)
+        if lock is None:  # another process has resumed it before it was started
+            raise JobRunning("another process holds the new job's lock", seen=directory.name)
+        replace_durably(directory / "input.ipynb", source, mode=0o600)
+        write_json(directory / "job.json", record)
+    except OSError:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return lock

@@ -10,14 +10,16 @@ import argparse
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pot_lab import home
 from pot_lab.errors import PotLabError
-from pot_lab.jobs.loop import Loop
+from pot_lab.jobs.earnings import Claimer
+from pot_lab.jobs.loop import LedgerFace, Loop
 from pot_lab.jobs.provider import ProviderLoop
+from pot_lab.jobs.recipe_jobs import Runner
 from pot_lab.jobs.recipes import recipe, training_seed
 from pot_lab.jobs.runner import JobRunner
 from pot_lab.jobs.validator import ValidatorLoop
@@ -32,6 +34,29 @@ log = logging.getLogger(__name__)
 
 LOOPS: dict[str, type[Loop[Any]]] = {"provider": ProviderLoop, "validator": ValidatorLoop}
 RETRY_S = 2.0
+ORDERS_AT_ONCE = 3
+"""So many orders are trained at once, each by a notebook of one thread: a user may order from several kernels."""
+
+
+def practice_loop(
+    role: str, client: LedgerFace, store: Store, runner: Runner, folder: Path, make_claimer: Callable[[], Claimer]
+) -> Loop[Any]:
+    """The loop of one account.
+
+    Args:
+        role: `provider` or `validator`.
+        client: the ledger, with the account's identity.
+        store, runner, make_claimer: as of `Loop`.
+        folder: `$POT_LAB_HOME`.
+    """
+    settings: dict[str, Any] = {"threads": 1}
+    options: dict[str, Any] = {}
+    if role == "provider" and client.identity is not None:
+        settings["seed"] = training_seed(client.identity.address)
+        options["jobs_at_once"] = ORDERS_AT_ONCE
+    return LOOPS[role](
+        client, store, runner, recipe(role), folder, settings=settings, make_claimer=make_claimer, **options
+    )
 
 
 def serve(network: Path, role: str, keys: Path, stop: threading.Event) -> None:
@@ -43,23 +68,13 @@ def serve(network: Path, role: str, keys: Path, stop: threading.Event) -> None:
         keys: the account's folder.
         stop: ends the loop, which then cancels its notebooks.
     """
-    config, identity = NetworkConfig.load(network), load_account(keys)
-    settings: dict[str, Any] = {"threads": 1}
-    if role == "provider":
-        settings["seed"] = training_seed(identity.address)
+    config, identity, folder = NetworkConfig.load(network), load_account(keys), home.home()
     while not stop.is_set():
         try:
             with LedgerClient(config, identity) as client:
-                loop = LOOPS[role](
-                    client,
-                    Store(config.store_url, private_links=config.private_links, copies=client.copies),
-                    JobRunner(home.home()),
-                    recipe(role),
-                    home.home(),
-                    settings=settings,
-                    make_claimer=lambda: wallet_of(config, identity),
-                )
-                loop.run(stop)
+                store = Store(config.store_url, private_links=config.private_links, copies=client.copies)
+                runner = JobRunner(folder)
+                practice_loop(role, client, store, runner, folder, lambda: wallet_of(config, identity)).run(stop)
         except (PotLabError, OSError) as error:  # a full disk, too: it may have room again
             log.warning("event=practice_miner_begins_again account=%s reason=%r", keys.name, str(error))
             stop.wait(RETRY_S)

@@ -7,7 +7,9 @@ finds them; the file is replaced durably (pot_lab.files) before anything may int
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from pot_lab.files import make_private_folder, replace_durably
+from pot_lab.files import make_private_folder, replace_durably, writing
 from pot_lab.network.loopback import free_ports
 from pot_lab.testnet.errors import TestnetFailed
 
@@ -27,6 +29,8 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 LOG_BYTES = 16 << 20
 """A log of more is put aside when its process starts again."""
+_LEAST_ROOM_BYTES = 1 << 20
+"""Where a process ended and a disk has less, that is why."""
 _KILLED_S = 10.0
 _SAME_START_S = 0.05
 _POLL_S = 0.02
@@ -167,8 +171,13 @@ class ProcessTable:
         return port
 
     def check(self, name: str, deadline_s: float) -> None:
-        """Raise TestnetFailed if a process has ended, or `deadline_s` of the monotonic clock has passed."""
+        """Raise TestnetFailed if a process has ended (CannotWrite where the disk is full), or `deadline_s` of the
+        monotonic clock has passed.
+        """
         if not self.states().get(name):
+            if shutil.disk_usage(self._folder).free < _LEAST_ROOM_BYTES:
+                with writing(f"what the testnet's {name} keeps", self._folder):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             raise TestnetFailed(f"the testnet's {name} ended at once", seen=self.last_log_line(name))
         if time.monotonic() > deadline_s:
             raise TestnetFailed(

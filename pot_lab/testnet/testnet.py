@@ -23,7 +23,7 @@ from pot_lab import home
 from pot_lab.agreement.quorum import check_size
 from pot_lab.crypto.identity import format_address
 from pot_lab.errors import PotLabError
-from pot_lab.files import FileLocked, locked, make_private_folder
+from pot_lab.files import FileLocked, locked, make_private_folder, writing
 from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, load_account
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.loopback import LOOPBACK
@@ -187,14 +187,16 @@ class Testnet:
             BadReplicaCount: so many aggregators cannot be had; nothing was started.
             TestnetRunning: it is up already, and nothing of it is missing.
             TestnetFailed: a process did not come up; none is left running, but what ran before stays.
+            CannotWrite: the folder, or the disk that it is on, does not take the testnet's files.
             BadParameter: a ledger parameter is unknown or out of range.
         """
         if not name or not name.replace("-", "").replace("_", "").isalnum():
             raise TestnetError("a testnet's name cannot be used", seen=name, wanted="letters, digits, - and _")
         check_size(aggregators)
         folder = home.networks() / name
-        folder.mkdir(parents=True, exist_ok=True)
-        with _exclusive(folder):
+        with writing("the files of a testnet", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with _exclusive(folder), writing("the files of a testnet", folder):
             net = cls(folder)
             if net._may_be_up(fresh):
                 if not fresh and net._start_missing(miners, report):

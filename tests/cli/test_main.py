@@ -274,7 +274,8 @@ def test_a_home_that_is_a_file_is_told_in_one_line(
     monkeypatch.setenv("POT_LAB_HOME", str(tmp_path / "file"))
     assert main(["testnet", "up"]) == 1
     told = capsys.readouterr().err
-    assert told.startswith("pot-lab: the system refused a file: Not a directory (seen: ") and str(tmp_path) in told
+    assert told.startswith("pot-lab: CannotWrite: the files of a testnet cannot be written: Not a directory (seen: ")
+    assert str(tmp_path) in told and "POT_LAB_HOME" in told and told.count("\n") == 1
 
 
 def test_an_error_of_the_system_that_names_no_file_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

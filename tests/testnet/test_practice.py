@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -9,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from pot_lab.cli.main import main as main_command
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.notebook.lab import connect
-from pot_lab.testnet.practice import main
+from pot_lab.protocol.parameters import Role
+from pot_lab.store import Store
+from pot_lab.testnet.practice import main, practice_loop
 from pot_lab.testnet.testnet import MINERS, Testnet
+from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
+from tests.protocol.scenes import PROVIDERS
 
 
 @pytest.mark.slow
@@ -27,10 +33,14 @@ def test_practice_miners_come_and_go_with_the_network(networks: Path, capsys: py
             os.kill(net.pid(name), signal.SIGKILL)
             while net.processes()[name]:
                 time.sleep(0.01)
+        old = Store(net.folder / "blobs").put(b"of no order")
+        os.utime(net.folder / "blobs" / old.digest.hex(), (0, 0))
         with connect("local") as lab:
             assert lab.client.network().validators == 3
             assert lab.balance() > 0
         assert "starting what is missing: chain, practice-provider" in capsys.readouterr().out and not net.missing()
+        assert main_command(["store", "prune", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"blobs": 1, "size_bytes": 11, "named": 0}
         net._table.stop_all(only={"chain", "store", *(f"aggregator-{i}" for i in range(4))})
         assert not net.is_up() and any(net.processes().values())  # miners alone are no network
         before = {name: net.pid(name) for name in MINERS}
@@ -46,3 +56,20 @@ def test_practice_miners_need_accounts_and_a_known_role() -> None:
     for wrong in (["--network", "n", "--role", "provider"], ["--network", "n", "--role", "client", "a"]):
         with pytest.raises(SystemExit):
             main(wrong)
+
+
+def test_orders_of_several_kernels_are_trained_at_once(tmp_path: Path) -> None:
+    """One after the other, the second would come to its end without a model."""
+    market, store, runner = Market(), Store(tmp_path / "blobs"), HeldRunner()
+    market.stake(PROVIDERS[0], Role.PROVIDER)
+    for number in range(2):
+        files = {name: name.encode() + b"%d" % number for name in ("graph", "weights", "train", "test")}
+        market.place(store, files=files)
+    loop = practice_loop("provider", InProcessClient(market, PROVIDERS[0]), store, runner, tmp_path, Wallet)
+    loop.clock_ms = lambda: market.now_ms
+    deadline_s = time.monotonic() + 600
+    while len(runner.jobs) < 2:
+        loop.step()
+        assert time.monotonic() < deadline_s
+    assert {job.state for job in runner.jobs.values()} == {"running"}
+    loop.files.close()

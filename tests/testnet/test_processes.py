@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ import msgspec
 import psutil
 import pytest
 
+from pot_lab.files import CannotWrite
 from pot_lab.testnet import processes
 from pot_lab.testnet.errors import TestnetFailed
 from pot_lab.testnet.processes import RECORD_FILE, ProcessEntry, ProcessTable, TestnetRecord, uninterrupted
@@ -84,6 +87,18 @@ def test_a_process_that_ends_at_once_is_reported_with_its_last_words(table: Proc
     table.start("store", "pot_lab.store.server", [])
     with pytest.raises(TestnetFailed, match=r"the testnet's store ended at once \(seen: .*are required: --root"):
         table.await_port("store")
+
+
+def test_a_process_that_ends_on_a_full_disk_is_told_as_such(
+    table: ProcessTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.start("it", "this", ["-c", "pass"])
+    left = shutil.disk_usage(tmp_path)._replace(free=4_096)
+    monkeypatch.setattr(processes.shutil, "disk_usage", lambda path: left)
+    with pytest.raises(CannotWrite, match="what the testnet's it keeps cannot be written: No space left") as told:
+        while True:
+            table.check("it", math.inf)
+    assert told.value.seen == str(tmp_path)
 
 
 def test_a_long_log_is_put_aside_at_the_next_start(table: ProcessTable, monkeypatch: pytest.MonkeyPatch) -> None:
