@@ -35,11 +35,13 @@ from pot_lab.cli.score import score
 from pot_lab.cli.seat import seat
 from pot_lab.cli.simulate import simulate
 from pot_lab.cli.status import status
+from pot_lab.cli.store import store
 from pot_lab.cli.testnet import testnet
 from pot_lab.cli.vote import vote
 from pot_lab.cli.wallet import wallet
 from pot_lab.cli.why import why
 from pot_lab.errors import PotLabError
+from pot_lab.files import cannot_write
 
 REFUSED, INTERRUPTED = 1, 130
 
@@ -55,6 +57,7 @@ REFUSED, INTERRUPTED = 1, 130
         mine,
         earnings,
         jobs,
+        store,
         score,
         wallet,
         network,
@@ -124,6 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:
             raise  # of no file that a user could name: a mistake of ours, which its traceback tells
+        if (refusal := cannot_write("a file", error)) is not None:
+            _print_refusal(f"{refusal.code}: {refusal}")
+            return REFUSED
         _print_refusal(f"the system refused a file: {error.strerror} (seen: {os.fsdecode(error.filename)!r})")
         return REFUSED
 
