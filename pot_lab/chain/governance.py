@@ -17,6 +17,7 @@ from pot_lab.chain import abi
 from pot_lab.chain.account import ChainAccount, Receipt
 from pot_lab.chain.contract import Contracts, interface
 from pot_lab.chain.errors import BadOwnerAct, WrongSignature
+from pot_lab.chain.fees import DEFAULT_CAP_WEI
 from pot_lab.chain.inspection import ContractInspector, TimelockState
 from pot_lab.chain.proposal import Confirm, ContractAction
 from pot_lab.chain.rpc import JsonRpc
@@ -161,18 +162,26 @@ class OwnerActs:
         rpc_url: the node.
         contracts: the network's contracts.
         account: who signs and sends; None for a reader.
+        max_fee_wei: wei per gas that a transaction may cost at most.
     Raises:
         BadOwnerAct: no governor of this package proposes to the contracts' owner.
     """
 
-    def __init__(self, rpc_url: str, contracts: Contracts, account: Identity | AccountSigner | None = None) -> None:
+    def __init__(
+        self,
+        rpc_url: str,
+        contracts: Contracts,
+        account: Identity | AccountSigner | None = None,
+        *,
+        max_fee_wei: int = DEFAULT_CAP_WEI,
+    ) -> None:
         with ContractInspector(rpc_url, contracts) as inspector:
             lock = inspector.state().timelock
         if lock is None or lock.governor is None:
             raise BadOwnerAct("nothing of this network is decided by a quorum", wanted="a timelock with a governor")
         self.contracts, self.timelock = contracts, lock
         self._governor: bytes = lock.governor
-        self._account = ChainAccount(JsonRpc(rpc_url), contracts.chain_id, account)
+        self._account = ChainAccount(JsonRpc(rpc_url), contracts.chain_id, account, max_fee_wei=max_fee_wei)
 
     def close(self) -> None:
         """Close the connection to the node."""
@@ -283,10 +292,18 @@ class OwnerActs:
         at = int(self._account.read("Timelock", self.timelock.address, "getTimestamp", proposal.id)[0])
         return None if at == 0 else (0 if at == 1 else at)
 
+    def is_ready(self, proposal: OwnerAct) -> bool:
+        """Whether it was proposed and its delay is over, at the time of the next block."""
+        return bool(self._account.read("Timelock", self.timelock.address, "isOperationReady", proposal.id)[0])
+
+    def claim_delay_s(self) -> int:
+        """How long after a settlement its first claim may come."""
+        return int(self._account.read("RewardSettlement", self.contracts.settlement, "claimDelay")[0])
+
     def _packed(self, message: TypedMessage, signatures: Mapping[bytes, bytes]) -> tuple[int, bytes]:
         at, read = self.contracts.settlement, self._account.read
         threshold, keys = (read("RewardSettlement", at, name)[0] for name in ("threshold", "signers"))
-        plain = {signer: each[:64] + bytes([each[64] - 27]) for signer, each in signatures.items() if each[64] >= 27}
+        plain = {signer: each[:64] + bytes([each[64] % 27]) for signer, each in signatures.items() if len(each) == 65}
         return pack_signatures(message.digest, keys, threshold, plain)
 
     def _check(self, proposal: OwnerAct) -> None:

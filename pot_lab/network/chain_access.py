@@ -12,7 +12,9 @@ from pot_lab.network.errors import BadConfig
 
 if TYPE_CHECKING:
     from pot_lab.chain.contract import Contracts
+    from pot_lab.chain.governance import OwnerActs
     from pot_lab.chain.position import PositionFile
+    from pot_lab.chain.signer import AccountSigner
     from pot_lab.chain.wallet import ChainWallet
     from pot_lab.chain.watcher import ChainWatcher, Position
     from pot_lab.crypto.identity import Identity
@@ -40,14 +42,27 @@ def contracts_of(config: NetworkConfig) -> Contracts:
     )
 
 
-def wallet_of(config: NetworkConfig, identity: Identity | None) -> ChainWallet:
-    """A wallet for an account on the network's chain, or for a reader (None); raises BadConfig for a network without
-    one.
+def wallet_of(config: NetworkConfig, identity: Identity | AccountSigner | None) -> ChainWallet:
+    """A wallet for an account on the network's chain, by its key or by who keeps it, or for a reader (None); raises
+    BadConfig for a network without one.
     """
     from pot_lab.chain.wallet import ChainWallet
 
     chain = chain_of(config)
     return ChainWallet(chain.rpc_url, contracts_of(config), identity, max_fee_wei=chain.max_fee_gwei * 10**9)
+
+
+def owner_acts_of(config: NetworkConfig, account: Identity | AccountSigner | None) -> OwnerActs:
+    """Acts of the contracts' owner, for an account or for a reader (None).
+
+    Raises:
+        BadConfig: the network has no chain.
+        BadOwnerAct: no governor of this package proposes to the contracts' owner.
+    """
+    from pot_lab.chain.governance import OwnerActs
+
+    chain = chain_of(config)
+    return OwnerActs(chain.rpc_url, contracts_of(config), account, max_fee_wei=chain.max_fee_gwei * 10**9)
 
 
 def watcher_of(config: NetworkConfig, position: Position | None = None) -> ChainWatcher:

@@ -14,6 +14,7 @@ from pot_lab.agreement.quorum import SMALLEST_SET
 from pot_lab.crypto.identity import Address
 from pot_lab.crypto.text import unwanted_character
 from pot_lab.errors import Malformed, PotLabError
+from pot_lab.protocol import owner_acts
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.errors import AlreadyDone, BadProposal, InsufficientStake, NotAllowed, TooManyProposals
 from pot_lab.protocol.parameters import BASIS_POINTS, BadParameter, Parameters, Role
@@ -183,6 +184,7 @@ def _decide(book: Book, number: int, proposal: Proposal) -> None:
     if passed:
         proposal.activates_ms = book.now_ms + book.state.parameters.timelock_ms
         book.emit("proposal_passed", account=proposal.proposer, proposal=number, activates_ms=proposal.activates_ms)
+        owner_acts.name(book, number, proposal)
     else:
         _end(book, number, proposal, "rejected" if heard else "lapsed")
 

@@ -30,6 +30,7 @@ from pot_lab.protocol import (
     governance,
     journal,
     members,
+    owner_acts,
     signers,
 )
 from pot_lab.protocol.book import HALTS, Book, Fault
@@ -69,6 +70,7 @@ HANDLERS: dict[str, Handler] = {
     "sign_epoch": epochs.on_sign_epoch,
     "deny_escrow": denials.on_deny_escrow,
     "sign_rotation": signers.on_sign_rotation,
+    "sign_owner_act": owner_acts.on_sign_owner_act,
     "accuse": accusations.on_accuse,
     "join": members.on_join,
     "vote_seat": members.on_vote_seat,
@@ -249,6 +251,7 @@ class Ledger:
     def _let_time_pass(self, before_ms: int) -> None:
         book, now_ms = self.book, self.state.time_ms
         book.attempt("governance.advance", functools.partial(governance.advance, book))
+        book.attempt("owner_acts.forget", functools.partial(owner_acts.forget, book))
         for order_id in book.index.deadlines.due(now_ms):
             windows.close(book, order_id, self.state.orders[order_id])
         for order_id in book.index.retention.due(now_ms):

@@ -132,11 +132,30 @@ OUTCOMES = ("in force", "rejected", "lapsed", "impossible", "fault")
 parameters when it was to take force. Fault: the ledger could not count or apply it, a bug of ours."""
 
 
+class OwnerActSignature(Record, frozen=True, kw_only=True):
+    """What a signer signed for an act of the contracts' owner: the digest (32 bytes) of the proposal to the contracts
+    that has this number there.
+    """
+
+    number: int
+    digest: bytes
+    signature: bytes
+
+
+class OwnerActDue(Holder, kw_only=True):
+    """An act of the contracts' owner that a vote asks for, until when it is kept, and who signed what for it."""
+
+    changes: tuple[ParameterChange, ...]
+    until_ms: int
+    signatures: dict[Address, OwnerActSignature] = msgspec.field(default_factory=dict)
+
+
 class Governance(Holder, kw_only=True):
     """Proposals by number, those that ended last, and which version of the rules is in force.
 
     `last` is the number of the newest proposal; `install` names the release that knows the version in force; `since`
-    holds, for each version, the batch from which it is in force.
+    holds, for each version, the batch from which it is in force; `acts` are those of the contracts' owner, by the
+    number of the proposal that asks for them.
     """
 
     last: int = 0
@@ -145,3 +164,4 @@ class Governance(Holder, kw_only=True):
     version: int = 0
     install: str = ""
     since: dict[int, int] = msgspec.field(default_factory=dict)
+    acts: dict[int, OwnerActDue] = msgspec.field(default_factory=dict)

@@ -34,6 +34,7 @@ from pot_lab.protocol.views import (
     OrdersQuery,
     OrderSummary,
     OrderView,
+    OwnerActView,
     PayoutView,
     ProposalView,
     SeatsView,
@@ -395,6 +396,15 @@ def _governance(ledger: Ledger, arguments: bytes) -> bytes:
             since=state.since[state.version],
             bond_grains=governance.bond_grains(book),
             proposals=tuple(sorted(views, key=lambda view: view.number)),
+            acts=tuple(
+                OwnerActView(
+                    proposal=number,
+                    until_ms=act.until_ms,
+                    quorum=ledger.state.signing_quorum,
+                    signatures=tuple(sorted(act.signatures.items())),
+                )
+                for number, act in sorted(state.acts.items())
+            ),
         )
     )
 

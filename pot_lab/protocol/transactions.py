@@ -266,6 +266,21 @@ class SignRotation(Record, frozen=True):
     signature: bytes
 
 
+class SignOwnerAct(Record, frozen=True, kw_only=True):
+    """A signer of the chain's contract signs the act of the contracts' owner that a vote asks for.
+
+    Attributes:
+        proposal: the vote's proposal in the ledger.
+        number: of the proposal to the contracts, as the signer's chain has it due.
+        digest: what is signed (32 bytes), its EIP-712 digest; `signature` has 65 bytes.
+    """
+
+    proposal: int
+    number: int
+    digest: bytes
+    signature: bytes
+
+
 class Accuse(Record, frozen=True):
     """Anybody's proof that an aggregator signed two votes that contradict each other: an
     `agreement.evidence.Equivocation` in canonical bytes.
@@ -355,6 +370,7 @@ BODIES: dict[str, type[Record]] = {
     "sign_epoch": SignEpoch,
     "deny_escrow": DenyEscrow,
     "sign_rotation": SignRotation,
+    "sign_owner_act": SignOwnerAct,
     "accuse": Accuse,
     "join": Join,
     "vote_seat": VoteSeat,

@@ -13,7 +13,7 @@ from pot_lab.errors import PotLabError
 from pot_lab.protocol.contact import Contact
 from pot_lab.protocol.cycle import Phase, Window
 from pot_lab.protocol.parameters import Parameters
-from pot_lab.protocol.proposals import ParameterChange
+from pot_lab.protocol.proposals import OwnerActSignature, ParameterChange
 from pot_lab.protocol.records import ClaimScore, ModelId, OrderId, OrderRecord
 from pot_lab.protocol.settlement import Settlement
 from pot_lab.protocol.state import Genesis, Member
@@ -293,9 +293,20 @@ class ProposalView(Record, frozen=True, kw_only=True):
     outcome: str
 
 
+class OwnerActView(Record, frozen=True, kw_only=True):
+    """An act of the contracts' owner that the vote on `proposal` asks for: until when the ledger keeps it, how many
+    signatures it takes, and what each signer signed.
+    """
+
+    proposal: int
+    until_ms: int
+    quorum: int
+    signatures: tuple[tuple[Address, OwnerActSignature], ...]
+
+
 class GovernanceView(Record, frozen=True, kw_only=True):
-    """Parameters and version of the rules in force, since which batch, what a proposal must bond now, and the
-    proposals by number, those that ended last among them.
+    """Parameters and version of the rules in force, since which batch, what a proposal must bond now, the proposals by
+    number, those that ended last among them, and the acts of the contracts' owner that votes ask for.
     """
 
     parameters: Parameters
@@ -303,6 +314,7 @@ class GovernanceView(Record, frozen=True, kw_only=True):
     since: int
     bond_grains: int
     proposals: tuple[ProposalView, ...]
+    acts: tuple[OwnerActView, ...] = ()
 
 
 class OrderQuery(Record, frozen=True):

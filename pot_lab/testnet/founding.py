@@ -121,6 +121,7 @@ class Founding:
                 min_reward_grains=parameters.min_reward_grains,
                 min_cycle_s=1,
                 treasury=self.treasury.address,
+                timelock_s=parameters.timelock_ms // 1_000,
             ),
         )
         config = NetworkConfig(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pot_lab.agreement.quorum import quorum
 from pot_lab.chain.account import ChainAccount
 from pot_lab.chain.contract import Contracts
 from pot_lab.chain.deploy import ContractSetup, deploy
@@ -22,7 +23,7 @@ Call = tuple[str, str, Sequence[object]]
 
 @dataclass
 class Owned:
-    """Three signers, of whom two decide."""
+    """A chain, the contracts on it, and who signs for them."""
 
     url: str
     rpc: JsonRpc
@@ -68,15 +69,18 @@ class Owned:
 
 
 @contextmanager
-def owned_network(chain_url: str) -> Iterator[Owned]:
+def owned_network(
+    chain_url: str, members: Sequence[Identity] = tuple(identity(f"aggregator {i}") for i in range(3))
+) -> Iterator[Owned]:
+    """Contracts of these members, by default of three of whom two decide."""
     rpc = JsonRpc(chain_url, timeout_s=240)
     snapshot = rpc.call("evm_snapshot")
-    signers = sorted((identity(f"aggregator {i}") for i in range(3)), key=lambda each: each.address)
+    signers = sorted(members, key=lambda each: each.address)
     accounts = [each.address for each in signers]
     setup = ContractSetup(
         aggregators=accounts,
         stakes=[(each, 3, 1_000 * POT) for each in accounts],
-        threshold=2,
+        threshold=quorum(len(accounts)) if len(accounts) > 3 else 2,
         min_cycle_s=0,
         timelock_s=DELAY_S,
     )

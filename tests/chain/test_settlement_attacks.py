@@ -286,6 +286,24 @@ def test_a_slash_reaches_unbonding_stake_and_is_applied_once(world: World) -> No
     assert wallet.stake_of(node.address, 3).unbonding_grains == 0
 
 
+def test_slashed_stake_counts_as_funds_where_it_comes_to_the_settlement_and_nowhere_else(world: World) -> None:
+    node, elsewhere = world.aggregators[4], world.treasury.address
+    leaves = [slash_leaf(node.address, 3, 400 * POT, world.contracts.settlement)]
+    leaves.append(slash_leaf(world.aggregators[3].address, 3, 300 * POT, elsewhere))
+    tree = PayoutTree(leaves)
+    world.settle(tree, 0)
+    before = world.read("RewardSettlement", "funded")
+    wallet = world.wallet(world.relayer)
+    wallet.apply_slash(world.aggregators[3].address, 3, 300 * POT, elsewhere, tree.proof(leaves[1]))
+    assert world.read("RewardSettlement", "funded") == before
+    wallet.apply_slash(node.address, 3, 400 * POT, world.contracts.settlement, tree.proof(leaves[0]))
+    assert world.read("RewardSettlement", "funded") == (int(before[0]) + 400 * POT,)  # type: ignore[call-overload]
+    paid = PayoutTree([reward_leaf(A, 400 * POT)])
+    world.settle(paid, 400 * POT)
+    wallet.claim(A, 400 * POT, [])
+    assert wallet.balance_grains(A) == 400 * POT
+
+
 def test_a_reward_leaf_is_no_slash_leaf(world: World) -> None:
     tree = PayoutTree([reward_leaf(A, 5 * POT)])
     world.settle(tree, 0)

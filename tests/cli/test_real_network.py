@@ -169,7 +169,8 @@ def test_a_parameter_is_changed_by_vote(net: Testnet, capsys: pytest.CaptureFixt
 
     before = facts(capsys, "params")
     assert before["parameters"]["update_ms"] == 2_000 and before["version"] == 1
-    number = as_aggregator(0, "propose", "update_ms=3_000")["proposal"]
+    assert facts(capsys, "chain", "status")["timelock"]["delay_s"] == 5
+    number = as_aggregator(0, "propose", "update_ms=3_000", "timelock_ms=6_000")["proposal"]
     for index in range(3):
         assert as_aggregator(index, "vote", str(number), "yes") == {"proposal": number, "approve": True}
     assert "NotAllowed" in refused(capsys, "vote", str(number), "no")
@@ -179,6 +180,9 @@ def test_a_parameter_is_changed_by_vote(net: Testnet, capsys: pytest.CaptureFixt
         time.sleep(0.5)
     (ended,) = facts(capsys, "params")["proposals"]
     assert ended["outcome"] == "in force" and ended["for_grains"] == 600 * 10**9
+    while facts(capsys, "chain", "status")["timelock"]["delay_s"] != 6:  # the contracts follow by themselves
+        assert time.monotonic() < deadline_s, facts(capsys, "params")
+        time.sleep(0.5)
 
 
 def test_status_says_that_a_network_is_healthy_and_metrics_what_it_counts(

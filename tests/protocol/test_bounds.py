@@ -19,7 +19,7 @@ from pot_lab.crypto.identity import Identity
 from pot_lab.errors import Malformed, Oversize
 from pot_lab.protocol.cycle import TABLE, Window
 from pot_lab.protocol.ledger import Ledger
-from pot_lab.protocol.proposals import change
+from pot_lab.protocol.proposals import OwnerActDue, change
 from pot_lab.protocol.records import HeldBlob, OrderId
 from pot_lab.protocol.transactions import (
     BODIES,
@@ -36,6 +36,7 @@ from pot_lab.protocol.transactions import (
     Register,
     RotateKeys,
     SignEpoch,
+    SignOwnerAct,
     SignRotation,
     Transaction,
     Unregister,
@@ -86,6 +87,10 @@ def outside_orders(world: World) -> Iterator[tuple[Identity, Record]]:
     yield PROVIDERS[0], ProposeVersion(0, 2, "pot-lab 2")
     number = int.from_bytes(world.must(VALIDATORS[0], Propose(1, (change("update_ms", 9_000),))).result, "big")
     yield PROVIDERS[0], Vote(number, True)
+    due = OwnerActDue(changes=(change("update_ms", 9_000),), until_ms=1 << 62)
+    world.ledger.state.governance.acts[number] = due
+    digest = bytes([7]) * 32
+    yield first, SignOwnerAct(proposal=number, number=1, digest=digest, signature=first.sign(digest))
     for event in SHAPES.values():
         yield first, Attest(world.ledger.state.next_chain_event, (event,))
 
@@ -164,7 +169,7 @@ def test_what_an_order_accepts(window: Window) -> None:
         assert check_all(world, *speech(world, order_id, kind)) >= len(LENGTHS)
 
 
-@pytest.mark.parametrize("place", range(15 + len(SHAPES)))
+@pytest.mark.parametrize("place", range(16 + len(SHAPES)))
 def test_what_no_order_is_needed_for(place: int) -> None:
     world = new_world()
     who, body = list(outside_orders(world))[place]

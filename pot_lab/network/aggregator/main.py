@@ -18,8 +18,9 @@ from pot_lab.network.aggregator.custody import CUSTODY_FOLDER, AggregatorCustody
 from pot_lab.network.aggregator.keys_folder import AggregatorKeys, load_keys
 from pot_lab.network.aggregator.process import Aggregator
 from pot_lab.network.aggregator.run import run_aggregator, stopped_by
-from pot_lab.network.chain_access import chain_of, position_file_of, wallet_of, watcher_of
+from pot_lab.network.chain_access import chain_of, owner_acts_of, position_file_of, wallet_of, watcher_of
 from pot_lab.network.config import AggregatorEntry, Listening, NetworkConfig
+from pot_lab.network.duties.act_on_votes import ActOnVotes
 from pot_lab.network.duties.attest_chain import AttestChain, ChainWatch, ConfirmedEvents
 from pot_lab.network.duties.chain_queue import ChainQueue
 from pot_lab.network.duties.deny_escrows import DenyEscrows
@@ -109,6 +110,7 @@ def run_node(
     sealing_keys = [each.sealing for each in (current, *spare)]
     release, model_keys = ReleaseShares(ledger, signer, sealing_keys), ModelKeys(ledger, signer, sealing_keys)
     rotate = RotateSigners(ledger, signer, lambda: wallet_of(config, signer.identity), queue)
+    acts = ActOnVotes(ledger, signer, lambda: owner_acts_of(config, signer.identity), queue)
     evidence = ShowEvidence(ledger, signer)
 
     aggregators: list[Aggregator] = []
@@ -158,6 +160,7 @@ def run_node(
                 pay,
                 deny,
                 rotate,
+                acts,
                 attest,
                 evidence,
                 custody.duty,

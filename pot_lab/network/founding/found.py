@@ -10,6 +10,7 @@ from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
 from pot_lab.network.founding.card import Card, entries_of_cards
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
+from pot_lab.protocol.owner_acts import least_cycle_s
 from pot_lab.protocol.parameters import Parameters, Role
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def contract_setup(entries: Sequence[AggregatorEntry], parameters: Parameters, t
         refund_grace_s=REFUND_GRACE_S,
         stall_grace_s=STALL_GRACE_S,
         min_reward_grains=parameters.min_reward_grains,
-        min_cycle_s=max(1, parameters.update_ms // 2_000),
+        min_cycle_s=least_cycle_s(parameters.update_ms),
         treasury=terms.treasury,
         timelock_s=parameters.timelock_ms // 1_000,
     )

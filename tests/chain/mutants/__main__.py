@@ -52,6 +52,8 @@ def caught_by(made: Path, first: str = "") -> str | None:
         plugins = ["-p", "tests.chain.mutants.plugin", "-p", "no:cacheprovider"]
         command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", *plugins, *selected, *TESTS]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=_LIMIT_S)
+        if done.returncode == 5:
+            raise ValueError(f"no test has {first!r} in its name")
         if done.returncode not in (0, 1):  # 1: a test failed; anything else is a fault of this run
             raise RuntimeError(done.stdout[-2_000:] + done.stderr[-2_000:])
         failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]

@@ -34,14 +34,14 @@ S, E, R, G = "RewardSettlement", "OrderEscrow", "StakeRegistry", "Governor"
 MUTANTS = (
     Mutant(
         "slashed stake that comes to the contract is not counted",
-        "test_invariants",
+        "slashed_stake_counts",
         S,
         "            funded += uint128(taken);\n            emit Funded(node, taken);",
         "            emit Funded(node, taken);",
     ),
     Mutant(
         "slashed stake is counted whoever gets it",
-        "test_invariants",
+        "slashed_stake_counts",
         S,
         "if (to == address(this) && taken != 0) {",
         "if (taken != 0) {",
