@@ -30,14 +30,15 @@ from pot_lab.consensus.messages import (
     encode_message,
 )
 from pot_lab.crypto.canonical import encode
-from pot_lab.crypto.identity import Identity
+from pot_lab.crypto.identity import Address, Identity
 from pot_lab.errors import PotLabError
 from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.keys import CurveKeyPair
 from pot_lab.network.wire import MAX_CREDIT, Follow, Query, Submit, SubmitAll, encode_frame
 from pot_lab.network.zmtp.connection import Connection
+from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.transactions import Accuse, Put, Register, sign
-from pot_lab.protocol.views import OrdersQuery
+from pot_lab.protocol.views import AccountQuery, OrdersQuery, WindowsQuery
 from pot_lab.simulator.people import Cast
 from tests.chaos.ledger_life import Crowd, cast_until
 from tests.chaos.network import PATIENCE_S, Bookkeeper, ChaosNetwork
@@ -159,6 +160,22 @@ def stay_half_open(target: Target) -> None:
         time.sleep(0.02)
 
 
+def heavy_query(number: int) -> Query:
+    """One of those that cost most; no two alike in a row, so that no answer is at hand."""
+    limit = 500 - number % 400
+    asked: tuple[tuple[str, bytes], ...] = (
+        ("orders", encode(OrdersQuery(limit))),
+        ("fetch_orders", encode(OrdersQuery(limit))),
+        ("orders_in", encode(WindowsQuery(windows=tuple(Window), limit=limit))),
+        ("orders_in", encode(WindowsQuery(windows=tuple(Window), assigned=Address(number.to_bytes(20, "big"))))),
+        ("account", encode(AccountQuery(Address(number.to_bytes(20, "big"))))),
+        ("epoch", b""),
+        ("metrics", b""),
+    )
+    name, arguments = asked[number % len(asked)]
+    return Query(number, name, arguments)
+
+
 def ask_heavily(target: Target) -> None:
     """Always so many queries in flight of which no two are alike."""
     connections = [_opened(each) for each in target.entries]
@@ -167,7 +184,7 @@ def ask_heavily(target: Target) -> None:
         for place, connection in enumerate(connections):
             while flying[place] < IN_FLIGHT:
                 number += 1
-                connection.send(encode_frame(Query(number, "orders", encode(OrdersQuery(500 - number % 400)))))
+                connection.send(encode_frame(heavy_query(number)))
                 flying[place] += 1
             flying[place] -= len(advance(connection))
         time.sleep(0.002)

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
+from pot_lab.protocol.queries import query
 from tests.chaos.hostile_soak import (
     ALL,
     ask_heavily,
     hang_up_within_frames,
+    heavy_query,
     hostile_soak,
     place_hostile_orders,
     speak_as_a_seat,
 )
+from tests.protocol.world import World
 
 MOST_MEMORY_MIB = 160
 
@@ -38,3 +41,14 @@ def test_half_an_hour_of_strangers_and_a_seat(tmp_path: Path) -> None:
     found = hostile_soak(tmp_path, seconds=1_800, seed=6, attacks=ALL * 3)
     nobody_is_harmed(found)
     assert found["orders_lost"] == 0 and found["orders_ended"] > 20, found
+
+
+def test_heavy_queries_are_answered_and_not_refused() -> None:
+    """What is refused costs nothing, and would show nothing."""
+    ledger, asked = World().ledger, set[str]()
+    for number in range(1, 15):
+        question = heavy_query(number)
+        asked.add(question.name)
+        if question.name != "metrics":  # answered by the aggregator itself
+            assert query(ledger, question.name, question.arguments)
+    assert asked == {"orders", "fetch_orders", "orders_in", "account", "epoch", "metrics"}
