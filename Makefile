@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install chromium demo docs test suite coverage test-long mutation fuzz bench lint lint-front clean
+.PHONY: help install chromium demo docs test suite screenshots coverage test-long mutation fuzz bench lint lint-front clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,12 @@ test: lint docs suite ## lint, docs and the whole suite (at most 25 minutes on 2
 suite: install ## the suite alone
 	$(PYTEST)
 
+PICTURES := panel-form-quote panel-order-tab job-tab order-view
+
+screenshots: install ## the pictures of the guide, as the browser tests take them
+	$(BIN)/python -m pytest -q tests/labextension/test_panel.py tests/labextension/test_work.py tests/labextension/test_order_view.py
+	cp $(PICTURES:%=test-results/%.png) docs/images/
+
 coverage: install ## the suite, with the lines counted that it runs, in its processes too (docs/explanation/testing.md)
 	$(PYTEST) --cov --cov-report=term
 
@@ -83,7 +89,7 @@ bench: install ## every figure of docs/reference/benchmarks.md, into benchmarks/
 		$(BIN)/python "$$program" --output "benchmarks/results/$$name.json"; done
 
 clean: ## everything that was made, the venv too
-	rm -rf $(VENV) build dist pot_lab/labextension labextension/lib labextension/node_modules labextension/*.tsbuildinfo
+	rm -rf $(VENV) build dist pot_lab/labextension pot_lab/notebook/static labextension/lib labextension/node_modules labextension/*.tsbuildinfo
 	rm -rf docs/reference/generated
 	rm -rf .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,10 @@
-"""Builds the JupyterLab extension into `pot_lab/labextension` whenever the package is built or installed.
+"""Builds the JupyterLab extension into `pot_lab/labextension`, and the view of an order for notebooks without it into
+`pot_lab/notebook/static`, whenever the package is built or installed.
 
 One command (`pip install`) must give a researcher the kernel package, the server extension and the front end together,
 so the build hook runs npm. It rebuilds only when a digest over the front end's sources changes, asks PyPI for Node.js
-only where the machine has none that is new enough, and must not touch anything outside `labextension/` and
-`pot_lab/labextension/`.
+only where the machine has none that is new enough, and must not touch anything outside `labextension/` and these two
+folders.
 
 Environment: `POT_LAB_SKIP_LABEXTENSION=1` leaves the front end out (the package works without it).
 """
@@ -21,7 +22,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 OUTPUT = "pot_lab/labextension"
-SOURCES = ("src", "style", "schema", "package.json", "package-lock.json", "tsconfig.json")
+VIEW = "pot_lab/notebook/static/order-view.js"
+SOURCES = ("src", "style", "schema", "build-view.mjs", "package.json", "package-lock.json", "tsconfig.json")
 OLDEST_NODE = 20
 
 
@@ -69,7 +71,7 @@ class LabextensionHook(BuildHookInterface[Any]):
         if os.environ.get("POT_LAB_SKIP_LABEXTENSION") == "1":
             return
         stamp = output / ".digest"
-        built = (output / "package.json").is_file()
+        built = (output / "package.json").is_file() and (Path(self.root) / VIEW).is_file()
         if not source.is_dir():
             if built:  # an sdist may carry the finished front end only
                 return

@@ -142,6 +142,7 @@ function Followed(props: {
       order={card}
       now={model.now()}
       isMine={model.isMine(card.client)}
+      isStopped={!!fresh && model.isStopped}
       note={noteOf(model, card, !!fresh)}
       onOpen={props.onOpen}
       onOrderAgain={props.onOrderAgain}

@@ -170,6 +170,16 @@ export class PotLabModel {
     return own !== '' && own.toLowerCase() === account.toLowerCase();
   }
 
+  /** Whether the network stands still: too few aggregators answer, or those of this host do not run. */
+  get isStopped(): boolean {
+    const { network, testnets } = this._state ?? { network: null, testnets: [] };
+    if (!network) {
+      return testnets.length > 0;
+    }
+    const here = testnets.find(one => one.name === network.name);
+    return network.stopped_ms > 0 || (!!here && !Object.values(here.processes).some(one => one));
+  }
+
   /**
    * Keep the state new until what is returned is disposed of: something that shows it is visible; with `evenHidden`,
    * something is awaited, whether Lab can be seen or not.

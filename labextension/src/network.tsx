@@ -1,7 +1,7 @@
 import * as React from 'react';
 import { age, clock } from './format';
 import { Said, useAction } from './action';
-import { INetwork, ITestnet, PotLabModel } from './model';
+import { INetwork, IOrder, ITestnet, PotLabModel } from './model';
 import { Fact } from './orderCard';
 import { call } from './request';
 
@@ -98,12 +98,16 @@ function TestnetAction(props: { model: PotLabModel; testnet: ITestnet }): JSX.El
   const { model, testnet } = props;
   const act = useAction();
   const [doing, setDoing] = React.useState('');
+  const [isAsking, setAsking] = React.useState(false);
+  const { state } = model;
+  const live = state?.network?.name === testnet.name ? state.orders.filter(one => one.phase !== 'ENDED') : [];
   const alive = Object.values(testnet.processes).filter(one => one).length;
   const all = Object.values(testnet.processes).length;
   const send = (action: 'start' | 'stop', words: string) => (): void => {
     setDoing(words);
     act.run(() => call(model.settings, `networks/${testnet.name}/${action}`, {}));
   };
+  const stop = send('stop', 'Stopping…');
   const dead = Object.keys(testnet.processes).filter(name => !testnet.processes[name]);
   return (
     <div className="pot-Testnet">
@@ -119,15 +123,62 @@ function TestnetAction(props: { model: PotLabModel; testnet: ITestnet }): JSX.El
           </button>
         )}
         {alive > 0 && (
-          <button className="jp-mod-styled" disabled={act.isBusy} onClick={send('stop', 'Stopping…')}>
+          <button
+            className="jp-mod-styled"
+            disabled={act.isBusy || isAsking}
+            onClick={live.length > 0 ? () => setAsking(true) : stop}
+          >
             Stop
           </button>
         )}
       </div>
+      {isAsking && (
+        <StopQuestion
+          model={model}
+          live={live}
+          onStop={() => {
+            setAsking(false);
+            stop();
+          }}
+          onKeep={() => setAsking(false)}
+        />
+      )}
       <p className="pot-Hint" role="status">
         {act.isBusy ? doing : testnet.problem}
       </p>
       <Said text={act.said} />
+    </div>
+  );
+}
+
+/** Whether to stop a network that has orders under way, and what that costs. */
+function StopQuestion(props: {
+  model: PotLabModel;
+  live: IOrder[];
+  onStop: () => void;
+  onKeep: () => void;
+}): JSX.Element {
+  const { live, model } = props;
+  const mine = live.filter(one => model.isMine(one.client)).length;
+  const what = live.length === 1 ? '1 order is' : `${live.length} orders are`;
+  const whose = live.length === 1 ? ', and it is yours' : `, ${mine} of them yours`;
+  const keep = React.useRef<HTMLButtonElement>(null);
+  React.useEffect(() => keep.current?.focus(), []);
+  return (
+    <div className="pot-Void" role="group" aria-labelledby="pot-stop-question" data-testid="pot-stop-question">
+      <p id="pot-stop-question">
+        <strong>{what} open here</strong>
+        {mine > 0 && whose}. Windows end by the clock, also while the network is stopped: an order whose window ends
+        meanwhile has no model, or ends without pay for whoever worked on it.
+      </p>
+      <div className="pot-Buttons">
+        <button className="jp-mod-styled" ref={keep} onClick={props.onKeep}>
+          Keep it running
+        </button>
+        <button className="jp-mod-styled jp-mod-warn" onClick={props.onStop}>
+          Stop all the same
+        </button>
+      </div>
     </div>
   );
 }

@@ -16,6 +16,8 @@ export interface IOrderCardProps {
   isMine?: boolean;
   /** Why the card may be old; shown under it. */
   note?: string;
+  /** Whether the network stands still: its windows end by the clock, but nothing is decided before it is back. */
+  isStopped?: boolean;
   /** Show all that is known, as in a notebook and a tab, and not the few lines of a list. */
   full?: boolean;
   onOpen?: (id: string) => void;
@@ -60,9 +62,11 @@ export function OrderCard(props: IOrderCardProps): JSX.Element {
       {!ended && <Fact name="Window" value={words(order.window)} testId="pot-window" />}
       {!ended && order.closes_ms > 0 && (
         <div className="pot-Row">
-          <span>Closes in</span>
+          <span>{props.isStopped ? 'Closes' : 'Closes in'}</span>
           <span role="timer" aria-live="off" data-testid="pot-countdown">
-            {timeLeft(order.closes_ms - now)}
+            {props.isStopped
+              ? `${order.closes_ms < now ? 'since' : 'at'} ${clock(order.closes_ms, now)}; the network is stopped`
+              : timeLeft(order.closes_ms - now)}
           </span>
         </div>
       )}

@@ -61,7 +61,13 @@ export function OrdersSection(props: {
       <ul className="pot-List">
         {found.slice(0, most).map(order => (
           <li key={order.id}>
-            <OrderCard order={order} now={model.now()} isMine={model.isMine(order.client)} onOpen={props.onOpen} />
+            <OrderCard
+              order={order}
+              now={model.now()}
+              isMine={model.isMine(order.client)}
+              isStopped={model.isStopped}
+              onOpen={props.onOpen}
+            />
           </li>
         ))}
       </ul>

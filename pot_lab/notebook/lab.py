@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pot_lab.chain.wallet import ChainWallet
     from pot_lab.notebook.check import CheckReport
     from pot_lab.notebook.data import Data
+    from pot_lab.notebook.order_form import OrderFormWidget
     from pot_lab.scoring import ModelArtifact
 
 
@@ -421,6 +422,24 @@ class Lab(AccountConnection):
             prepared=prepared,
             begins_with=begins_with,
         )
+
+    def order_form(self, model: nn.Module | ModelArtifact, train: Data, test: Data, **terms: Any) -> OrderFormWidget:
+        """A form in the notebook to price and post an order of this model; nothing is paid before the cost was seen.
+
+        Args:
+            model, train, test: as `order` takes them.
+            terms: other arguments of `order`: what the fields begin with, and what has no field.
+        Raises:
+            ImportError: ipywidgets is not installed (the extra `lab` has it).
+
+        Example:
+            >>> lab.order_form(net, (x, y), (x_test, y_test), reward=25)  # doctest: +SKIP
+        """
+        from functools import partial
+
+        from pot_lab.notebook.order_form import OrderFormWidget
+
+        return OrderFormWidget(partial(self.quote, model, train, test), partial(self.order, model, train, test), terms)
 
     def again(
         self, order: Order | bytes | str, *, test: Data | None = None, from_winner: bool = True, **changes: Any

@@ -327,10 +327,10 @@ class Order:
         return draw_timeline(self.view(), path)
 
     def card(self) -> OrderCard:
-        """A live card: an ipywidget (`card.widget`) that follows the ledger until the order ends or it is closed.
+        """A live card: a widget that follows the ledger until the order ends or it is closed, without the extension.
 
         Raises:
-            ImportError: ipywidgets is not installed.
+            ImportError: anywidget is not installed (the extra `lab` has it).
         """
         from pot_lab.notebook.widgets import OrderCard
 

@@ -1,21 +1,19 @@
-"""Live views in a notebook, as plain ipywidgets: they follow the ledger on their own thread, so they stay live while a
-cell runs.
+"""Live views in a notebook by a kernel of its own: they follow the ledger on their own thread, so they stay live while
+a cell runs.
 """
 
 from __future__ import annotations
 
-import html
 import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
-import ipywidgets
-
+from pot_lab.cards.order_card import order_card
 from pot_lab.errors import PotLabError
 from pot_lab.network.client.ledger import LedgerClient
-from pot_lab.notebook.card import card_html
+from pot_lab.notebook.card import card_html, describe
+from pot_lab.notebook.order_widget import OrderWidget
 from pot_lab.protocol.views import OrderView
 
 FIRST_VIEW_S = 15.0
@@ -23,14 +21,13 @@ FIRST_VIEW_S = 15.0
 
 
 class OrderCard:
-    """The order's card, redrawn when a batch changes the order, and every second for its countdown.
+    """The order's card, redrawn when a batch changes the order; its countdown goes on by itself.
 
-    `widget` is what a notebook shows. The card ends with the order, or with `close`.
+    `widget` is what a notebook shows, and so is the card itself. The card ends with the order, or with `close`.
 
     Args:
         client: the connection that the order is watched through.
         order_id: the order (32 bytes).
-        every_s: seconds between two drawings of the countdown.
         now_ms: the clock of the countdown (Unix milliseconds).
     Raises:
         UnknownOrder, Unreachable: the order cannot be read.
@@ -42,11 +39,10 @@ class OrderCard:
         client: LedgerClient,
         order_id: bytes,
         *,
-        every_s: float = 1.0,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self._every_s = every_s
         self._now_ms = now_ms
+        self._own = client.identity.address if client.identity is not None else None
         self._news: queue.SimpleQueue[OrderView | PotLabError | None] = queue.SimpleQueue()
         self._watch = client.watch_order(order_id, self._news.put, on_error=self._news.put)
         try:
@@ -56,7 +52,8 @@ class OrderCard:
         if not isinstance(first, OrderView):
             self._watch.close()
             raise first or TimeoutError(f"order {order_id.hex()[:12]} was not read within {FIRST_VIEW_S:g} s")
-        self.widget: Any = ipywidgets.HTML(value=card_html(first, now_ms()))
+        self.widget = OrderWidget()
+        self._show(first)
         self._thread = threading.Thread(target=self._follow, args=(first,), name="pot-lab-card", daemon=True)
         self._thread.start()
 
@@ -65,18 +62,29 @@ class OrderCard:
         self._news.put(None)
         self._thread.join()
 
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.widget)
+
+    def _show(self, view: OrderView, problem: str = "") -> None:
+        now_ms = self._now_ms()
+        with self.widget.hold_sync():
+            self.widget.card = order_card(view, now_ms)
+            self.widget.now_ms = now_ms
+            self.widget.problem = problem
+            self.widget.is_mine = view.order.client == self._own
+            self.widget.still_html = card_html(view, now_ms)
+            self.widget.still_text = describe(view, now_ms)
+
     def _follow(self, view: OrderView) -> None:
-        stale = ""
         with self._watch:
             while not view.ended:
-                try:
-                    news = self._news.get(timeout=self._every_s)
-                except queue.Empty:
-                    news = view
+                news = self._news.get()
                 if news is None:
                     return
                 if isinstance(news, PotLabError):  # the network is away: keep the last picture and mark it
-                    stale = f"<div role='status'>not connected: {html.escape(news.message)}</div>"
-                elif news is not view:
-                    view, stale = news, ""
-                self.widget.value = card_html(view, self._now_ms()) + stale
+                    self.widget.problem = news.message
+                else:
+                    view = news
+                    self._show(view)

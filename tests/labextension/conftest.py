@@ -73,10 +73,17 @@ def _load_jupyter_server_extension(app):
 
 
 class Lab:
-    """A running JupyterLab with a home and a configuration of its own."""
+    """A running JupyterLab with a home and a configuration of its own.
 
-    def __init__(self, root: Path, script: dict[str, Any] | None) -> None:
+    Args:
+        root: its folder.
+        script: what the scripted ledger says; None for a real one.
+        base: the base URL, as a JupyterHub gives each user one of their own.
+    """
+
+    def __init__(self, root: Path, script: dict[str, Any] | None, base: str = "/") -> None:
         self.root = root
+        self.base = base
         self.script = root / "script.json"
         (root / "work").mkdir(parents=True)
         config = root / "config"
@@ -92,7 +99,7 @@ class Lab:
             json.dumps({"ServerApp": {"jpserver_extensions": extensions}})
         )
         [self.port] = free_ports(1)
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}{base.rstrip('/')}"
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -119,6 +126,7 @@ class Lab:
         ]
         command += [
             "--ServerApp.port_retries=0",
+            f"--ServerApp.base_url={self.base}",
             f"--IdentityProvider.token={TOKEN}",
             f"--ServerApp.root_dir={self.root / 'work'}",
         ]
@@ -179,8 +187,8 @@ def page(chromium: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def open_panel(page: Any):
-    def open_(lab: Lab) -> Any:
-        """Load Lab (again) and show our sidebar; returns the panel."""
+    def open_(lab: Lab, page: Any = page) -> Any:
+        """Load Lab (again) and show our sidebar, in the test's tab or another one; returns the panel."""
         page.goto(f"{lab.url}/lab?token={TOKEN}&reset")
         page.wait_for_function("() => window.jupyterapp !== undefined")
         page.evaluate("async () => { await window.jupyterapp.restored; }")
@@ -223,8 +231,8 @@ def start_lab(tmp_path: Path):
     count = itertools.count()
     with contextlib.ExitStack() as running:
 
-        def start(script: dict[str, Any] | None = None) -> Lab:
-            lab = Lab(tmp_path / f"lab{next(count)}", script)
+        def start(script: dict[str, Any] | None = None, base: str = "/") -> Lab:
+            lab = Lab(tmp_path / f"lab{next(count)}", script, base)
             running.callback(lab.stop)
             return lab
 

@@ -70,7 +70,7 @@ def test_an_order_money_a_miner_and_a_job(testnet, start_lab, open_panel, page, 
     form.get_by_label("What to train").select_option("wine")
     form.get_by_label("Title").fill("By the form")
     form.get_by_label("Reward, in POT").fill("10")
-    form.get_by_label("Training time").fill("10min")
+    form.get_by_label("Training time").fill("2h")
     form.get_by_label("Score to beat").fill("90")
     form.get_by_role("button", name="Preview").click()
     expect(form.get_by_role("alert")).to_contain_text("0.9 for 90 %")
@@ -140,6 +140,18 @@ def test_an_order_money_a_miner_and_a_job(testnet, start_lab, open_panel, page, 
     os.kill(testnet.pid("aggregator-3"), 9)
     expect(network).to_contain_text("Not running: aggregator-3")
     network.get_by_role("button", name="Stop").click()
+    question = panel.get_by_test_id("pot-stop-question")  # an order is under way: it is not stopped by one slip
+    expect(question).to_contain_text("1 order is open here, and it is yours")
+    expect(question.get_by_role("button", name="Keep it running")).to_be_focused()
+    question.scroll_into_view_if_needed()
+    page.screenshot(path=shots / "panel-stop-question.png")
+    assert findings(page, "#pot-lab-panel") == []
+    page.keyboard.press("Enter")
+    expect(question).to_have_count(0)
+    assert testnet.pid("aggregator-0") > 0
+    network.get_by_role("button", name="Stop").click()
+    question.get_by_role("button", name="Stop all the same").click()
+    expect(panel.locator("[data-order]").get_by_test_id("pot-countdown")).to_contain_text("the network is stopped")
     expect(panel.get_by_test_id("pot-connection")).to_contain_text("Connected to the server")
     network.get_by_role("button", name="Start “panel”").click()
     expect(panel.get_by_test_id("pot-health")).to_have_text("Works: 4 of 4 aggregators")
