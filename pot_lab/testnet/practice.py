@@ -26,14 +26,18 @@ from pot_lab.jobs.validator import ValidatorLoop
 from pot_lab.network.aggregator.keys_folder import load_account
 from pot_lab.network.chain_access import wallet_of
 from pot_lab.network.client.ledger import LedgerClient
+from pot_lab.network.client.references import named_digests
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.logs import log_to_stderr
 from pot_lab.store import Store
+from pot_lab.store.garbage import collect
 
 log = logging.getLogger(__name__)
 
 LOOPS: dict[str, type[Loop[Any]]] = {"provider": ProviderLoop, "validator": ValidatorLoop}
 RETRY_S = 2.0
+TIDY_S = 3_600.0
+"""So often a provider's process removes what the testnet's store holds and no order names."""
 ORDERS_AT_ONCE = 3
 """So many orders are trained at once, each by a notebook of one thread: a user may order from several kernels."""
 
@@ -80,6 +84,28 @@ def serve(network: Path, role: str, keys: Path, stop: threading.Event) -> None:
             stop.wait(RETRY_S)
 
 
+def tidy(network: Path) -> None:
+    """Remove the blobs of a testnet's own store that no order names; what goes wrong is logged.
+
+    Args:
+        network: the `network.toml`, which lies beside them.
+    """
+    try:
+        with LedgerClient.open(network) as client:
+            named = named_digests(client)
+        done = collect(network.parent / "blobs", named)
+    except (PotLabError, OSError, TimeoutError) as error:
+        log.info("event=store_not_tidied reason=%r", str(error))
+        return
+    if done.blobs:
+        log.info("event=store_tidied blobs=%d bytes=%d", done.blobs, done.size_bytes)
+
+
+def _keep_tidy(network: Path, stop: threading.Event) -> None:
+    while not stop.wait(TIDY_S):
+        tidy(network)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve the accounts named on the command line until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description="Practice miners of a testnet.")
@@ -96,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         threading.Thread(target=serve, args=(given.network, given.role, keys, stop), name=keys.name)
         for keys in given.accounts
     ]
+    if given.role == "provider":
+        threads.append(threading.Thread(target=_keep_tidy, args=(given.network, stop), name="tidy"))
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -15,7 +15,7 @@ from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.notebook.lab import connect
 from pot_lab.protocol.parameters import Role
 from pot_lab.store import Store
-from pot_lab.testnet.practice import main, practice_loop
+from pot_lab.testnet.practice import main, practice_loop, tidy
 from pot_lab.testnet.testnet import MINERS, Testnet
 from tests.jobs.in_process import HeldRunner, InProcessClient, Market, Wallet
 from tests.protocol.scenes import PROVIDERS
@@ -41,6 +41,10 @@ def test_practice_miners_come_and_go_with_the_network(networks: Path, capsys: py
         assert "starting what is missing: chain, practice-provider" in capsys.readouterr().out and not net.missing()
         assert main_command(["store", "prune", "--json"]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"blobs": 1, "size_bytes": 11, "named": 0}
+        late = Store(net.folder / "blobs").put(b"of no order either")
+        os.utime(net.folder / "blobs" / late.digest.hex(), (0, 0))
+        tidy(net.network_file)
+        assert not (net.folder / "blobs" / late.digest.hex()).exists()
         net._table.stop_all(only={"chain", "store", *(f"aggregator-{i}" for i in range(4))})
         assert not net.is_up() and any(net.processes().values())  # miners alone are no network
         before = {name: net.pid(name) for name in MINERS}
@@ -73,3 +77,13 @@ def test_orders_of_several_kernels_are_trained_at_once(tmp_path: Path) -> None:
         assert time.monotonic() < deadline_s
     assert {job.state for job in runner.jobs.values()} == {"running"}
     loop.files.close()
+
+
+def test_a_store_is_left_alone_while_its_network_does_not_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = Store(tmp_path / "blobs").put(b"of no order, as far as one knows")
+    os.utime(tmp_path / "blobs" / old.digest.hex(), (0, 0))
+    caplog.set_level("INFO", "pot_lab")
+    tidy(tmp_path / "network.toml")
+    assert (tmp_path / "blobs" / old.digest.hex()).exists() and "event=store_not_tidied" in caplog.text
