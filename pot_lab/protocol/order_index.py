@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from heapq import heappop, heappush
 
 from pot_lab.crypto.identity import Address
@@ -19,6 +19,20 @@ from pot_lab.protocol.state import OrderState
 
 _Age = tuple[int, OrderId]
 """Minus the time of the put, and the order; sorts the newest first."""
+
+
+class _Pay:
+    """An order by reward per unit of training time, compared without division: the best paid first, then by id."""
+
+    __slots__ = ("order_id", "reward_grains", "train_ms")
+
+    def __init__(self, order_id: OrderId, order: OrderState) -> None:
+        self.order_id, spec = order_id, order.order
+        self.reward_grains, self.train_ms = spec.reward_grains, spec.windows.train_ms
+
+    def __lt__(self, other: _Pay) -> bool:
+        ours, theirs = self.reward_grains * other.train_ms, other.reward_grains * self.train_ms
+        return self.order_id < other.order_id if ours == theirs else ours > theirs
 
 
 class _Alarms:
@@ -67,6 +81,7 @@ class OrderIndex:
         self._newest: list[_Age] = []
         self._newest_of: dict[Address, list[_Age]] = {}
         self._by_window: dict[Window, set[OrderId]] = {window: set() for window in Window}
+        self._best_paid: list[_Pay] = []
         self._sets: dict[OrderId, int] = {}
         self._drawing: Counter[int] = Counter()
         for order_id, order in orders.items():
@@ -86,6 +101,10 @@ class OrderIndex:
     def in_window(self, window: Window) -> Set[OrderId]:
         """The orders that are in this window."""
         return self._by_window[window]
+
+    def best_paid(self) -> Iterator[OrderId]:
+        """The orders that take models, by reward per unit of training time, the best paid first."""
+        return (pay.order_id for pay in self._best_paid)
 
     def draws_from(self, number: int) -> bool:
         """Whether an order may still draw seats from this set of validators."""
@@ -112,9 +131,7 @@ class OrderIndex:
             age = -order.put_ms, order_id
             insort(self._newest, age)
             insort(self._newest_of.setdefault(order.order.client, []), age)
-        self._leave_window(order_id)
-        self._windows[order_id] = order.window
-        self._by_window[order.window].add(order_id)
+        self._change_window(order_id, order, order.window)
         self._follow_set(order_id, order.validators_at)
         if unfunded or not ended:
             self._held.setdefault(order.order.client, set()).add(order_id)
@@ -132,14 +149,23 @@ class OrderIndex:
                 del ages[bisect_left(ages, (-order.put_ms, order_id))]
             if not own:
                 del self._newest_of[order.order.client]
-        self._leave_window(order_id)
+        self._change_window(order_id, order, None)
         self._follow_set(order_id, 0)
         self._release(order_id, order)
 
-    def _leave_window(self, order_id: OrderId) -> None:
-        window = self._windows.pop(order_id, None)
-        if window is not None:
-            self._by_window[window].discard(order_id)
+    def _change_window(self, order_id: OrderId, order: OrderState, now: Window | None) -> None:
+        before = self._windows.pop(order_id, None)
+        if before is not None:
+            self._by_window[before].discard(order_id)
+        if now is not None:
+            self._windows[order_id] = now
+            self._by_window[now].add(order_id)
+        if (before is Window.COMMIT) != (now is Window.COMMIT):
+            pay = _Pay(order_id, order)
+            if now is Window.COMMIT:
+                insort(self._best_paid, pay)
+            else:
+                del self._best_paid[bisect_left(self._best_paid, pay)]
 
     def _follow_set(self, order_id: OrderId, number: int) -> None:
         before = self._sets.pop(order_id, 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cmp_to_key
+from itertools import islice
+from typing import cast
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -11,13 +13,13 @@ from pot_lab.crypto.canonical import Wide, decode, encode
 from pot_lab.crypto.identity import Address
 from pot_lab.protocol import governance
 from pot_lab.protocol.contact import Contact
-from pot_lab.protocol.cycle import TABLE, Window
+from pot_lab.protocol.cycle import TABLE
 from pot_lab.protocol.epochs import confirmed_tree
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
 from pot_lab.protocol.reasons import why
 from pot_lab.protocol.records import OrderId
-from pot_lab.protocol.settlement import reward_leaf, slash_leaf
+from pot_lab.protocol.settlement import PayoutTree, reward_leaf, slash_leaf
 from pot_lab.protocol.state import Account, Dispute, Member, OrderHeader, OrderState
 from pot_lab.protocol.views import (
     ARGUMENT_LIMIT_BYTES,
@@ -51,8 +53,12 @@ from pot_lab.protocol.views import (
 MAX_LISTED = 500
 
 
-ANSWER_BYTES = 4 << 20
-"""A list of whole orders ends before it is larger than this."""
+ANSWER_BYTES = 1 << 20
+"""A list of whole orders ends before it is larger than this: while an aggregator encodes, it decides nothing."""
+
+
+_SLASHES: WeakKeyDictionary[PayoutTree, msgspec.Raw] = WeakKeyDictionary()
+"""What `_slashes` made of a tree, as long as a ledger has it."""
 
 
 def query(ledger: Ledger, name: str, arguments: bytes) -> bytes:
@@ -203,21 +209,11 @@ def _is_assigned(state: OrderState, account: Address) -> bool:
 
 
 def _fetch_orders(ledger: Ledger, arguments: bytes) -> bytes:
-    """FetchOrders(n): open orders by reward per unit of training time, compared without division."""
+    """FetchOrders(n): open orders by reward per unit of training time."""
     asked = decode(arguments, OrdersQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
-    orders = ledger.state.orders
-    found = [(order_id, orders[order_id]) for order_id in ledger.book.index.in_window(Window.COMMIT)]
-
-    def compare(a: tuple[OrderId, OrderState], b: tuple[OrderId, OrderState]) -> int:
-        ours, theirs = a[1].order, b[1].order
-        left, right = ours.reward_grains * theirs.windows.train_ms, theirs.reward_grains * ours.windows.train_ms
-        return (left < right) - (left > right) or (a[0] > b[0]) - (a[0] < b[0])
-
-    found.sort(key=cmp_to_key(compare))
-    answer: list[msgspec.Raw] = []
-    size_bytes = 0
-    for order_id, state in found[: min(max(asked.limit, 0), MAX_LISTED)]:
-        raw = encode(order_view(order_id, state))
+    orders, answer, size_bytes = ledger.state.orders, list[msgspec.Raw](), 0
+    for order_id in islice(ledger.book.index.best_paid(), min(max(asked.limit, 0), MAX_LISTED)):
+        raw = encode(order_view(order_id, orders[order_id]))
         size_bytes += len(raw)
         if answer and size_bytes > ANSWER_BYTES:
             break
@@ -267,20 +263,6 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
     state, pending = ledger.state, ledger.state.pending
     signed = sorted(ledger.book.counted(pending.signatures).items()) if pending else []
     confirmed = state.confirmed
-    tree = confirmed_tree(ledger.book) if confirmed.slashes else None
-    to = Address(state.genesis.settlement_contract)
-    slashes = tuple(
-        SlashView(
-            node=node,
-            role=int(role),
-            cumulative_grains=by_role[role],
-            to=to,
-            proof=tuple(tree.proof(slash_leaf(node, role, by_role[role], to))),
-        )
-        for node, by_role in sorted(confirmed.slashes.items())
-        for role in Role
-        if tree and by_role[role]
-    )
     return encode(
         EpochView(
             settlement=pending.settlement if pending else None,
@@ -291,9 +273,39 @@ def _epoch(ledger: Ledger, arguments: bytes) -> bytes:
             confirmed_epoch=confirmed.epoch,
             confirmed_root=confirmed.root,
             confirmed_total_grains=confirmed.total_grains,
-            slashes=slashes,
+            slashes=_slashes(ledger),
         )
     )
+
+
+def _slashes(ledger: Ledger) -> tuple[SlashView, ...]:
+    """All slashes of the last confirmed settlement with their proofs, already encoded: they are made once for each,
+    since they only grow in number, and anybody may ask.
+    """
+    confirmed = ledger.state.confirmed
+    if not confirmed.slashes:
+        return ()
+    tree = confirmed_tree(ledger.book)
+    known = _SLASHES.get(tree)
+    if known is None:
+        to = Address(ledger.state.genesis.settlement_contract)
+        known = _SLASHES[tree] = msgspec.Raw(
+            encode(
+                tuple(
+                    SlashView(
+                        node=node,
+                        role=int(role),
+                        cumulative_grains=by_role[role],
+                        to=to,
+                        proof=tuple(tree.proof(slash_leaf(node, role, by_role[role], to))),
+                    )
+                    for node, by_role in sorted(confirmed.slashes.items())
+                    for role in Role
+                    if by_role[role]
+                )
+            )
+        )
+    return cast(tuple[SlashView, ...], known)
 
 
 def _network(ledger: Ledger, arguments: bytes) -> bytes:

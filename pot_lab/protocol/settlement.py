@@ -201,7 +201,7 @@ class PayoutTree:
         BadLeaf: a leaf is not 32 bytes, or stands there twice.
     """
 
-    __slots__ = ("_nodes", "_position", "root")
+    __slots__ = ("__weakref__", "_nodes", "_position", "root")
 
     def __init__(self, leaves: Iterable[bytes]) -> None:
         ordered = sorted(leaves)

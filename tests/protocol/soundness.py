@@ -15,6 +15,7 @@ def check_derived(ledger: Ledger) -> None:
     fresh, index = OrderIndex(state.orders), book.index
     assert (fresh.unfunded, fresh._held, fresh._newest) == (index.unfunded, index._held, index._newest)
     assert all(fresh.in_window(window) == index.in_window(window) for window in Window)
+    assert [*fresh.best_paid()] == [*index.best_paid()]
     assert fresh.deadlines.next_ms() == index.deadlines.next_ms()
     assert fresh.retention.next_ms() == index.retention.next_ms()
     named = book.custody

@@ -17,7 +17,7 @@ from pot_lab.protocol.cycle import TABLE, Phase, Window
 from pot_lab.protocol.errors import UnknownOrder
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Parameters, Role
-from pot_lab.protocol.settlement import reward_leaf, slash_leaf, verify_proof
+from pot_lab.protocol.settlement import PayoutTree, reward_leaf, slash_leaf, verify_proof
 from pot_lab.protocol.state import (
     Candidate,
     Confirmed,
@@ -135,16 +135,21 @@ def test_lists_are_newest_first_and_can_be_one_clients() -> None:
     assert [summary.id for summary in mine] == ids[::-1]
 
 
-def test_every_reward_and_slash_comes_with_a_proof_that_leads_to_the_confirmed_root() -> None:
-    world = new_world()
+def slash_next(world: World) -> None:
+    """An order in which the first provider reveals nothing, up to its settlement."""
     order_id = bring_to(world, Window.REVEAL)
-    world.wait_for(order_id, Window.RELEASE)  # one provider is slashed
+    world.wait_for(order_id, Window.RELEASE)
     world.release(order_id)
     for act in (world.commit_scores, world.open_scores):
         for validator in VALIDATORS:
             act(order_id, validator, {MODELS[1]: 90})
     world.wait_for(order_id, Window.FINALIZATION)
     finish(world)
+
+
+def test_every_reward_and_slash_comes_with_a_proof_that_leads_to_the_confirmed_root() -> None:
+    world = new_world()
+    slash_next(world)
     root = world.ledger.state.confirmed.root
     for address, account in world.ledger.state.accounts.items():
         view = ask(world.ledger, "account", views.AccountQuery(address), views.AccountView)
@@ -161,6 +166,23 @@ def test_every_reward_and_slash_comes_with_a_proof_that_leads_to_the_confirmed_r
     for slash in epoch.slashes:
         leaf = slash_leaf(slash.node, slash.role, slash.cumulative_grains, slash.to)
         assert verify_proof(root, leaf, list(slash.proof))
+
+
+def test_slashes_are_proved_once_for_each_settlement_however_often_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Slashes stay, so that proving each of thousands for whoever asks would cost a second a question."""
+    world, proofs = new_world(), list[bytes]()
+    prove = PayoutTree.proof
+    monkeypatch.setattr(PayoutTree, "proof", lambda self, leaf: (proofs.append(leaf), prove(self, leaf))[1])
+    for settlements in (1, 2):
+        slash_next(world)
+        views_ = [ask(world.ledger, "epoch", None, views.EpochView) for _ in range(3)]
+        assert len(proofs) == settlements and views_[0] == views_[1] == views_[2]
+        assert isinstance(views_[0], views.EpochView)
+        assert [each.cumulative_grains for each in views_[0].slashes] == [settlements * POT]
+        leaf = slash_leaf(PROVIDERS[0].address, 0, settlements * POT, views_[0].slashes[0].to)
+        assert verify_proof(world.ledger.state.confirmed.root, leaf, list(views_[0].slashes[0].proof))
 
 
 def test_proofs_follow_the_newest_confirmation() -> None:
