@@ -49,7 +49,8 @@ _CANCELLATION: Final = (("id", "bytes32"), ("signerSetId", "uint64"))
 class OwnerActFile(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A proposal as a file has it. Addresses, data and signatures are hex with 0x; `reason` is text.
 
-    `calls` are pairs of a contract's address and the call's data; `signatures` are by the signers' addresses.
+    `calls` are pairs of a contract's address and the call's data; `signatures` are by the signers' addresses, and so
+    are `cancellations`, with which it is dropped while it waits.
     """
 
     format: str
@@ -60,6 +61,7 @@ class OwnerActFile(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     calls: list[tuple[str, str]]
     reason: str
     signatures: dict[str, str] = {}
+    cancellations: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,7 @@ class OwnerAct:
         """The timelock's name for it."""
         return keccak256(abi.encode(("address[]", "uint256[]", "bytes[]", "bytes32", "bytes32"), self.batch))
 
-    def to_file(self, signatures: Mapping[bytes, bytes]) -> bytes:
+    def to_file(self, signatures: Mapping[bytes, bytes], cancellations: Mapping[bytes, bytes] | None = None) -> bytes:
         """As JSON."""
         written = OwnerActFile(
             format=FORMAT,
@@ -119,7 +121,8 @@ class OwnerAct:
             signer_set_id=self.signer_set_id,
             calls=[(format_address(target), "0x" + data.hex()) for target, data in self.calls],
             reason=self.reason,
-            signatures={format_address(signer): "0x" + each.hex() for signer, each in signatures.items()},
+            signatures=_by_address(signatures),
+            cancellations=_by_address(cancellations or {}),
         )
         return msgspec.json.format(msgspec.json.encode(written), indent=2) + b"\n"
 
@@ -130,10 +133,8 @@ class OwnerAct:
         Raises:
             BadOwnerAct: it is no such file, or a signature in it is somebody else's.
         """
-        if len(content) > MAX_FILE_BYTES:
-            raise BadOwnerAct("a proposal's file is too large", seen=len(content), wanted=f"at most {MAX_FILE_BYTES}")
         try:
-            read = msgspec.json.decode(content, type=OwnerActFile)
+            read = _read_file(content)
             if read.format != FORMAT or not 0 < len(read.calls) <= MAX_CALLS:
                 raise BadOwnerAct("not a proposal of this version", seen=read.format, wanted=FORMAT)
             proposal = cls(
@@ -153,6 +154,18 @@ class OwnerAct:
         except (msgspec.MsgspecError, Malformed, ValueError, WrongSignature) as error:
             raise BadOwnerAct(f"the file is not a proposal: {error}") from error
         return proposal, signatures
+
+    @classmethod
+    def cancellations_in(cls, content: bytes) -> dict[bytes, bytes]:
+        """Signatures in what `to_file` wrote by which it is dropped, by signer; `OwnerActs.cancel` checks them.
+
+        Raises:
+            BadOwnerAct: it is no such file.
+        """
+        try:
+            return {bytes(parse_address(who)): _hex(each) for who, each in _read_file(content).cancellations.items()}
+        except (msgspec.MsgspecError, Malformed, ValueError) as error:
+            raise BadOwnerAct(f"the file is not a proposal: {error}") from error
 
 
 class OwnerActs:
@@ -225,7 +238,15 @@ class OwnerActs:
             f"  waits    {self.timelock.delay_s / 3600:g} h after it is proposed; then anybody may carry it out",
             f"  reason   {proposal.reason}",
         ]
-        return "\n".join([*lines, *(f"  does     {self._does(target, data)}" for target, data in proposal.calls)])
+        return "\n".join([*lines, *(f"  does     {each}" for each in self.does(proposal))])
+
+    def does(self, proposal: OwnerAct) -> list[str]:
+        """Each of its calls in words."""
+        return [describe_call(self.contracts, self.timelock, target, data) for target, data in proposal.calls]
+
+    def threshold(self) -> int:
+        """How many signers have to sign."""
+        return int(self._account.read("RewardSettlement", self.contracts.settlement, "threshold")[0])
 
     def sign(self, proposal: OwnerAct) -> tuple[bytes, bytes]:
         """This account's address and signature.
@@ -234,10 +255,16 @@ class OwnerActs:
             BadOwnerAct: it is of another network, or was drafted for other signers or as another number than is due.
         """
         self._check(proposal)
-        signer = self._account.signer
-        if signer is None:
-            raise BadOwnerAct("a reader signs nothing", wanted="an account")
-        return signer.address, signer.sign_message(proposal.message)
+        return self._signed(proposal.message)
+
+    def sign_cancellation(self, proposal: OwnerAct) -> tuple[bytes, bytes]:
+        """This account's address and signature by which a proposal is dropped that waits.
+
+        Raises:
+            BadOwnerAct: it is of another network.
+        """
+        self._check_network(proposal)
+        return self._signed(self.cancellation(proposal))
 
     def propose(self, proposal: OwnerAct, signatures: Mapping[bytes, bytes]) -> Receipt:
         """Hand it to the timelock.
@@ -306,10 +333,19 @@ class OwnerActs:
         plain = {signer: each[:64] + bytes([each[64] % 27]) for signer, each in signatures.items() if len(each) == 65}
         return pack_signatures(message.digest, keys, threshold, plain)
 
-    def _check(self, proposal: OwnerAct) -> None:
+    def _signed(self, message: TypedMessage) -> tuple[bytes, bytes]:
+        signer = self._account.signer
+        if signer is None:
+            raise BadOwnerAct("a reader signs nothing", wanted="an account")
+        return signer.address, signer.sign_message(message)
+
+    def _check_network(self, proposal: OwnerAct) -> None:
         seen = (proposal.chain_id, proposal.governor)
         if seen != (self.contracts.chain_id, self._governor):
             raise BadOwnerAct("a proposal of another network", seen=format_address(proposal.governor))
+
+    def _check(self, proposal: OwnerAct) -> None:
+        self._check_network(proposal)
         for name, is_, due in (
             ("number", proposal.number, self._read("proposals") + 1),
             ("signer set", proposal.signer_set_id, self._signer_set_id()),
@@ -332,9 +368,6 @@ class OwnerActs:
     def _at(self, name: str) -> bytes:
         return self.timelock.address if name == "timelock" else bytes(getattr(self.contracts, name))
 
-    def _does(self, target: bytes, data: bytes) -> str:
-        return describe_call(self.contracts, self.timelock, target, data)
-
 
 def describe_call(contracts: Contracts, timelock: TimelockState, target: bytes, data: bytes) -> str:
     """A call in words; one that nobody can put into words says so, with all of its data."""
@@ -351,6 +384,47 @@ def describe_call(contracts: Contracts, timelock: TimelockState, target: bytes, 
                 except PotLabError:
                     break
     return f"NOT KNOWN: call {format_address(target)} with 0x{data.hex()}"
+
+
+def read_call(text: str) -> tuple[str, str, list[Any]]:
+    """A call as a person writes it: `escrow.setMinReward 5000000000`. Lists have commas, data are hex with 0x.
+
+    Returns: contract, function and arguments, as `OwnerActs.draft` takes them.
+    Raises:
+        BadOwnerAct: there is no such contract or function, or an argument is not of its type.
+    """
+    (where, *words) = text.split() or [""]
+    name, _, function = where.partition(".")
+    kind = "Timelock" if name == "timelock" else _CONTRACTS.get(name)
+    spec = interface(kind).functions.get(function) if kind else None
+    if spec is None:
+        raise BadOwnerAct("there is no such function of a contract", seen=where, wanted="CONTRACT.FUNCTION")
+    if len(words) != len(spec.inputs):
+        raise BadOwnerAct(f"{where} takes other arguments", seen=len(words), wanted=", ".join(spec.inputs) or "none")
+    try:
+        return name, function, [_value(type_, word) for type_, word in zip(spec.inputs, words, strict=True)]
+    except (Malformed, ValueError, KeyError) as error:
+        raise BadOwnerAct(f"an argument of {where} is not of its type", seen=text, wanted=spec.inputs) from error
+
+
+def _value(type_: str, word: str) -> Any:
+    if type_.endswith("[]"):
+        return [_value(type_[:-2], part) for part in word.strip("[]").split(",") if part]
+    if type_ == "address":
+        return bytes(parse_address(word))
+    if type_ == "bool":
+        return {"true": True, "false": False}[word.lower()]
+    return int(word, 0) if type_.startswith(("uint", "int")) else _hex(word)
+
+
+def _read_file(content: bytes) -> OwnerActFile:
+    if len(content) > MAX_FILE_BYTES:
+        raise BadOwnerAct("a proposal's file is too large", seen=len(content), wanted=f"at most {MAX_FILE_BYTES}")
+    return msgspec.json.decode(content, type=OwnerActFile)
+
+
+def _by_address(signatures: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {format_address(signer): "0x" + each.hex() for signer, each in signatures.items()}
 
 
 def _message(

@@ -173,6 +173,24 @@ class RemoteSigner:
         return signature
 
 
+def only_account(url: str, *, timeout_s: float = 120.0) -> bytes:
+    """The account of a program that keeps keys, where it has just one (20 bytes).
+
+    Raises:
+        ChainRefused: it names none, or several.
+        ChainUnreachable: it does not answer.
+    """
+    rpc = JsonRpc(url, timeout_s=timeout_s)
+    try:
+        named = rpc.call("eth_accounts")
+    finally:
+        rpc.close()
+    if not isinstance(named, list) or len(named) != 1:
+        seen = ", ".join(map(str, named[:4])) if isinstance(named, list) else type(named).__name__
+        raise ChainRefused("the signer has not one account", seen=seen or "none", wanted="--account with its address")
+    return read_data(named[0], 20)
+
+
 def signer_for(account: Identity | AccountSigner | None) -> AccountSigner | None:
     """The signer of an account that is named by its key, or by a signer; None for a reader."""
     return KeySigner(account) if isinstance(account, Identity) else account

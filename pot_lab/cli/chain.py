@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pot_lab.cli.chain_proposal import proposal
 from pot_lab.cli.common import FILE, json_option, network_option, print_aside
 from pot_lab.cli.network import ask_first, founder_option, placed_contracts, terms_of, yes_option
 from pot_lab.errors import PotLabError
@@ -160,6 +161,9 @@ def artifacts(context: click.Context, check: bool, as_json: bool) -> None:
         if check and not troubles:
             click.echo("the build belongs to the sources beside it")
     context.exit(1 if troubles else 0)
+
+
+chain.add_command(proposal)
 
 
 @contextmanager

@@ -58,6 +58,15 @@ def governance_facts(view: GovernanceView) -> dict[str, Any]:
             }
             for each in view.proposals
         ],
+        "contract_acts": [
+            {
+                "proposal": act.proposal,
+                "signed_by": [format_address(who) for who, _ in act.signatures],
+                "signatures_wanted": act.quorum,
+                "until_ms": act.until_ms,
+            }
+            for act in view.acts
+        ],
     }
 
 
@@ -72,4 +81,8 @@ def governance_text(view: GovernanceView, name: str) -> str:
         lines.append(f"version {view.version} of the rules, since batch {view.since}")
         lines.append(f"a proposal bonds {pot(view.bond_grains)} POT")
         lines += [proposal_text(each) for each in view.proposals] or ["no proposals"]
+        lines += [
+            f"contracts follow proposal {act.proposal}: signed by {len(act.signatures)}, {act.quorum} are needed"
+            for act in view.acts
+        ]
     return "\n".join(lines)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +12,14 @@ import click
 
 from pot_lab.cli.common import (
     FILE,
-    DryRunOver,
     GroupWithDefault,
     account_option,
-    confirm_options,
-    confirm_with,
     connect_lab,
     json_option,
     network_and_account,
     network_option,
 )
+from pot_lab.cli.paying import Paying, chain_wallet, loaded, paying_lab, paying_options, paying_wallet
 from pot_lab.errors import PotLabError
 
 if TYPE_CHECKING:
@@ -54,7 +50,7 @@ def wallet() -> None:
 def show(network: str | None, account: str | None, as_json: bool) -> None:
     """Show balance, stakes, earned and claimed POT."""
     with connect_lab(network, account) as lab:
-        _print_wallet(lab, lab.client.account(lab.identity.address), as_json)
+        _print_wallet(lab, lab.identity.address, lab.client.account(lab.identity.address), as_json)
 
 
 @wallet.command
@@ -72,7 +68,7 @@ def balance(address: str | None, network: str | None, account: str | None, as_js
 
     config, identity = _network_and_account(network, account, None if address is None else parse_address(address))
     who = identity if isinstance(identity, bytes) else identity.address
-    with _chain_wallet(config, None) as chain:
+    with chain_wallet(config, None) as chain:
         held, coin = chain.balance_grains(who), chain.coin_wei(who)
     if as_json:
         click.echo(json.dumps({"address": format_address(who), "balance_grains": held, "coin_wei": coin}))
@@ -85,13 +81,8 @@ def balance(address: str | None, network: str | None, account: str | None, as_js
 @wallet.command
 @_role_argument
 @click.argument("amount", required=False, metavar="[POT]")
-@network_option
-@account_option
-@confirm_options
-@json_option
-def stake(
-    role: str, amount: str | None, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool
-) -> None:
+@paying_options
+def stake(role: str, amount: str | None, paying: Paying) -> None:
     """Stake POT for a role.
 
     ROLE is provider, validator, verifier or aggregator. POT is by default the network's minimum for it.
@@ -99,24 +90,19 @@ def stake(
     from pot_lab.notebook.quantities import grains
     from pot_lab.protocol.parameters import Role
 
-    with _paying_lab(network, account, yes, dry_run, as_json) as lab:
+    with paying_lab(paying) as (lab, me):
         chosen = Role[role.upper()]
         minimum = lab.client.network().parameters.min_stake_grains[chosen]
         lab.chain_wallet.stake(chosen, minimum if amount is None else grains(amount))
         # what the chain has now: the ledger knows of it only after its confirmations
-        _print_stake(lab.chain_wallet, lab.identity, role, as_json)
+        _print_stake(lab.chain_wallet, me, role, paying.as_json)
 
 
 @wallet.command
 @_role_argument
 @click.argument("amount", required=False, metavar="[POT]")
-@network_option
-@account_option
-@confirm_options
-@json_option
-def unstake(
-    role: str, amount: str | None, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool
-) -> None:
+@paying_options
+def unstake(role: str, amount: str | None, paying: Paying) -> None:
     """Begin to take a stake back.
 
     POT is by default all that is staked for ROLE. It can be slashed until `withdraw`, after the unbonding period.
@@ -125,52 +111,42 @@ def unstake(
     from pot_lab.protocol.parameters import Role
 
     chosen = Role[role.upper()]
-    with _paying_wallet(network, account, yes, dry_run, as_json) as (chain, me):
-        bonded = chain.stake_of(me.address, chosen).bonded_grains
+    with paying_wallet(paying) as (chain, me):
+        bonded = chain.stake_of(me, chosen).bonded_grains
         chain.request_unstake(chosen, bonded if amount is None else grains(amount))
-        _print_stake(chain, me, role, as_json)
+        _print_stake(chain, me, role, paying.as_json)
 
 
 @wallet.command
 @_role_argument
-@network_option
-@account_option
-@confirm_options
-@json_option
-def withdraw(role: str, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
+@paying_options
+def withdraw(role: str, paying: Paying) -> None:
     """Take out a stake whose unbonding period is over."""
     from pot_lab.protocol.parameters import Role
 
-    with _paying_wallet(network, account, yes, dry_run, as_json) as (chain, me):
+    with paying_wallet(paying) as (chain, me):
         chain.withdraw(Role[role.upper()])
-        _print_stake(chain, me, role, as_json)
+        _print_stake(chain, me, role, paying.as_json)
 
 
 @wallet.command
-@network_option
-@account_option
-@confirm_options
-@json_option
-def claim(network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
+@paying_options
+def claim(paying: Paying) -> None:
     """Pay out what the account has earned.
 
     Moves it from the settlement contract into the account.
     """
-    with _paying_lab(network, account, yes, dry_run, as_json) as lab:
-        view = lab.client.account(lab.identity.address)
-        me = lab.identity.address
+    with paying_lab(paying) as (lab, me):
+        view = lab.client.account(me)
         if view.claimable_cumulative_grains > lab.chain_wallet.claimed_grains(me):
             lab.chain_wallet.claim(me, view.claimable_cumulative_grains, list(view.claim_proof))
-        _print_wallet(lab, view, as_json)
+        _print_wallet(lab, me, view, paying.as_json)
 
 
 @wallet.command
 @click.argument("order", metavar="ORDER")
-@network_option
-@account_option
-@confirm_options
-@json_option
-def refund(order: str, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
+@paying_options
+def refund(order: str, paying: Paying) -> None:
     """Give an order's escrow back to its client.
 
     ORDER is the order's whole id. It works once the order's last date and the contract's grace are over and the network
@@ -187,25 +163,20 @@ def refund(order: str, network: str | None, account: str | None, yes: bool, dry_
         name = b""
     if len(name) != 32:
         raise PotLabError("not an order id", seen=order, wanted="32 bytes as 64 hex digits")
-    with _paying_wallet(network, account, yes, dry_run, as_json) as (chain, _):
-        terms = find_order(chain_of(_loaded(network)).rpc_url, chain.contracts, name)
+    with paying_wallet(paying) as (chain, _):
+        terms = find_order(chain_of(loaded(paying.network)).rpc_url, chain.contracts, name)
         if terms is None:
             raise PotLabError("the chain has no such order", seen=order)
         chain.refund(terms.seal_by_s, terms.spec_hash, terms.nonce, client=terms.client)
         client = format_address(terms.client)
-        click.echo(json.dumps({"order": name.hex(), "client": client}) if as_json else f"paid back to {client}")
+        click.echo(json.dumps({"order": name.hex(), "client": client}) if paying.as_json else f"paid back to {client}")
 
 
 @wallet.command("payout-address")
 @click.argument("address", required=False, metavar="[ADDRESS]")
 @click.option("--own", is_flag=True, help="To the account itself again.")
-@network_option
-@account_option
-@confirm_options
-@json_option
-def payout_address(
-    address: str | None, own: bool, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool
-) -> None:
+@paying_options
+def payout_address(address: str | None, own: bool, paying: Paying) -> None:
     """Show or set where payouts go.
 
     With ADDRESS all payouts of the account go there from now on, whoever claims them: what an aggregator or a miner
@@ -216,30 +187,27 @@ def payout_address(
     if address is not None and own:
         raise click.UsageError("--own goes without ADDRESS")
     to = None if address is None else parse_address(address)
-    with _paying_wallet(network, account, yes, dry_run, as_json) as (chain, me):
+    with paying_wallet(paying) as (chain, me):
         if own or to is not None:
             chain.set_payout_address(to)
-        found = format_address(chain.payout_address(me.address))
-        click.echo(json.dumps({"payout_address": found}) if as_json else f"payouts  go to {found}")
+        found = format_address(chain.payout_address(me))
+        click.echo(json.dumps({"payout_address": found}) if paying.as_json else f"payouts  go to {found}")
 
 
 @wallet.command
 @click.argument("amount", metavar="POT")
-@network_option
-@account_option
-@confirm_options
-@json_option
-def fund(amount: str, network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
+@paying_options
+def fund(amount: str, paying: Paying) -> None:
     """Give POT to the network for rewards.
 
     The aggregators pay it out; it does not come back.
     """
     from pot_lab.notebook.quantities import grains, pot
 
-    with _paying_wallet(network, account, yes, dry_run, as_json) as (chain, _):
+    with paying_wallet(paying) as (chain, _):
         chain.fund(grains(amount))
         left = chain.balance_grains()
-        click.echo(json.dumps({"balance_grains": left}) if as_json else f"balance  {pot(left)} POT")
+        click.echo(json.dumps({"balance_grains": left}) if paying.as_json else f"balance  {pot(left)} POT")
 
 
 @wallet.command
@@ -325,66 +293,19 @@ def _ask(prompt: str, variable: str) -> str:
         ) from error
 
 
-def _loaded(network: str | None) -> NetworkConfig:
-    from pot_lab.discovery import find_network
-    from pot_lab.network.config import NetworkConfig
-
-    return NetworkConfig.load(find_network(network)[0])
-
-
 def _network_and_account(
     network: str | None, account: str | None, address: bytes | None = None
 ) -> tuple[NetworkConfig, Identity | bytes]:
     if address is not None:
-        return _loaded(network), address
+        return loaded(network), address
     return network_and_account(network, account, "client")
 
 
-@contextlib.contextmanager
-def _chain_wallet(config: NetworkConfig, identity: Identity | None) -> Iterator[ChainWallet]:
-    from pot_lab.network.chain_access import wallet_of
-
-    chain = wallet_of(config, identity)
-    try:
-        yield chain
-    finally:
-        chain.close()
-
-
-@contextlib.contextmanager
-def _shown(as_json: bool) -> Iterator[None]:
-    """Ends quietly after a dry run."""
-    try:
-        yield
-    except DryRunOver as over:
-        if as_json:
-            click.echo(json.dumps({"dry_run": over.proposed.as_table()}))
-
-
-@contextlib.contextmanager
-def _paying_wallet(
-    network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool
-) -> Iterator[tuple[ChainWallet, Identity]]:
-    """An account on the chain alone, whose transactions are shown and confirmed."""
-    config, identity = network_and_account(network, account, "client")
-    with _shown(as_json), _chain_wallet(config, identity) as chain:
-        chain.confirm_by(confirm_with(yes, dry_run))
-        yield chain, identity
-
-
-@contextlib.contextmanager
-def _paying_lab(network: str | None, account: str | None, yes: bool, dry_run: bool, as_json: bool) -> Iterator[Lab]:
-    """An account in the network, whose transactions are shown and confirmed."""
-    with _shown(as_json), connect_lab(network, account) as lab:
-        lab.chain_wallet.confirm_by(confirm_with(yes, dry_run))
-        yield lab
-
-
-def _print_stake(chain: ChainWallet, me: Identity, role: str, as_json: bool) -> None:
+def _print_stake(chain: ChainWallet, me: bytes, role: str, as_json: bool) -> None:
     from pot_lab.notebook.quantities import pot
     from pot_lab.protocol.parameters import Role
 
-    found = chain.stake_of(me.address, Role[role.upper()])
+    found = chain.stake_of(me, Role[role.upper()])
     facts: dict[str, Any] = {
         "role": role,
         "bonded_grains": found.bonded_grains,
@@ -439,17 +360,18 @@ def on_its_way(view: AccountView, claimed_grains: int) -> list[str]:
     return lines
 
 
-def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
+def _print_wallet(lab: Lab, me: bytes, view: AccountView, as_json: bool) -> None:
     from pot_lab.crypto.identity import format_address
     from pot_lab.notebook.quantities import pot
     from pot_lab.protocol.parameters import Role
 
     stakes = {Role(each.role).name.lower(): each.bonded_grains for each in view.stakes if each.bonded_grains}
-    held, claimed = lab.chain_wallet.balance_grains(), lab.chain_wallet.claimed_grains(lab.identity.address)
-    payouts = format_address(lab.chain_wallet.payout_address(lab.identity.address))
+    held, claimed = lab.chain_wallet.balance_grains(), lab.chain_wallet.claimed_grains(me)
+    payouts = format_address(lab.chain_wallet.payout_address(me))
+    address = format_address(me)
     if as_json:
         facts = {
-            "address": lab.address,
+            "address": address,
             "balance_grains": held,
             "stakes_grains": stakes,
             "unbonding_grains": {Role(each.role).name.lower(): each.unbonding_grains for each in view.stakes},
@@ -462,7 +384,7 @@ def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
         }
         click.echo(json.dumps(facts))
         return
-    click.echo(f"account  {lab.address}")
+    click.echo(f"account  {address}")
     click.echo(f"balance  {pot(held)} POT")
     for name, amount in stakes.items():
         click.echo(f"stake    {pot(amount)} POT as {name}")
@@ -471,5 +393,5 @@ def _print_wallet(lab: Lab, view: AccountView, as_json: bool) -> None:
     for line in on_its_way(view, claimed):
         click.echo(line)
     click.echo(f"earned   {pot(view.earned_grains)} POT, of which {pot(claimed)} POT claimed")
-    if payouts != lab.address:
+    if payouts != address:
         click.echo(f"payouts  go to {payouts}")

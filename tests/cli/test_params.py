@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from pot_lab.cli.main import main
 from pot_lab.cli.params import governance_facts, governance_text
 from pot_lab.protocol.parameters import Parameters
-from pot_lab.protocol.proposals import change
-from pot_lab.protocol.views import GovernanceView, ProposalView
+from pot_lab.protocol.proposals import OwnerActSignature, change
+from pot_lab.protocol.views import GovernanceView, OwnerActView, ProposalView
 
 VIEW = GovernanceView(
     parameters=Parameters(),
@@ -70,3 +71,14 @@ def test_facts_are_the_ledgers() -> None:
     found = governance_facts(VIEW)
     assert found["parameters"]["winner_bp"] == 8_000 and found["bond_grains"] == 20 * 10**9
     assert found["proposals"][0]["changes"] == {"winner_bp": 7_000, "treasury": f"0x{'02' * 20}"}
+
+
+def test_it_is_told_who_has_signed_what_the_contracts_follow() -> None:
+    signature = OwnerActSignature(number=1, digest=bytes(32), signature=bytes(65))
+    act = OwnerActView(proposal=4, until_ms=9, quorum=3, signatures=((b"\x03" * 20, signature),))
+    view = structs.replace(VIEW, acts=(act,))
+    assert governance_text(view, "").splitlines()[-1] == "contracts follow proposal 4: signed by 1, 3 are needed"
+    assert governance_facts(VIEW)["contract_acts"] == []
+    assert governance_facts(view)["contract_acts"] == [
+        {"proposal": 4, "signed_by": [f"0x{'03' * 20}"], "signatures_wanted": 3, "until_ms": 9}
+    ]

@@ -16,6 +16,7 @@ from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import format_address, parse_address
 from pot_lab.crypto.keystore import load_keystore, save_keystore
 from pot_lab.network.config import ChainConfig
+from tests.chain.signing_program import signing_program
 from tests.chain.world import DAY_S, POT, Order, World, identity, running_chain
 from tests.notebook.in_process import config_of
 from tests.protocol.world import World as LedgerWorld
@@ -235,3 +236,16 @@ def test_an_account_is_imported_from_another_wallets_keystore(
     assert "WrongPassword" in capsys.readouterr().err
     assert main(["wallet", "import", str(tmp_path / "more.json"), "--from", str(tmp_path / "none.json")]) == 1
     assert "no such keystore" in capsys.readouterr().err
+
+
+def test_a_signer_that_keeps_the_key_pays(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    to = format_address(world.aggregators[0].address)
+    with signing_program(world.client) as (url, asked):
+        found = facts(capsys, "payout-address", to, "--signer", url, "--yes")
+        assert found == {"payout_address": to} and asked == ["eth_accounts", "eth_signTransaction"]
+        assert facts(capsys, "fund", "5", "--signer", url, "--account", format_address(CLIENT), "--yes") == {
+            "balance_grains": (10**5 - 5) * POT
+        }
+        shown = facts(capsys, "fund", "5", "--signer", url, "--dry-run")["dry_run"]
+        assert shown["account"] == format_address(CLIENT) and held(world) == (10**5 - 5) * POT
+    assert world.wallet().payout_address(CLIENT) == world.aggregators[0].address
