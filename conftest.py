@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.suite_order import spread
+
 # No test depends on how fast this machine is, so no example has a deadline.
 settings.register_profile("pot-lab", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pot-lab")
@@ -43,7 +45,8 @@ def _no_handler_outlives_its_test() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give `long` tests time, and skip `gpu` tests, with the reason, where torch sees no CUDA device."""
+    """Spread slow files, give `long` tests time, and skip `gpu` tests, with the reason, where torch sees no CUDA."""
+    items[:] = spread(items)
     for item in items:
         if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(LONG_TEST_S))
