@@ -20,6 +20,7 @@ from pot_lab.cli.main import cli
 
 PACKAGING = Path(__file__).parent.parent / "packaging"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
+TIMERS = sorted((PACKAGING / "systemd").glob("*.timer"))
 COMPOSE = yaml.safe_load((PACKAGING / "compose.yaml").read_text())
 
 
@@ -43,6 +44,8 @@ def test_every_command_and_option_is_there(where: str, words: list[str]) -> None
     if "pot-lab" in words:
         _, name, *rest = words[words.index("pot-lab") :]
         command = cli.commands[name]
+        while isinstance(command, click.Group):
+            command = command.commands[rest.pop(0)]
         assert isinstance(command, click.Command)
         known = {option for each in command.params for option in each.opts}
     else:
@@ -62,12 +65,21 @@ def test_units_run_as_nobody_special_and_start_again(path: Path) -> None:
     assert int(service["LimitNOFILE"]) >= 8_192
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", TIMERS, ids=lambda path: path.name)
+def test_a_timer_starts_a_unit_that_ends_by_itself(path: Path) -> None:
+    timer = unit(path)
+    assert timer["Timer"]["OnCalendar"] and timer["Install"]["WantedBy"] == "timers.target"
+    assert unit(path.with_suffix(".service"))["Service"]["Type"] == "oneshot"
+
+
+@pytest.mark.parametrize("path", [*UNITS, *TIMERS], ids=lambda path: path.name)
 def test_systemd_takes_the_units(path: Path, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd is not installed here")
+    for each in (path, path.with_suffix(".service")):
+        instance = tmp_path / each.name.replace("@.", "@provider.")
+        instance.write_text(each.read_text())
     instance = tmp_path / path.name.replace("@.", "@provider.")
-    instance.write_text(path.read_text())
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(instance)], capture_output=True, text=True, check=False
     )
@@ -101,6 +113,8 @@ def test_the_health_check_asks_where_metrics_are_served(name: str) -> None:
 def test_all_that_run_for_long_serve_their_metrics_to_this_host(where: str, words: list[str]) -> None:
     if "pot_lab.store.server" in words or where == "compose store":
         return  # at its one port
+    if words[words.index("pot-lab") + 1 :][:2] == ["store", "prune"] and where.endswith("-prune.service"):
+        return  # it ends by itself
     given = " ".join(words).replace("=", " ").partition("--metrics ")[2].split()[0]
     if given == "${METRICS}":
         (given,) = re.findall(r"^Environment=METRICS=(.+)$", (PACKAGING / "systemd" / where).read_text(), re.MULTILINE)
