@@ -132,7 +132,7 @@ class OrderFeed:
         return self._summaries
 
     def open_orders(self, limit: int) -> list[OrderView]:
-        """FetchOrders: open orders by reward per unit of training time."""
+        """FetchOrders: open orders by reward per unit of training time, without their claims."""
         if self._open is None or self._open[0] < limit:
             self._open = limit, self._client.fetch_orders(limit)
         return self._open[1]

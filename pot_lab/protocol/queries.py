@@ -53,8 +53,8 @@ from pot_lab.protocol.views import (
 MAX_LISTED = 500
 
 
-ANSWER_BYTES = 1 << 20
-"""A list of whole orders ends before it is larger than this: while an aggregator encodes, it decides nothing."""
+ANSWER_BYTES = 4 << 20
+"""A list of orders with all their terms ends before it is larger than this."""
 
 
 _SLASHES: WeakKeyDictionary[PayoutTree, msgspec.Raw] = WeakKeyDictionary()
@@ -73,23 +73,29 @@ def query(ledger: Ledger, name: str, arguments: bytes) -> bytes:
     return _QUERIES[name](ledger, arguments)
 
 
-def order_view(order_id: OrderId, state: OrderState) -> OrderView:
-    """Everything public about one order."""
-    claims = tuple(
-        ClaimView(
-            provider=c.provider,
-            commitment=c.commitment,
-            place=c.place,
-            committed_ms=c.committed_ms,
-            revealed_ms=c.revealed_ms,
-            mid=c.mid,
-            ciphertext=c.sealed.ciphertext if c.sealed else None,
-            key=c.sealed.key if c.sealed else b"",
-            assigned=tuple(state.seats_of(c)) if c.mid else (),
-            agreed=c.agreed,
-            agreed_root=c.agreed_root,
+def order_view(order_id: OrderId, state: OrderState, *, listed: bool = False) -> OrderView:
+    """Everything public about one order; as one of a list, without its claims and their scores, which others make as
+    many as they like: no order is to be pushed off the list by them.
+    """
+    claims = (
+        ()
+        if listed
+        else tuple(
+            ClaimView(
+                provider=c.provider,
+                commitment=c.commitment,
+                place=c.place,
+                committed_ms=c.committed_ms,
+                revealed_ms=c.revealed_ms,
+                mid=c.mid,
+                ciphertext=c.sealed.ciphertext if c.sealed else None,
+                key=c.sealed.key if c.sealed else b"",
+                assigned=tuple(state.seats_of(c)) if c.mid else (),
+                agreed=c.agreed,
+                agreed_root=c.agreed_root,
+            )
+            for c in sorted(state.claims.values(), key=lambda claim: claim.place)
         )
-        for c in sorted(state.claims.values(), key=lambda claim: claim.place)
     )
     return OrderView(
         id=order_id,
@@ -101,7 +107,7 @@ def order_view(order_id: OrderId, state: OrderState) -> OrderView:
         closes_ms=state.closes_ms,
         timeline=tuple(SpanView(span.window, span.opened_ms, span.closed_ms) for span in state.timeline),
         claims=claims,
-        validations=_validations(state),
+        validations=() if listed else _validations(state),
         test_key=state.test_key,
         winner=state.winner,
         void_reason=state.void_reason or "",
@@ -209,11 +215,11 @@ def _is_assigned(state: OrderState, account: Address) -> bool:
 
 
 def _fetch_orders(ledger: Ledger, arguments: bytes) -> bytes:
-    """FetchOrders(n): open orders by reward per unit of training time."""
+    """FetchOrders(n): open orders by reward per unit of training time, without their claims."""
     asked = decode(arguments, OrdersQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
     orders, answer, size_bytes = ledger.state.orders, list[msgspec.Raw](), 0
     for order_id in islice(ledger.book.index.best_paid(), min(max(asked.limit, 0), MAX_LISTED)):
-        raw = encode(order_view(order_id, orders[order_id]))
+        raw = encode(order_view(order_id, orders[order_id], listed=True))
         size_bytes += len(raw)
         if answer and size_bytes > ANSWER_BYTES:
             break

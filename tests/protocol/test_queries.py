@@ -110,7 +110,21 @@ def test_only_orders_that_can_still_be_claimed_are_fetched() -> None:
     assert ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView]) == []
 
 
-def test_a_list_of_whole_orders_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_push_no_order_off_the_list() -> None:
+    """Claims are others', and 256 of them are larger than everything else in an order."""
+    world = new_world()
+    full, _ = world.start(nonce=1, reward_grains=50 * POT)
+    other, _ = world.start(nonce=2)
+    for provider, model in zip(PROVIDERS, MODELS, strict=True):
+        assert world.claim(full, provider, model).accepted
+    found = ask(world.ledger, "fetch_orders", views.OrdersQuery(10), list[views.OrderView])
+    assert isinstance(found, list) and [view.id for view in found] == [full, other]
+    whole = ask(world.ledger, "order", views.OrderQuery(full), views.OrderView)
+    assert isinstance(whole, views.OrderView) and len(whole.claims) == 2
+    assert found[0] == structs.replace(whole, claims=()) and found[0].next_bond_grains == whole.next_bond_grains
+
+
+def test_a_list_of_orders_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     for nonce in range(1, 6):
         world.start(nonce=nonce)

@@ -177,7 +177,7 @@ class LedgerClient:
                 return found
 
     def fetch_orders(self, limit: int = 100) -> list[views.OrderView]:
-        """FetchOrders(n): open orders by reward per unit of training time."""
+        """FetchOrders(n): open orders by reward per unit of training time; their claims are in `order` alone."""
         return self.ask("fetch_orders", views.OrdersQuery(limit), list[views.OrderView])
 
     def holders(self, order_id: bytes) -> list[Member]:
