@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install chromium demo docs test suite screenshots coverage test-long mutation fuzz bench lint lint-front clean
+.PHONY: help install chromium demo docs test suite screenshots coverage test-long mutation fuzz bench bench-peers lint lint-front clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -87,6 +87,11 @@ bench: install ## every figure of docs/reference/benchmarks.md, into benchmarks/
 	@set -e; for program in $(filter-out benchmarks/report.py, $(wildcard benchmarks/*.py)); do \
 		name=$$(basename "$$program" .py); echo "== $$name"; \
 		$(BIN)/python "$$program" --output "benchmarks/results/$$name.json"; done
+
+PEERS ?=
+NODES ?= 10 30
+bench-peers: install ## Table 4 beside programs that you have: PEERS="--peer 'name=command {nodes} {bytes}'"
+	$(BIN)/python benchmarks/peers.py --nodes $(NODES) $(PEERS)
 
 clean: ## everything that was made, the venv too
 	rm -rf $(VENV) build dist pot_lab/labextension pot_lab/notebook/static labextension/lib labextension/node_modules labextension/*.tsbuildinfo
