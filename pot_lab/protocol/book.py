@@ -79,7 +79,7 @@ class Book:
         self.active: dict[Role, set[Address]] = {
             role: {address for address, account in state.accounts.items() if account.active[role]} for role in Role
         }
-        self.confirmed_tree: tuple[bytes, PayoutTree] | None = None
+        self.payout_trees: dict[bytes, PayoutTree] = {}
         self.closing: list[OrderId] = []
         self.waiting = {order_id for order_id in state.orders if self._waits(order_id)}
         self._batch = _Batch()

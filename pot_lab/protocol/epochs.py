@@ -98,7 +98,7 @@ def _advance(book: Book) -> None:
                 for payout in state.orders[order_id].payouts:
                     rewards[payout.account] -= payout.grains
             rewards = {address: grains for address, grains in rewards.items() if grains}
-        root = payout_tree(rewards, slashes, state.genesis.settlement_contract).root
+        root = _kept(book, payout_tree(rewards, slashes, state.genesis.settlement_contract)).root
         state.rounds += 1
         settlement = Settlement(
             epoch=state.confirmed.epoch + 1,
@@ -251,11 +251,16 @@ def payout_tree(
 
 
 def confirmed_tree(book: Book) -> PayoutTree:
-    """The tree of the last confirmed settlement, made once for each."""
+    """The tree of the last confirmed settlement: that which was made when it was proposed, or else made once."""
     confirmed = book.state.confirmed
-    if book.confirmed_tree is None or book.confirmed_tree[0] != confirmed.root:
-        book.confirmed_tree = (
-            confirmed.root,
-            payout_tree(confirmed.rewards, confirmed.slashes, book.state.genesis.settlement_contract),
-        )
-    return book.confirmed_tree[1]
+    tree = book.payout_trees.get(confirmed.root)
+    if tree is None:
+        tree = _kept(book, payout_tree(confirmed.rewards, confirmed.slashes, book.state.genesis.settlement_contract))
+    return tree
+
+
+def _kept(book: Book, tree: PayoutTree) -> PayoutTree:
+    """Keep a tree beside that of the last confirmed settlement: its proofs are asked for once it is confirmed."""
+    confirmed = book.payout_trees.get(book.state.confirmed.root, tree)
+    book.payout_trees = {confirmed.root: confirmed, tree.root: tree}
+    return tree
