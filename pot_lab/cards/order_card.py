@@ -93,6 +93,8 @@ def void_advice(reason: str) -> str:
         return "look whether the store that the order's links name answers the aggregators, and order again"
     if reason == VoidReason.INVALID_TEST_DATA:
         return "order again with `lab.order`, which seals the test data that it names"
+    if reason == VoidReason.RELEASE_TOO_SHORT:
+        return "order again with the network's usual release window or a longer one"
     if reason in (VoidReason.NOT_JUDGED, VoidReason.TEST_DATA_NOT_JUDGED):
         return "look whether the aggregators answer (`pot-lab status`), and order again with a longer release window"
     if reason == VoidReason.NO_QUORUM:

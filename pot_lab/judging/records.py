@@ -100,7 +100,7 @@ class CheckTestData(Record, frozen=True, kw_only=True, tag=2):
         root: Merkle root over the examples, 32 bytes.
         examples: how many.
         schema: of each input and of the target, in this order; None where only root and graph bind it.
-        graph: path of the order's graph.
+        graph: path of the order's graph; `graph_digest` is its SHA-256, 32 bytes.
         function: the score function's identifier.
         tree: path where the Merkle tree of the data is left if they are right; nothing may be there.
     """
@@ -110,6 +110,7 @@ class CheckTestData(Record, frozen=True, kw_only=True, tag=2):
     examples: int
     schema: tuple[TensorSchema, ...] | None
     graph: str
+    graph_digest: bytes
     function: str
     tree: str
 

@@ -52,6 +52,7 @@ class VoidReason(StrEnum):
     NOTHING_REVEALED = "nothing revealed"
     NOT_RELEASED = "test data not released"
     INVALID_TEST_DATA = "test data not as promised"
+    RELEASE_TOO_SHORT = "release window too short to judge the test data"
     TEST_DATA_NOT_JUDGED = "test data not judged"
     NOT_JUDGED = "opened models not judged"
     NO_QUORUM = "no quorum of validations"

@@ -310,6 +310,11 @@ class Parameters(Record, frozen=True, kw_only=True):
         return size_bytes * 1_000 // self.window_bytes_per_s
 
     @property
+    def usual_release_ms(self) -> int:
+        """The usual release window: in what is shorter nobody has to have judged test data."""
+        return self.usual_windows_ms[1]
+
+    @property
     def settling_ms(self) -> int:
         """The time that an order's end may take to reach the chain."""
         return self.update_ms + self.settlement_timeout_ms + self.seal_margin_ms

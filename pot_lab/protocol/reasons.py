@@ -31,7 +31,12 @@ _VOID: dict[VoidReason, str] = {
     VoidReason.NOTHING_REVEALED: "no provider revealed the model that it had committed to",
     VoidReason.NOT_RELEASED: "the test data's key was not released, so nothing could be scored",
     VoidReason.INVALID_TEST_DATA: "its test data did not open to what it promised, so no model was opened",
-    VoidReason.TEST_DATA_NOT_JUDGED: "too few aggregators could open and check its test data, in two windows",
+    VoidReason.RELEASE_TOO_SHORT: (
+        "too few aggregators could check its test data in two windows, which its client chose shorter than usual"
+    ),
+    VoidReason.TEST_DATA_NOT_JUDGED: (
+        "too few aggregators gave a verdict on its test data in two windows, and the time was long enough"
+    ),
     VoidReason.NOT_JUDGED: "too few aggregators opened and checked its models in time",
     VoidReason.NO_QUORUM: f"no model had a score that stands: {ACCOUNTS} accounts and most of the seats must open one",
     VoidReason.NO_IMPROVEMENT: "no model beat the order's baseline by its margin",
@@ -47,7 +52,7 @@ _PAID = {
     "aggregator": ("{aggregators} of the reward goes to the aggregators in equal parts", MONEY),
     "validation fee": ("the fee goes to those who scored, by their scores", SEATS),
     "fee back": ("the fee goes back to the client where no other model was scored", MONEY),
-    "bond back": ("the client kept its promises, so its bond comes back", MONEY),
+    "bond back": ("nothing shows that the client broke a promise, so its bond comes back", MONEY),
     "reward less scoring": (
         "no model beat the baseline: the reward goes back, less what scoring and ordering cost",
         MONEY,
@@ -58,6 +63,7 @@ _PAID = {
         "what the client put up beside the reward, for test data that are not what it promised",
         MONEY,
     ),
+    "training in vain": ("the fee goes to those who trained while the aggregators gave no verdict", MONEY),
     "challenger": ("who proves scores wrong gets what the seats that lied would have got", SEATS),
     "idle aggregators": ("the treasury gets the parts of aggregators for which the order waited in vain", SEATS),
     "rounding": ("the treasury gets what rounding leaves", MONEY),

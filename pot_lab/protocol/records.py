@@ -33,6 +33,8 @@ NOBODY, NO_ORDER = Address(b""), OrderId(b"")
 
 ORDER_LIMIT_BYTES = 65_536
 LEAF_BYTES = 8
+MAX_TEST_BYTES = 8 << 30
+"""The largest test set that aggregators open and judge; scoring takes no larger data file."""
 """What a transcript takes for an example, at most."""
 MICRO = 1_000_000
 MAX_GRAINS = 10**18
@@ -125,6 +127,22 @@ class TestData(Record, frozen=True, kw_only=True):
     share_commitments: tuple[bytes, ...]
     sealed_shares: tuple[bytes, ...]
 
+    def check_size(self) -> None:
+        """Raise BadOrder for data that no aggregator would open: too large, or larger than what is sealed."""
+        most_bytes = min(self.link.size_bytes, MAX_TEST_BYTES)
+        if not 0 < self.examples < 1 << 40 or not 0 < self.plain_bytes <= most_bytes:
+            raise BadOrder(
+                "the test set's size is impossible",
+                seen=(self.examples, self.plain_bytes),
+                wanted=f"at least one example, and no more than {most_bytes} bytes",
+            )
+        if self.link.size_bytes > 2 * MAX_TEST_BYTES:
+            raise BadOrder(
+                "the sealed test data are too large",
+                seen=f"{self.link.size_bytes} bytes",
+                wanted=f"at most {2 * MAX_TEST_BYTES} bytes",
+            )
+
 
 class OrderRecord(Record, frozen=True, kw_only=True):
     """A training order O = (reward, type, time, link) of Table 1, complete."""
@@ -188,6 +206,12 @@ class OrderRecord(Record, frozen=True, kw_only=True):
         low_ms = dict.fromkeys(size_bytes, parameters.min_window_ms) | {"challenge_ms": parameters.min_challenge_ms}
         return {name: low_ms[name] + parameters.fetching_ms(size) for name, size in size_bytes.items()}
 
+    def leaves_time_to_judge(self, parameters: Parameters) -> bool:
+        """Whether its release window is the network's usual one or longer. If no verdict on its test data comes within
+        it, it is the aggregators who were silent; in a shorter one, it is the client who left them no time.
+        """
+        return self.windows.release_ms >= parameters.usual_release_ms
+
     def check(self, network_id: bytes, aggregators: int, parameters: Parameters) -> None:
         """Check every field that can be checked without the ledger's state.
 
@@ -229,12 +253,7 @@ class OrderRecord(Record, frozen=True, kw_only=True):
             link.check()
         for name in ("root", "plain_digest", "key_commitment"):
             _check_length(f"test {name}", getattr(self.test, name), HASH_BYTES)
-        if not 0 < self.test.examples < 1 << 40 or not 0 < self.test.plain_bytes < 1 << 50:
-            raise BadOrder(
-                "the test set's size is impossible",
-                seen=(self.test.examples, self.test.plain_bytes),
-                wanted="at least one example",
-            )
+        self.test.check_size()
         if len(self.test.share_commitments) != aggregators or len(self.test.sealed_shares) != aggregators:
             raise BadOrder(
                 "the test key is not split among this network's aggregators",

@@ -16,8 +16,8 @@ from pot_lab.protocol.records import MICRO, ClaimScore
 from pot_lab.protocol.shares import share_out
 from pot_lab.protocol.state import Escrow, Payout
 
-UNPROVEN = (VoidReason.INVALID_TEST_DATA, VoidReason.TEST_DATA_NOT_JUDGED)
-"""The ends of an order whose client has not shown the test data that it promised."""
+UNPROVEN = (VoidReason.INVALID_TEST_DATA, VoidReason.RELEASE_TOO_SHORT)
+"""The ends of an order whose client has not shown the test data that it promised, or has left no time to look."""
 
 
 def sealed_payouts(
@@ -64,9 +64,10 @@ def void_payouts(
 
     Args:
         revealers: providers whose models are known; they share the client's bond where the test data was not released.
-            Where these are not what was promised, or nobody could tell in two windows, each gets of it what its own
+            Where these are not what was promised, or the client left no time to tell, each gets of it what its own
             claim bonded, and the treasury the rest with the fee: a client with claims of its own shall not get its
-            money back.
+            money back. Where the aggregators did not tell though they had the time, the bond goes back, and the fee in
+            the same way to who trained in vain: else who orders what nobody can judge would have that for nothing.
         validations: how many validations each validator opened; they share the fee where scoring was done.
         found: how many seats each challenger proved wrong; it gets what these would have had of the reward.
         seats: how many seats the order had.
@@ -87,6 +88,10 @@ def void_payouts(
         payouts.append(Payout(escrow.client, escrow.bond_grains, "bond back"))
     if reason is VoidReason.NO_QUORUM and validations:
         payouts += _named(share_out(escrow.fee_grains, validations), "validation fee")
+    elif reason is VoidReason.TEST_DATA_NOT_JUDGED:
+        damages = min(escrow.fee_grains, claim_bond_grains * len(revealers))
+        payouts += _named(share_out(damages, dict.fromkeys(revealers, 1)), "training in vain")
+        payouts.append(Payout(escrow.client, escrow.fee_grains - damages, "fee back"))
     else:
         payouts.append(Payout(escrow.client, escrow.fee_grains, "fee back"))
     return _complete(payouts, escrow, parameters)

@@ -1,4 +1,4 @@
-"""A client whose test data nobody can judge in time orders for nothing: others train, and it gets everything back."""
+"""A client that leaves no time to judge its test data orders for nothing: others train, and it gets everything back."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from tests.protocol.world import POT, WINDOWS, World, link
 
 
 def cost(world: World) -> tuple[int, int]:
-    """What the client loses whose sealed test data no aggregator can read, and what each provider gets."""
+    """What the client loses whose sealed test data no aggregator can read in its short window, and what each provider
+    gets.
+    """
     order_id = bring_to(world, Window.RELEASE)
     world.release(order_id, count=3)  # the key is known, and nobody comes to a verdict
     world.wait_for(order_id, Window.VOID)
     order = world.order(order_id)
-    assert order.void_reason is VoidReason.TEST_DATA_NOT_JUDGED and order.released_twice
+    assert order.void_reason is VoidReason.RELEASE_TOO_SHORT and order.released_twice
     earned = [int(world.ledger.book.account(each.address).earned_grains) for each in (world.client, *PROVIDERS)]
     return order.order.reward_grains + order.order.fee_grains + order.order.bond_grains - earned[0], earned[1]
 

@@ -118,6 +118,10 @@ class Case:
             proof=transcript.proof(index),
         )
 
+    @property
+    def graph_digest(self) -> bytes:
+        return sha256(Path(self.graph).read_bytes())
+
     def test_data(self) -> CheckTestData:
         return CheckTestData(
             path=self.data,
@@ -128,6 +132,7 @@ class Case:
                 for t in (*each_input(self.inputs), self.targets)
             ),
             graph=self.graph,
+            graph_digest=self.graph_digest,
             function=self.function,
             tree=self.tree + ".new",
         )

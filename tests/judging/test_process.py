@@ -195,6 +195,7 @@ def test_processor_time_that_ends_is_no_vote(tmp_path: Path, start: Started, cas
         examples=examples,
         schema=schema,
         graph=case.graph,
+        graph_digest=case.graph_digest,
         function=case.function,
         tree=str(tmp_path / "tree"),
     )

@@ -17,6 +17,7 @@ from pot_lab.errors import PotLabError
 from pot_lab.protocol.parameters import Parameters
 from pot_lab.protocol.records import (
     MAX_GRAINS,
+    MAX_TEST_BYTES,
     ORDER_LIMIT_BYTES,
     ClaimScore,
     HeldBlob,
@@ -220,7 +221,9 @@ BAD = [
     (in_test(examples=0), "BadOrder"),
     (in_test(examples=1 << 40), "BadOrder"),
     (in_test(plain_bytes=0), "BadOrder"),
-    (in_test(plain_bytes=1 << 50), "BadOrder"),
+    (in_test(plain_bytes=1_001), "BadOrder"),
+    (in_test(link=structs.replace(LINK, size_bytes=1 << 40), plain_bytes=MAX_TEST_BYTES + 1), "BadOrder"),
+    (in_test(link=structs.replace(LINK, size_bytes=2 * MAX_TEST_BYTES + 1), plain_bytes=1), "BadOrder"),
     (in_test(share_commitments=(ROOT,) * 3), "BadOrder"),
     (in_test(share_commitments=(ROOT,) * 3 + (b"",)), "BadOrder"),
     (in_test(sealed_shares=(b"",) * 5), "BadOrder"),
@@ -266,7 +269,8 @@ GOOD = [
     in_test(examples=1),
     in_test(examples=(1 << 40) - 1),
     in_test(plain_bytes=1),
-    in_test(plain_bytes=(1 << 50) - 1),
+    in_test(plain_bytes=1_000),
+    in_test(link=structs.replace(LINK, size_bytes=2 * MAX_TEST_BYTES), plain_bytes=MAX_TEST_BYTES),
     in_test(sealed_shares=(b"x" * 256,) * 4),
     {"baseline_count": 0},
     {"baseline_count": (1 << 40) - 1},
@@ -312,10 +316,10 @@ def test_windows_follow_the_sizes_of_files() -> None:
 def test_the_largest_order_fits_the_limit() -> None:
     link = Link(b"\x01" * 32, (1 << 50) - 1, "~" * 512)
     test = TestData(
-        link=link,
+        link=structs.replace(link, size_bytes=2 * MAX_TEST_BYTES),
         root=ROOT,
         plain_digest=ROOT,
-        plain_bytes=1 << 49,
+        plain_bytes=MAX_TEST_BYTES,
         examples=1 << 39,
         key_commitment=ROOT,
         share_commitments=(ROOT,) * 100,

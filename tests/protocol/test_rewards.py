@@ -83,6 +83,13 @@ def test_a_void_order_pays_out_exactly_its_escrow_and_the_reward_goes_back(
     forfeited = reason is VoidReason.NOT_RELEASED and bool(revealers)
     assert paid(payouts, "bond back") == (0 if forfeited else escrow.bond_grains)
     assert escrow.bond_grains - 7 <= paid(payouts, "client's bond") <= escrow.bond_grains if forfeited else True
+    if reason is VoidReason.TEST_DATA_NOT_JUDGED:
+        assert paid(payouts, "training in vain") == escrow.fee_grains - paid(payouts, "fee back") - paid(
+            payouts, "rounding"
+        )
+        assert all(each.grains <= 5 for each in payouts if each.reason == "training in vain")
+        assert paid(payouts, "fee back") == max(0, escrow.fee_grains - 5 * len(revealers))
+        return
     scored = reason is VoidReason.NO_QUORUM and bool(work)
     assert paid(payouts, "fee back") == (0 if scored else escrow.fee_grains)
 

@@ -417,6 +417,10 @@ class World:
         for aggregator in able[: book.faulty + 1]:
             self.must(aggregator, Verdict(order_id, opening_name(self.network_id, order_id, mid), right))
 
+    def right(self, order_id: bytes) -> Verdict:
+        """That the test data opened to what was promised."""
+        return Verdict(order_id, opening_name(self.network_id, order_id), True)
+
     def model_shares(self, order_id: bytes, place: int) -> ReleaseModelShares:
         """A holder's shares of all models that are not open yet."""
         items = [

@@ -9,7 +9,7 @@ from pathlib import Path
 from pot_lab.errors import PotLabError
 from pot_lab.judging.helper.example import known_function
 from pot_lab.judging.helper.faults import is_fault
-from pot_lab.judging.helper.files import CopyDamaged, check_file, read_copy
+from pot_lab.judging.helper.files import CopyDamaged, check_file, read_copy, sha256_of_file
 from pot_lab.judging.helper.tree_file import write_tree
 from pot_lab.judging.records import REASON_CHARACTERS, CheckModel, CheckTestData, Finding, Judgement, TensorSchema
 from pot_lab.scoring import (
@@ -40,15 +40,19 @@ def check_test_data(request: CheckTestData) -> Judgement:
     """Whether a data file has the promised examples under the promised root, in the promised form, and can be scored.
     The Merkle tree is left at `request.tree` if so, and only then.
 
+    A graph that cannot be loaded is the client's fault too: nothing can be scored with it.
+
     Raises:
         CopyDamaged: this host's files are at fault.
-        PotLabError: function or graph are no order's.
+        PotLabError: the function is no order's.
     """
     function = known_function(request.function)
-    graph = load_graph(read_copy(request.graph, DEFAULT_LIMITS.graph_bytes, "graph file"))
+    if sha256_of_file(request.graph, 1 << 62, "graph file") != request.graph_digest:
+        raise CopyDamaged("the graph file is not the one that is meant")
     check_file(request.path, 1 << 62, "test data file")
     tree, keep = Path(request.tree), False
     try:
+        graph = load_graph(read_copy(request.graph, DEFAULT_LIMITS.graph_bytes, "graph file"))
         _check_data(request, tree, graph, function)
         keep = True
     except FileExistsError as error:

@@ -100,6 +100,7 @@ class DisputedOrders:
             root=test.root,
             examples=test.examples,
             graph=self._custody / spec.model.digest.hex(),
+            graph_digest=spec.model.digest,
             function=f"{spec.score.name}/{spec.score.version}",
         )
 

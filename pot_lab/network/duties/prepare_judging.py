@@ -49,6 +49,7 @@ class DisputedTest(NamedTuple):
     root: bytes
     examples: int
     graph: Path
+    graph_digest: bytes
     function: str
 
 
@@ -111,6 +112,7 @@ class _Opening:
             examples=test.examples,
             schema=None,
             graph=str(test.graph),
+            graph_digest=test.graph_digest,
             function=test.function,
             tree=row.tree,
         )

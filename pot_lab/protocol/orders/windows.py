@@ -240,8 +240,9 @@ def _close_release(book: Book, order_id: OrderId, order: OrderState) -> Window |
         book.emit("order_extended", order_id, why="not everything is opened and judged")
         return Window.RELEASE
     miss_release(book, order, late)
-    if not order.test_right:  # no f+1 of them could read what was sealed: it is the client who chose data and windows
-        end_void(book, order_id, order, VoidReason.TEST_DATA_NOT_JUDGED)
+    if not order.test_right:
+        short = not order.order.leaves_time_to_judge(order.parameters)
+        end_void(book, order_id, order, VoidReason.RELEASE_TOO_SHORT if short else VoidReason.TEST_DATA_NOT_JUDGED)
         return None
     is_crowded = len(order.claims) > MODELS_OF_A_SET  # so many that aggregators may have had too much to do
     for claim in late:  # whether its maker or the aggregators were at fault, nobody can tell

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 
+from msgspec import structs
+
 from pot_lab.agreement.quorum import correct
 from pot_lab.crypto.canonical import Record, Wide, encode, sha256
 from pot_lab.crypto.identity import Address
@@ -201,7 +203,7 @@ class Game:
                 sealed_shares=tuple(bytes(97) for _ in shares),
             ),
             score=ScoreSpec("accuracy", 1),
-            windows=_WINDOWS,
+            windows=structs.replace(_WINDOWS, release_ms=plan.unjudged_in_ms or _WINDOWS.release_ms),
             claim_bond_grains=self.parameters.claim_bond_grains(REWARD_GRAINS),
             baseline_total=plan.baseline,
             baseline_count=EXAMPLES if plan.baseline else 0,
@@ -274,7 +276,8 @@ class Game:
         able = range(plan.silent_aggregators, AGGREGATORS)
         for index in able:
             self.submit(self._aggregators[index], ReleaseShare(order_id, Share(index + 1, self._shares[index].value)))
-        self._say(plan, order_id, b"", not plan.false_test_data)
+        if not plan.unjudged_in_ms:
+            self._say(plan, order_id, b"", not plan.false_test_data)
         shares = {provider: self._sealed(order_id, provider, model)[1] for provider, model in shown.items()}
         for index in able:
             items = tuple(ModelShare(account(provider), each[index]) for provider, each in shares.items())

@@ -39,6 +39,8 @@ class OrderPlan:
         unopened: validators that do not open.
         false_key: whether the client's key opens nothing.
         false_test_data: whether the test data that it opens are not those that the order names.
+        unjudged_in_ms: the release window of an order whose test data no aggregator comes to a verdict on; 0 where they
+            do.
         unopenable: accounts whose ciphertexts do not open to the models that they claim.
         escrow_off_grains: what the escrow lacks of the fee that the order names.
         baseline: right answers that a model has to beat.
@@ -61,6 +63,7 @@ class OrderPlan:
     unopened: frozenset[str] = frozenset()
     false_key: bool = False
     false_test_data: bool = False
+    unjudged_in_ms: int = 0
     unopenable: frozenset[str] = frozenset()
     escrow_off_grains: int = 0
     baseline: int = 0

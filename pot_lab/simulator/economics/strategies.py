@@ -274,6 +274,14 @@ def _names_wrong_test_data(game: Game, plan: OrderPlan) -> None:
     plan.false_test_data = True
 
 
+def _makes_judging_too_heavy(game: Game, plan: OrderPlan) -> None:
+    plan.unjudged_in_ms = game.parameters.usual_release_ms
+
+
+def _hurries_judges(game: Game, plan: OrderPlan) -> None:
+    plan.unjudged_in_ms = game.parameters.min_window_ms + 1_000
+
+
 def _breaks_off_with_claims(game: Game, plan: OrderPlan) -> None:
     names = [f"own {index}" for index in range(4)]
     for name in names:
@@ -384,6 +392,12 @@ STRATEGIES: tuple[Strategy, ...] = (
         "opens other test data than its order names, once models are revealed",
         _names_wrong_test_data,
     ),
+    client(
+        "data nobody judges",
+        "has its test data judged by nobody in the usual time, once models are revealed",
+        _makes_judging_too_heavy,
+    ),
+    client("hurried judges", "leaves them a second", _hurries_judges),
     client(
         "breaking off with own claims",
         "the same, and gets its bond back by claims of its own",

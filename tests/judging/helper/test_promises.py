@@ -10,9 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pot_lab.crypto.canonical import sha256
 from pot_lab.judging import Finding, TensorSchema
 from pot_lab.judging.helper.answer import answer
-from pot_lab.scoring import dataset_root, save_dataset
+from pot_lab.protocol.records import MAX_TEST_BYTES
+from pot_lab.scoring import DEFAULT_LIMITS, dataset_root, save_dataset
 from pot_lab.scoring.tensor_file import write_tensors
 from tests.judging.cases import Case, make_case
 
@@ -61,6 +63,20 @@ def test_test_data_that_differ_from_the_promise_are_wrong(case: Case) -> None:
     ):
         found = answer(body)
         assert found.sound and found.judgement.finding is Finding.WRONG, body
+
+
+def test_a_graph_that_cannot_be_loaded_is_the_clients_and_a_damaged_copy_nobodys(case: Case) -> None:
+    good = case.test_data()
+    broken = case.folder / "broken.graph"
+    broken.write_bytes(b"{}")
+    promised = answer(replace(good, graph=str(broken), graph_digest=sha256(b"{}")))
+    assert promised.sound and promised.judgement.finding is Finding.WRONG
+    damaged = answer(replace(good, graph=str(broken)))
+    assert (damaged.judgement.finding, damaged.judgement.code) == (Finding.NOT_JUDGED, "CopyDamaged")
+
+
+def test_the_ledger_takes_no_larger_test_data_than_are_judged() -> None:
+    assert DEFAULT_LIMITS.dataset_bytes == MAX_TEST_BYTES
 
 
 @given(data=st.data())

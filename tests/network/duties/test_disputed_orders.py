@@ -73,6 +73,7 @@ def test_contradicting_scores_are_due_with_what_the_order_says_of_its_test_data(
             root=spec.test.root,
             examples=spec.test.examples,
             graph=watching.custody / link("graph").digest.hex(),
+            graph_digest=link("graph").digest,
             function="accuracy/1",
         )
     }

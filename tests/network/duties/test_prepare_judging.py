@@ -33,7 +33,7 @@ KEY = bytes(range(32))
 def sealed(plain_bytes: int = 10) -> DisputedTest:
     return DisputedTest(
         ciphertext=Path("/c"), digest=bytes(32), key=KEY, plain_bytes=plain_bytes, plain_digest=b"\x02" * 32,
-        root=bytes(32), examples=3, graph=Path("/g"), function="accuracy/1",
+        root=bytes(32), examples=3, graph=Path("/g"), graph_digest=b"\x04" * 32, function="accuracy/1",
     )  # fmt: skip
 
 
@@ -198,6 +198,7 @@ def test_a_real_helper_opens_and_checks_and_a_row_is_judged_by_what_it_left(tmp_
         root=case.root,
         examples=case.examples,
         graph=Path(case.graph),
+        graph_digest=sha256(Path(case.graph).read_bytes()),
         function=case.function,
     )
     helper = JudgeHelper(start_helper)
