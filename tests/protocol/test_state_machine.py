@@ -80,7 +80,7 @@ SHORT = Windows(
 )
 PARAMETERS = Parameters(
     update_ms=2_000, pool_ms=5_000, settlement_timeout_ms=4_000, retention_ms=20_000, seats_per_order=5,
-    min_validators=3, window_bytes_per_s=10**9,
+    min_validators=3, window_bytes_per_s=10**9, usual_windows_ms=(1_500,) * 7,
     max_live_orders_per_account=3, treasury=key("treasury").address,
     voting_ms=4_000, timelock_ms=2_000, proposal_bond_grains=POT, quorum_bp=3_334, majority_bp=5_001,
 )  # fmt: skip
@@ -142,7 +142,8 @@ class Histories(RuleBasedStateMachine):
     )
     def order(self, client: Identity, reward: int, fee: int, base: int, lost: bool) -> None:
         order = self.world.new_order(
-            nonce=len(self.orders) + 1, client=client.address, reward_grains=reward, fee_grains=fee, windows=SHORT,
+            nonce=len(self.orders) + 1, client=client.address, reward_grains=reward, fee_grains=fee,
+            windows=replace(SHORT, release_ms=1_500) if len(self.orders) % 2 else SHORT,
             baseline_total=base, baseline_count=100 if base else 0, train=NOWHERE if lost else link("train"),
         )  # fmt: skip
         self.orders.append(order)
