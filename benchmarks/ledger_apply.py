@@ -22,34 +22,34 @@ from pot_lab.crypto.identity import Identity
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.ledger import Ledger
 from pot_lab.protocol.parameters import Role
-from pot_lab.protocol.records import ChainEvent, OrderRecord, claim_commitment
+from pot_lab.protocol.records import ChainEvent, OrderRecord, opening_name
 from pot_lab.protocol.transactions import (
     Attest,
-    Claim,
     CommitScores,
     OpenScores,
     Put,
     ReleaseShare,
     Reply,
-    RevealModel,
     ScoreCommitment,
     Transaction,
     Verdict,
     open_transaction,
 )
 from tests.protocol.scenes import LEAF, MODELS, PROVIDERS, SCORES, VALIDATORS
-from tests.protocol.world import PARAMETERS, POT, WINDOWS, World, key, link, salt
+from tests.protocol.world import PARAMETERS, POT, WINDOWS, World, key
 
-_STAKE = 10**7 * POT
+STAKE = 10**7 * POT
 _EVENTS_AT_ONCE = 10
 _LONG_MS = 86_400_000
 
 
-class _Unaudited(World):
+class Unaudited(World):
     """A world that does not walk through all entries after each batch, and keeps what it ordered as it executed it."""
 
-    def __init__(self) -> None:
-        parameters = structs.replace(PARAMETERS, max_live_orders_per_account=1_000, seats_per_order=7)
+    def __init__(self, max_live_orders_per_account: int = 1_000) -> None:
+        parameters = structs.replace(
+            PARAMETERS, max_live_orders_per_account=max_live_orders_per_account, seats_per_order=7
+        )
         self.batches: list[tuple[int, list[Transaction]]] = []
         super().__init__(parameters=parameters)
 
@@ -61,6 +61,10 @@ class _Unaudited(World):
         if self.keeps:
             self.keep()
         return replies
+
+    def opened_transactions(self, said: list[tuple[Identity, Record]]) -> list[Transaction]:
+        """What was said, signed and admitted."""
+        return [open_transaction(self.signed(who, body), self.network_id) for who, body in said]
 
     def place(self, orders: list[OrderRecord], clients: list[Identity]) -> None:
         """Put these orders, and attest their escrows."""
@@ -88,7 +92,7 @@ class _Unaudited(World):
         self.batch(*said)
 
 
-def _orders(world: _Unaudited, count: int, first: int, **changes: Any) -> tuple[list[OrderRecord], list[Identity]]:
+def orders_of(world: Unaudited, count: int, first: int, **changes: Any) -> tuple[list[OrderRecord], list[Identity]]:
     clients = [key(f"client {(first + number) // 500}") for number in range(count)]
     made = [
         world.new_order(nonce=first + number, client=client.address, **changes) for number, client in enumerate(clients)
@@ -96,16 +100,30 @@ def _orders(world: _Unaudited, count: int, first: int, **changes: Any) -> tuple[
     return made, clients
 
 
-def _steps(world: _Unaudited, ids: list[bytes]) -> Iterator[list[tuple[Identity, Record]]]:
+def _steps(world: Unaudited, ids: list[bytes]) -> Iterator[list[tuple[Identity, Record]]]:
     """The transactions of each step for all of these orders."""
-    yield [(who, _claim(world, each, who, model)) for each in ids for who, model in zip(PROVIDERS, MODELS, strict=True)]
-    _to(world, ids, Window.REVEAL)
     yield [
-        (who, _reveal(each, who, model, world)) for each in ids for who, model in zip(PROVIDERS, MODELS, strict=True)
+        (who, world.claim_of(each, who, world.sealed(each, who, model)))
+        for each in ids
+        for who, model in zip(PROVIDERS, MODELS, strict=True)
     ]
-    _to(world, ids, Window.RELEASE)
+    to_window(world, ids, Window.REVEAL)
+    yield [
+        (who, world.reveal_of(each, world.sealed(each, who, model)))
+        for each in ids
+        for who, model in zip(PROVIDERS, MODELS, strict=True)
+    ]
+    to_window(world, ids, Window.RELEASE)
     world.batch()
     yield [(world.aggregators[i], ReleaseShare(each, world.shares[each][i])) for each in ids for i in range(3)]
+    yield [(who, world.right(each)) for each in ids for who in world.aggregators[:2]]
+    yield [(world.aggregators[i], world.model_shares(each, i)) for each in ids for i in range(3)]
+    yield [
+        (who, Verdict(each, opening_name(world.network_id, each, world.mid(each, model)), True))
+        for each in ids
+        for model in MODELS
+        for who in world.aggregators[:2]
+    ]
     for kind in ("commit_scores", "open_scores"):
         yield [
             _of(world, each, kind, validator)
@@ -113,9 +131,9 @@ def _steps(world: _Unaudited, ids: list[bytes]) -> Iterator[list[tuple[Identity,
             for validator in VALIDATORS
             if validator.address in world.order(each).seats_of(world.order(each).revealed()[0])
         ]
-    _to(world, ids, Window.CHALLENGE)
+    to_window(world, ids, Window.CHALLENGE)
     yield [_challenge(world, each) for each in ids]
-    _to(world, ids, Window.OPEN_CHALLENGES)
+    to_window(world, ids, Window.OPEN_CHALLENGES)
     yield [_open_challenge(world, each) for each in ids]
     yield [
         (aggregator, Verdict(each, world.order(each).disputes[0].name, True))
@@ -124,22 +142,13 @@ def _steps(world: _Unaudited, ids: list[bytes]) -> Iterator[list[tuple[Identity,
     ]
 
 
-def _to(world: World, ids: list[bytes], window: Window) -> None:
+def to_window(world: World, ids: list[bytes], window: Window) -> None:
     for _ in range(20):
         if all(world.order(each).window is window for each in ids):
             return
         world.now_ms = max(world.now_ms, min(world.order(each).closes_ms for each in ids))
         world.batch()
     raise AssertionError(f"the orders never came to {window}")
-
-
-def _claim(world: World, order_id: bytes, who: Identity, model: str) -> Record:
-    mid = world.mid(order_id, model)
-    return Claim(order_id, claim_commitment(world.network_id, order_id, who.address, mid, salt(model)))
-
-
-def _reveal(order_id: bytes, who: Identity, model: str, world: World) -> Record:
-    return RevealModel(order_id=order_id, mid=world.mid(order_id, model), weights=link(model), salt=salt(model))
 
 
 def _of(world: World, order_id: bytes, kind: str, validator: Identity) -> tuple[Identity, Record]:
@@ -165,19 +174,19 @@ def _open_challenge(world: World, order_id: bytes) -> tuple[Identity, Record]:
 
 def measure(live: int, orders: int, rounds: int) -> dict[str, Any]:
     """Transactions a second of `orders` whole orders beside `live` others, the best and the median of `rounds`."""
-    world = _Unaudited()
+    world = Unaudited()
     for who, role in [(each, Role.PROVIDER) for each in PROVIDERS] + [(each, Role.VALIDATOR) for each in VALIDATORS]:
-        world.stake(who, role, _STAKE)
+        world.stake(who, role, STAKE)
     windows = structs.replace(WINDOWS, train_ms=_LONG_MS)
     for start in range(0, live, 500):
-        world.place(*_orders(world, min(500, live - start), start + 1, windows=windows))
+        world.place(*orders_of(world, min(500, live - start), start + 1, windows=windows))
     before, begun = world.ledger.snapshot(), len(world.batches)
-    made, clients = _orders(world, orders, live + 1_000)
+    made, clients = orders_of(world, orders, live + 1_000)
     world.place(made, clients)
     accepted = 0
     for said in _steps(world, [each.id for each in made]):
         accepted += sum(reply.accepted for reply in world.batch(*said))
-    _to(world, [each.id for each in made], Window.FINALIZATION)
+    to_window(world, [each.id for each in made], Window.FINALIZATION)
     batches = world.batches[begun:]
     kinds = Counter(transaction.kind for _, transactions in batches for transaction in transactions)
     times = [_replay(world, before, batches) for _ in range(rounds)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from heapq import heappop, heappush
 
 from pot_lab.crypto.identity import Address
@@ -69,6 +69,27 @@ class _Alarms:
         return found
 
 
+class _Seated:
+    """Who has seats in which orders."""
+
+    def __init__(self) -> None:
+        self.of_order: dict[OrderId, set[Address]] = {}
+        self.of_account: dict[Address, set[OrderId]] = {}
+
+    def follow(self, order_id: OrderId, seats: Sequence[Sequence[Address]]) -> None:
+        """Take note of an order's seats; none where it is forgotten."""
+        before, now = self.of_order.pop(order_id, set()), {account for each in seats for account in each}
+        for account in before - now:
+            held = self.of_account[account]
+            held.discard(order_id)
+            if not held:
+                del self.of_account[account]
+        for account in now - before:
+            self.of_account.setdefault(account, set()).add(order_id)
+        if now:
+            self.of_order[order_id] = now
+
+
 class OrderIndex:
     """Deadlines, ends of retention, windows and counts of `orders`, which it follows through `touch`."""
 
@@ -82,6 +103,7 @@ class OrderIndex:
         self._newest_of: dict[Address, list[_Age]] = {}
         self._by_window: dict[Window, set[OrderId]] = {window: set() for window in Window}
         self._best_paid: list[_Pay] = []
+        self._seated = _Seated()
         self._sets: dict[OrderId, int] = {}
         self._drawing: Counter[int] = Counter()
         for order_id, order in orders.items():
@@ -105,6 +127,10 @@ class OrderIndex:
     def best_paid(self) -> Iterator[OrderId]:
         """The orders that take models, by reward per unit of training time, the best paid first."""
         return (pay.order_id for pay in self._best_paid)
+
+    def seated(self, account: Address) -> Set[OrderId]:
+        """The orders in which the account has seats."""
+        return self._seated.of_account.get(account, set())
 
     def draws_from(self, number: int) -> bool:
         """Whether an order may still draw seats from this set of validators."""
@@ -132,6 +158,7 @@ class OrderIndex:
             insort(self._newest, age)
             insort(self._newest_of.setdefault(order.order.client, []), age)
         self._change_window(order_id, order, order.window)
+        self._seated.follow(order_id, order.seats)
         self._follow_set(order_id, order.validators_at)
         if unfunded or not ended:
             self._held.setdefault(order.order.client, set()).add(order_id)
@@ -150,6 +177,7 @@ class OrderIndex:
             if not own:
                 del self._newest_of[order.order.client]
         self._change_window(order_id, order, None)
+        self._seated.follow(order_id, [])
         self._follow_set(order_id, 0)
         self._release(order_id, order)
 

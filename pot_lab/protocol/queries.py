@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import nsmallest
 from itertools import islice
 from typing import cast
 from weakref import WeakKeyDictionary
@@ -201,17 +202,14 @@ def _orders_in(ledger: Ledger, arguments: bytes) -> bytes:
     """Orders by window, complete over several answers, so that nobody can push one off the list."""
     asked = decode(arguments, WindowsQuery, limit_bytes=ARGUMENT_LIMIT_BYTES)
     orders, index = ledger.state.orders, ledger.book.index
-    found = sorted(
-        order_id
-        for window in set(asked.windows)
-        for order_id in index.in_window(window)
-        if order_id > asked.after and (not asked.assigned or _is_assigned(orders[order_id], asked.assigned))
-    )
-    return encode([_summary(each, orders[each]) for each in found[: min(max(asked.limit, 0), MAX_LISTED)]])
-
-
-def _is_assigned(state: OrderState, account: Address) -> bool:
-    return any(account in seats for seats in state.seats)
+    chosen = set(asked.windows)
+    if asked.assigned:
+        named = [each for each in index.seated(asked.assigned) if orders[each].window in chosen]
+    else:
+        named = [order_id for window in chosen for order_id in index.in_window(window)]
+    count = min(max(asked.limit, 0), MAX_LISTED)
+    found = nsmallest(count, (order_id for order_id in named if order_id > asked.after))
+    return encode([_summary(each, orders[each]) for each in found])
 
 
 def _fetch_orders(ledger: Ledger, arguments: bytes) -> bytes:

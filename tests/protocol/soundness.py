@@ -14,6 +14,7 @@ def check_derived(ledger: Ledger) -> None:
     book, state = ledger.book, ledger.state
     fresh, index = OrderIndex(state.orders), book.index
     assert (fresh.unfunded, fresh._held, fresh._newest) == (index.unfunded, index._held, index._newest)
+    assert vars(fresh._seated) == vars(index._seated)
     assert all(fresh.in_window(window) == index.in_window(window) for window in Window)
     assert [*fresh.best_paid()] == [*index.best_paid()]
     assert fresh.deadlines.next_ms() == index.deadlines.next_ms()

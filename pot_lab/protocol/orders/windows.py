@@ -357,6 +357,7 @@ def _lock_seats(book: Book, order_id: OrderId, order: OrderState) -> None:
     for address in sorted({each for seats in order.seats for each in seats}.difference(order.locked)):
         book.lock(address, Role.VALIDATOR, order.lock_grains)
         order.locked.append(address)
+    book.touch(order_id, order)  # seats have changed
     book.emit("validators_drawn", order_id, seats=order.seats)
 
 
