@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from pot_lab.crypto.canonical import Wide
 from pot_lab.crypto.identity import Address, BadSignature
+from pot_lab.protocol import downtime
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import Window
 from pot_lab.protocol.errors import BadEpoch
@@ -175,6 +176,7 @@ def confirm(book: Book, root: bytes, epoch: int) -> None:
     pending = _applied(state, root, epoch)
     if pending is None:
         return
+    downtime.mark(book, pending)
     state.forgotten = []
     state.confirmed = Confirmed(
         epoch=epoch,

@@ -186,6 +186,8 @@ class Parameters(Record, frozen=True, kw_only=True):
             as a share of what a seat earns (20,000: twice as much), and at least.
         withheld_bp: what an aggregator loses that holds a share of a model's key and does not publish it, so that the
             model stays closed: this share of the reward, once for an order.
+        jail_marks: how many settlements an aggregator may leave unsigned, less those that it signs, until orders pay it
+            nothing.
         finder_bp: share of what a wrong score costs that goes to who proved it, or to the seats that scored right; and
             of a lost challenge's bond that goes to the validators whose score was called wrong.
         min_challenge_bond_grains, challenge_bond_bp: what a challenge locks: this share of the reward, and at least so
@@ -253,6 +255,7 @@ class Parameters(Record, frozen=True, kw_only=True):
     min_absence_grains: int = GRAINS_PER_POT // 50
     withheld_bp: int = 500
     finder_bp: int = 5_000
+    jail_marks: int = 60
     min_challenge_bond_grains: int = GRAINS_PER_POT
     challenge_bond_bp: int = 500
     # people
@@ -399,6 +402,7 @@ _BOUNDS = (
     ("absence_bp", 0, 10 * BASIS_POINTS),
     ("min_absence_grains", 0, 10**18),
     ("withheld_bp", 0, BASIS_POINTS),
+    ("jail_marks", 1, 1_000_000),
     ("finder_bp", 0, 9_000),  # all of it would let a liar prove its own lie for nothing
     ("min_challenge_bond_grains", 0, 10**18),
     ("challenge_bond_bp", 0, BASIS_POINTS),

@@ -65,7 +65,10 @@ _PAID = {
     ),
     "training in vain": ("the fee goes to those who trained while the aggregators gave no verdict", MONEY),
     "challenger": ("who proves scores wrong gets what the seats that lied would have got", SEATS),
-    "idle aggregators": ("the treasury gets the parts of aggregators for which the order waited in vain", SEATS),
+    "idle aggregators": (
+        "the treasury gets the parts of aggregators for which the order waited in vain, or that were down for long",
+        SEATS,
+    ),
     "rounding": ("the treasury gets what rounding leaves", MONEY),
 }
 """By a payout's reason: the rule in words, and where it stands."""

@@ -421,6 +421,7 @@ class LedgerState(Holder, kw_only=True):
     `dues` are what accounts get of slashed stakes once the chain has taken these, `treasury_due_grains` what the
     treasury gets after them; `recovered_grains` is what the chain has taken and nobody got yet, `passed_on_grains` what
     somebody got.
+    `downtime` counts the settlements that an aggregator's account did not sign, less those that it signed since.
     `custody` names, for each blob that an order names (`HeldBlob.key`), the accounts of the members that attested it.
     """
 
@@ -468,6 +469,7 @@ class LedgerState(Holder, kw_only=True):
     treasury_due_grains: int = 0
     recovered_grains: int = 0
     passed_on_grains: Wide = Wide(0)
+    downtime: dict[Address, int] = msgspec.field(default_factory=dict)
 
 
 class Event(Record, frozen=True, kw_only=True):

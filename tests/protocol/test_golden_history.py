@@ -44,10 +44,10 @@ class Golden(NamedTuple):
 
 GOLDEN = {
     1: Golden(
-        transactions=4036,
-        ordered="dc81df0af52a2385999280d2f9746116dc5e7ca009a3e866bb14e1083c9139b5",
-        digest="119c101455f3424598ca388b1cf84bc8351e695c1f1566a91f9f281eef996068",
-        snapshot="2dc866daed285e2a51e5bcdb9dd1671e79cc39a9cd68a06af37525ac02d54cba",
+        transactions=4025,
+        ordered="2b2774c9d7314351e06596f18e0c348cb75ef36bfc81c96110a7ee75cc40abd3",
+        digest="7b3358cec5a1a035d97e5eced847f0ed053396521c5307084ed320f23cff4df2",
+        snapshot="744eb40561dd4ea2244821107bb35c5b163e6ca01e5d8ae7f6c71cccda63d38d",
     ),
 }
 

@@ -13,6 +13,7 @@ from pot_lab.crypto.identity import Address
 from pot_lab.errors import InvariantBroken
 from pot_lab.protocol.book import Book
 from pot_lab.protocol.cycle import VoidReason
+from pot_lab.protocol.downtime import is_jailed
 from pot_lab.protocol.parameters import BASIS_POINTS, Direction, Role, score_direction
 from pot_lab.protocol.records import ModelId, OrderId
 from pot_lab.protocol.rewards import beats_baseline, better, sealed_payouts, unimproved_payouts, void_payouts
@@ -106,10 +107,14 @@ def pay_back(book: Book, order_id: OrderId, order: OrderState, reason: VoidReaso
 
 
 def _without_idle(book: Book, order: OrderState, payouts: list[Payout]) -> list[Payout]:
-    """The payouts; the parts of aggregators for which the order waited in vain go to the treasury, and not to the
-    others: who does its duty shall not gain by it that others cannot.
+    """The payouts; the parts of aggregators for which the order waited in vain, and of those that are jailed, go to the
+    treasury, and not to the others: who does its duty shall not gain by it that others cannot.
     """
-    idle = [each for each in payouts if each.reason == "aggregator" and each.account in order.missed]
+    idle = [
+        each
+        for each in payouts
+        if each.reason == "aggregator" and (each.account in order.missed or is_jailed(book, each.account))
+    ]
     if not idle:
         return payouts
     kept = [each for each in payouts if each not in idle]
