@@ -44,10 +44,10 @@ class Golden(NamedTuple):
 
 GOLDEN = {
     1: Golden(
-        transactions=4025,
-        ordered="2b2774c9d7314351e06596f18e0c348cb75ef36bfc81c96110a7ee75cc40abd3",
-        digest="7b3358cec5a1a035d97e5eced847f0ed053396521c5307084ed320f23cff4df2",
-        snapshot="744eb40561dd4ea2244821107bb35c5b163e6ca01e5d8ae7f6c71cccda63d38d",
+        transactions=4000,
+        ordered="7780930ad21de787e8f00ea0b274c38ce47c8802baa84a61cac1258d97f6ed92",
+        digest="9b5d1942af94714b99824a7706c43f196f0d04bba43023aefab3d2b1a4a0b739",
+        snapshot="fd274519e07fae1670d636b2705f6054a996737e14a33ada021b7ab556ae8934",
     ),
 }
 
@@ -118,6 +118,9 @@ def history(version: int, seen: Seen) -> Repeatable:
     for role, persons in ((Role.PROVIDER, PEOPLE[:4]), (Role.VALIDATOR, PEOPLE[2:])):
         for person in persons:
             world.stake(person, role, 200 * POT)
+    people.proposes(PEOPLE[0], Role.PROVIDER, 0, len(PEOPLE), 0, True)
+    world.wait(PARAMETERS.voting_ms)
+    people.signs_owner_acts(4)
     some = 1 << 16
     while sum(len(requests) for _, requests in world.log) < LEAST_TRANSACTIONS:
         who, number = draw.one_of(*PEOPLE), draw.below(some)
@@ -144,7 +147,7 @@ def history(version: int, seen: Seen) -> Repeatable:
             case 15:
                 people.registers(who, role, draw.below(4) == 0)
             case 16:
-                people.proposes(who, role, number, draw.below(9), draw.below(9), draw.below(2) == 0)
+                people.proposes(who, role, number, draw.below(9), draw.below(9), draw.below(4) > 0)
             case 17:
                 people.proposes_version(who, role, draw.below(9))
             case 18:
@@ -152,7 +155,7 @@ def history(version: int, seen: Seen) -> Repeatable:
             case 19:
                 people.changes_seats(number, draw.below(7), draw.one_of("vote", "leave", "rotate"))
             case 20:
-                people.accuses(who, number)
+                people.accuses(who, 0)
                 people.rotates_signers()
             case 21:
                 people.denies(number, 1 + draw.below(3))
@@ -162,6 +165,8 @@ def history(version: int, seen: Seen) -> Repeatable:
             case _:
                 people.time_passes(draw.one_of(1, 500, 1_000, 3_000, 5_000))
                 people.next_deadline()
+        if world.ledger.state.governance.acts and draw.below(4) == 0:
+            people.signs_owner_acts(1 + draw.below(5))
     return world
 
 

@@ -48,6 +48,7 @@ from pot_lab.protocol.transactions import (
     RotateKeys,
     ScoreCommitment,
     SignEpoch,
+    SignOwnerAct,
     SignRotation,
     Unregister,
     Verdict,
@@ -509,6 +510,14 @@ class Histories(RuleBasedStateMachine):
     def denies(self, number: int, members: int) -> None:
         if number % 4 == 0:
             self.world.deny(number, members)
+
+    @rule(count=st.integers(1, 5))
+    def signs_owner_acts(self, count: int) -> None:
+        digest = sha256(b"what the contracts' owner shall do")
+        for number in list(self.world.ledger.state.governance.acts):
+            for signer in self.world.aggregators[:count]:
+                body = SignOwnerAct(proposal=number, number=1, digest=digest, signature=signer.sign(digest))
+                self.world.submit(signer, body)
 
     @rule(who=people, role=roles, ayes=st.integers(0, 8))
     def proposes_version(self, who: Identity, role: Role, ayes: int) -> None:
