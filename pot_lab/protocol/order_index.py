@@ -69,7 +69,7 @@ class _Alarms:
         return found
 
 
-class _Seated:
+class _SeatHolders:
     """Who has seats in which orders."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class OrderIndex:
         self._newest_of: dict[Address, list[_Age]] = {}
         self._by_window: dict[Window, set[OrderId]] = {window: set() for window in Window}
         self._best_paid: list[_Pay] = []
-        self._seated = _Seated()
+        self._seated = _SeatHolders()
         self._sets: dict[OrderId, int] = {}
         self._drawing: Counter[int] = Counter()
         for order_id, order in orders.items():
