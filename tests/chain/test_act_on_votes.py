@@ -5,13 +5,13 @@ The ledger and the contracts are real, and so is the chain between them; each ag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
-from pot_lab.chain.account import ChainAccount
+from pot_lab.chain.account import ChainAccount, Receipt
 from pot_lab.chain.errors import BadOwnerAct, ChainUnreachable
-from pot_lab.chain.governance import OwnerActs
+from pot_lab.chain.governance import OwnerAct, OwnerActs
 from pot_lab.crypto.identity import Identity
 from pot_lab.network.duties.act_on_votes import NO_OWNER_MS, ActOnVotes, ContractOwner
 from pot_lab.network.duties.duty import REPEAT_AFTER_MS
@@ -214,6 +214,32 @@ def test_a_chain_that_is_away_delays_it(world: World, owned: Owned) -> None:
     assert [acting.look() for _ in range(3)] == [0, 0, 0] and acting.opened == 3
     acting.error = None
     assert acting.look() == 1
+
+
+class Beaten(OwnerActs):
+    """Another aggregator's proposal is there between this one's draft and its sending, once."""
+
+    others: int = 1
+
+    def propose(self, proposal: OwnerAct, signatures: Mapping[bytes, bytes]) -> Receipt:
+        if self.others:
+            self.others -= 1
+            raise BadOwnerAct("a proposal has another number than is due", seen=1, wanted=2)
+        return super().propose(proposal, signatures)
+
+
+def test_an_aggregator_that_was_beaten_to_it_goes_on_at_its_next_look(
+    world: World, owned: Owned, all_of_them: list[Acting]
+) -> None:
+    pass_(world, min_reward_grains=5 * POT)
+    for each in all_of_them[1:]:
+        each.look()
+    only = all_of_them[0]
+    only.owner = lambda: Beaten(owned.url, owned.contracts, only.identity)  # type: ignore[method-assign]
+    only.duty._make_owner = only.owner
+    for _ in range(len(all_of_them) + 3):
+        only.look()
+    assert proposals(owned) == 1
 
 
 def test_where_no_governor_owns_the_contracts_it_seldom_asks(world: World, owned: Owned) -> None:

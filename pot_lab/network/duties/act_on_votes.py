@@ -85,7 +85,7 @@ class ActOnVotes:
     Args:
         ledger: this replica's ledger.
         signer: signs, with the key that the contract knows.
-        make_owner: opens the contracts' governance; called by the queue's work, and again when a call failed.
+        make_owner: opens the contracts' governance; called by the queue's work until it succeeds.
         queue: asks the chain and does the sending.
         look_ms: how often the chain is asked.
     """
@@ -152,19 +152,26 @@ class ActOnVotes:
 
     def _look(self, waiting: Sequence[_ActToDo], quorum: int) -> None:
         try:
-            if self._owner is None:
-                self._owner = self._make_owner()
+            owner = self._opened()
+            if owner is None:
+                return
             for each in waiting:
-                if not self._go_on(self._owner, each, quorum):
+                if not self._go_on(owner, each, quorum):
                     break  # the next number at the governor is this one's
-        except BadOwnerAct as error:
-            self._owner, self._has_no_owner = None, True
-            log.warning("event=no_contract_owner reason=%r", str(error))
         except PotLabError as error:  # the chain is away, or another aggregator was quicker
-            self._owner = None
             log.info("event=owner_act_delayed reason=%r", str(error))
         finally:
             self._is_looking = False
+
+    def _opened(self) -> ContractOwner | None:
+        """The contracts' governance, kept once it is open, since finding it reads the chain from the contracts on."""
+        try:
+            if self._owner is None:
+                self._owner = self._make_owner()
+        except BadOwnerAct as error:
+            self._has_no_owner = True
+            log.warning("event=no_contract_owner reason=%r", str(error))
+        return self._owner
 
     def _go_on(self, owner: ContractOwner, waiting: _ActToDo, quorum: int) -> bool:
         """Do what is next for an act; whether it has its number at the governor."""
