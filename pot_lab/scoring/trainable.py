@@ -197,7 +197,22 @@ def _copied(x: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     return src.to(x.dtype).expand(x.shape)
 
 
-_NATIVE: dict[str, Callable[..., Any]] = {"aten.copy.default": _copied}
+def in_safe_layout(x: Tensor) -> Tensor:
+    """What `group_norm` may be given: its backward ends the process (torch 2.13, CPU) where data of the layout
+    channels-last, which need no gradient, meet a weight that does."""
+    if x.requires_grad or x.dim() < 3 or x.stride(1) != 1:
+        return x
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def _group_norm(x: Tensor, *rest: Any, **named: Any) -> Tensor:
+    return torch.group_norm(in_safe_layout(x), *rest, **named)
+
+
+_NATIVE: dict[str, Callable[..., Any]] = {
+    "aten.copy.default": _copied,
+    "aten.group_norm.default": _group_norm,
+}
 """What runs in place of ATen's own operator."""
 
 

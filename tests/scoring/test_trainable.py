@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -16,3 +17,18 @@ def test_a_twin_prints_its_weights_by_name_and_shape() -> None:
     assert "  (0): Weights(weight [4, 1, 3, 3], bias [4])" in shown
     assert "  (3): Weights(weight [2, 144], bias [2])" in shown
     assert "_Scope" not in "".join(shown)
+
+
+@pytest.mark.parametrize("examples", [3, 12])
+def test_group_norm_of_data_with_channels_last_does_not_end_the_process(examples: int) -> None:
+    net = nn.Sequential(nn.GroupNorm(2, 6), nn.Flatten(), nn.Linear(216, 2))
+    x = torch.randn(examples, 6, 6, 6).to(memory_format=torch.channels_last)
+    artifact = export_model(net, x)
+    twin = trainable(load_graph(artifact.graph), artifact.weights)
+    for _ in range(3):
+        twin(x).square().sum().backward()
+    plain = trainable(load_graph(artifact.graph), artifact.weights)
+    for _ in range(3):
+        plain(x.contiguous()).square().sum().backward()
+    for mine, other in zip(twin.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine.grad, other.grad)

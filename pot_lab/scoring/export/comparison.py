@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pot_lab.scoring.errors import ExportFailed
 from pot_lab.scoring.export.attributes import set_by_mode
 from pot_lab.scoring.export.culprits import changing_part, mode_part, own_functions
+from pot_lab.scoring.export.outputs import OutputChoice
 from pot_lab.scoring.export.trial import Reference, run_once, set_modes, training_parts
 from pot_lab.scoring.graph.model_graph import ModelGraph
 from pot_lab.scoring.trainable import TrainableModel
@@ -80,6 +81,29 @@ def check_same_model(
             raise ExportFailed(f"training changes the buffer {name!r} otherwise than its graph does", seen=difference)
     if reference.trained.gradients is not None:
         _check_gradients(module, reference, trained.gradients or {})
+
+
+def check_alone(
+    module: nn.Module,
+    reference: Reference,
+    graph: ModelGraph,
+    tensors: Mapping[str, Tensor],
+    output: OutputChoice,
+) -> None:
+    """Compare each example by itself, in eval mode, as `check_same_model` compares them together.
+
+    Raises: ExportFailed.
+    """
+    twin = TrainableModel(graph, dict(tensors)).eval()
+    module.eval()
+    for place in range(len(reference.rows[0])):
+        row = tuple(x[place : place + 1] for x in reference.rows)
+        wanted = run_once(module, row, training=False, output=output).outputs
+        if difference := _apart(wanted, run_once(twin, row, training=False).outputs):
+            raise ExportFailed(
+                "the module computes something else for an example alone than its graph, where each stands alone",
+                seen=difference,
+            )
 
 
 def _set(module: nn.Module) -> str:

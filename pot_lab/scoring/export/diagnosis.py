@@ -20,7 +20,10 @@ from torch.overrides import TorchFunctionMode
 
 _TORCH = Path(torch.__file__).parent
 _OWN = Path(__file__).parent
-PACKED = "packed sequences depend on the batch; give padded data, and pick the last state with gather"
+PACKED = (
+    "packed sequences have a graph from pack_padded_sequence, with lengths as a tensor, over nn.LSTM, nn.GRU or nn.RNN "
+    "to their last states or pad_packed_sequence: no .tolist() of lengths, and nothing else in between"
+)
 _BATCH = (
     "its forward fixes the batch's size: use sizes of the inputs or -1 instead of numbers, x.shape[0] instead of "
     "len(x), a // b instead of int(a / b), and no `if` and no loop on the number of examples"
@@ -101,7 +104,7 @@ def reason(problem: Exception, module: nn.Module, examples: tuple[Tensor, ...], 
     place = user_line(text) or line_of(frames)
     if averaging := _averages_all(module, problem):
         found, place = _ALL_BATCHES + averaging, place
-    elif packed := _called_at(module, examples, _PACK):
+    elif ("data-dependent" in text or "unbacked" in text) and (packed := _called_at(module, examples, _PACK)):
         found, place = PACKED, packed
     elif inside := _called_at(module, examples, ("grad", "autograd")):
         found, place = _GRADIENT_INSIDE, inside

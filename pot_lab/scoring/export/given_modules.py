@@ -18,10 +18,15 @@ def refuse_compiled(module: nn.Module) -> None:
             )
         kind = type(part).__module__
         if kind.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")):
+            linear = isinstance(part, torch.ao.nn.quantized.Linear)
             raise ExportFailed(
-                "quantised layers keep their weights packed, and nobody can train those",
+                "quantised layers keep their weights packed, and nobody can train those; their activations are rounded "
+                "by the numbers of a whole batch",
                 seen=name,
-                wanted="the module before it was quantised",
+                wanted="the module before it was quantised"
+                + (
+                    ", or nn.Linear with weight = layer.weight().dequantize() and bias = layer.bias()" if linear else ""
+                ),
             )
 
 

@@ -24,7 +24,8 @@ from pot_lab.scoring.errors import (
 from pot_lab.scoring.export.diagnosis import of_user, reason
 from pot_lab.scoring.export.inlining import inlined
 from pot_lab.scoring.export.outputs import OutputChoice, returning
-from pot_lab.scoring.export.rewriting import RewritingMode
+from pot_lab.scoring.export.packing import padded
+from pot_lab.scoring.export.rewriting import RewritingMode, Rewritten
 from pot_lab.scoring.export.trial import set_modes
 from pot_lab.scoring.tensor_file import DTYPES, dtype_name
 
@@ -108,9 +109,9 @@ def example_tensors(example_inputs: Tensor | Sequence[Tensor], rows: int | None 
 
 def exported_program(
     module: nn.Module, examples: tuple[Tensor, ...], modes: Mapping[nn.Module, bool], output: OutputChoice = None
-) -> tuple[torch.export.ExportedProgram, Sequence[float]]:
-    """The module's training program for any batch size, and the probabilities of its draws that `torch.rand` was part
-    of; the module's modes are as before.
+) -> tuple[torch.export.ExportedProgram, Rewritten]:
+    """The module's training program for any batch size, and how its forward was written otherwise; the module's modes
+    are as before.
 
     Args:
         examples: from `example_tensors`.
@@ -120,16 +121,17 @@ def exported_program(
     """
     before = {part: part.training for part in module.modules()}
 
-    def again() -> tuple[torch.export.ExportedProgram, list[float]]:
+    def again() -> tuple[torch.export.ExportedProgram, Rewritten]:
         rewriting, shapes = RewritingMode(), _dynamic_shapes(module, examples)
-        with _quiet(), _users_lines(), _recurrent_by_shape(), returning(module, output), rewriting:
-            return torch.export.export(module, examples, dynamic_shapes=shapes), rewriting.keeps
+        with _quiet(), _users_lines(), _recurrent_by_shape(), returning(module, output), padded() as packing, rewriting:
+            program = torch.export.export(module, examples, dynamic_shapes=shapes)
+        return program, Rewritten(keeps=tuple(rewriting.keeps), packing=packing)
 
     try:
         module.train()
         set_modes(modes)
-        program, keeps = again()
-        return inlined(program), keeps
+        program, rewritten = again()
+        return inlined(program), rewritten
     except ExportFailed:
         raise
     except Exception as problem:

@@ -7,6 +7,7 @@ export compares both. What is not written here goes on as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -16,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 
 from pot_lab.scoring.export.fourier import Transforms
+from pot_lab.scoring.export.packing import Packing
 
 Rewriting = Callable[..., Any]
 _ORDERS = (1.0, 2.0, float("inf"))
@@ -245,6 +247,19 @@ _TABLE: dict[Any, Rewriting] = {
     F.grid_sample: _grid_sample,
     Tensor.__setitem__: _set_item,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewritten:
+    """How a forward was written otherwise than its owner has it.
+
+    Attributes:
+        keeps: the probabilities of the draws that `torch.rand` was part of, in order.
+        packing: what was seen of packed sequences.
+    """
+
+    keeps: tuple[float, ...]
+    packing: Packing
 
 
 _UNIFORM: dict[Any, Rewriting] = {torch.rand: torch.zeros, torch.rand_like: torch.zeros_like}

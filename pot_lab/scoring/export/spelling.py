@@ -260,8 +260,10 @@ ADVICE = {
         ["aten.embedding_bag.default", "aten.embedding_bag.padding_idx"],
         "bags have a rule where all have one length: give words [examples, n] without offsets, the rest padding_idx",
     ),
-    "aten.div.out": "spectral_norm changes its vectors while training only, and a graph has one form for both: use "
-    "nn.utils.parametrizations.weight_norm",
+    "aten.div.out": "spectral_norm changes its vectors at each step of training, and a graph has one form for both "
+    "modes: run the layer some times in training mode, then keep it in eval mode while the model is in training mode, "
+    "with layer.parametrizations.eval() (layer.eval() for torch.nn.utils.spectral_norm), which is exported as "
+    "weight / sigma; or use nn.utils.parametrizations.weight_norm",
     "aten.matrix_exp.default": "matrix exponentials, as in parametrizations.orthogonal, have no rule: use weight_norm",
     "aten.cummax.default": "running maxima have no rule: write x.unsqueeze(-2).masked_fill(later, -1e9).amax(-1)",
     "aten.cummin.default": "running minima have no rule: write x.unsqueeze(-2).masked_fill(later, 1e9).amin(-1)",

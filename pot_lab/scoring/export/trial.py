@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from pot_lab.scoring.errors import ExportFailed
 from pot_lab.scoring.export.attributes import Place, check_counts, counted, plain_attributes
@@ -28,8 +30,10 @@ from pot_lab.scoring.export.draws import Draws, numpy_draws, numpy_state, python
 from pot_lab.scoring.export.given_modules import refuse_unready
 from pot_lab.scoring.export.gradient_hooks import check_proportion, has_hooks, hooks_of_forward, own_steps, refuse_hooks
 from pot_lab.scoring.export.outputs import OutputChoice, chosen_outputs, refuse_another_form
-from pot_lab.scoring.export.rewriting import DrawingMode
+from pot_lab.scoring.export.packing import padded
+from pot_lab.scoring.export.rewriting import DrawingMode, Rewritten
 from pot_lab.scoring.export.unknown_parameters import refuse_unknown
+from pot_lab.scoring.trainable import in_safe_layout
 
 ROWS = 3
 """Examples of a run: another number than the two that an export sees, and no more, since runs are what exports of large
@@ -261,22 +265,22 @@ def redrawn(
     module: nn.Module,
     reference: Reference,
     modes: Mapping[nn.Module, bool],
-    keeps: Sequence[float],
+    rewritten: Rewritten,
     output: OutputChoice = None,
     *,
     undisturbed: bool = False,
 ) -> Reference:
-    """The reference of a module that draws with `torch.rand`, where its graph draws zeros and ones: the step in
-    training mode again, with the numbers that the graph draws.
+    """The reference of a module that draws with `torch.rand`, where its graph draws zeros and ones, or that drops
+    places of packed sequences, where its graph drops those of padded ones: the step in training mode again, with the
+    numbers that the graph draws.
 
     Args:
-        keeps: the probabilities of the draws, in order.
         undisturbed: as in `run_once`.
     """
     buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
     module.train()
     set_modes(modes)
-    with DrawingMode(keeps):
+    with DrawingMode(rewritten.keeps), padded() if rewritten.packing.drops else contextlib.nullcontext():
         trained = run_once(module, reference.rows, training=True, output=output, undisturbed=undisturbed)
     _put_back(module, buffers)
     return Reference(rows=reference.rows, evaluated=reference.evaluated, trained=trained)
@@ -332,6 +336,17 @@ def _at(line: str) -> str:
     return f", at {line}" if line else ""
 
 
+class _Safe(TorchFunctionMode):
+    """Calls that would end the process run as those of a graph do."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.group_norm, F.group_norm) and args:
+            args = (in_safe_layout(args[0]), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
 def run_once(
     module: nn.Module,
     rows: tuple[Tensor, ...],
@@ -353,7 +368,7 @@ def run_once(
     torch.backends.mha.set_fastpath_enabled(False)  # of other bits than the layers that an export sees
     try:
         own = torch.Generator().manual_seed(_SEED) if undisturbed else None
-        with torch.set_grad_enabled(training), hooks_of_forward() as hooks, Draws(own) as draws:
+        with torch.set_grad_enabled(training), hooks_of_forward() as hooks, _Safe(), Draws(own) as draws:
             found = module(*(x.clone() for x in rows))
         outputs = chosen_outputs(found, output)
         asked = training and gradients

@@ -30,7 +30,7 @@ from pot_lab.scoring.errors import (
     ShapeMismatch,
     UnsupportedOperator,
 )
-from pot_lab.scoring.export.comparison import check_same_model
+from pot_lab.scoring.export.comparison import check_alone, check_same_model
 from pot_lab.scoring.export.culprits import changed_at
 from pot_lab.scoring.export.decomposition import decomposed
 from pot_lab.scoring.export.diagnosis import FUNCTIONS, place_of
@@ -38,6 +38,7 @@ from pot_lab.scoring.export.draws import may_draw
 from pot_lab.scoring.export.fixed_parts import fixed_parts
 from pot_lab.scoring.export.given_modules import not_a_module, refuse_compiled, refuse_unready
 from pot_lab.scoring.export.outputs import chosen_outputs
+from pot_lab.scoring.export.packing import RAGGED
 from pot_lab.scoring.export.program import ProgramTables, example_tensors, exported_program, full_name
 from pot_lab.scoring.export.spelling import ADVICE, DROPPED, NO_DRAWING, RESPELLINGS, SAME_BUT_FOR_NAME, USUAL_ADVICE
 from pot_lab.scoring.export.state import ExportedState
@@ -138,7 +139,7 @@ def export_model(
             )
         kept.put_attributes_back()
         try:
-            program, keeps = exported_program(module, examples, modes, output)
+            program, rewritten = exported_program(module, examples, modes, output)
         except ExportFailed:
             if refusal is not None and refusal.__cause__ is not None:
                 raise refusal from refusal.__cause__
@@ -160,13 +161,17 @@ def export_model(
 
         def drawn_again(reference: Reference, undisturbed: bool = True) -> Reference:
             kept.put_attributes_back()
-            return redrawn(module, reference, modes, keeps, output, undisturbed=undisturbed)
+            return redrawn(module, reference, modes, rewritten, output, undisturbed=undisturbed)
 
-        if keeps:
+        if rewritten.keeps or rewritten.packing.drops:
             reference = drawn_again(reference, undisturbed=False)
         try:
             check_same_model(module, reference, checked, writer.tensors, drawn_again)
+            if rewritten.packing.ragged:
+                check_alone(module, reference, checked, writer.tensors, output)
         except ExportFailed as problem:
+            if rewritten.packing.ragged:
+                problem.message += RAGGED
             if writer.overlapping:
                 problem.message += (
                     "; or it reads memory that it changes at the same time: read a .clone() of it, at "

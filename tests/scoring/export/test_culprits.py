@@ -80,7 +80,10 @@ def test_the_part_is_the_innermost() -> None:
 @pytest.mark.parametrize(
     ("net", "advice"),
     [
-        (nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)), "parametrizations.weight_norm"),
+        (
+            nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)),
+            r"keep it in eval mode.*parametrizations.weight_norm",
+        ),
         (nn.utils.parametrizations.orthogonal(nn.Linear(4, 4)), "use weight_norm"),
         (nn.Sequential(Part(lambda x: x.cummax(1)[0]), nn.Linear(4, 3)), "amax"),
         (nn.Sequential(Part(lambda x: x.index_fill(1, torch.tensor([1]), 0.5)), nn.Linear(4, 3)), "torch.where"),

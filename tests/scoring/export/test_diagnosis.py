@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from pot_lab.errors import PotLabError
 from pot_lab.notebook.posting import prepare
@@ -79,21 +78,6 @@ def test_what_torch_cannot_export_is_told_by_cause(forward: Callable, reason: st
     assert "file an issue" not in text and "TORCH_LOGS" not in text and "\n" not in text and "node " not in text
 
 
-class Packed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn, self.head = nn.LSTM(5, 7, batch_first=True), nn.Linear(7, 3)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        _, (h, _) = self.rnn(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
-        return self.head(h[-1])
-
-
-def test_packed_sequences_are_told_with_the_way_out() -> None:
-    with pytest.raises(ExportFailed, match=r"packed sequences .*gather, at test_diagnosis.py:\d+ in forward"):
-        export_model(Packed(), (torch.randn(6, 12, 5), torch.tensor([3, 12, 5, 7, 1, 2])))
-
-
 @pytest.mark.parametrize(
     ("forward", "reason"),
     [
@@ -129,7 +113,9 @@ def test_compiled_and_quantised_modules_are_told_what_to_give() -> None:
         with pytest.raises(ExportFailed, match="wanted: the module that it was made of"):
             export_model(module, X)
     quantised = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})
-    with pytest.raises(ExportFailed, match=r"seen: 0 \(Linear\), wanted: the module before it was quantised"):
+    with pytest.raises(
+        ExportFailed, match=r"seen: 0 \(Linear\), wanted: the module before it was quantised, or nn.Linear"
+    ):
         export_model(quantised, X)
 
 
