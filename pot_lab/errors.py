@@ -6,9 +6,14 @@ Subclasses are the rules' names, so `code` travels over the wire and comes back 
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Iterable
 from typing import Any
 
 _SHOWN_CHARACTERS = 200
+_NEAR = 0.6
+"""How like a name another must be to be meant by it; 1 is equal."""
 
 
 class PotLabError(Exception):
@@ -51,6 +56,37 @@ def _shown(value: Any) -> str:
     else:
         text = str(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+def one_of(given: object, names: Iterable[str], near: Iterable[str] = ()) -> str:
+    """What a mistyped name may have meant, and all that there are, for a message's `wanted`.
+
+        >>> one_of("acurracy", ["accuracy", "mse"])
+        "did you mean 'accuracy'? There are accuracy, mse"
+
+    Args:
+        given: the name that is none of them.
+        names: those that there are.
+        near: what was meant, where that is known already.
+    """
+    known = list(names)
+    meant = list(near) or near_names(given, known)
+    listed = ", ".join(known)
+    return f"did you mean {' or '.join(map(repr, meant))}? There are {listed}" if meant else listed
+
+
+def near_names(given: object, names: Iterable[str]) -> list[str]:
+    """At most two names that a mistyped one may have meant, the nearest first: those that begin with it, then those
+    that have most of its letters in their order."""
+    plain = _plain(str(given)[:_SHOWN_CHARACTERS])
+    by_plain = {_plain(name): name for name in reversed(list(names))}
+    begin = sorted(n for n in by_plain if len(plain) > 1 and n.startswith(plain))
+    alike = difflib.get_close_matches(plain, list(by_plain), 2, _NEAR)
+    return [by_plain[n] for n in dict.fromkeys([*begin, *alike])][:2]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 class Malformed(PotLabError):

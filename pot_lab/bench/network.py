@@ -16,7 +16,7 @@ import psutil
 from pot_lab.agreement.quorum import LARGEST_SET, SMALLEST_SET
 from pot_lab.bench.node import keys_of
 from pot_lab.crypto.canonical import sha256
-from pot_lab.errors import InvariantBroken, PotLabError
+from pot_lab.errors import InvariantBroken, PotLabError, one_of
 from pot_lab.network.client.client import NetworkClient
 from pot_lab.network.config import DURABILITIES, NetworkConfig
 from pot_lab.network.loopback import entries_on_loopback
@@ -64,7 +64,7 @@ class MeasuringNetwork:
     def __init__(self, n: int, durability: str) -> None:
         whole_number("the number of aggregators", n, SMALLEST_SET, LARGEST_SET)
         if durability not in DURABILITIES:
-            raise BadSetting("durability is unknown", seen=durability, wanted=" or ".join(DURABILITIES))
+            raise BadSetting("durability is unknown", seen=durability, wanted=one_of(durability, DURABILITIES))
         self._seed = os.urandom(32)
         keys = [keys_of(self._seed, index) for index in range(n)]
         entries = entries_on_loopback((identity.address, curve.public, bytes(32)) for identity, curve in keys)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -40,7 +41,7 @@ from pot_lab.cli.testnet import testnet
 from pot_lab.cli.vote import vote
 from pot_lab.cli.wallet import wallet
 from pot_lab.cli.why import why
-from pot_lab.errors import PotLabError
+from pot_lab.errors import PotLabError, near_names
 from pot_lab.files import cannot_write
 
 REFUSED, INTERRUPTED = 1, 130
@@ -105,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as wrong:
+        if isinstance(wrong, click.UsageError) and (meant := _meant(wrong)):
+            wrong = click.UsageError(wrong.message + meant, wrong.ctx)
         wrong.show()
         return wrong.exit_code
     except PotLabError as error:
@@ -139,6 +142,15 @@ def _print_every_character() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _meant(wrong: click.UsageError) -> str:
+    """The command that a mistyped one may have meant, as " Did you mean 'testnet'?"."""
+    found = re.search(r"^No such command '([^']+)'", wrong.message)
+    if found is None or wrong.ctx is None or not isinstance(wrong.ctx.command, click.Group):
+        return ""
+    near = near_names(found[1], wrong.ctx.command.list_commands(wrong.ctx))
+    return f" Did you mean {near[0]!r}?" if near and "Did you mean" not in wrong.message else ""
 
 
 def _print_refusal(text: str) -> None:

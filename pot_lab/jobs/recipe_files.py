@@ -7,7 +7,6 @@ begin with a byte order mark; what is missing is filled in here.
 from __future__ import annotations
 
 import codecs
-import difflib
 import json
 import math
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pot_lab.crypto.nested_json import load_json
+from pot_lab.errors import near_names
 from pot_lab.jobs.errors import BadJobParameters, NotebookUnusable
 
 NOTEBOOK_LIMIT_BYTES = 32 << 20
@@ -90,11 +90,11 @@ def check_parameters(path: Path, names: Iterable[str]) -> None:
     words = set(re.findall(r"[^\W\d]\w*", code))
     for name in names:
         if name not in words:
-            near = difflib.get_close_matches(name, sorted(words), n=1)
+            near = near_names(name, sorted(words))
             raise BadJobParameters(
                 "the notebook has no such parameter",
                 seen=name,
-                wanted=f"perhaps {near[0]}" if near else f"a name that the code of {path.name} uses",
+                wanted=f"did you mean {near[0]!r}?" if near else f"a name that the code of {path.name} uses",
             )
 
 

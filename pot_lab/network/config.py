@@ -16,7 +16,7 @@ import msgspec
 
 from pot_lab.agreement.quorum import check_size, faulty, quorum
 from pot_lab.crypto.identity import format_address, parse_address
-from pot_lab.errors import PotLabError
+from pot_lab.errors import PotLabError, one_of
 from pot_lab.files import replace_durably
 from pot_lab.network.errors import BadConfig
 from pot_lab.network.network_file import (
@@ -189,7 +189,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True):
             if twice is not None:
                 raise BadConfig(f"two aggregators share a {name}", seen=twice)
         if self.durability not in DURABILITIES:
-            raise BadConfig("durability is unknown", seen=self.durability, wanted=" or ".join(DURABILITIES))
+            raise BadConfig("durability is unknown", seen=self.durability, wanted=one_of(self.durability, DURABILITIES))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write this network's `network.toml`, all or nothing."""

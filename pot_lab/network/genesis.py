@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pot_lab.crypto.identity import Address, format_address, parse_address
-from pot_lab.errors import PotLabError
+from pot_lab.errors import PotLabError, one_of
 from pot_lab.network.chain_access import chain_of
 from pot_lab.network.config import NetworkConfig
 from pot_lab.network.errors import BadConfig
@@ -60,7 +60,7 @@ def parameters_of(table: dict[str, Any]) -> Parameters:
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name not in types:
-            raise BadParameter("there is no such parameter", seen=name, wanted=", ".join(sorted(types)))
+            raise BadParameter("there is no such parameter", seen=name, wanted=one_of(name, sorted(types)))
         try:
             read = parse_address(value) if types[name] is bytes and isinstance(value, str) else value
             values[name] = msgspec.convert(read, types[name], builtin_types=(bytes,))

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pot_lab.errors import Oversize
+from pot_lab.errors import Oversize, one_of
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.scoring import Limits
 from pot_lab.scoring.errors import DtypeMismatch, ShapeMismatch
@@ -64,7 +64,7 @@ def read_columns(name: str, table: object, target: str, limits: Limits) -> tuple
         raise BadArgument(
             f"`{name}` has no column of the target's name" if target not in names else f"`{name}` has a column twice",
             seen=target if target not in names else ", ".join(sorted(c for c in set(names) if names.count(c) > 1)),
-            wanted=f"one of {', '.join(names[:12])}",
+            wanted=one_of(target, names) if target not in names else "columns of different names",
         )
     if len(names) < 2:
         raise BadArgument(f"`{name}` has no column beside the target", seen=target, wanted="columns of inputs")

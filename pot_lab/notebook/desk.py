@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import msgspec
 
 from pot_lab.discovery import find_network, open_account
-from pot_lab.errors import PotLabError
+from pot_lab.errors import PotLabError, one_of
 from pot_lab.network.config import NetworkConfig
 from pot_lab.notebook import arguments, posting
 from pot_lab.notebook.errors import BadArgument
@@ -225,7 +225,7 @@ class OrderDesk:
     def _wanted(self, what: dict[str, Any]) -> tuple[WantedOrder, OrderTemplate]:
         wanted = msgspec.convert(what, WantedOrder)
         if wanted.template not in TEMPLATES:
-            known = ", ".join(TEMPLATES)
+            known = one_of(wanted.template, TEMPLATES)
             raise _FieldRefused("template", BadArgument("no such template", seen=wanted.template, wanted=known))
         return wanted, TEMPLATES[wanted.template]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pot_lab.crypto.identity import Identity, format_address, parse_address
-from pot_lab.errors import PotLabError
+from pot_lab.errors import PotLabError, one_of
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.quantities import pot, seconds_text
@@ -90,8 +90,8 @@ class GovernanceCalls:
             try:
                 return Role[name.upper()]
             except KeyError:
-                names = ", ".join(role.name.lower() for role in Role)
-                raise BadArgument("there is no such role", seen=name, wanted=names) from None
+                names = [role.name.lower() for role in Role]
+                raise BadArgument("there is no such role", seen=name, wanted=one_of(name, names)) from None
         stakes = [stake for stake in self._client.account(self._identity.address).stakes if stake.active]
         if not stakes:
             raise BadArgument(

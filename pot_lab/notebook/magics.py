@@ -16,7 +16,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 
-from pot_lab.errors import InvariantBroken
+from pot_lab.errors import InvariantBroken, one_of
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.lab import Lab, connect
 from pot_lab.notebook.offers import OrderArguments
@@ -88,7 +88,7 @@ class PotMagics(Magics):
         if what in ("show", "cancel"):
             order = lab.get(rest.strip())
             return order if what == "show" else order.cancel()
-        raise BadArgument("%pot has no such command", seen=what, wanted=", ".join(LOOKS))
+        raise BadArgument("%pot has no such command", seen=what, wanted=one_of(what, LOOKS))
 
     @cell_magic
     def order(self, line: str, cell: str) -> Order:

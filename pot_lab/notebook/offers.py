@@ -8,6 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Required, TypedDict
 
+from pot_lab.errors import one_of
 from pot_lab.notebook import arguments, posting
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.posting import OrderTerms
@@ -41,8 +42,11 @@ def check_labels_and_score(given: OrderArguments) -> None:
     from pot_lab.scoring import score_function
 
     if unknown := set(given) - set(OrderArguments.__annotations__):
-        wanted = ", ".join(OrderArguments.__annotations__)
-        raise BadArgument("an order has no such argument", seen=", ".join(sorted(unknown)), wanted=wanted)
+        raise BadArgument(
+            "an order has no such argument",
+            seen=", ".join(sorted(unknown)),
+            wanted=one_of(min(unknown), OrderArguments.__annotations__),
+        )
     for name in ("reward", "train_for"):
         if name not in given:
             raise BadArgument(f"`{name}` is missing", wanted='e.g. reward=25, train_for="10min"')

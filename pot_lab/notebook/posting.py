@@ -25,7 +25,7 @@ from pot_lab.crypto.identity import Address
 from pot_lab.crypto.link import Link
 from pot_lab.crypto.sealed_box import seal
 from pot_lab.crypto.shamir import split
-from pot_lab.errors import InvariantBroken, PotLabError
+from pot_lab.errors import InvariantBroken, PotLabError, one_of
 from pot_lab.notebook.arguments import check_model, check_score_name
 from pot_lab.notebook.errors import BadArgument
 from pot_lab.notebook.quantities import exact_fraction, grains, milliseconds
@@ -161,7 +161,9 @@ def windows_for(train_ms: int, parameters: Parameters, changes: Mapping[str, int
     """
     names = [name.removesuffix("_ms") for name in Windows.__struct_fields__ if name != "train_ms"]
     if unknown := set(changes) - set(names):
-        raise BadArgument("there is no such window", seen=", ".join(sorted(unknown)), wanted=", ".join(names))
+        raise BadArgument(
+            "there is no such window", seen=", ".join(sorted(unknown)), wanted=one_of(min(unknown), names)
+        )
     lengths = dict(zip(names, parameters.usual_windows_ms, strict=True)) | dict(changes)
     windows = Windows(train_ms=train_ms, **{f"{name}_ms": length for name, length in lengths.items()})
     windows.check(parameters)

@@ -11,7 +11,6 @@ parameters in alphabetical order and whole numbers: one function has one identif
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pot_lab.errors import UnknownScoreFunction
+from pot_lab.errors import UnknownScoreFunction, one_of
 from pot_lab.scoring import reductions
 from pot_lab.scoring.class_scores import CLASS_SCORES
 from pot_lab.scoring.distances import DISTANCES
@@ -343,11 +342,7 @@ def _likely(name: str) -> str:
     """The functions that a name may have meant, first, then all others."""
     known = list(dict.fromkeys(n for n, _ in FUNCTIONS))
     plain = re.sub(r"[^a-z0-9]+", "_", re.split(r"[\[/]", name)[0].lower()).strip("_")
-    near = (
-        [_OTHER_NAMES[plain]] if plain in _OTHER_NAMES else difflib.get_close_matches(plain, [*known, *_USUAL], 2, 0.6)
-    )
-    rest = ", ".join(sorted(f"{n}/{v}" for n, v in FUNCTIONS))
-    return f"{' or '.join(near)}; or one of {rest}" if near else rest
+    return one_of(plain, sorted([*known, *_USUAL]), near=[_OTHER_NAMES[plain]] if plain in _OTHER_NAMES else ())
 
 
 def _values(name: str, text: str | None, bounds: Mapping[str, Bounds]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pot_lab.errors import PotLabError
+from pot_lab.errors import PotLabError, one_of
 from pot_lab.simulator.virtual_time import SECOND_US
 
 STORM_US = 10 * SECOND_US
@@ -67,5 +67,5 @@ PERMANENT = ("clock_jump", "disk_lost", "bit_flip")
 def profile_of(name: str) -> Profile:
     """The profile of this name; raises UnknownProfile."""
     if name not in PROFILES:
-        raise UnknownProfile("the simulator has no such profile", seen=name, wanted=", ".join(PROFILES))
+        raise UnknownProfile("the simulator has no such profile", seen=name, wanted=one_of(name, PROFILES))
     return PROFILES[name]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pot_lab import home
 from pot_lab.agreement.quorum import check_size
 from pot_lab.crypto.identity import format_address
-from pot_lab.errors import PotLabError
+from pot_lab.errors import PotLabError, near_names, one_of
 from pot_lab.files import FileLocked, locked, make_private_folder, writing
 from pot_lab.network.aggregator.keys_folder import ACCOUNT_FILE, load_account
 from pot_lab.network.config import NetworkConfig
@@ -102,11 +102,13 @@ class Testnet:
         if name and len(Path(name).parts) > 1:
             return NoTestnet("there is no such file", seen=name, wanted="the path of a network.toml")
         if name:
-            known = ", ".join(f"{net.name} ({_state_of(net)})" for net in Testnet.all())
+            nets = Testnet.all()
+            up = near_names(name, [net.name for net in nets if net.is_up()])
             return NoTestnet(
                 f"no testnet named {name!r} runs here",
-                seen=known or "no testnet",
-                wanted=f"one of these, or a new one by `pot-lab testnet up --name {name}`",
+                seen=", ".join(f"{net.name} ({_state_of(net)})" for net in nets) or "no testnet",
+                wanted=(f"did you mean {up[0]!r}? Or " if up else "")
+                + f"one of these, or a new one by `pot-lab testnet up --name {name}`",
             )
         what = "no network is named and no testnet runs here"
         return NoTestnet(what, wanted="`pot-lab testnet up`, or POT_LAB_NETWORK=/path/to/network.toml")
@@ -150,7 +152,9 @@ class Testnet:
         """
         keys = self.folder / "accounts" / account
         if not (keys / ACCOUNT_FILE).is_file():
-            raise UnknownAccount("the testnet has no such account", seen=account, wanted=", ".join(self.accounts()))
+            raise UnknownAccount(
+                "the testnet has no such account", seen=account, wanted=one_of(account, self.accounts())
+            )
         return load_account(keys)
 
     # --- starting -----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
+from pot_lab.errors import one_of
 from pot_lab.training.errors import BadSettings
 
 Optimizer = Literal["adamw", "adam", "sgd"]
@@ -85,7 +86,9 @@ class TrainerSettings:
 
     def _choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:
-            raise BadSettings(f"{name} is not known", seen=getattr(self, name), wanted=", ".join(choices))
+            raise BadSettings(
+                f"{name} is not known", seen=getattr(self, name), wanted=one_of(getattr(self, name), choices)
+            )
 
     def _between(self, name: str, low: float, high: float, *, open_low: bool = False) -> None:
         value = getattr(self, name)

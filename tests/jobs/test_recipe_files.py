@@ -97,7 +97,7 @@ def test_what_is_no_json_is_refused(raw: bytes, tmp_path: Path) -> None:
 def test_a_parameter_that_the_recipe_does_not_use_is_refused_with_the_likely_one() -> None:
     path = recipe("provider")
     check_parameters(path, ["learning_rate", "seed"])
-    with pytest.raises(BadJobParameters, match="perhaps learning_rate") as refusal:
+    with pytest.raises(BadJobParameters, match="did you mean 'learning_rate'") as refusal:
         check_parameters(path, ["learning_rat"])
     assert refusal.value.seen == "learning_rat"
     with pytest.raises(BadJobParameters, match=r"a name that the code of provider\.ipynb uses"):

@@ -47,7 +47,10 @@ def test_columns_of_arrays_are_inputs_of_their_own() -> None:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "no such column": (TABLE, r"no column of the target's name \(seen: kinds, wanted: one of width, kind, height"),
+    "no such column": (
+        TABLE,
+        r"no column of the target's name \(seen: kinds, wanted: did you mean 'kind'.* There are width, kind, height",
+    ),
     "a missing number": (TABLE.assign(width=[1.0, np.nan] * 20), r"no finite number \(seen: row 1, column 'width'"),
     "text": (TABLE.assign(width=["a"] * 40), r"seen: str 'a' in row 0, column 'width'"),
     "nothing": (TABLE.assign(width=[*[1.0] * 39, None], kinds=0).astype({"width": object}), "row 39, column 'width'"),

@@ -300,7 +300,7 @@ def test_windows_are_the_networks_usual_ones_but_for_the_changes() -> None:
 @pytest.mark.parametrize("name", ["lunch", "train", "reveal_ms"])
 def test_a_window_that_there_is_not_is_refused(name: str) -> None:
     wanted = "reveal, release, score, open_scores, challenge, open_challenges, judge"
-    with pytest.raises(BadArgument, match=rf"no such window \(seen: {name}, wanted: {wanted}\)"):
+    with pytest.raises(BadArgument, match=rf"no such window \(seen: {name}, wanted: .*{wanted}\)"):
         windows_for(5_000, PARAMETERS, {name: 1_000, "score": 1_000})
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree
 
+from pot_lab.errors import near_names
 from pot_lab.scoring.errors import ExportFailed
 from pot_lab.scoring.tensor_file import dtype_name
 
@@ -76,7 +77,9 @@ def _named_output(found: object, output: str | int) -> Tensor:
         if isinstance(found, Tensor):
             wanted = "no `output`: the module returns one tensor"
         else:
-            wanted = " or ".join(f"output={key!r}" for key in tensors[:8]) or "a module that returns tensors"
+            near = near_names(output, [key for key in tensors if isinstance(key, str)])
+            wanted = f"did you mean output={near[0]!r}? " if near else ""
+            wanted += " or ".join(f"output={key!r}" for key in tensors[:8]) or "a module that returns tensors"
         raise ExportFailed(
             "the module returns no tensor under the name or place that `output` gives",
             seen=f"output={output!r}" + (f", which is {type(chosen).__name__}" if output in places else ""),
