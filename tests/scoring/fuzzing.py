@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pot_lab.errors import PotLabError
 from pot_lab.scoring import exact_model, export_model, load_graph, score, trainable
 from pot_lab.scoring.export.rewriting import DrawingMode
-from pot_lab.scoring.export.trial import set_modes, training_parts
+from pot_lab.scoring.export.trial import SafeLayouts, set_modes, training_parts
 
 Step = Callable[[Tensor], Tensor]
 WIDTH, TIMES, SIDE = 6, 5, 6
@@ -556,7 +556,7 @@ def _step(module: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor | None
         p.grad = None
     own = isinstance(module, Composition)
     keeps = [part.keep for part in module.modules() if isinstance(part, FloorDrop)] if own else None
-    with DrawingMode(keeps or ()):
+    with DrawingMode(keeps or ()), SafeLayouts():
         out = module(x.clone())
     if out.requires_grad:
         factors = torch.randn(out.shape, generator=torch.Generator().manual_seed(3))

@@ -27,6 +27,8 @@ _ROUGH_BOUND = 3e-2
 """Of the largest number, for types of fewer digits."""
 _GRADIENT_BOUND, _GRADIENT_NOISE = 1e-3, 5e-6
 """Of a parameter's own largest gradient, and of the largest of all: one that should be 0 is rounding alone."""
+_AT_ONCE = 1 << 20
+"""Elements that are looked at together."""
 _BRANCH = re.compile(r"\bif\b.*\b(training|is_grad_enabled)\b|\b(training|is_grad_enabled)\b.*\belse\b")
 
 
@@ -53,12 +55,13 @@ def check_same_model(
     def twin() -> TrainableModel:
         return TrainableModel(graph, {name: t if name in kept else t.clone() for name, t in tensors.items()})
 
-    evaluated = run_once(twin().eval(), reference.rows, training=False)
-    trained = run_once(twin().train(), reference.rows, training=True)
+    gradients = _Gradients(reference)
+    trained = run_once(twin().train(), reference.rows, training=True, take=gradients.compare)
     difference = _apart(reference.trained.outputs, trained.outputs)
     if difference and (reference.trained.draws.disturbed or trained.draws.disturbed):
         reference = undisturbed(reference)
-        trained = run_once(twin().train(), reference.rows, training=True, undisturbed=True)
+        gradients = _Gradients(reference)
+        trained = run_once(twin().train(), reference.rows, training=True, undisturbed=True, take=gradients.compare)
         difference = _apart(reference.trained.outputs, trained.outputs)
     if difference:
         raise ExportFailed(
@@ -67,6 +70,7 @@ def check_same_model(
             + (_changing(module, reference) or _set(module)),
             seen=difference,
         )
+    evaluated = run_once(twin().eval(), reference.rows, training=False)
     if difference := _apart(reference.evaluated.outputs, evaluated.outputs):
         raise ExportFailed(
             "in eval mode the module computes something else than its graph, which is that of training mode without "
@@ -79,8 +83,7 @@ def check_same_model(
         ours = trained.buffers.get(name)
         if ours is not None and (difference := _apart((buffer,), (ours,))):
             raise ExportFailed(f"training changes the buffer {name!r} otherwise than its graph does", seen=difference)
-    if reference.trained.gradients is not None:
-        _check_gradients(module, reference, trained.gradients or {})
+    gradients.check(module)
 
 
 def check_alone(
@@ -119,30 +122,64 @@ def _changing(module: nn.Module, reference: Reference) -> str:
     return changing_part(module, reference.rows)
 
 
-def _check_gradients(module: nn.Module, reference: Reference, found: Mapping[str, Tensor | None]) -> None:
-    wanted = reference.trained.gradients or {}
-    largest = max((float(g.abs().max()) for g in wanted.values() if g is not None and g.numel()), default=0.0)
-    for name, gradient in wanted.items():
-        ours = found.get(name)
+class _Gradients:
+    """Compares the gradients of a graph with those of its module, one after the other as they are made."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._wanted = reference.trained.gradients or {}
+        largest = (_largest(g) for g in self._wanted.values() if g is not None and g.numel())
+        self._largest = max(largest, default=0.0)
+        self._seen: set[str] = set()
+        self._apart: dict[str, tuple[float, float]] = {}
+
+    def compare(self, name: str, ours: Tensor | None) -> None:
+        """Take the graph's gradient of a parameter; None is one of zeros."""
+        self._seen.add(name)
+        gradient = self._wanted.get(name)
         theirs = torch.zeros(()) if gradient is None else gradient
         ours = torch.zeros_like(theirs) if ours is None else ours
         if torch.equal(theirs, ours) or not bool(torch.isfinite(theirs).all()):
-            continue
-        scale = float(theirs.abs().max())
+            return
+        scale = _largest(theirs)
         rough = theirs.dtype not in _BOUND
-        bound = (_ROUGH_BOUND if rough else _GRADIENT_BOUND) * scale + (1e-2 if rough else _GRADIENT_NOISE) * largest
-        apart = float((theirs - ours).abs().max())
-        lost = scale > 0 and not bool(ours.any())
-        if apart > bound or lost:
+        bound = (_ROUGH_BOUND if rough else _GRADIENT_BOUND) * scale
+        bound += (1e-2 if rough else _GRADIENT_NOISE) * self._largest
+        apart = _largest(theirs, ours)
+        if not apart <= bound or (scale > 0 and not bool(ours.any())):
+            self._apart[name] = apart, scale
+
+    def check(self, module: nn.Module) -> None:
+        """Refuse what is apart, with what parameters the graph has no gradient of: raises ExportFailed."""
+        for name in self._wanted:
+            if name not in self._seen:
+                self.compare(name, None)
+            if name not in self._apart:
+                continue
+            apart, scale = self._apart[name]
             raise ExportFailed(
                 f"the gradient of {name!r} is another one in the graph, so the model would be trained otherwise: "
                 "a backward of one's own (torch.autograd.Function) and hooks that change gradients are not exported; "
                 "write it with operators, such as x + (x.sign() - x).detach() for a straight-through sign"
                 + _hooks(module)
-                + own_functions(module, reference.rows),
+                + own_functions(module, self._reference.rows),
                 seen=f"largest difference {apart:.3g}",
                 wanted=f"gradients up to {scale:.3g}",
             )
+
+
+def _largest(a: Tensor, b: Tensor | None = None) -> float:
+    """The largest size of a's elements, or of their differences from b's; some at a time, since a copy of a large
+    model's gradients is large."""
+    if b is not None and b.shape != a.shape:
+        return float((a - b).abs().max())
+    first, second = a.reshape(-1), None if b is None else b.reshape(-1)
+    found = [0.0]
+    for place in range(0, a.numel(), _AT_ONCE):
+        part = first[place : place + _AT_ONCE]
+        part = part if second is None else part - second[place : place + _AT_ONCE]
+        found.append(float(part.abs().max()))
+    return float(torch.tensor(found, dtype=torch.float64).max())  # NaN where one is
 
 
 def _apart(wanted: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> str:
@@ -154,15 +191,18 @@ def _apart(wanted: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> str:
             return f"{a.dtype} {tuple(a.shape)} and {b.dtype} {tuple(b.shape)}"
         if torch.equal(a, b) or not a.numel():
             continue
-        x, y = a.double(), b.double()
-        finite = torch.isfinite(x) & torch.isfinite(y)
-        if not torch.equal(x[~finite].nan_to_num(7.0), y[~finite].nan_to_num(7.0)):
-            return "numbers that are not finite in one of them only"
-        if not bool(finite.any()):
-            continue
-        x, y = x[finite], y[finite]
-        difference, scale = float((x - y).abs().max()), float(x.abs().max())
-        if difference > _BOUND.get(a.dtype, _ROUGH_BOUND) * scale or not a.dtype.is_floating_point:
+        difference = scale = 0.0
+        first, second = a.reshape(-1), b.reshape(-1)
+        for place in range(0, a.numel(), _AT_ONCE):
+            x, y = (t[place : place + _AT_ONCE].double() for t in (first, second))
+            finite = torch.isfinite(x) & torch.isfinite(y)
+            if not torch.equal(x[~finite].nan_to_num(7.0), y[~finite].nan_to_num(7.0)):
+                return "numbers that are not finite in one of them only"
+            if bool(finite.any()):
+                x, y = x[finite], y[finite]
+                difference = max(difference, float((x - y).abs().max()))
+                scale = max(scale, float(x.abs().max()))
+        if difference > _BOUND.get(a.dtype, _ROUGH_BOUND) * scale or (difference and not a.dtype.is_floating_point):
             return f"largest difference {difference:.3g}, largest number {scale:.3g}"
     return ""
 

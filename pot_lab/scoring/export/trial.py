@@ -11,7 +11,7 @@ import contextlib
 import copy
 import random
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -336,7 +336,7 @@ def _at(line: str) -> str:
     return f", at {line}" if line else ""
 
 
-class _Safe(TorchFunctionMode):
+class SafeLayouts(TorchFunctionMode):
     """Calls that would end the process run as those of a graph do."""
 
     def __torch_function__(
@@ -355,12 +355,15 @@ def run_once(
     output: OutputChoice = None,
     gradients: bool = True,
     undisturbed: bool = False,
+    take: Callable[[str, Tensor], None] | None = None,
 ) -> StepResult:
     """One run in the modes that the module is in, with the same random numbers each time; with gradients if
     `training`, unless they are not asked for.
 
     Args:
         undisturbed: draw from a generator that no other thread knows.
+        take: gets each gradient as it is made, by the parameter's name, in place of the result, which then has none:
+            all together are as large as the weights.
     Raises: ExportFailed, and whatever forward raises.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -368,19 +371,44 @@ def run_once(
     torch.backends.mha.set_fastpath_enabled(False)  # of other bits than the layers that an export sees
     try:
         own = torch.Generator().manual_seed(_SEED) if undisturbed else None
-        with torch.set_grad_enabled(training), hooks_of_forward() as hooks, _Safe(), Draws(own) as draws:
+        with torch.set_grad_enabled(training), hooks_of_forward() as hooks, SafeLayouts(), Draws(own) as draws:
             found = module(*(x.clone() for x in rows))
         outputs = chosen_outputs(found, output)
         asked = training and gradients
-        given: Mapping[str, Tensor | None] | None = _gradients(module, outputs, rows, hooks) if asked else {}
+        given: Mapping[str, Tensor | None] | None = _gradients(module, outputs, rows, hooks, take) if asked else {}
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     buffers = {name: b.detach().clone() for name, b in module.named_buffers(remove_duplicate=False)}
     return StepResult(outputs=tuple(t.detach() for t in outputs), gradients=given, buffers=buffers, draws=draws)
 
 
+@contextlib.contextmanager
+def _given_away(parameters: Mapping[str, nn.Parameter], take: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """While inside, gradients go to `take` under all names of their parameters, and are not kept."""
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, p in parameters.items():
+        names.setdefault(p, []).append(name)
+
+    def give(p: Tensor) -> None:
+        gradient, p.grad = p.grad, None
+        if gradient is not None:
+            for name in names[p]:  # type: ignore[index]
+                take(name, gradient.detach().to_dense())
+
+    handles = [p.register_post_accumulate_grad_hook(give) for p in names]  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _gradients(
-    module: nn.Module, outputs: tuple[Tensor, ...], rows: tuple[Tensor, ...], hooks: Sequence[str]
+    module: nn.Module,
+    outputs: tuple[Tensor, ...],
+    rows: tuple[Tensor, ...],
+    hooks: Sequence[str],
+    take: Callable[[str, Tensor], None] | None = None,
 ) -> dict[str, Tensor | None] | None:
     """Of the sum of all outputs, each times a number of its own, by every parameter that is to be trained.
 
@@ -392,21 +420,24 @@ def _gradients(
     refuse_unknown(module, roots, rows)
     whose = [*hooks, *own_steps(roots), *(["hooks of parts"] if has_hooks(module) else [])]
     generator = torch.Generator().manual_seed(_SEED)
-    factors = [torch.randn(t.shape, generator=generator).to(t.device, t.dtype) for t in roots]
+    factors = [torch.empty(t.shape).uniform_(-1, 1, generator=generator).to(t.device, t.dtype) for t in roots]
+    taken = _given_away(wanted, take) if take is not None else contextlib.nullcontext()
 
     def backward(scale: float = 1.0) -> dict[str, Tensor | None]:
         for p in wanted.values():
             p.grad = None
         if roots:
-            torch.autograd.backward(roots, [f * scale for f in factors], retain_graph=bool(whose))
+            scaled = factors if scale == 1.0 else [f * scale for f in factors]
+            torch.autograd.backward(roots, scaled, retain_graph=bool(whose))
         found = {name: None if p.grad is None else p.grad.detach().to_dense() for name, p in wanted.items()}
         for p in wanted.values():
             p.grad = None
         return found
 
     try:
-        found = backward()
-        if whose:
+        with taken:
+            found = backward()
+        if whose and take is None:
             check_proportion(found, backward, whose)
     except RuntimeError as problem:
         if "modified by an inplace operation" not in str(problem):

@@ -15,6 +15,8 @@ from pot_lab.notebook.posting import prepare
 from pot_lab.scoring import export_model, load_graph, score, trainable
 from pot_lab.scoring.errors import BadWeights, ExportFailed
 from pot_lab.scoring.export import writer
+from pot_lab.scoring.export.comparison import _AT_ONCE, _apart, _largest
+from pot_lab.scoring.export.trial import run_once
 from pot_lab.training import Trainer
 
 X = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
@@ -370,3 +372,35 @@ def test_an_encoder_that_drops_padding_in_eval_mode_only_is_refused_where_that_s
         twin = trainable(load_graph(artifact.graph), artifact.weights).eval()
         with torch.no_grad():
             assert torch.allclose(twin(words), module.eval()(words), atol=1e-5)
+
+
+def test_gradients_may_be_given_away_as_they_are_made() -> None:
+    module = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8, bias=False))
+    module[1].weight = module[0].weight
+    module[2].requires_grad_(False)
+    rows = (torch.randn(3, 8),)
+    kept = run_once(module, rows, training=True).gradients
+    taken: dict[str, Tensor] = {}
+
+    def take(name: str, gradient: Tensor) -> None:
+        assert all(p.grad is None for p in module.parameters())
+        taken[name] = gradient
+
+    assert run_once(module, rows, training=True, take=take).gradients == dict.fromkeys(kept)
+    assert taken.keys() == kept.keys() == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert all(torch.equal(taken[name], kept[name]) for name in kept)
+    assert all(not p._post_accumulate_grad_hooks for p in module.parameters())
+
+
+@pytest.mark.parametrize("numel", [5, _AT_ONCE + 3])
+def test_differences_are_found_wherever_they_are(numel: int) -> None:
+    a, b = torch.zeros(numel), torch.zeros(numel)
+    b[-1] = 2.0
+    assert _largest(a, b) == 2.0 and _largest(a) == 0.0
+    b[0] = torch.nan
+    assert _largest(a, b) != _largest(a, b)
+    a[-1] = 2.0
+    assert _apart((a,), (b.nan_to_num(7.0),)) == "largest difference 7, largest number 2"
+    assert _apart((a,), (b,)) == "numbers that are not finite in one of them only"
+    assert not _apart((a,), (a.clone(),))
+    assert _apart((a.long(),), (a.long() + 1,))
