@@ -76,7 +76,19 @@ def write_tensors(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None
         storage = here.untyped_storage().data_ptr()
         own[name] = here.clone() if storage in taken else here
         taken.add(storage)
-    return bytes(_save(own, metadata))
+    # The library copies a file twice, and a model may fill half of the memory. So it writes the file of empty tensors,
+    # whose order and names of types are those of the whole one.
+    empty = bytes(_save({name: t.new_empty(0) for name, t in own.items()}, metadata))
+    header: dict[str, Any] = json.loads(empty[8 : 8 + struct.unpack("<Q", empty[:8])[0]])
+    place, parts = 0, []
+    for name, entry in header.items():
+        if name != "__metadata__":
+            data = own[name].reshape(-1).view(torch.uint8).numpy().data
+            parts.append(data)
+            entry |= {"shape": list(own[name].shape), "data_offsets": [place, place := place + data.nbytes]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([struct.pack("<Q", len(text)), text, *parts])
 
 
 def read_tensors(data: bytes, *, limit_bytes: int, what: str, error: type[PotLabError]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from pot_lab.cli import main as cli
@@ -26,6 +27,7 @@ from pot_lab.scoring import (
     unpack_dataset,
 )
 from pot_lab.scoring.errors import BadDataset, DtypeMismatch, ShapeMismatch, WorkerFailed
+from pot_lab.scoring.tensor_file import DTYPES, write_tensors
 from tests.scoring.models import exported, family
 
 
@@ -179,3 +181,15 @@ def test_peak_memory_does_not_grow_with_the_data_file(tmp_path: Path) -> None:
         peaks_mib.append(peak)
     # pages of the mapped file that the system keeps for a while count too; the whole file would be 155 MiB more
     assert peaks_mib[1] - peaks_mib[0] < 100, peaks_mib
+
+
+@pytest.mark.parametrize("metadata", [None, {"kind": "weights"}])
+def test_a_file_is_written_as_the_library_writes_it(metadata: dict[str, str] | None) -> None:
+    numbers = torch.Generator().manual_seed(0)
+    tensors = {
+        f"{name} {place}": (torch.randn(shape, generator=numbers) * 3).to(dtype)
+        for place, dtype in enumerate(DTYPES.values())
+        for name, shape in (("b.c", ()), ('é"\\\n', (0, 3)), ("Z", (2, 3)), ("_", (5,)))
+    }
+    assert write_tensors(tensors, metadata) == save(tensors, metadata)
+    assert write_tensors({}) == save({})
