@@ -90,6 +90,7 @@ _ERRORS: dict[str, tuple[str, ...]] = {
     "pot_lab.demo": ("DemoFailed",),
     "pot_lab.errors": ("Malformed", "Oversize", "PortTaken", "UnknownScoreFunction"),
     "pot_lab.files": ("CannotWrite", "FileLocked"),
+    "pot_lab.home": ("NoHome",),
     "pot_lab.jobs.alerts": ("BadWebhook",),
     "pot_lab.jobs.errors": (
         "BadJobParameters",

@@ -59,7 +59,7 @@ def network_files() -> list[Path]:
     The newest comes first.
     """
     if named := os.environ.get("POT_LAB_NETWORK"):
-        path = Path(named).expanduser()
+        path = home.expanded(named)
         return [path if path.is_file() else home.networks() / named / NETWORK_FILE]
     files = []
     for path in home.networks().glob(f"*/{NETWORK_FILE}"):

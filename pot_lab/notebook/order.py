@@ -15,6 +15,7 @@ from pot_lab.crypto.cipher import decrypt
 from pot_lab.crypto.identity import parse_address
 from pot_lab.crypto.link import Link
 from pot_lab.files import replace_durably
+from pot_lab.home import expanded
 from pot_lab.network.client.ledger import LedgerClient
 from pot_lab.network.errors import Unreachable
 from pot_lab.notebook.card import card_html, describe, why_void
@@ -236,7 +237,7 @@ class Order:
             PosixPath('best')
         """
         files = dict(zip(MODEL_FILES, self.model_files(), strict=True))
-        place = Path(folder).expanduser()
+        place = expanded(folder)
         place.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             replace_durably(place / name, data)

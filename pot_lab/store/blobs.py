@@ -20,6 +20,7 @@ from urllib.parse import quote
 from pot_lab.crypto.link import Link
 from pot_lab.errors import PotLabError
 from pot_lab.files import move_durably, replace_durably
+from pot_lab.home import expanded
 from pot_lab.store.addresses import (
     HTTP_SCHEMES,
     NODE_SCHEMES,
@@ -81,7 +82,7 @@ class Store:
             private_links = self._scheme == "file" or is_private_place(self.url.removeprefix("ipfs+"))
         self.private_links = private_links
         if self._scheme == "file":
-            self._root = Path(local_path(self.url)).expanduser().resolve()
+            self._root = expanded(local_path(self.url)).resolve()
 
     def uri(self, digest: bytes) -> str:
         """Where this store has, or would have, the blob with this SHA-256; raises UnusableAddress on IPFS, which names
