@@ -33,9 +33,9 @@ NOBODY, NO_ORDER = Address(b""), OrderId(b"")
 
 ORDER_LIMIT_BYTES = 65_536
 LEAF_BYTES = 8
+"""What a transcript takes for an example, at most."""
 MAX_TEST_BYTES = 8 << 30
 """The largest test set that aggregators open and judge; scoring takes no larger data file."""
-"""What a transcript takes for an example, at most."""
 MICRO = 1_000_000
 MAX_GRAINS = 10**18
 _TITLE_CHARACTERS, _TAGS, _TAG_CHARACTERS = 120, 8, 32
