@@ -39,7 +39,7 @@ def proposal() -> None:
     "calls",
     multiple=True,
     required=True,
-    metavar="'CONTRACT.FUNCTION ARGUMENT...'",
+    metavar="'CONTRACT.FUNCTION ARGUMENTS'",
     help="What is done, e.g. 'escrow.setMinReward 5000000000': amounts in grains, times in seconds, lists with commas. "
     "CONTRACT is token, registry, escrow, settlement or timelock. May be given several times.",
 )
