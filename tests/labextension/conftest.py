@@ -187,9 +187,13 @@ def page(chromium: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def open_panel(page: Any):
-    def open_(lab: Lab, page: Any = page) -> Any:
-        """Load Lab (again) and show our sidebar, in the test's tab or another one; returns the panel."""
-        page.goto(f"{lab.url}/lab?token={TOKEN}&reset")
+    def open_(lab: Lab, page: Any = page, workspace: str = "") -> Any:
+        """Load Lab (again) and show our sidebar, in the test's tab or another one; returns the panel.
+
+        A second tab needs a workspace of its own: Lab leads it from one that is in use to another, whenever it notices.
+        """
+        place = f"lab/workspaces/{workspace}" if workspace else "lab"
+        page.goto(f"{lab.url}/{place}?token={TOKEN}&reset")
         page.wait_for_function("() => window.jupyterapp !== undefined")
         page.evaluate("async () => { await window.jupyterapp.restored; }")
         page.wait_for_selector("#jupyterlab-splash", state="detached")

@@ -27,7 +27,7 @@ def test_both_follow_the_ledger_and_one_that_is_closed_takes_nothing_along(start
     for name, tab in (("one", page), ("other", other)):
         tab.on("request", lambda request, name=name: asked[name].append(request.url))
         tab.on("websocket", lambda socket, name=name: asked[name].append(socket.url))
-    one_panel, other_panel = open_panel(lab), open_panel(lab, other)
+    one_panel, other_panel = open_panel(lab), open_panel(lab, other, "other")
     for panel in (one_panel, other_panel):
         expect(panel.get_by_test_id("pot-connection")).to_have_text("Live")
     other.evaluate(
