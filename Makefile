@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FRONT_END := $(shell find labextension -type f -not -path '*/node_modules/*' -not -path '*/lib/*' -not -name '*.tsbuildinfo' 2>/dev/null)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Four at a time on two cores, a file each: much of a slow one waits for windows and processes. In the order that
+# Three at a time on two cores, a file each: much of a slow one waits for windows and processes. In the order that
 # tests/suite_order.py gives, so no long one comes last.
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install chromium demo docs test suite screenshots coverage test-long mutation fuzz bench bench-peers lint lint-front clean

@@ -62,6 +62,7 @@ def test_seeds_are_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_mutated_bytes_are_taken_or_refused_by_name(name: str, data: st.DataObject) -> None:
     target = targets()[name]

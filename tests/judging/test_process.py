@@ -70,9 +70,13 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return make_case(tmp_path_factory.mktemp("case"))
 
 
-@pytest.fixture(params=["by its command", "forked"])
+@pytest.fixture(params=[pytest.param("by its command", marks=pytest.mark.long), "forked"])
 def starter(request: pytest.FixtureRequest) -> Starter:
-    """Both ways to start a helper; whoever asks notices no difference."""
+    """Both ways to start a helper; whoever asks notices no difference.
+
+    A command imports torch for seconds, and is the way only where helpers cannot be forked: of it the suite has the two
+    tests that name it, and the long tests all.
+    """
     if request.param == "forked":
         if sys.platform != "linux":
             pytest.skip("helpers are forked on Linux only")

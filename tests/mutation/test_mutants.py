@@ -88,7 +88,11 @@ sys.exit(run.main(["small", "--floor", sys.argv[2]]))
 
 
 @pytest.mark.parametrize(
-    ("bound", "floor", "status"), [("[1, 2, 3]", "100", 0), ("[1, 3]", "100", 1), ("[1, 3]", "30", 0)]
+    ("bound", "floor", "status"),
+    [
+        ("[1, 3]", "100", 1),
+        *(pytest.param(*each, marks=pytest.mark.long) for each in (("[1, 2, 3]", "100", 0), ("[1, 3]", "30", 0))),
+    ],
 )
 def test_a_missing_boundary_test_is_a_survivor(tmp_path: Path, bound: str, floor: str, status: int) -> None:
     for folder in ("pot_lab", "tests"):
