@@ -15,7 +15,7 @@ MIN_PICTURE_BYTES = 5_000
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("measure", [False, True])
+@pytest.mark.parametrize("measure", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_the_tables_are_drawn_beside_the_papers(tmp_path: Path, measure: bool) -> None:
     results = ROOT / "benchmarks" / "results" if not measure else tmp_path
     given = {"measure": measure, "results": str(results), "nodes": 4, "runs": 2}

@@ -15,7 +15,7 @@ import pytest
 from pot_lab.testnet.testnet import Testnet
 from tests.testnets import register_miners
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(2_400)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(2_400)]
 PATIENCE_S = 400
 POST = """
 import torch, pot_lab

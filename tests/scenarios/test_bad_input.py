@@ -398,6 +398,7 @@ def test_one_aggregator_may_be_away_and_two_are_named(testnet: Testnet, lab: Lab
     assert wallet_of(lab.config, lab.identity).balance_grains() > 0
 
 
+@pytest.mark.long
 def test_a_taken_port_is_named_and_nothing_is_left_running(home: Path) -> None:
     net = Testnet.up("ports", durability="flush", providers=0, validators=0, verifiers=0)
     net.down()

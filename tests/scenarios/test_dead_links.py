@@ -25,7 +25,7 @@ from tests.running import is_running
 from tests.scenarios.processes import await_nothing_left, start
 from tests.testnets import register_miners
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2_400)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(2_400)]
 
 PATIENCE_S = 800.0
 

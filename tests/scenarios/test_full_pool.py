@@ -22,7 +22,7 @@ from pot_lab.testnet.testnet import Testnet
 from tests.scenarios.processes import await_nothing_left
 from tests.testnets import register_miners
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2_400)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(2_400)]
 
 
 @pytest.fixture
