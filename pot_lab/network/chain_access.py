@@ -42,6 +42,26 @@ def contracts_of(config: NetworkConfig) -> Contracts:
     )
 
 
+def chain_config_of(rpc_url: str, contracts: Contracts, confirmations: int = 1) -> ChainConfig:
+    """The `[chain]` table of a network with these contracts, as `contracts_of` reads it.
+
+    Args:
+        rpc_url: a node of their chain.
+        contracts: where they are.
+        confirmations: blocks on top of an event's before it is believed.
+    """
+    return ChainConfig(
+        rpc_url=rpc_url,
+        chain_id=contracts.chain_id,
+        token=contracts.token,
+        registry=contracts.registry,
+        escrow=contracts.escrow,
+        settlement=contracts.settlement,
+        first_block=contracts.first_block,
+        confirmations=confirmations,
+    )
+
+
 def wallet_of(config: NetworkConfig, identity: Identity | AccountSigner | None) -> ChainWallet:
     """A wallet for an account on the network's chain, by its key or by who keeps it, or for a reader (None); raises
     BadConfig for a network without one.

@@ -117,12 +117,12 @@ class OrderFormWidget:
         self.order_button.disabled = False
 
     def _on_order(self) -> None:
-        if self._previewed is not None:  # else a second click, sent before the front end knew that the button is off
-            self._tell(self._post)
-
-    def _post(self) -> None:
         terms, self._previewed = self._previewed, None
-        order = self._order(**terms or {})
+        if terms is not None:  # else a second click, sent before the front end knew that the button is off
+            self._tell(lambda: self._post(terms))
+
+    def _post(self, terms: dict[str, Any]) -> None:
+        order = self._order(**terms)
         self.posted.append(order)
         self.told.value = f"<p role='status'>Posted and paid: order <code>{order.id.hex()[:12]}</code></p>"
         self._below.children = (self.told, order.card().widget)

@@ -1,6 +1,4 @@
-"""Live views in a notebook by a kernel of its own: they follow the ledger on their own thread, so they stay live while
-a cell runs.
-"""
+"""Live views in a notebook that its kernel keeps new, on a thread of their own, so they stay live while a cell runs."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from pot_lab.crypto.identity import Identity, format_address
 from pot_lab.crypto.keystore import TESTNET_WORK_FACTOR
 from pot_lab.files import make_private_folder
 from pot_lab.network.aggregator.keys_folder import AggregatorKeys, make_account, make_aggregator_keys
-from pot_lab.network.config import ChainConfig, NetworkConfig
+from pot_lab.network.chain_access import chain_config_of
+from pot_lab.network.config import NetworkConfig
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
 from pot_lab.network.loopback import entries_on_loopback
 from pot_lab.protocol.parameters import GRAINS_PER_POT, Parameters, Role
@@ -130,16 +131,7 @@ class Founding:
             aggregators=entries_on_loopback(
                 (each.identity.address, each.curve.public, each.sealing.public) for each in self.aggregators
             ),
-            chain=ChainConfig(
-                rpc_url=rpc_url,
-                chain_id=contracts.chain_id,
-                token=contracts.token,
-                registry=contracts.registry,
-                escrow=contracts.escrow,
-                settlement=contracts.settlement,
-                confirmations=0,
-                first_block=contracts.first_block,
-            ),
+            chain=chain_config_of(rpc_url, contracts, confirmations=0),
             store_url=store_url,
             parameters=self.parameters,
             durability=self.plan.durability,

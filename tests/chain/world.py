@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import Identity
 from pot_lab.network.loopback import free_ports
 from pot_lab.protocol.settlement import PayoutTree, Settlement, orders_hash, settlement_digest
+from tests.chain.answering import answering
 
 POT = 10**9
 DAY_S = 86_400
@@ -114,39 +114,20 @@ def strict_node(url: str, hook: Hook) -> Iterator[str]:
     """A node in front of the one at `url`, which refuses what `hook` says; yields its address."""
     behind = urlsplit(url).netloc
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def reply(body: bytes) -> tuple[int, bytes]:
+        request = json.loads(body)
+        refused = hook(request)
+        if refused is not None:
+            status, error = refused
+            return status, json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}).encode()
+        connection = http.client.HTTPConnection(behind, timeout=240)
+        connection.request("POST", "/", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse().read()
+        connection.close()
+        return 200, answer
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            request = json.loads(body)
-            refused = hook(request)
-            if refused is None:
-                connection = http.client.HTTPConnection(behind, timeout=240)
-                connection.request("POST", "/", body, {"Content-Type": "application/json"})
-                status, answer = 200, connection.getresponse().read()
-                connection.close()
-            else:
-                status, error = refused
-                answer = json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering(reply) as address:
+        yield address
 
 
 class World:

@@ -13,7 +13,7 @@ import pytest
 from pot_lab.cli.main import main
 from pot_lab.crypto.identity import format_address
 from pot_lab.crypto.keystore import save_keystore
-from pot_lab.network.config import ChainConfig
+from pot_lab.network.chain_access import chain_config_of
 from tests.chain.owned import DELAY_S, FOUNDER, STRANGER, Owned, owned_network
 from tests.chain.signing_program import signing_program
 from tests.chain.world import DAY_S, POT, running_chain
@@ -37,16 +37,7 @@ def chain_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def owned(chain_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Owned]:
     """Contracts that a timelock owns, a network file that names them, and a keystore of everybody."""
     with owned_network(chain_url) as made:
-        at = made.contracts
-        chain = ChainConfig(
-            rpc_url=chain_url,
-            chain_id=at.chain_id,
-            token=at.token,
-            registry=at.registry,
-            escrow=at.escrow,
-            settlement=at.settlement,
-            first_block=at.first_block,
-        )
+        chain = chain_config_of(chain_url, made.contracts)
         config = msgspec.structs.replace(config_of(LedgerWorld(), str(tmp_path)), chain=chain)
         config.save(tmp_path / "network.toml")
         people = {**{f"signer{i}": each for i, each in enumerate(made.signers)}, "founder": FOUNDER, "other": STRANGER}

@@ -15,7 +15,7 @@ from pot_lab.cli.main import main
 from pot_lab.crypto.canonical import keccak256
 from pot_lab.crypto.identity import format_address, parse_address
 from pot_lab.crypto.keystore import load_keystore, save_keystore
-from pot_lab.network.config import ChainConfig
+from pot_lab.network.chain_access import chain_config_of
 from tests.chain.signing_program import signing_program
 from tests.chain.world import DAY_S, POT, Order, World, identity, running_chain
 from tests.notebook.in_process import config_of
@@ -37,16 +37,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture
 def world(deployed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A network file whose aggregators do not run, a chain that does, and the client's keystore."""
-    at = deployed.contracts
-    chain = ChainConfig(
-        rpc_url=deployed.url,
-        chain_id=at.chain_id,
-        token=at.token,
-        registry=at.registry,
-        escrow=at.escrow,
-        settlement=at.settlement,
-        first_block=at.first_block,
-    )
+    chain = chain_config_of(deployed.url, deployed.contracts)
     config = msgspec.structs.replace(config_of(LedgerWorld(), str(tmp_path)), chain=chain)
     config.save(tmp_path / "network.toml")
     save_keystore(tmp_path / "client.json", identity("client"), "pw", work_factor=2)

@@ -52,6 +52,8 @@ def test_what_was_changed_after_the_preview_cannot_be_ordered(lab: Lab) -> None:
     form.order_button.disabled = False  # as a front end that lags behind might
     form.fields["reward"].value = "50"
     assert form.order_button.disabled
+    form.order_button.click()  # which the front end sent before
+    assert form.posted == [] and lab.orders() == []
 
 
 def test_a_second_click_orders_nothing_more(lab: Lab) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pot_lab.crypto.identity import Identity, format_address
-from pot_lab.network.config import AggregatorEntry, ChainConfig, NetworkConfig
+from pot_lab.network.chain_access import chain_config_of
+from pot_lab.network.config import AggregatorEntry, NetworkConfig
 from pot_lab.network.founding.card import Card, entries_of_cards
 from pot_lab.network.genesis import parameters_of, unnamed_genesis
 from pot_lab.protocol.owner_acts import least_cycle_s
@@ -114,16 +115,7 @@ def _config(
         network_id=bytes(32),
         name=terms.name,
         aggregators=entries,
-        chain=ChainConfig(
-            rpc_url=terms.rpc_url,
-            chain_id=contracts.chain_id,
-            token=contracts.token,
-            registry=contracts.registry,
-            escrow=contracts.escrow,
-            settlement=contracts.settlement,
-            confirmations=terms.confirmations,
-            first_block=contracts.first_block,
-        ),
+        chain=chain_config_of(terms.rpc_url, contracts, terms.confirmations),
         store_url=terms.store_url,
         private_links=terms.private_links,
         parameters=parameters,
